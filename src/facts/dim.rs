@@ -1,0 +1,297 @@
+//! The extent of an axis: a number, or a polynomial over named symbols.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+/// A product of symbols, sorted by name; empty for the constant term.
+type Monomial = SmallVec<[Arc<str>; 2]>;
+
+/// An extent. Equal values have equal representations, so `==` is a proof of equality (its
+/// absence proves nothing when symbols are involved).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Dim {
+    /// A known number. Contents of shape tensors may be negative (`-1` in a Reshape target).
+    Num(i64),
+    /// A polynomial in at least one symbol.
+    Expr(Arc<Polynomial>),
+}
+
+/// A sum of monomials with whole coefficients, none of them zero.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Polynomial(BTreeMap<Monomial, i64>);
+
+impl Dim {
+    /// A named, unknown extent, as `dim_param` declares.
+    pub fn symbol(name: &str) -> Self {
+        let monomial: Monomial = std::iter::once(Arc::from(name)).collect();
+        Dim::Expr(Arc::new(Polynomial(BTreeMap::from([(monomial, 1)]))))
+    }
+
+    /// The number, if it is known.
+    pub fn num(&self) -> Option<i64> {
+        match self {
+            Dim::Num(number) => Some(*number),
+            Dim::Expr(_) => None,
+        }
+    }
+
+    /// The number as a count, if it is known and not negative.
+    pub fn count(&self) -> Option<usize> {
+        self.num().and_then(|number| usize::try_from(number).ok())
+    }
+
+    /// Whether this is the number 1.
+    pub fn is_one(&self) -> bool {
+        *self == Dim::Num(1)
+    }
+
+    /// Whether the two are known to differ.
+    pub fn differs(&self, other: &Dim) -> bool {
+        matches!((self - other).num(), Some(difference) if difference != 0)
+    }
+
+    fn terms(&self) -> BTreeMap<Monomial, i64> {
+        match self {
+            Dim::Num(0) => BTreeMap::new(),
+            Dim::Num(number) => BTreeMap::from([(Monomial::new(), *number)]),
+            Dim::Expr(polynomial) => polynomial.0.clone(),
+        }
+    }
+
+    fn from_terms(mut terms: BTreeMap<Monomial, i64>) -> Self {
+        terms.retain(|_, coefficient| *coefficient != 0);
+        match terms.len() {
+            0 => Dim::Num(0),
+            1 if terms.keys().next().is_some_and(|monomial| monomial.is_empty()) => {
+                Dim::Num(terms.values().next().copied().unwrap_or(0))
+            }
+            _ => Dim::Expr(Arc::new(Polynomial(terms))),
+        }
+    }
+
+    /// `self / divisor` where the division leaves no remainder as a polynomial, else `None`.
+    pub fn exact_div(&self, divisor: &Dim) -> Option<Dim> {
+        if let (Dim::Num(a), Dim::Num(b)) = (self, divisor) {
+            return (*b != 0 && a % b == 0).then(|| Dim::Num(a / b));
+        }
+        if self == divisor {
+            return Some(Dim::Num(1));
+        }
+        let by = divisor.terms();
+        let lead = |terms: &BTreeMap<Monomial, i64>| {
+            // Graded order: the degree first, so that the leading monomial is multiplicative.
+            terms
+                .iter()
+                .max_by(|a, b| (a.0.len(), a.0).cmp(&(b.0.len(), b.0)))
+                .map(|(monomial, coefficient)| (monomial.clone(), *coefficient))
+        };
+        let (by_monomial, by_coefficient) = lead(&by)?;
+        let mut rest = self.clone();
+        let mut quotient = Dim::Num(0);
+        for _ in 0..64 {
+            let Some((monomial, coefficient)) = lead(&rest.terms()) else {
+                return Some(quotient);
+            };
+            if coefficient % by_coefficient != 0 {
+                return None;
+            }
+            let mut left = monomial;
+            for symbol in &by_monomial {
+                let at = left.iter().position(|other| other == symbol)?;
+                left.remove(at);
+            }
+            let step = Dim::from_terms(BTreeMap::from([(left, coefficient / by_coefficient)]));
+            rest = &rest - &(&step * divisor);
+            quotient = &quotient + &step;
+        }
+        None
+    }
+
+    /// `floor(self / divisor)`: exact where it can be, else a symbol named by the expression.
+    /// `None` when the divisor is zero.
+    pub fn floor_div(&self, divisor: &Dim) -> Option<Dim> {
+        match (self, divisor) {
+            (_, Dim::Num(0)) => None,
+            (Dim::Num(a), Dim::Num(b)) => {
+                Some(Dim::Num(a.div_euclid(*b) - i64::from(*b < 0 && a.rem_euclid(*b) != 0)))
+            }
+            _ => Some(
+                self.exact_div(divisor).unwrap_or_else(|| Dim::symbol(&format!("floor(({self})/({divisor}))"))),
+            ),
+        }
+    }
+
+    /// The smallest whole number at or above `self / divisor`; `None` when the divisor is zero.
+    pub fn ceil_div(&self, divisor: i64) -> Option<Dim> {
+        (self + &Dim::Num(divisor - 1)).floor_div(&Dim::Num(divisor))
+    }
+
+    /// The remainder of the division with the sign of the divisor; `None` when it is zero.
+    pub fn modulo(&self, divisor: &Dim) -> Option<Dim> {
+        match (self, divisor) {
+            (_, Dim::Num(0)) => None,
+            (Dim::Num(a), Dim::Num(b)) => Some(Dim::Num(((a % b) + b) % b)),
+            _ if self.exact_div(divisor).is_some() => Some(Dim::Num(0)),
+            _ => Some(Dim::symbol(&format!("mod({self},{divisor})"))),
+        }
+    }
+
+    /// The larger of the two.
+    pub fn max(&self, other: &Dim) -> Dim {
+        self.pick(other, "max", i64::max)
+    }
+
+    /// The smaller of the two.
+    pub fn min(&self, other: &Dim) -> Dim {
+        self.pick(other, "min", i64::min)
+    }
+
+    fn pick(&self, other: &Dim, name: &str, choose: fn(i64, i64) -> i64) -> Dim {
+        match (self, other) {
+            (Dim::Num(a), Dim::Num(b)) => Dim::Num(choose(*a, *b)),
+            _ if self == other => self.clone(),
+            _ => {
+                let (low, high) = if self <= other { (self, other) } else { (other, self) };
+                Dim::symbol(&format!("{name}({low},{high})"))
+            }
+        }
+    }
+
+    /// The extent that broadcasting two axes gives (ONNX's multidirectional rule). Two symbols that
+    /// are not known to be equal are taken to be; a number wins over a symbol, for only 1 could
+    /// stand beside it.
+    pub fn broadcast(&self, other: &Dim) -> Dim {
+        match (self, other) {
+            (Dim::Num(1), _) => other.clone(),
+            (_, Dim::Num(1)) => self.clone(),
+            (Dim::Num(_), _) => self.clone(),
+            (_, Dim::Num(_)) => other.clone(),
+            _ => self.clone(),
+        }
+    }
+
+    /// The product of many.
+    pub fn product<'a>(dims: impl IntoIterator<Item = &'a Dim>) -> Dim {
+        dims.into_iter().fold(Dim::Num(1), |product, dim| &product * dim)
+    }
+}
+
+impl From<i64> for Dim {
+    fn from(number: i64) -> Self {
+        Dim::Num(number)
+    }
+}
+
+impl From<usize> for Dim {
+    fn from(number: usize) -> Self {
+        Dim::Num(number as i64)
+    }
+}
+
+impl std::ops::Add for &Dim {
+    type Output = Dim;
+    fn add(self, other: &Dim) -> Dim {
+        if let (Dim::Num(a), Dim::Num(b)) = (self, other) {
+            return Dim::Num(a.saturating_add(*b));
+        }
+        let mut terms = self.terms();
+        for (monomial, coefficient) in other.terms() {
+            *terms.entry(monomial).or_insert(0) += coefficient;
+        }
+        Dim::from_terms(terms)
+    }
+}
+
+impl std::ops::Sub for &Dim {
+    type Output = Dim;
+    fn sub(self, other: &Dim) -> Dim {
+        self + &(other * &Dim::Num(-1))
+    }
+}
+
+impl std::ops::Mul for &Dim {
+    type Output = Dim;
+    fn mul(self, other: &Dim) -> Dim {
+        if let (Dim::Num(a), Dim::Num(b)) = (self, other) {
+            return Dim::Num(a.saturating_mul(*b));
+        }
+        let mut terms = BTreeMap::new();
+        let others = other.terms();
+        for (left, a) in self.terms() {
+            for (right, b) in &others {
+                let mut monomial: Monomial = left.iter().chain(right.iter()).cloned().collect();
+                monomial.sort();
+                *terms.entry(monomial).or_insert(0) += a.saturating_mul(*b);
+            }
+        }
+        Dim::from_terms(terms)
+    }
+}
+
+impl fmt::Display for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let polynomial = match self {
+            Dim::Num(number) => return write!(f, "{number}"),
+            Dim::Expr(polynomial) => polynomial,
+        };
+        for (position, (monomial, coefficient)) in polynomial.0.iter().rev().enumerate() {
+            let sign = match (position, *coefficient < 0) {
+                (0, true) => "-",
+                (0, false) => "",
+                (_, true) => " - ",
+                (_, false) => " + ",
+            };
+            f.write_str(sign)?;
+            let size = coefficient.unsigned_abs();
+            if monomial.is_empty() {
+                write!(f, "{size}")?;
+            } else {
+                if size != 1 {
+                    write!(f, "{size}*")?;
+                }
+                f.write_str(&monomial.join("*"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl fmt::Debug for Polynomial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(&self.0).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_and_quotients_cancel() {
+        let (b, s) = (Dim::symbol("b"), Dim::symbol("s"));
+        let product = &(&b * &s) * &Dim::Num(384);
+        assert_eq!(product.exact_div(&(&s * &Dim::Num(12))), Some(&b * &Dim::Num(32)));
+        let odd = &(&b + &Dim::Num(1)) * &(&s - &Dim::Num(2));
+        assert_eq!(odd.exact_div(&(&s - &Dim::Num(2))), Some(&b + &Dim::Num(1)));
+        assert_eq!(odd.exact_div(&Dim::symbol("t")), None);
+    }
+
+    #[test]
+    fn equal_expressions_are_equal_values() {
+        let h = Dim::symbol("h");
+        let half = |dim: &Dim| dim.floor_div(&Dim::Num(2)).unwrap();
+        assert_eq!(half(&(&h + &Dim::Num(1))), half(&(&Dim::Num(1) + &h)));
+        assert_eq!(&(&h + &h) - &h, h);
+        assert_eq!(Dim::Num(-7).floor_div(&Dim::Num(2)), Some(Dim::Num(-4)));
+        assert_eq!(Dim::Num(7).floor_div(&Dim::Num(-2)), Some(Dim::Num(-4)));
+    }
+}

@@ -1,0 +1,154 @@
+//! From a file to a model: mapped, decoded without copying, and checked.
+
+use std::fs::File;
+use std::path::Path;
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::error::LoadKind;
+use super::external::External;
+use super::{LoadError, Model, Source};
+use crate::proto::{AttributeProto, GraphProto, ModelProto, TensorProto};
+
+/// What a file may ask for.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes that one tensor may claim; a hostile file could ask for any amount.
+    pub tensor_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { tensor_bytes: 1 << 40 }
+    }
+}
+
+/// Maps and decodes a model, attaches its external weights, and checks names and tensor sizes.
+///
+/// Errors: not readable, not protobuf, no graph, broken names, weights missing or outside the
+/// model's folder, unknown element types, sizes that do not fit.
+pub fn load(path: &Path, limits: Limits) -> Result<Model, LoadError> {
+    let fail = |kind: LoadKind| LoadError::new(path, kind);
+    let bytes = map(path).map_err(|error| fail(error.into()))?;
+    if bytes.is_empty() {
+        return Err(fail(LoadKind::Empty));
+    }
+    let mut proto = ModelProto::decode(bytes.clone()).map_err(|error| fail(LoadKind::NotProtobuf(error.to_string())))?;
+    if proto.graph.is_none() {
+        return Err(fail(LoadKind::NoGraph));
+    }
+    if proto.ir_version.is_some_and(|version| version < 3) {
+        return Err(fail(LoadKind::OldIr(proto.ir_version())));
+    }
+    let unknown_fields = if proto.encoded_len() == bytes.len() { Vec::new() } else { unknown_fields(&proto, &bytes) };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut external = External::new(folder);
+    each_tensor(&mut proto, &mut |tensor| {
+        let problem = |problem: String| LoadKind::Tensor { tensor: tensor.name().to_owned(), problem };
+        let result = external.attach(tensor).and_then(|()| check(tensor, limits));
+        result.map_err(problem)
+    })
+    .map_err(fail)?;
+    let source = Source {
+        path: path.to_owned(),
+        total_bytes: bytes.len() as u64 + external.mapped_bytes(),
+        external: external.any(),
+        bytes,
+        unknown_fields,
+    };
+    Model::new(proto, source)
+}
+
+/// Maps a whole file. Empty files give empty bytes, for they can not be mapped.
+pub(super) fn map(path: &Path) -> std::io::Result<Bytes> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(std::io::Error::new(std::io::ErrorKind::IsADirectory, "this is a folder, not a file"));
+    }
+    if metadata.len() == 0 {
+        return Ok(Bytes::new());
+    }
+    // Safety: the map is read-only; this tool never writes to a file that it has mapped (it writes a
+    // temporary file and renames it), and another process that truncates the file meanwhile breaks any reader.
+    let map = unsafe { memmap2::Mmap::map(&file)? };
+    Ok(Bytes::from_owner(map))
+}
+
+/// Calls a function for every dense tensor of the model that may hold weights.
+fn each_tensor<E>(model: &mut ModelProto, visit: &mut impl FnMut(&mut TensorProto) -> Result<(), E>) -> Result<(), E> {
+    if let Some(graph) = &mut model.graph {
+        in_graph(graph, visit)?;
+    }
+    for function in &mut model.functions {
+        for attribute in function.node.iter_mut().flat_map(|node| &mut node.attribute).chain(&mut function.attribute_proto) {
+            in_attribute(attribute, visit)?;
+        }
+    }
+    Ok(())
+}
+
+fn in_graph<E>(graph: &mut GraphProto, visit: &mut impl FnMut(&mut TensorProto) -> Result<(), E>) -> Result<(), E> {
+    graph.initializer.iter_mut().try_for_each(&mut *visit)?;
+    for sparse in &mut graph.sparse_initializer {
+        sparse.values.iter_mut().chain(sparse.indices.iter_mut()).try_for_each(&mut *visit)?;
+    }
+    graph.node.iter_mut().flat_map(|node| &mut node.attribute).try_for_each(|attribute| in_attribute(attribute, visit))
+}
+
+fn in_attribute<E>(attribute: &mut AttributeProto, visit: &mut impl FnMut(&mut TensorProto) -> Result<(), E>) -> Result<(), E> {
+    attribute.t.iter_mut().chain(attribute.tensors.iter_mut()).try_for_each(&mut *visit)?;
+    attribute.g.iter_mut().chain(attribute.graphs.iter_mut()).try_for_each(|graph| in_graph(graph, visit))
+}
+
+fn check(tensor: &TensorProto, limits: Limits) -> Result<(), String> {
+    super::tensor::expected_bytes(tensor).and_then(|(expected, stored)| match stored {
+        _ if expected as u64 > limits.tensor_bytes => Err(format!("claims {expected} bytes")),
+        Some(stored) if stored != expected => Err(format!("has {stored} bytes where its type and dims ask for {expected}")),
+        _ => Ok(()),
+    })
+}
+
+/// Names the top-level fields (of the model and its graph) that the schema lacks, where that explains why
+/// the message does not encode to the file's length; else says that something deeper is not known.
+fn unknown_fields(model: &ModelProto, bytes: &[u8]) -> Vec<String> {
+    const MODEL: &[u32] = &[1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26];
+    const GRAPH: &[u32] = &[1, 2, 5, 10, 11, 12, 13, 14, 15, 16];
+    let mut names = Vec::new();
+    for (field, body) in fields(bytes) {
+        if !MODEL.contains(&field) {
+            names.push(format!("ModelProto field {field}"));
+        } else if field == 7 {
+            names.extend(fields(body).filter(|(field, _)| !GRAPH.contains(field)).map(|(field, _)| format!("GraphProto field {field}")));
+        }
+    }
+    names.sort();
+    names.dedup();
+    if names.is_empty() && model.encoded_len() < bytes.len() {
+        // A longer encoding may also be a harmless, non-canonical one; the difference tells how much it is.
+        names.push(format!("{} bytes inside nodes or tensors", bytes.len() - model.encoded_len()));
+    }
+    names
+}
+
+/// Walks one message's fields: number, and the bytes of length-delimited ones.
+fn fields(mut bytes: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
+    use prost::encoding::{WireType, decode_key, decode_varint};
+    std::iter::from_fn(move || {
+        let (field, wire) = decode_key(&mut bytes).ok()?;
+        let length = match wire {
+            WireType::Varint => {
+                decode_varint(&mut bytes).ok()?;
+                0
+            }
+            WireType::SixtyFourBit => 8,
+            WireType::ThirtyTwoBit => 4,
+            WireType::LengthDelimited => decode_varint(&mut bytes).ok()? as usize,
+            WireType::StartGroup | WireType::EndGroup => return None,
+        };
+        let (body, rest) = bytes.split_at_checked(length)?;
+        bytes = rest;
+        Some((field, body))
+    })
+}

@@ -1,0 +1,182 @@
+//! A file as a graph, losslessly: the prost message *is* the model, plus an index of its names.
+//!
+//! Weights are ranges of the mapped file ([`bytes::Bytes`]); nothing is copied until it is changed.
+//! Invariant: no operator names, no floats, no second representation of the graph.
+
+mod error;
+mod external;
+mod index;
+mod load;
+mod save;
+mod tensor;
+
+use std::path::{Path, PathBuf};
+
+pub use error::{LoadError, SaveError};
+pub use index::{GraphEntry, GraphId, Index, NodeEntry, NodeId, Origin, ValueEntry, ValueId};
+pub use load::{Limits, load};
+pub use save::{encoded_len, save};
+pub use tensor::{TensorError, TensorRef};
+
+use crate::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
+
+/// A model in memory.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// The message itself. External weights are already attached as `raw_data` (mapped, not read).
+    pub proto: ModelProto,
+    /// Where it came from.
+    pub source: Source,
+    index: Index,
+}
+
+/// Where a model came from, and what its file looked like.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// The `.onnx` file; empty for a model made in memory.
+    pub path: PathBuf,
+    /// The file's bytes (a memory map).
+    pub bytes: bytes::Bytes,
+    /// Bytes on disk, external data included.
+    pub total_bytes: u64,
+    /// Whether weights stood in files of their own; saving then does the same.
+    pub external: bool,
+    /// Fields that this tool's schema does not know and therefore can not write back.
+    pub unknown_fields: Vec<String>,
+}
+
+impl Model {
+    /// Indexes a message. Errors: names that clash or are not produced, cycles.
+    pub fn new(proto: ModelProto, source: Source) -> Result<Self, LoadError> {
+        let index = Index::build(&proto).map_err(|kind| LoadError::new(&source.path, kind))?;
+        Ok(Model { proto, source, index })
+    }
+
+    /// The index of values, nodes and graphs.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Takes up the message's names again after an edit.
+    pub fn reindex(&mut self) -> Result<(), LoadError> {
+        self.index = Index::build(&self.proto).map_err(|kind| LoadError::new(&self.source.path, kind))?;
+        Ok(())
+    }
+
+    /// The file's name for messages.
+    pub fn path(&self) -> &Path {
+        &self.source.path
+    }
+
+    /// The newest version of a domain's operators that the model may use; 1 when not declared.
+    pub fn opset(&self, domain: &str) -> i64 {
+        let same = |other: &str| normal_domain(other) == normal_domain(domain);
+        self.proto.opset_import.iter().filter(|import| same(import.domain())).map(|import| import.version()).max().unwrap_or(1)
+    }
+
+    /// One graph: the main one or a subgraph.
+    pub fn graph(&self, id: GraphId) -> &GraphProto {
+        let mut graph = match &self.proto.graph {
+            Some(graph) => graph,
+            None => return empty_graph(),
+        };
+        for &(node, attribute, position) in &self.index.graphs[id.index()].path {
+            let attribute = &graph.node[node as usize].attribute[attribute as usize];
+            graph = match position {
+                Some(position) => &attribute.graphs[position as usize],
+                None => match &attribute.g {
+                    Some(graph) => graph,
+                    None => return empty_graph(),
+                },
+            };
+        }
+        graph
+    }
+
+    /// One graph, to be edited; call [`Model::reindex`] when names or nodes changed.
+    pub fn graph_mut(&mut self, id: GraphId) -> &mut GraphProto {
+        let path = self.index.graphs[id.index()].path.clone();
+        let mut graph = self.proto.graph.get_or_insert_default();
+        for (node, attribute, position) in path {
+            let attribute = &mut graph.node[node as usize].attribute[attribute as usize];
+            graph = match position {
+                Some(position) => &mut attribute.graphs[position as usize],
+                None => attribute.g.get_or_insert_default(),
+            };
+        }
+        graph
+    }
+
+    /// One node.
+    pub fn node(&self, id: NodeId) -> &NodeProto {
+        let entry = self.index.node(id);
+        &self.graph(entry.graph).node[entry.position as usize]
+    }
+
+    /// One node, to be edited; call [`Model::reindex`] when its inputs, outputs or subgraphs changed.
+    pub fn node_mut(&mut self, id: NodeId) -> &mut NodeProto {
+        let entry = self.index.node(id);
+        let (graph, position) = (entry.graph, entry.position as usize);
+        &mut self.graph_mut(graph).node[position]
+    }
+
+    /// How messages call a node: its name, else its first output's.
+    pub fn node_label(&self, id: NodeId) -> &str {
+        let node = self.node(id);
+        if !node.name().is_empty() {
+            return node.name();
+        }
+        node.output.iter().find(|name| !name.is_empty()).map_or("(unnamed node)", String::as_str)
+    }
+
+    /// The tensor message behind a constant value: an initializer, or the `value` of a Constant node.
+    pub fn tensor_proto(&self, value: ValueId) -> Option<&TensorProto> {
+        let entry = self.index.value(value);
+        match entry.origin {
+            Origin::Initializer(position) => self.graph(entry.graph).initializer.get(position as usize),
+            Origin::Output(node, 0) => constant_attribute(self.node(node))?.t.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The same, to be edited in place (dims and bytes; not its name).
+    pub fn tensor_proto_mut(&mut self, value: ValueId) -> Option<&mut TensorProto> {
+        let entry = self.index.value(value);
+        let (graph, origin) = (entry.graph, entry.origin);
+        match origin {
+            Origin::Initializer(position) => self.graph_mut(graph).initializer.get_mut(position as usize),
+            Origin::Output(node, 0) => {
+                constant_attribute(self.node(node))?;
+                let attribute = self.node_mut(node).attribute.iter_mut().find(|attribute| attribute.name() == "value")?;
+                attribute.t.as_mut()
+            }
+            _ => None,
+        }
+    }
+
+    /// The constant tensor behind a value: type, dims, and its bytes as they lie in the file.
+    pub fn constant(&self, value: ValueId) -> Option<TensorRef> {
+        let entry = self.index.value(value);
+        if let Origin::Output(node, 0) = entry.origin {
+            return TensorRef::from_constant_node(self.node(node));
+        }
+        TensorRef::from_proto(self.tensor_proto(value)?).ok()
+    }
+}
+
+/// `ai.onnx` is written as the empty string in most files.
+pub fn normal_domain(domain: &str) -> &str {
+    if domain == "ai.onnx" { "" } else { domain }
+}
+
+fn constant_attribute(node: &NodeProto) -> Option<&crate::proto::AttributeProto> {
+    if node.op_type() != "Constant" || !normal_domain(node.domain()).is_empty() {
+        return None;
+    }
+    node.attribute.iter().find(|attribute| attribute.name() == "value")
+}
+
+fn empty_graph() -> &'static GraphProto {
+    static EMPTY: std::sync::OnceLock<GraphProto> = std::sync::OnceLock::new();
+    EMPTY.get_or_init(GraphProto::default)
+}

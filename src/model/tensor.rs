@@ -1,0 +1,223 @@
+//! One tensor's bytes, whatever encoding the file chose for them.
+
+use bytes::Bytes;
+
+use crate::proto::{Dtype, NodeProto, TensorProto};
+
+/// A dense tensor: its type, its dims, and its elements as little-endian bytes in row-major order (as
+/// `raw_data` has them; types below eight bits are packed, the first element in the low bits). The bytes
+/// are *not aligned*: read them by `from_le_bytes`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TensorRef {
+    /// Element type.
+    pub dtype: Dtype,
+    /// Extents; empty for a scalar.
+    pub dims: Vec<usize>,
+    /// The elements.
+    pub bytes: Bytes,
+}
+
+/// A tensor message that makes no sense.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("tensor '{name}': {problem}")]
+pub struct TensorError {
+    name: String,
+    problem: String,
+}
+
+impl TensorRef {
+    /// Reads a message: `raw_data` is shared, the typed fields are gathered into bytes.
+    pub fn from_proto(tensor: &TensorProto) -> Result<Self, TensorError> {
+        let error = |problem: String| TensorError { name: tensor.name().to_owned(), problem };
+        let (expected, stored) = expected_bytes(tensor).map_err(error)?;
+        let dtype = Dtype::from_code(tensor.data_type()).ok_or_else(|| error("unknown type".into()))?;
+        let dims = tensor.dims.iter().map(|dim| *dim as usize).collect();
+        if stored.is_some_and(|stored| stored != expected) {
+            return Err(error(format!("{stored:?} bytes where {expected} are expected")));
+        }
+        let bytes = match &tensor.raw_data {
+            Some(raw) if !raw.is_empty() || expected == 0 => raw.clone(),
+            _ => typed_bytes(tensor, dtype).into(),
+        };
+        if bytes.len() != expected {
+            return Err(error(format!("{} bytes where {expected} are expected", bytes.len())));
+        }
+        Ok(TensorRef { dtype, dims, bytes })
+    }
+
+    /// The tensor that a `Constant` node holds, in whichever of its attributes.
+    pub fn from_constant_node(node: &NodeProto) -> Option<Self> {
+        if node.op_type() != "Constant" || !super::normal_domain(node.domain()).is_empty() {
+            return None;
+        }
+        let attribute = node.attribute.first()?;
+        match attribute.name() {
+            "value" => TensorRef::from_proto(attribute.t.as_ref()?).ok(),
+            "value_float" => Some(Self::scalar(Dtype::Float, &attribute.f().to_le_bytes())),
+            "value_int" => Some(Self::scalar(Dtype::Int64, &attribute.i().to_le_bytes())),
+            "value_floats" => Some(Self::from_f32(vec![attribute.floats.len()], &attribute.floats)),
+            "value_ints" => Some(Self::from_i64(vec![attribute.ints.len()], &attribute.ints)),
+            _ => None,
+        }
+    }
+
+    fn scalar(dtype: Dtype, bytes: &[u8]) -> Self {
+        TensorRef { dtype, dims: Vec::new(), bytes: Bytes::copy_from_slice(bytes) }
+    }
+
+    /// A float tensor of these elements.
+    pub fn from_f32(dims: Vec<usize>, elements: &[f32]) -> Self {
+        TensorRef { dtype: Dtype::Float, dims, bytes: elements.iter().flat_map(|element| element.to_le_bytes()).collect::<Vec<_>>().into() }
+    }
+
+    /// An int64 tensor of these elements.
+    pub fn from_i64(dims: Vec<usize>, elements: &[i64]) -> Self {
+        TensorRef { dtype: Dtype::Int64, dims, bytes: elements.iter().flat_map(|element| element.to_le_bytes()).collect::<Vec<_>>().into() }
+    }
+
+    /// The number of elements.
+    pub fn elements(&self) -> usize {
+        self.dims.iter().product()
+    }
+
+    /// As a message of this name, in `raw_data` form (strings are not representable and give an empty tensor).
+    pub fn to_proto(&self, name: &str) -> TensorProto {
+        TensorProto {
+            name: Some(name.to_owned()),
+            data_type: Some(self.dtype.code()),
+            dims: self.dims.iter().map(|dim| *dim as i64).collect(),
+            raw_data: Some(self.bytes.clone()),
+            ..Default::default()
+        }
+    }
+
+    /// The elements as f32 (f64, f16, bf16 and whole numbers converted); `None` for types that are no numbers of a byte or more.
+    pub fn to_f32(&self) -> Option<Vec<f32>> {
+        self.convert(|number| number as f32, |number| number as f32)
+    }
+
+    /// The elements as f64, likewise.
+    pub fn to_f64(&self) -> Option<Vec<f64>> {
+        self.convert(|number| number, |number| number as f64)
+    }
+
+    /// The elements of a tensor of whole numbers or truth values.
+    pub fn to_i64(&self) -> Option<Vec<i64>> {
+        if self.dtype.is_float() {
+            return None;
+        }
+        self.convert(|number| number as i64, |number| number)
+    }
+
+    fn convert<T>(&self, real: fn(f64) -> T, whole: fn(i64) -> T) -> Option<Vec<T>> {
+        macro_rules! read {
+            ($ty:ty, $convert:expr) => {
+                self.bytes
+                    .chunks_exact(size_of::<$ty>())
+                    .map(|chunk| {
+                        let mut bytes = [0; size_of::<$ty>()];
+                        bytes.copy_from_slice(chunk);
+                        $convert(<$ty>::from_le_bytes(bytes))
+                    })
+                    .collect()
+            };
+        }
+        Some(match self.dtype {
+            Dtype::Float => read!(f32, |x| real(f64::from(x))),
+            Dtype::Double => read!(f64, real),
+            Dtype::Float16 => read!(u16, |x| real(half::f16::from_bits(x).to_f64())),
+            Dtype::Bfloat16 => read!(u16, |x| real(half::bf16::from_bits(x).to_f64())),
+            Dtype::Int8 => read!(i8, |x| whole(i64::from(x))),
+            Dtype::Uint8 | Dtype::Bool => read!(u8, |x| whole(i64::from(x))),
+            Dtype::Int16 => read!(i16, |x| whole(i64::from(x))),
+            Dtype::Uint16 => read!(u16, |x| whole(i64::from(x))),
+            Dtype::Int32 => read!(i32, |x| whole(i64::from(x))),
+            Dtype::Uint32 => read!(u32, |x| whole(i64::from(x))),
+            Dtype::Int64 => read!(i64, whole),
+            Dtype::Uint64 => read!(u64, |x| whole(x as i64)),
+            Dtype::Int4 | Dtype::Uint4 | Dtype::Int2 | Dtype::Uint2 => {
+                let (bits, signed) = (self.dtype.bits(), matches!(self.dtype, Dtype::Int4 | Dtype::Int2));
+                (0..self.elements()).map(|at| whole(packed(&self.bytes, at, bits, signed))).collect()
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// Element `at` of packed numbers of `bits` bits, the first in the lowest bits of the first byte.
+fn packed(bytes: &[u8], at: usize, bits: usize, signed: bool) -> i64 {
+    let raw = i64::from(bytes[at * bits / 8] >> (at * bits % 8) & ((1u16 << bits) - 1) as u8);
+    if signed && raw >> (bits - 1) == 1 { raw - (1 << bits) } else { raw }
+}
+
+/// Bytes that type and dims ask for, and bytes that `raw_data` or the typed field stores (`None` for strings).
+pub(super) fn expected_bytes(tensor: &TensorProto) -> Result<(usize, Option<usize>), String> {
+    let dtype = Dtype::from_code(tensor.data_type()).ok_or_else(|| format!("unknown element type {}", tensor.data_type()))?;
+    let elements = tensor.dims.iter().try_fold(1usize, |product, dim| {
+        let dim = usize::try_from(*dim).map_err(|_| format!("negative extent {dim}"))?;
+        product.checked_mul(dim).ok_or("its dims multiply to more than memory can address")
+    })?;
+    if dtype == Dtype::String {
+        return Ok((0, None));
+    }
+    let expected = elements.checked_mul(dtype.bits()).ok_or("its dims multiply to more than memory can address")?.div_ceil(8);
+    let raw = tensor.raw_data.as_ref().map_or(0, |raw| raw.len());
+    let stored = if raw > 0 {
+        raw
+    } else {
+        use Dtype::*;
+        match dtype {
+            Float | Complex64 => tensor.float_data.len() * 4,
+            Double | Complex128 => tensor.double_data.len() * 8,
+            Int64 => tensor.int64_data.len() * 8,
+            Uint32 => tensor.uint64_data.len() * 4,
+            Uint64 => tensor.uint64_data.len() * 8,
+            // Packed types put one byte's worth of elements into each entry of int32_data.
+            _ if dtype.bits() < 8 => tensor.int32_data.len(),
+            _ => tensor.int32_data.len() * dtype.bits() / 8,
+        }
+    };
+    Ok((expected, Some(stored)))
+}
+
+fn typed_bytes(tensor: &TensorProto, dtype: Dtype) -> Vec<u8> {
+    use Dtype::*;
+    match dtype {
+        Float | Complex64 => tensor.float_data.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        Double | Complex128 => tensor.double_data.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        Int64 => tensor.int64_data.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        Uint32 => tensor.uint64_data.iter().flat_map(|x| (*x as u32).to_le_bytes()).collect(),
+        Uint64 => tensor.uint64_data.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        Int32 => tensor.int32_data.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        Int16 | Uint16 | Float16 | Bfloat16 => tensor.int32_data.iter().flat_map(|x| (*x as u16).to_le_bytes()).collect(),
+        _ => tensor.int32_data.iter().map(|x| *x as u8).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn typed_and_raw_encodings_agree() {
+        let typed = TensorProto { data_type: Some(10), dims: vec![2], int32_data: vec![0x3c00, 0xc000], ..Default::default() };
+        let raw = TensorProto { data_type: Some(10), dims: vec![2], raw_data: Some(vec![0x00, 0x3c, 0x00, 0xc0].into()), ..Default::default() };
+        let (typed, raw) = (TensorRef::from_proto(&typed).unwrap(), TensorRef::from_proto(&raw).unwrap());
+        assert_eq!(typed, raw);
+        assert_eq!(raw.to_f32().unwrap(), [1.0, -2.0]);
+    }
+
+    #[test]
+    fn nibbles_unpack_low_first() {
+        let tensor = TensorRef { dtype: Dtype::Int4, dims: vec![3], bytes: vec![0x9f, 0x07].into() };
+        assert_eq!(tensor.to_i64().unwrap(), [-1, -7, 7]);
+    }
+
+    #[test]
+    fn sizes_that_do_not_fit_are_refused() {
+        let short = TensorProto { data_type: Some(1), dims: vec![2], raw_data: Some(vec![0; 4].into()), ..Default::default() };
+        assert!(TensorRef::from_proto(&short).is_err());
+        let huge = TensorProto { data_type: Some(1), dims: vec![i64::MAX, i64::MAX], ..Default::default() };
+        assert!(TensorRef::from_proto(&huge).is_err());
+    }
+}

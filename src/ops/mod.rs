@@ -1,0 +1,49 @@
+//! What each operator means: its shapes ([`Operator::infer`]), how the indices of its tensors correspond
+//! ([`Operator::relate`]), and which of its attributes and shape operands hold extents ([`Operator::rewrite`]).
+//!
+//! One family of operators a file; each lists its rules, and [`registry`] finds them.
+//! Invariant: a rule sees its own node only: no other nodes, no weights' values, no choices.
+
+mod edit;
+#[cfg(test)]
+pub(crate) mod prove;
+pub mod registry;
+mod view;
+
+pub use edit::{Cut, Demand, NodeEdit, RewriteError, Setting};
+pub use registry::{Rule, lookup};
+pub use view::{Branch, NodeView};
+
+use crate::facts::Fact;
+use crate::relation::Relation;
+
+/// Shapes that do not fit, or attributes that make no sense.
+#[derive(Clone, Debug, thiserror::Error, PartialEq)]
+#[error("{0}")]
+pub struct InferError(pub String);
+
+/// What one operator means for pruning.
+pub trait Operator: Sync {
+    /// Types, shapes, and small contents of the outputs, one per output that the node names (a `None` output may get any
+    /// fact). Symbolic extents are carried along; what is not known is `Fact::default()` or a [`NodeView::unknown`] extent.
+    fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError>;
+
+    /// How the indices of the node's tensors correspond. Total: what it does not understand is `Fixed`.
+    /// Called only when all outputs' facts are known to the view.
+    fn relate(&self, node: &NodeView) -> Relation;
+
+    /// Sets attributes that hold an extent, and states what shape operands must hold after a cut.
+    fn rewrite(&self, _node: &NodeView, _cut: &Cut, _edit: &mut NodeEdit) -> Result<(), RewriteError> {
+        Ok(())
+    }
+
+    /// The inputs that are read as shapes, indices of axes or the like, so that their contents may change with a cut.
+    fn shape_inputs(&self, _node: &NodeView) -> Vec<u32> {
+        Vec::new()
+    }
+
+    /// Facts of a subgraph's formal inputs, from the facts of the node's inputs (control flow only).
+    fn formals(&self, _node: &NodeView, _branch: u32) -> Vec<Fact> {
+        Vec::new()
+    }
+}

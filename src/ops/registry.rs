@@ -1,0 +1,41 @@
+//! All rules, found by domain and operator type.
+
+use super::Operator;
+use crate::model::normal_domain;
+
+/// One line of a family's table.
+#[derive(Clone, Copy)]
+pub struct Rule {
+    /// The domain; empty for ai.onnx.
+    pub domain: &'static str,
+    /// The operator type.
+    pub op_type: &'static str,
+    /// What it means, for all versions (a rule asks its view for the version where that matters).
+    pub operator: &'static dyn Operator,
+}
+
+impl Rule {
+    /// A rule of the standard's own domain.
+    pub const fn onnx(op_type: &'static str, operator: &'static dyn Operator) -> Self {
+        Rule { domain: "", op_type, operator }
+    }
+
+    /// A rule of ONNX Runtime's domain.
+    pub const fn microsoft(op_type: &'static str, operator: &'static dyn Operator) -> Self {
+        Rule { domain: "com.microsoft", op_type, operator }
+    }
+}
+
+/// The families' tables.
+static FAMILIES: &[&[Rule]] = &[];
+
+/// All rules, family after family.
+pub fn rules() -> impl Iterator<Item = &'static Rule> {
+    FAMILIES.iter().copied().flatten()
+}
+
+/// The rule for an operator, if there is one.
+pub fn lookup(domain: &str, op_type: &str) -> Option<&'static dyn Operator> {
+    let domain = normal_domain(domain);
+    rules().find(|rule| rule.op_type == op_type && rule.domain == domain).map(|rule| rule.operator)
+}

@@ -1,0 +1,140 @@
+//! Building a relation, and the laws that hold for every one that is built.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use super::{Fate, Label, LabelId, Layout, Port, PortLayout, Reason, Relation, Segment, Term};
+use crate::facts::Dim;
+
+/// Builds a relation for a node whose ports have these shapes.
+#[derive(Debug)]
+pub struct Builder {
+    shapes: BTreeMap<Port, Vec<Dim>>,
+    relation: Relation,
+}
+
+impl Builder {
+    /// Starts with the ports that exist and whose rank is known.
+    pub fn new(shapes: BTreeMap<Port, Vec<Dim>>) -> Self {
+        Builder { shapes, relation: Relation::default() }
+    }
+
+    /// The extents of a port, if it exists and its rank is known.
+    pub fn shape(&self, port: Port) -> Option<&[Dim]> {
+        self.shapes.get(&port).map(Vec::as_slice)
+    }
+
+    /// A label whose indices may go.
+    pub fn free(&mut self, name: impl Into<Cow<'static, str>>, extent: impl Into<Dim>) -> LabelId {
+        self.label(name, extent, Fate::Free)
+    }
+
+    /// A label whose indices all stay.
+    pub fn fixed(&mut self, name: impl Into<Cow<'static, str>>, extent: impl Into<Dim>, reason: Reason) -> LabelId {
+        self.label(name, extent, Fate::Fixed(reason))
+    }
+
+    /// A label whose indices may go at a loss.
+    pub fn lossy(&mut self, name: impl Into<Cow<'static, str>>, extent: impl Into<Dim>, reason: Reason) -> LabelId {
+        self.label(name, extent, Fate::Lossy(reason))
+    }
+
+    /// Indices that come from nowhere: padding, or an axis of 1 that is broadcast. Free, unless there is only one.
+    pub fn fill(&mut self, extent: impl Into<Dim>) -> LabelId {
+        self.label("", extent, Fate::Free)
+    }
+
+    /// A label of any fate. A second label of the same name gets a number behind it.
+    pub fn label(&mut self, name: impl Into<Cow<'static, str>>, extent: impl Into<Dim>, fate: Fate) -> LabelId {
+        let mut name = name.into();
+        if !name.is_empty() && self.relation.named(&name).is_some() {
+            let base = name.clone();
+            name = (2..).map(|number| Cow::Owned(format!("{base}{number}"))).find(|name| self.relation.named(name).is_none()).unwrap_or(base);
+        }
+        self.relation.labels.push(Label { name, extent: extent.into(), fate });
+        LabelId((self.relation.labels.len() - 1) as u16)
+    }
+
+    /// Says that all indices of a label stay.
+    pub fn fix(&mut self, label: LabelId, reason: Reason) {
+        self.relation.labels[label.index()].fate = Fate::Fixed(reason);
+    }
+
+    /// Describes the axes of a port; a port that does not exist (an optional input left out) is passed over.
+    pub fn port<L: Into<Layout>>(&mut self, port: Port, name: impl Into<Cow<'static, str>>, axes: impl IntoIterator<Item = L>) {
+        if self.shapes.contains_key(&port) {
+            let axes = axes.into_iter().map(Into::into).collect();
+            self.relation.ports.insert(port, PortLayout { name: name.into(), axes });
+        }
+    }
+
+    /// One sum that the operator computes.
+    pub fn term(&mut self, term: Term) {
+        self.relation.terms.push(term);
+    }
+
+    /// Completes and checks the relation. What was left out is fixed (law 1); a layout whose extents do not add up
+    /// to the axis (law 2), or a label that goes nowhere (law 3), makes the whole node fixed, for then the rule is wrong.
+    pub fn finish(mut self) -> Relation {
+        if let Err(problem) = self.check() {
+            debug_assert!(false, "relation breaks a law: {problem}\n{}", self.relation);
+            return Self::frozen(self.shapes, Reason::NotDescribed(problem));
+        }
+        let missing: Vec<(Port, Vec<Dim>)> =
+            self.shapes.iter().filter(|(port, _)| !self.relation.ports.contains_key(port)).map(|(port, dims)| (*port, dims.clone())).collect();
+        for (port, dims) in missing {
+            self.freeze_port(port, &dims, &Reason::NotDescribed(port.to_string()));
+        }
+        self.relation
+    }
+
+    /// A relation in which nothing may go.
+    pub fn frozen(shapes: BTreeMap<Port, Vec<Dim>>, reason: Reason) -> Relation {
+        let mut builder = Builder { relation: Relation::default(), shapes: BTreeMap::new() };
+        for (port, dims) in &shapes {
+            builder.freeze_port(*port, dims, &reason);
+        }
+        builder.relation
+    }
+
+    fn freeze_port(&mut self, port: Port, dims: &[Dim], reason: &Reason) {
+        let axes = dims.iter().map(|dim| self.label("", dim.clone(), Fate::Fixed(reason.clone())).into()).collect();
+        self.relation.ports.insert(port, PortLayout { name: Cow::Owned(port.to_string()), axes });
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let labels = &self.relation.labels;
+        for (port, layout) in &self.relation.ports {
+            let dims = &self.shapes[port];
+            if layout.axes.len() != dims.len() {
+                return Err(format!("{port} has {} axes, {} are described", dims.len(), layout.axes.len()));
+            }
+            for (axis, (layout, dim)) in layout.axes.iter().zip(dims).enumerate() {
+                let extent = layout.extent(labels);
+                if extent.differs(dim) {
+                    return Err(format!("axis {axis} of {port} is {dim}, its layout gives {extent}"));
+                }
+                for segment in &layout.0 {
+                    if let (Segment::Pick(label, indices), Some(extent)) = (segment, labels[segment.labels()[0].index()].extent.num()) {
+                        if indices.iter().any(|index| i64::from(*index) >= extent) {
+                            return Err(format!("axis {axis} of {port} picks beyond label '{}'", labels[label.index()].name));
+                        }
+                    }
+                }
+            }
+        }
+        let mut reaches = vec![false; labels.len()];
+        for (port, layout) in &self.relation.ports {
+            if matches!(port, Port::Out(_) | Port::Formal(..)) {
+                layout.axes.iter().flat_map(Layout::labels).for_each(|label| reaches[label.index()] = true);
+            }
+        }
+        for term in &self.relation.terms {
+            term.summed.iter().for_each(|label| reaches[label.index()] = true);
+        }
+        match labels.iter().zip(&reaches).find(|(label, reaches)| !**reaches && label.fate == Fate::Free && !label.extent.is_one()) {
+            Some((label, _)) => Err(format!("label '{}' reaches no output and is not summed", label.name)),
+            None => Ok(()),
+        }
+    }
+}
