@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use super::Dim;
+use crate::model::TensorRef;
+use crate::proto::Dtype;
 
 /// One element of a tensor.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,4 +67,22 @@ impl Element {
             Element::Unknown => None,
         }
     }
+}
+
+/// The contents of a constant tensor: whole numbers and truth values up to [`Contents::LIMIT`] elements, real numbers
+/// only where there are few (scales, exponents), for no shape is computed from weights.
+pub fn contents_of(tensor: &TensorRef) -> Option<Contents> {
+    const FEW: usize = 64;
+    let count = tensor.elements();
+    if tensor.dtype.is_float() {
+        return if count <= FEW { Contents::new(tensor.to_f64()?.into_iter().map(Element::Float).collect()) } else { None };
+    }
+    if count > Contents::LIMIT {
+        return None;
+    }
+    let element: fn(i64) -> Element = match tensor.dtype {
+        Dtype::Bool => |number| Element::Bool(number != 0),
+        _ => |number| Element::Int(Dim::Num(number)),
+    };
+    Contents::new(tensor.to_i64()?.into_iter().map(element).collect())
 }

@@ -65,9 +65,7 @@ impl Dim {
         terms.retain(|_, coefficient| *coefficient != 0);
         match terms.len() {
             0 => Dim::Num(0),
-            1 if terms.keys().next().is_some_and(|monomial| monomial.is_empty()) => {
-                Dim::Num(terms.values().next().copied().unwrap_or(0))
-            }
+            1 if terms.keys().next().is_some_and(|monomial| monomial.is_empty()) => Dim::Num(terms.values().next().copied().unwrap_or(0)),
             _ => Dim::Expr(Arc::new(Polynomial(terms))),
         }
     }
@@ -115,12 +113,8 @@ impl Dim {
     pub fn floor_div(&self, divisor: &Dim) -> Option<Dim> {
         match (self, divisor) {
             (_, Dim::Num(0)) => None,
-            (Dim::Num(a), Dim::Num(b)) => {
-                Some(Dim::Num(a.div_euclid(*b) - i64::from(*b < 0 && a.rem_euclid(*b) != 0)))
-            }
-            _ => Some(
-                self.exact_div(divisor).unwrap_or_else(|| Dim::symbol(&format!("floor(({self})/({divisor}))"))),
-            ),
+            (Dim::Num(a), Dim::Num(b)) => Some(Dim::Num(a.div_euclid(*b) - i64::from(*b < 0 && a.rem_euclid(*b) != 0))),
+            _ => Some(self.exact_div(divisor).unwrap_or_else(|| Dim::symbol(&format!("floor(({self})/({divisor}))")))),
         }
     }
 

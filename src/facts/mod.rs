@@ -7,6 +7,6 @@ mod contents;
 mod dim;
 mod fact;
 
-pub use contents::{Contents, Element};
+pub use contents::{Contents, Element, contents_of};
 pub use dim::Dim;
 pub use fact::Fact;

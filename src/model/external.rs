@@ -42,7 +42,11 @@ impl External {
         let file = self.file(&location)?;
         let length = length.unwrap_or((file.len() as u64).saturating_sub(offset));
         let end = offset.checked_add(length).filter(|end| *end <= file.len() as u64).ok_or_else(|| {
-            format!("external data file '{location}' has {} bytes, bytes {offset} to {} are asked for", file.len(), offset.saturating_add(length))
+            format!(
+                "external data file '{location}' has {} bytes, bytes {offset} to {} are asked for",
+                file.len(),
+                offset.saturating_add(length)
+            )
         })?;
         tensor.raw_data = Some(file.slice(offset as usize..end as usize));
         tensor.data_location = None;

@@ -220,10 +220,8 @@ impl<'a> Builder<'a> {
                     inputs.push(None);
                     continue;
                 }
-                let value = self.resolve(name).ok_or_else(|| LoadKind::NotProduced {
-                    value: name.clone(),
-                    node: label(node).to_owned(),
-                })?;
+                let value =
+                    self.resolve(name).ok_or_else(|| LoadKind::NotProduced { value: name.clone(), node: label(node).to_owned() })?;
                 self.index.values[value.index()].readers.push((node_id, slot as u32));
                 inputs.push(Some(value));
             }
@@ -239,10 +237,9 @@ impl<'a> Builder<'a> {
             }
         }
         for output in &graph.output {
-            let value = self.resolve(output.name()).ok_or_else(|| LoadKind::NotProduced {
-                value: output.name().to_owned(),
-                node: "(graph output)".to_owned(),
-            })?;
+            let value = self
+                .resolve(output.name())
+                .ok_or_else(|| LoadKind::NotProduced { value: output.name().to_owned(), node: "(graph output)".to_owned() })?;
             self.index.values[value.index()].is_output = true;
             self.index.graphs[id.index()].outputs.push(value);
         }

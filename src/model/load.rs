@@ -45,9 +45,8 @@ pub fn load(path: &Path, limits: Limits) -> Result<Model, LoadError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut external = External::new(folder);
     each_tensor(&mut proto, &mut |tensor| {
-        let problem = |problem: String| LoadKind::Tensor { tensor: tensor.name().to_owned(), problem };
         let result = external.attach(tensor).and_then(|()| check(tensor, limits));
-        result.map_err(problem)
+        result.map_err(|problem| LoadKind::Tensor { tensor: tensor.name().to_owned(), problem })
     })
     .map_err(fail)?;
     let source = Source {

@@ -153,14 +153,15 @@ fn packed(bytes: &[u8], at: usize, bits: usize, signed: bool) -> i64 {
 /// Bytes that type and dims ask for, and bytes that `raw_data` or the typed field stores (`None` for strings).
 pub(super) fn expected_bytes(tensor: &TensorProto) -> Result<(usize, Option<usize>), String> {
     let dtype = Dtype::from_code(tensor.data_type()).ok_or_else(|| format!("unknown element type {}", tensor.data_type()))?;
+    const TOO_LARGE: &str = "its dims multiply to more than memory can address";
     let elements = tensor.dims.iter().try_fold(1usize, |product, dim| {
         let dim = usize::try_from(*dim).map_err(|_| format!("negative extent {dim}"))?;
-        product.checked_mul(dim).ok_or("its dims multiply to more than memory can address")
+        product.checked_mul(dim).ok_or_else(|| TOO_LARGE.to_owned())
     })?;
     if dtype == Dtype::String {
         return Ok((0, None));
     }
-    let expected = elements.checked_mul(dtype.bits()).ok_or("its dims multiply to more than memory can address")?.div_ceil(8);
+    let expected = elements.checked_mul(dtype.bits()).ok_or(TOO_LARGE)?.div_ceil(8);
     let raw = tensor.raw_data.as_ref().map_or(0, |raw| raw.len());
     let stored = if raw > 0 {
         raw
@@ -201,7 +202,8 @@ mod tests {
     #[test]
     fn typed_and_raw_encodings_agree() {
         let typed = TensorProto { data_type: Some(10), dims: vec![2], int32_data: vec![0x3c00, 0xc000], ..Default::default() };
-        let raw = TensorProto { data_type: Some(10), dims: vec![2], raw_data: Some(vec![0x00, 0x3c, 0x00, 0xc0].into()), ..Default::default() };
+        let raw =
+            TensorProto { data_type: Some(10), dims: vec![2], raw_data: Some(vec![0x00, 0x3c, 0x00, 0xc0].into()), ..Default::default() };
         let (typed, raw) = (TensorRef::from_proto(&typed).unwrap(), TensorRef::from_proto(&raw).unwrap());
         assert_eq!(typed, raw);
         assert_eq!(raw.to_f32().unwrap(), [1.0, -2.0]);

@@ -149,7 +149,8 @@ impl Prove {
 
     pub(crate) fn named(&self) -> NodeProto {
         let mut node = self.node.clone();
-        node.input = self.inputs.iter().enumerate().map(|(at, input)| if input.is_some() { format!("in{at}") } else { String::new() }).collect();
+        node.input =
+            self.inputs.iter().enumerate().map(|(at, input)| if input.is_some() { format!("in{at}") } else { String::new() }).collect();
         node.output = (0..self.outputs).map(|at| format!("out{at}")).collect();
         node
     }
@@ -172,7 +173,8 @@ impl Prove {
 
     /// Checks the outputs' shapes, written like the inputs' and separated by spaces.
     pub fn gives(self, shapes: &str) -> Self {
-        let show = |fact: &Fact| fact.shape.as_ref().map_or("?".into(), |shape| shape.iter().map(Dim::to_string).collect::<Vec<_>>().join("x"));
+        let show =
+            |fact: &Fact| fact.shape.as_ref().map_or("?".into(), |shape| shape.iter().map(Dim::to_string).collect::<Vec<_>>().join("x"));
         let found = self.facts().iter().map(show).collect::<Vec<_>>().join(" ");
         assert_eq!(found, shapes, "shapes of {}", self.node.op_type());
         self

@@ -49,7 +49,8 @@ impl Builder {
         let mut name = name.into();
         if !name.is_empty() && self.relation.named(&name).is_some() {
             let base = name.clone();
-            name = (2..).map(|number| Cow::Owned(format!("{base}{number}"))).find(|name| self.relation.named(name).is_none()).unwrap_or(base);
+            name =
+                (2..).map(|number| Cow::Owned(format!("{base}{number}"))).find(|name| self.relation.named(name).is_none()).unwrap_or(base);
         }
         self.relation.labels.push(Label { name, extent: extent.into(), fate });
         LabelId((self.relation.labels.len() - 1) as u16)
@@ -80,8 +81,12 @@ impl Builder {
             debug_assert!(false, "relation breaks a law: {problem}\n{}", self.relation);
             return Self::frozen(self.shapes, Reason::NotDescribed(problem));
         }
-        let missing: Vec<(Port, Vec<Dim>)> =
-            self.shapes.iter().filter(|(port, _)| !self.relation.ports.contains_key(port)).map(|(port, dims)| (*port, dims.clone())).collect();
+        let missing: Vec<(Port, Vec<Dim>)> = self
+            .shapes
+            .iter()
+            .filter(|(port, _)| !self.relation.ports.contains_key(port))
+            .map(|(port, dims)| (*port, dims.clone()))
+            .collect();
         for (port, dims) in missing {
             self.freeze_port(port, &dims, &Reason::NotDescribed(port.to_string()));
         }

@@ -43,21 +43,25 @@ impl Relation {
     }
 
     fn show(&self, axis: &Layout) -> String {
-        let segments: Vec<String> = axis.0.iter().map(|segment| match segment {
-            Segment::Product(labels) if labels.is_empty() => "1".to_owned(),
-            Segment::Product(labels) => {
-                labels.iter().map(|label| self.name(label.index())).collect::<Vec<_>>().join("·")
-            }
-            Segment::Pick(label, indices) => {
-                let name = self.name(label.index());
-                match indices[..] {
-                    [] => "0".to_owned(),
-                    [first] => format!("{name}{{{first}}}"),
-                    [first, .., last] if indices.windows(2).all(|pair| pair[1] == pair[0] + 1) => format!("{name}{{{first}..{}}}", last + 1),
-                    [first, second, .., last] => format!("{name}{{{first},{second}..{last}}}"),
+        let segments: Vec<String> = axis
+            .0
+            .iter()
+            .map(|segment| match segment {
+                Segment::Product(labels) if labels.is_empty() => "1".to_owned(),
+                Segment::Product(labels) => labels.iter().map(|label| self.name(label.index())).collect::<Vec<_>>().join("·"),
+                Segment::Pick(label, indices) => {
+                    let name = self.name(label.index());
+                    match indices[..] {
+                        [] => "0".to_owned(),
+                        [first] => format!("{name}{{{first}}}"),
+                        [first, .., last] if indices.windows(2).all(|pair| pair[1] == pair[0] + 1) => {
+                            format!("{name}{{{first}..{}}}", last + 1)
+                        }
+                        [first, second, ..] => format!("{name}{{{first},{second}..}}"),
+                    }
                 }
-            }
-        }).collect();
+            })
+            .collect();
         if segments.is_empty() { "1".to_owned() } else { segments.join("+") }
     }
 }
