@@ -1,9 +1,15 @@
 //! Structural pruning of ONNX models.
 #![warn(missing_docs)]
 
+pub mod allocate;
 pub mod analysis;
 pub mod facts;
 pub mod model;
 pub mod ops;
+pub mod plan;
 pub mod proto;
 pub mod relation;
+pub mod rng;
+pub mod score;
+pub mod surgery;
+pub mod verify;

@@ -9,6 +9,7 @@ mod index;
 mod load;
 mod save;
 mod tensor;
+mod unshare;
 
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,7 @@ pub use index::{GraphEntry, GraphId, Index, NodeEntry, NodeId, Origin, ValueEntr
 pub use load::{Limits, load};
 pub use save::{encoded_len, save};
 pub use tensor::{TensorError, TensorRef};
+pub use unshare::{Copies, reshare, unshare};
 
 use crate::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 

@@ -1,0 +1,5 @@
+//! Proof that the surgery is right, and measurement of how far the outputs moved.
+
+mod mask;
+
+pub use mask::masked;
