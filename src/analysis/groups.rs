@@ -248,7 +248,8 @@ fn roles(model: &Model, spaces: &Spaces, classes: &Classes, relations: &[Relatio
         let relation = &relations[node.index()];
         for term in &relation.terms {
             let Some(weight) = term.weight else { continue };
-            let constant = port_value(model, node, weight).is_some_and(|value| model.tensor_proto(value).is_some());
+            let is_constant = |port: Port| port_value(model, node, port).is_some_and(|value| model.tensor_proto(value).is_some());
+            let constant = is_constant(weight) || is_constant(term.data);
             let on = |port: Port, label| {
                 relation.ports.get(&port).is_some_and(|port| port.axes.iter().any(|axis| axis.labels().any(|other| other == label)))
             };
