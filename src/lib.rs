@@ -1,6 +1,7 @@
 //! Structural pruning of ONNX models.
 #![warn(missing_docs)]
 
+pub mod analysis;
 pub mod facts;
 pub mod model;
 pub mod ops;
