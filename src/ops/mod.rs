@@ -4,11 +4,24 @@
 //! One family of operators a file; each lists its rules, and [`registry`] finds them.
 //! Invariant: a rule sees its own node only: no other nodes, no weights' values, no choices.
 
+mod contraction;
+mod conv;
+mod conv_causal;
 mod edit;
+mod einsum;
+mod matmul;
+mod matmul_packed;
+mod norm;
+mod norm_fused;
+mod operand;
+mod pool;
 #[cfg(test)]
 pub(crate) mod prove;
+mod quant;
+mod quant_linear;
 pub mod registry;
 mod view;
+mod window;
 
 pub use edit::{Cut, Demand, NodeEdit, RewriteError, Setting};
 pub use registry::{Rule, lookup};

@@ -27,7 +27,18 @@ impl Rule {
 }
 
 /// The families' tables.
-static FAMILIES: &[&[Rule]] = &[];
+static FAMILIES: &[&[Rule]] = &[
+    super::conv::RULES,
+    super::conv_causal::RULES,
+    super::einsum::RULES,
+    super::matmul::RULES,
+    super::matmul_packed::RULES,
+    super::norm::RULES,
+    super::norm_fused::RULES,
+    super::pool::RULES,
+    super::quant::RULES,
+    super::quant_linear::RULES,
+];
 
 /// All rules, family after family.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
