@@ -6,3 +6,4 @@ pub mod model;
 pub mod ops;
 pub mod proto;
 pub mod relation;
+pub mod run;
