@@ -27,7 +27,11 @@ impl Rule {
 }
 
 /// The families' tables.
-static FAMILIES: &[&[Rule]] = &[];
+static FAMILIES: &[&[Rule]] = &[
+    super::attention::RULES,
+    super::recurrent::RULES,
+    super::rotary::RULES,
+];
 
 /// All rules, family after family.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
