@@ -169,7 +169,7 @@ impl Operator for Attention {
         builder.port(Port::Out(1), "nextk", [b.into(), k.into(), all.clone(), d.into()]);
         builder.port(Port::Out(2), "nextv", [b.into(), k.into(), all.clone(), e.into()]);
         builder.port(Port::Out(3), "qk", full.map(|(_, layout)| layout));
-        scores_and_values(&mut builder, &[b, s, k, r], d, e, p, t);
+        scores_and_values(&mut builder, &[b, s, k, r], [d, e], t, p.map(|p| (p, 4)));
         builder.finish()
     }
 
@@ -179,17 +179,18 @@ impl Operator for Attention {
     }
 }
 
-/// The two products of attention: queries with keys, probabilities (which exist only inside) with values.
-pub(super) fn scores_and_values(builder: &mut Builder, outer: &[LabelId], d: LabelId, e: LabelId, p: Option<LabelId>, t: LabelId) {
+/// The two products of attention: queries with keys (`d`), and probabilities, which exist only inside, with values (`e`).
+/// `past`: earlier keys, and the input that holds them (their values are the next one).
+pub(super) fn scores_and_values(builder: &mut Builder, outer: &[LabelId], [d, e]: [LabelId; 2], t: LabelId, past: Option<(LabelId, u32)>) {
     let mut term = |data, weight, t: LabelId, width: LabelId, summed: LabelId| {
         let labels = outer.iter().copied().chain([t, width]).collect();
-        builder.term(Term { data, weight: Some(weight), zero: None, labels, summed: vec![summed], window: None });
+        builder.term(Term { data, weight: Some(Port::In(weight)), zero: None, labels, summed: vec![summed], window: None });
     };
-    term(Port::In(0), Port::In(1), t, d, d);
-    term(Port::Out(0), Port::In(2), t, e, t);
-    if let Some(p) = p {
-        term(Port::In(0), Port::In(4), p, d, d);
-        term(Port::Out(0), Port::In(5), p, e, p);
+    term(Port::In(0), 1, t, d, d);
+    term(Port::Out(0), 2, t, e, t);
+    if let Some((p, at)) = past {
+        term(Port::In(0), at, p, d, d);
+        term(Port::Out(0), at + 1, p, e, p);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{InferError, NodeView};
 use crate::facts::{Dim, Fact};
-use crate::relation::{Reason, Relation};
+use crate::relation::{Builder, LabelId, Port, Reason, Relation};
 
 /// The relation of a node with a tensor of unknown rank: its axes can not be tied to those of the others.
 pub(super) fn unless_ranked(node: &NodeView) -> Option<Relation> {
@@ -24,4 +24,11 @@ pub(super) fn expect(node: &NodeView, input: usize, dims: &[&Dim]) -> Result<(),
 /// The relation of a node whose shapes do not fit each other.
 pub(super) fn misfit(node: &NodeView) -> Relation {
     node.frozen(Reason::operator("shapes that do not fit"))
+}
+
+/// Describes an input whose indices all stay.
+pub(super) fn hold(builder: &mut Builder, node: &NodeView, input: usize, name: &'static str, reason: &Reason) {
+    let dims = node.shape(input).unwrap_or_default();
+    let axes: Vec<LabelId> = dims.iter().map(|dim| builder.fixed("", dim.clone(), reason.clone())).collect();
+    builder.port(Port::In(input as u32), name, axes);
 }

@@ -10,6 +10,7 @@ mod fit;
 mod frozen;
 #[cfg(test)]
 pub(crate) mod prove;
+mod microsoft;
 mod recurrent;
 pub mod registry;
 mod rotary;

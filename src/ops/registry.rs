@@ -29,6 +29,9 @@ impl Rule {
 /// The families' tables.
 static FAMILIES: &[&[Rule]] = &[
     super::attention::RULES,
+    super::microsoft::ATTENTION,
+    super::microsoft::MOE,
+    super::microsoft::MULTI_HEAD,
     super::recurrent::RULES,
     super::rotary::RULES,
 ];

@@ -1,6 +1,6 @@
 //! Rotary position embedding: heads go as a whole, for a rotation mixes the dimensions of one head in pairs.
 
-use super::fit::{misfit, unless_ranked};
+use super::fit::{hold, misfit, unless_ranked};
 use super::frozen::outputs;
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
@@ -66,10 +66,8 @@ impl Operator for Rotary {
         }
         // Positions and caches know batch and positions only.
         let names = if self.microsoft { ["at", "cos", "sin"] } else { ["cos", "sin", "at"] };
-        for (input, name) in (1u32..).zip(names) {
-            let dims = node.shape(input as usize).unwrap_or_default();
-            let axes: Vec<_> = dims.iter().map(|dim| builder.fixed("", dim.clone(), POSITIONS)).collect();
-            builder.port(Port::In(input), name, axes);
+        for (input, name) in (1..).zip(names) {
+            hold(&mut builder, node, input, name, &POSITIONS);
         }
         builder.finish()
     }
