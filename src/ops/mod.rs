@@ -4,13 +4,17 @@
 //! One family of operators a file; each lists its rules, and [`registry`] finds them.
 //! Invariant: a rule sees its own node only: no other nodes, no weights' values, no choices.
 
+mod attention;
 mod contraction;
 mod conv;
 mod conv_causal;
 mod edit;
 mod einsum;
+mod fit;
+mod frozen;
 mod matmul;
 mod matmul_packed;
+mod microsoft;
 mod norm;
 mod norm_fused;
 mod operand;
@@ -19,7 +23,9 @@ mod pool;
 pub(crate) mod prove;
 mod quant;
 mod quant_linear;
+mod recurrent;
 pub mod registry;
+mod rotary;
 mod view;
 mod window;
 

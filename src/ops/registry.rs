@@ -38,6 +38,12 @@ static FAMILIES: &[&[Rule]] = &[
     super::pool::RULES,
     super::quant::RULES,
     super::quant_linear::RULES,
+    super::attention::RULES,
+    super::microsoft::ATTENTION,
+    super::microsoft::MOE,
+    super::microsoft::MULTI_HEAD,
+    super::recurrent::RULES,
+    super::rotary::RULES,
 ];
 
 /// All rules, family after family.
