@@ -4,10 +4,15 @@
 //! One family of operators a file; each lists its rules, and [`registry`] finds them.
 //! Invariant: a rule sees its own node only: no other nodes, no weights' values, no choices.
 
+mod axes;
 mod edit;
+mod elements;
+mod permute;
 #[cfg(test)]
 pub(crate) mod prove;
+mod refine;
 pub mod registry;
+mod reshape;
 mod view;
 
 pub use edit::{Cut, Demand, NodeEdit, RewriteError, Setting};

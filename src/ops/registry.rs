@@ -27,7 +27,10 @@ impl Rule {
 }
 
 /// The families' tables.
-static FAMILIES: &[&[Rule]] = &[];
+static FAMILIES: &[&[Rule]] = &[
+    super::permute::RULES,
+    super::reshape::RULES,
+];
 
 /// All rules, family after family.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
