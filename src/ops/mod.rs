@@ -7,12 +7,15 @@
 mod axes;
 mod edit;
 mod elements;
+mod join;
+mod pad;
 mod permute;
 #[cfg(test)]
 pub(crate) mod prove;
 mod refine;
 pub mod registry;
 mod reshape;
+mod slice;
 mod view;
 
 pub use edit::{Cut, Demand, NodeEdit, RewriteError, Setting};

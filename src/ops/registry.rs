@@ -30,6 +30,9 @@ impl Rule {
 static FAMILIES: &[&[Rule]] = &[
     super::permute::RULES,
     super::reshape::RULES,
+    super::join::RULES,
+    super::slice::RULES,
+    super::pad::RULES,
 ];
 
 /// All rules, family after family.
