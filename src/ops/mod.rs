@@ -5,27 +5,35 @@
 //! Invariant: a rule sees its own node only: no other nodes, no weights' values, no choices.
 
 mod attention;
+mod axes;
 mod contraction;
 mod conv;
 mod conv_causal;
 mod edit;
 mod einsum;
+mod elements;
 mod fit;
 mod frozen;
+mod join;
 mod matmul;
 mod matmul_packed;
 mod microsoft;
 mod norm;
 mod norm_fused;
 mod operand;
+mod pad;
+mod permute;
 mod pool;
 #[cfg(test)]
 pub(crate) mod prove;
 mod quant;
 mod quant_linear;
 mod recurrent;
+mod refine;
 pub mod registry;
+mod reshape;
 mod rotary;
+mod slice;
 mod view;
 mod window;
 

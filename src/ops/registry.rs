@@ -44,6 +44,11 @@ static FAMILIES: &[&[Rule]] = &[
     super::microsoft::MULTI_HEAD,
     super::recurrent::RULES,
     super::rotary::RULES,
+    super::permute::RULES,
+    super::reshape::RULES,
+    super::join::RULES,
+    super::slice::RULES,
+    super::pad::RULES,
 ];
 
 /// All rules, family after family.
