@@ -107,9 +107,14 @@ impl Rewriter<'_> {
     fn attributes(&mut self, node: NodeId, edit: &NodeEdit) {
         for (name, setting) in &edit.settings {
             let attributes = &mut self.model.node_mut(node).attribute;
+            if *setting == Setting::Remove {
+                attributes.retain(|attribute| attribute.name() != *name);
+                continue;
+            }
             let at = attributes.iter().position(|attribute| attribute.name() == *name);
             let mut attribute = AttributeProto { name: Some((*name).to_owned()), ..Default::default() };
             match setting {
+                Setting::Remove => {}
                 Setting::Int(value) => {
                     attribute.r#type = Some(AttributeType::Int as i32);
                     attribute.i = Some(*value);

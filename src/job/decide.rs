@@ -103,7 +103,9 @@ fn search(
     decided.tradeoff.dedup_by(|a, b| a.cost == b.cost);
     if best.removed.iter().all(Vec::is_empty) {
         decided.reached = false;
-        decided.remarks.push(format!("no cut keeps the drift within {allowed}; allow more with --target drift=X, or name a size with --target macs=X"));
+        decided.remarks.push(format!(
+            "no cut keeps the drift within {allowed}; allow more with --target drift=X, or name a size with --target macs=X"
+        ));
     }
     decided.choice = best;
     Ok(())

@@ -146,7 +146,7 @@ impl<'a> Bench<'a> {
             checks.labelled = data.labels.as_ref().and_then(|labels| Some((top1(&self.outputs, 0, labels)?, top1(&outputs, 0, labels)?)));
             work.progress.begin(Phase::Latency, 0);
             let example = &data.inputs[0];
-            if let Ok(times) = latency(&[(&**session, example), (&*pruned_session, example)], ROUNDS, LATENCY) {
+            if let Ok(times) = latency(&[&**session, &*pruned_session], example, ROUNDS, LATENCY) {
                 checks.latency = Some(Latency { original: times[0], pruned: times[1] });
             }
         }
@@ -156,6 +156,8 @@ impl<'a> Bench<'a> {
 
 /// Parameters of a model.
 pub(super) fn params(model: &Model) -> f64 {
-    let count = |value| model.tensor_proto(value).filter(|tensor| is_weight(tensor)).map_or(0.0, |tensor| tensor.dims.iter().product::<i64>() as f64);
+    let count = |value| {
+        model.tensor_proto(value).filter(|tensor| is_weight(tensor)).map_or(0.0, |tensor| tensor.dims.iter().product::<i64>() as f64)
+    };
     model.index().values().map(|(value, _)| count(value)).sum()
 }

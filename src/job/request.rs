@@ -100,10 +100,10 @@ impl Request {
     pub(super) fn candidates(&self, prepared: &Prepared) -> Vec<usize> {
         let matchers = |globs: &[Glob]| -> Vec<GlobMatcher> { globs.iter().map(Glob::compile_matcher).collect() };
         let (only, exclude) = (matchers(&self.only), matchers(&self.exclude));
-        let matches = |globs: &[GlobMatcher], group: &Group| names(prepared, group).iter().any(|name| globs.iter().any(|glob| glob.is_match(name)));
-        let admitted = |group: &Group| {
-            self.kinds.contains(&group.kind) && (only.is_empty() || matches(&only, group)) && !matches(&exclude, group)
-        };
+        let matches =
+            |globs: &[GlobMatcher], group: &Group| names(prepared, group).iter().any(|name| globs.iter().any(|glob| glob.is_match(name)));
+        let admitted =
+            |group: &Group| self.kinds.contains(&group.kind) && (only.is_empty() || matches(&only, group)) && !matches(&exclude, group);
         prepared.analysis.groups.iter().enumerate().filter(|(_, group)| admitted(group)).map(|(at, _)| at).collect()
     }
 

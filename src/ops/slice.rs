@@ -49,7 +49,11 @@ impl Bounds {
         };
         let (start, end) = (resolve(start, number, step < 0, false), resolve(end, number, step < 0, true));
         let distance = if step < 0 { start - end } else { end - start };
-        let count = if step == 0 { 0 } else { Dim::Num(distance.max(0)).ceil_div(step.saturating_abs()).and_then(|count| count.num()).unwrap_or(0) };
+        let count = if step == 0 {
+            0
+        } else {
+            Dim::Num(distance.max(0)).ceil_div(step.saturating_abs()).and_then(|count| count.num()).unwrap_or(0)
+        };
         if (start, step, count) == (0, 1, number) { Range::Whole } else { Range::Picked { start, step, count } }
     }
 

@@ -39,10 +39,18 @@ const MOVES: f64 = 1.0;
 
 /// Compares `pruned` with `masked`, and `masked` with the untouched `original` (where those agree, the inputs were too weak).
 /// `noise` is what two ways of running the original on these inputs differ by.
-pub fn exactness(runtime: &dyn Runtime, original: &[Vec<TensorRef>], masked: &Model, pruned: &Model, inputs: &[Tensors], noise: f64) -> Exactness {
+pub fn exactness(
+    runtime: &dyn Runtime,
+    original: &[Vec<TensorRef>],
+    masked: &Model,
+    pruned: &Model,
+    inputs: &[Tensors],
+    noise: f64,
+) -> Exactness {
     let floor = if is_half(masked) { HALF_TOLERANCE } else { TOLERANCE };
     let tolerance = floor.max(10.0 * noise);
-    let unverifiable = |reason: String| Exactness { verdict: Verdict::Unverifiable(reason), max_relative_error: None, tolerance, inputs: 0 };
+    let unverifiable =
+        |reason: String| Exactness { verdict: Verdict::Unverifiable(reason), max_relative_error: None, tolerance, inputs: 0 };
     let Some(example) = inputs.first() else { return unverifiable("no inputs".to_owned()) };
     let run = |model: &Model| -> Result<Vec<Vec<TensorRef>>, String> {
         let session = runtime.prepare(model, example, &[]).map_err(|error| error.to_string())?;
