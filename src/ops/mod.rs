@@ -4,14 +4,17 @@
 //! One family of operators a file; each lists its rules, and [`registry`] finds them.
 //! Invariant: a rule sees its own node only: no other nodes, no weights' values, no choices.
 
+mod arithmetic;
 mod attention;
 mod axes;
+mod broadcast;
 mod contraction;
 mod conv;
 mod conv_causal;
 mod edit;
 mod einsum;
 mod elements;
+mod elementwise;
 mod fit;
 mod frozen;
 mod join;
@@ -29,11 +32,14 @@ pub(crate) mod prove;
 mod quant;
 mod quant_linear;
 mod recurrent;
+mod reduce;
 mod refine;
 pub mod registry;
 mod reshape;
 mod rotary;
+mod shape;
 mod slice;
+mod softmax;
 mod view;
 mod window;
 

@@ -1,6 +1,6 @@
 //! All rules, found by domain and operator type.
 
-use super::Operator;
+use super::{Operator, elementwise, reduce, shape, softmax};
 use crate::model::normal_domain;
 
 /// One line of a family's table.
@@ -50,6 +50,7 @@ static FAMILIES: &[&[Rule]] = &[
     super::slice::RULES,
     super::pad::RULES,
 ];
+static FAMILIES: &[&[Rule]] = &[elementwise::RULES, reduce::RULES, shape::RULES, softmax::RULES];
 
 /// All rules, family after family.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
