@@ -165,8 +165,7 @@ impl Operator for Split {
             shape.iter().enumerate().map(|(at, dim)| (at != axis).then(|| letters.free(&mut builder, dim))).collect();
         let mut parts = Vec::with_capacity(sizes.len());
         for (at, size) in sizes.iter().enumerate() {
-            let label =
-                if known { segments.free(&mut builder, size) } else { segments.fixed(&mut builder, size, &Reason::Dynamic) };
+            let label = if known { segments.free(&mut builder, size) } else { segments.fixed(&mut builder, size, &Reason::Dynamic) };
             parts.push(label);
             // A part that nobody reads has no port, and nothing else says what its indices are for.
             if node.output(at).is_none() {
@@ -257,8 +256,19 @@ mod tests {
         old.gives("bx2 bx4").relates("x[a, u+v] → y0[a, u] y1[a, v]");
         let new = Prove::op("Split").input("bx6").list(&[2, 4]).int("axis", -1).outputs(2);
         new.gives("bx2 bx4").relates("x[a, u+v] split[2] → y0[a, u] y1[a, v]");
-        Prove::op("Split").at(13).input("bx6").int("axis", 1).outputs(3).gives("bx2 bx2 bx2").relates("x[a, u+v+w] → y0[a, u] y1[a, v] y2[a, w]");
-        Prove::op("Split").input("7x2").int("num_outputs", 3).outputs(3).gives("3x2 3x2 1x2").relates("x[u+v+1, a] → y0[u, a] y1[v, a] y2[1, a]");
+        Prove::op("Split")
+            .at(13)
+            .input("bx6")
+            .int("axis", 1)
+            .outputs(3)
+            .gives("bx2 bx2 bx2")
+            .relates("x[a, u+v+w] → y0[a, u] y1[a, v] y2[a, w]");
+        Prove::op("Split")
+            .input("7x2")
+            .int("num_outputs", 3)
+            .outputs(3)
+            .gives("3x2 3x2 1x2")
+            .relates("x[u+v+1, a] → y0[u, a] y1[v, a] y2[1, a]");
         Prove::op("Split").input("bx6").outputs(2).gives("?out0.0x6 ?out1.0x6");
         Prove::op("Split").list(&[1, 2, 3, 4]).list(&[1, 3]).outputs(2).gives("1 3").holds(&[1]);
     }
