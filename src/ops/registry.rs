@@ -49,6 +49,10 @@ static FAMILIES: &[&[Rule]] = &[
     super::join::RULES,
     super::slice::RULES,
     super::pad::RULES,
+    super::expand::RULES,
+    super::gather::RULES,
+    super::scatter::RULES,
+    super::resize::RULES,
 ];
 static FAMILIES: &[&[Rule]] = &[elementwise::RULES, reduce::RULES, shape::RULES, softmax::RULES];
 
