@@ -113,7 +113,8 @@ pub(super) fn broadcast_port(builder: &mut Builder, node: &NodeView, input: usiz
         return;
     }
     let axes = &axes[axes.len() - dims.len()..];
-    let layouts: Vec<Layout> = dims.iter().zip(axes).map(|(dim, (extent, layout))| broadcast(builder, dim, extent, layout.clone())).collect();
+    let layouts: Vec<Layout> =
+        dims.iter().zip(axes).map(|(dim, (extent, layout))| broadcast(builder, dim, extent, layout.clone())).collect();
     builder.port(Port::In(input as u32), name, layouts);
 }
 
@@ -225,7 +226,9 @@ pub(super) fn keep_scale(cut: &Cut, edit: &mut NodeEdit, given: bool) -> Result<
 
 impl Operator for SwiGlu {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let (dtype, Some(a)) = (node.dtype(0), node.shape(0)) else { return Ok(outputs(node, [Fact { dtype: node.dtype(0), ..Fact::default() }])) };
+        let (dtype, Some(a)) = (node.dtype(0), node.shape(0)) else {
+            return Ok(outputs(node, [Fact { dtype: node.dtype(0), ..Fact::default() }]));
+        };
         expect(node, 1, &a.iter().collect::<Vec<_>>())?;
         Ok(outputs(node, [Fact::new(dtype, a.to_vec())]))
     }
@@ -249,7 +252,8 @@ fn linear_extents(node: &NodeView) -> Result<Option<[Dim; 6]>, InferError> {
     let ([b, t, width], [_, _, v_width]) = (q, v) else { return Err(InferError("query and value must have 3 axes".into())) };
     let count = |name| node.int(name).filter(|count| *count > 0).map(Dim::Num).ok_or_else(|| InferError(format!("no {name}")));
     let (heads, k) = (count("q_num_heads")?, count("kv_num_heads")?);
-    let split = |width: &Dim, heads: &Dim| width.exact_div(heads).ok_or_else(|| InferError(format!("{width} is no multiple of {heads} heads")));
+    let split =
+        |width: &Dim, heads: &Dim| width.exact_div(heads).ok_or_else(|| InferError(format!("{width} is no multiple of {heads} heads")));
     let (d, e, r) = (split(width, &heads)?, split(v_width, &k)?, split(&heads, &k)?);
     expect(node, 1, &[b, t, &(&k * &d)])?;
     expect(node, 2, &[b, t, &(&k * &e)])?;
@@ -341,9 +345,13 @@ mod tests {
 
     #[test]
     fn grouped_queries() {
-        let proof = packed().input("2x5x24").input("2x7x8").input("2x7x10").input("bool:5x7").gives("2x5x30").relates(
-            "q[b, s, k·r·d] key[b, t, k·d] v[b, t, k·e] mask[s, t] → y[b, s, k·r·e]  Σ d; Σ t",
-        );
+        let proof = packed()
+            .input("2x5x24")
+            .input("2x7x8")
+            .input("2x7x10")
+            .input("bool:5x7")
+            .gives("2x5x30")
+            .relates("q[b, s, k·r·d] key[b, t, k·d] v[b, t, k·e] mask[s, t] → y[b, s, k·r·e]  Σ d; Σ t");
         assert_eq!(settings(&proof, "k", &[1]), [("q_num_heads", Setting::Int(3)), ("kv_num_heads", Setting::Int(1))]);
         assert_eq!(settings(&proof, "r", &[0, 2]), [("q_num_heads", Setting::Int(4)), ("kv_num_heads", Setting::Int(2))]);
         assert_eq!(settings(&proof, "d", &[0, 1, 3])[2], ("scale", Setting::Float(0.5)));
@@ -371,9 +379,12 @@ mod tests {
 
     #[test]
     fn a_mask_of_its_own_per_head() {
-        packed().input("2x5x24").input("2x7x8").input("2x7x10").input("2x6x5x7").relates(
-            "q[b, s, k·r·d] key[b, t, k·d] v[b, t, k·e] mask[b, k·r, s, t] → y[b, s, k·r·e]  Σ d; Σ t",
-        );
+        packed()
+            .input("2x5x24")
+            .input("2x7x8")
+            .input("2x7x10")
+            .input("2x6x5x7")
+            .relates("q[b, s, k·r·d] key[b, t, k·d] v[b, t, k·e] mask[b, k·r, s, t] → y[b, s, k·r·e]  Σ d; Σ t");
     }
 
     #[test]
