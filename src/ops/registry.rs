@@ -39,9 +39,12 @@ static FAMILIES: &[&[Rule]] = &[
     super::quant::RULES,
     super::quant_linear::RULES,
     super::attention::RULES,
+    super::control::RULES,
+    super::loss::RULES,
     super::microsoft::ATTENTION,
     super::microsoft::MOE,
     super::microsoft::MULTI_HEAD,
+    super::ml::RULES,
     super::recurrent::RULES,
     super::rotary::RULES,
     super::permute::RULES,
@@ -53,6 +56,9 @@ static FAMILIES: &[&[Rule]] = &[
     super::gather::RULES,
     super::scatter::RULES,
     super::resize::RULES,
+    super::sequence::RULES,
+    super::signal::RULES,
+    super::text::RULES,
 ];
 static FAMILIES: &[&[Rule]] = &[elementwise::RULES, reduce::RULES, shape::RULES, softmax::RULES];
 
