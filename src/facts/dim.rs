@@ -53,7 +53,6 @@ impl Dim {
         matches!((self - other).num(), Some(difference) if difference != 0)
     }
 
-<<<<<<< HEAD
     /// 1 when no coefficient is negative, -1 when none is positive; `None` when the sign depends on the symbols.
     pub fn sign(&self) -> Option<i64> {
         let terms = self.terms();
@@ -61,7 +60,9 @@ impl Dim {
             (true, true) => None,
             (true, false) => Some(-1),
             (false, _) => Some(1),
-=======
+        }
+    }
+
     /// Whether this can not be negative, whatever the symbols (they are extents) stand for.
     pub fn is_count(&self) -> bool {
         match self {
@@ -70,7 +71,6 @@ impl Dim {
             Dim::Expr(polynomial) => {
                 polynomial.0.iter().all(|(monomial, coefficient)| *coefficient > 0 && !monomial.iter().any(|symbol| symbol.contains('-')))
             }
->>>>>>> 2475c16a45b0c7be2e6964d2b125544de124b0f4
         }
     }
 

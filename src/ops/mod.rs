@@ -10,7 +10,6 @@ mod axes;
 mod broadcast;
 mod contraction;
 mod control;
-mod control;
 mod conv;
 mod conv_causal;
 mod edit;

@@ -1,6 +1,6 @@
 //! All rules, found by domain and operator type.
 
-use super::{Operator, elementwise, reduce, shape, softmax};
+use super::Operator;
 use crate::model::normal_domain;
 
 /// One line of a family's table.
@@ -59,8 +59,11 @@ static FAMILIES: &[&[Rule]] = &[
     super::sequence::RULES,
     super::signal::RULES,
     super::text::RULES,
+    super::elementwise::RULES,
+    super::reduce::RULES,
+    super::shape::RULES,
+    super::softmax::RULES,
 ];
-static FAMILIES: &[&[Rule]] = &[elementwise::RULES, reduce::RULES, shape::RULES, softmax::RULES];
 
 /// All rules, family after family.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
