@@ -4,10 +4,16 @@
 //! One family of operators a file; each lists its rules, and [`registry`] finds them.
 //! Invariant: a rule sees its own node only: no other nodes, no weights' values, no choices.
 
+mod arithmetic;
+mod broadcast;
 mod edit;
+mod elementwise;
 #[cfg(test)]
 pub(crate) mod prove;
+mod reduce;
 pub mod registry;
+mod shape;
+mod softmax;
 mod view;
 
 pub use edit::{Cut, Demand, NodeEdit, RewriteError, Setting};

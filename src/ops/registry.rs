@@ -1,6 +1,6 @@
 //! All rules, found by domain and operator type.
 
-use super::Operator;
+use super::{Operator, elementwise, reduce, shape, softmax};
 use crate::model::normal_domain;
 
 /// One line of a family's table.
@@ -27,7 +27,7 @@ impl Rule {
 }
 
 /// The families' tables.
-static FAMILIES: &[&[Rule]] = &[];
+static FAMILIES: &[&[Rule]] = &[elementwise::RULES, reduce::RULES, shape::RULES, softmax::RULES];
 
 /// All rules, family after family.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
