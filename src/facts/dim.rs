@@ -53,6 +53,16 @@ impl Dim {
         matches!((self - other).num(), Some(difference) if difference != 0)
     }
 
+    /// 1 when no coefficient is negative, -1 when none is positive; `None` when the sign depends on the symbols.
+    pub fn sign(&self) -> Option<i64> {
+        let terms = self.terms();
+        match (terms.values().any(|coefficient| *coefficient < 0), terms.values().any(|coefficient| *coefficient > 0)) {
+            (true, true) => None,
+            (true, false) => Some(-1),
+            (false, _) => Some(1),
+        }
+    }
+
     /// Whether this can not be negative, whatever the symbols (they are extents) stand for.
     pub fn is_count(&self) -> bool {
         match self {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{InferError, NodeView};
 use crate::facts::{Contents, Dim, Element, Fact};
-use crate::relation::{Builder, LabelId, Port, Reason, Relation};
+use crate::relation::{Builder, LabelId, Port, Reason};
 
 /// Names for the axes of operators to which all axes are alike.
 const AXES: [&str; 8] = ["i", "j", "k", "l", "m", "n", "o", "p"];
@@ -80,14 +80,6 @@ pub(super) fn broadcast<N: Into<Cow<'static, str>>>(
         }
     }
     labels
-}
-
-/// The relation of a node that touches a tensor of unknown rank: nothing can be said about its axes.
-pub(super) fn unless_ranked(node: &NodeView) -> Option<Relation> {
-    let unranked = |fact: &&Fact| fact.shape.is_none();
-    let outputs = node.outputs.iter().zip(&node.node.output).filter(|(_, name)| !name.is_empty());
-    let strange = node.inputs.iter().flatten().any(unranked) || outputs.filter_map(|(fact, _)| fact.as_ref()).any(unranked);
-    (strange || node.output_shape(0).is_none()).then(|| node.frozen(Reason::operator("a tensor of unknown rank")))
 }
 
 /// The contents of an output of extents `shape`, each element computed from the aligned elements of the inputs

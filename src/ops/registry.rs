@@ -1,6 +1,6 @@
 //! All rules, found by domain and operator type.
 
-use super::{Operator, elementwise, reduce, shape, softmax};
+use super::Operator;
 use crate::model::normal_domain;
 
 /// One line of a family's table.
@@ -27,7 +27,43 @@ impl Rule {
 }
 
 /// The families' tables.
-static FAMILIES: &[&[Rule]] = &[elementwise::RULES, reduce::RULES, shape::RULES, softmax::RULES];
+static FAMILIES: &[&[Rule]] = &[
+    super::conv::RULES,
+    super::conv_causal::RULES,
+    super::einsum::RULES,
+    super::matmul::RULES,
+    super::matmul_packed::RULES,
+    super::norm::RULES,
+    super::norm_fused::RULES,
+    super::pool::RULES,
+    super::quant::RULES,
+    super::quant_linear::RULES,
+    super::attention::RULES,
+    super::control::RULES,
+    super::loss::RULES,
+    super::microsoft::ATTENTION,
+    super::microsoft::MOE,
+    super::microsoft::MULTI_HEAD,
+    super::ml::RULES,
+    super::recurrent::RULES,
+    super::rotary::RULES,
+    super::permute::RULES,
+    super::reshape::RULES,
+    super::join::RULES,
+    super::slice::RULES,
+    super::pad::RULES,
+    super::expand::RULES,
+    super::gather::RULES,
+    super::scatter::RULES,
+    super::resize::RULES,
+    super::sequence::RULES,
+    super::signal::RULES,
+    super::text::RULES,
+    super::elementwise::RULES,
+    super::reduce::RULES,
+    super::shape::RULES,
+    super::softmax::RULES,
+];
 
 /// All rules, family after family.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
