@@ -52,10 +52,8 @@ fn is_float(dtype: Option<Dtype>) -> bool {
 
 /// Two operands of one type: `reals` where both are known numbers of a real type, else `dims`.
 fn two(dtype: Option<Dtype>, a: &Element, b: &Element, dims: fn(&Dim, &Dim) -> Option<Dim>, reals: fn(f64, f64) -> f64) -> Element {
-    if is_float(dtype) {
-        if let (Some(a), Some(b)) = (a.real(), b.real()) {
-            return real(dtype, reals(a, b));
-        }
+    if let (true, Some(a), Some(b)) = (is_float(dtype), a.real(), b.real()) {
+        return real(dtype, reals(a, b));
     }
     match (whole(a), whole(b)) {
         (Some(a), Some(b)) => fitting(dtype, dims(&a, &b)),
@@ -183,10 +181,8 @@ pub(super) fn modulo(node: &NodeView, x: &[Element]) -> Element {
 pub(super) fn pow(node: &NodeView, x: &[Element]) -> Element {
     let [base, exponent] = x else { return Element::Unknown };
     let dtype = node.dtype(0);
-    if is_float(dtype) {
-        if let (Some(base), Some(exponent)) = (base.real(), exponent.real()) {
-            return real(dtype, base.powf(exponent));
-        }
+    if let (true, Some(base), Some(exponent)) = (is_float(dtype), base.real(), exponent.real()) {
+        return real(dtype, base.powf(exponent));
     }
     let exponent = whole(exponent).and_then(|exponent| exponent.count()).and_then(|exponent| u32::try_from(exponent).ok());
     match (whole(base), exponent) {

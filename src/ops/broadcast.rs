@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{InferError, NodeView};
 use crate::facts::{Contents, Dim, Element, Fact};
-use crate::relation::{Builder, LabelId, Port, Reason, Relation};
+use crate::relation::{Builder, LabelId, Port, Reason};
 
 /// Names for the axes of operators to which all axes are alike.
 const AXES: [&str; 8] = ["i", "j", "k", "l", "m", "n", "o", "p"];
@@ -82,14 +82,6 @@ pub(super) fn broadcast<N: Into<Cow<'static, str>>>(
     labels
 }
 
-/// The relation of a node that touches a tensor of unknown rank: nothing can be said about its axes.
-pub(super) fn unless_ranked(node: &NodeView) -> Option<Relation> {
-    let unranked = |fact: &&Fact| fact.shape.is_none();
-    let outputs = node.outputs.iter().zip(&node.node.output).filter(|(_, name)| !name.is_empty());
-    let strange = node.inputs.iter().flatten().any(unranked) || outputs.filter_map(|(fact, _)| fact.as_ref()).any(unranked);
-    (strange || node.output_shape(0).is_none()).then(|| node.frozen(Reason::operator("a tensor of unknown rank")))
-}
-
 /// The contents of an output of extents `shape`, each element computed from the aligned elements of the inputs
 /// ([`Element::Unknown`] for an input that is left out, and, if `partial`, for one that is not known).
 pub(super) fn broadcast_contents(
@@ -160,11 +152,12 @@ mod tests {
 
     #[test]
     fn shapes_broadcast_as_numpys() {
-        let (b, two, three) = (Dim::symbol("b"), Dim::Num(2), Dim::Num(3));
-        let shape = broadcast_shape(&[&[b.clone(), Dim::Num(1), three.clone()], &[two.clone(), Dim::Num(1)]]).unwrap();
-        assert_eq!(shape, [b, two.clone(), three.clone()]);
-        assert!(broadcast_shape(&[&[two.clone()], &[three.clone()]]).is_err());
-        assert!(broadcasts_to(&[two.clone()], &[Dim::Num(1)]).is_err());
-        assert!(broadcasts_to(&[Dim::Num(1), two.clone()], &[two]).is_ok());
+        let dims = |numbers: &[i64]| numbers.iter().map(|number| Dim::Num(*number)).collect::<Vec<_>>();
+        let b = Dim::symbol("b");
+        let shape = broadcast_shape(&[&[b.clone(), Dim::Num(1), Dim::Num(3)], &dims(&[2, 1])]).unwrap();
+        assert_eq!(shape, [b, Dim::Num(2), Dim::Num(3)]);
+        assert!(broadcast_shape(&[&dims(&[2]), &dims(&[3])]).is_err());
+        assert!(broadcasts_to(&dims(&[2]), &dims(&[1])).is_err());
+        assert!(broadcasts_to(&dims(&[1, 2]), &dims(&[2])).is_ok());
     }
 }

@@ -5,7 +5,8 @@
 use std::borrow::Cow;
 
 use super::arithmetic::{self as math, Compute};
-use super::broadcast::{axis_names, broadcast, broadcast_contents, broadcast_shape, broadcasts_to, unless_ranked};
+use super::broadcast::{axis_names, broadcast, broadcast_contents, broadcast_shape, broadcasts_to};
+use super::fit::unless_ranked;
 use super::{InferError, NodeView, Operator, Rule};
 use crate::facts::{Dim, Element, Fact};
 use crate::proto::Dtype;
@@ -215,7 +216,6 @@ pub(super) static RULES: &[Rule] = &[
     Rule::onnx("Neg", &unary(math::neg)),
     Rule::onnx("Not", &Elementwise { dtype: truth, ..unary(math::not) }),
     Rule::onnx("Reciprocal", &unary(math::reciprocal)),
-    Rule::onnx("RegexFullMatch", &Elementwise { dtype: truth, ..UNARY }),
     Rule::onnx("Relu", &unary(math::relu)),
     Rule::onnx("Round", &unary(math::round)),
     Rule::onnx("Selu", &UNARY),
@@ -247,8 +247,6 @@ pub(super) static RULES: &[Rule] = &[
     Rule::onnx("BitwiseAnd", &BINARY),
     Rule::onnx("BitwiseOr", &BINARY),
     Rule::onnx("BitwiseXor", &BINARY),
-    Rule::onnx("StringConcat", &BINARY),
-    Rule::onnx("SwiGLU", &BINARY),
     Rule::onnx("Equal", &predicate(math::equal)),
     Rule::onnx("Greater", &predicate(math::greater)),
     Rule::onnx("GreaterOrEqual", &predicate(math::greater_or_equal)),

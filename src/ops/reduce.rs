@@ -1,7 +1,8 @@
 //! Operators that combine the entries along axes: sums, means, extremes, norms, cumulative sums.
 
 use super::arithmetic::{self as math, Compute};
-use super::broadcast::{axis_name, broadcast, unless_ranked};
+use super::broadcast::{axis_name, broadcast};
+use super::fit::unless_ranked;
 use super::{InferError, NodeView, Operator, Rule};
 use crate::facts::{Contents, Dim, Element, Fact};
 use crate::proto::Dtype;

@@ -1,8 +1,9 @@
 //! Operators that read extents or make tensors from them: Shape, Size, constants, ranges, random numbers.
 
 use super::arithmetic as math;
-use super::broadcast::{axis_name, axis_names, broadcast, unless_ranked};
+use super::broadcast::{axis_name, axis_names, broadcast};
 use super::elementwise::dtype_attribute;
+use super::fit::unless_ranked;
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Contents, Dim, Element, Fact, contents_of};
 use crate::model::TensorRef;

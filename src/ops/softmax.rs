@@ -1,7 +1,8 @@
 //! Operators that look at an axis as a whole: softmax, the largest entries, distinct or non-zero entries, draws.
 
-use super::broadcast::{axis_name, broadcast, unless_ranked};
+use super::broadcast::{axis_name, broadcast};
 use super::elementwise::dtype_attribute;
+use super::fit::unless_ranked;
 use super::{InferError, NodeView, Operator, Rule};
 use crate::facts::{Contents, Dim, Element, Fact};
 use crate::proto::Dtype;
