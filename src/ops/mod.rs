@@ -5,15 +5,22 @@
 //! Invariant: a rule sees its own node only: no other nodes, no weights' values, no choices.
 
 mod attention;
+mod control;
 mod edit;
 mod fit;
 mod frozen;
+mod linear_attention;
+mod loss;
+mod microsoft;
+mod ml;
 #[cfg(test)]
 pub(crate) mod prove;
-mod microsoft;
 mod recurrent;
 pub mod registry;
 mod rotary;
+mod sequence;
+mod signal;
+mod text;
 mod view;
 
 pub use edit::{Cut, Demand, NodeEdit, RewriteError, Setting};

@@ -45,7 +45,13 @@ fn extents(node: &NodeView, gates: i64, transposed: bool) -> Result<Option<Exten
     let (w_rows, w_columns, r_rows, r_columns) = if transposed { (w_2, w_1, r_2, r_1) } else { (w_1, w_2, r_1, r_2) };
     let h = node.int("hidden_size").map_or_else(|| r_columns.clone(), Dim::Num);
     let rows = &h * &Dim::Num(gates);
-    let pairs = [(w_d, &d, "directions"), (w_rows, &rows, "rows of W"), (w_columns, i, "columns of W"), (r_rows, &rows, "rows of R"), (r_columns, &h, "columns of R")];
+    let pairs = [
+        (w_d, &d, "directions"),
+        (w_rows, &rows, "rows of W"),
+        (w_columns, i, "columns of W"),
+        (r_rows, &rows, "rows of R"),
+        (r_columns, &h, "columns of R"),
+    ];
     if let Some((found, wanted, what)) = pairs.into_iter().find(|(found, wanted, _)| found.differs(wanted)) {
         return Err(InferError(format!("{what}: {found}, {wanted} are expected")));
     }
@@ -141,10 +147,7 @@ pub(super) static RULES: &[Rule] = &[
     Rule::onnx("RNN", &Recurrent { gates: 1 }),
     Rule::microsoft(
         "DynamicQuantizeLSTM",
-        &Frozen {
-            reason: "quantizes the hidden state by the range of all units",
-            infer: |node| Ok(facts(node, extents(node, 4, true)?)),
-        },
+        &Frozen { reason: "quantizes the hidden state by the range of all units", infer: |node| Ok(facts(node, extents(node, 4, true)?)) },
     ),
 ];
 

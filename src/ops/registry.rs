@@ -29,11 +29,18 @@ impl Rule {
 /// The families' tables.
 static FAMILIES: &[&[Rule]] = &[
     super::attention::RULES,
+    super::control::RULES,
+    super::linear_attention::RULES,
+    super::loss::RULES,
     super::microsoft::ATTENTION,
     super::microsoft::MOE,
     super::microsoft::MULTI_HEAD,
+    super::ml::RULES,
     super::recurrent::RULES,
     super::rotary::RULES,
+    super::sequence::RULES,
+    super::signal::RULES,
+    super::text::RULES,
 ];
 
 /// All rules, family after family.

@@ -90,9 +90,13 @@ mod tests {
 
     #[test]
     fn heads_apart() {
-        Prove::op("RotaryEmbedding").at(23).input("1x4xsx8").input("1xsx4").input("1xsx4").gives("1x4xsx8").relates(
-            "x[b, h, s, d] cos[1, s, 4] sin[1, s, 4] → y[b, h, s, d]",
-        );
+        Prove::op("RotaryEmbedding")
+            .at(23)
+            .input("1x4xsx8")
+            .input("1xsx4")
+            .input("1xsx4")
+            .gives("1x4xsx8")
+            .relates("x[b, h, s, d] cos[1, s, 4] sin[1, s, 4] → y[b, h, s, d]");
     }
 
     #[test]

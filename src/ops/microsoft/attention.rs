@@ -207,9 +207,13 @@ mod tests {
 
     #[test]
     fn projections_share_heads() {
-        let proof = attention().weight("16x72").weight("72").input("i32:2x5").ints("qkv_hidden_sizes", &[16, 16, 40]).gives("2x5x40").relates(
-            "x[b, s, c] w[c, h·d+h·d+h·e] bias[h·d+h·d+h·e] mask[b, 5] → y[b, s, h·e]  Σ c; Σ c; Σ d; Σ t",
-        );
+        let proof = attention()
+            .weight("16x72")
+            .weight("72")
+            .input("i32:2x5")
+            .ints("qkv_hidden_sizes", &[16, 16, 40])
+            .gives("2x5x40")
+            .relates("x[b, s, c] w[c, h·d+h·d+h·e] bias[h·d+h·d+h·e] mask[b, 5] → y[b, s, h·e]  Σ c; Σ c; Σ d; Σ t");
         proof.view(|view| {
             let operator = Fused { quantized: false };
             let relation = operator.relate(view);
@@ -224,9 +228,15 @@ mod tests {
 
     #[test]
     fn a_cache_ties_keys_to_values() {
-        attention().weight("16x48").none().none().input("2x2x4x7x4").input("1x1x5x12").outputs(2).gives("2x5x16 2x2x4x12x4").relates(
-            "x[b, s, c] w[c, h·d+h·d+h·d] past[2, b, h, p, d] add[1, 1, s, t] → y[b, s, h·d] next[2, b, h, t, d]  Σ c; Σ d; Σ t",
-        );
+        attention()
+            .weight("16x48")
+            .none()
+            .none()
+            .input("2x2x4x7x4")
+            .input("1x1x5x12")
+            .outputs(2)
+            .gives("2x5x16 2x2x4x12x4")
+            .relates("x[b, s, c] w[c, h·d+h·d+h·d] past[2, b, h, p, d] add[1, 1, s, t] → y[b, s, h·d] next[2, b, h, t, d]  Σ c; Σ d; Σ t");
     }
 
     #[test]
@@ -250,4 +260,3 @@ mod tests {
             );
     }
 }
-

@@ -99,11 +99,18 @@ mod tests {
     #[test]
     fn neurons_of_experts() {
         let moe = || Prove::op("MoE").domain("com.microsoft").at(1).int("k", 2).input("2x5x8").input("10x3");
-        moe().weight("3x6x8").weight("3x6").weight("3x8x6").weight("3x8").gives("2x5x8").relates(
-            "x[s, s2, c] router[10, 3] w1[E, n, c] bias1[E, n] w2[E, c, n] bias2[E, c] → y[s, s2, c]  Σ c; Σ n",
-        );
-        moe().int("swiglu_fusion", 1).weight("3x12x8").none().weight("3x8x6").relates(
-            "x[s, s2, c] router[10, 3] w1[E, n·2, c] w2[E, c, n] → y[s, s2, c]  Σ c; Σ n",
-        );
+        moe()
+            .weight("3x6x8")
+            .weight("3x6")
+            .weight("3x8x6")
+            .weight("3x8")
+            .gives("2x5x8")
+            .relates("x[s, s2, c] router[10, 3] w1[E, n, c] bias1[E, n] w2[E, c, n] bias2[E, c] → y[s, s2, c]  Σ c; Σ n");
+        moe()
+            .int("swiglu_fusion", 1)
+            .weight("3x12x8")
+            .none()
+            .weight("3x8x6")
+            .relates("x[s, s2, c] router[10, 3] w1[E, n·2, c] w2[E, c, n] → y[s, s2, c]  Σ c; Σ n");
     }
 }

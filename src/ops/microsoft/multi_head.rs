@@ -211,7 +211,11 @@ impl Grouped {
 /// Whether the cache is quantized.
 fn quantized(node: &NodeView) -> bool {
     let typed = |name| node.string(name).is_some_and(|kind| kind != "NONE");
-    typed("k_quant_type") || typed("v_quant_type") || node.int("kv_cache_bit_width").unwrap_or(0) != 0 || node.has_input(12) || node.has_input(13)
+    typed("k_quant_type")
+        || typed("v_quant_type")
+        || node.int("kv_cache_bit_width").unwrap_or(0) != 0
+        || node.has_input(12)
+        || node.has_input(13)
 }
 
 impl Operator for GroupQuery {
@@ -307,9 +311,15 @@ mod tests {
 
     #[test]
     fn heads_and_sizes() {
-        multi_head().input("2x5x16").input("2x7x16").input("2x7x24").none().input("i32:2x7").input("2x1x5x7").gives("2x5x24").relates(
-            "q[b, s, h·d] key[b, n, h·d] v[b, n, h·e] mask[b, 7] add[b, 1, s, n] → y[b, s, h·e]  Σ d; Σ n",
-        );
+        multi_head()
+            .input("2x5x16")
+            .input("2x7x16")
+            .input("2x7x24")
+            .none()
+            .input("i32:2x7")
+            .input("2x1x5x7")
+            .gives("2x5x24")
+            .relates("q[b, s, h·d] key[b, n, h·d] v[b, n, h·e] mask[b, 7] add[b, 1, s, n] → y[b, s, h·e]  Σ d; Σ n");
     }
 
     #[test]
@@ -347,8 +357,15 @@ mod tests {
                 "q[b, s, k·r·d] key[b, n, k·d] v[b, n, k·d] pastk[b, k, p, d] pastv[b, k, p, d] lengths[1] length[1] \
                  → y[b, s, k·r·d] nextk[b, k, t, d] nextv[b, k, t, d]  Σ d; Σ t",
             );
-        grouped().input("1xsx80").none().none().none().none().input("i32:1").input("i32:1").gives("1xsx48 1x2xsx8 1x2xsx8").relates(
-            "qkv[b, s, k·r·d+k·d+k·d] lengths[1] length[1] → y[b, s, k·r·d] nextk[b, k, n, d] nextv[b, k, n, d]  Σ d; Σ n",
-        );
+        grouped()
+            .input("1xsx80")
+            .none()
+            .none()
+            .none()
+            .none()
+            .input("i32:1")
+            .input("i32:1")
+            .gives("1xsx48 1x2xsx8 1x2xsx8")
+            .relates("qkv[b, s, k·r·d+k·d+k·d] lengths[1] length[1] → y[b, s, k·r·d] nextk[b, k, n, d] nextv[b, k, n, d]  Σ d; Σ n");
     }
 }
