@@ -28,6 +28,16 @@ impl Rule {
 
 /// The families' tables.
 static FAMILIES: &[&[Rule]] = &[
+    super::conv::RULES,
+    super::conv_causal::RULES,
+    super::einsum::RULES,
+    super::matmul::RULES,
+    super::matmul_packed::RULES,
+    super::norm::RULES,
+    super::norm_fused::RULES,
+    super::pool::RULES,
+    super::quant::RULES,
+    super::quant_linear::RULES,
     super::attention::RULES,
     super::control::RULES,
     super::linear_attention::RULES,
@@ -38,9 +48,22 @@ static FAMILIES: &[&[Rule]] = &[
     super::ml::RULES,
     super::recurrent::RULES,
     super::rotary::RULES,
+    super::permute::RULES,
+    super::reshape::RULES,
+    super::join::RULES,
+    super::slice::RULES,
+    super::pad::RULES,
+    super::expand::RULES,
+    super::gather::RULES,
+    super::scatter::RULES,
+    super::resize::RULES,
     super::sequence::RULES,
     super::signal::RULES,
     super::text::RULES,
+    super::elementwise::RULES,
+    super::reduce::RULES,
+    super::shape::RULES,
+    super::softmax::RULES,
 ];
 
 /// All rules, family after family.
