@@ -17,9 +17,6 @@ pub(super) const CAUSAL: Reason = Reason::operator("causal attention counts posi
 /// Attention (23 and later).
 struct Attention;
 
-/// SwiGLU (28 and later): two tensors of one shape.
-struct SwiGlu;
-
 /// The extents of an attention.
 struct Extents {
     b: Dim,
@@ -221,29 +218,7 @@ pub(super) fn keep_scale(cut: &Cut, edit: &mut NodeEdit, given: bool) -> Result<
     Ok(())
 }
 
-impl Operator for SwiGlu {
-    fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let (dtype, Some(a)) = (node.dtype(0), node.shape(0)) else {
-            return Ok(outputs(node, [Fact { dtype: node.dtype(0), ..Fact::default() }]));
-        };
-        expect(node, 1, &a.iter().collect::<Vec<_>>())?;
-        Ok(outputs(node, [Fact::new(dtype, a.to_vec())]))
-    }
-
-    fn relate(&self, node: &NodeView) -> Relation {
-        if let Some(relation) = unless_ranked(node) {
-            return relation;
-        }
-        let mut builder = node.relation();
-        let axes: Vec<LabelId> = node.shape(0).unwrap_or_default().iter().map(|dim| builder.free("c", dim.clone())).collect();
-        builder.port(Port::In(0), "gate", axes.clone());
-        builder.port(Port::In(1), "x", axes.clone());
-        builder.port(Port::Out(0), "y", axes);
-        builder.finish()
-    }
-}
-
-pub(super) static RULES: &[Rule] = &[Rule::onnx("Attention", &Attention), Rule::onnx("SwiGLU", &SwiGlu)];
+pub(super) static RULES: &[Rule] = &[Rule::onnx("Attention", &Attention)];
 
 #[cfg(test)]
 mod tests {
@@ -319,10 +294,5 @@ mod tests {
         let view = NodeView { node: &node, opset: 23, inputs: facts.iter().map(Some).collect(), outputs: vec![], branches: vec![] };
         assert!(Attention.infer(&view).is_err());
         assert_eq!(Attention.relate(&view).terms, []);
-    }
-
-    #[test]
-    fn gated_units() {
-        Prove::op("SwiGLU").at(28).input("bx3x8").input("bx3x8").gives("bx3x8").relates("gate[c, c2, c3] x[c, c2, c3] → y[c, c2, c3]");
     }
 }
