@@ -97,7 +97,7 @@ fn one_hot(node: &NodeView) -> Result<Vec<Fact>, InferError> {
 /// Features of all inputs side by side.
 fn joined(node: &NodeView) -> Result<Vec<Fact>, InferError> {
     let width = node.ints("inputdimensions").filter(|sizes| sizes.len() == node.inputs.len());
-    let width = width.map_or_else(|| node.unknown(0, 1), |sizes| Dim::Num(sizes.iter().sum()));
+    let width = width.map_or_else(|| node.unknown(0, 1), |sizes| sizes.iter().fold(Dim::Num(0), |sum, size| &sum + &Dim::Num(*size)));
     Ok(outputs(node, [Fact::new(Some(Dtype::Float), vec![samples(node, 0), width])]))
 }
 

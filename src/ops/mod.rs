@@ -21,6 +21,7 @@ mod fit;
 mod frozen;
 mod gather;
 mod join;
+mod linear_attention;
 mod loss;
 mod matmul;
 mod matmul_packed;

@@ -40,6 +40,7 @@ static FAMILIES: &[&[Rule]] = &[
     super::quant_linear::RULES,
     super::attention::RULES,
     super::control::RULES,
+    super::linear_attention::RULES,
     super::loss::RULES,
     super::microsoft::ATTENTION,
     super::microsoft::MOE,

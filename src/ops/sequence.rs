@@ -25,7 +25,6 @@ pub(super) static RULES: &[Rule] = &[
     Rule::onnx("SequenceInsert", &SEQUENCE),
     Rule::onnx("SequenceLength", &LENGTH),
     Rule::onnx("SequenceMap", &SEQUENCE),
-    Rule::onnx("SplitToSequence", &SEQUENCE),
 ];
 
 #[cfg(test)]

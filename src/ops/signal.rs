@@ -1,4 +1,4 @@
-//! Fourier transforms, windows, spectra, and decoded images: made of positions that all count.
+//! Fourier transforms, windows and spectra: made of positions that all count.
 
 use super::frozen::{Frozen, extent_in, outputs};
 use super::{InferError, NodeView, Rule};
@@ -65,12 +65,6 @@ fn mel(node: &NodeView) -> Result<Vec<Fact>, InferError> {
     Ok(outputs(node, [Fact::new(output_type(node), vec![spectrum, bins])]))
 }
 
-fn image(node: &NodeView) -> Result<Vec<Fact>, InferError> {
-    let colours = if node.string("pixel_format") == Some("Grayscale") { 1 } else { 3 };
-    let dims = vec![node.unknown(0, 0), node.unknown(0, 1), Dim::Num(colours)];
-    Ok(outputs(node, [Fact::new(Some(Dtype::Uint8), dims)]))
-}
-
 static WINDOW: Frozen = Frozen { reason: "positions of a window", infer: window };
 
 pub(super) static RULES: &[Rule] = &[
@@ -78,7 +72,6 @@ pub(super) static RULES: &[Rule] = &[
     Rule::onnx("DFT", &Frozen { reason: TRANSFORM, infer: transformed }),
     Rule::onnx("HammingWindow", &WINDOW),
     Rule::onnx("HannWindow", &WINDOW),
-    Rule::onnx("ImageDecoder", &Frozen { reason: "pixels of a decoded image", infer: image }),
     Rule::onnx("MelWeightMatrix", &Frozen { reason: "frequencies of a spectrum", infer: mel }),
     Rule::onnx("STFT", &Frozen { reason: TRANSFORM, infer: framed }),
 ];
@@ -94,6 +87,5 @@ mod tests {
         Prove::op("STFT").input("bx128x1").number(8).weight("16").gives("bx15x9x2");
         Prove::op("HannWindow").number(16).gives("16").relates("input 0[] → output 0[16]");
         Prove::op("MelWeightMatrix").number(40).number(512).number(16000).weight("").weight("").gives("257x40");
-        Prove::op("ImageDecoder").input("u8:n").gives("?out0.0x?out0.1x3");
     }
 }

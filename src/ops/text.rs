@@ -11,18 +11,6 @@ fn shaped(node: &NodeView, dtype: Dtype) -> Fact {
     Fact { dtype: Some(dtype), shape: node.shape(0).map(<[Dim]>::to_vec), contents: None }
 }
 
-/// Both inputs broadcast.
-fn joined(node: &NodeView) -> Result<Vec<Fact>, InferError> {
-    let dtype = Some(Dtype::String);
-    let (Some(a), Some(b)) = (node.shape(0), node.shape(1)) else { return Ok(outputs(node, [Fact { dtype, ..Fact::default() }])) };
-    let rank = a.len().max(b.len());
-    let one = Dim::Num(1);
-    let at =
-        |dims: &[Dim], axis: usize| (axis + dims.len()).checked_sub(rank).and_then(|axis| dims.get(axis).cloned()).unwrap_or(one.clone());
-    let shape = (0..rank).map(|axis| at(a, axis).broadcast(&at(b, axis))).collect();
-    Ok(outputs(node, [Fact::new(dtype, shape)]))
-}
-
 /// Stop words are left out, so that the last axis may shorten.
 fn normalized(node: &NodeView) -> Result<Vec<Fact>, InferError> {
     let mut fact = shaped(node, Dtype::String);
@@ -51,8 +39,6 @@ fn counted(node: &NodeView) -> Result<Vec<Fact>, InferError> {
 }
 
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("RegexFullMatch", &Frozen { reason: TEXT, infer: |node| Ok(outputs(node, [shaped(node, Dtype::Bool)])) }),
-    Rule::onnx("StringConcat", &Frozen { reason: TEXT, infer: joined }),
     Rule::onnx("StringNormalizer", &Frozen { reason: TEXT, infer: normalized }),
     Rule::onnx("StringSplit", &Frozen { reason: TEXT, infer: parts }),
     Rule::onnx("TfIdfVectorizer", &Frozen { reason: "n-grams are attributes", infer: counted }),
@@ -69,7 +55,6 @@ mod tests {
 
     #[test]
     fn shapes_go_on() {
-        Prove::op("StringConcat").input("2x1").input("3").gives("2x3");
         Prove::op("StringSplit").outputs(2).input("2x3").gives("2x3x?out0.2 2x3");
         Prove::op("TfIdfVectorizer").ints("ngram_indexes", &[0, 4, 2]).input("i64:nx7").gives("nx5");
     }
