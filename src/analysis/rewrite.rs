@@ -10,7 +10,7 @@ use super::demand::Operands;
 use super::groups::Selection;
 use super::infer::{Declared, Facts, Pins, enter, leave, results, seed, view};
 use super::spaces::SpaceId;
-use crate::facts::Fact;
+use crate::facts::{Dim, Fact};
 use crate::model::{GraphId, Index, Model, NodeId, Origin, ValueId};
 use crate::ops::{Cut, NodeEdit, Setting, lookup};
 use crate::proto::{AttributeProto, attribute_proto::AttributeType};
@@ -73,7 +73,10 @@ impl Rewriter<'_> {
             let wrong = self.mismatches(node);
             if !wrong.is_empty() {
                 let what = format!("the shape of {}", self.original.node_label(node));
+                let found: Vec<_> = self.original.index().node(node).outputs.iter().flatten().map(|output| &self.facts.of(*output).shape).collect();
+                tracing::debug!(?found, demands = ?edit.demands, problem = ?self.facts.problems.get(&node), "{what} is not what was kept");
                 self.failures.push(Failure { node, spaces: wrong, reason: Reason::Demand(what) });
+                self.pretend(node);
             }
             self.follow_taint(node);
         }
@@ -186,6 +189,19 @@ impl Rewriter<'_> {
         wrong
     }
 
+    /// Gives the outputs of a node that failed the extents that they should have, so that only it is blamed.
+    fn pretend(&mut self, node: NodeId) {
+        for output in self.original.index().node(node).outputs.iter().flatten() {
+            let mut fact = self.analysis.facts.of(*output).clone();
+            for (axis, dim) in fact.shape.iter_mut().flatten().enumerate() {
+                if let Some(kept) = self.analysis.kept_axis(*output, axis, self.selection) {
+                    *dim = Dim::from(kept.len());
+                }
+            }
+            self.facts.set(*output, fact);
+        }
+    }
+
     fn cut_spaces_of(&self, node: NodeId) -> Vec<SpaceId> {
         let entry = self.original.index().node(node);
         let values: BTreeSet<ValueId> = entry.inputs.iter().chain(&entry.outputs).flatten().copied().collect();
@@ -244,16 +260,16 @@ impl Rewriter<'_> {
 }
 
 /// The fact with some of its contents replaced.
-pub(super) fn patched(fact: &Fact, elements: &[Option<crate::facts::Dim>]) -> Fact {
+pub(super) fn patched(fact: &Fact, elements: &[Option<Dim>]) -> Fact {
     use crate::facts::{Contents, Element};
     let old = fact.contents.as_ref().map(|contents| contents.0.to_vec()).unwrap_or_default();
-    let element = |(at, wanted): (usize, &Option<crate::facts::Dim>)| match wanted {
+    let element = |(at, wanted): (usize, &Option<Dim>)| match wanted {
         Some(dim) => Element::Int(dim.clone()),
         None => old.get(at).cloned().unwrap_or(Element::Unknown),
     };
     let contents = Contents::new(elements.iter().enumerate().map(element).collect());
     let shape = match &fact.shape {
-        Some(shape) if shape.len() == 1 => Some(vec![crate::facts::Dim::from(elements.len())]),
+        Some(shape) if shape.len() == 1 => Some(vec![Dim::from(elements.len())]),
         other => other.clone(),
     };
     Fact { dtype: fact.dtype, shape, contents }
