@@ -9,6 +9,8 @@ mod latency;
 mod prepare;
 mod session;
 mod table;
+#[cfg(test)]
+mod tests;
 mod tract;
 
 pub use latency::latency;

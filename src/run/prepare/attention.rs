@@ -8,21 +8,39 @@ use crate::run::Unverifiable;
 
 pub(super) const RULES: &[Entry] = &[("", "Attention", boolean_mask), ("com.microsoft", "Attention", fused)];
 
-/// tract adds truth values to the logits; -1e9 where the mask is false is what is meant.
+/// tract adds truth values to the logits; -1e9 where the mask is false is what is meant. A query that may look at nothing gets zeros.
 fn boolean_mask(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
     let Some(mask) = input(node, 3) else { return Ok(Outcome::Leave) };
     match site.dtype(Some(mask)) {
-        None => Ok(Outcome::NeedsFacts),
-        Some(Dtype::Bool) => {
-            let (zero, low) = (site.wire.scalar(0.0), site.wire.scalar(-1e9));
-            let mask = site.wire.op("Where", &[mask, &zero, &low], Vec::new());
-            let mut node = node.clone();
-            node.input[3] = mask;
-            site.wire.nodes.push(node);
-            Ok(Outcome::Done)
-        }
-        Some(_) => Ok(Outcome::Leave),
+        None => return Ok(Outcome::NeedsFacts),
+        Some(Dtype::Bool) => {}
+        Some(_) => return Ok(Outcome::Leave),
     }
+    let Some(dims) = site.shape(Some(mask)) else { return Ok(Outcome::NeedsFacts) };
+    let wire = &mut site.wire;
+    let (zero, low) = (wire.scalar(0.0), wire.scalar(-1e9));
+    let added = wire.op("Where", &[mask, &zero, &low], Vec::new());
+    let mut attention = node.clone();
+    attention.input[3] = added;
+    let Some(output) = attention.output.first_mut() else { return Ok(Outcome::Leave) };
+    *output = wire.names.fresh("attention");
+    let attended = output.clone();
+    wire.nodes.push(attention);
+    let open = wire.cast(mask, Dtype::Float);
+    let open = wire.reduce("ReduceMax", &open, &[-1], true);
+    // Against the heads' axis of the mask stands an axis of the output only where that has four axes, that is, no number of heads is named.
+    let joined = int_or(node, "q_num_heads", 0) != 0;
+    let open = match (joined, dims.as_slice()) {
+        (false, _) | (true, [_, _] | [1, _, _]) => Some(open),
+        (true, [_, 1, _, _]) => Some(wire.squeeze(&open, &[1])),
+        _ => None,
+    };
+    let given = match open {
+        Some(open) => wire.op("Mul", &[&attended, &open], Vec::new()),
+        None => attended,
+    };
+    wire.give(&given, node, 0);
+    Ok(Outcome::Done)
 }
 
 fn fused(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
@@ -43,7 +61,10 @@ fn fused(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
         Some([q, k, v]) => [*q, *k, *v],
         _ => [columns / 3; 3],
     };
-    if sizes.iter().sum::<i64>() != columns || sizes[0] != sizes[1] || sizes.iter().any(|size| size % heads != 0) {
+    if sizes.iter().map(|size| i128::from(*size)).sum::<i128>() != i128::from(columns)
+        || sizes[0] != sizes[1]
+        || sizes.iter().any(|size| size % heads != 0)
+    {
         return fail("its weights do not divide into heads");
     }
     let mask = match input(node, 3) {

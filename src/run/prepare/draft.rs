@@ -16,6 +16,8 @@ pub(super) struct Draft {
     pub(super) opset: i64,
     /// Names that must stay: graph outputs and taps.
     pub(super) wanted: Vec<String>,
+    /// A node that could not be rewritten for want of a shape, a type or a content.
+    pub(super) waiting: Option<String>,
 }
 
 impl Draft {
@@ -40,13 +42,16 @@ pub(in crate::run) fn prepare(model: &Model, example: &Tensors, taps: &[String],
     let outputs = proto.graph.iter().flat_map(|graph| &graph.output).map(|output| output.name().to_owned());
     let wanted = outputs.chain(taps.iter().cloned()).collect();
     let names = Names::new(model.index().values().map(|(_, value)| value.name.as_str()));
-    let mut draft = Draft { proto, names, opset: model.opset(""), wanted };
+    let mut draft = Draft { proto, names, opset: model.opset(""), wanted, waiting: None };
     functions::inline(&mut draft)?;
     sparse::make_dense(&mut draft)?;
     let pinned = inputs::fix(&mut draft, example)?;
     precision::raise(&mut draft)?;
     inputs::lift_constants(&mut draft)?;
     rewrite(&mut draft, infer)?;
+    if let Some(node) = &draft.waiting {
+        return Err(Unverifiable::new(format!("{node}: a shape or a type that the runtime tract needs is not known before it runs")));
+    }
     contents::drop_dead(&mut draft);
     check(&draft)?;
     Ok(Prepared { proto: draft.proto, pinned })

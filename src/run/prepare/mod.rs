@@ -11,6 +11,7 @@ mod contrib;
 mod draft;
 mod embedding;
 mod functions;
+mod indices;
 mod inputs;
 mod known;
 mod node;

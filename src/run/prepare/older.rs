@@ -74,6 +74,10 @@ fn upsample(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> 
         if scale == 1.0 {
             continue;
         }
+        const LONG: i64 = 1 << 16;
+        if !(0..=LONG).contains(&new) || !(0..=LONG).contains(&old) {
+            return Err(Unverifiable::new(format!("{}: scales an axis to {new}", label(node))));
+        }
         let source = |at: i64| at as f32 / scale;
         if linear {
             let mut weights = vec![0.0; usize::try_from(old * new).unwrap_or(0)];

@@ -26,6 +26,10 @@ fn unfold(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
     let hidden = usize::try_from(int_or(node, "hidden_size", 0)).unwrap_or(0);
     let constant = |at: usize| site.tensor(input(node, at)).ok_or_else(|| fail("its weights are computed"));
     let (w, r) = (constant(1)?, constant(2)?);
+    // Sizes below follow from the weights' own, so that no attribute can ask for memory.
+    if r.dims.get(1) != Some(&hidden) || hidden.checked_mul(4).as_ref() != r.dims.get(2) {
+        return Err(fail("its hidden size is not its weights'"));
+    }
     let quantized = [(w, constant(8)?, constant(9)?), (r, constant(10)?, constant(11)?)];
     let directions = quantized[0].0.dims.first().copied().unwrap_or(0);
     let bias = match input(node, 3) {

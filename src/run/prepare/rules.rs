@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::draft::Draft;
 use super::known::Known;
-use super::node::{kind, subgraphs_mut};
+use super::node::{kind, label, subgraphs_mut};
 use super::wire::Wire;
-use super::{attention, batch_norm, blocks, contrib, embedding, older, quantized, quantized_lstm, recurrent};
+use super::{attention, batch_norm, blocks, contrib, embedding, indices, older, quantized, quantized_lstm, recurrent};
 use crate::model::TensorRef;
 use crate::proto::{Dtype, GraphProto, NodeProto};
 use crate::run::Unverifiable;
@@ -61,12 +61,13 @@ pub(super) struct Rules(BTreeMap<(&'static str, &'static str), Rule>);
 
 impl Rules {
     pub(super) fn all() -> Self {
-        let families: [&[Entry]; 9] = [
+        let families: [&[Entry]; 10] = [
             attention::RULES,
             batch_norm::RULES,
             blocks::RULES,
             contrib::RULES,
             embedding::RULES,
+            indices::RULES,
             older::RULES,
             quantized::RULES,
             quantized_lstm::RULES,
@@ -75,8 +76,9 @@ impl Rules {
         Rules(families.iter().flat_map(|family| family.iter()).map(|(domain, op, rule)| ((*domain, *op), *rule)).collect())
     }
 
-    /// One pass over all graphs.
+    /// One pass over all graphs. Leaves in `draft.waiting` the first node that needs to know more.
     pub(super) fn apply(&self, draft: &mut Draft, known: &Known) -> Result<Outcome, Unverifiable> {
+        draft.waiting = None;
         let mut graph = draft.proto.graph.take().unwrap_or_default();
         let outcome = self.in_graph(&mut graph, draft, known, &BTreeMap::new());
         draft.proto.graph = Some(graph);
@@ -116,6 +118,9 @@ impl Rules {
             let mut site = Site { wire: Wire::new(&mut draft.names, draft.opset), known, constants: &constants };
             let result = rule(&node, &mut site)?;
             note(result);
+            if result == Outcome::NeedsFacts {
+                draft.waiting.get_or_insert_with(|| label(&node));
+            }
             if result == Outcome::Done {
                 let Wire { nodes: made, constants: new, .. } = site.wire;
                 nodes.extend(made);

@@ -39,7 +39,10 @@ fn dense(sparse: &SparseTensorProto) -> Option<TensorProto> {
     let numbers = indices.to_i64()?;
     let flat = match indices.dims.len() {
         1 => numbers,
-        _ => numbers.chunks(dims.len().max(1)).map(|index| index.iter().zip(&dims).fold(0, |at, (i, dim)| at * *dim as i64 + i)).collect(),
+        _ => numbers
+            .chunks(dims.len().max(1))
+            .map(|index| index.iter().zip(&dims).fold(0, |at: i64, (i, dim)| at.wrapping_mul(*dim as i64).wrapping_add(*i)))
+            .collect(),
     };
     if size == 0 || flat.len() != values.elements() {
         return None;

@@ -17,9 +17,15 @@ const LIMIT: usize = 4096;
 pub(in crate::run) fn infer(proto: &ModelProto) -> Known {
     let mut proto = proto.clone();
     for node in proto.graph.iter_mut().flat_map(|graph| &mut graph.node) {
-        if table::problem(node).is_some() || kind(node) == ("", "If") || has_doubtful_mask(node) {
+        if table::problem(node).is_some() || kind(node) == ("", "If") {
             node.op_type = Some("~Unknown".into());
             node.attribute.clear();
+        }
+        // A mask of truth values is an error to tract, and no shape depends on it.
+        if kind(node) == ("", "Attention")
+            && let Some(mask) = node.input.get_mut(3)
+        {
+            mask.clear();
         }
     }
     let mut known = Known::default();
@@ -44,9 +50,4 @@ pub(in crate::run) fn infer(proto: &ModelProto) -> Known {
         }
     }
     known
-}
-
-/// With a mask of truth values tract's Attention can not be inferred, and the error would spread.
-fn has_doubtful_mask(node: &crate::proto::NodeProto) -> bool {
-    kind(node) == ("", "Attention") && crate::run::prepare::input(node, 3).is_some()
 }
