@@ -12,7 +12,7 @@ use super::infer::{Declared, Facts, Pins, enter, leave, results, seed, view};
 use super::spaces::SpaceId;
 use crate::facts::{Dim, Fact};
 use crate::model::{GraphId, Index, Model, NodeId, Origin, ValueId};
-use crate::ops::{Cut, NodeEdit, Setting, lookup};
+use crate::ops::{Cut, Demand, NodeEdit, Setting, lookup};
 use crate::proto::{AttributeProto, attribute_proto::AttributeType};
 use crate::relation::{LabelId, Reason};
 
@@ -59,22 +59,24 @@ impl Rewriter<'_> {
         for node in self.original.index().graph(id).nodes.clone() {
             let edit = self.edit(node);
             self.attributes(node, &edit);
-            self.demands(node, &edit, false);
+            self.demands(node, &edit.demands);
             for (branch, subgraph) in self.original.index().node(node).subgraphs.iter().enumerate() {
                 enter(self.model, &mut self.facts, node, branch);
                 self.graph(*subgraph);
             }
             self.infer(node);
-            if !edit.demands.is_empty() && !self.mismatches(node).is_empty() {
-                // A literal -1 or 0 in a Reshape target no longer resolves to what it must: say the number.
-                self.demands(node, &edit, true);
+            if let Some(demand) = self.target(node)
+                && !self.mismatches(node).is_empty()
+            {
+                // Extents that are computed elsewhere may have followed another cut, or stand as plain numbers.
+                self.demands(node, &[demand]);
                 self.infer(node);
             }
             let wrong = self.mismatches(node);
             if !wrong.is_empty() {
                 let what = format!("the shape of {}", self.original.node_label(node));
                 let found: Vec<_> = self.original.index().node(node).outputs.iter().flatten().map(|output| &self.facts.of(*output).shape).collect();
-                tracing::debug!(?found, demands = ?edit.demands, problem = ?self.facts.problems.get(&node), "{what} is not what was kept");
+                tracing::debug!(?found, problem = ?self.facts.problems.get(&node), "{what} is not what was kept");
                 self.failures.push(Failure { node, spaces: wrong, reason: Reason::Demand(what) });
                 self.pretend(node);
             }
@@ -145,14 +147,26 @@ impl Rewriter<'_> {
         }
     }
 
-    fn demands(&mut self, node: NodeId, edit: &NodeEdit, strict: bool) {
-        let lenient_literals = !strict && self.original.node(node).op_type() == "Reshape";
-        for demand in &edit.demands {
-            if let Err(what) = self.operands.satisfy(self.model, &self.facts, node, demand, lenient_literals) {
-                let last_try = strict || !lenient_literals;
-                if last_try && !self.operands.reshape_by_constant(self.model, &self.analysis.facts, self.original, node, demand) {
-                    self.fail(node, Reason::Demand(what));
-                }
+    /// All that a target operand must hold, as far as it is known before the model runs.
+    fn target(&self, node: NodeId) -> Option<Demand> {
+        let message = self.original.node(node);
+        let view = view(self.original, &self.analysis.facts, node, true);
+        let input = lookup(message.domain(), message.op_type())?.target(&view)?;
+        let output = self.original.index().node(node).outputs.first().copied().flatten()?;
+        let shape = self.analysis.facts.of(output).shape.as_ref()?;
+        let element = |(axis, dim): (usize, &Dim)| {
+            let count = dim.count()?;
+            Some(Dim::from(self.analysis.kept_axis(output, axis, self.selection).map_or(count, |kept| kept.len())))
+        };
+        Some(Demand { input, elements: shape.iter().enumerate().map(element).collect(), whole: false })
+    }
+
+    fn demands(&mut self, node: NodeId, demands: &[Demand]) {
+        for demand in demands {
+            if let Err(what) = self.operands.satisfy(self.model, &self.facts, node, demand)
+                && !self.operands.reshape_by_constant(self.model, &self.analysis.facts, self.original, node, demand)
+            {
+                self.fail(node, Reason::Demand(what));
             }
         }
     }

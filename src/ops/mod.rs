@@ -86,6 +86,11 @@ pub trait Operator: Sync {
         Vec::new()
     }
 
+    /// The input that holds nothing but the extents of the first output, so that it can be made to hold others.
+    fn target(&self, _node: &NodeView) -> Option<u32> {
+        None
+    }
+
     /// Facts of a subgraph's formal inputs, from the facts of the node's inputs (control flow only).
     fn formals(&self, _node: &NodeView, _branch: u32) -> Vec<Fact> {
         Vec::new()

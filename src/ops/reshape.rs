@@ -63,18 +63,8 @@ impl Operator for Reshape {
         regroup(node, "shape")
     }
 
-    fn rewrite(&self, node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
-        let (Some(old), Some(new)) = (node.output_shape(0), cut.dims(Port::Out(0))) else { return Ok(()) };
-        let input = cut.dims(Port::In(0)).unwrap_or_default();
-        let target = Self::target(node).unwrap_or_default();
-        let copies = |axis: usize| target.get(axis) == Some(&Some(Dim::Num(0))) && node.int("allowzero") != Some(1);
-        let wrong = |axis: usize, dim: &Dim| if copies(axis) { input.get(axis) != Some(dim) } else { old.get(axis) != Some(dim) };
-        let elements: Vec<Option<Dim>> =
-            new.into_iter().enumerate().map(|(axis, dim)| (dim.num().is_some() && wrong(axis, &dim)).then_some(dim)).collect();
-        if elements.iter().any(Option::is_some) {
-            edit.demand(1, elements);
-        }
-        Ok(())
+    fn target(&self, _node: &NodeView) -> Option<u32> {
+        Some(1)
     }
 
     fn shape_inputs(&self, _node: &NodeView) -> Vec<u32> {
