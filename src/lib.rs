@@ -3,10 +3,13 @@
 
 pub mod allocate;
 pub mod analysis;
+pub mod calibrate;
+pub mod clean;
 pub mod facts;
 pub mod model;
 pub mod ops;
 pub mod plan;
+pub mod progress;
 pub mod proto;
 pub mod relation;
 pub mod rng;
