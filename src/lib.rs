@@ -3,6 +3,8 @@
 
 pub mod allocate;
 pub mod analysis;
+pub mod calibrate;
+pub mod clean;
 pub mod facts;
 pub mod job;
 pub mod model;
