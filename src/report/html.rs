@@ -1,5 +1,6 @@
 //! Reports as one page without outside parts.
 
+use minijinja::value::Serde;
 use minijinja::{Environment, context};
 use serde::Serialize;
 
@@ -52,17 +53,17 @@ pub(super) fn html(report: &Report) -> Result<String, ReportError> {
     ]
     .into_iter()
     .filter(|(_, table)| !table.rows.is_empty())
-    .map(|(title, table)| context! { title, table })
+    .map(|(title, table)| context! { title, table => Serde(&table) })
     .collect();
     Ok(page.render(context! {
-        report,
-        costs => view::costs(report),
+        report => Serde(report),
+        costs => Serde(view::costs(report)),
         exactness => view::exactness(report),
         drift => view::drift(report),
         labelled => view::labelled(report),
         tables,
         height => bars.len() * STEP,
-        bars,
+        bars => Serde(&bars),
         seconds => view::seconds(report),
         memory => report.peak_rss_bytes.map(units::bytes),
     })?)

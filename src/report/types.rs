@@ -1,7 +1,7 @@
 //! What a report says, in the form of its JSON. `None` becomes `null`.
 
 use indexmap::IndexMap;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// Everything that is known after a job. Field names are a contract.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -29,6 +29,7 @@ pub struct Report {
     /// What ran the models.
     pub runtime: Option<Named>,
     /// Seconds by phase, in order.
+    #[serde(serialize_with = "ordered")]
     pub seconds: IndexMap<String, f64>,
     /// The kernel's high-water mark, mapped file pages included.
     pub peak_rss_bytes: Option<u64>,
@@ -56,6 +57,7 @@ pub struct ModelInfo {
     /// Version of the format.
     pub ir_version: i64,
     /// Versions of operators by domain.
+    #[serde(serialize_with = "ordered")]
     pub opset: IndexMap<String, i64>,
     /// Nodes, subgraphs included.
     pub nodes: usize,
@@ -208,4 +210,8 @@ impl Drift {
     pub fn worst(&self) -> Option<&OutputDrift> {
         self.outputs.iter().max_by(|a, b| a.relative_l2.total_cmp(&b.relative_l2))
     }
+}
+
+fn ordered<S: Serializer, V: Serialize>(map: &IndexMap<String, V>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(map)
 }
