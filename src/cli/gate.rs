@@ -4,7 +4,7 @@ use super::Exit;
 use super::args::Gate;
 use crate::allocate::{TOLERANCE, Target};
 use crate::analysis::Cost;
-use crate::report::{Check, ExactnessVerdict, Outcome, Report};
+use crate::report::{self, Check, ExactnessVerdict, Outcome, Report};
 
 /// Holds the thresholds against the drift that the report tells of, and sets the drift's verdict.
 pub(super) fn thresholds(report: &mut Report, gate: &Gate) {
@@ -35,7 +35,7 @@ pub(super) fn thresholds(report: &mut Report, gate: &Gate) {
 
 fn check(name: String, number: Option<f64>, holds: impl Fn(f64) -> bool, none: &str) -> Check {
     match number {
-        Some(number) => Check { name, verdict: if holds(number) { Outcome::Pass } else { Outcome::Fail }, message: format!("{number:.4}") },
+        Some(number) => Check { name, verdict: if holds(number) { Outcome::Pass } else { Outcome::Fail }, message: report::number(number) },
         None => Check { name, verdict: Outcome::Unverifiable, message: none.to_owned() },
     }
 }

@@ -76,24 +76,32 @@ pub(super) fn run(args: &Prune) -> anyhow::Result<Exit> {
     if !args.common.quiet {
         output::print(&report::summary(&report))?;
     }
-    say(&watch, exit, written, args, &target);
+    say(&watch, exit, written, args, &target, &report.remarks);
     Ok(exit)
 }
 
-fn say(watch: &Watch, exit: Exit, written: bool, args: &Prune, target: &Path) {
-    match (exit, written) {
-        (_, true) => watch.say(&format!("wrote {}", target.display())),
-        (Exit::Missed, _) if !args.dry_run => super::complain("targets or thresholds are not met; nothing written (--force writes all the same)"),
-        (Exit::Unverifiable, _) if !args.dry_run => {
-            super::complain("the result could not be verified; nothing written (--allow-unverified accepts it)");
+fn say(watch: &Watch, exit: Exit, written: bool, args: &Prune, target: &Path, remarks: &[String]) {
+    // Without the tables, the reason would be nowhere.
+    let reason = if args.common.quiet && !remarks.is_empty() { format!(": {}", remarks.join("; ")) } else { String::new() };
+    let ending = |force: &str| match (written, args.dry_run) {
+        (true, _) => format!("wrote {} all the same", target.display()),
+        (false, true) => "nothing written (--dry-run)".to_owned(),
+        (false, false) => format!("nothing written ({force})"),
+    };
+    match exit {
+        Exit::Missed => super::complain(&format!("targets or thresholds are not met{reason}; {}", ending("--force writes all the same"))),
+        Exit::Unverifiable => {
+            super::complain(&format!("the result could not be verified{reason}; {}", ending("--allow-unverified accepts it")));
         }
+        _ if written => watch.say(&format!("wrote {}", target.display())),
         _ => watch.say("nothing written (--dry-run)"),
     }
 }
 
 /// What is asked for. Errors: options that contradict each other, a plan that can not be read.
 fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
-    let targets: Vec<Target> = args.target.iter().filter_map(|goal| if let Goal::Cost(target) = goal { Some(*target) } else { None }).collect();
+    let targets: Vec<Target> =
+        args.target.iter().filter_map(|goal| if let Goal::Cost(target) = goal { Some(*target) } else { None }).collect();
     let drifts = args.target.iter().filter_map(|goal| if let Goal::Drift(drift) = goal { Some(*drift) } else { None });
     let plan = args.plan.as_deref().map(Plan::read).transpose().context("--plan")?;
     let mut drift = drifts.min_by(f64::total_cmp);

@@ -19,7 +19,7 @@ pub use junit::junit;
 pub use markdown::markdown;
 pub use terminal::{inspection, latencies, summary, verification};
 pub use types::*;
-pub use units::milliseconds;
+pub use units::error as number;
 
 /// A report that could not be written.
 #[derive(Debug, thiserror::Error)]
