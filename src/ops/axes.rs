@@ -1,7 +1,7 @@
 //! Axes of operators that only move elements: which axis an attribute means, and labels named by letters.
 
 use super::{InferError, NodeView};
-use crate::facts::Dim;
+use crate::facts::{Dim, Element};
 use crate::relation::{Builder, LabelId, Port, Reason};
 
 /// Hands out labels named `a`, `b`, `c` … in order of first appearance; an axis of 1 needs no name.
@@ -81,4 +81,16 @@ pub(super) fn same_extent(a: &Dim, b: &Dim, what: &str) -> Result<Dim, InferErro
         return Err(InferError(format!("{what}: {a} and {b} should be equal")));
     }
     Ok(if a.num().is_none() && b.num().is_some() { b.clone() } else { a.clone() })
+}
+
+/// A list given as an attribute (older versions) or as an input (newer ones), each element as far as it is known; `None`
+/// when not even their number is.
+pub(super) fn list(node: &NodeView, attribute: &str, input: usize) -> Option<Vec<Option<Dim>>> {
+    if let Some(ints) = node.ints(attribute) {
+        return Some(ints.iter().map(|number| Some(Dim::Num(*number))).collect());
+    }
+    if let Some(contents) = node.contents(input) {
+        return Some(contents.0.iter().map(Element::dim).collect());
+    }
+    node.shape(input)?.first()?.count().filter(|count| *count <= 64).map(|count| vec![None; count])
 }

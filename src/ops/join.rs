@@ -8,9 +8,18 @@ use crate::relation::{LabelId, Layout, Port, Reason, Relation};
 
 struct Concat;
 
+/// What a Concat joins.
+struct Joined<'a> {
+    /// Extents of all inputs.
+    shapes: Vec<&'a [Dim]>,
+    axis: usize,
+    /// Extents of the output.
+    dims: Vec<Dim>,
+}
+
 impl Concat {
-    /// Extents of all inputs, the axis, and the extents of the output; `None` when a rank is unknown.
-    fn parts<'a>(node: &NodeView<'a>) -> Result<Option<(Vec<&'a [Dim]>, usize, Vec<Dim>)>, InferError> {
+    /// `None` when the rank of an input is unknown.
+    fn parts<'a>(node: &NodeView<'a>) -> Result<Option<Joined<'a>>, InferError> {
         let Some(shapes) = (0..node.inputs.len()).map(|at| node.shape(at)).collect::<Option<Vec<_>>>() else { return Ok(None) };
         let Some((first, others)) = shapes.split_first() else { return Err(InferError("no inputs".into())) };
         let axis = axis_attribute(node, "axis", 1, first.len())?;
@@ -23,14 +32,14 @@ impl Concat {
                 *dim = if at == axis { &*dim + other } else { same_extent(dim, other, "extents beside the joined axis")? };
             }
         }
-        Ok(Some((shapes, axis, dims)))
+        Ok(Some(Joined { shapes, axis, dims }))
     }
 }
 
 impl Operator for Concat {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let dtype = (0..node.inputs.len()).find_map(|at| node.dtype(at));
-        let Some((shapes, axis, dims)) = Self::parts(node)? else { return Ok(vec![Fact { dtype, shape: None, contents: None }]) };
+        let Some(Joined { shapes, axis, dims }) = Self::parts(node)? else { return Ok(vec![Fact { dtype, shape: None, contents: None }]) };
         let ends: Option<Vec<usize>> = shapes
             .iter()
             .scan(Some(0usize), |end, shape| {
@@ -53,7 +62,7 @@ impl Operator for Concat {
 
     fn relate(&self, node: &NodeView) -> Relation {
         const NAMES: [&str; 10] = ["x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9"];
-        let Ok(Some((shapes, axis, dims))) = Self::parts(node) else { return node.frozen(Reason::Dynamic) };
+        let Ok(Some(Joined { shapes, axis, dims })) = Self::parts(node) else { return node.frozen(Reason::Dynamic) };
         let mut builder = node.relation();
         let (mut letters, mut segments) = (Letters::new(), Letters::segments());
         let beside: Vec<Option<LabelId>> =
@@ -165,8 +174,7 @@ impl Operator for Split {
             shape.iter().enumerate().map(|(at, dim)| (at != axis).then(|| letters.free(&mut builder, dim))).collect();
         let mut parts = Vec::with_capacity(sizes.len());
         for (at, size) in sizes.iter().enumerate() {
-            let label =
-                if known { segments.free(&mut builder, size) } else { segments.fixed(&mut builder, size, &Reason::Dynamic) };
+            let label = if known { segments.free(&mut builder, size) } else { segments.fixed(&mut builder, size, &Reason::Dynamic) };
             parts.push(label);
             // A part that nobody reads has no port, and nothing else says what its indices are for.
             if node.output(at).is_none() {
@@ -257,8 +265,19 @@ mod tests {
         old.gives("bx2 bx4").relates("x[a, u+v] → y0[a, u] y1[a, v]");
         let new = Prove::op("Split").input("bx6").list(&[2, 4]).int("axis", -1).outputs(2);
         new.gives("bx2 bx4").relates("x[a, u+v] split[2] → y0[a, u] y1[a, v]");
-        Prove::op("Split").at(13).input("bx6").int("axis", 1).outputs(3).gives("bx2 bx2 bx2").relates("x[a, u+v+w] → y0[a, u] y1[a, v] y2[a, w]");
-        Prove::op("Split").input("7x2").int("num_outputs", 3).outputs(3).gives("3x2 3x2 1x2").relates("x[u+v+1, a] → y0[u, a] y1[v, a] y2[1, a]");
+        Prove::op("Split")
+            .at(13)
+            .input("bx6")
+            .int("axis", 1)
+            .outputs(3)
+            .gives("bx2 bx2 bx2")
+            .relates("x[a, u+v+w] → y0[a, u] y1[a, v] y2[a, w]");
+        Prove::op("Split")
+            .input("7x2")
+            .int("num_outputs", 3)
+            .outputs(3)
+            .gives("3x2 3x2 1x2")
+            .relates("x[u+v+1, a] → y0[u, a] y1[v, a] y2[1, a]");
         Prove::op("Split").input("bx6").outputs(2).gives("?out0.0x6 ?out1.0x6");
         Prove::op("Split").list(&[1, 2, 3, 4]).list(&[1, 3]).outputs(2).gives("1 3").holds(&[1]);
     }

@@ -7,6 +7,8 @@
 mod axes;
 mod edit;
 mod elements;
+mod expand;
+mod gather;
 mod join;
 mod pad;
 mod permute;
@@ -15,6 +17,8 @@ pub(crate) mod prove;
 mod refine;
 pub mod registry;
 mod reshape;
+mod resize;
+mod scatter;
 mod slice;
 mod view;
 

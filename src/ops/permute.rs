@@ -122,8 +122,9 @@ impl Operator for Unsqueeze {
         let Some(shape) = node.shape(0) else { return Ok(vec![untold(node)]) };
         let Some(axes) = Self::axes(node, shape.len())? else { return Ok(vec![untold(node)]) };
         let mut old = shape.iter().cloned();
-        let dims =
-            (0..shape.len() + axes.len()).map(|axis| if axes.contains(&axis) { Some(Dim::Num(1)) } else { old.next() }).collect::<Option<_>>();
+        let dims = (0..shape.len() + axes.len())
+            .map(|axis| if axes.contains(&axis) { Some(Dim::Num(1)) } else { old.next() })
+            .collect::<Option<_>>();
         let dims = dims.ok_or_else(|| InferError("its axes do not fit".into()))?;
         Ok(vec![Fact::new(node.dtype(0), dims).with_contents(node.contents(0).cloned())])
     }

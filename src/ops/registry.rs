@@ -33,6 +33,10 @@ static FAMILIES: &[&[Rule]] = &[
     super::join::RULES,
     super::slice::RULES,
     super::pad::RULES,
+    super::expand::RULES,
+    super::gather::RULES,
+    super::scatter::RULES,
+    super::resize::RULES,
 ];
 
 /// All rules, family after family.

@@ -1,21 +1,17 @@
 //! Operators that keep all elements in order and divide them into other axes.
 
-use super::axes::{Letters, axis_number, named, operand};
+use super::axes::{Letters, axis_number, list, named, operand};
 use super::refine::refine;
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
-use crate::facts::{Dim, Element, Fact};
+use crate::facts::{Dim, Fact};
 use crate::relation::{Builder, Layout, Port, Reason, Relation};
 
 struct Reshape;
 
 impl Reshape {
-    /// Elements of the target as they are written; `None` where one is not known, or all are not.
+    /// Elements of the target as they are written.
     fn target(node: &NodeView) -> Option<Vec<Option<Dim>>> {
-        if let Some(contents) = node.contents(1) {
-            return Some(contents.0.iter().map(Element::dim).collect());
-        }
-        let length = node.shape(1).and_then(|shape| shape.first()?.count()).filter(|length| *length <= 64)?;
-        Some(vec![None; length])
+        list(node, "", 1)
     }
 }
 

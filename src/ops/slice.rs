@@ -1,9 +1,9 @@
 //! Slice: a stretch of some axes, or every so-manieth index.
 
-use super::axes::{Letters, axis_numbers, operand};
+use super::axes::{Letters, axis_numbers, list, operand};
 use super::elements::{Grid, compose};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
-use crate::facts::{Dim, Element, Fact};
+use crate::facts::{Dim, Fact};
 use crate::relation::{Layout, Port, Reason, Relation};
 
 /// Axes with more picked indices than this are positions, not channels.
@@ -49,7 +49,11 @@ impl Bounds {
         };
         let (start, end) = (resolve(start, number, step < 0, false), resolve(end, number, step < 0, true));
         let distance = if step < 0 { start - end } else { end - start };
-        let count = if step == 0 { 0 } else { Dim::Num(distance.max(0)).ceil_div(step.saturating_abs()).and_then(|count| count.num()).unwrap_or(0) };
+        let count = if step == 0 {
+            0
+        } else {
+            Dim::Num(distance.max(0)).ceil_div(step.saturating_abs()).and_then(|count| count.num()).unwrap_or(0)
+        };
         if (start, step, count) == (0, 1, number) { Range::Whole } else { Range::Picked { start, step, count } }
     }
 
@@ -80,17 +84,6 @@ impl Bounds {
             length => Range::Open(Some(length)),
         }
     }
-}
-
-/// Elements of a list that may be partly known; `None` when not even their number is.
-fn list(node: &NodeView, attribute: &str, input: usize) -> Option<Vec<Option<Dim>>> {
-    if let Some(ints) = node.ints(attribute) {
-        return Some(ints.iter().map(|number| Some(Dim::Num(*number))).collect());
-    }
-    if let Some(contents) = node.contents(input) {
-        return Some(contents.0.iter().map(Element::dim).collect());
-    }
-    node.shape(input)?.first()?.count().filter(|count| *count <= 64).map(|count| vec![None; count])
 }
 
 impl Slice {
