@@ -1,8 +1,18 @@
 //! Structural pruning of ONNX models.
 #![warn(missing_docs)]
 
+pub mod allocate;
+pub mod analysis;
 pub mod facts;
+pub mod job;
 pub mod model;
 pub mod ops;
+pub mod plan;
+pub mod progress;
 pub mod proto;
 pub mod relation;
+pub mod rng;
+pub mod run;
+pub mod score;
+pub mod surgery;
+pub mod verify;

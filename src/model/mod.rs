@@ -9,6 +9,7 @@ mod index;
 mod load;
 mod save;
 mod tensor;
+mod unshare;
 
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,7 @@ pub use index::{GraphEntry, GraphId, Index, NodeEntry, NodeId, Origin, ValueEntr
 pub use load::{Limits, load};
 pub use save::{encoded_len, save};
 pub use tensor::{TensorError, TensorRef};
+pub use unshare::{Copies, reshare, unshare};
 
 use crate::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 
@@ -43,6 +45,14 @@ pub struct Source {
     pub external: bool,
     /// Fields that this tool's schema does not know and therefore can not write back.
     pub unknown_fields: Vec<String>,
+}
+
+impl Source {
+    /// SHA-256 of the file, in hex.
+    pub fn sha256(&self) -> String {
+        use sha2::{Digest, Sha256};
+        Sha256::digest(&self.bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
 }
 
 impl Model {

@@ -109,6 +109,43 @@ impl TensorRef {
         self.convert(|number| number as i64, |number| number)
     }
 
+    /// The sub-tensor of the kept indices of each axis (`None`: all), in one pass over the bytes.
+    pub fn select(&self, kept: &[Option<Vec<u32>>]) -> TensorRef {
+        let dims: Vec<usize> = self.dims.iter().zip(kept).map(|(dim, kept)| kept.as_ref().map_or(*dim, Vec::len)).collect();
+        let bits = self.dtype.bits();
+        if bits % 8 != 0 {
+            return self.select_packed(kept, dims);
+        }
+        // Axes behind the last cut one are copied as blocks.
+        let Some(last) = kept.iter().rposition(Option::is_some) else { return self.clone() };
+        let block = self.dims[last + 1..].iter().product::<usize>() * bits / 8;
+        let runs = runs(kept[last].as_deref().unwrap_or_default());
+        let mut bytes = Vec::with_capacity(dims.iter().product::<usize>() * bits / 8);
+        let row = self.dims[last] * block;
+        for_each_row(&self.dims[..last], &kept[..last], 0, &mut |at| {
+            for (start, length) in &runs {
+                let first = at * row + start * block;
+                bytes.extend_from_slice(&self.bytes[first..first + length * block]);
+            }
+        });
+        TensorRef { dtype: self.dtype, dims, bytes: bytes.into() }
+    }
+
+    /// The same for elements of less than a byte, one by one.
+    fn select_packed(&self, kept: &[Option<Vec<u32>>], dims: Vec<usize>) -> TensorRef {
+        let bits = self.dtype.bits();
+        let mut bytes = vec![0u8; self.dtype.bytes_for(dims.iter().product())];
+        let bit = |bytes: &[u8], at: usize| bytes[at / 8] >> (at % 8) & 1;
+        let mut to = 0;
+        for_each_row(&self.dims, kept, 0, &mut |at| {
+            for offset in 0..bits {
+                bytes[to / 8] |= bit(&self.bytes, at * bits + offset) << (to % 8);
+                to += 1;
+            }
+        });
+        TensorRef { dtype: self.dtype, dims, bytes: bytes.into() }
+    }
+
     fn convert<T>(&self, real: fn(f64) -> T, whole: fn(i64) -> T) -> Option<Vec<T>> {
         macro_rules! read {
             ($ty:ty, $convert:expr) => {
@@ -141,6 +178,29 @@ impl TensorRef {
             }
             _ => return None,
         })
+    }
+}
+
+/// Ascending indices as runs of (start, length).
+fn runs(indices: &[u32]) -> Vec<(usize, usize)> {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for index in indices.iter().map(|index| *index as usize) {
+        match runs.last_mut() {
+            Some((start, length)) if *start + *length == index => *length += 1,
+            _ => runs.push((index, 1)),
+        }
+    }
+    runs
+}
+
+/// Calls a function with the flat position of every kept combination of indices, in row-major order.
+fn for_each_row(dims: &[usize], kept: &[Option<Vec<u32>>], base: usize, visit: &mut impl FnMut(usize)) {
+    let (Some((dim, dims)), Some((kept, rest))) = (dims.split_first(), kept.split_first()) else {
+        return visit(base);
+    };
+    match kept {
+        Some(kept) => kept.iter().for_each(|index| for_each_row(dims, rest, base * dim + *index as usize, visit)),
+        None => (0..*dim).for_each(|index| for_each_row(dims, rest, base * dim + index, visit)),
     }
 }
 
@@ -207,6 +267,15 @@ mod tests {
         let (typed, raw) = (TensorRef::from_proto(&typed).unwrap(), TensorRef::from_proto(&raw).unwrap());
         assert_eq!(typed, raw);
         assert_eq!(raw.to_f32().unwrap(), [1.0, -2.0]);
+    }
+
+    #[test]
+    fn selecting_keeps_order_on_every_axis() {
+        let tensor = TensorRef::from_i64(vec![2, 3, 2], &(0..12).collect::<Vec<_>>());
+        let cut = tensor.select(&[None, Some(vec![0, 2]), Some(vec![1])]);
+        assert_eq!((cut.dims.as_slice(), cut.to_i64().unwrap()), ([2, 2, 1].as_slice(), vec![1, 5, 7, 11]));
+        let packed = TensorRef { dtype: Dtype::Int4, dims: vec![2, 3], bytes: vec![0x21, 0x43, 0x65].into() };
+        assert_eq!(packed.select(&[None, Some(vec![1, 2])]).to_i64().unwrap(), [2, 3, 5, 6]);
     }
 
     #[test]

@@ -28,6 +28,26 @@ impl Rule {
 
 /// The families' tables.
 static FAMILIES: &[&[Rule]] = &[
+    super::conv::RULES,
+    super::conv_causal::RULES,
+    super::einsum::RULES,
+    super::matmul::RULES,
+    super::matmul_packed::RULES,
+    super::norm::RULES,
+    super::norm_fused::RULES,
+    super::pool::RULES,
+    super::quant::RULES,
+    super::quant_linear::RULES,
+    super::attention::RULES,
+    super::control::RULES,
+    super::linear_attention::RULES,
+    super::loss::RULES,
+    super::microsoft::ATTENTION,
+    super::microsoft::MOE,
+    super::microsoft::MULTI_HEAD,
+    super::ml::RULES,
+    super::recurrent::RULES,
+    super::rotary::RULES,
     super::permute::RULES,
     super::reshape::RULES,
     super::join::RULES,
@@ -37,6 +57,13 @@ static FAMILIES: &[&[Rule]] = &[
     super::gather::RULES,
     super::scatter::RULES,
     super::resize::RULES,
+    super::sequence::RULES,
+    super::signal::RULES,
+    super::text::RULES,
+    super::elementwise::RULES,
+    super::reduce::RULES,
+    super::shape::RULES,
+    super::softmax::RULES,
 ];
 
 /// All rules, family after family.

@@ -113,7 +113,9 @@ impl Operator for TensorScatter {
                 new.push(letters.fixed(&mut builder, update, &WRITTEN));
             }
         }
-        if let (Some(true), Some(first)) = (node.shape(2).map(|entries| entries == &cache[..1]), old.first()) {
+        if let (Some(true), Some(first)) =
+            (node.shape(2).map(|entries| entries.len() == 1 && entries.first() == cache.first()), old.first())
+        {
             builder.port(Port::In(2), "position", [*first]);
         }
         builder.port(Port::In(0), "cache", old.clone());

@@ -87,7 +87,7 @@ pub struct Window {
     pub kernel: Vec<i64>,
     pub strides: Vec<i64>,
     pub dilations: Vec<i64>,
-    /// All the begins, then all the ends.
+    /// All the begins, then all the ends; empty where the places that a window covers are not known before the model runs.
     pub pads: Vec<i64>,
 }
 

@@ -1,0 +1,263 @@
+//! Which units go, so that the pruned model costs what was asked.
+//!
+//! Invariant: no weights, no runtimes; saliencies and costs come in as data.
+
+mod align;
+
+use std::fmt;
+
+use crate::analysis::{Analysis, Cost, Group, Kind, Selection};
+
+pub use align::Align;
+
+/// A cost to come down to, as a fraction of the original that remains.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Target {
+    /// Multiply-accumulates.
+    Macs(f64),
+    /// Parameters.
+    Params(f64),
+    /// Bytes of the file.
+    Bytes(f64),
+}
+
+/// Targets are met to within this share of the original.
+pub const TOLERANCE: f64 = 0.01;
+
+/// Units by group that go (numbers ascending).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Choice {
+    /// For each group the numbers of the units that go.
+    pub removed: Vec<Vec<u32>>,
+}
+
+/// The targets are out of reach.
+#[derive(Clone, Debug)]
+pub struct Unreachable {
+    /// The targets that can not be met, with the smallest fraction that can.
+    pub reachable: Vec<(Target, f64)>,
+    /// The choice that comes closest.
+    pub closest: Choice,
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (target, reachable)) in self.reachable.iter().enumerate() {
+            let separator = if at == 0 { "" } else { "; " };
+            write!(f, "{separator}{target} is out of reach: the smallest possible is {:.3}", reachable)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Unreachable {}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, value) = match self {
+            Target::Macs(value) => ("macs", value),
+            Target::Params(value) => ("params", value),
+            Target::Bytes(value) => ("bytes", value),
+        };
+        write!(f, "{name}={value}")
+    }
+}
+
+impl Target {
+    /// The fraction asked for.
+    pub fn fraction(self) -> f64 {
+        match self {
+            Target::Macs(fraction) | Target::Params(fraction) | Target::Bytes(fraction) => fraction,
+        }
+    }
+
+    /// The fraction that a cost is of the original, in this target's measure.
+    pub fn of(self, cost: &Cost, original: &Cost) -> f64 {
+        let (cost, original) = match self {
+            Target::Macs(_) => (cost.macs, original.macs),
+            Target::Params(_) => (cost.params, original.params),
+            Target::Bytes(_) => (cost.bytes, original.bytes),
+        };
+        if original > 0.0 { cost / original } else { 1.0 }
+    }
+}
+
+/// The order in which units go, and how widths are rounded.
+#[derive(Debug)]
+pub struct Ranking<'a> {
+    analysis: &'a Analysis,
+    /// The groups that may be cut, as numbers into the analysis.
+    groups: Vec<usize>,
+    /// For each of them its units, least salient first.
+    order: Vec<Vec<u32>>,
+    /// All units, least salient first: (group as a place in `groups`).
+    queue: Vec<usize>,
+    align: Vec<u32>,
+    original: Cost,
+}
+
+impl<'a> Ranking<'a> {
+    /// Ranks the units of some groups (numbers into the analysis) by their saliencies (in the same order).
+    pub fn new(analysis: &'a Analysis, groups: &[usize], saliency: &[Vec<f64>], align: Align) -> Self {
+        let mut all: Vec<(f64, usize, u32)> = Vec::new();
+        for (place, saliency) in saliency.iter().enumerate() {
+            all.extend(saliency.iter().enumerate().map(|(unit, saliency)| (*saliency, place, unit as u32)));
+        }
+        all.sort_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+        let mut order = vec![Vec::new(); groups.len()];
+        all.iter().for_each(|(_, place, unit)| order[*place].push(*unit));
+        Ranking {
+            analysis,
+            groups: groups.to_vec(),
+            order,
+            queue: all.iter().map(|(_, place, _)| *place).collect(),
+            align: groups.iter().map(|group| align.of(&analysis.groups[*group])).collect(),
+            original: analysis.account.at(|_| 1.0),
+        }
+    }
+
+    /// How many units there are to rank.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether there is nothing to remove.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// The choice after removing the `count` least salient units, widths rounded up to their multiples.
+    pub fn remove(&self, count: usize) -> Choice {
+        self.choice(&self.rounded(count))
+    }
+
+    /// How many units go from each group when the `count` least salient go.
+    fn rounded(&self, count: usize) -> Vec<usize> {
+        let mut removed = vec![0usize; self.groups.len()];
+        self.queue[..count.min(self.queue.len())].iter().for_each(|place| removed[*place] += 1);
+        for (place, removed) in removed.iter_mut().enumerate() {
+            let total = self.order[place].len();
+            let align = self.align[place] as usize;
+            let kept = (total - *removed).max(1).next_multiple_of(align).min(total);
+            *removed = total - kept;
+        }
+        removed
+    }
+
+    fn choice(&self, counts: &[usize]) -> Choice {
+        let mut removed = vec![Vec::new(); self.analysis.groups.len()];
+        for (place, count) in counts.iter().enumerate() {
+            let units = &mut removed[self.groups[place]];
+            *units = self.spare_classes(self.groups[place], &self.order[place], *count);
+            units.sort_unstable();
+        }
+        Choice { removed }
+    }
+
+    /// The first `count` units of an order, but never the last element of a class.
+    fn spare_classes(&self, group: usize, order: &[u32], count: usize) -> Vec<u32> {
+        let group: &Group = &self.analysis.groups[group];
+        if group.classes.len() == 1 && group.units.len() == self.analysis.classes.get(group.classes[0]).extent as usize {
+            return order[..count].to_vec();
+        }
+        let mut left: std::collections::BTreeMap<_, u32> =
+            group.classes.iter().map(|class| (*class, self.analysis.classes.get(*class).extent)).collect();
+        let mut removed = Vec::with_capacity(count);
+        for unit in order {
+            if removed.len() == count {
+                break;
+            }
+            let mut after = left.clone();
+            group.units[*unit as usize].iter().for_each(|(class, _)| *after.entry(*class).or_insert(1) -= 1);
+            if after.values().all(|left| *left > 0) {
+                left = after;
+                removed.push(*unit);
+            }
+        }
+        removed
+    }
+
+    /// The cost of a choice.
+    pub fn cost(&self, choice: &Choice) -> Cost {
+        self.analysis.account.of(&self.analysis.classes, &self.selection(choice))
+    }
+
+    /// The selection of a choice.
+    pub fn selection(&self, choice: &Choice) -> Selection {
+        let cut = choice.removed.iter().enumerate().filter(|(_, units)| !units.is_empty());
+        self.analysis.select(cut.map(|(group, units)| (group, units.as_slice())))
+    }
+
+    /// The cost of the whole model.
+    pub fn original(&self) -> Cost {
+        self.original
+    }
+
+    /// The choice that meets all targets and leaves as much as they allow: the least salient units go until every
+    /// target holds, then the most salient of them come back while it still does.
+    pub fn meet(&self, targets: &[Target]) -> Result<Choice, Unreachable> {
+        // Widths are first held to a tenth of what they were, for a layer of a few channels is a bottleneck for all the
+        // others; only where that does not suffice they may go down to the last.
+        for floor in [0.1, 0.0] {
+            let counts = |count: usize| -> Vec<usize> {
+                let mut removed = self.rounded(count);
+                for (place, removed) in removed.iter_mut().enumerate() {
+                    let total = self.order[place].len();
+                    let least = ((total as f64 * floor).ceil() as usize).max(1).next_multiple_of(self.align[place] as usize).min(total);
+                    *removed = (*removed).min(total - least);
+                }
+                removed
+            };
+            let fits = |removed: &[usize]| {
+                let cost = self.cost(&self.choice(removed));
+                targets.iter().all(|target| target.of(&cost, &self.original) <= target.fraction() + 1e-9)
+            };
+            if !fits(&counts(self.len())) {
+                continue;
+            }
+            let (mut low, mut high) = (0, self.len());
+            while low < high {
+                let middle = (low + high) / 2;
+                if fits(&counts(middle)) { high = middle } else { low = middle + 1 }
+            }
+            let mut removed = counts(high);
+            self.give_back(&mut removed, &fits);
+            return Ok(self.choice(&removed));
+        }
+        let closest = self.choice(&self.rounded(self.len()));
+        let cost = self.cost(&closest);
+        let reachable = |target: &Target| (*target, target.of(&cost, &self.original));
+        let missed = targets.iter().map(reachable).filter(|(target, reachable)| *reachable > target.fraction() + TOLERANCE);
+        let reachable: Vec<_> = missed.collect();
+        if reachable.is_empty() { Ok(closest) } else { Err(Unreachable { reachable, closest }) }
+    }
+
+    /// Restores units in steps of the alignment, most salient first, while the targets hold.
+    fn give_back(&self, removed: &mut [usize], fits: &dyn Fn(&[usize]) -> bool) {
+        // Groups whose next unit was removed last come first.
+        let mut rank: Vec<(usize, usize)> =
+            (0..self.groups.len()).map(|place| (self.queue.iter().rposition(|other| *other == place).unwrap_or(0), place)).collect();
+        rank.sort_by(|a, b| b.cmp(a));
+        let mut again = true;
+        while again {
+            again = false;
+            for (_, place) in &rank {
+                let step = (self.align[*place] as usize).min(removed[*place]);
+                if step == 0 {
+                    continue;
+                }
+                removed[*place] -= step;
+                if fits(removed) {
+                    again = true;
+                } else {
+                    removed[*place] += step;
+                }
+            }
+        }
+    }
+}
+
+/// Whether a group may be cut by default (`channels,heads`) or by the kinds asked for.
+pub fn admits(kinds: &[Kind], group: &Group) -> bool {
+    kinds.contains(&group.kind)
+}

@@ -1,0 +1,156 @@
+//! What the model costs, as a function of what is kept.
+
+use std::collections::BTreeMap;
+
+use super::classes::{ClassId, Classes};
+use super::groups::Selection;
+use super::infer::{Facts, Pins, infer};
+use super::spaces::{SpaceId, Spaces, relate};
+use crate::facts::Dim;
+use crate::model::{Model, ValueId};
+use crate::proto::Dtype;
+use crate::relation::{LabelId, Relation};
+
+/// Multiply-accumulates, parameters and bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// Multiply-accumulate operations of one run at the accounted input shapes.
+    pub macs: f64,
+    /// Elements of weights: constants of a floating or quantized type that take part in the computation.
+    pub params: f64,
+    /// Bytes of the file.
+    pub bytes: f64,
+}
+
+/// How many indices of a space stay, as a linear function of how many elements of each class do.
+#[derive(Clone, Debug, Default)]
+struct Extent {
+    constant: f64,
+    parts: Vec<(ClassId, f64)>,
+}
+
+/// A cost that is a number times a product of extents.
+#[derive(Clone, Debug)]
+struct Product {
+    factor: f64,
+    extents: Vec<Extent>,
+}
+
+/// The cost model of one analysed network.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    macs: Vec<Product>,
+    params: Vec<Product>,
+    bytes: Vec<Product>,
+    fixed_bytes: f64,
+}
+
+impl Account {
+    /// Builds the cost model. `pins` give the input shapes at which operations are counted.
+    pub fn build(model: &Model, spaces: &Spaces, classes: &Classes, facts: &Facts, relations: &[Relation], pins: &Pins) -> Self {
+        let mut account = Account { fixed_bytes: crate::model::encoded_len(model) as f64, ..Default::default() };
+        let concrete;
+        let counted = if is_numeric(model, facts) {
+            relations
+        } else {
+            let facts = infer(model, pins);
+            concrete = relate(model, &facts);
+            &concrete
+        };
+        for (node, entry) in model.index().nodes() {
+            let (relation, counted) = (&relations[node.index()], &counted[node.index()]);
+            let weight = once_if_branch(model, entry.graph);
+            for (term, counted_term) in relation.terms.iter().zip(&counted.terms) {
+                if term.weight.is_none() || relation.terms.len() != counted.terms.len() {
+                    continue;
+                }
+                let full: f64 = counted_term.labels.iter().map(|label| number(&counted.label(*label).extent)).product();
+                let extents = term.labels.iter().filter_map(|label: &LabelId| share(spaces, classes, spaces.label(node, *label)));
+                account.macs.push(Product { factor: full * weight, extents: extents.collect() });
+            }
+        }
+        for (value, _) in model.index().values() {
+            account.constant(model, spaces, classes, value);
+        }
+        account
+    }
+
+    fn constant(&mut self, model: &Model, spaces: &Spaces, classes: &Classes, value: ValueId) {
+        let Some(tensor) = model.tensor_proto(value) else { return };
+        let elements = tensor.dims.iter().product::<i64>() as f64;
+        let extents: Vec<Extent> = spaces.axes(value).filter_map(|space| share(spaces, classes, space)).collect();
+        if is_weight(tensor) {
+            self.params.push(Product { factor: elements, extents: extents.clone() });
+        }
+        let bits = Dtype::from_code(tensor.data_type()).map_or(0, Dtype::bits) as f64;
+        if !extents.is_empty() {
+            self.fixed_bytes -= elements * bits / 8.0;
+            self.bytes.push(Product { factor: elements * bits / 8.0, extents });
+        }
+    }
+
+    /// Leaves out bytes that stand in the analysed model only.
+    pub fn discount_bytes(&mut self, bytes: f64) {
+        self.fixed_bytes -= bytes;
+    }
+
+    /// The cost of the model after a selection.
+    pub fn of(&self, classes: &Classes, selection: &Selection) -> Cost {
+        let counts: BTreeMap<ClassId, f64> =
+            selection.classes().map(|(class, kept)| (class, kept.len() as f64 / f64::from(classes.get(class).extent.max(1)))).collect();
+        self.at(|class| counts.get(&class).copied().unwrap_or(1.0))
+    }
+
+    /// The cost when this share of each class stays.
+    pub fn at(&self, share: impl Fn(ClassId) -> f64) -> Cost {
+        let sum = |products: &[Product]| -> f64 {
+            let extent = |extent: &Extent| extent.constant + extent.parts.iter().map(|(class, part)| part * share(*class)).sum::<f64>();
+            products.iter().map(|product| product.factor * product.extents.iter().map(extent).product::<f64>()).sum()
+        };
+        Cost { macs: sum(&self.macs), params: sum(&self.params), bytes: self.fixed_bytes + sum(&self.bytes) }
+    }
+}
+
+/// Whether a constant counts as parameters: real numbers, or the bytes of quantized weights.
+pub fn is_weight(tensor: &crate::proto::TensorProto) -> bool {
+    use Dtype::*;
+    let dtype = Dtype::from_code(tensor.data_type());
+    dtype.is_some_and(|dtype| {
+        dtype.is_float() || matches!(dtype, Int8 | Uint8 | Int4 | Uint4 | Int2 | Uint2) || dtype.name().starts_with("float")
+    })
+}
+
+/// The share of a space that each class makes up; `None` when no class of it is free.
+fn share(spaces: &Spaces, classes: &Classes, space: SpaceId) -> Option<Extent> {
+    let total = number(&spaces.get(space).extent).max(1.0);
+    let mut extent = Extent::default();
+    for (at, piece) in spaces.get(space).pieces.iter().enumerate() {
+        let part = number(&piece.extent) / total;
+        match classes.carrier(space, at) {
+            Some(factor) => extent.parts.push((factor.class, part)),
+            None => extent.constant += part,
+        }
+    }
+    (!extent.parts.is_empty()).then_some(extent)
+}
+
+/// Extents that stay unknown even with pinned inputs depend on data; they count once.
+fn number(dim: &Dim) -> f64 {
+    dim.num().map_or(1.0, |number| number as f64)
+}
+
+fn is_numeric(model: &Model, facts: &Facts) -> bool {
+    model.index().values().all(|(value, _)| facts.of(value).shape.as_ref().is_none_or(|shape| shape.iter().all(|dim| dim.num().is_some())))
+}
+
+/// Only one branch of an `If` runs; each counts by its share.
+fn once_if_branch(model: &Model, graph: crate::model::GraphId) -> f64 {
+    let entry = model.index().graph(graph);
+    match entry.parent {
+        None => 1.0,
+        Some(node) => {
+            let own = if model.node(node).op_type() == "If" { 0.5 } else { 1.0 };
+            own * once_if_branch(model, model.index().node(node).graph)
+        }
+    }
+}

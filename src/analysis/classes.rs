@@ -1,0 +1,366 @@
+//! Classes of factors: what must be cut alike, what is frozen by a cause, and which factor of each axis is its carrier.
+
+use std::collections::BTreeMap;
+
+use super::Granularity;
+use super::spaces::{Correspondence, SpaceId, Spaces, port_value};
+use super::union_find::UnionFind;
+use crate::facts::Dim;
+use crate::model::{Index, Model, Origin};
+use crate::relation::{Fate, Reason, Relation};
+
+/// Number of a class of factors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClassId(pub u32);
+
+impl ClassId {
+    /// For indexing a `Vec` by id.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One factor of a piece.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Factor {
+    /// The class that it belongs to.
+    pub class: ClassId,
+    /// How many indices of the space one step of it spans.
+    pub stride: u64,
+}
+
+/// A class: factors, all of one extent, whose indices go together.
+#[derive(Clone, Debug)]
+pub struct Class {
+    /// How many elements it has; 0 when that is known only at run time.
+    pub extent: u32,
+    /// Whether its elements may be removed.
+    pub free: bool,
+    /// Why they may not, or why another factor of the same axes is removed instead.
+    pub frozen: Option<Reason>,
+    /// Why removing them changes what an operator computes for the rest.
+    pub lossy: Option<Reason>,
+}
+
+/// The classes of a model, and the factors of every piece of every space (outermost first).
+#[derive(Clone, Debug, Default)]
+pub struct Classes {
+    /// All classes.
+    pub classes: Vec<Class>,
+    /// By space, by piece.
+    factors: Vec<Vec<Vec<Factor>>>,
+}
+
+/// Axes that the user allows to shrink although callers see them, as (value name, axis).
+pub type Allowed = std::collections::BTreeSet<(String, usize)>;
+
+/// Classes frozen for a reason found while trying cuts.
+pub(super) type Causes = BTreeMap<ClassId, Reason>;
+
+impl Classes {
+    /// Builds the classes and chooses carriers.
+    pub(super) fn build(
+        model: &Model,
+        spaces: &Spaces,
+        relations: &[Relation],
+        granularity: Granularity,
+        allowed: &Allowed,
+        causes: &Causes,
+    ) -> Self {
+        let mut builder = Builder::new(spaces);
+        builder.unite(spaces);
+        let mut freezer = Freezer {
+            frozen: BTreeMap::new(),
+            lossy: BTreeMap::new(),
+            union: &mut builder.union,
+            first: &builder.first,
+            extents: &builder.extents,
+        };
+        freezer.causes(model, spaces, relations, allowed);
+        let (frozen, lossy) = (freezer.frozen, freezer.lossy);
+        builder.finish(spaces, frozen, lossy, causes, granularity)
+    }
+
+    /// The factors of each piece of a space, outermost first.
+    pub fn pieces(&self, space: SpaceId) -> &[Vec<Factor>] {
+        &self.factors[space.index()]
+    }
+
+    /// One class.
+    pub fn get(&self, class: ClassId) -> &Class {
+        &self.classes[class.index()]
+    }
+
+    /// The factor of a piece along which indices are removed.
+    pub fn carrier(&self, space: SpaceId, piece: usize) -> Option<Factor> {
+        self.factors[space.index()].get(piece)?.iter().copied().find(|factor| self.get(factor.class).free)
+    }
+}
+
+/// Factors before they are united: numbered space by space, piece by piece, outermost first.
+struct Builder {
+    first: Vec<Vec<u32>>,
+    extents: Vec<Vec<Vec<Dim>>>,
+    strides: Vec<Vec<Vec<u64>>>,
+    union: UnionFind,
+    /// Factors tied to a space whose divisions are not known.
+    dangling: Vec<(u32, Reason)>,
+}
+
+impl Builder {
+    fn new(spaces: &Spaces) -> Self {
+        let mut builder =
+            Builder { first: Vec::new(), extents: Vec::new(), strides: Vec::new(), union: UnionFind::default(), dangling: Vec::new() };
+        let mut count = 0u32;
+        for (_, space) in spaces.iter() {
+            let (mut firsts, mut extents, mut strides) = (Vec::new(), Vec::new(), Vec::new());
+            for piece in &space.pieces {
+                let (piece_extents, piece_strides) = chain(&piece.extent, &piece.cuts);
+                firsts.push(count);
+                count += piece_extents.len() as u32;
+                extents.push(piece_extents);
+                strides.push(piece_strides);
+            }
+            builder.first.push(firsts);
+            builder.extents.push(extents);
+            builder.strides.push(strides);
+        }
+        builder.union = UnionFind::new(count as usize);
+        for (id, space) in spaces.iter() {
+            if let Some(reason) = &space.broken {
+                builder.dangle(id, reason);
+            }
+        }
+        builder
+    }
+
+    fn dangle(&mut self, space: SpaceId, reason: &Reason) {
+        for (first, extents) in self.first[space.index()].iter().zip(&self.extents[space.index()]) {
+            self.dangling.extend((0..extents.len() as u32).map(|at| (first + at, reason.clone())));
+        }
+    }
+
+    fn unite(&mut self, spaces: &Spaces) {
+        for correspondence in &spaces.correspondences {
+            if let Some(reason) = correspondence.spaces().find_map(|space| spaces.get(space).broken.clone()) {
+                correspondence.spaces().for_each(|space| self.dangle(space, &reason));
+                continue;
+            }
+            match correspondence {
+                Correspondence::Same { a, a_start, b, b_start, length } => {
+                    let length = length.count().map(|length| length as u64);
+                    for (at, piece) in spaces.get(*a).pieces.iter().enumerate() {
+                        let inside = piece.start >= *a_start && length.is_none_or(|length| piece.start < a_start + length);
+                        if !inside {
+                            continue;
+                        }
+                        match spaces.get(*b).piece_at(piece.start - a_start + b_start) {
+                            Some(other) => self.unite_pieces((*a, at), &[(*b, other)]),
+                            None => self.freeze_both(*a, *b),
+                        }
+                    }
+                }
+                Correspondence::Product { axis, start, outer, inner } => {
+                    let inside = spaces.get(*inner).extent.count().unwrap_or(1) as u64;
+                    for (axis_piece, outer_piece, inner_piece) in spaces.product_pieces(*axis, *start, *outer, *inner, inside) {
+                        match outer_piece {
+                            Some(outer_piece) => self.unite_pieces((*axis, axis_piece), &[(*outer, outer_piece), (*inner, inner_piece)]),
+                            None => self.unite_pieces((*axis, axis_piece), &[(*inner, inner_piece)]),
+                        }
+                    }
+                }
+                Correspondence::Pick { .. } => {}
+            }
+        }
+    }
+
+    /// One piece against the pieces that its factors come from, outermost first.
+    fn unite_pieces(&mut self, axis: (SpaceId, usize), parts: &[(SpaceId, usize)]) {
+        let flat = |builder: &Builder, (space, piece): (SpaceId, usize)| -> Vec<(u32, Dim)> {
+            let first = builder.first[space.index()][piece];
+            builder.extents[space.index()][piece].iter().enumerate().map(|(at, extent)| (first + at as u32, extent.clone())).collect()
+        };
+        let left = flat(self, axis);
+        let right: Vec<(u32, Dim)> = parts.iter().flat_map(|part| flat(self, *part)).collect();
+        let same = left.len() == right.len() && left.iter().zip(&right).all(|(left, right)| !left.1.differs(&right.1));
+        if same {
+            left.iter().zip(&right).for_each(|(left, right)| self.union.unite(left.0, right.0));
+        } else {
+            self.freeze_both(axis.0, axis.0);
+            parts.iter().for_each(|part| self.freeze_both(part.0, part.0));
+        }
+    }
+
+    fn freeze_both(&mut self, a: SpaceId, b: SpaceId) {
+        self.dangle(a, &Reason::NoCommonFactors);
+        self.dangle(b, &Reason::NoCommonFactors);
+    }
+
+    fn finish(
+        mut self,
+        spaces: &Spaces,
+        mut frozen: BTreeMap<u32, Reason>,
+        lossy: BTreeMap<u32, Reason>,
+        causes: &Causes,
+        granularity: Granularity,
+    ) -> Classes {
+        for (factor, reason) in std::mem::take(&mut self.dangling) {
+            let root = self.union.find(factor);
+            frozen.entry(root).or_insert(reason);
+        }
+        let mut ids: BTreeMap<u32, ClassId> = BTreeMap::new();
+        let mut classes: Vec<Class> = Vec::new();
+        let mut levels: Vec<usize> = Vec::new();
+        let mut places: Vec<Vec<(SpaceId, usize)>> = Vec::new();
+        let mut factors: Vec<Vec<Vec<Factor>>> = Vec::with_capacity(self.first.len());
+        for (space, _) in spaces.iter() {
+            let mut of_space = Vec::new();
+            for (piece, first) in self.first[space.index()].clone().into_iter().enumerate() {
+                let count = self.extents[space.index()][piece].len();
+                let mut of_piece = Vec::with_capacity(count);
+                for at in 0..count {
+                    let root = self.union.find(first + at as u32);
+                    let extent = self.extents[space.index()][piece][at].count().and_then(|extent| u32::try_from(extent).ok());
+                    let class = *ids.entry(root).or_insert_with(|| {
+                        classes.push(Class {
+                            extent: extent.unwrap_or(0),
+                            free: false,
+                            frozen: frozen.get(&root).cloned(),
+                            lossy: lossy.get(&root).cloned(),
+                        });
+                        levels.push(0);
+                        places.push(Vec::new());
+                        ClassId(classes.len() as u32 - 1)
+                    });
+                    let entry = &mut classes[class.index()];
+                    if extent.is_none_or(|extent| extent != entry.extent) {
+                        entry.frozen.get_or_insert(Reason::Dynamic);
+                    }
+                    // The same factor twice in one piece: the kept set would be a square, which no carrier describes.
+                    if of_piece.iter().any(|factor: &Factor| factor.class == class) {
+                        entry.frozen.get_or_insert(Reason::NoCommonFactors);
+                    }
+                    let level = match granularity {
+                        Granularity::Coarse => at,
+                        Granularity::Fine => count - 1 - at,
+                    };
+                    levels[class.index()] = levels[class.index()].max(level);
+                    places[class.index()].push((space, piece));
+                    of_piece.push(Factor { class, stride: self.strides[space.index()][piece][at] });
+                }
+                of_space.push(of_piece);
+            }
+            factors.push(of_space);
+        }
+        for (class, reason) in causes {
+            classes[class.index()].frozen.get_or_insert_with(|| reason.clone());
+        }
+        let mut order: Vec<usize> = (0..classes.len()).collect();
+        order.sort_by_key(|class| (levels[*class], *class));
+        for class in order {
+            if classes[class].frozen.is_some() {
+                continue;
+            }
+            let taken = places[class]
+                .iter()
+                .any(|(space, piece)| factors[space.index()][*piece].iter().any(|factor| classes[factor.class.index()].free));
+            if taken {
+                classes[class].frozen = Some(Reason::operator("another factor of its axis is the one that is cut"));
+            } else {
+                classes[class].free = true;
+            }
+        }
+        Classes { classes, factors }
+    }
+}
+
+/// Extents and strides of the factors of a piece, outermost first.
+fn chain(extent: &Dim, cuts: &[u64]) -> (Vec<Dim>, Vec<u64>) {
+    if extent.is_one() {
+        return (Vec::new(), Vec::new());
+    }
+    let (mut extents, mut strides) = (Vec::new(), Vec::new());
+    let mut below = 1u64;
+    for cut in cuts {
+        extents.push(Dim::Num((cut / below) as i64));
+        strides.push(below);
+        below = *cut;
+    }
+    extents.push(extent.exact_div(&Dim::Num(below as i64)).unwrap_or_else(|| extent.clone()));
+    strides.push(below);
+    extents.reverse();
+    strides.reverse();
+    (extents, strides)
+}
+
+/// Collects the causes that freeze classes, or make them lossy.
+struct Freezer<'a> {
+    frozen: BTreeMap<u32, Reason>,
+    lossy: BTreeMap<u32, Reason>,
+    union: &'a mut UnionFind,
+    first: &'a [Vec<u32>],
+    extents: &'a [Vec<Vec<Dim>>],
+}
+
+impl Freezer<'_> {
+    fn all(&mut self, space: SpaceId) -> Vec<u32> {
+        let (firsts, extents) = (&self.first[space.index()], &self.extents[space.index()]);
+        let factors: Vec<u32> =
+            firsts.iter().zip(extents).flat_map(|(first, extents)| (0..extents.len() as u32).map(move |at| first + at)).collect();
+        factors.into_iter().map(|factor| self.union.find(factor)).collect()
+    }
+
+    fn freeze(&mut self, space: SpaceId, reason: &Reason) {
+        for root in self.all(space) {
+            self.frozen.entry(root).or_insert_with(|| reason.clone());
+        }
+    }
+
+    fn causes(&mut self, model: &Model, spaces: &Spaces, relations: &[Relation], allowed: &Allowed) {
+        for (node, _) in model.index().nodes() {
+            let relation = &relations[node.index()];
+            for (at, label) in relation.labels.iter().enumerate() {
+                let space = spaces.label(node, crate::relation::LabelId(at as u16));
+                match &label.fate {
+                    Fate::Free => {}
+                    Fate::Fixed(reason) => self.freeze(space, reason),
+                    Fate::Lossy(reason) => {
+                        for root in self.all(space) {
+                            self.lossy.entry(root).or_insert_with(|| reason.clone());
+                        }
+                    }
+                }
+            }
+            // A formal input or result that the rule says nothing of is a boundary it does not understand.
+            for (branch, graph) in model.index().node(node).subgraphs.iter().enumerate() {
+                let graph = model.index().graph(*graph);
+                let formals = (0..graph.inputs.len()).map(|at| crate::relation::Port::Formal(branch as u32, at as u32));
+                let results = (0..graph.outputs.len()).map(|at| crate::relation::Port::Result(branch as u32, at as u32));
+                for port in formals.chain(results).filter(|port| !relation.ports.contains_key(port)) {
+                    if let Some(value) = port_value(model, node, port) {
+                        self.freeze_value(spaces, value, &Reason::NotDescribed(port.to_string()), &Allowed::new(), "");
+                    }
+                }
+            }
+        }
+        let main = model.index().graph(Index::MAIN);
+        for (values, reason) in [(&main.inputs, Reason::GraphInput), (&main.outputs, Reason::GraphOutput)] {
+            for value in values {
+                self.freeze_value(spaces, *value, &reason, allowed, &model.index().value(*value).name);
+            }
+        }
+        for (value, entry) in model.index().values() {
+            if matches!(entry.origin, Origin::Sparse(_)) {
+                self.freeze_value(spaces, value, &Reason::operator("stored as a sparse tensor"), &Allowed::new(), "");
+            }
+        }
+    }
+
+    fn freeze_value(&mut self, spaces: &Spaces, value: crate::model::ValueId, reason: &Reason, allowed: &Allowed, name: &str) {
+        for (axis, space) in spaces.axes(value).enumerate() {
+            if !allowed.contains(&(name.to_owned(), axis)) {
+                self.freeze(space, reason);
+            }
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Shape operands made to hold new numbers, by walking back to the constants that they come from.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::infer::Facts;
+use super::rewrite::patched;
+use crate::facts::{Contents, Dim, Fact};
+use crate::model::{GraphId, Model, NodeId, Origin, TensorRef, ValueId};
+use crate::ops::Demand;
+use crate::proto::{Dtype, NodeProto};
+
+/// Operands that were replaced, and nodes to be inserted. Nodes keep their places until the end, so that the index
+/// of the model stays valid meanwhile.
+#[derive(Debug, Default)]
+pub(super) struct Operands {
+    replaced: BTreeMap<(NodeId, u32), Fact>,
+    inserts: Vec<(GraphId, u32, NodeProto)>,
+    /// Copies made before, so that equal demands on one value share one copy.
+    copies: Vec<(ValueId, Vec<Option<Dim>>, String, Fact)>,
+    names: HashSet<String>,
+}
+
+/// Why an operand can not be rewritten.
+type Why = String;
+
+impl Operands {
+    pub(super) fn new(model: &Model) -> Self {
+        Operands { names: model.index().values().map(|(_, entry)| entry.name.clone()).collect(), ..Default::default() }
+    }
+
+    /// Puts replaced operands into a view's inputs.
+    pub(super) fn substitute<'a>(&'a self, node: NodeId, inputs: &mut Vec<Option<&'a Fact>>) {
+        for ((_, input), fact) in self.replaced.range((node, 0)..=(node, u32::MAX)) {
+            let at = *input as usize;
+            if inputs.len() <= at {
+                inputs.resize(at + 1, None);
+            }
+            inputs[at] = Some(fact);
+        }
+    }
+
+    /// Inserts the copied nodes behind their originals.
+    pub(super) fn insert_nodes(mut self, model: &mut Model) {
+        self.inserts.sort_by_key(|(graph, position, _)| std::cmp::Reverse((*graph, *position)));
+        // Paths of subgraphs count nodes, so inner graphs (which have higher ids) are edited before outer ones.
+        for (graph, position, node) in self.inserts {
+            model.graph_mut(graph).node.insert(position as usize + 1, node);
+        }
+    }
+
+    /// Makes an input of a node hold what is demanded.
+    pub(super) fn satisfy(&mut self, model: &mut Model, facts: &Facts, node: NodeId, demand: &Demand) -> Result<(), Why> {
+        let entry = model.index().node(node);
+        let graph = entry.graph;
+        let Some(value) = entry.inputs.get(demand.input as usize).copied().flatten() else {
+            return self.append(model, node, demand);
+        };
+        let fact = self.replaced.get(&(node, demand.input)).unwrap_or_else(|| facts.of(value)).clone();
+        let wanted = demand.elements.clone();
+        if holds(&fact, &wanted, demand.whole) {
+            return Ok(());
+        }
+        let (name, fact) = self.provide(model, facts, value, &wanted, graph, demand.whole, 0)?;
+        model.node_mut(node).input[demand.input as usize] = name;
+        self.replaced.insert((node, demand.input), fact);
+        Ok(())
+    }
+
+    /// A node that did without an optional shape operand gets one.
+    fn append(&mut self, model: &mut Model, node: NodeId, demand: &Demand) -> Result<(), Why> {
+        let numbers: Option<Vec<i64>> = demand.elements.iter().map(|element| element.as_ref()?.num()).collect();
+        let numbers = numbers.ok_or("an operand that is not given")?;
+        let tensor = TensorRef::from_i64(vec![numbers.len()], &numbers);
+        let graph = model.index().node(node).graph;
+        let base = format!("{}_sizes", model.node_label(node));
+        let (name, fact) = self.initializer(model, graph, &base, &tensor);
+        let inputs = &mut model.node_mut(node).input;
+        while inputs.len() <= demand.input as usize {
+            inputs.push(String::new());
+        }
+        inputs[demand.input as usize] = name;
+        self.replaced.insert((node, demand.input), fact);
+        Ok(())
+    }
+
+    fn initializer(&mut self, model: &mut Model, graph: GraphId, base: &str, tensor: &TensorRef) -> (String, Fact) {
+        let name = self.fresh(base);
+        model.graph_mut(graph).initializer.push(tensor.to_proto(&name));
+        let shape = tensor.dims.iter().map(|dim| Dim::from(*dim)).collect();
+        (name, Fact::new(Some(tensor.dtype), shape).with_contents(crate::facts::contents_of(tensor)))
+    }
+
+    fn fresh(&mut self, base: &str) -> String {
+        let name = (1..).map(|number| format!("{base}_cut{number}")).find(|name| !self.names.contains(name)).unwrap_or_default();
+        self.names.insert(name.clone());
+        name
+    }
+
+    /// A value that holds the wanted elements: the same one changed in place if nobody else reads it, else a copy.
+    #[allow(clippy::too_many_arguments)]
+    fn provide(
+        &mut self,
+        model: &mut Model,
+        facts: &Facts,
+        value: ValueId,
+        wanted: &[Option<Dim>],
+        graph: GraphId,
+        whole: bool,
+        depth: usize,
+    ) -> Result<(String, Fact), Why> {
+        let entry = model.index().value(value).clone();
+        if holds(facts.of(value), wanted, whole) {
+            return Ok((entry.name, facts.of(value).clone()));
+        }
+        if let Some((_, _, name, fact)) = self.copies.iter().find(|(from, elements, ..)| *from == value && elements == wanted) {
+            return Ok((name.clone(), fact.clone()));
+        }
+        let stuck = || format!("'{}', which is computed from something else", entry.name);
+        if depth > 32 {
+            return Err(stuck());
+        }
+        let (name, fact) = if let Some(tensor) = model.constant(value) {
+            let (tensor, fact) = patch_tensor(&tensor, facts.of(value), wanted, whole).ok_or_else(stuck)?;
+            let base = entry.name.clone();
+            let (name, _) = self.initializer(model, graph, &base, &tensor);
+            (name, fact)
+        } else {
+            let Origin::Output(node, 0) = entry.origin else { return Err(stuck()) };
+            let changes = self.sources(model, facts, node, wanted).ok_or_else(stuck)?;
+            let mut inputs = Vec::new();
+            for (input, wanted) in changes {
+                let source = model.index().node(node).inputs.get(input as usize).copied().flatten().ok_or_else(stuck)?;
+                let (name, _) = self.provide(model, facts, source, &wanted, entry.graph, false, depth + 1)?;
+                inputs.push((input, name));
+            }
+            let mut copy = model.node(node).clone();
+            for (input, name) in inputs {
+                copy.input[input as usize] = name;
+            }
+            let name = self.fresh(&entry.name);
+            copy.output = vec![name.clone()];
+            copy.name = Some(self.fresh(model.node_label(node)));
+            let position = model.index().node(node).position;
+            self.inserts.push((entry.graph, position, copy));
+            (name, patched(facts.of(value), wanted))
+        };
+        self.copies.push((value, wanted.to_vec(), name.clone(), fact.clone()));
+        Ok((name, fact))
+    }
+
+    /// What the inputs of a shape-computing node must hold so that its output holds the wanted elements.
+    fn sources(&self, model: &Model, facts: &Facts, node: NodeId, wanted: &[Option<Dim>]) -> Option<Vec<(u32, Vec<Option<Dim>>)>> {
+        let message = model.node(node);
+        let inputs = &model.index().node(node).inputs;
+        let fact = |at: usize| inputs.get(at).copied().flatten().map(|value| facts.of(value));
+        let now = |at: usize| fact(at)?.contents.as_ref()?.dims();
+        match message.op_type() {
+            "Identity" | "Cast" | "Unsqueeze" | "Squeeze" | "Reshape" => Some(vec![(0, wanted.to_vec())]),
+            "Concat" => {
+                let mut rest = wanted;
+                let mut changes = Vec::new();
+                for at in 0..inputs.len() {
+                    let (mine, others) = rest.split_at_checked(fact(at)?.elements()?)?;
+                    rest = others;
+                    let held = fact(at)?;
+                    if !holds(held, mine, false) {
+                        changes.push((at as u32, mine.to_vec()));
+                    }
+                }
+                Some(changes)
+            }
+            "Gather" => {
+                let mut source = vec![None; fact(0)?.elements()?];
+                for (wanted, index) in wanted.iter().zip(fact(1)?.contents.as_ref()?.numbers()?) {
+                    let index = if index < 0 { index + source.len() as i64 } else { index };
+                    let slot = source.get_mut(usize::try_from(index).ok()?)?;
+                    *slot = wanted.clone().or(slot.take());
+                }
+                Some(vec![(0, source)])
+            }
+            "Mul" | "Div" | "Add" | "Sub" => {
+                let [Some(wanted)] = wanted else { return None };
+                let (left, right) = (now(0)?.first()?.clone(), now(1)?.first()?.clone());
+                let constant = |at: usize| inputs.get(at).copied().flatten().is_some_and(|value| model.constant(value).is_some());
+                let (for_right, for_left) = match message.op_type() {
+                    "Mul" => (wanted.exact_div(&left), wanted.exact_div(&right)),
+                    "Div" => (left.exact_div(wanted), Some(wanted * &right)),
+                    "Add" => (Some(wanted - &left), Some(wanted - &right)),
+                    _ => (Some(&left - wanted), Some(wanted + &right)),
+                };
+                match (for_right, for_left) {
+                    (Some(right), _) if constant(1) => Some(vec![(1, vec![Some(right)])]),
+                    (_, Some(left)) if constant(0) => Some(vec![(0, vec![Some(left)])]),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// Gives a Reshape whose target can not be traced a constant one: 0 copies an extent that stays in place, one -1
+    /// stands for one that is known only at run time.
+    pub(super) fn reshape_by_constant(&mut self, model: &mut Model, old: &Facts, original: &Model, node: NodeId, demand: &Demand) -> bool {
+        let entry = original.index().node(node);
+        if original.node(node).op_type() != "Reshape" || demand.input != 1 {
+            return false;
+        }
+        let shape = |value: Option<ValueId>| value.and_then(|value| old.of(value).shape.clone());
+        let (Some(input), Some(output)) = (shape(entry.inputs.first().copied().flatten()), shape(entry.outputs.first().copied().flatten()))
+        else {
+            return false;
+        };
+        let mut free = 1;
+        let mut target = Vec::new();
+        for (axis, dim) in output.iter().enumerate() {
+            let wanted = demand.elements.get(axis).cloned().flatten();
+            match wanted.unwrap_or_else(|| dim.clone()) {
+                Dim::Num(number) => target.push(number),
+                symbolic if input.get(axis) == Some(&symbolic) => target.push(0),
+                _ if free > 0 => {
+                    free -= 1;
+                    target.push(-1);
+                }
+                _ => return false,
+            }
+        }
+        let tensor = TensorRef::from_i64(vec![target.len()], &target);
+        let base = format!("{}_target", original.node_label(node));
+        let (name, fact) = self.initializer(model, entry.graph, &base, &tensor);
+        let message = model.node_mut(node);
+        message.attribute.retain(|attribute| attribute.name() != "allowzero");
+        message.input[1] = name;
+        self.replaced.insert((node, 1), fact);
+        true
+    }
+
+    /// Multiplies a constant input by a number, in a copy of its own if others read it. False if it is no float constant.
+    pub(super) fn scale(&mut self, model: &mut Model, node: NodeId, input: u32, value: ValueId, factor: f64) -> bool {
+        let Some(tensor) = model.tensor_proto(value).and_then(|tensor| TensorRef::from_proto(tensor).ok()) else {
+            // Trials shrink dims without cutting bytes; that the constant exists is all they need to know.
+            return model.tensor_proto(value).is_some();
+        };
+        let Some(elements) = tensor.to_f64() else { return false };
+        let Some(scaled) = tensor_of(&tensor, elements.iter().map(|element| element * factor)) else { return false };
+        let entry = model.index().value(value);
+        let (graph, name) = (entry.graph, entry.name.clone());
+        let (name, fact) = self.initializer(model, graph, &name, &scaled);
+        model.node_mut(node).input[input as usize] = name;
+        self.replaced.insert((node, input), fact);
+        true
+    }
+}
+
+/// Whether a fact's contents are what is wanted.
+fn holds(fact: &Fact, wanted: &[Option<Dim>], whole: bool) -> bool {
+    if wanted.iter().all(Option::is_none) && !whole {
+        return true;
+    }
+    let Some(elements) = fact.contents.as_ref() else { return false };
+    elements.0.len() == wanted.len() && elements.0.iter().zip(wanted).all(|(element, wanted)| wanted.is_none() || element.dim() == *wanted)
+}
+
+/// A constant of whole numbers with some elements replaced, or replaced as a whole.
+fn patch_tensor(tensor: &TensorRef, fact: &Fact, wanted: &[Option<Dim>], whole: bool) -> Option<(TensorRef, Fact)> {
+    let mut elements = tensor.to_i64()?;
+    let mut dims = tensor.dims.clone();
+    if elements.len() != wanted.len() {
+        if !whole || dims.len() != 1 {
+            return None;
+        }
+        dims = vec![wanted.len()];
+        elements.resize(wanted.len(), 0);
+    }
+    for (element, wanted) in elements.iter_mut().zip(wanted) {
+        if let Some(wanted) = wanted {
+            *element = wanted.num()?;
+        }
+    }
+    let bytes: Vec<u8> = match tensor.dtype {
+        Dtype::Int64 => elements.iter().flat_map(|element| element.to_le_bytes()).collect(),
+        Dtype::Int32 => elements.iter().flat_map(|element| (*element as i32).to_le_bytes()).collect(),
+        _ => return None,
+    };
+    let patched_tensor = TensorRef { dtype: tensor.dtype, dims, bytes: bytes.into() };
+    Some((patched_tensor, patched(fact, wanted)))
+}
+
+/// A float tensor like another, with new elements.
+fn tensor_of(like: &TensorRef, elements: impl Iterator<Item = f64>) -> Option<TensorRef> {
+    let bytes: Vec<u8> = match like.dtype {
+        Dtype::Float => elements.flat_map(|element| (element as f32).to_le_bytes()).collect(),
+        Dtype::Double => elements.flat_map(f64::to_le_bytes).collect(),
+        Dtype::Float16 => elements.flat_map(|element| half::f16::from_f64(element).to_le_bytes()).collect(),
+        Dtype::Bfloat16 => elements.flat_map(|element| half::bf16::from_f64(element).to_le_bytes()).collect(),
+        _ => return None,
+    };
+    Some(TensorRef { dtype: like.dtype, dims: like.dims.clone(), bytes: bytes.into() })
+}

@@ -1,0 +1,271 @@
+//! Units and groups: the elements of free classes, joined where an operator picks them out of order.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::classes::{ClassId, Classes};
+use super::spaces::{Correspondence, SpaceId, Spaces, port_value};
+use super::union_find::UnionFind;
+use crate::model::{Model, ValueId};
+use crate::relation::{Port, Reason, Relation};
+
+/// What the units of a group are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Channels of convolutions, neurons of dense layers, hidden units of recurrent ones.
+    Channels,
+    /// Attention heads (or groups of heads that share keys and values).
+    Heads,
+    /// One dimension of every head.
+    HeadDims,
+    /// Channels that a normalisation reads whole.
+    Width,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Channels => "channels",
+            Kind::Heads => "heads",
+            Kind::HeadDims => "head-dims",
+            Kind::Width => "width",
+        })
+    }
+}
+
+/// Units that span the same axes.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// Stable name: that of the first weight that holds it and its axis, `conv1.weight:0`.
+    pub id: String,
+    /// What its units are.
+    pub kind: Kind,
+    /// Its units; each a list of (class, element).
+    pub units: Vec<Vec<(ClassId, u32)>>,
+    /// The classes that it consists of.
+    pub classes: Vec<ClassId>,
+    /// The constants that hold its slices, with the axes.
+    pub weights: Vec<(ValueId, usize)>,
+    /// Why cutting it changes what an operator computes for the rest.
+    pub lossy: Option<Reason>,
+    /// Whether a depthwise convolution reads it, which runtimes want in multiples.
+    pub depthwise: bool,
+}
+
+/// Which elements of each class stay.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Selection {
+    kept: BTreeMap<ClassId, Arc<[u32]>>,
+}
+
+impl Selection {
+    /// Removes units: by group, the numbers of the units that go.
+    pub fn new<'a>(groups: &[Group], classes: &Classes, removed: impl IntoIterator<Item = (usize, &'a [u32])>) -> Self {
+        let mut gone: BTreeMap<ClassId, Vec<bool>> = BTreeMap::new();
+        for (group, units) in removed {
+            for (class, element) in units.iter().flat_map(|unit| &groups[group].units[*unit as usize]) {
+                gone.entry(*class).or_insert_with(|| vec![false; classes.get(*class).extent as usize])[*element as usize] = true;
+            }
+        }
+        let kept = gone.into_iter().map(|(class, gone)| {
+            let kept: Arc<[u32]> = gone.iter().enumerate().filter(|(_, gone)| !**gone).map(|(element, _)| element as u32).collect();
+            (class, kept)
+        });
+        Selection { kept: kept.collect() }
+    }
+
+    /// The elements of a class that stay; `None` when all do.
+    pub fn kept(&self, class: ClassId) -> Option<&[u32]> {
+        self.kept.get(&class).map(|kept| &**kept)
+    }
+
+    /// Classes that lose something, with what stays.
+    pub fn classes(&self) -> impl Iterator<Item = (ClassId, &[u32])> {
+        self.kept.iter().map(|(class, kept)| (*class, &**kept))
+    }
+
+    /// Whether nothing goes.
+    pub fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    /// The indices of a space that stay, ascending; `None` when all do.
+    pub fn indices(&self, spaces: &Spaces, classes: &Classes, space: SpaceId) -> Option<Vec<u32>> {
+        let pieces = &spaces.get(space).pieces;
+        let cut = |piece: usize| classes.carrier(space, piece).and_then(|factor| Some((factor, self.kept(factor.class)?)));
+        if (0..pieces.len()).all(|piece| cut(piece).is_none()) {
+            return None;
+        }
+        let mut indices = Vec::new();
+        for (at, piece) in pieces.iter().enumerate() {
+            let (start, length) = (piece.start as u32, piece.extent.count().unwrap_or(0) as u32);
+            match cut(at) {
+                None => indices.extend(start..start + length),
+                Some((factor, kept)) => {
+                    let (stride, extent) = (factor.stride as u32, classes.get(factor.class).extent);
+                    for outer in (0..length).step_by((stride * extent).max(1) as usize) {
+                        for element in kept {
+                            let first = start + outer + element * stride;
+                            indices.extend(first..first + stride);
+                        }
+                    }
+                }
+            }
+        }
+        Some(indices)
+    }
+}
+
+/// Builds the groups of all free classes that hold parameters.
+pub fn build(model: &Model, spaces: &Spaces, classes: &Classes, relations: &[Relation]) -> Vec<Group> {
+    let mut offsets = Vec::with_capacity(classes.classes.len());
+    let mut count = 0u32;
+    for class in &classes.classes {
+        offsets.push(count);
+        count += if class.free { class.extent } else { 0 };
+    }
+    let mut elements = UnionFind::new(count as usize);
+    let mut groups = UnionFind::new(classes.classes.len());
+    let mut stuck = vec![false; count as usize];
+    for correspondence in &spaces.correspondences {
+        let Correspondence::Pick { axis, start, label, indices } = correspondence else { continue };
+        for (at, index) in indices.iter().enumerate() {
+            let left = element_at(spaces, classes, *axis, start + at as u64);
+            let right = element_at(spaces, classes, *label, u64::from(*index));
+            match (left, right) {
+                (Some(left), Some(right)) => {
+                    elements.unite(offsets[left.0.index()] + left.1, offsets[right.0.index()] + right.1);
+                    groups.unite(left.0.0, right.0.0);
+                }
+                (Some(only), None) | (None, Some(only)) => stuck[(offsets[only.0.index()] + only.1) as usize] = true,
+                (None, None) => {}
+            }
+        }
+    }
+    for element in 0..count {
+        if stuck[element as usize] {
+            let root = elements.find(element);
+            stuck[root as usize] = true;
+        }
+    }
+    let weights = weights_by_class(model, spaces, classes);
+    let roles = roles(model, spaces, classes, relations);
+    let mut members: BTreeMap<u32, Vec<ClassId>> = BTreeMap::new();
+    for (at, _) in classes.classes.iter().enumerate().filter(|(_, class)| class.free) {
+        members.entry(groups.find(at as u32)).or_default().push(ClassId(at as u32));
+    }
+    let mut found = Vec::new();
+    for (_, members) in members {
+        let mut held: Vec<(ValueId, usize)> = members.iter().flat_map(|class| weights.get(class).cloned().unwrap_or_default()).collect();
+        held.sort();
+        held.dedup();
+        let Some((first, axis)) = held.first().copied() else { continue };
+        let mut units: BTreeMap<u32, Vec<(ClassId, u32)>> = BTreeMap::new();
+        for class in &members {
+            for element in 0..classes.get(*class).extent {
+                let root = elements.find(offsets[class.index()] + element);
+                if !stuck[root as usize] {
+                    units.entry(root).or_default().push((*class, element));
+                }
+            }
+        }
+        let units: Vec<_> = units.into_values().collect();
+        let role = members.iter().map(|class| roles[class.index()]).fold(Role::default(), Role::join);
+        let lossy = members.iter().find_map(|class| classes.get(*class).lossy.clone());
+        if units.len() < 2 {
+            continue;
+        }
+        let kind = match () {
+            () if lossy.is_some() => Kind::Width,
+            () if role.contracted_between_data => Kind::HeadDims,
+            () if role.batch_of_data => Kind::Heads,
+            () => Kind::Channels,
+        };
+        let entry = model.index().value(first);
+        let id = format!("{}{}:{axis}", model.index().prefix(model, entry.graph), entry.name);
+        found.push(Group { id, kind, units, classes: members, weights: held, lossy, depthwise: role.depthwise });
+    }
+    // Several groups may begin in the same weight's axis (an axis of several pieces): number them.
+    let mut seen: BTreeMap<String, u32> = BTreeMap::new();
+    for group in &mut found {
+        let count = seen.entry(group.id.clone()).or_insert(0);
+        *count += 1;
+        if *count > 1 {
+            group.id = format!("{}#{count}", group.id);
+        }
+    }
+    found
+}
+
+/// The class and element that an index of a space belongs to, if it is free.
+fn element_at(spaces: &Spaces, classes: &Classes, space: SpaceId, index: u64) -> Option<(ClassId, u32)> {
+    let pieces = &spaces.get(space).pieces;
+    let piece = pieces.iter().rposition(|piece| piece.start <= index)?;
+    let factor = classes.carrier(space, piece)?;
+    let element = (index - pieces[piece].start) / factor.stride % u64::from(classes.get(factor.class).extent.max(1));
+    Some((factor.class, element as u32))
+}
+
+fn weights_by_class(model: &Model, spaces: &Spaces, classes: &Classes) -> BTreeMap<ClassId, Vec<(ValueId, usize)>> {
+    let mut weights: BTreeMap<ClassId, Vec<(ValueId, usize)>> = BTreeMap::new();
+    for (value, _) in model.index().values() {
+        if model.tensor_proto(value).is_none() {
+            continue;
+        }
+        for (axis, space) in spaces.axes(value).enumerate() {
+            for piece in 0..spaces.get(space).pieces.len() {
+                if let Some(factor) = classes.carrier(space, piece) {
+                    weights.entry(factor.class).or_default().push((value, axis));
+                }
+            }
+        }
+    }
+    weights
+}
+
+/// The parts that a class plays in products.
+#[derive(Clone, Copy, Debug, Default)]
+struct Role {
+    contracted_between_data: bool,
+    batch_of_data: bool,
+    depthwise: bool,
+}
+
+impl Role {
+    fn join(self, other: Role) -> Role {
+        Role {
+            contracted_between_data: self.contracted_between_data || other.contracted_between_data,
+            batch_of_data: self.batch_of_data || other.batch_of_data,
+            depthwise: self.depthwise || other.depthwise,
+        }
+    }
+}
+
+fn roles(model: &Model, spaces: &Spaces, classes: &Classes, relations: &[Relation]) -> Vec<Role> {
+    let mut roles = vec![Role::default(); classes.classes.len()];
+    for (node, _) in model.index().nodes() {
+        let relation = &relations[node.index()];
+        for term in &relation.terms {
+            let Some(weight) = term.weight else { continue };
+            let is_constant = |port: Port| port_value(model, node, port).is_some_and(|value| model.tensor_proto(value).is_some());
+            let constant = is_constant(weight) || is_constant(term.data);
+            let on = |port: Port, label| {
+                relation.ports.get(&port).is_some_and(|port| port.axes.iter().any(|axis| axis.labels().any(|other| other == label)))
+            };
+            for label in &term.labels {
+                let both = on(term.data, *label) && on(weight, *label);
+                let space = spaces.label(node, *label);
+                let carriers = (0..spaces.get(space).pieces.len()).filter_map(|piece| classes.carrier(space, piece));
+                for carrier in carriers {
+                    let role = &mut roles[carrier.class.index()];
+                    role.contracted_between_data |= both && !constant && term.summed.contains(label);
+                    role.batch_of_data |= both && !constant && !term.summed.contains(label);
+                    // One channel in and out of every group of a convolution.
+                    role.depthwise |= both && constant && !term.summed.contains(label) && term.window.is_some();
+                }
+            }
+        }
+    }
+    roles
+}

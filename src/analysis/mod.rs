@@ -1,0 +1,132 @@
+//! What can be removed together: facts, relations, index spaces, classes of factors, groups of units, and what each costs.
+//!
+//! Everything is derived from the operators' relations; nothing here knows a pattern of nodes. Analysis never fails on a
+//! strange graph: it freezes, with a [`Reason`]. Invariant: no scores, no weights' values.
+
+mod account;
+mod classes;
+mod demand;
+mod frozen;
+mod groups;
+mod infer;
+mod rewrite;
+mod shrink;
+mod spaces;
+mod union_find;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use account::{Account, Cost, is_weight};
+pub use classes::{Allowed, Class, ClassId, Classes, Factor};
+pub use frozen::{Frozen, frozen};
+pub use groups::{Group, Kind, Selection};
+pub use infer::{Facts, Pins, declared, infer};
+pub use rewrite::{Failure, rewrite};
+pub use spaces::{Piece, Space, SpaceId, Spaces, port_value, relate};
+
+use crate::model::{Model, NodeId, ValueId};
+use crate::relation::{LabelId, Reason, Relation};
+
+/// Which factor of an axis that has several is removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Granularity {
+    /// The outermost: whole heads, whole convolution groups, channels of a flattened map.
+    #[default]
+    Coarse,
+    /// The innermost: dimensions of heads, one channel of every convolution group.
+    Fine,
+}
+
+/// What analysis may assume.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Which factor of an axis is removed.
+    pub granularity: Granularity,
+    /// Axes of graph inputs and outputs that may shrink all the same.
+    pub allowed: Allowed,
+    /// Input shapes at which operations are counted; symbols keep their names everywhere else.
+    pub pins: Pins,
+}
+
+/// What is known of a model for pruning.
+#[derive(Clone, Debug)]
+pub struct Analysis {
+    /// Types, shapes, small contents.
+    pub facts: Facts,
+    /// The relation of each node.
+    pub relations: Vec<Relation>,
+    /// Axes and labels, and how they correspond.
+    pub spaces: Spaces,
+    /// What is cut alike.
+    pub classes: Classes,
+    /// What may be removed.
+    pub groups: Vec<Group>,
+    /// What everything costs.
+    pub account: Account,
+}
+
+impl Analysis {
+    /// The indices of an axis that stay; `None` when all do.
+    pub fn kept_axis(&self, value: ValueId, axis: usize, selection: &Selection) -> Option<Vec<u32>> {
+        let space = self.spaces.axis(value, axis)?;
+        selection.indices(&self.spaces, &self.classes, space)
+    }
+
+    /// For each label of a node the indices that stay; `None` when all do.
+    pub fn kept_labels(&self, node: NodeId, selection: &Selection) -> Vec<Option<Arc<[u32]>>> {
+        let labels = self.relations[node.index()].labels.len() as u16;
+        (0..labels)
+            .map(|label| selection.indices(&self.spaces, &self.classes, self.spaces.label(node, LabelId(label))).map(Arc::from))
+            .collect()
+    }
+
+    /// The selection that removes these units, by group.
+    pub fn select<'a>(&self, removed: impl IntoIterator<Item = (usize, &'a [u32])>) -> Selection {
+        Selection::new(&self.groups, &self.classes, removed)
+    }
+}
+
+/// Analyses a model. Cuts are tried on shapes alone; what can not be rewritten is frozen, with its reason.
+pub fn analyse(model: &Model, options: &Options) -> Analysis {
+    let facts = infer(model, &Pins::new());
+    let relations = relate(model, &facts);
+    let spaces = Spaces::build(model, &facts, &relations);
+    let mut causes: BTreeMap<ClassId, Reason> = BTreeMap::new();
+    let classes = Classes::build(model, &spaces, &relations, options.granularity, &options.allowed, &causes);
+    let mut analysis = Analysis { facts, relations, spaces, classes, groups: Vec::new(), account: Account::default() };
+    loop {
+        analysis.groups = groups::build(model, &analysis.spaces, &analysis.classes, &analysis.relations);
+        let Err(failures) = attempt(model, &analysis) else { break };
+        let before = causes.len();
+        for failure in failures {
+            tracing::debug!(spaces = ?failure.spaces, node = model.node_label(failure.node), reason = %failure.reason, "a trial cut can not be carried through");
+            for space in failure.spaces {
+                for piece in 0..analysis.spaces.get(space).pieces.len() {
+                    if let Some(factor) = analysis.classes.carrier(space, piece) {
+                        causes.entry(factor.class).or_insert_with(|| failure.reason.clone());
+                    }
+                }
+            }
+        }
+        if causes.len() == before {
+            // Nothing to blame: then nothing may be cut.
+            analysis.groups.clear();
+            break;
+        }
+        analysis.classes = Classes::build(model, &analysis.spaces, &analysis.relations, options.granularity, &options.allowed, &causes);
+    }
+    let Analysis { facts, relations, spaces, classes, .. } = &analysis;
+    analysis.account = Account::build(model, spaces, classes, facts, relations, &options.pins);
+    analysis
+}
+
+/// Tries a cut of one unit of every group on the shapes.
+fn attempt(model: &Model, analysis: &Analysis) -> Result<(), Vec<Failure>> {
+    if analysis.groups.is_empty() {
+        return Ok(());
+    }
+    let selection = analysis.select((0..analysis.groups.len()).map(|group| (group, [0u32].as_slice())));
+    let mut trial = shrink::shrink(model, analysis, &selection);
+    rewrite(&mut trial, model, analysis, &selection)
+}

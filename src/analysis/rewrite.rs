@@ -1,0 +1,291 @@
+//! Carrying a cut through the nodes: attributes and shape operands that hold extents, checked by inferring again.
+//!
+//! Works on a copy of the model whose constants have their new dims already. Every node is inferred anew, and every
+//! extent must equal the count of what was kept: what `onnx.checker` does not see is found here, before anything runs.
+
+use std::collections::BTreeSet;
+
+use super::Analysis;
+use super::demand::Operands;
+use super::groups::Selection;
+use super::infer::{Declared, Facts, Pins, enter, leave, results, seed, view};
+use super::spaces::SpaceId;
+use crate::facts::{Dim, Fact};
+use crate::model::{GraphId, Index, Model, NodeId, Origin, ValueId};
+use crate::ops::{Cut, Demand, NodeEdit, Setting, lookup};
+use crate::proto::{AttributeProto, attribute_proto::AttributeType};
+use crate::relation::{LabelId, Reason};
+
+/// A node that does not follow a cut, and the spaces that must stay whole because of it.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The node.
+    pub node: NodeId,
+    /// The spaces to freeze.
+    pub spaces: Vec<SpaceId>,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Rewrites all nodes of `model` (the copy) for a selection made on `original`. Errors: every node that can not follow.
+pub fn rewrite(model: &mut Model, original: &Model, analysis: &Analysis, selection: &Selection) -> Result<(), Vec<Failure>> {
+    let facts = seed(model, &Pins::new());
+    let tainted = vec![false; model.index().values().len()];
+    let declared = Declared::new(original);
+    let operands = Operands::new(model);
+    let mut rewriter =
+        Rewriter { model, original, analysis, selection, facts, declared: &declared, tainted, operands, failures: Vec::new() };
+    rewriter.graph(Index::MAIN);
+    let Rewriter { operands, failures, .. } = rewriter;
+    operands.insert_nodes(model);
+    if failures.is_empty() { Ok(()) } else { Err(failures) }
+}
+
+struct Rewriter<'a> {
+    model: &'a mut Model,
+    original: &'a Model,
+    analysis: &'a Analysis,
+    selection: &'a Selection,
+    facts: Facts,
+    declared: &'a Declared<'a>,
+    /// Values computed from an extent that changed.
+    tainted: Vec<bool>,
+    operands: Operands,
+    failures: Vec<Failure>,
+}
+
+impl Rewriter<'_> {
+    fn graph(&mut self, id: GraphId) {
+        for node in self.original.index().graph(id).nodes.clone() {
+            let edit = self.edit(node);
+            self.attributes(node, &edit);
+            self.demands(node, &edit.demands);
+            for (branch, subgraph) in self.original.index().node(node).subgraphs.iter().enumerate() {
+                enter(self.model, &mut self.facts, node, branch);
+                self.graph(*subgraph);
+            }
+            self.infer(node);
+            if let Some(demand) = self.target(node)
+                && !self.mismatches(node).is_empty()
+            {
+                // Extents that are computed elsewhere may have followed another cut, or stand as plain numbers.
+                self.demands(node, &[demand]);
+                self.infer(node);
+            }
+            let wrong = self.mismatches(node);
+            if !wrong.is_empty() {
+                let what = format!("the shape of {}", self.original.node_label(node));
+                let found: Vec<_> =
+                    self.original.index().node(node).outputs.iter().flatten().map(|output| &self.facts.of(*output).shape).collect();
+                tracing::debug!(?found, problem = ?self.facts.problems.get(&node), "{what} is not what was kept");
+                self.failures.push(Failure { node, spaces: wrong, reason: Reason::Demand(what) });
+                self.pretend(node);
+            }
+            self.follow_taint(node);
+        }
+    }
+
+    /// What the rule asks to be changed at a node; nothing where no label of it is touched.
+    fn edit(&mut self, node: NodeId) -> NodeEdit {
+        let mut edit = NodeEdit::default();
+        let relation = &self.analysis.relations[node.index()];
+        let kept = self.analysis.kept_labels(node, self.selection);
+        if kept.iter().all(Option::is_none) {
+            return edit;
+        }
+        let view = view(self.original, &self.analysis.facts, node, true);
+        let Some(operator) = lookup(view.node.domain(), view.node.op_type()) else { return edit };
+        let cut = Cut { relation, kept };
+        if let Err(error) = operator.rewrite(&view, &cut, &mut edit) {
+            self.fail(node, Reason::Demand(error.to_string()));
+        }
+        edit
+    }
+
+    /// Freezes everything that is cut at a node.
+    fn fail(&mut self, node: NodeId, reason: Reason) {
+        let kept = self.analysis.kept_labels(node, self.selection);
+        let cut = kept.iter().enumerate().filter(|(_, kept)| kept.is_some());
+        let spaces = cut.map(|(label, _)| self.analysis.spaces.label(node, LabelId(label as u16))).collect();
+        self.failures.push(Failure { node, spaces, reason });
+    }
+
+    fn attributes(&mut self, node: NodeId, edit: &NodeEdit) {
+        for (name, setting) in &edit.settings {
+            let attributes = &mut self.model.node_mut(node).attribute;
+            if *setting == Setting::Remove {
+                attributes.retain(|attribute| attribute.name() != *name);
+                continue;
+            }
+            let at = attributes.iter().position(|attribute| attribute.name() == *name);
+            let mut attribute = AttributeProto { name: Some((*name).to_owned()), ..Default::default() };
+            match setting {
+                Setting::Remove => {}
+                Setting::Int(value) => {
+                    attribute.r#type = Some(AttributeType::Int as i32);
+                    attribute.i = Some(*value);
+                }
+                Setting::Ints(values) => {
+                    attribute.r#type = Some(AttributeType::Ints as i32);
+                    attribute.ints = values.clone();
+                }
+                Setting::Float(value) => {
+                    attribute.r#type = Some(AttributeType::Float as i32);
+                    attribute.f = Some(*value);
+                }
+            }
+            match at {
+                Some(at) => attributes[at] = attribute,
+                None => attributes.push(attribute),
+            }
+        }
+        for (input, factor) in &edit.scales {
+            let value = self.original.index().node(node).inputs.get(*input as usize).copied().flatten();
+            let scaled = value.is_some_and(|value| self.operands.scale(self.model, node, *input, value, *factor));
+            if !scaled {
+                self.fail(node, Reason::Demand(format!("a weight of {} that is no constant", self.original.node_label(node))));
+            }
+        }
+    }
+
+    /// All that a target operand must hold, as far as it is known before the model runs.
+    fn target(&self, node: NodeId) -> Option<Demand> {
+        let message = self.original.node(node);
+        let view = view(self.original, &self.analysis.facts, node, true);
+        let input = lookup(message.domain(), message.op_type())?.target(&view)?;
+        let output = self.original.index().node(node).outputs.first().copied().flatten()?;
+        let shape = self.analysis.facts.of(output).shape.as_ref()?;
+        let element = |(axis, dim): (usize, &Dim)| {
+            let count = dim.count()?;
+            Some(Dim::from(self.analysis.kept_axis(output, axis, self.selection).map_or(count, |kept| kept.len())))
+        };
+        Some(Demand { input, elements: shape.iter().enumerate().map(element).collect(), whole: false })
+    }
+
+    fn demands(&mut self, node: NodeId, demands: &[Demand]) {
+        for demand in demands {
+            if let Err(what) = self.operands.satisfy(self.model, &self.facts, node, demand)
+                && !self.operands.reshape_by_constant(self.model, &self.analysis.facts, self.original, node, demand)
+            {
+                self.fail(node, Reason::Demand(what));
+            }
+        }
+    }
+
+    fn infer(&mut self, node: NodeId) {
+        let mut view = view(self.model, &self.facts, node, false);
+        self.operands.substitute(node, &mut view.inputs);
+        let results = results(&view);
+        leave(self.model, self.declared, &mut self.facts, node, results);
+    }
+
+    /// The axes of a node's outputs whose new extent is not the count of what was kept.
+    fn mismatches(&self, node: NodeId) -> Vec<SpaceId> {
+        let mut wrong = Vec::new();
+        for output in self.original.index().node(node).outputs.iter().flatten() {
+            let Some(old) = &self.analysis.facts.of(*output).shape else { continue };
+            let new = &self.facts.of(*output).shape;
+            let changed = |axis: usize| self.analysis.kept_axis(*output, axis, self.selection).is_some();
+            for (axis, (space, old)) in self.analysis.spaces.axes(*output).zip(old).enumerate() {
+                let Some(old) = old.count() else { continue };
+                let expected = self.analysis.kept_axis(*output, axis, self.selection).map_or(old, |kept| kept.len());
+                let found = new.as_ref().and_then(|new| new.get(axis)).and_then(|dim| dim.count());
+                if found != Some(expected) {
+                    wrong.push(space);
+                    // The cut that went astray may be of another axis of the same node.
+                    if !changed(axis) {
+                        wrong.extend(self.cut_spaces_of(node));
+                    }
+                }
+            }
+        }
+        wrong.sort();
+        wrong.dedup();
+        wrong
+    }
+
+    /// Gives the outputs of a node that failed the extents that they should have, so that only it is blamed.
+    fn pretend(&mut self, node: NodeId) {
+        for output in self.original.index().node(node).outputs.iter().flatten() {
+            let mut fact = self.analysis.facts.of(*output).clone();
+            for (axis, dim) in fact.shape.iter_mut().flatten().enumerate() {
+                if let Some(kept) = self.analysis.kept_axis(*output, axis, self.selection) {
+                    *dim = Dim::from(kept.len());
+                }
+            }
+            self.facts.set(*output, fact);
+        }
+    }
+
+    fn cut_spaces_of(&self, node: NodeId) -> Vec<SpaceId> {
+        let entry = self.original.index().node(node);
+        let values: BTreeSet<ValueId> = entry.inputs.iter().chain(&entry.outputs).flatten().copied().collect();
+        let axes = values.into_iter().flat_map(|value| self.analysis.spaces.axes(value));
+        axes.filter(|space| self.selection.indices(&self.analysis.spaces, &self.analysis.classes, *space).is_some()).collect()
+    }
+
+    /// An extent that a cut changes may be used to compute shapes, never as a number of the computation itself (a scale
+    /// 1/√d, say): there the cut would change what the rest of the model computes.
+    fn follow_taint(&mut self, node: NodeId) {
+        let entry = self.original.index().node(node);
+        let message = self.original.node(node);
+        let changed = |rewriter: &Self, value: ValueId| rewriter.facts.of(value).contents != rewriter.analysis.facts.of(value).contents;
+        if matches!(message.op_type(), "Shape" | "Size") {
+            for output in entry.outputs.iter().flatten() {
+                self.tainted[output.index()] = changed(self, *output);
+            }
+            return;
+        }
+        let shape_inputs = match lookup(message.domain(), message.op_type()) {
+            Some(operator) => operator.shape_inputs(&view(self.original, &self.analysis.facts, node, true)),
+            None => Vec::new(),
+        };
+        let read = |(at, value): (usize, &Option<ValueId>)| {
+            value.filter(|value| self.tainted[value.index()] && !shape_inputs.contains(&(at as u32)))
+        };
+        let read: Vec<ValueId> = entry.inputs.iter().enumerate().filter_map(read).collect();
+        if read.is_empty() {
+            return;
+        }
+        for output in entry.outputs.iter().flatten() {
+            if self.facts.of(*output).contents.is_some() {
+                self.tainted[output.index()] = changed(self, *output);
+            } else {
+                let mut spaces = Vec::new();
+                read.iter().for_each(|value| self.blame(*value, &mut spaces, 0));
+                let what = format!("{}, which computes with an extent", self.original.node_label(node));
+                self.failures.push(Failure { node, spaces, reason: Reason::Demand(what) });
+            }
+        }
+    }
+
+    /// The cut axes whose extent a tainted value was computed from.
+    fn blame(&self, value: ValueId, spaces: &mut Vec<SpaceId>, depth: usize) {
+        let Origin::Output(node, _) = self.original.index().value(value).origin else { return };
+        let inputs = self.original.index().node(node).inputs.iter().flatten();
+        if matches!(self.original.node(node).op_type(), "Shape" | "Size") {
+            for input in inputs {
+                let axes = self.analysis.spaces.axes(*input);
+                spaces.extend(axes.filter(|space| self.selection.indices(&self.analysis.spaces, &self.analysis.classes, *space).is_some()));
+            }
+        } else if depth < 64 {
+            inputs.filter(|input| self.tainted[input.index()]).for_each(|input| self.blame(*input, spaces, depth + 1));
+        }
+    }
+}
+
+/// The fact with some of its contents replaced.
+pub(super) fn patched(fact: &Fact, elements: &[Option<Dim>]) -> Fact {
+    use crate::facts::{Contents, Element};
+    let old = fact.contents.as_ref().map(|contents| contents.0.to_vec()).unwrap_or_default();
+    let element = |(at, wanted): (usize, &Option<Dim>)| match wanted {
+        Some(dim) => Element::Int(dim.clone()),
+        None => old.get(at).cloned().unwrap_or(Element::Unknown),
+    };
+    let contents = Contents::new(elements.iter().enumerate().map(element).collect());
+    let shape = match &fact.shape {
+        Some(shape) if shape.len() == 1 => Some(vec![Dim::from(elements.len())]),
+        other => other.clone(),
+    };
+    Fact { dtype: fact.dtype, shape, contents }
+}

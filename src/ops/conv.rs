@@ -1,0 +1,393 @@
+//! Convolutions: plain, transposed, with integers, and fused with what follows.
+//!
+//! The channel axis is always read as groups × channels of a group: a plain convolution has one group, a depthwise
+//! one has groups of one channel, and neither is a case of its own.
+
+use super::operand::{self, along, fixed, single};
+use super::window::{Geometry, KERNEL, SPATIAL};
+use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
+use crate::facts::{Dim, Fact};
+use crate::proto::Dtype;
+use crate::relation::{Builder, LabelId, Layout, Port, Reason, Relation, Term};
+
+/// A convolution, by where its operands stand.
+struct Conv {
+    weight: u32,
+    bias: Option<u32>,
+    /// A tensor that is added to the output.
+    residual: Option<u32>,
+    /// The zero point of the weight.
+    zero: Option<u32>,
+    /// Operands of one element.
+    singles: &'static [(u32, &'static str)],
+    /// Operands of one element or one per output channel.
+    per_channel: &'static [(u32, &'static str)],
+    /// Where the output's element type comes from: the type of an input, or always this.
+    dtype: Result<u32, Dtype>,
+    transposed: bool,
+    /// Whether the channel axis is the last one (else the attribute `channels_last` says).
+    channels_last: bool,
+}
+
+const PLAIN: Conv = Conv {
+    weight: 1,
+    bias: Some(2),
+    residual: None,
+    zero: None,
+    singles: &[],
+    per_channel: &[],
+    dtype: Ok(0),
+    transposed: false,
+    channels_last: false,
+};
+const TRANSPOSED: Conv = Conv { transposed: true, ..PLAIN };
+const FUSED: Conv = Conv { residual: Some(3), ..PLAIN };
+const NHWC: Conv = Conv { channels_last: true, ..FUSED };
+const INTEGER: Conv =
+    Conv { bias: None, zero: Some(3), singles: &[(2, "x_zero")], per_channel: &[(3, "w_zero")], dtype: Err(Dtype::Int32), ..PLAIN };
+const QUANTIZED: Conv = Conv {
+    weight: 3,
+    bias: Some(8),
+    zero: Some(5),
+    singles: &[(1, "x_scale"), (2, "x_zero"), (6, "y_scale"), (7, "y_zero")],
+    per_channel: &[(4, "w_scale"), (5, "w_zero")],
+    dtype: Ok(7),
+    ..PLAIN
+};
+
+/// Shapes of the two operands, read once.
+struct Operands<'a> {
+    batch: &'a Dim,
+    spatial: &'a [Dim],
+    kernel: &'a [Dim],
+    group: i64,
+    /// Input channels of a group.
+    inner: Dim,
+    /// Output channels of a group.
+    outer: Dim,
+    last: bool,
+}
+
+impl Conv {
+    fn operands<'a>(&self, node: &NodeView<'a>) -> Result<Option<Operands<'a>>, InferError> {
+        let (Some(x), Some(w)) = (node.shape(0), node.shape(self.weight as usize)) else { return Ok(None) };
+        let last = self.channels_last || node.int("channels_last") == Some(1);
+        let (batch, channels, spatial) = match (last, x) {
+            (false, [batch, channels, spatial @ ..]) | (true, [batch, spatial @ .., channels]) => (batch, channels, spatial),
+            _ => return Err(InferError("the input has no channel axis".into())),
+        };
+        let [first, second, kernel @ ..] = w else { return Err(InferError("the weight has no channel axes".into())) };
+        if kernel.len() != spatial.len() {
+            return Err(InferError(format!("a weight of {} axes for an input of {}", w.len(), x.len())));
+        }
+        let group = node.int("group").unwrap_or(1);
+        let part = (group >= 1).then(|| first.exact_div(&Dim::Num(group))).flatten();
+        let part = part.ok_or_else(|| InferError(format!("{first} channels in {group} groups")))?;
+        let (inner, outer) = if self.transposed { (part, second.clone()) } else { (second.clone(), part) };
+        if channels.differs(&(&inner * &Dim::Num(group))) {
+            return Err(InferError(format!("{channels} input channels for a weight of {inner} in {group} groups")));
+        }
+        Ok(Some(Operands { batch, spatial, kernel, group, inner, outer, last }))
+    }
+}
+
+/// The window's size: from the attribute, else from the weight. `None` when it is not known.
+fn geometry(node: &NodeView, kernel: &[Dim]) -> Result<Option<Geometry>, InferError> {
+    let sizes: Option<Vec<i64>> = match node.ints("kernel_shape") {
+        Some(sizes) if !sizes.is_empty() => Some(sizes.to_vec()),
+        _ => kernel.iter().map(Dim::num).collect(),
+    };
+    sizes.map(|sizes| Geometry::read(node, sizes)).transpose()
+}
+
+/// The labels of a convolution.
+struct Labels {
+    b: LabelId,
+    g: LabelId,
+    i: LabelId,
+    o: LabelId,
+    s: Vec<LabelId>,
+    k: Vec<LabelId>,
+    t: Vec<LabelId>,
+}
+
+/// Axes of an activation: batch, channels, positions, or the channels last.
+fn activation(last: bool, b: LabelId, channels: &[LabelId], positions: &[LabelId]) -> Vec<Layout> {
+    let mut axes = vec![Layout::from(b)];
+    axes.extend(operand::layouts(positions));
+    axes.insert(if last { axes.len() } else { 1 }, Layout::product(channels));
+    axes
+}
+
+impl Operator for Conv {
+    fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        let dtype = self.dtype.map_or_else(Some, |input| node.dtype(input as usize).or_else(|| node.dtype(0)));
+        let Some(at) = self.operands(node)? else { return Ok(operand::output(node, dtype, None)) };
+        let positions = match geometry(node, at.kernel)? {
+            Some(geometry) if self.transposed => geometry.spread(node, at.spatial)?,
+            Some(geometry) => geometry.slide(at.spatial)?,
+            None => (0..at.spatial.len()).map(|axis| node.unknown(0, axis + if at.last { 1 } else { 2 })).collect(),
+        };
+        let mut shape = vec![at.batch.clone()];
+        shape.extend(positions);
+        shape.insert(if at.last { shape.len() } else { 1 }, &at.outer * &Dim::Num(at.group));
+        Ok(operand::output(node, dtype, Some(shape)))
+    }
+
+    fn relate(&self, node: &NodeView) -> Relation {
+        operand::placed(node, |node, builder| {
+            let at = self.operands(node).ok().flatten()?;
+            let labels = self.labels(node, builder, &at)?;
+            self.describe(node, builder, &at, &labels)?;
+            builder.term(self.term(node, &at, &labels));
+            Some(())
+        })
+    }
+
+    fn rewrite(&self, _node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
+        set_extent(cut, edit, "g", "group")
+    }
+}
+
+/// Sets an attribute to the extent of a label, if that changed.
+pub(super) fn set_extent(cut: &Cut, edit: &mut NodeEdit, label: &str, attribute: &'static str) -> Result<(), RewriteError> {
+    let Some(label) = cut.relation.named(label).filter(|label| cut.kept(*label).is_some()) else { return Ok(()) };
+    let extent = cut.extent(label).num().ok_or_else(|| RewriteError(format!("attribute {attribute}")))?;
+    edit.set_int(attribute, extent);
+    Ok(())
+}
+
+impl Conv {
+    fn labels(&self, node: &NodeView, builder: &mut Builder, at: &Operands) -> Option<Labels> {
+        let positions = match (at.last, node.output_shape(0)?) {
+            (false, [_, _, positions @ ..]) | (true, [_, positions @ .., _]) => positions,
+            _ => return None,
+        };
+        Some(Labels {
+            b: builder.free("b", at.batch.clone()),
+            g: builder.free("g", at.group),
+            i: builder.free("i", at.inner.clone()),
+            o: builder.free("o", at.outer.clone()),
+            s: fixed(builder, "s", at.spatial, &SPATIAL),
+            k: fixed(builder, "k", at.kernel, &KERNEL),
+            t: fixed(builder, "t", positions, &SPATIAL),
+        })
+    }
+
+    fn describe(&self, node: &NodeView, builder: &mut Builder, at: &Operands, labels: &Labels) -> Option<()> {
+        let Labels { b, g, i, o, s, k, t } = labels;
+        let out = Layout::product(&[*g, *o]);
+        let width = &at.outer * &Dim::Num(at.group);
+        builder.port(Port::In(0), "x", activation(at.last, *b, &[*g, *i], s));
+        let channels = if self.transposed { [Layout::product(&[*g, *i]), (*o).into()] } else { [out.clone(), (*i).into()] };
+        builder.port(Port::In(self.weight), "w", channels.into_iter().chain(operand::layouts(k)));
+        single(builder, self.singles)?;
+        for (input, name) in self.per_channel {
+            along(builder, *input, name, &out, &width)?;
+        }
+        if let Some(bias) = self.bias {
+            along(builder, bias, "bias", &out, &width)?;
+        }
+        let y = activation(at.last, *b, &[*g, *o], t);
+        if let Some(residual) = self.residual {
+            operand::aligned(builder, residual, "z", &y, node.output_shape(0)?)?;
+        }
+        builder.port(Port::Out(0), "y", y);
+        Some(())
+    }
+
+    /// A convolution sums over channels and window. A transposed one sums over channels only, once for every position
+    /// of the window and of the input, and then adds up what falls on the same place: no window slides over its input.
+    fn term(&self, node: &NodeView, at: &Operands, labels: &Labels) -> Term {
+        let Labels { b, g, i, o, s, k, t } = labels;
+        let positions = if self.transposed { s } else { t };
+        let geometry = geometry(node, at.kernel).ok().flatten().filter(|_| !self.transposed);
+        Term {
+            data: Port::In(0),
+            weight: Some(Port::In(self.weight)),
+            zero: self.zero.filter(|zero| node.has_input(*zero as usize)).map(Port::In),
+            labels: [*b, *g, *o, *i].iter().chain(k).chain(positions).copied().collect(),
+            summed: if self.transposed { vec![*i] } else { std::iter::once(*i).chain(k.iter().copied()).collect() },
+            window: geometry.map(|geometry| geometry.window(at.spatial)),
+        }
+    }
+}
+
+/// A convolution whose samples are taken at offsets that the model computes.
+struct DeformConv;
+
+impl Operator for DeformConv {
+    fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        PLAIN.infer(node)
+    }
+
+    fn relate(&self, node: &NodeView) -> Relation {
+        operand::placed(node, |node, builder| {
+            let conv = Conv { bias: Some(3), ..PLAIN };
+            let at = conv.operands(node).ok().flatten()?;
+            let labels = conv.labels(node, builder, &at)?;
+            conv.describe(node, builder, &at, &labels)?;
+            // Offsets move the samples of each window: no grid of windows describes what is multiplied.
+            let mut term = conv.term(node, &at, &labels);
+            if let Some(window) = &mut term.window {
+                window.pads.clear();
+            }
+            builder.term(term);
+            if node.int("offset_group").unwrap_or(1) != 1 {
+                let reason = Reason::operator("channels in offset groups");
+                builder.fix(labels.g, reason.clone());
+                builder.fix(labels.i, reason);
+            }
+            let offsets = Reason::operator("sampling offsets");
+            for (input, name) in [(2, "offset"), (4, "mask")] {
+                let Some([_, per_place, ..]) = node.shape(input) else { continue };
+                let axis = builder.fixed("d", per_place.clone(), offsets.clone());
+                let axes: Vec<LabelId> = [labels.b, axis].into_iter().chain(labels.t.iter().copied()).collect();
+                builder.port(Port::In(input as u32), name, axes);
+            }
+            Some(())
+        })
+    }
+
+    fn rewrite(&self, node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
+        PLAIN.rewrite(node, cut, edit)
+    }
+}
+
+pub(super) static RULES: &[Rule] = &[
+    Rule::onnx("Conv", &PLAIN),
+    Rule::onnx("ConvTranspose", &TRANSPOSED),
+    Rule::onnx("ConvInteger", &INTEGER),
+    Rule::onnx("QLinearConv", &QUANTIZED),
+    Rule::onnx("DeformConv", &DeformConv),
+    Rule::microsoft("FusedConv", &FUSED),
+    Rule::microsoft("NhwcConv", &NHWC),
+    Rule::microsoft("NhwcFusedConv", &NHWC),
+    Rule::microsoft("QLinearConv", &QUANTIZED),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::prove::Prove;
+
+    #[test]
+    fn plain_grouped_and_depthwise() {
+        let text = "x[b, g·i, s, s2] w[g·o, i, k, k2] bias[g·o] → y[b, g·o, t, t2]  Σ i,k,k2";
+        let conv = || Prove::op("Conv").at(17);
+        conv()
+            .input("bx3xhxw")
+            .weight("64x3x7x7")
+            .weight("64")
+            .ints("strides", &[2, 2])
+            .ints("pads", &[3; 4])
+            .gives("bx64xfloor((h + 1)/(2))xfloor((w + 1)/(2))")
+            .relates(text);
+        conv().input("2x12x5x5").weight("8x3x3x3").weight("8").int("group", 4).gives("2x8x3x3").relates(text);
+        conv().input("2x12x5x5").weight("12x1x3x3").weight("12").int("group", 12).ints("pads", &[1; 4]).gives("2x12x5x5").relates(text);
+    }
+
+    #[test]
+    fn one_and_three_spatial_axes() {
+        let conv = || Prove::op("Conv").at(7);
+        conv()
+            .input("2x4x10")
+            .weight("6x4x3")
+            .ints("dilations", &[2])
+            .gives("2x6x6")
+            .relates("x[b, g·i, s] w[g·o, i, k] → y[b, g·o, t]  Σ i,k");
+        conv()
+            .input("1x2x4x5x6")
+            .weight("3x2x1x2x3")
+            .gives("1x3x4x4x4")
+            .relates("x[b, g·i, s, s2, s3] w[g·o, i, k, k2, k3] → y[b, g·o, t, t2, t3]  Σ i,k,k2,k3");
+    }
+
+    #[test]
+    fn automatic_padding() {
+        let conv = |padding| Prove::op("Conv").input("1x1xhx7").weight("1x1x3x3").ints("strides", &[2, 2]).text("auto_pad", padding);
+        conv("SAME_UPPER").gives("1x1xfloor((h + 1)/(2))x4");
+        conv("SAME_LOWER").gives("1x1xfloor((h + 1)/(2))x4");
+        conv("VALID").gives("1x1xfloor((h - 1)/(2))x3");
+    }
+
+    #[test]
+    fn windows_resolve_padding() {
+        let pads = |input: &str, padding| {
+            let conv = Prove::op("Conv").input(input).weight("1x1x3").ints("strides", &[2]).text("auto_pad", padding);
+            conv.view(|view| PLAIN.relate(view).terms[0].window.clone().unwrap().pads)
+        };
+        assert_eq!(pads("1x1x8", "SAME_UPPER"), [0, 1]);
+        assert_eq!(pads("1x1x8", "SAME_LOWER"), [1, 0]);
+        assert!(pads("1x1xh", "SAME_UPPER").is_empty());
+    }
+
+    #[test]
+    fn transposed() {
+        let text = "x[b, g·i, s, s2] w[g·i, o, k, k2] bias[g·o] → y[b, g·o, t, t2]  Σ i";
+        let conv = || Prove::op("ConvTranspose").input("1x4xhx3").weight("4x3x3x3").weight("6").int("group", 2).ints("strides", &[2, 2]);
+        conv().gives("1x6x2*h + 1x7").relates(text);
+        conv().ints("pads", &[1; 4]).ints("output_padding", &[1, 1]).gives("1x6x2*hx6").relates(text);
+        conv().ints("output_shape", &[9, 8]).gives("1x6x9x8");
+        conv().text("auto_pad", "SAME_UPPER").gives("1x6x2*hx6");
+    }
+
+    #[test]
+    fn integers() {
+        Prove::op("ConvInteger")
+            .input("u8:1x4x5x5")
+            .weight("u8:6x4x3x3")
+            .weight("u8:")
+            .weight("u8:6")
+            .gives("1x6x3x3")
+            .relates("x[b, g·i, s, s2] w[g·o, i, k, k2] x_zero[] w_zero[g·o] → y[b, g·o, t, t2]  Σ i,k,k2");
+        let start = Prove::op("QLinearConv").input("u8:1x4x5").weight("").weight("u8:").weight("i8:6x2x3");
+        start.weight("6").weight("i8:6").weight("").weight("u8:").weight("i32:6").int("group", 2).gives("1x6x3").relates(
+            "x[b, g·i, s] x_scale[] x_zero[] w[g·o, i, k] w_scale[g·o] w_zero[g·o] y_scale[] y_zero[] bias[g·o] → y[b, g·o, t]  Σ i,k",
+        );
+    }
+
+    #[test]
+    fn fused() {
+        let start = Prove::op("FusedConv").domain("com.microsoft").at(1).input("1x4x5x5").weight("6x4x3x3").weight("6").input("1x6x3x3");
+        start.gives("1x6x3x3").relates("x[b, g·i, s, s2] w[g·o, i, k, k2] bias[g·o] z[b, g·o, t, t2] → y[b, g·o, t, t2]  Σ i,k,k2");
+        let nhwc = Prove::op("NhwcConv").domain("com.microsoft").at(1).input("1x5x5x4").weight("6x4x3x3");
+        nhwc.gives("1x3x3x6").relates("x[b, s, s2, g·i] w[g·o, i, k, k2] → y[b, t, t2, g·o]  Σ i,k,k2");
+    }
+
+    #[test]
+    fn deformed() {
+        let start = || Prove::op("DeformConv").input("1x4x5x5").weight("6x4x3x3").input("1x18x3x3");
+        start().gives("1x6x3x3").relates("x[b, g·i, s, s2] w[g·o, i, k, k2] offset[b, d, t, t2] → y[b, g·o, t, t2]  Σ i,k,k2");
+    }
+
+    #[test]
+    fn group_follows_the_groups() {
+        let groups = Prove::op("Conv").input("1x12x5x5").weight("12x1x3x3").int("group", 12).view(|view| {
+            let relation = PLAIN.relate(view);
+            let mut kept = vec![None; relation.labels.len()];
+            kept[relation.named("g").unwrap().index()] = Some([0, 3, 4, 7, 11].into());
+            let mut edit = NodeEdit::default();
+            PLAIN.rewrite(view, &Cut { relation: &relation, kept }, &mut edit).unwrap();
+            edit.settings
+        });
+        assert_eq!(groups, [("group", crate::ops::Setting::Int(5))]);
+    }
+
+    #[test]
+    fn offset_groups_fix_the_channels() {
+        let start = Prove::op("DeformConv").input("1x4x5x5").weight("6x4x3x3").input("1x36x3x3").int("offset_group", 2);
+        let relation = start.view(|view| DeformConv.relate(view));
+        let fixed = |name| matches!(relation.label(relation.named(name).unwrap()).fate, crate::relation::Fate::Fixed(_));
+        assert!(fixed("g") && fixed("i") && !fixed("o"));
+    }
+
+    #[test]
+    fn an_unknown_rank_fixes_the_node() {
+        let mut conv = Prove::op("Conv").input("1x4x5x5").weight("6x4x3x3").weight("6");
+        conv.inputs[1].as_mut().unwrap().fact.shape = None;
+        let conv = conv.gives("?");
+        let relation = conv.view(|view| PLAIN.relate(view));
+        assert!(relation.labels.iter().all(|label| matches!(label.fate, crate::relation::Fate::Fixed(_))));
+    }
+}

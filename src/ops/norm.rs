@@ -1,0 +1,346 @@
+//! Normalisations by statistics: which entries a mean spans decides what may go without loss.
+
+use super::conv::set_extent;
+use super::operand::{self, aligned, along, gives, layouts, placed};
+use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
+use crate::facts::{Dim, Fact};
+use crate::relation::{Builder, LabelId, Layout, Port, Reason, Relation, Term};
+
+/// Why entries that statistics span go only at a loss.
+pub(super) const SPANNED: Reason = Reason::operator("mean and variance span it");
+/// Why a mean square that is read as an output goes only at a loss.
+pub(super) const READ: Reason = Reason::operator("its mean square is an output");
+const BATCH: Reason = Reason::operator("statistics of the batch");
+const NEIGHBOURS: Reason = Reason::operator("sums over neighbouring channels");
+
+/// The shape and type of an input.
+pub(super) fn like(node: &NodeView, input: usize) -> Fact {
+    Fact { contents: None, ..node.input(input).cloned().unwrap_or_default() }
+}
+
+/// BatchNormalization: every channel for itself.
+struct BatchNormalization;
+
+impl Operator for BatchNormalization {
+    fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        let statistic = |input| Fact { dtype: node.dtype(input).or(node.dtype(0)), ..like(node, input) };
+        Ok(operand::outputs(node, [like(node, 0), statistic(3), statistic(4), statistic(3), statistic(4)]))
+    }
+
+    fn relate(&self, node: &NodeView) -> Relation {
+        placed(node, |node, builder| {
+            let dims = node.shape(0)?;
+            let [batch, channels, positions @ ..] = dims else { return None };
+            let training = node.int("training_mode").unwrap_or(0) != 0 || (node.opset < 14 && gives(node, 1));
+            let b = builder.free("b", batch.clone());
+            let c = builder.free("c", channels.clone());
+            let s = operand::free(builder, "s", positions);
+            if training {
+                builder.fix(b, BATCH);
+                s.iter().for_each(|label| builder.fix(*label, BATCH));
+            }
+            let axes: Vec<LabelId> = [b, c].into_iter().chain(s).collect();
+            builder.port(Port::In(0), "x", axes.clone());
+            // Before version 9 `spatial = 0` asks for one parameter per channel and position.
+            let parameter = |rank: usize| axes.get(1..1 + rank).map(layouts);
+            for (input, name) in [(1, "scale"), (2, "bias"), (3, "mean"), (4, "var")] {
+                let Some(rank) = node.shape(input).map(<[Dim]>::len) else { continue };
+                let extents = dims.get(1..1 + rank)?;
+                aligned(builder, input as u32, name, &parameter(rank)?, extents)?;
+            }
+            builder.port(Port::Out(0), "y", axes.clone());
+            for (output, name) in [(1, "mean"), (2, "var"), (3, "saved_mean"), (4, "saved_var")] {
+                if let Some(rank) = node.output_shape(output).map(<[Dim]>::len) {
+                    builder.port(Port::Out(output as u32), name, parameter(rank)?);
+                }
+            }
+            Some(())
+        })
+    }
+}
+
+/// InstanceNormalization: every channel of every sample for itself.
+struct InstanceNormalization;
+
+impl Operator for InstanceNormalization {
+    fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        Ok(operand::outputs(node, [like(node, 0)]))
+    }
+
+    fn relate(&self, node: &NodeView) -> Relation {
+        placed(node, |node, builder| {
+            let [batch, channels, positions @ ..] = node.shape(0)? else { return None };
+            let (b, c) = (builder.free("b", batch.clone()), builder.free("c", channels.clone()));
+            let s = positions.iter().map(|dim| builder.lossy("s", dim.clone(), SPANNED));
+            let axes: Vec<LabelId> = [b, c].into_iter().chain(s).collect();
+            builder.port(Port::In(0), "x", axes.clone());
+            along(builder, 1, "scale", &c.into(), channels)?;
+            along(builder, 2, "bias", &c.into(), channels)?;
+            builder.port(Port::Out(0), "y", axes);
+            Some(())
+        })
+    }
+}
+
+/// GroupNormalization: groups are normalised each for itself.
+struct GroupNormalization;
+
+impl Operator for GroupNormalization {
+    fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        Ok(operand::outputs(node, [like(node, 0)]))
+    }
+
+    fn relate(&self, node: &NodeView) -> Relation {
+        placed(node, |node, builder| {
+            let [batch, channels, positions @ ..] = node.shape(0)? else { return None };
+            let groups = node.int("num_groups").filter(|groups| *groups > 0)?;
+            let inner = channels.exact_div(&Dim::Num(groups))?;
+            let b = builder.free("b", batch.clone());
+            let g = builder.free("g", groups);
+            let k = builder.lossy("k", inner, SPANNED);
+            let s: Vec<LabelId> = positions.iter().map(|dim| builder.lossy("s", dim.clone(), SPANNED)).collect();
+            let axes = || [Layout::from(b), Layout::product(&[g, k])].into_iter().chain(layouts(&s));
+            builder.port(Port::In(0), "x", axes());
+            let (of, extent) =
+                if node.opset < 21 { (Layout::from(g), Dim::Num(groups)) } else { (Layout::product(&[g, k]), channels.clone()) };
+            along(builder, 1, "scale", &of, &extent)?;
+            along(builder, 2, "bias", &of, &extent)?;
+            builder.port(Port::Out(0), "y", axes());
+            Some(())
+        })
+    }
+
+    fn rewrite(&self, _node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
+        set_extent(cut, edit, "g", "num_groups")
+    }
+}
+
+/// Normalisation over the last axes, from attribute `axis` on.
+enum LastAxes {
+    /// By mean and variance.
+    Layer,
+    /// By the mean square.
+    Root,
+}
+
+/// The axes of a tensor as statistics see them.
+struct Spanned {
+    axes: Vec<LabelId>,
+    /// The first of those that statistics span.
+    from: usize,
+}
+
+impl LastAxes {
+    fn from(node: &NodeView, rank: usize) -> Option<usize> {
+        NodeView::axis(node.int("axis").unwrap_or(-1), rank)
+    }
+
+    fn describe(&self, node: &NodeView, builder: &mut Builder) -> Option<Spanned> {
+        let dims = node.shape(0)?;
+        let from = Self::from(node, dims.len())?;
+        let reason = match self {
+            LastAxes::Root if dims.len() - from == 1 && !gives(node, 1) => None,
+            LastAxes::Root if dims.len() - from == 1 => Some(READ),
+            _ => Some(SPANNED),
+        };
+        let mut axes = operand::free(builder, "p", dims.get(..from)?);
+        for dim in dims.get(from..)? {
+            axes.push(match &reason {
+                None => builder.free("c", dim.clone()),
+                Some(reason) => builder.lossy("c", dim.clone(), reason.clone()),
+            });
+        }
+        if reason.is_none() {
+            let summed = axes.get(from..)?.to_vec();
+            builder.term(Term { data: Port::In(0), weight: None, zero: None, labels: axes.clone(), summed, window: None });
+        }
+        Some(Spanned { axes, from })
+    }
+}
+
+impl Operator for LastAxes {
+    fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        let shape = match node.shape(0) {
+            None => None,
+            Some(dims) => {
+                let from = Self::from(node, dims.len()).ok_or_else(|| InferError("axis is out of range".into()))?;
+                Some(dims.iter().enumerate().map(|(at, dim)| if at < from { dim.clone() } else { Dim::Num(1) }).collect::<Vec<_>>())
+            }
+        };
+        let statistic = || Fact { dtype: Some(crate::proto::Dtype::Float), shape: shape.clone(), contents: None };
+        Ok(operand::outputs(node, [like(node, 0), statistic(), statistic()]))
+    }
+
+    fn relate(&self, node: &NodeView) -> Relation {
+        placed(node, |node, builder| {
+            let Spanned { axes, from } = self.describe(node, builder)?;
+            let extents = node.shape(0)?;
+            builder.port(Port::In(0), "x", axes.clone());
+            aligned(builder, 1, "scale", &layouts(&axes), extents)?;
+            aligned(builder, 2, "bias", &layouts(&axes), extents)?;
+            builder.port(Port::Out(0), "y", axes.clone());
+            let names: &[&str] = if matches!(self, LastAxes::Layer) { &["mean", "inv_std"] } else { &["inv_std"] };
+            for (at, name) in names.iter().enumerate().filter(|(at, _)| gives(node, at + 1)) {
+                let ones = (from..axes.len()).map(|_| builder.fill(1i64)).collect::<Vec<_>>();
+                builder.port(Port::Out(at as u32 + 1), *name, axes.iter().take(from).copied().chain(ones));
+            }
+            Some(())
+        })
+    }
+
+    fn rewrite(&self, node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
+        match self {
+            LastAxes::Layer => Ok(()),
+            LastAxes::Root => mean_square(node, cut, edit, 1),
+        }
+    }
+}
+
+/// Makes a mean square over the C′ of C entries that stay give what it gave with zeros in place of the others:
+/// x·γ / √(Σ/C + ε) = x·γ′ / √(Σ/C′ + ε′), with ε′ = ε·C/C′ and γ′ = γ·√(C/C′).
+pub(super) fn mean_square(node: &NodeView, cut: &Cut, edit: &mut NodeEdit, scale: u32) -> Result<(), RewriteError> {
+    let Some(c) = cut.relation.named("c").filter(|c| cut.kept(*c).is_some()) else { return Ok(()) };
+    if !matches!(cut.relation.label(c).fate, crate::relation::Fate::Free) {
+        return Ok(());
+    }
+    let extents = cut.relation.label(c).extent.num().zip(cut.extent(c).num());
+    let (before, after) = extents.filter(|(_, after)| *after > 0).ok_or_else(|| RewriteError("a mean over an unknown count".into()))?;
+    let ratio = before as f64 / after as f64;
+    edit.set_float("epsilon", (f64::from(node.float("epsilon").unwrap_or(1e-5)) * ratio) as f32);
+    edit.scale(scale, ratio.sqrt());
+    Ok(())
+}
+
+/// LRN: sums of squares over neighbouring channels.
+struct Lrn;
+
+impl Operator for Lrn {
+    fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        Ok(operand::outputs(node, [like(node, 0)]))
+    }
+
+    fn relate(&self, node: &NodeView) -> Relation {
+        placed(node, |node, builder| {
+            let [batch, channels, positions @ ..] = node.shape(0)? else { return None };
+            let b = builder.free("b", batch.clone());
+            let c = builder.fixed("c", channels.clone(), NEIGHBOURS);
+            let axes: Vec<LabelId> = [b, c].into_iter().chain(operand::free(builder, "s", positions)).collect();
+            builder.port(Port::In(0), "x", axes.clone());
+            builder.port(Port::Out(0), "y", axes);
+            Some(())
+        })
+    }
+}
+
+/// MeanVarianceNormalization: over chosen axes.
+struct MeanVariance;
+
+impl Operator for MeanVariance {
+    fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        Ok(operand::outputs(node, [like(node, 0)]))
+    }
+
+    fn relate(&self, node: &NodeView) -> Relation {
+        placed(node, |node, builder| {
+            let dims = node.shape(0)?;
+            let spanned = node.ints("axes").unwrap_or(&[0, 2, 3]).iter().map(|axis| NodeView::axis(*axis, dims.len()));
+            let spanned = spanned.collect::<Option<Vec<usize>>>()?;
+            let axes: Vec<LabelId> = dims
+                .iter()
+                .enumerate()
+                .map(|(at, dim)| match spanned.contains(&at) {
+                    true => builder.lossy("s", dim.clone(), SPANNED),
+                    false => builder.free("p", dim.clone()),
+                })
+                .collect();
+            builder.port(Port::In(0), "x", axes.clone());
+            builder.port(Port::Out(0), "y", axes);
+            Some(())
+        })
+    }
+}
+
+pub(super) static RULES: &[Rule] = &[
+    Rule::onnx("BatchNormalization", &BatchNormalization),
+    Rule::onnx("InstanceNormalization", &InstanceNormalization),
+    Rule::onnx("GroupNormalization", &GroupNormalization),
+    Rule::onnx("LayerNormalization", &LastAxes::Layer),
+    Rule::onnx("RMSNormalization", &LastAxes::Root),
+    Rule::onnx("SimplifiedLayerNormalization", &LastAxes::Root),
+    Rule::onnx("LRN", &Lrn),
+    Rule::onnx("MeanVarianceNormalization", &MeanVariance),
+    Rule::microsoft("LayerNormalization", &LastAxes::Layer),
+    Rule::microsoft("SimplifiedLayerNormalization", &LastAxes::Root),
+];
+
+#[cfg(test)]
+mod tests {
+    use crate::ops::prove::Prove;
+    use crate::ops::{Cut, NodeEdit, Setting, lookup};
+
+    #[test]
+    fn batch() {
+        let start = |opset| Prove::op("BatchNormalization").at(opset).input("bx8xhxw").weight("8").weight("8").weight("8").weight("8");
+        let text = "x[b, c, s, s2] scale[c] bias[c] mean[c] var[c] → y[b, c, s, s2]";
+        start(15).gives("bx8xhxw").relates(text);
+        start(9).gives("bx8xhxw").relates(text);
+        start(15).int("training_mode", 1).outputs(3).gives("bx8xhxw 8 8").relates(&format!("{text} mean[c] var[c]"));
+        start(9).outputs(5).gives("bx8xhxw 8 8 8 8").relates(&format!("{text} mean[c] var[c] saved_mean[c] saved_var[c]"));
+        let start = Prove::op("BatchNormalization").at(7).int("spatial", 0).input("2x8x3").weight("8x3").weight("8x3");
+        start.weight("8x3").weight("8x3").gives("2x8x3").relates("x[b, c, s] scale[c, s] bias[c, s] mean[c, s] var[c, s] → y[b, c, s]");
+    }
+
+    #[test]
+    fn instance_and_group() {
+        let start = Prove::op("InstanceNormalization").input("bx8xhxw").weight("8").weight("8");
+        start.gives("bx8xhxw").relates("x[b, c, s, s2] scale[c] bias[c] → y[b, c, s, s2]");
+        let group = |opset, of| Prove::op("GroupNormalization").at(opset).int("num_groups", 2).input("bx8xhxw").weight(of).weight(of);
+        group(18, "2").gives("bx8xhxw").relates("x[b, g·k, s, s2] scale[g] bias[g] → y[b, g·k, s, s2]");
+        group(21, "8").gives("bx8xhxw").relates("x[b, g·k, s, s2] scale[g·k] bias[g·k] → y[b, g·k, s, s2]");
+    }
+
+    #[test]
+    fn layer() {
+        let start = || Prove::op("LayerNormalization").at(17).input("bxsx8");
+        start().weight("8").weight("8").gives("bxsx8").relates("x[p, p2, c] scale[c] bias[c] → y[p, p2, c]");
+        start()
+            .weight("sx8")
+            .int("axis", 1)
+            .outputs(3)
+            .gives("bxsx8 bx1x1 bx1x1")
+            .relates("x[p, c, c2] scale[c, c2] → y[p, c, c2] mean[p, 1, 1] inv_std[p, 1, 1]");
+    }
+
+    #[test]
+    fn root_mean_square() {
+        let text = "x[p, p2, c] scale[c] → y[p, p2, c]  Σ c";
+        Prove::op("RMSNormalization").at(23).input("bxsx8").weight("8").gives("bxsx8").relates(text);
+        let start = || Prove::op("SimplifiedLayerNormalization").input("bxsx8").weight("8");
+        start().gives("bxsx8").relates(text);
+        start().outputs(2).gives("bxsx8 bxsx1").relates("x[p, p2, c] scale[c] → y[p, p2, c] inv_std[p, p2, 1]");
+    }
+
+    #[test]
+    fn a_smaller_mean_square_is_made_up_for() {
+        let edit = Prove::op("RMSNormalization").at(23).input("bxsx8").weight("8").float("epsilon", 0.5).view(|view| {
+            let operator = lookup("", "RMSNormalization").unwrap();
+            let relation = operator.relate(view);
+            let mut kept = vec![None; relation.labels.len()];
+            kept[relation.named("c").unwrap().index()] = Some([0, 5].into());
+            let mut edit = NodeEdit::default();
+            operator.rewrite(view, &Cut { relation: &relation, kept }, &mut edit).unwrap();
+            edit
+        });
+        assert_eq!(edit.settings, [("epsilon", Setting::Float(2.0))]);
+        assert_eq!(edit.scales, [(1, 2.0)]);
+        // With Σ the sum of squares: √(Σ/8 + 0.5) · 2 = √(Σ/2 + 2).
+        let sum: f64 = 3.7;
+        assert!(((sum / 8.0 + 0.5).sqrt() * 2.0 - (sum / 2.0 + 2.0).sqrt()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn across_channels_and_chosen_axes() {
+        Prove::op("LRN").input("1x8x4x4").int("size", 3).gives("1x8x4x4").relates("x[b, c, s, s2] → y[b, c, s, s2]");
+        Prove::op("MeanVarianceNormalization").input("1x8x4x4").gives("1x8x4x4").relates("x[s, p, s2, s3] → y[s, p, s2, s3]");
+    }
+}

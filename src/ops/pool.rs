@@ -1,0 +1,278 @@
+//! Pools over windows and regions: every channel for itself.
+
+use super::operand::{self, fixed, gives, placed, single};
+use super::window::{Geometry, SPATIAL};
+use super::{InferError, NodeView, Operator, Rule};
+use crate::facts::{Dim, Fact};
+use crate::proto::Dtype;
+use crate::relation::{Builder, LabelId, Port, Reason, Relation};
+
+/// Why channels stay where positions are counted through all of them.
+const POSITIONS: Reason = Reason::operator("positions counted through all channels");
+/// Why the axes of a region stay.
+const REGION: Reason = Reason::operator("positions within the region");
+/// Why the images that regions are taken from stay.
+const CHOSEN: Reason = Reason::operator("images chosen by number");
+
+/// Batch, channels and positions of an activation, wherever its channel axis stands.
+pub(super) fn parts(dims: &[Dim], last: bool) -> Option<(&Dim, &Dim, &[Dim])> {
+    match (last, dims) {
+        (false, [batch, channels, positions @ ..]) | (true, [batch, positions @ .., channels]) => Some((batch, channels, positions)),
+        _ => None,
+    }
+}
+
+/// The reverse of [`parts`].
+pub(super) fn join<T: Clone>(batch: T, channels: T, positions: &[T], last: bool) -> Vec<T> {
+    let mut axes = vec![batch];
+    axes.extend_from_slice(positions);
+    axes.insert(if last { axes.len() } else { 1 }, channels);
+    axes
+}
+
+/// A pool over a sliding window.
+struct Pool {
+    /// Whether the channel axis is the last one (else the attribute `channels_last` says).
+    channels_last: bool,
+    /// Scales and zero points.
+    singles: &'static [(u32, &'static str)],
+}
+
+const FLOAT: Pool = Pool { channels_last: false, singles: &[] };
+const NHWC: Pool = Pool { channels_last: true, singles: &[] };
+const QUANTIZED: Pool = Pool { channels_last: false, singles: &[(1, "x_scale"), (2, "x_zero"), (3, "y_scale"), (4, "y_zero")] };
+
+impl Pool {
+    fn last(&self, node: &NodeView) -> bool {
+        self.channels_last || node.int("channels_last") == Some(1)
+    }
+}
+
+impl Operator for Pool {
+    fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        let dtype = node.dtype(0);
+        let fact = |dtype, shape: &Option<Vec<Dim>>| Fact { dtype, shape: shape.clone(), contents: None };
+        let shape = match node.shape(0) {
+            None => None,
+            Some(dims) => {
+                let last = self.last(node);
+                let (batch, channels, positions) = parts(dims, last).ok_or_else(|| InferError("the input has no channel axis".into()))?;
+                let kernel = node.ints("kernel_shape").ok_or_else(|| InferError("kernel_shape is missing".into()))?;
+                let positions = Geometry::read(node, kernel.to_vec())?.slide(positions)?;
+                Some(join(batch.clone(), channels.clone(), &positions, last))
+            }
+        };
+        Ok(operand::outputs(node, [fact(dtype, &shape), fact(Some(Dtype::Int64), &shape)]))
+    }
+
+    fn relate(&self, node: &NodeView) -> Relation {
+        placed(node, |node, builder| {
+            let last = self.last(node);
+            let (batch, channels, positions) = parts(node.shape(0)?, last)?;
+            let (_, _, places) = parts(node.output_shape(0)?, last)?;
+            let (b, c) = (builder.free("b", batch.clone()), builder.free("c", channels.clone()));
+            let s = fixed(builder, "s", positions, &SPATIAL);
+            let t = fixed(builder, "t", places, &SPATIAL);
+            builder.port(Port::In(0), "x", join(b, c, &s, last));
+            single(builder, self.singles)?;
+            builder.port(Port::Out(0), "y", join(b, c, &t, last));
+            if gives(node, 1) {
+                builder.fix(b, POSITIONS);
+                builder.fix(c, POSITIONS);
+                builder.port(Port::Out(1), "indices", join(b, c, &t, last));
+            }
+            Some(())
+        })
+    }
+}
+
+/// Puts maxima back where they were.
+struct MaxUnpool;
+
+impl MaxUnpool {
+    fn shape(node: &NodeView) -> Result<Option<Vec<Dim>>, InferError> {
+        let Some(dims) = node.shape(0) else { return Ok(None) };
+        if node.has_input(2) {
+            let given = node.contents(2).and_then(|contents| contents.dims()).filter(|given| given.len() == dims.len());
+            return Ok(Some(given.unwrap_or_else(|| (0..dims.len()).map(|axis| node.unknown(0, axis)).collect())));
+        }
+        let [batch, channels, positions @ ..] = dims else { return Err(InferError("the input has no channel axis".into())) };
+        let kernel = node.ints("kernel_shape").ok_or_else(|| InferError("kernel_shape is missing".into()))?;
+        let places = Geometry::read(node, kernel.to_vec())?.spread(node, positions)?;
+        Ok(Some(join(batch.clone(), channels.clone(), &places, false)))
+    }
+}
+
+impl Operator for MaxUnpool {
+    fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        Ok(operand::output(node, node.dtype(0), Self::shape(node)?))
+    }
+
+    fn relate(&self, node: &NodeView) -> Relation {
+        placed(node, |node, builder| {
+            let [batch, channels, positions @ ..] = node.shape(0)? else { return None };
+            let [_, _, places @ ..] = node.output_shape(0)? else { return None };
+            let (b, c) = (builder.fixed("b", batch.clone(), POSITIONS), builder.fixed("c", channels.clone(), POSITIONS));
+            let (s, t) = (fixed(builder, "s", positions, &SPATIAL), fixed(builder, "t", places, &SPATIAL));
+            builder.port(Port::In(0), "x", join(b, c, &s, false));
+            builder.port(Port::In(1), "indices", join(b, c, &s, false));
+            if let Some([length]) = node.shape(2) {
+                let axis = builder.fixed("", length.clone(), Reason::operator("a shape"));
+                builder.port(Port::In(2), "output_shape", [axis]);
+            }
+            builder.port(Port::Out(0), "y", join(b, c, &t, false));
+            Some(())
+        })
+    }
+
+    fn shape_inputs(&self, _node: &NodeView) -> Vec<u32> {
+        vec![2]
+    }
+}
+
+/// Pools over regions of numbered images.
+enum Roi {
+    /// MaxRoiPool: a region is image number and corners.
+    Max,
+    /// RoiAlign: the image numbers stand apart.
+    Align,
+}
+
+impl Roi {
+    fn size(&self, node: &NodeView) -> Option<[i64; 2]> {
+        match self {
+            Roi::Max => node.ints("pooled_shape").and_then(|size| size.try_into().ok()),
+            Roi::Align => Some([node.int("output_height").unwrap_or(1), node.int("output_width").unwrap_or(1)]),
+        }
+    }
+}
+
+impl Operator for Roi {
+    fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        let shape = match (node.shape(0), node.shape(1)) {
+            (Some([_, channels, _, _]), Some([regions, _])) => {
+                let [height, width] = self.size(node).ok_or_else(|| InferError("the size of the output is missing".into()))?;
+                Some(vec![regions.clone(), channels.clone(), Dim::Num(height), Dim::Num(width)])
+            }
+            (Some(_), Some(_)) => return Err(InferError("regions are taken from 4 axes".into())),
+            _ => None,
+        };
+        Ok(operand::output(node, node.dtype(0), shape))
+    }
+
+    fn relate(&self, node: &NodeView) -> Relation {
+        placed(node, |node, builder| {
+            let ([batch, channels, image @ ..], [regions, corners]) = (node.shape(0)?, node.shape(1)?) else { return None };
+            let [_, _, places @ ..] = node.output_shape(0)? else { return None };
+            let b = builder.fixed("b", batch.clone(), CHOSEN);
+            let (r, c) = (builder.free("r", regions.clone()), builder.free("c", channels.clone()));
+            let s = fixed(builder, "s", image, &SPATIAL);
+            let t = fixed(builder, "t", places, &REGION);
+            let q = builder.fixed("q", corners.clone(), Reason::operator("corners of a region"));
+            builder.port(Port::In(0), "x", join(b, c, &s, false));
+            builder.port(Port::In(1), "rois", [r, q]);
+            builder.port(Port::In(2), "batch_indices", [r]);
+            builder.port(Port::Out(0), "y", join(r, c, &t, false));
+            Some(())
+        })
+    }
+}
+
+/// A mean over all positions, of quantized numbers.
+struct QLinearGlobalAveragePool;
+
+impl Operator for QLinearGlobalAveragePool {
+    fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        let last = node.int("channels_last") == Some(1);
+        let shape = match node.shape(0).map(|dims| parts(dims, last).ok_or_else(|| InferError("the input has no channel axis".into()))) {
+            None => None,
+            Some(found) => {
+                let (batch, channels, positions) = found?;
+                Some(join(batch.clone(), channels.clone(), &vec![Dim::Num(1); positions.len()], last))
+            }
+        };
+        Ok(operand::output(node, node.dtype(4).or(node.dtype(0)), shape))
+    }
+
+    fn relate(&self, node: &NodeView) -> Relation {
+        placed(node, |node, builder| {
+            let last = node.int("channels_last") == Some(1);
+            let (batch, channels, positions) = parts(node.shape(0)?, last)?;
+            let (b, c) = (builder.free("b", batch.clone()), builder.free("c", channels.clone()));
+            let s = fixed(builder, "s", positions, &SPATIAL);
+            let t: Vec<LabelId> = s.iter().map(|_| builder.fill(1i64)).collect();
+            builder.port(Port::In(0), "x", join(b, c, &s, last));
+            quantization(builder)?;
+            builder.port(Port::Out(0), "y", join(b, c, &t, last));
+            Some(())
+        })
+    }
+}
+
+fn quantization(builder: &mut Builder) -> Option<()> {
+    single(builder, QUANTIZED.singles)
+}
+
+pub(super) static RULES: &[Rule] = &[
+    Rule::onnx("MaxPool", &FLOAT),
+    Rule::onnx("AveragePool", &FLOAT),
+    Rule::onnx("LpPool", &FLOAT),
+    Rule::onnx("MaxUnpool", &MaxUnpool),
+    Rule::onnx("MaxRoiPool", &Roi::Max),
+    Rule::onnx("RoiAlign", &Roi::Align),
+    Rule::microsoft("NhwcMaxPool", &NHWC),
+    Rule::microsoft("QLinearAveragePool", &QUANTIZED),
+    Rule::microsoft("QLinearGlobalAveragePool", &QLinearGlobalAveragePool),
+];
+
+#[cfg(test)]
+mod tests {
+    use crate::ops::prove::Prove;
+
+    #[test]
+    fn windows() {
+        let pool = |input: &str| Prove::op("MaxPool").input(input).ints("kernel_shape", &[3, 3]).ints("strides", &[2, 2]);
+        pool("bx8xhx8").ints("pads", &[1; 4]).gives("bx8xfloor((h + 1)/(2))x4").relates("x[b, c, s, s2] → y[b, c, t, t2]");
+        pool("1x8x8x9").int("ceil_mode", 1).gives("1x8x4x4");
+        pool("1x8xhx9").int("ceil_mode", 1).gives("1x8xfloor((h)/(2))x4");
+        pool("1x8x8x9").ints("dilations", &[2, 3]).gives("1x8x2x2");
+        pool("1x8x8x9").text("auto_pad", "SAME_UPPER").gives("1x8x4x5");
+        Prove::op("AveragePool").input("1x8x10").ints("kernel_shape", &[4]).gives("1x8x7").relates("x[b, c, s] → y[b, c, t]");
+        Prove::op("LpPool").input("1x8x4x5x6").ints("kernel_shape", &[2, 2, 2]).gives("1x8x3x4x5");
+    }
+
+    #[test]
+    fn a_window_that_starts_in_the_last_padding_is_left_out() {
+        let pool = || Prove::op("AveragePool").ints("kernel_shape", &[2]).ints("strides", &[3]).ints("pads", &[1, 1]).int("ceil_mode", 1);
+        pool().input("1x1x5").gives("1x1x2");
+        pool().input("1x1x6").gives("1x1x3");
+    }
+
+    #[test]
+    fn indices_fix_the_channels() {
+        let pool = Prove::op("MaxPool").input("1x8x8x8").ints("kernel_shape", &[2, 2]).ints("strides", &[2, 2]).outputs(2);
+        let pool = pool.gives("1x8x4x4 1x8x4x4").relates("x[b, c, s, s2] → y[b, c, t, t2] indices[b, c, t, t2]");
+        let relation = pool.view(|view| crate::ops::Operator::relate(&super::FLOAT, view));
+        let fixed = relation.labels.iter().all(|label| matches!(label.fate, crate::relation::Fate::Fixed(_)));
+        assert!(fixed);
+        let unpool = Prove::op("MaxUnpool").input("1x8x4x4").input("i64:1x8x4x4").ints("kernel_shape", &[2, 2]).ints("strides", &[2, 2]);
+        unpool.gives("1x8x8x8").relates("x[b, c, s, s2] indices[b, c, s, s2] → y[b, c, t, t2]");
+    }
+
+    #[test]
+    fn regions() {
+        let align = Prove::op("RoiAlign").input("2x8x9x9").input("rx4").input("i64:r").int("output_height", 3).int("output_width", 5);
+        align.gives("rx8x3x5").relates("x[b, c, s, s2] rois[r, q] batch_indices[r] → y[r, c, t, t2]");
+        let pool = Prove::op("MaxRoiPool").input("2x8x9x9").input("7x5").ints("pooled_shape", &[3, 3]);
+        pool.gives("7x8x3x3").relates("x[b, c, s, s2] rois[r, q] → y[r, c, t, t2]");
+    }
+
+    #[test]
+    fn quantized() {
+        let start = |op| Prove::op(op).domain("com.microsoft").at(1).input("u8:1x8x5x5").weight("").weight("u8:").weight("").weight("u8:");
+        start("QLinearGlobalAveragePool").gives("1x8x1x1").relates("x[b, c, s, s2] x_scale[] x_zero[] y_scale[] y_zero[] → y[b, c, 1, 1]");
+        start("QLinearAveragePool").ints("kernel_shape", &[2, 2]).gives("1x8x4x4");
+        let nhwc = Prove::op("NhwcMaxPool").domain("com.microsoft").at(1).input("u8:1x5x5x8").ints("kernel_shape", &[2, 2]);
+        nhwc.gives("1x4x4x8").relates("x[b, s, s2, c] → y[b, t, t2, c]");
+    }
+}

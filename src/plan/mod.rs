@@ -1,0 +1,204 @@
+//! The decision as data: which units go, written to JSON, read back, and checked against the model it is applied to.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::analysis::{Analysis, Selection};
+use crate::model::{Copies, Model};
+
+/// A plan file (format 1 of the command-line contract).
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Plan {
+    /// The version of this format.
+    pub format: u32,
+    /// Who made it.
+    pub tool: Tool,
+    /// SHA-256 of the model's file.
+    pub model_sha256: String,
+    /// The units that go.
+    pub groups: Vec<GroupCut>,
+    /// The same as slices of the constants, for anyone to check.
+    pub removed: Vec<SliceCut>,
+}
+
+/// Name and version of a program.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[allow(missing_docs)]
+pub struct Tool {
+    pub name: String,
+    pub version: String,
+}
+
+/// The units that go from one group.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct GroupCut {
+    /// The group's id.
+    pub id: String,
+    /// What its units are.
+    pub kind: String,
+    /// How many units it has.
+    pub units: usize,
+    /// The units that go, ascending.
+    pub removed: Vec<u32>,
+}
+
+/// The slices that go from one axis of one constant.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct SliceCut {
+    /// The constant's name in the original file, with the prefix of its subgraph.
+    pub value: String,
+    /// The axis.
+    pub axis: usize,
+    /// Slices of the original axis, ascending.
+    pub indices: Vec<u32>,
+}
+
+/// A plan that does not fit.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum PlanError {
+    #[error("{path}: {problem}")]
+    File { path: String, problem: String },
+    #[error("the plan was made for another model (sha256 {wanted}, this one has {found}); apply it to the file it was made for")]
+    OtherModel { wanted: String, found: String },
+    #[error("the plan's group '{0}' is not one of this model's; was it made with other --units or --input?")]
+    NoSuchGroup(String),
+    #[error("the plan removes unit {unit} of group '{group}', which has {units}")]
+    NoSuchUnit { group: String, unit: u32, units: usize },
+    #[error("the plan removes all of group '{0}'; at least one unit of every axis must stay")]
+    Empties(String),
+    #[error("the plan's slices of '{value}' axis {axis} are not those that its units hold; make the plan again, or edit its groups only")]
+    NotItsUnits { value: String, axis: usize },
+}
+
+impl Plan {
+    /// The plan of a choice of units (by group of the analysis).
+    pub fn new(model: &Model, analysis: &Analysis, removed: &[Vec<u32>], model_sha256: String, copies: &Copies) -> Self {
+        let groups = analysis.groups.iter().zip(removed).filter(|(_, removed)| !removed.is_empty());
+        let groups: Vec<GroupCut> = groups
+            .map(|(group, removed)| GroupCut {
+                id: group.id.clone(),
+                kind: group.kind.to_string(),
+                units: group.units.len(),
+                removed: removed.clone(),
+            })
+            .collect();
+        let selection = analysis.select(removed.iter().enumerate().map(|(group, units)| (group, units.as_slice())));
+        Plan {
+            format: 1,
+            tool: Tool { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
+            model_sha256,
+            groups,
+            removed: merged(slices(model, analysis, &selection), copies),
+        }
+    }
+
+    /// Reads a plan file.
+    pub fn read(path: &Path) -> Result<Self, PlanError> {
+        let error = |problem: String| PlanError::File { path: path.display().to_string(), problem };
+        let text = std::fs::read_to_string(path).map_err(|problem| error(problem.to_string()))?;
+        let plan: Plan = serde_json::from_str(&text).map_err(|problem| error(format!("not a plan: {problem}")))?;
+        if plan.format != 1 {
+            return Err(error(format!("format {} is not known to this version", plan.format)));
+        }
+        Ok(plan)
+    }
+
+    /// The plan as JSON, ending in a newline.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).map_or_else(|_| String::new(), |text| text + "\n")
+    }
+
+    /// A short digest of what goes.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        for group in &self.groups {
+            hash.update(group.id.as_bytes());
+            group.removed.iter().for_each(|unit| hash.update(unit.to_le_bytes()));
+        }
+        hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The units that go, by group of the analysis. Errors: the plan does not fit the model.
+    pub fn check(&self, model: &Model, analysis: &Analysis, sha256: &str) -> Result<Vec<Vec<u32>>, PlanError> {
+        if self.model_sha256 != sha256 {
+            return Err(PlanError::OtherModel { wanted: self.model_sha256.clone(), found: sha256.to_owned() });
+        }
+        let mut removed = vec![Vec::new(); analysis.groups.len()];
+        for cut in &self.groups {
+            let at = analysis.groups.iter().position(|group| group.id == cut.id).ok_or_else(|| PlanError::NoSuchGroup(cut.id.clone()))?;
+            let units = analysis.groups[at].units.len();
+            if let Some(unit) = cut.removed.iter().find(|unit| **unit as usize >= units) {
+                return Err(PlanError::NoSuchUnit { group: cut.id.clone(), unit: *unit, units });
+            }
+            let mut sorted = cut.removed.clone();
+            sorted.sort_unstable();
+            sorted.dedup();
+            removed[at] = sorted;
+        }
+        let selection = analysis.select(removed.iter().enumerate().map(|(group, units)| (group, units.as_slice())));
+        if let Some((class, _)) = selection.classes().find(|(_, kept)| kept.is_empty()) {
+            let group = analysis.groups.iter().find(|group| group.classes.contains(&class));
+            return Err(PlanError::Empties(group.map_or_else(String::new, |group| group.id.clone())));
+        }
+        let own: BTreeMap<(String, usize), Vec<u32>> =
+            slices(model, analysis, &selection).into_iter().map(|slice| ((slice.value, slice.axis), slice.indices)).collect();
+        for slice in &self.removed {
+            let known = own.get(&(slice.value.clone(), slice.axis));
+            if !known.is_some_and(|known| slice.indices.iter().all(|index| known.binary_search(index).is_ok())) {
+                return Err(PlanError::NotItsUnits { value: slice.value.clone(), axis: slice.axis });
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// Speaks of constants by their names in the file. Where the copies of a shared one are cut differently, only what goes from
+/// all of them is named: the rest is still read by somebody.
+fn merged(slices: Vec<SliceCut>, copies: &Copies) -> Vec<SliceCut> {
+    let mut sizes: BTreeMap<&str, usize> = BTreeMap::new();
+    copies.values().for_each(|original| *sizes.entry(original).or_insert(1) += 1);
+    let mut found: BTreeMap<(String, usize), (usize, Vec<u32>)> = BTreeMap::new();
+    let mut order = Vec::new();
+    for slice in slices {
+        let name = copies.get(&slice.value).cloned().unwrap_or(slice.value);
+        let key = (name, slice.axis);
+        match found.get_mut(&key) {
+            None => {
+                order.push(key.clone());
+                found.insert(key, (1, slice.indices));
+            }
+            Some((count, indices)) => {
+                *count += 1;
+                indices.retain(|index| slice.indices.binary_search(index).is_ok());
+            }
+        }
+    }
+    let mut merged = Vec::new();
+    for (value, axis) in order {
+        let Some((count, indices)) = found.remove(&(value.clone(), axis)) else { continue };
+        if count == sizes.get(value.as_str()).copied().unwrap_or(1) && !indices.is_empty() {
+            merged.push(SliceCut { value, axis, indices });
+        }
+    }
+    merged
+}
+
+/// The slices that a selection takes from the constants.
+fn slices(model: &Model, analysis: &Analysis, selection: &Selection) -> Vec<SliceCut> {
+    let mut slices = Vec::new();
+    for (value, entry) in model.index().values() {
+        let Some(tensor) = model.tensor_proto(value) else { continue };
+        for (axis, dim) in tensor.dims.iter().enumerate() {
+            let Some(kept) = analysis.kept_axis(value, axis, selection) else { continue };
+            let mut gone = vec![true; *dim as usize];
+            kept.iter().for_each(|index| gone[*index as usize] = false);
+            let indices = gone.iter().enumerate().filter(|(_, gone)| **gone).map(|(index, _)| index as u32).collect();
+            slices.push(SliceCut { value: format!("{}{}", model.index().prefix(model, entry.graph), entry.name), axis, indices });
+        }
+    }
+    slices
+}

@@ -1,0 +1,60 @@
+//! A plan applied to a model: constants sliced, nodes rewritten, leftovers removed.
+//!
+//! Invariant: no scores, no runtimes, no files. Every extent is checked against the count of what was kept before the
+//! model is handed on.
+
+mod cut;
+mod tidy;
+
+use std::fmt;
+
+use crate::analysis::{Analysis, Selection, rewrite};
+use crate::model::Model;
+use crate::proto::StringStringEntryProto;
+
+/// A cut that can not be carried through.
+#[derive(Debug)]
+pub struct SurgeryError {
+    node: String,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Rewrite(String),
+    Index(String),
+}
+
+impl fmt::Display for SurgeryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::Rewrite(reason) => write!(f, "{}: {reason}; leave the groups at this node out with --exclude", self.node),
+            Kind::Index(reason) => write!(f, "the cut leaves a graph that is not valid: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for SurgeryError {}
+
+/// Applies a selection. `notes` (key, value) are recorded in the model's metadata.
+///
+/// Errors: an attribute or shape operand that can not follow, though trials said that it could.
+pub fn apply(model: &Model, analysis: &Analysis, selection: &Selection, notes: &[(&str, String)]) -> Result<Model, SurgeryError> {
+    let mut pruned = model.clone();
+    cut::constants(&mut pruned, model, analysis, selection);
+    rewrite(&mut pruned, model, analysis, selection).map_err(|failures| {
+        let first = failures.into_iter().next();
+        let (node, reason) =
+            first.map_or_else(Default::default, |failure| (model.node_label(failure.node).to_owned(), failure.reason.to_string()));
+        SurgeryError { node, kind: Kind::Rewrite(reason) }
+    })?;
+    cut::declared_shapes(&mut pruned, model, analysis, selection);
+    tidy::remove_leftovers(&mut pruned, model);
+    for (key, value) in notes {
+        let properties = &mut pruned.proto.metadata_props;
+        properties.retain(|property| property.key() != *key);
+        properties.push(StringStringEntryProto { key: Some((*key).to_owned()), value: Some(value.clone()) });
+    }
+    pruned.reindex().map_err(|error| SurgeryError { node: String::new(), kind: Kind::Index(error.to_string()) })?;
+    Ok(pruned)
+}

@@ -1,0 +1,244 @@
+//! The masked original: the model in which what a plan removes is silenced instead of removed.
+//!
+//! Each removed slice is zeroed where it is contracted, on the weight where that is a constant, else on the data; an operator
+//! whose statistics would change (`lossy`) is run on the kept indices alone. The pruned model must give the same outputs.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::analysis::{Analysis, Selection, port_value};
+use crate::model::{LoadError, Model, NodeId, TensorRef, ValueId};
+use crate::proto::{AttributeProto, Dtype, NodeProto, attribute_proto::AttributeType};
+use crate::relation::{Fate, LabelId, Port, Term};
+
+/// Builds the masked original of a selection. Errors: the masked graph is not valid (never expected).
+pub fn masked(model: &Model, analysis: &Analysis, selection: &Selection) -> Result<Model, LoadError> {
+    let mut masker = Masker { model, analysis, selection, zeroed: BTreeMap::new(), edits: HashMap::new(), names: 0 };
+    for (node, _) in model.index().nodes() {
+        masker.node(node);
+    }
+    masker.build()
+}
+
+/// What happens round one node.
+#[derive(Default)]
+struct Edit {
+    before: Vec<NodeProto>,
+    after: Vec<NodeProto>,
+    /// New names of inputs and outputs, by position.
+    inputs: BTreeMap<usize, String>,
+    outputs: BTreeMap<usize, String>,
+    constants: Vec<(String, TensorRef)>,
+}
+
+struct Masker<'a> {
+    model: &'a Model,
+    analysis: &'a Analysis,
+    selection: &'a Selection,
+    /// Constant, axis → the number that means zero there.
+    zeroed: BTreeMap<(ValueId, usize), i64>,
+    edits: HashMap<NodeId, Edit>,
+    names: usize,
+}
+
+impl Masker<'_> {
+    fn node(&mut self, node: NodeId) {
+        let analysis = self.analysis;
+        let relation = &analysis.relations[node.index()];
+        let kept = analysis.kept_labels(node, self.selection);
+        if kept.iter().all(Option::is_none) {
+            return;
+        }
+        let is_cut = |label: &LabelId| kept[label.index()].is_some();
+        let lossy: Vec<LabelId> = (0..relation.labels.len() as u16)
+            .map(LabelId)
+            .filter(|label| is_cut(label) && matches!(relation.label(*label).fate, Fate::Lossy(_)))
+            .collect();
+        if !lossy.is_empty() {
+            self.narrow(node, &lossy);
+        }
+        for term in &relation.terms {
+            let summed: Vec<LabelId> = term.summed.iter().copied().filter(is_cut).collect();
+            if !summed.is_empty() {
+                self.silence(node, term, &summed);
+            }
+        }
+    }
+
+    fn silence(&mut self, node: NodeId, term: &Term, summed: &[LabelId]) {
+        let model = self.model;
+        let weight = term.weight.and_then(|port| Some((port, port_value(model, node, port)?)));
+        if let Some((port, value)) = weight.filter(|(_, value)| model.tensor_proto(*value).is_some()) {
+            let zero = term.zero.and_then(|port| port_value(model, node, port)).and_then(|zero| self.zero_point(zero)).unwrap_or(0);
+            for axis in self.axes_with(node, port, summed) {
+                self.zeroed.insert((value, axis), zero);
+            }
+            return;
+        }
+        let Port::In(input) = term.data else { return };
+        for axis in self.axes_with(node, term.data, summed) {
+            self.silence_data(node, input as usize, axis);
+        }
+    }
+
+    fn zero_point(&self, value: ValueId) -> Option<i64> {
+        self.model.constant(value)?.to_i64()?.first().copied()
+    }
+
+    fn axes_with(&self, node: NodeId, port: Port, labels: &[LabelId]) -> Vec<usize> {
+        let Some(layout) = self.analysis.relations[node.index()].ports.get(&port) else { return Vec::new() };
+        let holds = |axis: &&crate::relation::Layout| axis.labels().any(|label| labels.contains(&label));
+        layout.axes.iter().enumerate().filter(|(_, axis)| holds(axis)).map(|(at, _)| at).collect()
+    }
+
+    fn fresh(&mut self, what: &str) -> String {
+        self.names += 1;
+        format!("onnx_prune_{what}_{}", self.names)
+    }
+
+    /// `Where(mask, data, 0)` before an input.
+    fn silence_data(&mut self, node: NodeId, input: usize, axis: usize) {
+        let Some(value) = self.model.index().node(node).inputs.get(input).copied().flatten() else { return };
+        let Some(kept) = self.analysis.kept_axis(value, axis, self.selection) else { return };
+        let fact = self.analysis.facts.of(value);
+        let (Some(shape), Some(dtype)) = (&fact.shape, fact.dtype) else { return };
+        let length = shape[axis].count().unwrap_or(0);
+        let mut dims = vec![1; shape.len()];
+        dims[axis] = length;
+        let mut mask = vec![0u8; length];
+        kept.iter().for_each(|index| mask[*index as usize] = 1);
+        let mask = TensorRef { dtype: Dtype::Bool, dims, bytes: mask.into() };
+        let zero = TensorRef { dtype, dims: Vec::new(), bytes: vec![0; dtype.bytes_for(1)].into() };
+        let (mask_name, zero_name, output) = (self.fresh("mask"), self.fresh("zero"), self.fresh("masked"));
+        let source = self.input_name(node, input);
+        let edit = self.edits.entry(node).or_default();
+        edit.constants.extend([(mask_name.clone(), mask), (zero_name.clone(), zero)]);
+        edit.before.push(operator("Where", &[mask_name, source, zero_name], &output, None));
+        edit.inputs.insert(input, output);
+    }
+
+    fn input_name(&self, node: NodeId, input: usize) -> String {
+        let edited = self.edits.get(&node).and_then(|edit| edit.inputs.get(&input).cloned());
+        edited.unwrap_or_else(|| self.model.node(node).input[input].clone())
+    }
+
+    /// Runs a lossy operator on the kept indices alone. What comes back in place of the removed ones does not matter, for
+    /// every reader contracts it away.
+    fn narrow(&mut self, node: NodeId, lossy: &[LabelId]) {
+        let entry = self.model.index().node(node).clone();
+        for (input, value) in entry.inputs.iter().enumerate() {
+            let Some(value) = value else { continue };
+            for axis in self.axes_with(node, Port::In(input as u32), lossy) {
+                let Some(kept) = self.analysis.kept_axis(*value, axis, self.selection) else { continue };
+                let indices: Vec<i64> = kept.iter().map(|index| i64::from(*index)).collect();
+                let source = self.input_name(node, input);
+                let gathered = self.gather(node, source, axis, &indices, true, None);
+                self.edits.entry(node).or_default().inputs.insert(input, gathered);
+            }
+        }
+        for (output, value) in entry.outputs.iter().enumerate() {
+            let Some(value) = value else { continue };
+            let axes = self.axes_with(node, Port::Out(output as u32), lossy);
+            let cut: Vec<(usize, Vec<u32>)> =
+                axes.into_iter().filter_map(|axis| Some((axis, self.analysis.kept_axis(*value, axis, self.selection)?))).collect();
+            let last = cut.len();
+            let mut source = self.fresh("narrow");
+            if last > 0 {
+                self.edits.entry(node).or_default().outputs.insert(output, source.clone());
+            }
+            for (at, (axis, kept)) in cut.into_iter().enumerate() {
+                let length = self.analysis.facts.of(*value).shape.as_ref().and_then(|shape| shape[axis].count()).unwrap_or(0);
+                let position = |index: u32| kept.binary_search(&index).map_or(0, |at| at as i64);
+                let indices: Vec<i64> = (0..length as u32).map(position).collect();
+                let target = (at + 1 == last).then(|| self.model.node(node).output[output].clone());
+                source = self.gather(node, source, axis, &indices, false, target);
+            }
+        }
+    }
+
+    fn gather(&mut self, node: NodeId, source: String, axis: usize, indices: &[i64], before: bool, target: Option<String>) -> String {
+        let (name, output) = (self.fresh("indices"), target.unwrap_or_else(|| self.fresh("gathered")));
+        let edit = self.edits.entry(node).or_default();
+        edit.constants.push((name.clone(), TensorRef::from_i64(vec![indices.len()], indices)));
+        let message = operator("Gather", &[source, name], &output, Some(axis as i64));
+        if before {
+            edit.before.push(message)
+        } else {
+            edit.after.push(message)
+        }
+        output
+    }
+
+    fn build(mut self) -> Result<Model, LoadError> {
+        let mut masked = self.model.clone();
+        let zeroed: Vec<((ValueId, usize), i64)> = std::mem::take(&mut self.zeroed).into_iter().collect();
+        for ((value, axis), zero) in zeroed {
+            self.zero_constant(&mut masked, value, axis, zero);
+        }
+        let mut edits: Vec<(NodeId, Edit)> = std::mem::take(&mut self.edits).into_iter().collect();
+        // Inner graphs (higher ids) first, and from the last node on, so that places and paths stay valid.
+        edits.sort_by_key(|(node, _)| {
+            let entry = self.model.index().node(*node);
+            std::cmp::Reverse((entry.graph, entry.position))
+        });
+        for (node, edit) in edits {
+            let entry = self.model.index().node(node);
+            let (id, position) = (entry.graph, entry.position as usize);
+            let graph = masked.graph_mut(id);
+            let message = &mut graph.node[position];
+            edit.inputs.into_iter().for_each(|(at, name)| message.input[at] = name);
+            edit.outputs.into_iter().for_each(|(at, name)| message.output[at] = name);
+            graph.initializer.extend(edit.constants.iter().map(|(name, tensor)| tensor.to_proto(name)));
+            graph.node.splice(position + 1..position + 1, edit.after);
+            graph.node.splice(position..position, edit.before);
+        }
+        masked.reindex()?;
+        Ok(masked)
+    }
+
+    fn zero_constant(&self, masked: &mut Model, value: ValueId, axis: usize, zero: i64) {
+        let Some(kept) = self.analysis.kept_axis(value, axis, self.selection) else { return };
+        let Some(target) = masked.tensor_proto_mut(value) else { return };
+        let Ok(tensor) = TensorRef::from_proto(target) else { return };
+        let bits = tensor.dtype.bits();
+        let block = tensor.dims[axis + 1..].iter().product::<usize>();
+        let mut bytes = tensor.bytes.to_vec();
+        let mut keeps = vec![false; tensor.dims[axis]];
+        kept.iter().for_each(|index| keeps[*index as usize] = true);
+        for row in 0..tensor.dims[..axis].iter().product::<usize>() * tensor.dims[axis] {
+            if keeps[row % tensor.dims[axis]] {
+                continue;
+            }
+            if bits >= 8 {
+                let fill = if tensor.dtype.is_float() { 0 } else { zero as u8 };
+                let range = row * block * bits / 8..(row + 1) * block * bits / 8;
+                // Only bytes can have a zero point that is not 0.
+                bytes[range].fill(if bits == 8 { fill } else { 0 });
+            } else {
+                for element in row * block..(row + 1) * block {
+                    let (byte, shift) = (element * bits / 8, element * bits % 8);
+                    let mask = ((1u16 << bits) - 1) as u8;
+                    bytes[byte] = bytes[byte] & !(mask << shift) | (zero as u8 & mask) << shift;
+                }
+            }
+        }
+        let name = target.name().to_owned();
+        *target = TensorRef { bytes: bytes.into(), ..tensor }.to_proto(&name);
+    }
+}
+
+fn operator(op_type: &str, inputs: &[String], output: &str, axis: Option<i64>) -> NodeProto {
+    let axis = axis.map(|axis| AttributeProto {
+        name: Some("axis".into()),
+        r#type: Some(AttributeType::Int as i32),
+        i: Some(axis),
+        ..Default::default()
+    });
+    NodeProto {
+        op_type: Some(op_type.into()),
+        name: Some(output.to_owned()),
+        input: inputs.to_vec(),
+        output: vec![output.to_owned()],
+        attribute: axis.into_iter().collect(),
+        ..Default::default()
+    }
+}
