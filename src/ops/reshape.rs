@@ -2,7 +2,7 @@
 
 use super::axes::{Letters, axis_number, list, named, operand};
 use super::refine::refine;
-use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
+use super::{InferError, NodeView, Operator, Rule};
 use crate::facts::{Dim, Fact};
 use crate::relation::{Builder, Layout, Port, Reason, Relation};
 
