@@ -3,6 +3,9 @@
 
 pub mod allocate;
 pub mod analysis;
+pub mod calibrate;
+pub mod clean;
+pub mod cli;
 pub mod facts;
 pub mod job;
 pub mod model;
@@ -11,6 +14,7 @@ pub mod plan;
 pub mod progress;
 pub mod proto;
 pub mod relation;
+pub mod report;
 pub mod rng;
 pub mod run;
 pub mod score;

@@ -9,12 +9,15 @@ mod index;
 mod load;
 mod save;
 mod tensor;
+#[doc(hidden)]
+pub mod text;
 mod unshare;
 
 use std::path::{Path, PathBuf};
 
 pub use error::{LoadError, SaveError};
 pub use index::{GraphEntry, GraphId, Index, NodeEntry, NodeId, Origin, ValueEntry, ValueId};
+pub(crate) use load::map;
 pub use load::{Limits, load};
 pub use save::{encoded_len, save};
 pub use tensor::{TensorError, TensorRef};

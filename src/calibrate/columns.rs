@@ -1,0 +1,191 @@
+//! Arrays cut into batches along their first axes.
+
+use std::path::{Path, PathBuf};
+
+use super::error::Kind;
+use super::spec::dims_text;
+use super::{DataError, InputSpec, Preprocess, Tensors};
+use crate::model::TensorRef;
+
+/// How one array gives a tensor to every batch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Split {
+    /// The whole array, to every batch: a scalar, an initial state.
+    Whole,
+    /// So many consecutive entries of the first axis.
+    Rows(usize),
+    /// One entry of the first axis, which the model's input does not have.
+    Stacked,
+}
+
+/// An array for one input.
+#[derive(Clone, Debug)]
+pub(super) struct Column {
+    pub spec: InputSpec,
+    /// What messages call it.
+    pub name: String,
+    pub array: TensorRef,
+}
+
+/// Arrays for all inputs, and how they are cut.
+#[derive(Clone, Debug)]
+pub(super) struct Columns {
+    path: PathBuf,
+    columns: Vec<(Column, Split)>,
+    preprocess: Preprocess,
+    /// How many batches there are.
+    pub batches: usize,
+    /// Samples in each.
+    pub per_batch: usize,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+/// What may be asked of the cutting.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wanted {
+    pub samples: Option<usize>,
+    pub batch: Option<usize>,
+}
+
+impl Columns {
+    /// Decides how the arrays are cut. Errors: shapes that the model does not take, fewer samples than a fixed batch,
+    /// means for channels that no input has.
+    pub fn arrange(path: &Path, columns: Vec<Column>, wanted: Wanted, preprocess: Preprocess) -> Result<Self, DataError> {
+        let fail = |kind: Kind| DataError::new(path, kind);
+        preprocess.check().map_err(fail)?;
+        let mut preprocess = preprocess;
+        if !columns.iter().any(|column| preprocess.concerns(&column.spec)) {
+            if preprocess != Preprocess::default() {
+                return Err(fail(Kind::Preprocess("no input of the model has such an axis of channels".into())));
+            }
+            preprocess = Preprocess::default();
+        }
+        let mut notes = Vec::new();
+        let fixed_batch = columns.iter().find_map(|column| rows(column)?);
+        let batch = fixed_batch.unwrap_or(wanted.batch.unwrap_or(1).max(1));
+        let splits: Vec<Split> = columns.iter().map(|column| split(column, batch).map_err(fail)).collect::<Result<_, _>>()?;
+        // How many batches each array would give; arrays that are passed whole do not care.
+        let counts: Vec<usize> = columns
+            .iter()
+            .zip(&splits)
+            .filter_map(|(column, split)| match split {
+                Split::Whole => None,
+                Split::Rows(rows) => Some((column.array.dims.first()?) / (*rows).max(1)),
+                Split::Stacked => column.array.dims.first().copied(),
+            })
+            .collect();
+        let first = counts.first().copied();
+        let agree = counts.iter().all(|count| Some(*count) == first);
+        if agree && first == Some(0) {
+            let found = columns.iter().filter_map(|column| column.array.dims.first().copied()).min().unwrap_or(0);
+            return Err(fail(if found == 0 { Kind::Empty("the arrays are empty") } else { Kind::TooFew { found, batch } }));
+        }
+        let (batches, per_batch) = match first {
+            Some(count) if agree => {
+                let per_batch = splits.iter().find_map(|split| if let Split::Rows(rows) = split { Some(*rows) } else { None }).unwrap_or(1);
+                let total = columns.iter().zip(&splits).find(|(_, split)| **split == Split::Rows(per_batch));
+                let rest = total.and_then(|(column, _)| column.array.dims.first()).map_or(0, |total| total % per_batch);
+                if rest > 0 {
+                    notes.push(format!("the last {rest} samples fill no batch of {per_batch} and are left out"));
+                }
+                (wanted.samples.map_or(count, |samples| count.min((samples / per_batch).max(1))), per_batch)
+            }
+            _ => {
+                // No common first axis: the file is one batch, if the model takes it so.
+                for column in columns.iter().filter(|column| !InputSpec::fits(&column.spec.shape, &column.array.dims)) {
+                    return Err(fail(mismatch(column)));
+                }
+                if first.is_some() {
+                    notes.push("the arrays differ in their first axes, so they are passed as one batch".into());
+                }
+                let samples = columns.iter().find_map(|column| column.array.dims.first().copied()).unwrap_or(1);
+                let columns = columns.into_iter().map(|column| (column, Split::Whole)).collect();
+                return Ok(Columns { path: path.to_owned(), columns, preprocess, batches: 1, per_batch: samples.max(1), notes });
+            }
+        };
+        let columns = columns.into_iter().zip(splits).collect();
+        Ok(Columns { path: path.to_owned(), columns, preprocess, batches, per_batch, notes })
+    }
+
+    /// The tensors of one batch. Errors: numbers that do not fit the model's type.
+    pub fn batch(&self, number: usize) -> Result<Tensors, DataError> {
+        let mut tensors = Tensors::new();
+        for (Column { spec, name, array }, split) in &self.columns {
+            let cut = match split {
+                Split::Whole => Some(array.clone()),
+                Split::Rows(rows) => cut(array, number * rows, *rows, true),
+                Split::Stacked => cut(array, number, 1, false),
+            };
+            let cut = cut.ok_or_else(|| DataError::new(&self.path, Kind::Format(format!("array '{name}' has no batch {number}"))))?;
+            // Means are meant for the input that has such channels; others are only converted.
+            let preprocess = if self.preprocess.concerns(spec) { &self.preprocess } else { &Preprocess::default() };
+            let tensor = preprocess.apply(name, cut, spec).map_err(|kind| DataError::new(&self.path, kind))?;
+            tensors.insert(spec.name.clone(), tensor);
+        }
+        Ok(tensors)
+    }
+}
+
+/// Entries of the first axis that the input fixes per batch; `None` when the array is not cut by rows.
+fn rows(column: &Column) -> Option<Option<usize>> {
+    match split(column, 1).ok()? {
+        Split::Rows(_) => column.spec.shape.first()?.count().map(Some),
+        _ => None,
+    }
+}
+
+fn split(column: &Column, batch: usize) -> Result<Split, Kind> {
+    let (shape, dims) = (&column.spec.shape, &column.array.dims);
+    if dims.is_empty() && shape.is_empty() {
+        return Ok(Split::Whole);
+    }
+    if column.spec.fixed().as_ref() == Some(dims) {
+        return Ok(Split::Whole);
+    }
+    if dims.is_empty() || shape.len() + 1 < dims.len() {
+        return Err(mismatch(column));
+    }
+    if shape.len() == dims.len() && InputSpec::fits(&shape[1..], &dims[1..]) {
+        return Ok(Split::Rows(shape[0].count().unwrap_or(batch)));
+    }
+    if InputSpec::fits(shape, &dims[1..]) { Ok(Split::Stacked) } else { Err(mismatch(column)) }
+}
+
+fn mismatch(column: &Column) -> Kind {
+    let dims = &column.array.dims;
+    let shape = &column.spec.shape;
+    let moved = || {
+        let last = dims.last()?;
+        let mut moved = vec![*dims.first()?, *last];
+        moved.extend(dims.get(1..dims.len() - 1)?);
+        InputSpec::fits(shape.get(1..)?, &moved[1..]).then_some(())
+    };
+    let hint = if dims.len() == 4 && moved().is_some() {
+        "its channels stand last: array.transpose(0, 3, 1, 2)"
+    } else if dims.len() + 1 == shape.len() && InputSpec::fits(&shape[1..], dims) {
+        "the axis of samples is missing: array[None]"
+    } else {
+        "the first axis counts the samples, the others must be the model's"
+    };
+    Kind::Shape {
+        array: column.name.clone(),
+        found: format!("{} {}", column.array.dtype, dims_text(dims)),
+        expected: format!("{} for '{}'", column.spec.describe(), column.spec.name),
+        hint,
+    }
+}
+
+/// Entries `start..start + count` of the first axis; the axis itself goes when `keep_axis` is false.
+fn cut(array: &TensorRef, start: usize, count: usize, keep_axis: bool) -> Option<TensorRef> {
+    let (first, rest) = array.dims.split_first()?;
+    if start.checked_add(count)? > *first {
+        return None;
+    }
+    let row = array.bytes.len() / first;
+    let mut dims = rest.to_vec();
+    if keep_axis {
+        dims.insert(0, count);
+    }
+    Some(TensorRef { dtype: array.dtype, dims, bytes: array.bytes.slice(start * row..(start + count) * row) })
+}

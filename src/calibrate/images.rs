@@ -1,0 +1,198 @@
+//! Folders of photographs: short side resized to the model's, then the centre cut out.
+
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use rayon::prelude::*;
+
+use super::columns::Column;
+use super::error::Kind;
+use super::{DataError, InputSpec};
+use crate::model::TensorRef;
+use crate::proto::Dtype;
+
+/// Height and width where the model leaves them open.
+const SIDE: usize = 224;
+/// Folders in folders (one per class) are followed so deep.
+const DEPTH: usize = 4;
+
+/// How the model wants an image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Layout {
+    channels: usize,
+    height: usize,
+    width: usize,
+    channels_last: bool,
+}
+
+/// Decodes an image, or all of a folder in the order of their paths. With a cap, they are taken evenly from the whole
+/// folder, for folders are often sorted by class; their places in the sorted list are returned.
+///
+/// An image is shrunk or enlarged (bilinear, with antialiasing) until it just covers the model's height × width, and the
+/// middle is kept; no further border is cut off.
+pub(super) fn read(path: &Path, specs: &[InputSpec], cap: Option<usize>) -> Result<(Column, Vec<usize>), DataError> {
+    let fail = |kind: Kind| DataError::new(path, kind);
+    let mut files = Vec::new();
+    if path.is_dir() {
+        list(path, DEPTH, &mut files).map_err(|error| fail(error.into()))?;
+        files.sort();
+    } else if is_image(path) {
+        files.push(path.to_owned());
+    } else {
+        return Err(fail(Kind::Empty("neither an archive of arrays nor an image")));
+    }
+    if files.is_empty() {
+        return Err(fail(Kind::Empty("the folder has no .jpg or .png images and no test_data_set_* folders")));
+    }
+    let [spec] = specs else {
+        let inputs = specs.iter().map(|spec| spec.name.clone()).collect();
+        return Err(fail(Kind::Names { found: vec!["(images)".into()], missing: inputs }));
+    };
+    let layout = layout(spec).ok_or_else(|| {
+        let wants = format!("input '{}' is {}", spec.name, spec.describe());
+        fail(Kind::Format(format!("images have batch, channels, height and width; {wants}")))
+    })?;
+    let count = cap.unwrap_or(files.len()).clamp(1, files.len());
+    let places: Vec<usize> = (0..count).map(|number| number * files.len() / count).collect();
+    let pixels: Vec<Vec<u8>> = places
+        .par_iter()
+        .map(|place| {
+            let file = files.get(*place).map_or(path, PathBuf::as_path);
+            decode(file, layout).map_err(|problem| DataError::new(file, Kind::Format(problem)))
+        })
+        .collect::<Result<_, _>>()?;
+    let Layout { channels, height, width, channels_last } = layout;
+    let dims = if channels_last { vec![count, height, width, channels] } else { vec![count, channels, height, width] };
+    let array = TensorRef { dtype: Dtype::Uint8, dims, bytes: pixels.concat().into() };
+    Ok((Column { spec: spec.clone(), name: "images".into(), array }, places))
+}
+
+fn is_image(path: &Path) -> bool {
+    let ending = path.extension().map(|ending| ending.to_ascii_lowercase());
+    ending.is_some_and(|ending| ["jpg", "jpeg", "png"].iter().any(|known| ending == *known))
+}
+
+fn list(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            if depth > 1 {
+                list(&path, depth - 1, files)?;
+            }
+        } else if is_image(&path) {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn layout(spec: &InputSpec) -> Option<Layout> {
+    let dims: Vec<Option<usize>> = spec.shape.iter().map(|dim| dim.count()).collect();
+    // Without a batch axis, every image is an input of its own.
+    let sides = match dims.as_slice() {
+        [_, a, b, c] => [*a, *b, *c],
+        [a, b, c] => [*a, *b, *c],
+        _ => return None,
+    };
+    let colours = |dim: Option<usize>| dim.filter(|dim| [1, 3, 4].contains(dim));
+    let side = |dim: Option<usize>| dim.unwrap_or(SIDE);
+    match (colours(sides[0]), colours(sides[2])) {
+        (Some(channels), _) => Some(Layout { channels, height: side(sides[1]), width: side(sides[2]), channels_last: false }),
+        (None, Some(channels)) => Some(Layout { channels, height: side(sides[0]), width: side(sides[1]), channels_last: true }),
+        (None, None) if sides[0].is_none() => {
+            Some(Layout { channels: 3, height: side(sides[1]), width: side(sides[2]), channels_last: false })
+        }
+        _ => None,
+    }
+    .filter(|layout| layout.height > 0 && layout.width > 0)
+}
+
+fn decode(file: &Path, layout: Layout) -> Result<Vec<u8>, String> {
+    let bytes = std::fs::read(file).map_err(|error| error.to_string())?;
+    let reader = image::ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
+    let image = reader.decode().map_err(|error| error.to_string())?;
+    let (width, height) = (image.width(), image.height());
+    let (pixel, pixels) = match layout.channels {
+        1 => (PixelType::U8, grey(&image.into_rgb8().into_raw())),
+        4 => (PixelType::U8x4, image.into_rgba8().into_raw()),
+        _ => (PixelType::U8x3, image.into_rgb8().into_raw()),
+    };
+    let source = ImageRef::new(width, height, &pixels, pixel).map_err(|error| error.to_string())?;
+    let side = |side: usize| u32::try_from(side).map_err(|_| "the model's image is too large".to_owned());
+    let mut target = Image::new(side(layout.width)?, side(layout.height)?, pixel);
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).fit_into_destination(None).use_alpha(false);
+    Resizer::new().resize(&source, &mut target, &options).map_err(|error| error.to_string())?;
+    let interleaved = target.into_vec();
+    if layout.channels_last || layout.channels == 1 {
+        return Ok(interleaved);
+    }
+    Ok((0..layout.channels).flat_map(|channel| interleaved.iter().skip(channel).step_by(layout.channels).copied()).collect())
+}
+
+/// Luma as ITU-R 601 weighs it, which is what image classifiers for grey images were trained with.
+fn grey(rgb: &[u8]) -> Vec<u8> {
+    rgb.chunks_exact(3)
+        .map(|pixel| ((u32::from(pixel[0]) * 19595 + u32::from(pixel[1]) * 38470 + u32::from(pixel[2]) * 7471 + 0x8000) >> 16) as u8)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Options, load};
+    use super::*;
+    use crate::facts::Dim;
+
+    fn spec(dtype: Dtype, shape: &[i64]) -> InputSpec {
+        InputSpec::new("x", dtype, shape.iter().map(|dim| if *dim < 0 { Dim::symbol("n") } else { Dim::Num(*dim) }).collect())
+    }
+
+    /// Left half red, right half blue; the outer quarters black.
+    fn folder() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let picture = image::RgbImage::from_fn(32, 16, |x, _| match x {
+            8..16 => image::Rgb([255, 0, 0]),
+            16..24 => image::Rgb([0, 0, 255]),
+            _ => image::Rgb([0, 0, 0]),
+        });
+        picture.save(folder.path().join("b.png")).unwrap();
+        std::fs::create_dir(folder.path().join("class")).unwrap();
+        picture.save(folder.path().join("class/a.png")).unwrap();
+        std::fs::write(folder.path().join("notes.txt"), "not an image").unwrap();
+        folder
+    }
+
+    #[test]
+    fn the_centre_stays_and_channels_go_first() {
+        let folder = folder();
+        let inputs = load(folder.path(), &[spec(Dtype::Float, &[-1, 3, 4, 4])], &Options::default()).unwrap();
+        assert_eq!(inputs.len(), 2);
+        let batch = inputs.batch(0).unwrap();
+        assert_eq!(batch["x"].dims, [1, 3, 4, 4]);
+        let pixels = batch["x"].to_f32().unwrap();
+        assert!(pixels[0] > 0.8 && pixels[3] < 0.2, "red on the left: {pixels:?}");
+        assert!(pixels[32] < 0.2 && pixels[35] > 0.8, "blue on the right: {pixels:?}");
+    }
+
+    #[test]
+    fn channels_last_bytes_and_grey_are_read() {
+        let folder = folder();
+        let options = Options { samples: Some(1), ..Default::default() };
+        let inputs = load(folder.path(), &[spec(Dtype::Uint8, &[1, 4, 4, 3])], &options).unwrap();
+        let batch = inputs.batch(0).unwrap();
+        assert_eq!((batch["x"].dims.as_slice(), batch["x"].dtype, inputs.len()), ([1, 4, 4, 3].as_slice(), Dtype::Uint8, 1));
+        assert!(batch["x"].bytes[0] > 150 && batch["x"].bytes[11] > 150);
+        let inputs = load(&folder.path().join("b.png"), &[spec(Dtype::Float, &[1, 1, 4, 4])], &Options::default()).unwrap();
+        assert!((inputs.batch(0).unwrap()["x"].to_f32().unwrap()[0] - 0.298).abs() < 0.02);
+    }
+
+    #[test]
+    fn what_is_no_image_is_named() {
+        let folder = folder();
+        std::fs::write(folder.path().join("c.png"), "broken").unwrap();
+        let error = load(folder.path(), &[spec(Dtype::Float, &[-1, 3, 4, 4])], &Options::default()).unwrap_err().to_string();
+        assert!(error.contains("c.png"), "{error}");
+        assert!(load(folder.path(), &[spec(Dtype::Float, &[-1, 10])], &Options::default()).is_err());
+    }
+}

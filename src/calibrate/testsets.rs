@@ -1,0 +1,102 @@
+//! ONNX test sets: folders `test_data_set_0`, `test_data_set_1` … with `input_0.pb`, `input_1.pb` … in each.
+
+use std::path::{Path, PathBuf};
+
+use prost::Message;
+
+use super::error::Kind;
+use super::spec::dims_text;
+use super::{DataError, InputSpec, Preprocess, Tensors};
+use crate::model::TensorRef;
+use crate::proto::TensorProto;
+
+/// Reads every set of a folder (or the one set that the folder itself is), each as one batch; `None` when there is none.
+/// Errors: inputs missing, damaged, or of other types and shapes than the model's.
+pub(super) fn read(folder: &Path, specs: &[InputSpec]) -> Result<Option<Vec<Tensors>>, DataError> {
+    if folder.join("input_0.pb").is_file() {
+        return Ok(Some(vec![read_set(folder, specs)?]));
+    }
+    let mut sets: Vec<(u64, PathBuf)> = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(|error| DataError::new(folder, error))? {
+        let path = entry.map_err(|error| DataError::new(folder, error))?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if let (Some(number), true) = (name.strip_prefix("test_data_set_"), path.is_dir()) {
+            sets.push((number.parse().unwrap_or(u64::MAX), path));
+        }
+    }
+    if sets.is_empty() {
+        return Ok(None);
+    }
+    sets.sort();
+    sets.iter().map(|(_, path)| read_set(path, specs)).collect::<Result<Vec<_>, _>>().map(Some)
+}
+
+fn read_set(folder: &Path, specs: &[InputSpec]) -> Result<Tensors, DataError> {
+    let mut found: Vec<(String, TensorRef)> = Vec::new();
+    for number in 0.. {
+        let path = folder.join(format!("input_{number}.pb"));
+        if !path.is_file() {
+            break;
+        }
+        let fail = |problem: String| DataError::new(&path, Kind::Format(problem));
+        let bytes = std::fs::read(&path).map_err(|error| DataError::new(&path, error))?;
+        let message = TensorProto::decode(bytes::Bytes::from(bytes)).map_err(|error| fail(format!("no tensor: {error}")))?;
+        let tensor = TensorRef::from_proto(&message).map_err(|error| fail(error.to_string()))?;
+        found.push((message.name().to_owned(), tensor));
+    }
+    let mut tensors = Tensors::new();
+    for (place, spec) in specs.iter().enumerate() {
+        // By name where the files have the model's names, else by number.
+        let named = found.iter().find(|(name, _)| *name == spec.name);
+        let Some((_, tensor)) = named.or_else(|| found.get(place)) else {
+            let found = found.iter().enumerate().map(|(number, _)| format!("input_{number}.pb")).collect();
+            return Err(DataError::new(folder, Kind::Names { found, missing: vec![spec.name.clone()] }));
+        };
+        if !InputSpec::fits(&spec.shape, &tensor.dims) {
+            let kind = Kind::Shape {
+                array: spec.name.clone(),
+                found: format!("{} {}", tensor.dtype, dims_text(&tensor.dims)),
+                expected: spec.describe(),
+                hint: "the test set must belong to this model",
+            };
+            return Err(DataError::new(folder, kind));
+        }
+        let tensor = if tensor.dtype == spec.dtype {
+            tensor.clone()
+        } else {
+            Preprocess::default().apply(&spec.name, tensor.clone(), spec).map_err(|kind| DataError::new(folder, kind))?
+        };
+        tensors.insert(spec.name.clone(), tensor);
+    }
+    Ok(tensors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Options, load};
+    use super::*;
+    use crate::facts::Dim;
+    use crate::proto::Dtype;
+
+    #[test]
+    fn sets_are_found_in_order_and_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        for set in [10, 2] {
+            let path = folder.path().join(format!("test_data_set_{set}"));
+            std::fs::create_dir(&path).unwrap();
+            let write = |file: &str, name: &str, value: f32| {
+                let tensor = TensorRef::from_f32(vec![1], &[value]).to_proto(name);
+                std::fs::write(path.join(file), tensor.encode_to_vec()).unwrap();
+            };
+            write("input_0.pb", "b", set as f32);
+            write("input_1.pb", "a", -1.0);
+        }
+        let specs = ["a", "b"].map(|name| InputSpec::new(name, Dtype::Float, vec![Dim::symbol("n")]));
+        let inputs = load(folder.path(), &specs, &Options::default()).unwrap();
+        let seen: Vec<_> = inputs.all().unwrap().iter().map(|batch| batch["b"].to_f32().unwrap()[0]).collect();
+        assert_eq!(seen, [2.0, 10.0]);
+        assert_eq!(inputs.batch(0).unwrap()["a"].to_f32().unwrap(), [-1.0]);
+        let wrong = [InputSpec::new("b", Dtype::Float, vec![Dim::Num(3)])];
+        assert!(load(folder.path(), &wrong, &Options::default()).unwrap_err().to_string().contains("test_data_set_2"));
+    }
+}

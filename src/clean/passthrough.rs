@@ -1,0 +1,104 @@
+//! Nodes that hand their input on: Identity, and Dropout as it is outside of training.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use super::edit;
+use crate::model::{LoadError, Model, NodeId, Origin, ValueId};
+
+/// Removes them. The names of graph inputs and outputs stay: a node between the two of them does, too.
+pub(super) fn remove(model: &mut Model) -> Result<(), LoadError> {
+    inner(model)?;
+    outer(model)
+}
+
+/// The input and output of a node that only hands on.
+fn handed_on(model: &Model, id: NodeId) -> Option<(ValueId, ValueId)> {
+    let (node, entry) = (model.node(id), model.index().node(id));
+    let passes = edit::is(node, "Identity") || (edit::is(node, "Dropout") && is_inactive(model, id));
+    let (input, output) = ((*entry.inputs.first()?)?, (*entry.outputs.first()?)?);
+    passes.then_some((input, output))
+}
+
+fn is_inactive(model: &Model, id: NodeId) -> bool {
+    let (node, entry) = (model.node(id), model.index().node(id));
+    let unread = |value: &ValueId| model.index().value(*value).readers.is_empty() && !model.index().value(*value).is_output;
+    if !entry.outputs.iter().skip(1).flatten().all(unread) {
+        return false;
+    }
+    if model.opset("") < 7 {
+        return edit::int(node, "is_test") == Some(1);
+    }
+    match entry.inputs.get(2).copied().flatten() {
+        None => true,
+        Some(training) => {
+            edit::is_constant(model, training)
+                && model.constant(training).and_then(|tensor| tensor.to_i64()).is_some_and(|truths| truths.iter().all(|truth| *truth == 0))
+        }
+    }
+}
+
+/// Those whose output is no graph output: its readers read the input instead.
+fn inner(model: &mut Model) -> Result<(), LoadError> {
+    let ambiguous = edit::ambiguous(model);
+    let mut sources: HashMap<ValueId, ValueId> = HashMap::new();
+    let mut removed = BTreeSet::new();
+    for (id, _) in model.index().nodes() {
+        let Some((input, output)) = handed_on(model, id) else { continue };
+        let (from, to) = (model.index().value(input), model.index().value(output));
+        if to.is_output || ambiguous.contains(&from.name) || ambiguous.contains(&to.name) {
+            continue;
+        }
+        sources.insert(output, input);
+        removed.insert(id);
+    }
+    let renamed: HashMap<String, String> = sources
+        .iter()
+        .map(|(output, input)| {
+            let mut input = *input;
+            while let Some(further) = sources.get(&input) {
+                input = *further;
+            }
+            (model.index().value(*output).name.clone(), model.index().value(input).name.clone())
+        })
+        .collect();
+    edit::rename_reads(model, &renamed);
+    edit::remove_nodes(model, &removed)
+}
+
+/// Those whose output is a graph output: the node that computes their input computes the output's name instead.
+fn outer(model: &mut Model) -> Result<(), LoadError> {
+    let ambiguous = edit::ambiguous(model);
+    let mut removed = BTreeSet::new();
+    let mut taken: HashSet<ValueId> = HashSet::new();
+    let mut work: Vec<(NodeId, u32, String, String)> = Vec::new();
+    for (id, entry) in model.index().nodes() {
+        let Some((input, output)) = handed_on(model, id) else { continue };
+        let (from, to) = (model.index().value(input), model.index().value(output));
+        let Origin::Output(producer, slot) = from.origin else { continue };
+        let clear = !from.is_output && !ambiguous.contains(&from.name) && !ambiguous.contains(&to.name);
+        // A chain is undone link by link: its next link waits for the next round.
+        if !to.is_output || !clear || from.graph != entry.graph || removed.contains(&producer) || !taken.insert(input) {
+            continue;
+        }
+        removed.insert(id);
+        work.push((producer, slot, from.name.clone(), to.name.clone()));
+    }
+    if work.is_empty() {
+        return Ok(());
+    }
+    let renamed: HashMap<String, String> = work.iter().map(|(_, _, from, to)| (from.clone(), to.clone())).collect();
+    for (producer, slot, from, to) in &work {
+        if let Some(name) = model.node_mut(*producer).output.get_mut(*slot as usize) {
+            *name = to.clone();
+        }
+        let graph = model.index().node(*producer).graph;
+        let graph = model.graph_mut(graph);
+        graph.value_info.retain(|info| info.name() != from);
+        graph.quantization_annotation.iter_mut().filter(|annotation| annotation.tensor_name() == from).for_each(|annotation| {
+            annotation.tensor_name = Some(to.clone());
+        });
+    }
+    edit::rename_reads(model, &renamed);
+    edit::remove_nodes(model, &removed)?;
+    outer(model)
+}

@@ -1,0 +1,83 @@
+//! Reports as one page without outside parts.
+
+use minijinja::value::Serde;
+use minijinja::{Environment, context};
+use serde::Serialize;
+
+use super::{Report, ReportError, units, view};
+
+/// A bar of the chart: widths of one group before and after.
+#[derive(Serialize)]
+struct Bar {
+    name: String,
+    kind: String,
+    units: usize,
+    kept: usize,
+    y: usize,
+    full: f64,
+    rest: f64,
+}
+
+/// Pixels of the widest bar.
+const WIDEST: f64 = 420.0;
+/// Pixels from bar to bar.
+const STEP: usize = 22;
+
+/// The report as an HTML page.
+pub(super) fn html(report: &Report) -> Result<String, ReportError> {
+    let mut environment = Environment::new();
+    environment.add_template("page.html", include_str!("page.html"))?;
+    let page = environment.get_template("page.html")?;
+    let most = report.groups.iter().map(|group| group.units).max().unwrap_or(1).max(1) as f64;
+    // Groups are of very different widths: the root keeps narrow ones visible.
+    let length = |units: usize| WIDEST * (units as f64 / most).sqrt();
+    let bars: Vec<Bar> = report
+        .groups
+        .iter()
+        .enumerate()
+        .map(|(at, group)| Bar {
+            name: group.id.clone(),
+            kind: group.kind.clone(),
+            units: group.units,
+            kept: group.kept,
+            y: at * STEP,
+            full: length(group.units),
+            rest: length(group.units) * group.kept as f64 / group.units.max(1) as f64,
+        })
+        .collect();
+    let tables: Vec<_> = [
+        ("Checks", view::checks(report)),
+        ("Outputs", view::outputs(report)),
+        ("Trade-off", view::tradeoff(report)),
+        ("Out of reach", view::frozen(report, usize::MAX)),
+    ]
+    .into_iter()
+    .filter(|(_, table)| !table.rows.is_empty())
+    .map(|(title, table)| context! { title, table => Serde(&table) })
+    .collect();
+    Ok(page.render(context! {
+        report => Serde(report),
+        costs => Serde(view::costs(report)),
+        exactness => view::exactness(report),
+        drift => view::drift(report),
+        labelled => view::labelled(report),
+        tables,
+        height => bars.len() * STEP,
+        bars => Serde(&bars),
+        seconds => view::seconds(report),
+        memory => report.peak_rss_bytes.map(units::bytes),
+    })?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Group;
+
+    #[test]
+    fn names_are_escaped() {
+        let group = Group { id: "<script>".to_owned(), units: 8, kept: 4, ..Default::default() };
+        let page = html(&Report { groups: vec![group], ..Default::default() }).unwrap();
+        assert!(page.contains("&lt;script&gt;") && !page.contains("<script>"), "{page}");
+    }
+}

@@ -1,0 +1,71 @@
+//! Reports for CI servers: every check is a test case.
+
+use super::{ExactnessVerdict, Outcome, Report, view};
+
+/// The report as JUnit XML.
+pub fn junit(report: &Report) -> String {
+    let mut cases = Vec::new();
+    let exactness = match report.exactness.verdict {
+        ExactnessVerdict::Exact => Outcome::Pass,
+        ExactnessVerdict::Inexact => Outcome::Fail,
+        ExactnessVerdict::Unverifiable => Outcome::Unverifiable,
+        ExactnessVerdict::Skipped => Outcome::Skipped,
+    };
+    cases.push(("exactness".to_owned(), exactness, view::exactness(report)));
+    cases.extend(report.checks.iter().map(|check| (check.name.clone(), check.verdict, check.message.clone())));
+    if !report.drift.outputs.is_empty() {
+        cases.push(("drift measured".to_owned(), Outcome::Pass, view::drift(report)));
+    }
+    let count = |outcomes: &[Outcome]| cases.iter().filter(|(_, outcome, _)| outcomes.contains(outcome)).count();
+    let (failures, errors, skipped) = (count(&[Outcome::Fail]), count(&[Outcome::Unverifiable]), count(&[Outcome::Skipped]));
+    let seconds: f64 = report.seconds.values().sum();
+    let suite = escape(&report.model.path);
+    let mut text = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"{suite}\" tests=\"{}\" failures=\"{failures}\" \
+         errors=\"{errors}\" skipped=\"{skipped}\" time=\"{seconds:.3}\">\n",
+        cases.len()
+    );
+    for (name, outcome, message) in &cases {
+        let (name, message) = (escape(name), escape(message));
+        text += &format!("    <testcase classname=\"onnx-prune\" name=\"{name}\">");
+        text += &match outcome {
+            Outcome::Fail => format!("<failure message=\"{message}\"/>"),
+            Outcome::Unverifiable => format!("<error message=\"{message}\"/>"),
+            Outcome::Skipped => "<skipped/>".to_owned(),
+            Outcome::Pass | Outcome::Measured => format!("<system-out>{message}</system-out>"),
+        };
+        text += "</testcase>\n";
+    }
+    text + "  </testsuite>\n</testsuites>\n"
+}
+
+/// Text for XML; control characters that it can not hold are left out.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped += "&amp;",
+            '<' => escaped += "&lt;",
+            '>' => escaped += "&gt;",
+            '"' => escaped += "&quot;",
+            character if character.is_control() => escaped.push(' '),
+            character => escaped.push(character),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Check;
+
+    #[test]
+    fn failures_are_counted_and_escaped() {
+        let check = |verdict| Check { name: "--max-drift 0.1 <\"&".to_owned(), verdict, message: "0.2".to_owned() };
+        let report = Report { checks: vec![check(Outcome::Fail), check(Outcome::Pass)], ..Default::default() };
+        let text = junit(&report);
+        assert!(text.contains("tests=\"3\" failures=\"1\" errors=\"0\" skipped=\"1\""), "{text}");
+        assert!(text.contains("name=\"--max-drift 0.1 &lt;&quot;&amp;\""), "{text}");
+    }
+}

@@ -1,0 +1,118 @@
+//! Reports on the terminal.
+
+use comfy_table::{CellAlignment, Table as Drawn, presets};
+
+use super::view::{self, Table};
+use super::{Report, units};
+
+/// Groups shown.
+const GROUPS: usize = 8;
+/// Reasons shown.
+const REASONS: usize = 6;
+/// Groups that an inspection shows.
+const INSPECTED: usize = 24;
+
+/// The outcome of the main job.
+pub fn summary(report: &Report) -> String {
+    let mut text = draw(&view::costs(report));
+    text += "\n";
+    verdicts(report, &mut text);
+    part(&mut text, "Trade-off", &view::tradeoff(report), "point");
+    part(&mut text, "Groups cut most", &view::cut(report, GROUPS), "group");
+    part(&mut text, "Out of reach", &view::frozen(report, REASONS), "reason");
+    footer(report, &mut text);
+    text
+}
+
+/// What could be pruned.
+pub fn inspection(report: &Report) -> String {
+    let mut text = draw(&view::costs(report));
+    let params = report.original.params.max(1);
+    text += &format!(
+        "\n{} of {} parameters ({}) belong to removable units, in {}\n",
+        units::count(report.params_prunable),
+        units::count(report.original.params),
+        units::percent(report.params_prunable as f64 / params as f64),
+        view::plural(report.groups.len(), "group")
+    );
+    report.remarks.iter().for_each(|remark| text += &format!("{}\n", plain(remark)));
+    part(&mut text, "Groups", &view::groups(report, INSPECTED), "group");
+    part(&mut text, "Out of reach", &view::frozen(report, usize::MAX), "reason");
+    text
+}
+
+/// How far the outputs moved.
+pub fn verification(report: &Report) -> String {
+    let mut text = draw(&view::costs(report));
+    text += "\n";
+    verdicts(report, &mut text);
+    if report.drift.outputs.len() > 1 {
+        part(&mut text, "Outputs", &view::outputs(report), "output");
+    }
+    text
+}
+
+/// Models side by side: path, parameters, bytes, milliseconds.
+pub fn latencies(models: &[(String, u64, u64, f64)]) -> String {
+    let mut table = Table::new(&["model", "params", "size", "latency", "of the first"], &[0]);
+    let first = models.first().map_or(f64::NAN, |model| model.3);
+    for (path, params, bytes, milliseconds) in models {
+        let ratio = units::ratio(*milliseconds, first);
+        table.rows.push(vec![path.clone(), units::count(*params), units::bytes(*bytes), units::milliseconds(*milliseconds), ratio]);
+    }
+    draw(&table)
+}
+
+fn verdicts(report: &Report, text: &mut String) {
+    let mut line = |name: &str, value: &str| *text += &format!("{name:<11}{}\n", plain(value));
+    if report.exactness.verdict != super::ExactnessVerdict::Skipped {
+        line("exactness", &view::exactness(report));
+    }
+    if !report.drift.outputs.is_empty() {
+        line("drift", &view::drift(report));
+    }
+    if let Some(labelled) = view::labelled(report) {
+        line("top-1", &labelled);
+    }
+    for check in &report.checks {
+        line(view::outcome(check.verdict), &format!("{}: {}", check.name, check.message));
+    }
+    report.remarks.iter().for_each(|remark| line("note", remark));
+}
+
+fn part(text: &mut String, title: &str, table: &Table, what: &str) {
+    if table.rows.is_empty() {
+        return;
+    }
+    *text += &format!("\n{title}\n{}", draw(table));
+    if table.left_out > 0 {
+        *text += &format!(" and {} more\n", view::plural(table.left_out, what));
+    }
+}
+
+fn footer(report: &Report, text: &mut String) {
+    let seconds: f64 = report.seconds.values().sum();
+    *text += &format!("\n{}", units::seconds(seconds));
+    if let Some(peak) = report.peak_rss_bytes {
+        *text += &format!(", peak memory {}", units::bytes(peak));
+    }
+    *text += "\n";
+}
+
+fn draw(table: &Table) -> String {
+    let mut drawn = Drawn::new();
+    drawn.load_style(presets::NOTHING);
+    drawn.set_header(table.head.clone());
+    table.rows.iter().for_each(|row| {
+        drawn.add_row(row.iter().map(|cell| plain(cell)).collect::<Vec<_>>());
+    });
+    for (at, column) in drawn.column_iter_mut().enumerate() {
+        column.set_cell_alignment(if table.text.contains(&at) { CellAlignment::Left } else { CellAlignment::Right });
+    }
+    drawn.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+/// Names come from the model: nothing in them may steer the terminal.
+fn plain(text: &str) -> String {
+    text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
+}

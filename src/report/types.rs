@@ -1,0 +1,217 @@
+//! What a report says, in the form of its JSON. `None` becomes `null`.
+
+use indexmap::IndexMap;
+use serde::{Serialize, Serializer};
+
+/// Everything that is known after a job. Field names are a contract.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// Who made it.
+    pub tool: Named,
+    /// The model that was read.
+    pub model: ModelInfo,
+    /// What it costs.
+    pub original: Cost,
+    /// What the pruned model costs.
+    pub pruned: Option<Cost>,
+    /// Parameters that belong to at least one removable unit.
+    pub params_prunable: u64,
+    /// What can be removed, and what stays of it.
+    pub groups: Vec<Group>,
+    /// What can not, most parameters first.
+    pub frozen: Vec<Frozen>,
+    /// Whether the surgery did what the plan says.
+    pub exactness: Exactness,
+    /// How far the outputs moved.
+    pub drift: Drift,
+    /// The points that the search tried, widest first.
+    pub tradeoff: Vec<Point>,
+    /// What ran the models.
+    pub runtime: Option<Named>,
+    /// Seconds by phase, in order.
+    #[serde(serialize_with = "ordered")]
+    pub seconds: IndexMap<String, f64>,
+    /// The kernel's high-water mark, mapped file pages included.
+    pub peak_rss_bytes: Option<u64>,
+    /// Targets and thresholds, and whether they hold.
+    pub checks: Vec<Check>,
+    /// What the user should know, one sentence each.
+    pub remarks: Vec<String>,
+}
+
+/// A program and its version.
+#[derive(Clone, Debug, Default, Serialize)]
+#[allow(missing_docs)]
+pub struct Named {
+    pub name: String,
+    pub version: String,
+}
+
+/// What the model is.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ModelInfo {
+    /// The file.
+    pub path: String,
+    /// Digest of the file, where it was asked for.
+    pub sha256: Option<String>,
+    /// Version of the format.
+    pub ir_version: i64,
+    /// Versions of operators by domain.
+    #[serde(serialize_with = "ordered")]
+    pub opset: IndexMap<String, i64>,
+    /// Nodes, subgraphs included.
+    pub nodes: usize,
+}
+
+/// What a model costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Cost {
+    /// Multiply-accumulates of one run; `None` where they were not counted.
+    pub macs: Option<u64>,
+    /// Elements of weights.
+    pub params: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Milliseconds of one run.
+    pub latency_ms: Option<f64>,
+}
+
+/// Units that span the same axes.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Group {
+    /// Its stable name.
+    pub id: String,
+    /// What its units are.
+    pub kind: String,
+    /// How many there are.
+    pub units: usize,
+    /// How many stay.
+    pub kept: usize,
+    /// The constants that hold its slices.
+    pub weights: Vec<String>,
+    /// Parameters in all its units together.
+    pub params: u64,
+    /// Multiply-accumulates that they take part in.
+    pub macs: u64,
+    /// Why cutting it changes what an operator computes for the rest.
+    pub lossy: Option<String>,
+}
+
+/// Parameters out of reach for one reason.
+#[derive(Clone, Debug, Default, Serialize)]
+#[allow(missing_docs)]
+pub struct Frozen {
+    pub reason: String,
+    pub params: u64,
+    pub nodes: Vec<String>,
+}
+
+/// Whether the surgery did what the plan says.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Exactness {
+    /// The outcome.
+    pub verdict: ExactnessVerdict,
+    /// The largest relative error over all outputs and inputs.
+    pub max_relative_error: Option<f64>,
+    /// How many inputs were run.
+    pub inputs: usize,
+    /// Why there is no answer.
+    pub reason: Option<String>,
+}
+
+/// The outcome of the check of exactness.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum ExactnessVerdict {
+    Exact,
+    Inexact,
+    Unverifiable,
+    #[default]
+    Skipped,
+}
+
+/// How far the outputs moved.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Drift {
+    /// Whether it is within what was asked.
+    pub verdict: Outcome,
+    /// How many inputs were run.
+    pub inputs: usize,
+    /// Whether these were made up.
+    pub synthetic: bool,
+    /// Output by output.
+    pub outputs: Vec<OutputDrift>,
+    /// A metric that needs labels.
+    pub labelled: Option<Labelled>,
+}
+
+/// What became of a check.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// It holds.
+    Pass,
+    /// It does not.
+    Fail,
+    /// It could not be found out.
+    Unverifiable,
+    /// There was nothing to hold it against.
+    Measured,
+    /// Nobody looked.
+    #[default]
+    Skipped,
+}
+
+/// The drift of one output.
+#[derive(Clone, Debug, Default, Serialize)]
+#[allow(missing_docs)]
+pub struct OutputDrift {
+    pub name: String,
+    pub relative_l2: f64,
+    pub cosine: f64,
+    pub max_abs: f64,
+    pub top1_agreement: Option<f64>,
+    pub kl: Option<f64>,
+}
+
+/// A metric of both models.
+#[derive(Clone, Debug, Default, Serialize)]
+#[allow(missing_docs)]
+pub struct Labelled {
+    pub metric: String,
+    pub original: f64,
+    pub pruned: f64,
+}
+
+/// A point that the search tried.
+#[derive(Clone, Debug, Default, Serialize)]
+#[allow(missing_docs)]
+pub struct Point {
+    pub macs: u64,
+    pub params: u64,
+    pub bytes: u64,
+    pub drift: f64,
+}
+
+/// A target or threshold.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Check {
+    /// The option that asks for it: `--target macs=0.5`.
+    pub name: String,
+    /// What became of it.
+    pub verdict: Outcome,
+    /// The number found, or what went wrong.
+    pub message: String,
+}
+
+impl Drift {
+    /// The output that moved most.
+    pub fn worst(&self) -> Option<&OutputDrift> {
+        self.outputs.iter().max_by(|a, b| a.relative_l2.total_cmp(&b.relative_l2))
+    }
+}
+
+fn ordered<S: Serializer, V: Serialize>(map: &IndexMap<String, V>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(map)
+}
