@@ -89,6 +89,11 @@ impl Account {
         }
     }
 
+    /// Leaves out bytes that stand in the analysed model only.
+    pub fn discount_bytes(&mut self, bytes: f64) {
+        self.fixed_bytes -= bytes;
+    }
+
     /// The cost of the model after a selection.
     pub fn of(&self, classes: &Classes, selection: &Selection) -> Cost {
         let counts: BTreeMap<ClassId, f64> =

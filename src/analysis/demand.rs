@@ -48,23 +48,15 @@ impl Operands {
         }
     }
 
-    /// Makes an input of a node hold what is demanded. With `literals`, elements that are -1 or 0 are left alone (a
-    /// Reshape resolves them itself).
-    pub(super) fn satisfy(&mut self, model: &mut Model, facts: &Facts, node: NodeId, demand: &Demand, literals: bool) -> Result<(), Why> {
+    /// Makes an input of a node hold what is demanded.
+    pub(super) fn satisfy(&mut self, model: &mut Model, facts: &Facts, node: NodeId, demand: &Demand) -> Result<(), Why> {
         let entry = model.index().node(node);
         let graph = entry.graph;
         let Some(value) = entry.inputs.get(demand.input as usize).copied().flatten() else {
             return self.append(model, node, demand);
         };
         let fact = self.replaced.get(&(node, demand.input)).unwrap_or_else(|| facts.of(value)).clone();
-        let mut wanted = demand.elements.clone();
-        if literals && let Some(old) = fact.contents.as_ref().and_then(Contents::dims) {
-            for (wanted, old) in wanted.iter_mut().zip(&old) {
-                if matches!(old, Dim::Num(0 | -1)) {
-                    *wanted = None;
-                }
-            }
-        }
+        let wanted = demand.elements.clone();
         if holds(&fact, &wanted, demand.whole) {
             return Ok(());
         }

@@ -100,7 +100,7 @@ pub fn analyse(model: &Model, options: &Options) -> Analysis {
         let Err(failures) = attempt(model, &analysis) else { break };
         let before = causes.len();
         for failure in failures {
-            tracing::debug!(node = model.node_label(failure.node), reason = %failure.reason, "a trial cut can not be carried through");
+            tracing::debug!(spaces = ?failure.spaces, node = model.node_label(failure.node), reason = %failure.reason, "a trial cut can not be carried through");
             for space in failure.spaces {
                 for piece in 0..analysis.spaces.get(space).pieces.len() {
                     if let Some(factor) = analysis.classes.carrier(space, piece) {

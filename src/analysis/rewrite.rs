@@ -10,9 +10,9 @@ use super::demand::Operands;
 use super::groups::Selection;
 use super::infer::{Declared, Facts, Pins, enter, leave, results, seed, view};
 use super::spaces::SpaceId;
-use crate::facts::Fact;
+use crate::facts::{Dim, Fact};
 use crate::model::{GraphId, Index, Model, NodeId, Origin, ValueId};
-use crate::ops::{Cut, NodeEdit, Setting, lookup};
+use crate::ops::{Cut, Demand, NodeEdit, Setting, lookup};
 use crate::proto::{AttributeProto, attribute_proto::AttributeType};
 use crate::relation::{LabelId, Reason};
 
@@ -59,21 +59,26 @@ impl Rewriter<'_> {
         for node in self.original.index().graph(id).nodes.clone() {
             let edit = self.edit(node);
             self.attributes(node, &edit);
-            self.demands(node, &edit, false);
+            self.demands(node, &edit.demands);
             for (branch, subgraph) in self.original.index().node(node).subgraphs.iter().enumerate() {
                 enter(self.model, &mut self.facts, node, branch);
                 self.graph(*subgraph);
             }
             self.infer(node);
-            if !edit.demands.is_empty() && !self.mismatches(node).is_empty() {
-                // A literal -1 or 0 in a Reshape target no longer resolves to what it must: say the number.
-                self.demands(node, &edit, true);
+            if let Some(demand) = self.target(node)
+                && !self.mismatches(node).is_empty()
+            {
+                // Extents that are computed elsewhere may have followed another cut, or stand as plain numbers.
+                self.demands(node, &[demand]);
                 self.infer(node);
             }
             let wrong = self.mismatches(node);
             if !wrong.is_empty() {
                 let what = format!("the shape of {}", self.original.node_label(node));
+                let found: Vec<_> = self.original.index().node(node).outputs.iter().flatten().map(|output| &self.facts.of(*output).shape).collect();
+                tracing::debug!(?found, problem = ?self.facts.problems.get(&node), "{what} is not what was kept");
                 self.failures.push(Failure { node, spaces: wrong, reason: Reason::Demand(what) });
+                self.pretend(node);
             }
             self.follow_taint(node);
         }
@@ -107,9 +112,14 @@ impl Rewriter<'_> {
     fn attributes(&mut self, node: NodeId, edit: &NodeEdit) {
         for (name, setting) in &edit.settings {
             let attributes = &mut self.model.node_mut(node).attribute;
+            if *setting == Setting::Remove {
+                attributes.retain(|attribute| attribute.name() != *name);
+                continue;
+            }
             let at = attributes.iter().position(|attribute| attribute.name() == *name);
             let mut attribute = AttributeProto { name: Some((*name).to_owned()), ..Default::default() };
             match setting {
+                Setting::Remove => {}
                 Setting::Int(value) => {
                     attribute.r#type = Some(AttributeType::Int as i32);
                     attribute.i = Some(*value);
@@ -137,14 +147,26 @@ impl Rewriter<'_> {
         }
     }
 
-    fn demands(&mut self, node: NodeId, edit: &NodeEdit, strict: bool) {
-        let lenient_literals = !strict && self.original.node(node).op_type() == "Reshape";
-        for demand in &edit.demands {
-            if let Err(what) = self.operands.satisfy(self.model, &self.facts, node, demand, lenient_literals) {
-                let last_try = strict || !lenient_literals;
-                if last_try && !self.operands.reshape_by_constant(self.model, &self.analysis.facts, self.original, node, demand) {
-                    self.fail(node, Reason::Demand(what));
-                }
+    /// All that a target operand must hold, as far as it is known before the model runs.
+    fn target(&self, node: NodeId) -> Option<Demand> {
+        let message = self.original.node(node);
+        let view = view(self.original, &self.analysis.facts, node, true);
+        let input = lookup(message.domain(), message.op_type())?.target(&view)?;
+        let output = self.original.index().node(node).outputs.first().copied().flatten()?;
+        let shape = self.analysis.facts.of(output).shape.as_ref()?;
+        let element = |(axis, dim): (usize, &Dim)| {
+            let count = dim.count()?;
+            Some(Dim::from(self.analysis.kept_axis(output, axis, self.selection).map_or(count, |kept| kept.len())))
+        };
+        Some(Demand { input, elements: shape.iter().enumerate().map(element).collect(), whole: false })
+    }
+
+    fn demands(&mut self, node: NodeId, demands: &[Demand]) {
+        for demand in demands {
+            if let Err(what) = self.operands.satisfy(self.model, &self.facts, node, demand)
+                && !self.operands.reshape_by_constant(self.model, &self.analysis.facts, self.original, node, demand)
+            {
+                self.fail(node, Reason::Demand(what));
             }
         }
     }
@@ -179,6 +201,19 @@ impl Rewriter<'_> {
         wrong.sort();
         wrong.dedup();
         wrong
+    }
+
+    /// Gives the outputs of a node that failed the extents that they should have, so that only it is blamed.
+    fn pretend(&mut self, node: NodeId) {
+        for output in self.original.index().node(node).outputs.iter().flatten() {
+            let mut fact = self.analysis.facts.of(*output).clone();
+            for (axis, dim) in fact.shape.iter_mut().flatten().enumerate() {
+                if let Some(kept) = self.analysis.kept_axis(*output, axis, self.selection) {
+                    *dim = Dim::from(kept.len());
+                }
+            }
+            self.facts.set(*output, fact);
+        }
     }
 
     fn cut_spaces_of(&self, node: NodeId) -> Vec<SpaceId> {
@@ -239,16 +274,16 @@ impl Rewriter<'_> {
 }
 
 /// The fact with some of its contents replaced.
-pub(super) fn patched(fact: &Fact, elements: &[Option<crate::facts::Dim>]) -> Fact {
+pub(super) fn patched(fact: &Fact, elements: &[Option<Dim>]) -> Fact {
     use crate::facts::{Contents, Element};
     let old = fact.contents.as_ref().map(|contents| contents.0.to_vec()).unwrap_or_default();
-    let element = |(at, wanted): (usize, &Option<crate::facts::Dim>)| match wanted {
+    let element = |(at, wanted): (usize, &Option<Dim>)| match wanted {
         Some(dim) => Element::Int(dim.clone()),
         None => old.get(at).cloned().unwrap_or(Element::Unknown),
     };
     let contents = Contents::new(elements.iter().enumerate().map(element).collect());
     let shape = match &fact.shape {
-        Some(shape) if shape.len() == 1 => Some(vec![crate::facts::Dim::from(elements.len())]),
+        Some(shape) if shape.len() == 1 => Some(vec![Dim::from(elements.len())]),
         other => other.clone(),
     };
     Fact { dtype: fact.dtype, shape, contents }

@@ -151,7 +151,10 @@ impl Spaces {
             match segment {
                 Segment::Product(labels) => {
                     let mut labels: Vec<SpaceId> = labels.iter().map(|label| self.label(node, *label)).collect();
-                    labels.retain(|label| !self.get(*label).extent.is_one());
+                    // A factor of one says nothing, but a segment of one is a boundary.
+                    if labels.len() > 1 || segments.len() == 1 {
+                        labels.retain(|label| !self.get(*label).extent.is_one());
+                    }
                     self.connect_product(axis, start, &labels, &length);
                 }
                 Segment::Pick(label, indices) => {

@@ -1,5 +1,68 @@
-//! The command line: arguments, terminal, exit codes. The only place that prints, reads the environment or catches Ctrl-C.
+//! The command line: words into requests, results onto the terminal and into files, outcomes into exit codes.
+//!
+//! Invariant: decides nothing about models; `anyhow` ends here.
 
-mod bar;
+mod args;
+mod bench;
+mod clean;
+mod convert;
+mod data;
+mod gate;
+mod inspect;
+mod output;
+mod prune;
+mod values;
+mod verify;
+mod watch;
 
-pub use bar::Bar;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Command};
+
+/// How a command ended, as scripts see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    /// Done, thresholds met.
+    Done = 0,
+    /// Thresholds or target not met.
+    Missed = 1,
+    /// Bad usage or bad input.
+    Usage = 2,
+    /// The runtime lacks something, and that was not allowed.
+    Unverifiable = 3,
+}
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        None => prune::run(&cli.prune),
+        Some(Command::Inspect(args)) => inspect::run(args),
+        Some(Command::Verify(args)) => verify::run(args),
+        Some(Command::Clean(args)) => clean::run(args),
+        Some(Command::Bench(args)) => bench::run(args),
+        Some(Command::Completions { shell }) => completions(*shell),
+        Some(Command::Sparsify(_)) => Err(anyhow::anyhow!("sparsify is not available in this version")),
+        Some(Command::Calibrate(_)) => Err(anyhow::anyhow!("calibrate is not available in this version")),
+    };
+    let exit = result.unwrap_or_else(|error| {
+        complain(&format!("{error:#}"));
+        Exit::Usage
+    });
+    ExitCode::from(exit as u8)
+}
+
+/// One line on stderr.
+fn complain(problem: &str) {
+    let _ = writeln!(std::io::stderr(), "error: {}", watch::one_line(problem));
+}
+
+fn completions(shell: clap_complete::Shell) -> anyhow::Result<Exit> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "onnx-prune", &mut script);
+    output::print(&String::from_utf8_lossy(&script))?;
+    Ok(Exit::Done)
+}

@@ -53,6 +53,27 @@ impl Dim {
         matches!((self - other).num(), Some(difference) if difference != 0)
     }
 
+    /// 1 when no coefficient is negative, -1 when none is positive; `None` when the sign depends on the symbols.
+    pub fn sign(&self) -> Option<i64> {
+        let terms = self.terms();
+        match (terms.values().any(|coefficient| *coefficient < 0), terms.values().any(|coefficient| *coefficient > 0)) {
+            (true, true) => None,
+            (true, false) => Some(-1),
+            (false, _) => Some(1),
+        }
+    }
+
+    /// Whether this can not be negative, whatever the symbols (they are extents) stand for.
+    pub fn is_count(&self) -> bool {
+        match self {
+            Dim::Num(number) => *number >= 0,
+            // A symbol made of a difference (`floor((h - 3)/2)`) is only an extent where it is used as one.
+            Dim::Expr(polynomial) => {
+                polynomial.0.iter().all(|(monomial, coefficient)| *coefficient > 0 && !monomial.iter().any(|symbol| symbol.contains('-')))
+            }
+        }
+    }
+
     fn terms(&self) -> BTreeMap<Monomial, i64> {
         match self {
             Dim::Num(0) => BTreeMap::new(),
@@ -109,11 +130,14 @@ impl Dim {
     }
 
     /// `floor(self / divisor)`: exact where it can be, else a symbol named by the expression.
-    /// `None` when the divisor is zero.
+    /// `None` when the divisor is zero (or the quotient too large).
     pub fn floor_div(&self, divisor: &Dim) -> Option<Dim> {
         match (self, divisor) {
             (_, Dim::Num(0)) => None,
-            (Dim::Num(a), Dim::Num(b)) => Some(Dim::Num(a.div_euclid(*b) - i64::from(*b < 0 && a.rem_euclid(*b) != 0))),
+            (Dim::Num(a), Dim::Num(b)) => {
+                let quotient = a.checked_div(*b)?;
+                Some(Dim::Num(quotient - i64::from(a.checked_rem(*b)? != 0 && (*a < 0) != (*b < 0))))
+            }
             _ => Some(self.exact_div(divisor).unwrap_or_else(|| Dim::symbol(&format!("floor(({self})/({divisor}))")))),
         }
     }
@@ -127,7 +151,10 @@ impl Dim {
     pub fn modulo(&self, divisor: &Dim) -> Option<Dim> {
         match (self, divisor) {
             (_, Dim::Num(0)) => None,
-            (Dim::Num(a), Dim::Num(b)) => Some(Dim::Num(((a % b) + b) % b)),
+            (Dim::Num(a), Dim::Num(b)) => {
+                let rest = a.checked_rem(*b)?;
+                Some(Dim::Num(if rest != 0 && (rest < 0) != (*b < 0) { rest + b } else { rest }))
+            }
             _ if self.exact_div(divisor).is_some() => Some(Dim::Num(0)),
             _ => Some(Dim::symbol(&format!("mod({self},{divisor})"))),
         }
@@ -193,7 +220,8 @@ impl std::ops::Add for &Dim {
         }
         let mut terms = self.terms();
         for (monomial, coefficient) in other.terms() {
-            *terms.entry(monomial).or_insert(0) += coefficient;
+            let entry = terms.entry(monomial).or_insert(0i64);
+            *entry = entry.saturating_add(coefficient);
         }
         Dim::from_terms(terms)
     }
@@ -218,7 +246,8 @@ impl std::ops::Mul for &Dim {
             for (right, b) in &others {
                 let mut monomial: Monomial = left.iter().chain(right.iter()).cloned().collect();
                 monomial.sort();
-                *terms.entry(monomial).or_insert(0) += a.saturating_mul(*b);
+                let entry = terms.entry(monomial).or_insert(0i64);
+                *entry = entry.saturating_add(a.saturating_mul(*b));
             }
         }
         Dim::from_terms(terms)

@@ -50,6 +50,14 @@ pub struct Source {
     pub unknown_fields: Vec<String>,
 }
 
+impl Source {
+    /// SHA-256 of the file, in hex.
+    pub fn sha256(&self) -> String {
+        use sha2::{Digest, Sha256};
+        Sha256::digest(&self.bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
 impl Model {
     /// Indexes a message. Errors: names that clash or are not produced, cycles.
     pub fn new(proto: ModelProto, source: Source) -> Result<Self, LoadError> {

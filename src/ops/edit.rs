@@ -72,6 +72,8 @@ pub enum Setting {
     Int(i64),
     Ints(Vec<i64>),
     Float(f32),
+    /// The attribute goes.
+    Remove,
 }
 
 /// What a shape operand must hold after a cut.
@@ -111,6 +113,11 @@ impl NodeEdit {
     /// Sets a real-number attribute.
     pub fn set_float(&mut self, name: &'static str, value: f32) {
         self.settings.push((name, Setting::Float(value)));
+    }
+
+    /// Takes an attribute away.
+    pub fn remove(&mut self, name: &'static str) {
+        self.settings.push((name, Setting::Remove));
     }
 
     /// Input `input` must hold these elements; `None` where what it holds will do.

@@ -4,22 +4,53 @@
 //! One family of operators a file; each lists its rules, and [`registry`] finds them.
 //! Invariant: a rule sees its own node only: no other nodes, no weights' values, no choices.
 
+mod arithmetic;
+mod attention;
+mod axes;
+mod broadcast;
 mod contraction;
+mod control;
 mod conv;
 mod conv_causal;
 mod edit;
 mod einsum;
+mod elements;
+mod elementwise;
+mod expand;
+mod fit;
+mod frozen;
+mod gather;
+mod join;
+mod linear_attention;
+mod loss;
 mod matmul;
 mod matmul_packed;
+mod microsoft;
+mod ml;
 mod norm;
 mod norm_fused;
 mod operand;
+mod pad;
+mod permute;
 mod pool;
 #[cfg(test)]
 pub(crate) mod prove;
 mod quant;
 mod quant_linear;
+mod recurrent;
+mod reduce;
+mod refine;
 pub mod registry;
+mod reshape;
+mod resize;
+mod rotary;
+mod scatter;
+mod sequence;
+mod shape;
+mod signal;
+mod slice;
+mod softmax;
+mod text;
 mod view;
 mod window;
 
@@ -53,6 +84,11 @@ pub trait Operator: Sync {
     /// The inputs that are read as shapes, indices of axes or the like, so that their contents may change with a cut.
     fn shape_inputs(&self, _node: &NodeView) -> Vec<u32> {
         Vec::new()
+    }
+
+    /// The input that holds nothing but the extents of the first output, so that it can be made to hold others.
+    fn target(&self, _node: &NodeView) -> Option<u32> {
+        None
     }
 
     /// Facts of a subgraph's formal inputs, from the facts of the node's inputs (control flow only).

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{NodeView, lookup};
+use super::{Cut, NodeEdit, NodeView, RewriteError, lookup};
 use crate::facts::{Contents, Dim, Element, Fact};
 use crate::proto::{AttributeProto, Dtype, NodeProto, TensorProto, attribute_proto::AttributeType};
 
@@ -193,6 +193,18 @@ impl Prove {
         let found = self.view(|view| operator.relate(view).to_string());
         assert_eq!(found, text, "relation of {}", self.node.op_type());
         self
+    }
+
+    /// What the rule asks for when of these labels only these indices stay.
+    pub fn edit(&self, kept: &[(&str, &[u32])]) -> Result<NodeEdit, RewriteError> {
+        let operator = lookup(self.node.domain(), self.node.op_type()).unwrap_or_else(|| panic!("no rule"));
+        self.view(|view| {
+            let relation = operator.relate(view);
+            let of = |name: &str| kept.iter().find(|(label, _)| *label == name).map(|(_, kept)| (*kept).into());
+            let cut = Cut { kept: relation.labels.iter().map(|label| of(&label.name)).collect(), relation: &relation };
+            let mut edit = NodeEdit::default();
+            operator.rewrite(view, &cut, &mut edit).map(|()| edit)
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::analysis::{Analysis, Selection};
-use crate::model::Model;
+use crate::model::{Copies, Model};
 
 /// A plan file (format 1 of the command-line contract).
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
@@ -76,7 +76,7 @@ pub enum PlanError {
 
 impl Plan {
     /// The plan of a choice of units (by group of the analysis).
-    pub fn new(model: &Model, analysis: &Analysis, removed: &[Vec<u32>], model_sha256: String) -> Self {
+    pub fn new(model: &Model, analysis: &Analysis, removed: &[Vec<u32>], model_sha256: String, copies: &Copies) -> Self {
         let groups = analysis.groups.iter().zip(removed).filter(|(_, removed)| !removed.is_empty());
         let groups: Vec<GroupCut> = groups
             .map(|(group, removed)| GroupCut {
@@ -92,7 +92,7 @@ impl Plan {
             tool: Tool { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
             model_sha256,
             groups,
-            removed: slices(model, analysis, &selection),
+            removed: merged(slices(model, analysis, &selection), copies),
         }
     }
 
@@ -147,12 +147,44 @@ impl Plan {
         let own: BTreeMap<(String, usize), Vec<u32>> =
             slices(model, analysis, &selection).into_iter().map(|slice| ((slice.value, slice.axis), slice.indices)).collect();
         for slice in &self.removed {
-            if own.get(&(slice.value.clone(), slice.axis)) != Some(&slice.indices) {
+            let known = own.get(&(slice.value.clone(), slice.axis));
+            if !known.is_some_and(|known| slice.indices.iter().all(|index| known.binary_search(index).is_ok())) {
                 return Err(PlanError::NotItsUnits { value: slice.value.clone(), axis: slice.axis });
             }
         }
         Ok(removed)
     }
+}
+
+/// Speaks of constants by their names in the file. Where the copies of a shared one are cut differently, only what goes from
+/// all of them is named: the rest is still read by somebody.
+fn merged(slices: Vec<SliceCut>, copies: &Copies) -> Vec<SliceCut> {
+    let mut sizes: BTreeMap<&str, usize> = BTreeMap::new();
+    copies.values().for_each(|original| *sizes.entry(original).or_insert(1) += 1);
+    let mut found: BTreeMap<(String, usize), (usize, Vec<u32>)> = BTreeMap::new();
+    let mut order = Vec::new();
+    for slice in slices {
+        let name = copies.get(&slice.value).cloned().unwrap_or(slice.value);
+        let key = (name, slice.axis);
+        match found.get_mut(&key) {
+            None => {
+                order.push(key.clone());
+                found.insert(key, (1, slice.indices));
+            }
+            Some((count, indices)) => {
+                *count += 1;
+                indices.retain(|index| slice.indices.binary_search(index).is_ok());
+            }
+        }
+    }
+    let mut merged = Vec::new();
+    for (value, axis) in order {
+        let Some((count, indices)) = found.remove(&(value.clone(), axis)) else { continue };
+        if count == sizes.get(value.as_str()).copied().unwrap_or(1) && !indices.is_empty() {
+            merged.push(SliceCut { value, axis, indices });
+        }
+    }
+    merged
 }
 
 /// The slices that a selection takes from the constants.

@@ -1,7 +1,7 @@
 //! Building a relation, and the laws that hold for every one that is built.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Fate, Label, LabelId, Layout, Port, PortLayout, Reason, Relation, Segment, Term};
 use crate::facts::Dim;
@@ -11,12 +11,14 @@ use crate::facts::Dim;
 pub struct Builder {
     shapes: BTreeMap<Port, Vec<Dim>>,
     relation: Relation,
+    /// Labels along which the operator reads no entries (law 3 does not hold for them).
+    unread: BTreeSet<LabelId>,
 }
 
 impl Builder {
     /// Starts with the ports that exist and whose rank is known.
     pub fn new(shapes: BTreeMap<Port, Vec<Dim>>) -> Self {
-        Builder { shapes, relation: Relation::default() }
+        Builder { shapes, relation: Relation::default(), unread: BTreeSet::new() }
     }
 
     /// The extents of a port, if it exists and its rank is known.
@@ -69,6 +71,27 @@ impl Builder {
         }
     }
 
+    /// Describes a port whose entries the operator does not read, only their number or type (Shape, CastLike): its axes
+    /// get free labels of these names that need not reach an output.
+    pub fn unread<N: Into<Cow<'static, str>>>(
+        &mut self,
+        port: Port,
+        name: impl Into<Cow<'static, str>>,
+        names: impl IntoIterator<Item = N>,
+    ) {
+        let dims = self.shape(port).unwrap_or_default().to_vec();
+        let labels: Vec<LabelId> = dims.into_iter().zip(names).map(|(dim, name)| self.free(name, dim)).collect();
+        self.unread.extend(&labels);
+        self.port(port, name, labels);
+    }
+
+    /// Describes a port all of whose axes stay (axis numbers, a scalar parameter).
+    pub fn whole(&mut self, port: Port, name: impl Into<Cow<'static, str>>, reason: &Reason) {
+        let dims = self.shape(port).unwrap_or_default().to_vec();
+        let labels: Vec<LabelId> = dims.into_iter().map(|dim| self.fixed("", dim, reason.clone())).collect();
+        self.port(port, name, labels);
+    }
+
     /// One sum that the operator computes.
     pub fn term(&mut self, term: Term) {
         self.relation.terms.push(term);
@@ -95,7 +118,7 @@ impl Builder {
 
     /// A relation in which nothing may go.
     pub fn frozen(shapes: BTreeMap<Port, Vec<Dim>>, reason: Reason) -> Relation {
-        let mut builder = Builder { relation: Relation::default(), shapes: BTreeMap::new() };
+        let mut builder = Builder::new(BTreeMap::new());
         for (port, dims) in &shapes {
             builder.freeze_port(*port, dims, &reason);
         }
@@ -137,6 +160,7 @@ impl Builder {
         for term in &self.relation.terms {
             term.summed.iter().for_each(|label| reaches[label.index()] = true);
         }
+        self.unread.iter().for_each(|label| reaches[label.index()] = true);
         match labels.iter().zip(&reaches).find(|(label, reaches)| !**reaches && label.fate == Fate::Free && !label.extent.is_one()) {
             Some((label, _)) => Err(format!("label '{}' reaches no output and is not summed", label.name)),
             None => Ok(()),

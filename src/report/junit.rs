@@ -1,76 +1,71 @@
-//! For build servers: a test case for exactness, one for each output's drift.
+//! Reports for CI servers: every check is a test case.
 
-use super::{DriftVerdict, ExactnessVerdict, Report, number};
+use super::{ExactnessVerdict, Outcome, Report, view};
 
-enum Outcome {
-    Passed,
-    Failed,
-    Skipped,
-}
-
-/// The report as JUnit's XML.
+/// The report as JUnit XML.
 pub fn junit(report: &Report) -> String {
-    let mut cases: Vec<(String, Outcome, String)> = Vec::new();
-    if let Some(exactness) = &report.exactness {
-        let outcome = match exactness.verdict {
-            ExactnessVerdict::Exact => Outcome::Passed,
-            ExactnessVerdict::Inexact => Outcome::Failed,
-            ExactnessVerdict::Unverifiable | ExactnessVerdict::Skipped => Outcome::Skipped,
-        };
-        let error = exactness.max_relative_error.map(|error| format!("relative error {}", number(error)));
-        let message: Vec<String> = error.into_iter().chain(exactness.reason.clone()).collect();
-        cases.push(("exactness".into(), outcome, message.join(": ")));
+    let mut cases = Vec::new();
+    let exactness = match report.exactness.verdict {
+        ExactnessVerdict::Exact => Outcome::Pass,
+        ExactnessVerdict::Inexact => Outcome::Fail,
+        ExactnessVerdict::Unverifiable => Outcome::Unverifiable,
+        ExactnessVerdict::Skipped => Outcome::Skipped,
+    };
+    cases.push(("exactness".to_owned(), exactness, view::exactness(report)));
+    cases.extend(report.checks.iter().map(|check| (check.name.clone(), check.verdict, check.message.clone())));
+    if !report.drift.outputs.is_empty() {
+        cases.push(("drift measured".to_owned(), Outcome::Pass, view::drift(report)));
     }
-    if let Some(drift) = &report.drift {
-        let outcome = || match drift.verdict {
-            DriftVerdict::Pass => Outcome::Passed,
-            DriftVerdict::Fail => Outcome::Failed,
-            DriftVerdict::Unverifiable | DriftVerdict::Skipped => Outcome::Skipped,
-        };
-        if drift.outputs.is_empty() {
-            cases.push(("drift".into(), outcome(), "not measured".into()));
-        }
-        for output in &drift.outputs {
-            let agreement = output.top1_agreement.map_or(String::new(), |share| format!(", top-1 agreement {}", number(share)));
-            let message = format!("relative L2 {}, cosine {}{agreement}", number(output.relative_l2), number(output.cosine));
-            cases.push((format!("drift of {}", output.name), outcome(), message));
-        }
-    }
-    let failures = cases.iter().filter(|case| matches!(case.1, Outcome::Failed)).count();
-    let skipped = cases.iter().filter(|case| matches!(case.1, Outcome::Skipped)).count();
-    let time: f64 = report.seconds.0.iter().map(|(_, seconds)| seconds).sum();
-    let model = escape(&report.model.path);
-    let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
-    text += &format!(
-        "<testsuite name=\"onnx-prune\" tests=\"{}\" failures=\"{failures}\" errors=\"0\" skipped=\"{skipped}\" time=\"{time:.3}\">\n",
+    let count = |outcomes: &[Outcome]| cases.iter().filter(|(_, outcome, _)| outcomes.contains(outcome)).count();
+    let (failures, errors, skipped) = (count(&[Outcome::Fail]), count(&[Outcome::Unverifiable]), count(&[Outcome::Skipped]));
+    let seconds: f64 = report.seconds.values().sum();
+    let suite = escape(&report.model.path);
+    let mut text = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"{suite}\" tests=\"{}\" failures=\"{failures}\" \
+         errors=\"{errors}\" skipped=\"{skipped}\" time=\"{seconds:.3}\">\n",
         cases.len()
     );
     for (name, outcome, message) in &cases {
-        let message = escape(message);
-        text += &format!("  <testcase classname=\"{model}\" name=\"{}\">\n", escape(name));
+        let (name, message) = (escape(name), escape(message));
+        text += &format!("    <testcase classname=\"onnx-prune\" name=\"{name}\">");
         text += &match outcome {
-            Outcome::Passed => format!("    <system-out>{message}</system-out>\n"),
-            Outcome::Failed => format!("    <failure message=\"{message}\"/>\n"),
-            Outcome::Skipped => format!("    <skipped message=\"{message}\"/>\n"),
+            Outcome::Fail => format!("<failure message=\"{message}\"/>"),
+            Outcome::Unverifiable => format!("<error message=\"{message}\"/>"),
+            Outcome::Skipped => "<skipped/>".to_owned(),
+            Outcome::Pass | Outcome::Measured => format!("<system-out>{message}</system-out>"),
         };
-        text += "  </testcase>\n";
+        text += "</testcase>\n";
     }
-    text + "</testsuite>\n"
+    text + "  </testsuite>\n</testsuites>\n"
 }
 
+/// Text for XML; control characters that it can not hold are left out.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
+    for character in text.chars() {
+        match character {
             '&' => escaped += "&amp;",
             '<' => escaped += "&lt;",
             '>' => escaped += "&gt;",
             '"' => escaped += "&quot;",
-            '\'' => escaped += "&apos;",
-            // XML has no way to write other control characters.
-            _ if letter.is_control() || matches!(letter, '\u{fffe}' | '\u{ffff}') => escaped.push(' '),
-            _ => escaped.push(letter),
+            character if character.is_control() => escaped.push(' '),
+            character => escaped.push(character),
         }
     }
     escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Check;
+
+    #[test]
+    fn failures_are_counted_and_escaped() {
+        let check = |verdict| Check { name: "--max-drift 0.1 <\"&".to_owned(), verdict, message: "0.2".to_owned() };
+        let report = Report { checks: vec![check(Outcome::Fail), check(Outcome::Pass)], ..Default::default() };
+        let text = junit(&report);
+        assert!(text.contains("tests=\"3\" failures=\"1\" errors=\"0\" skipped=\"1\""), "{text}");
+        assert!(text.contains("name=\"--max-drift 0.1 &lt;&quot;&amp;\""), "{text}");
+    }
 }

@@ -1,43 +1,61 @@
-//! For pull requests and wikis.
+//! Reports for pull requests and wikis.
 
-use super::Report;
-use super::sections::{Align, sections};
-use super::terminal::opsets;
+use super::view::{self, Table};
+use super::{Report, units};
 
-/// The report as Markdown, with all rows.
+/// The report as Markdown.
 pub fn markdown(report: &Report) -> String {
-    let mut text = format!("# {}\n\n{}, {} nodes\n", escape(&report.model.path), escape(&opsets(report)), report.model.nodes);
-    for section in sections(report, usize::MAX) {
-        text += &format!("\n## {}\n\n", section.title);
-        if !section.rows.is_empty() {
-            let titles: Vec<String> = section.columns.iter().map(|column| escape(column.title)).collect();
-            let rules = section.columns.iter().map(|column| if column.align == Align::Right { "--:" } else { ":--" });
-            text += &format!("| {} |\n| {} |\n", titles.join(" | "), rules.collect::<Vec<_>>().join(" | "));
-            for row in &section.rows {
-                text += &format!("| {} |\n", row.iter().map(|cell| escape(cell)).collect::<Vec<_>>().join(" | "));
-            }
-            text += "\n";
-        }
-        for remark in &section.remarks {
-            text += &format!("- {}\n", escape(remark));
+    let mut text = format!("# {}\n\n{}", escape(&report.model.path), table(&view::costs(report)));
+    text += &format!("\n- **Exactness:** {}\n", escape(&view::exactness(report)));
+    if !report.drift.outputs.is_empty() {
+        text += &format!("- **Drift:** {}\n", escape(&view::drift(report)));
+    }
+    if let Some(labelled) = view::labelled(report) {
+        text += &format!("- **Top-1 accuracy on labels:** {labelled}\n");
+    }
+    report.remarks.iter().for_each(|remark| text += &format!("- {}\n", escape(remark)));
+    for (title, part) in [
+        ("Checks", view::checks(report)),
+        ("Outputs", view::outputs(report)),
+        ("Trade-off", view::tradeoff(report)),
+        ("Groups cut", view::cut(report, usize::MAX)),
+        ("Out of reach", view::frozen(report, usize::MAX)),
+    ] {
+        if !part.rows.is_empty() {
+            text += &format!("\n## {title}\n\n{}", table(&part));
         }
     }
-    let tool = &report.tool;
-    text += &format!("\n---\n{} {}, model {}\n", escape(&tool.name), escape(&tool.version), escape(&report.model.sha256));
+    text += "\n---\n\n";
+    text += &format!("{} {}", report.tool.name, report.tool.version);
+    if let Some(runtime) = &report.runtime {
+        text += &format!(", {} {}", runtime.name, runtime.version);
+    }
+    if let Some(peak) = report.peak_rss_bytes {
+        text += &format!(", peak memory {}", units::bytes(peak));
+    }
+    text += "\n";
+    if let Some(digest) = &report.model.sha256 {
+        text += &format!("\nSHA-256 of the original: `{digest}`\n");
+    }
     text
 }
 
-/// Names from a model must not become markup.
+fn table(table: &Table) -> String {
+    let row = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+    let mut text = row(table.head.iter().map(|head| (*head).to_owned()).collect());
+    text += &row((0..table.head.len()).map(|column| if table.text.contains(&column) { "---" } else { "---:" }.to_owned()).collect());
+    table.rows.iter().for_each(|cells| text += &row(cells.iter().map(|cell| escape(cell)).collect()));
+    text
+}
+
+/// Names come from the model: nothing in them may act as markup.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '|' | '*' | '_' | '`' | '[' | ']' | '<' | '>' | '\\' | '#' => {
-                escaped.push('\\');
-                escaped.push(letter);
-            }
-            '\n' | '\r' => escaped.push(' '),
-            _ => escaped.push(letter),
+    for character in text.chars() {
+        match character {
+            '|' | '*' | '_' | '`' | '[' | ']' | '<' | '>' | '\\' | '#' => escaped.extend(['\\', character]),
+            character if character.is_control() => escaped.push(' '),
+            character => escaped.push(character),
         }
     }
     escaped

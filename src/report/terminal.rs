@@ -1,89 +1,118 @@
-//! For a terminal: short tables that need neither colour nor width.
+//! Reports on the terminal.
 
-use comfy_table::presets::NOTHING;
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
+use comfy_table::{CellAlignment, Table as Drawn, presets};
 
-use super::sections::{Align, sections};
-use super::units::{count, number};
-use super::{Costs, Report, TradeoffPoint};
+use super::view::{self, Table};
+use super::{Report, units};
 
-/// Rows that a long table shows.
-const ROWS: usize = 8;
-/// Letters that one cell shows; names of nodes can be very long.
-const LETTERS: usize = 56;
+/// Groups shown.
+const GROUPS: usize = 8;
+/// Reasons shown.
+const REASONS: usize = 6;
+/// Groups that an inspection shows.
+const INSPECTED: usize = 24;
 
-/// The report in some thirty lines.
-pub fn terminal(report: &Report) -> String {
-    let mut text = format!("{}  ({}, {} nodes)\n", report.model.path, opsets(report), count(report.model.nodes as u64));
-    for section in sections(report, ROWS) {
-        text += &format!("\n{}\n", section.title);
-        if !section.rows.is_empty() {
-            let mut table = Table::new();
-            table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-            if section.columns.iter().any(|column| !column.title.is_empty()) {
-                table.set_header(section.columns.iter().map(|column| Cell::new(column.title)));
-            }
-            for row in &section.rows {
-                table.add_row(row.iter().map(|cell| Cell::new(shortened(cell))));
-            }
-            for (number, column) in section.columns.iter().enumerate() {
-                if let (Align::Right, Some(column)) = (column.align, table.column_mut(number)) {
-                    column.set_cell_alignment(CellAlignment::Right);
-                }
-            }
-            for line in table.lines() {
-                text += &format!(" {}\n", line.trim_end());
-            }
-        }
-        if section.more > 0 {
-            text += &format!("  … and {} more\n", section.more);
-        }
-        for remark in &section.remarks {
-            text += &format!("  {remark}\n");
-        }
+/// The outcome of the main job.
+pub fn summary(report: &Report) -> String {
+    let mut text = draw(&view::costs(report));
+    text += "\n";
+    verdicts(report, &mut text);
+    part(&mut text, "Trade-off", &view::tradeoff(report), "point");
+    part(&mut text, "Groups cut most", &view::cut(report, GROUPS), "group");
+    part(&mut text, "Out of reach", &view::frozen(report, REASONS), "reason");
+    footer(report, &mut text);
+    text
+}
+
+/// What could be pruned.
+pub fn inspection(report: &Report) -> String {
+    let mut text = draw(&view::costs(report));
+    let params = report.original.params.max(1);
+    text += &format!(
+        "\n{} of {} parameters ({}) belong to removable units, in {}\n",
+        units::count(report.params_prunable),
+        units::count(report.original.params),
+        units::percent(report.params_prunable as f64 / params as f64),
+        view::plural(report.groups.len(), "group")
+    );
+    report.remarks.iter().for_each(|remark| text += &format!("{}\n", plain(remark)));
+    part(&mut text, "Groups", &view::groups(report, INSPECTED), "group");
+    part(&mut text, "Out of reach", &view::frozen(report, usize::MAX), "reason");
+    text
+}
+
+/// How far the outputs moved.
+pub fn verification(report: &Report) -> String {
+    let mut text = draw(&view::costs(report));
+    text += "\n";
+    verdicts(report, &mut text);
+    if report.drift.outputs.len() > 1 {
+        part(&mut text, "Outputs", &view::outputs(report), "output");
     }
     text
 }
 
-pub(super) fn opsets(report: &Report) -> String {
-    let opset = |(domain, version): (&String, &i64)| match domain.as_str() {
-        "" | "ai.onnx" => format!("opset {version}"),
-        _ => format!("{domain} {version}"),
-    };
-    report.model.opset.iter().map(opset).collect::<Vec<_>>().join(", ")
+/// Models side by side: path, parameters, bytes, milliseconds.
+pub fn latencies(models: &[(String, u64, u64, f64)]) -> String {
+    let mut table = Table::new(&["model", "params", "size", "latency", "of the first"], &[0]);
+    let first = models.first().map_or(f64::NAN, |model| model.3);
+    for (path, params, bytes, milliseconds) in models {
+        let ratio = units::ratio(*milliseconds, first);
+        table.rows.push(vec![path.clone(), units::count(*params), units::bytes(*bytes), units::milliseconds(*milliseconds), ratio]);
+    }
+    draw(&table)
 }
 
-/// The middle left out, for names differ at their ends.
-fn shortened(text: &str) -> String {
-    let length = text.chars().count();
-    if length <= LETTERS {
-        return text.to_owned();
+fn verdicts(report: &Report, text: &mut String) {
+    let mut line = |name: &str, value: &str| *text += &format!("{name:<11}{}\n", plain(value));
+    if report.exactness.verdict != super::ExactnessVerdict::Skipped {
+        line("exactness", &view::exactness(report));
     }
-    let head: String = text.chars().take(LETTERS / 2 - 1).collect();
-    let tail: String = text.chars().skip(length - LETTERS / 2).collect();
-    format!("{head}…{tail}")
+    if !report.drift.outputs.is_empty() {
+        line("drift", &view::drift(report));
+    }
+    if let Some(labelled) = view::labelled(report) {
+        line("top-1", &labelled);
+    }
+    for check in &report.checks {
+        line(view::outcome(check.verdict), &format!("{}: {}", check.name, check.message));
+    }
+    report.remarks.iter().for_each(|remark| line("note", remark));
 }
 
-/// The option that takes a point of the trade-off again: its drift, rounded up so that the point is within it; else its
-/// share of MACs. `None` for the original itself.
-pub fn tradeoff_option(point: &TradeoffPoint, original: &Costs) -> Option<String> {
-    let whole = (point.macs, point.params, point.bytes) == (original.macs, original.params, original.bytes);
-    if whole {
-        return None;
+fn part(text: &mut String, title: &str, table: &Table, what: &str) {
+    if table.rows.is_empty() {
+        return;
     }
-    match point.drift {
-        Some(drift) if drift > 0.0 && drift.is_finite() => Some(format!("--target drift={}", number(rounded_up(drift)))),
-        _ if original.macs > 0 => Some(format!("--target macs={}", number(rounded_up(point.macs as f64 / original.macs as f64)))),
-        _ => None,
+    *text += &format!("\n{title}\n{}", draw(table));
+    if table.left_out > 0 {
+        *text += &format!(" and {} more\n", view::plural(table.left_out, what));
     }
 }
 
-/// The next number above with two digits that count.
-fn rounded_up(value: f64) -> f64 {
-    if value <= 0.0 || !value.is_finite() {
-        return 0.0;
+fn footer(report: &Report, text: &mut String) {
+    let seconds: f64 = report.seconds.values().sum();
+    *text += &format!("\n{}", units::seconds(seconds));
+    if let Some(peak) = report.peak_rss_bytes {
+        *text += &format!(", peak memory {}", units::bytes(peak));
     }
-    let step = 10f64.powf(value.log10().floor() - 1.0);
-    // 0.02 must not become 0.021 because of its last bit.
-    (value / step - 1e-9).ceil() * step
+    *text += "\n";
+}
+
+fn draw(table: &Table) -> String {
+    let mut drawn = Drawn::new();
+    drawn.load_style(presets::NOTHING);
+    drawn.set_header(table.head.clone());
+    table.rows.iter().for_each(|row| {
+        drawn.add_row(row.iter().map(|cell| plain(cell)).collect::<Vec<_>>());
+    });
+    for (at, column) in drawn.column_iter_mut().enumerate() {
+        column.set_cell_alignment(if table.text.contains(&at) { CellAlignment::Left } else { CellAlignment::Right });
+    }
+    drawn.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+/// Names come from the model: nothing in them may steer the terminal.
+fn plain(text: &str) -> String {
+    text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
 }

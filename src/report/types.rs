@@ -1,227 +1,217 @@
-//! The report as data. Field names are a contract with scripts: add, do not rename.
+//! What a report says, in the form of its JSON. `None` becomes `null`.
 
-use std::collections::BTreeMap;
+use indexmap::IndexMap;
+use serde::{Serialize, Serializer};
 
-use serde::Serialize;
-use serde::ser::{SerializeMap, Serializer};
-
-/// Everything that one run found out.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+/// Everything that is known after a job. Field names are a contract.
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     /// Who made it.
     pub tool: Named,
-    /// What was looked at.
-    pub model: ModelSummary,
-    /// What the model costs.
-    pub original: Option<Costs>,
-    /// What it costs after pruning; `None` when nothing was pruned.
-    pub pruned: Option<Costs>,
+    /// The model that was read.
+    pub model: ModelInfo,
+    /// What it costs.
+    pub original: Cost,
+    /// What the pruned model costs.
+    pub pruned: Option<Cost>,
     /// Parameters that belong to at least one removable unit.
-    pub params_prunable: Option<u64>,
-    /// What can be removed together, and how much of it was.
-    pub groups: Vec<GroupSummary>,
-    /// What can not be removed.
-    pub frozen: Vec<FrozenSummary>,
-    /// Whether the surgery was right.
-    pub exactness: Option<Exactness>,
+    pub params_prunable: u64,
+    /// What can be removed, and what stays of it.
+    pub groups: Vec<Group>,
+    /// What can not, most parameters first.
+    pub frozen: Vec<Frozen>,
+    /// Whether the surgery did what the plan says.
+    pub exactness: Exactness,
     /// How far the outputs moved.
-    pub drift: Option<Drift>,
+    pub drift: Drift,
     /// The points that the search tried, widest first.
-    pub tradeoff: Vec<TradeoffPoint>,
+    pub tradeoff: Vec<Point>,
     /// What ran the models.
     pub runtime: Option<Named>,
     /// Seconds by phase, in order.
-    pub seconds: Seconds,
-    /// The most memory that was in use.
+    #[serde(serialize_with = "ordered")]
+    pub seconds: IndexMap<String, f64>,
+    /// The kernel's high-water mark, mapped file pages included.
     pub peak_rss_bytes: Option<u64>,
+    /// Targets and thresholds, and whether they hold.
+    pub checks: Vec<Check>,
+    /// What the user should know, one sentence each.
+    pub remarks: Vec<String>,
 }
 
 /// A program and its version.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
+#[allow(missing_docs)]
 pub struct Named {
-    /// Its name.
     pub name: String,
-    /// Its version.
     pub version: String,
 }
 
-/// Which model a report is about.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct ModelSummary {
+/// What the model is.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ModelInfo {
     /// The file.
     pub path: String,
-    /// Digest of the file, in hexadecimal digits.
-    pub sha256: String,
+    /// Digest of the file, where it was asked for.
+    pub sha256: Option<String>,
     /// Version of the format.
     pub ir_version: i64,
-    /// Versions of the operator sets, by domain (`ai.onnx` is the empty one).
-    pub opset: BTreeMap<String, i64>,
-    /// Number of nodes, subgraphs included.
+    /// Versions of operators by domain.
+    #[serde(serialize_with = "ordered")]
+    pub opset: IndexMap<String, i64>,
+    /// Nodes, subgraphs included.
     pub nodes: usize,
 }
 
 /// What a model costs.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Costs {
-    /// Multiplications (each with an addition) for one input.
-    pub macs: u64,
-    /// Numbers in weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Cost {
+    /// Multiply-accumulates of one run; `None` where they were not counted.
+    pub macs: Option<u64>,
+    /// Elements of weights.
     pub params: u64,
-    /// Bytes of the files.
+    /// Bytes on disk.
     pub bytes: u64,
-    /// Time for one input.
+    /// Milliseconds of one run.
     pub latency_ms: Option<f64>,
 }
 
 /// Units that span the same axes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct GroupSummary {
-    /// Its name, stable for a model.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Group {
+    /// Its stable name.
     pub id: String,
-    /// `channels`, `heads` …
+    /// What its units are.
     pub kind: String,
-    /// How many units it has.
+    /// How many there are.
     pub units: usize,
     /// How many stay.
     pub kept: usize,
-    /// The weights that are cut.
+    /// The constants that hold its slices.
     pub weights: Vec<String>,
-    /// Parameters of all its units.
+    /// Parameters in all its units together.
     pub params: u64,
-    /// Multiplications of all its units.
+    /// Multiply-accumulates that they take part in.
     pub macs: u64,
-    /// Why removing them changes what the others compute, if it does.
+    /// Why cutting it changes what an operator computes for the rest.
     pub lossy: Option<String>,
 }
 
-/// Parameters that can not be removed, for one reason.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct FrozenSummary {
-    /// Why.
+/// Parameters out of reach for one reason.
+#[derive(Clone, Debug, Default, Serialize)]
+#[allow(missing_docs)]
+pub struct Frozen {
     pub reason: String,
-    /// How many.
     pub params: u64,
-    /// The nodes that read them.
     pub nodes: Vec<String>,
 }
 
-/// What a check of exactness found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ExactnessVerdict {
-    /// The pruned model computes what the original computes with the removed slices zeroed.
-    Exact,
-    /// It does not: a defect of the tool.
-    Inexact,
-    /// It could not be checked.
-    Unverifiable,
-    /// It was not to be checked.
-    #[default]
-    Skipped,
-}
-
-/// Whether the surgery was right, whatever the choice of units.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+/// Whether the surgery did what the plan says.
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Exactness {
     /// The outcome.
     pub verdict: ExactnessVerdict,
-    /// The largest deviation, relative to the largest output.
+    /// The largest relative error over all outputs and inputs.
     pub max_relative_error: Option<f64>,
     /// How many inputs were run.
     pub inputs: usize,
-    /// Why it is no plain "exact".
+    /// Why there is no answer.
     pub reason: Option<String>,
 }
 
-/// What a check of drift found.
+/// The outcome of the check of exactness.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum DriftVerdict {
-    /// Thresholds are met, or none were given.
-    Pass,
-    /// A threshold is not met.
-    Fail,
-    /// The models could not be run.
+#[allow(missing_docs)]
+pub enum ExactnessVerdict {
+    Exact,
+    Inexact,
     Unverifiable,
-    /// They were not to be run.
     #[default]
     Skipped,
 }
 
-/// How far the pruned model's outputs are from the original's.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+/// How far the outputs moved.
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Drift {
-    /// The outcome.
-    pub verdict: DriftVerdict,
-    /// How many samples were run.
+    /// Whether it is within what was asked.
+    pub verdict: Outcome,
+    /// How many inputs were run.
     pub inputs: usize,
-    /// Whether they were made up.
+    /// Whether these were made up.
     pub synthetic: bool,
-    /// By output.
+    /// Output by output.
     pub outputs: Vec<OutputDrift>,
-    /// A metric against labels, if there are any.
+    /// A metric that needs labels.
     pub labelled: Option<Labelled>,
 }
 
-/// How far one output moved.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+/// What became of a check.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// It holds.
+    Pass,
+    /// It does not.
+    Fail,
+    /// It could not be found out.
+    Unverifiable,
+    /// There was nothing to hold it against.
+    Measured,
+    /// Nobody looked.
+    #[default]
+    Skipped,
+}
+
+/// The drift of one output.
+#[derive(Clone, Debug, Default, Serialize)]
+#[allow(missing_docs)]
 pub struct OutputDrift {
-    /// The output.
     pub name: String,
-    /// ‖pruned − original‖ / ‖original‖ over all inputs.
     pub relative_l2: f64,
-    /// Cosine of the angle between the two.
     pub cosine: f64,
-    /// The largest absolute difference.
     pub max_abs: f64,
-    /// Share of inputs with the same largest entry, where that means a class.
     pub top1_agreement: Option<f64>,
-    /// Mean Kullback–Leibler divergence of the softmax, in nats, likewise.
     pub kl: Option<f64>,
 }
 
-/// A metric against labels.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+/// A metric of both models.
+#[derive(Clone, Debug, Default, Serialize)]
+#[allow(missing_docs)]
 pub struct Labelled {
-    /// Its name.
     pub metric: String,
-    /// Of the original.
     pub original: f64,
-    /// Of the pruned model.
     pub pruned: f64,
 }
 
-/// One point that the search tried.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct TradeoffPoint {
-    /// Multiplications.
+/// A point that the search tried.
+#[derive(Clone, Debug, Default, Serialize)]
+#[allow(missing_docs)]
+pub struct Point {
     pub macs: u64,
-    /// Parameters.
     pub params: u64,
-    /// Bytes.
     pub bytes: u64,
-    /// Relative output error; `None` where it was not measured.
-    pub drift: Option<f64>,
+    pub drift: f64,
 }
 
-/// Seconds by phase, in the order of the phases.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Seconds(pub Vec<(String, f64)>);
+/// A target or threshold.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Check {
+    /// The option that asks for it: `--target macs=0.5`.
+    pub name: String,
+    /// What became of it.
+    pub verdict: Outcome,
+    /// The number found, or what went wrong.
+    pub message: String,
+}
 
-impl Seconds {
-    /// Adds time to a phase.
-    pub fn add(&mut self, phase: &str, seconds: f64) {
-        match self.0.iter_mut().find(|(name, _)| name == phase) {
-            Some((_, sum)) => *sum += seconds,
-            None => self.0.push((phase.to_owned(), seconds)),
-        }
+impl Drift {
+    /// The output that moved most.
+    pub fn worst(&self) -> Option<&OutputDrift> {
+        self.outputs.iter().max_by(|a, b| a.relative_l2.total_cmp(&b.relative_l2))
     }
 }
 
-impl Serialize for Seconds {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        self.0.iter().try_for_each(|(phase, seconds)| map.serialize_entry(phase, seconds))?;
-        map.end()
-    }
+fn ordered<S: Serializer, V: Serialize>(map: &IndexMap<String, V>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(map)
 }

@@ -1,5 +1,15 @@
-//! Proof that the surgery is right, and measurement of how far the outputs moved.
+//! Proof that the surgery is right ([`exactness`]), and measurement of how far the outputs moved ([`drift`]).
+//!
+//! Invariant: mends nothing.
 
+mod compare;
+mod drift;
+mod exactness;
+mod labels;
 mod mask;
 
+pub use compare::{largest_error, relative_error};
+pub use drift::{OutputDrift, drift, worst};
+pub use exactness::{Exactness, HALF_TOLERANCE, TOLERANCE, Verdict, exactness};
+pub use labels::top1;
 pub use mask::masked;

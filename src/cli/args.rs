@@ -1,0 +1,235 @@
+//! The command line's words.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use super::values::{self, Goal, Kinds, Numbers, Pin, Recovery};
+use crate::allocate::Align;
+use crate::job::ScoreName;
+
+/// Prune trained ONNX models structurally, and prove the result right.
+#[derive(Debug, Parser)]
+#[command(name = "onnx-prune", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(after_help = "Exit codes: 0 done and thresholds met, 1 target or thresholds not met, 2 bad usage or input, 3 unverifiable.")]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub prune: Prune,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// What could be pruned, what is frozen and why
+    Inspect(Inspect),
+    /// How far the outputs of a pruned model moved from the original's
+    Verify(Verify),
+    /// Lossless clean-up: what nothing reads goes, what is equal is stored once
+    Clean(Clean),
+    /// Latency of models in the runtime, side by side
+    Bench(Bench),
+    /// Completions for a shell, on stdout
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    #[command(hide = true)]
+    Sparsify(Later),
+    #[command(hide = true)]
+    Calibrate(Later),
+}
+
+/// A command that is not there yet: takes anything.
+#[derive(Debug, Args)]
+pub(super) struct Later {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    pub rest: Vec<String>,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Common {
+    /// Threads to use; 0 is one per core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+    /// Say more on stderr; twice for much more
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Say nothing but errors
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+}
+
+/// Where inputs come from.
+#[derive(Clone, Debug, Args)]
+pub(super) struct DataArgs {
+    /// Inputs to measure with: .npz (an array per input, batch first), .npy, a folder of images, or ONNX test_data_set_* folders
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+    /// At most so many samples
+    #[arg(long, value_name = "N", value_parser = values::positive)]
+    pub samples: Option<usize>,
+    /// Factor for whole-number arrays and images, before mean and std; 1/255 for bytes
+    #[arg(long, value_name = "S", allow_hyphen_values = true)]
+    pub scale: Option<f64>,
+    /// Means to subtract on the channel axis
+    #[arg(long, value_name = "A,B,C", value_parser = values::numbers, allow_hyphen_values = true)]
+    pub mean: Option<Numbers>,
+    /// Standard deviations to divide by on the channel axis
+    #[arg(long, value_name = "A,B,C", value_parser = values::numbers)]
+    pub std: Option<Numbers>,
+    /// Pin the dynamic dimensions of an input, input_ids=1x128; repeatable
+    #[arg(long, value_name = "NAME=SHAPE", value_parser = values::pin)]
+    pub input: Vec<Pin>,
+    /// Seed of everything random
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// When outputs count as near enough.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Gate {
+    /// The largest relative output error allowed
+    #[arg(long, value_name = "X", value_parser = values::not_negative)]
+    pub max_drift: Option<f64>,
+    /// The smallest share of samples that must keep their top-1 class
+    #[arg(long, value_name = "X", value_parser = values::share)]
+    pub min_agreement: Option<f64>,
+    /// Accept a result that the runtime could not check
+    #[arg(long)]
+    pub allow_unverified: bool,
+}
+
+/// The main job.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Prune {
+    /// The model to prune
+    #[arg(value_name = "MODEL.onnx", required = true)]
+    pub model: Option<PathBuf>,
+    /// Where the pruned model goes; MODEL.pruned.onnx if not given
+    #[arg(short, long, value_name = "OUT.onnx")]
+    pub output: Option<PathBuf>,
+    /// What to reach: macs=0.5, params=0.5, bytes=0.5 (what remains), or drift=0.02 (as small as possible within that output
+    /// error); repeatable, all must hold. drift=0.05 if not given
+    #[arg(long, value_name = "METRIC=VALUE", value_parser = values::goal)]
+    pub target: Vec<Goal>,
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Class ids of all samples, for a labelled metric
+    #[arg(long, value_name = "FILE.npy", requires = "data")]
+    pub labels: Option<PathBuf>,
+    /// How units are ranked: l2, l1, random
+    #[arg(long, value_name = "NAME", value_parser = values::score, default_value = "l2")]
+    pub score: ScoreName,
+    /// How the weights that stay are mended: none
+    #[arg(long, value_name = "NAME", value_parser = values::recovery, default_value = "none")]
+    pub recover: Recovery,
+    /// Which kinds may go, of channels, heads, head-dims, width
+    #[arg(long, value_name = "LIST", value_parser = values::kinds, default_value = "channels,heads")]
+    pub units: Kinds,
+    /// Only groups whose weights or nodes match; repeatable
+    #[arg(long, value_name = "GLOB", value_parser = values::glob)]
+    pub only: Vec<globset::Glob>,
+    /// No groups whose weights or nodes match; repeatable
+    #[arg(long, value_name = "GLOB", value_parser = values::glob)]
+    pub exclude: Vec<globset::Glob>,
+    /// Kept widths are multiples of N; 8 in groups of 64 units and more, 4 from 32, if not given
+    #[arg(long, value_name = "N", value_parser = values::align)]
+    pub align: Option<Align>,
+    /// Apply a saved plan
+    #[arg(long, value_name = "FILE.json", conflicts_with = "target")]
+    pub plan: Option<PathBuf>,
+    /// Save the plan made
+    #[arg(long, value_name = "FILE.json")]
+    pub plan_out: Option<PathBuf>,
+    /// Do not run the models
+    #[arg(long, conflicts_with_all = ["max_drift", "min_agreement"])]
+    pub no_verify: bool,
+    #[command(flatten)]
+    pub gate: Gate,
+    /// Write a report: .json, .md, .html or .xml (JUnit), by its ending; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub report: Vec<PathBuf>,
+    /// Do everything but write the model
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Write the model even where targets or thresholds are not met
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Inspect {
+    /// The model
+    #[arg(value_name = "MODEL.onnx")]
+    pub model: PathBuf,
+    /// Which kinds may go, of channels, heads, head-dims, width
+    #[arg(long, value_name = "LIST", value_parser = values::kinds, default_value = "channels,heads")]
+    pub units: Kinds,
+    /// Pin the dynamic dimensions of an input, input_ids=1x128; repeatable
+    #[arg(long, value_name = "NAME=SHAPE", value_parser = values::pin)]
+    pub input: Vec<Pin>,
+    /// JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Verify {
+    /// The original
+    #[arg(value_name = "ORIGINAL.onnx")]
+    pub original: PathBuf,
+    /// What was made of it
+    #[arg(value_name = "PRUNED.onnx")]
+    pub pruned: PathBuf,
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Class ids of all samples, for a labelled metric
+    #[arg(long, value_name = "FILE.npy", requires = "data")]
+    pub labels: Option<PathBuf>,
+    #[command(flatten)]
+    pub gate: Gate,
+    /// JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// Write a report: .json, .md, .html or .xml (JUnit), by its ending; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub report: Vec<PathBuf>,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Bench {
+    /// The models; all take the same inputs
+    #[arg(value_name = "MODEL.onnx", required = true)]
+    pub models: Vec<PathBuf>,
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Clean {
+    /// The model
+    #[arg(value_name = "MODEL.onnx")]
+    pub model: PathBuf,
+    /// Where the clean model goes
+    #[arg(short, long, value_name = "OUT.onnx")]
+    pub output: PathBuf,
+    /// Also put BatchNormalization into the weights before it, which changes rounding
+    #[arg(long)]
+    pub fold_norms: bool,
+    #[command(flatten)]
+    pub common: Common,
+}

@@ -1,0 +1,133 @@
+//! From what the job found to what the report says.
+
+use indexmap::IndexMap;
+
+use crate::analysis::{self, Analysis, Cost, Group};
+use crate::job::{Checks, Outcome, Prepared};
+use crate::model::Model;
+use crate::report::{self, ExactnessVerdict, Report};
+use crate::run::Runtime;
+use crate::verify::{OutputDrift, Verdict};
+
+/// What is known of a model before anything is done.
+pub(super) fn begin(model: &Model, with_digest: bool) -> Report {
+    let domain = |domain: &str| if domain.is_empty() { "ai.onnx".to_owned() } else { domain.to_owned() };
+    Report {
+        tool: report::Named { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
+        model: report::ModelInfo {
+            path: model.path().display().to_string(),
+            sha256: with_digest.then(|| model.source.sha256()),
+            ir_version: model.proto.ir_version(),
+            opset: model.proto.opset_import.iter().map(|import| (domain(import.domain()), import.version())).collect::<IndexMap<_, _>>(),
+            nodes: model.index().nodes().len(),
+        },
+        ..Default::default()
+    }
+}
+
+/// A cost in whole numbers.
+pub(super) fn cost(cost: &Cost, latency_ms: Option<f64>) -> report::Cost {
+    report::Cost { macs: Some(cost.macs.round() as u64), params: cost.params.round() as u64, bytes: cost.bytes.round() as u64, latency_ms }
+}
+
+/// The cost of a model as it is.
+pub(super) fn cost_of(model: &Model, pins: &analysis::Pins) -> report::Cost {
+    let options = analysis::Options { pins: pins.clone(), ..Default::default() };
+    let known = analysis::analyse(model, &options);
+    let cost = Cost { bytes: model.source.total_bytes as f64, ..known.account.at(|_| 1.0) };
+    self::cost(&cost, None)
+}
+
+/// Fills in groups and reasons. `removed` counts the units that go, by group of the analysis.
+fn known(report: &mut Report, model: &Model, analysis: &Analysis, chosen: &[usize], removed: impl Fn(usize) -> usize) {
+    let groups: Vec<(usize, &Group)> = chosen.iter().filter_map(|at| Some((*at, analysis.groups.get(*at)?))).collect();
+    let full = analysis.account.at(|_| 1.0);
+    report.groups = groups
+        .iter()
+        .map(|(at, group)| {
+            let without = analysis.account.at(|class| if group.classes.contains(&class) { 0.0 } else { 1.0 });
+            let mut weights: Vec<String> =
+                group.weights.iter().map(|(value, _)| model.index().value(*value).name.clone()).collect();
+            weights.dedup();
+            report::Group {
+                id: group.id.clone(),
+                kind: group.kind.to_string(),
+                units: group.units.len(),
+                kept: group.units.len().saturating_sub(removed(*at)),
+                weights,
+                params: (full.params - without.params).round() as u64,
+                macs: (full.macs - without.macs).round() as u64,
+                lossy: group.lossy.as_ref().map(ToString::to_string),
+            }
+        })
+        .collect();
+    let (prunable, frozen) = analysis::frozen(model, analysis, groups.iter().map(|(_, group)| *group));
+    report.params_prunable = prunable;
+    report.frozen = frozen
+        .into_iter()
+        .map(|frozen| report::Frozen { reason: frozen.reason.to_string(), params: frozen.params, nodes: frozen.nodes })
+        .collect();
+}
+
+/// What can be removed of a model.
+pub(super) fn inspection(report: &mut Report, prepared: &Prepared, chosen: &[usize]) {
+    known(report, &prepared.working, &prepared.analysis, chosen, |_| 0);
+}
+
+/// What the main job did.
+pub(super) fn outcome(report: &mut Report, outcome: &Outcome, synthetic: bool) {
+    let removed = |group: usize| outcome.choice.removed.get(group).map_or(0, Vec::len);
+    known(report, &outcome.working, &outcome.analysis, &outcome.candidates, removed);
+    let latency = outcome.checks.as_ref().and_then(|checks| checks.latency);
+    report.original = cost(&outcome.before, latency.map(|latency| latency.original));
+    report.pruned = Some(cost(&outcome.after, latency.map(|latency| latency.pruned)));
+    report.tradeoff = outcome
+        .tradeoff
+        .iter()
+        .map(|point| report::Point {
+            macs: point.cost.macs.round() as u64,
+            params: point.cost.params.round() as u64,
+            bytes: point.cost.bytes.round() as u64,
+            drift: point.drift,
+        })
+        .collect();
+    report.remarks.extend(outcome.remarks.iter().cloned());
+    if let Some(checks) = &outcome.checks {
+        exactness(report, checks);
+        drift(report, &checks.outputs, checks.inputs, synthetic, checks.labelled);
+    }
+}
+
+fn exactness(report: &mut Report, checks: &Checks) {
+    let (verdict, reason) = match &checks.exactness.verdict {
+        Verdict::Exact => (ExactnessVerdict::Exact, None),
+        Verdict::Inexact => (ExactnessVerdict::Inexact, None),
+        Verdict::Unverifiable(reason) => (ExactnessVerdict::Unverifiable, Some(reason.clone())),
+    };
+    let (max_relative_error, inputs) = (checks.exactness.max_relative_error, checks.exactness.inputs);
+    report.exactness = report::Exactness { verdict, max_relative_error, inputs, reason };
+}
+
+/// Fills in how far the outputs moved.
+pub(super) fn drift(report: &mut Report, outputs: &[OutputDrift], inputs: usize, synthetic: bool, labelled: Option<(f64, f64)>) {
+    let one = |output: &OutputDrift| report::OutputDrift {
+        name: output.name.clone(),
+        relative_l2: output.relative_l2,
+        cosine: output.cosine,
+        max_abs: output.max_abs,
+        top1_agreement: output.top1_agreement,
+        kl: output.kl,
+    };
+    report.drift = report::Drift {
+        verdict: if outputs.is_empty() { report::Outcome::Unverifiable } else { report::Outcome::Measured },
+        inputs,
+        synthetic,
+        outputs: outputs.iter().map(one).collect(),
+        labelled: labelled.map(|(original, pruned)| report::Labelled { metric: "top1".to_owned(), original, pruned }),
+    };
+}
+
+/// Who runs the models.
+pub(super) fn runtime(runtime: &dyn Runtime) -> report::Named {
+    report::Named { name: runtime.name().to_owned(), version: runtime.version().to_owned() }
+}

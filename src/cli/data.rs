@@ -1,0 +1,105 @@
+//! Inputs to run models on, from files or made up.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::bail;
+
+use super::args::DataArgs;
+use super::watch::Watch;
+use crate::analysis::{Pins, declared};
+use crate::calibrate::{self, InputKind, InputSpec, Inputs, Preprocess, read_npy};
+use crate::job::Data;
+use crate::model::{Index, Model, ValueId};
+
+/// Runs on made-up inputs.
+const SYNTHETIC: usize = 4;
+
+/// What the model wants, with the shapes that the user pinned. Errors: pins that do not fit.
+pub(super) fn specs(model: &Model, pins: &Pins) -> anyhow::Result<Vec<InputSpec>> {
+    let infos: BTreeMap<&str, _> = model.graph(Index::MAIN).input.iter().map(|info| (info.name(), info)).collect();
+    let mut specs = Vec::new();
+    for value in &model.index().graph(Index::MAIN).inputs {
+        let name = &model.index().value(*value).name;
+        let fact = infos.get(name.as_str()).map(|info| declared(info)).unwrap_or_default();
+        let (Some(dtype), Some(shape)) = (fact.dtype, fact.shape) else {
+            // Sequences, maps and inputs of unknown rank can be given by test sets only, which need no specification.
+            if pins.contains_key(name) {
+                bail!("input '{name}' is no tensor of known rank, so --input can not pin it");
+            }
+            continue;
+        };
+        let mut spec = InputSpec::new(name, dtype, shape);
+        if spec.dtype.is_integer() {
+            spec.range = rows(model, *value, 8).map(|rows| (0, (rows - 1).max(0)));
+            if spec.kind == InputKind::TokenTypes && spec.range.is_some_and(|(_, last)| last < 1) {
+                spec.kind = InputKind::Indices;
+            }
+        }
+        specs.push(spec);
+    }
+    InputSpec::pin(&mut specs, pins)?;
+    Ok(specs)
+}
+
+/// The rows of the table that a value picks from, the smallest if there are several.
+fn rows(model: &Model, value: ValueId, depth: usize) -> Option<i64> {
+    let extent = |value: Option<ValueId>, axis: i64| {
+        let dims = &model.tensor_proto(value?)?.dims;
+        let axis = if axis < 0 { axis + dims.len() as i64 } else { axis };
+        dims.get(usize::try_from(axis).ok()?).copied()
+    };
+    let one = |(node, slot): &(crate::model::NodeId, u32)| {
+        let (message, entry) = (model.node(*node), model.index().node(*node));
+        let input = |at: usize| entry.inputs.get(at).copied().flatten();
+        match (message.op_type(), slot) {
+            ("Gather", 1) => {
+                let axis = message.attribute.iter().find(|attribute| attribute.name() == "axis").map_or(0, |attribute| attribute.i());
+                extent(input(0), axis)
+            }
+            ("EmbedLayerNormalization", 0) => extent(input(2), 0),
+            ("EmbedLayerNormalization", 1) => extent(input(4), 0),
+            ("Cast" | "Identity" | "Reshape" | "Unsqueeze" | "Squeeze" | "Flatten" | "Transpose", 0) if depth > 0 => {
+                entry.outputs.first().copied().flatten().and_then(|output| rows(model, output, depth - 1))
+            }
+            _ => None,
+        }
+    };
+    model.index().value(value).readers.iter().filter_map(one).min()
+}
+
+/// The pins of the command line.
+pub(super) fn pins(args: &[super::values::Pin]) -> Pins {
+    args.iter().map(|pin| (pin.name.clone(), pin.dims.clone())).collect()
+}
+
+/// Reads the inputs, or makes some up. Errors name the file, the array and what was expected.
+pub(super) fn inputs(model: &Model, args: &DataArgs, labels: Option<&Path>, watch: &Watch) -> anyhow::Result<Data> {
+    let specs = specs(model, &pins(&args.input))?;
+    let list = |numbers: &Option<super::values::Numbers>| numbers.as_ref().map(|numbers| numbers.0.clone()).unwrap_or_default();
+    let Some(path) = &args.data else {
+        watch.warn("no --data: the model is run on made-up inputs, which say little about how it behaves on real ones");
+        let made = calibrate::synthetic(&specs, args.samples.unwrap_or(SYNTHETIC), args.seed)?;
+        return Ok(Data { inputs: made.all()?, synthetic: true, labels: None });
+    };
+    let preprocess = Preprocess { scale: args.scale, mean: list(&args.mean), std: list(&args.std) };
+    let options = calibrate::Options { samples: args.samples, batch: None, preprocess };
+    let read = calibrate::load(path, &specs, &options)?;
+    read.notes.iter().for_each(|note| watch.warn(&format!("{}: {note}", path.display())));
+    let labels = labels.map(|file| labels_of(&read, file)).transpose()?;
+    Ok(Data { inputs: read.all()?, synthetic: false, labels })
+}
+
+/// The labels of all samples that are run, in order.
+fn labels_of(inputs: &Inputs, file: &Path) -> anyhow::Result<Vec<i64>> {
+    let array = read_npy(file)?;
+    let Some(labels) = array.to_i64() else {
+        bail!("{}: labels are whole numbers, this array holds {}", file.display(), array.dtype);
+    };
+    let places = (0..inputs.len()).flat_map(|batch| inputs.places(batch));
+    let labelled: Option<Vec<i64>> = places.map(|place| labels.get(place).copied()).collect();
+    match labelled {
+        Some(labelled) => Ok(labelled),
+        None => bail!("{}: {} labels are fewer than the {} samples", file.display(), labels.len(), inputs.samples),
+    }
+}

@@ -1,0 +1,73 @@
+//! Targets and thresholds held against what was found.
+
+use super::Exit;
+use super::args::Gate;
+use crate::allocate::{TOLERANCE, Target};
+use crate::analysis::Cost;
+use crate::report::{Check, ExactnessVerdict, Outcome, Report};
+
+/// Holds the thresholds against the drift that the report tells of, and sets the drift's verdict.
+pub(super) fn thresholds(report: &mut Report, gate: &Gate) {
+    let mut found = Vec::new();
+    if let Some(allowed) = gate.max_drift {
+        let worst = report.drift.worst().map(|output| output.relative_l2);
+        found.push(check(format!("--max-drift {allowed}"), worst, |worst| worst <= allowed, "the outputs' drift could not be measured"));
+    }
+    if let Some(least) = gate.min_agreement {
+        let agreement = report.drift.outputs.iter().filter_map(|output| output.top1_agreement).min_by(f64::total_cmp);
+        let none = if report.drift.outputs.is_empty() {
+            "the outputs' agreement could not be measured"
+        } else {
+            "no output is one score per class, so there is no agreement"
+        };
+        found.push(check(format!("--min-agreement {least}"), agreement, |agreement| agreement >= least, none));
+    }
+    let any = |outcome| found.iter().any(|check: &Check| check.verdict == outcome);
+    if any(Outcome::Fail) {
+        report.drift.verdict = Outcome::Fail;
+    } else if any(Outcome::Unverifiable) {
+        report.drift.verdict = Outcome::Unverifiable;
+    } else if any(Outcome::Pass) {
+        report.drift.verdict = Outcome::Pass;
+    }
+    report.checks.extend(found);
+}
+
+fn check(name: String, number: Option<f64>, holds: impl Fn(f64) -> bool, none: &str) -> Check {
+    match number {
+        Some(number) => Check { name, verdict: if holds(number) { Outcome::Pass } else { Outcome::Fail }, message: format!("{number:.4}") },
+        None => Check { name, verdict: Outcome::Unverifiable, message: none.to_owned() },
+    }
+}
+
+/// Holds the targets of size against the costs.
+pub(super) fn targets(report: &mut Report, targets: &[Target], before: &Cost, after: &Cost) {
+    for target in targets {
+        let fraction = target.of(after, before);
+        let holds = |fraction: f64| fraction <= target.fraction() + TOLERANCE;
+        report.checks.push(check(format!("--target {target}"), Some(fraction), holds, ""));
+    }
+}
+
+/// Holds the drift that was aimed at against what was measured; nothing is said where nothing ran.
+pub(super) fn drift_target(report: &mut Report, allowed: f64, reached: bool) {
+    if let Some(worst) = report.drift.worst().map(|output| output.relative_l2) {
+        // The search measures on some of the inputs; the promise allows for the rest.
+        report.checks.push(check(format!("--target drift={allowed}"), Some(worst), |worst| worst <= allowed * 1.1 && reached, ""));
+    }
+}
+
+/// The exit code that the report deserves.
+pub(super) fn exit(report: &Report, reached: bool, allow_unverified: bool) -> Exit {
+    let any = |outcome| report.checks.iter().any(|check| check.verdict == outcome);
+    if report.exactness.verdict == ExactnessVerdict::Inexact || any(Outcome::Fail) || !reached {
+        return Exit::Missed;
+    }
+    let unverifiable = report.exactness.verdict == ExactnessVerdict::Unverifiable || any(Outcome::Unverifiable);
+    match (unverifiable, allow_unverified) {
+        (true, false) => Exit::Unverifiable,
+        // A threshold that was asked for and could not be measured is not met, whatever else may be accepted.
+        (true, true) if any(Outcome::Unverifiable) => Exit::Missed,
+        _ => Exit::Done,
+    }
+}

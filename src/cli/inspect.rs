@@ -1,0 +1,39 @@
+//! What could be pruned, what is frozen and why.
+
+use super::args::Inspect;
+use super::watch::Watch;
+use super::{Exit, convert, data, output};
+use crate::analysis::{Cost, Granularity, Kind, Options};
+use crate::job::Prepared;
+use crate::progress::{Phase, Progress};
+use crate::report;
+
+pub(super) fn run(args: &Inspect) -> anyhow::Result<Exit> {
+    let watch = Watch::new(&args.common);
+    watch.begin(Phase::Load, 0);
+    let model = output::load(&args.model, &watch)?;
+    let pins = data::pins(&args.input);
+    data::specs(&model, &pins)?;
+    watch.begin(Phase::Analyse, 0);
+    let kinds = &args.units.0;
+    let fine = kinds.contains(&Kind::HeadDims) && !kinds.contains(&Kind::Heads);
+    let granularity = if fine { Granularity::Fine } else { Granularity::Coarse };
+    let prepared = Prepared::new(&model, &Options { granularity, pins, ..Default::default() })?;
+    let groups = &prepared.analysis.groups;
+    let chosen: Vec<usize> = (0..groups.len()).filter(|at| groups.get(*at).is_some_and(|group| kinds.contains(&group.kind))).collect();
+    let mut report = convert::begin(&model, args.json);
+    convert::inspection(&mut report, &prepared, &chosen);
+    let cost = Cost { bytes: model.source.total_bytes as f64, ..prepared.analysis.account.at(|_| 1.0) };
+    report.original = convert::cost(&cost, None);
+    for kind in [Kind::Channels, Kind::Heads, Kind::HeadDims, Kind::Width] {
+        let count = groups.iter().filter(|group| group.kind == kind).count();
+        if count > 0 && !kinds.contains(&kind) {
+            let lossy = if kind == Kind::Width { ", at a loss" } else { "" };
+            report.remarks.push(format!("{count} more of kind {kind}{lossy}: add {kind} to --units"));
+        }
+    }
+    report.seconds = watch.finish();
+    report.peak_rss_bytes = output::peak_rss_bytes();
+    output::print(&if args.json { report::json(&report) } else { report::inspection(&report) })?;
+    Ok(Exit::Done)
+}

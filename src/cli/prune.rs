@@ -1,0 +1,124 @@
+//! The main job.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+use super::args::Prune;
+use super::values::{Goal, Recovery};
+use super::watch::Watch;
+use super::{Exit, convert, data, gate, output};
+use crate::allocate::{Align, Target};
+use crate::analysis::Kind;
+use crate::job::{self, Data, Request};
+use crate::plan::Plan;
+use crate::progress::{Phase, Progress, Work};
+use crate::report;
+use crate::run::{Runtime, TractRuntime};
+
+/// The drift allowed when nothing is asked for.
+const DEFAULT_DRIFT: f64 = 0.05;
+
+pub(super) fn run(args: &Prune) -> anyhow::Result<Exit> {
+    let Some(path) = &args.model else { bail!("no model given") };
+    let Recovery::Nothing = args.recover;
+    args.report.iter().try_for_each(|path| report::check_ending(path))?;
+    let target = args.output.clone().unwrap_or_else(|| output::default_output(path));
+    output::check_output(&target, &[path])?;
+    for file in args.report.iter().chain(&args.plan_out) {
+        output::check_output(file, &[path, &target])?;
+    }
+    let watch = Watch::new(&args.common);
+    let request = request(args, &watch)?;
+    watch.begin(Phase::Load, 0);
+    let model = output::load(path, &watch)?;
+    data::specs(&model, &request.pins)?;
+    // Models are run to search for a drift and to check the result, else not at all.
+    let searches = request.targets.is_empty() && request.plan.is_none();
+    let runs = request.verify || searches;
+    let inputs = if runs { data::inputs(&model, &args.data, args.labels.as_deref(), &watch)? } else { Data::default() };
+    let runtime = runs.then(|| TractRuntime::new(true));
+    let runtime: Option<&dyn Runtime> = runtime.as_ref().map(|runtime| runtime as &dyn Runtime);
+    let outcome = match job::prune(&model, &request, &inputs, runtime, &Work { progress: &watch }) {
+        Ok(outcome) => outcome,
+        Err(job::Error::Unverifiable(reason)) => {
+            watch.finish();
+            super::complain(&reason);
+            return Ok(Exit::Unverifiable);
+        }
+        Err(error) => {
+            watch.finish();
+            return Err(error.into());
+        }
+    };
+    let mut report = convert::begin(&model, !args.report.is_empty());
+    report.runtime = runtime.map(convert::runtime);
+    convert::outcome(&mut report, &outcome, inputs.synthetic);
+    gate::targets(&mut report, &request.targets, &outcome.before, &outcome.after);
+    if let Some(allowed) = request.drift {
+        gate::drift_target(&mut report, allowed, outcome.reached);
+    }
+    gate::thresholds(&mut report, &args.gate);
+    let exit = gate::exit(&report, outcome.reached, args.gate.allow_unverified);
+    watch.begin(Phase::Save, 0);
+    let written = !args.dry_run && (exit == Exit::Done || args.force);
+    if written {
+        crate::model::save(&outcome.model, &target)?;
+    }
+    if let Some(path) = &args.plan_out {
+        report::write_file(path, &outcome.plan.to_json())?;
+    }
+    report.seconds = watch.finish();
+    report.peak_rss_bytes = output::peak_rss_bytes();
+    for path in &args.report {
+        report::write(&report, path)?;
+    }
+    if !args.common.quiet {
+        output::print(&report::summary(&report))?;
+    }
+    say(&watch, exit, written, args, &target);
+    Ok(exit)
+}
+
+fn say(watch: &Watch, exit: Exit, written: bool, args: &Prune, target: &Path) {
+    match (exit, written) {
+        (_, true) => watch.say(&format!("wrote {}", target.display())),
+        (Exit::Missed, _) if !args.dry_run => super::complain("targets or thresholds are not met; nothing written (--force writes all the same)"),
+        (Exit::Unverifiable, _) if !args.dry_run => {
+            super::complain("the result could not be verified; nothing written (--allow-unverified accepts it)");
+        }
+        _ => watch.say("nothing written (--dry-run)"),
+    }
+}
+
+/// What is asked for. Errors: options that contradict each other, a plan that can not be read.
+fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
+    let targets: Vec<Target> = args.target.iter().filter_map(|goal| if let Goal::Cost(target) = goal { Some(*target) } else { None }).collect();
+    let drifts = args.target.iter().filter_map(|goal| if let Goal::Drift(drift) = goal { Some(*drift) } else { None });
+    let plan = args.plan.as_deref().map(Plan::read).transpose().context("--plan")?;
+    let mut drift = drifts.min_by(f64::total_cmp);
+    if drift.is_some() && !targets.is_empty() && args.no_verify {
+        bail!("--target drift=… beside a target of size is checked by running the models; leave out --no-verify");
+    }
+    if drift.is_none() && targets.is_empty() && plan.is_none() {
+        drift = Some(DEFAULT_DRIFT);
+    }
+    let kinds = args.units.0.clone();
+    if kinds.contains(&Kind::Heads) && kinds.contains(&Kind::HeadDims) {
+        watch.warn("--units: dimensions of heads are cut where heads are not in the list; whole heads come first here");
+    }
+    Ok(Request {
+        targets,
+        drift,
+        score: args.score,
+        kinds,
+        only: args.only.clone(),
+        exclude: args.exclude.clone(),
+        align: args.align.unwrap_or(Align::ByWidth),
+        plan,
+        keep_plan: args.plan_out.is_some(),
+        pins: data::pins(&args.data.input),
+        verify: !args.no_verify,
+        seed: args.data.seed,
+    })
+}

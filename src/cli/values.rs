@@ -1,0 +1,144 @@
+//! Values of options, from text.
+
+use globset::Glob;
+
+use crate::allocate::{Align, Target};
+use crate::analysis::Kind;
+use crate::job::ScoreName;
+
+/// What `--target` asks for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Goal {
+    Cost(Target),
+    Drift(f64),
+}
+
+/// Numbers in a row.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Numbers(pub Vec<f64>);
+
+/// Kinds of groups.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Kinds(pub Vec<Kind>);
+
+/// The shape of one input.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Pin {
+    pub name: String,
+    pub dims: Vec<i64>,
+}
+
+/// How the weights that stay are mended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recovery {
+    Nothing,
+}
+
+pub(super) fn goal(text: &str) -> Result<Goal, String> {
+    let (metric, value) = text.split_once('=').ok_or("write METRIC=VALUE, for example macs=0.5")?;
+    let number: f64 = value.parse().map_err(|_| format!("'{value}' is no number"))?;
+    let fraction = || {
+        if number > 0.0 && number <= 1.0 { Ok(number) } else { Err(format!("{metric} is the fraction that remains, above 0 and at most 1")) }
+    };
+    match metric {
+        "macs" => Ok(Goal::Cost(Target::Macs(fraction()?))),
+        "params" => Ok(Goal::Cost(Target::Params(fraction()?))),
+        "bytes" => Ok(Goal::Cost(Target::Bytes(fraction()?))),
+        "drift" if number >= 0.0 && number.is_finite() => Ok(Goal::Drift(number)),
+        "drift" => Err("drift is the relative output error allowed, 0 or more".to_owned()),
+        "latency" => Err(later("latency as a target", "macs, params, bytes, drift")),
+        _ => Err("no such metric; there are macs, params, bytes and drift".to_owned()),
+    }
+}
+
+pub(super) fn score(text: &str) -> Result<ScoreName, String> {
+    const AVAILABLE: &str = "l2, l1, random";
+    match text {
+        "l1" => Ok(ScoreName::L1),
+        "l2" => Ok(ScoreName::L2),
+        "random" => Ok(ScoreName::Random),
+        "bn" | "lamp" | "geometric-median" | "variance" | "obs" => Err(later(text, AVAILABLE)),
+        _ => Err(format!("no such score; available: {AVAILABLE}")),
+    }
+}
+
+pub(super) fn recovery(text: &str) -> Result<Recovery, String> {
+    match text {
+        "none" => Ok(Recovery::Nothing),
+        "statistics" | "least-squares" | "distill" => Err(later(text, "none")),
+        _ => Err("no such way to recover; available: none".to_owned()),
+    }
+}
+
+pub(super) fn kinds(text: &str) -> Result<Kinds, String> {
+    const AVAILABLE: &str = "channels, heads, head-dims, width";
+    let kind = |name: &str| match name.trim() {
+        "channels" => Ok(Kind::Channels),
+        "heads" => Ok(Kind::Heads),
+        "head-dims" => Ok(Kind::HeadDims),
+        "width" => Ok(Kind::Width),
+        "layers" => Err(later("layers", AVAILABLE)),
+        other => Err(format!("no such kind '{other}'; there are {AVAILABLE}")),
+    };
+    text.split(',').map(kind).collect::<Result<_, _>>().map(Kinds)
+}
+
+pub(super) fn align(text: &str) -> Result<Align, String> {
+    match text.parse() {
+        Ok(0) | Err(_) if text == "auto" => Err(later("auto", "a number, or no --align at all")),
+        Ok(0) | Err(_) => Err("a whole number from 1".to_owned()),
+        Ok(number) => Ok(Align::Multiple(number)),
+    }
+}
+
+pub(super) fn glob(text: &str) -> Result<Glob, String> {
+    Glob::new(text).map_err(|error| error.kind().to_string())
+}
+
+pub(super) fn pin(text: &str) -> Result<Pin, String> {
+    // Names may hold an equals sign, shapes do not.
+    let (name, shape) = text.rsplit_once('=').ok_or("write NAME=SHAPE, for example input_ids=1x128")?;
+    let dim = |dim: &str| dim.trim().parse().ok().filter(|dim| *dim > 0);
+    let dims: Option<Vec<i64>> = shape.split(['x', 'X', '×', ',']).map(dim).collect();
+    let dims = dims.ok_or_else(|| format!("'{shape}' is no shape; write whole numbers from 1, as in 1x3x224x224"))?;
+    Ok(Pin { name: name.to_owned(), dims })
+}
+
+pub(super) fn numbers(text: &str) -> Result<Numbers, String> {
+    text.split(',').map(|number| number.trim().parse().map_err(|_| format!("'{number}' is no number"))).collect::<Result<_, _>>().map(Numbers)
+}
+
+pub(super) fn positive(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "a whole number from 1".to_owned())
+}
+
+pub(super) fn not_negative(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|number: &f64| *number >= 0.0 && number.is_finite()).ok_or_else(|| "a number from 0".to_owned())
+}
+
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "a share from 0 to 1".to_owned())
+}
+
+fn later(what: &str, available: &str) -> String {
+    format!("{what} is not available in this version; available: {available}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_read_or_refused() {
+        assert_eq!(goal("macs=0.5"), Ok(Goal::Cost(Target::Macs(0.5))));
+        assert_eq!(goal("drift=0"), Ok(Goal::Drift(0.0)));
+        for wrong in ["macs", "macs=2", "macs=x", "drift=-1", "drift=nan", "latency=0.5", "flops=1"] {
+            assert!(goal(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(pin("a=b=1x128"), Ok(Pin { name: "a=b".to_owned(), dims: vec![1, 128] }));
+        assert!(pin("a=0x2").is_err() && pin("a=").is_err() && pin("a").is_err());
+        assert_eq!(kinds("heads, width"), Ok(Kinds(vec![Kind::Heads, Kind::Width])));
+        assert!(kinds("layers").is_err() && align("auto").is_err() && align("0").is_err());
+        assert_eq!(align("16"), Ok(Align::Multiple(16)));
+    }
+}

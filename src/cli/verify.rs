@@ -1,0 +1,102 @@
+//! How far the outputs of one file moved from another's.
+
+use anyhow::bail;
+
+use super::args::Verify;
+use super::watch::Watch;
+use super::{Exit, convert, data, gate, output};
+use crate::model::{Index, Model, TensorRef};
+use crate::progress::{Phase, Progress};
+use crate::report::{self, Outcome};
+use crate::run::{Runtime, Tensors, TractRuntime, run_all};
+use crate::verify::{drift, top1};
+
+pub(super) fn run(args: &Verify) -> anyhow::Result<Exit> {
+    args.report.iter().try_for_each(|path| report::check_ending(path))?;
+    for file in &args.report {
+        output::check_output(file, &[&args.original, &args.pruned])?;
+    }
+    let watch = Watch::new(&args.common);
+    watch.begin(Phase::Load, 0);
+    let original = output::load(&args.original, &watch)?;
+    let pruned = output::load(&args.pruned, &watch)?;
+    let names = outputs(&original);
+    for (what, ours, theirs) in [("inputs", inputs(&original), inputs(&pruned)), ("outputs", names.clone(), outputs(&pruned))] {
+        if ours != theirs {
+            bail!("the models' {what} differ: {} and {}; are they forms of the same model?", list(&ours), list(&theirs));
+        }
+    }
+    let given = data::inputs(&original, &args.data, args.labels.as_deref(), &watch)?;
+    let runtime = TractRuntime::new(true);
+    let mut report = convert::begin(&original, args.json || !args.report.is_empty());
+    report.runtime = Some(convert::runtime(&runtime));
+    watch.begin(Phase::Analyse, 0);
+    let pins = data::pins(&args.data.input);
+    report.original = convert::cost_of(&original, &pins);
+    report.pruned = Some(convert::cost_of(&pruned, &pins));
+    watch.begin(Phase::Run, 0);
+    let before = outputs_of(&original, &args.original, &runtime, &given.inputs);
+    watch.begin(Phase::Drift, 0);
+    let after = before.and_then(|before| Ok((before, outputs_of(&pruned, &args.pruned, &runtime, &given.inputs)?)));
+    let mut unverifiable = false;
+    match after {
+        Ok((before, after)) => {
+            let labels = given.labels.as_ref();
+            let labelled = labels.and_then(|labels| Some((top1(&before, 0, labels)?, top1(&after, 0, labels)?)));
+            let found = drift(&names, &before, &after);
+            convert::drift(&mut report, &found, given.inputs.len(), given.synthetic, labelled);
+        }
+        Err(reason) => {
+            unverifiable = true;
+            report.drift.verdict = Outcome::Unverifiable;
+            report.remarks.push(reason);
+        }
+    }
+    gate::thresholds(&mut report, &args.gate);
+    let exit = match gate::exit(&report, true, args.gate.allow_unverified) {
+        Exit::Done if unverifiable && !args.gate.allow_unverified => Exit::Unverifiable,
+        exit => exit,
+    };
+    report.seconds = watch.finish();
+    report.peak_rss_bytes = output::peak_rss_bytes();
+    for path in &args.report {
+        report::write(&report, path)?;
+    }
+    if args.json {
+        output::print(&report::json(&report))?;
+    } else if !args.common.quiet {
+        output::print(&report::verification(&report))?;
+    }
+    match exit {
+        Exit::Missed => super::complain("thresholds are not met"),
+        Exit::Unverifiable => {
+            super::complain(&format!("unverifiable: {}", report.remarks.first().map_or("no answer", String::as_str)));
+        }
+        _ => {}
+    }
+    Ok(exit)
+}
+
+fn outputs_of(model: &Model, path: &std::path::Path, runtime: &dyn Runtime, inputs: &[Tensors]) -> Result<Vec<Vec<TensorRef>>, String> {
+    let fail = |reason: String| format!("{}: {reason}", path.display());
+    let Some(example) = inputs.first() else { return Err("there are no inputs to run".to_owned()) };
+    let session = runtime.prepare(model, example, &[]).map_err(|error| fail(error.to_string()))?;
+    run_all(&*session, inputs).into_iter().collect::<Result<_, _>>().map_err(|error| fail(error.to_string()))
+}
+
+fn outputs(model: &Model) -> Vec<String> {
+    model.index().graph(Index::MAIN).outputs.iter().map(|value| model.index().value(*value).name.clone()).collect()
+}
+
+/// The names of the inputs, sorted.
+pub(super) fn inputs(model: &Model) -> Vec<String> {
+    let inputs = &model.index().graph(Index::MAIN).inputs;
+    let mut names: Vec<String> = inputs.iter().map(|value| model.index().value(*value).name.clone()).collect();
+    names.sort();
+    names
+}
+
+/// Names in a row.
+pub(super) fn list(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}

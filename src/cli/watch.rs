@@ -1,0 +1,132 @@
+//! Progress on stderr, warnings, and the time that each phase took.
+
+use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indexmap::IndexMap;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tracing_subscriber::EnvFilter;
+
+use super::args::Common;
+use crate::progress::{Phase, Progress};
+
+/// Watches the work of one command.
+pub(super) struct Watch {
+    quiet: bool,
+    bar: Option<ProgressBar>,
+    times: Mutex<Times>,
+}
+
+#[derive(Default)]
+struct Times {
+    current: Option<(Phase, Instant)>,
+    seconds: IndexMap<String, f64>,
+}
+
+impl Times {
+    fn close(&mut self) {
+        if let Some((phase, start)) = self.current.take() {
+            *self.seconds.entry(phase.to_string()).or_default() += start.elapsed().as_secs_f64();
+        }
+    }
+}
+
+impl Watch {
+    /// Begins to watch: sets up the log, the threads, and on a terminal the progress bar.
+    pub fn new(common: &Common) -> Self {
+        let shown = !common.quiet && common.verbose == 0 && std::io::stderr().is_terminal();
+        let bar = shown.then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        });
+        let level = match (common.quiet, common.verbose) {
+            (true, _) => "error",
+            (_, 0) => "onnx_prune=warn",
+            (_, 1) => "onnx_prune=info",
+            (_, _) => "onnx_prune=debug",
+        };
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+        let log = tracing_subscriber::fmt().with_env_filter(filter).without_time().with_target(false).with_ansi(std::io::stderr().is_terminal());
+        let lines = bar.clone();
+        // A log that is there already (in tests) stays.
+        let _ = log.with_writer(move || Lines(lines.clone())).try_init();
+        // Likewise the threads.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(common.threads).build_global();
+        Watch { quiet: common.quiet, bar, times: Mutex::default() }
+    }
+
+    /// Tells the user something on stderr.
+    pub fn warn(&self, text: &str) {
+        if !self.quiet {
+            self.print(&format!("warning: {}", one_line(text)));
+        }
+    }
+
+    /// Tells the user what became of a file.
+    pub fn say(&self, text: &str) {
+        if !self.quiet {
+            self.print(text);
+        }
+    }
+
+    fn print(&self, line: &str) {
+        let _ = writeln!(Lines(self.bar.clone()), "{line}");
+    }
+
+    /// Ends the last phase and gives the seconds of each.
+    pub fn finish(&self) -> IndexMap<String, f64> {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        times.close();
+        times.seconds.clone()
+    }
+}
+
+impl Progress for Watch {
+    fn begin(&self, phase: Phase, total: u64) {
+        tracing::info!("{phase}");
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        times.close();
+        times.current = Some((phase, Instant::now()));
+        let Some(bar) = &self.bar else { return };
+        let template = if total > 0 { "{msg:20} [{bar:30}] {pos}/{len}" } else { "{spinner} {msg}" };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_length(total);
+        bar.set_position(0);
+        bar.set_message(phase.to_string());
+    }
+
+    fn advance(&self, steps: u64) {
+        if let Some(bar) = &self.bar {
+            bar.inc(steps);
+        }
+    }
+}
+
+/// Lines on stderr that do not run into the bar.
+struct Lines(Option<ProgressBar>);
+
+impl Write for Lines {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        match &self.0 {
+            Some(bar) if !bar.is_finished() => bar.suspend(|| std::io::stderr().write_all(text))?,
+            _ => std::io::stderr().write_all(text)?,
+        }
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
+}
+
+/// Names come from files: nothing in them may break a line or steer the terminal.
+pub(super) fn one_line(text: &str) -> String {
+    text.split(|character: char| character.is_control()).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+}

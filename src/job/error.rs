@@ -1,0 +1,26 @@
+//! What can go wrong in the main job.
+
+use crate::allocate::Unreachable;
+use crate::model::LoadError;
+use crate::plan::PlanError;
+use crate::surgery::SurgeryError;
+
+/// What can go wrong in the main job.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum Error {
+    #[error(transparent)]
+    Model(#[from] LoadError),
+    #[error(transparent)]
+    Surgery(#[from] SurgeryError),
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+    #[error("nothing can be pruned: {0}")]
+    Nothing(String),
+    #[error("{0}")]
+    Unverifiable(String),
+    #[error("stopped")]
+    Cancelled,
+}

@@ -1,0 +1,125 @@
+//! What the user asks for.
+
+use globset::{Glob, GlobMatcher};
+
+use super::Prepared;
+use crate::allocate::{Align, Target};
+use crate::analysis::{Granularity, Group, Kind, Pins};
+use crate::plan::Plan;
+use crate::run::Tensors;
+use crate::score::{Norm, Random, Score};
+
+/// A score by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum ScoreName {
+    L1,
+    L2,
+    Random,
+}
+
+/// What the user asks for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Fractions of the original that may remain.
+    pub targets: Vec<Target>,
+    /// The relative output error allowed; then the model is made as small as possible within it.
+    pub drift: Option<f64>,
+    /// How units are ranked.
+    pub score: ScoreName,
+    /// The kinds of groups that may be cut.
+    pub kinds: Vec<Kind>,
+    /// Only groups whose weights or nodes match one of these (all, if empty).
+    pub only: Vec<Glob>,
+    /// No group whose weights or nodes match one of these.
+    pub exclude: Vec<Glob>,
+    /// Rounding of widths.
+    pub align: Align,
+    /// A plan to apply instead of making one.
+    pub plan: Option<Plan>,
+    /// Whether the plan is wanted as a file, with the digest of the model.
+    pub keep_plan: bool,
+    /// Input shapes at which operations are counted.
+    pub pins: Pins,
+    /// Whether to check exactness and drift, and measure latency.
+    pub verify: bool,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Request {
+            targets: Vec::new(),
+            drift: None,
+            score: ScoreName::L2,
+            kinds: vec![Kind::Channels, Kind::Heads],
+            only: Vec::new(),
+            exclude: Vec::new(),
+            align: Align::ByWidth,
+            plan: None,
+            keep_plan: false,
+            pins: Pins::new(),
+            verify: true,
+            seed: 0,
+        }
+    }
+}
+
+/// Inputs to measure with.
+#[derive(Clone, Debug, Default)]
+pub struct Data {
+    /// One entry a run.
+    pub inputs: Vec<Tensors>,
+    /// Whether they were made up from the declared shapes.
+    pub synthetic: bool,
+    /// Class ids of all rows of all inputs, in order.
+    pub labels: Option<Vec<i64>>,
+}
+
+impl Request {
+    /// Heads are whole factors; their dimensions are the inner ones.
+    pub(super) fn granularity(&self) -> Granularity {
+        let dims = self.kinds.contains(&Kind::HeadDims) && !self.kinds.contains(&Kind::Heads);
+        if dims { Granularity::Fine } else { Granularity::Coarse }
+    }
+
+    pub(super) fn needs_digest(&self) -> bool {
+        self.plan.is_some() || self.keep_plan
+    }
+
+    pub(super) fn scorer(&self) -> Box<dyn Score> {
+        match self.score {
+            ScoreName::L1 => Box::new(Norm::L1),
+            ScoreName::L2 => Box::new(Norm::L2),
+            ScoreName::Random => Box::new(Random { seed: self.seed }),
+        }
+    }
+
+    /// The groups that may be cut, as numbers into the analysis.
+    pub(super) fn candidates(&self, prepared: &Prepared) -> Vec<usize> {
+        let matchers = |globs: &[Glob]| -> Vec<GlobMatcher> { globs.iter().map(Glob::compile_matcher).collect() };
+        let (only, exclude) = (matchers(&self.only), matchers(&self.exclude));
+        let matches =
+            |globs: &[GlobMatcher], group: &Group| names(prepared, group).iter().any(|name| globs.iter().any(|glob| glob.is_match(name)));
+        let admitted =
+            |group: &Group| self.kinds.contains(&group.kind) && (only.is_empty() || matches(&only, group)) && !matches(&exclude, group);
+        prepared.analysis.groups.iter().enumerate().filter(|(_, group)| admitted(group)).map(|(at, _)| at).collect()
+    }
+
+    /// What is recorded in the pruned model.
+    pub(super) fn notes(&self, plan: &Plan) -> Vec<(&'static str, String)> {
+        vec![("onnx_prune.version", env!("CARGO_PKG_VERSION").to_owned()), ("onnx_prune.plan", plan.digest())]
+    }
+}
+
+/// The names that a group answers to: its id, its weights and the nodes that read them.
+fn names(prepared: &Prepared, group: &Group) -> Vec<String> {
+    let mut names = vec![group.id.clone()];
+    for (value, _) in &group.weights {
+        let entry = prepared.working.index().value(*value);
+        names.push(entry.name.clone());
+        names.extend(entry.readers.iter().map(|(node, _)| prepared.working.node_label(*node).to_owned()));
+    }
+    names
+}

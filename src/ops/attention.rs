@@ -1,0 +1,298 @@
+//! Attention of ai.onnx. Heads go as a whole (of grouped queries: a key head with its queries, or the same query head of every
+//! group), and so do single dimensions of queries with keys, or of values.
+
+use super::fit::{expect, misfit, unless_ranked};
+use super::frozen::outputs;
+use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
+use crate::facts::{Dim, Fact};
+use crate::relation::{Builder, LabelId, Layout, Port, Reason, Relation, Term};
+
+/// Softmax runs over the keys.
+pub(super) const KEYS: Reason = Reason::operator("softmax over keys");
+/// Keys that earlier calls left.
+pub(super) const CACHE: Reason = Reason::operator("positions of a cache");
+/// Queries that know their position.
+pub(super) const CAUSAL: Reason = Reason::operator("causal attention counts positions");
+
+/// Attention (23 and later).
+struct Attention;
+
+/// The extents of an attention.
+struct Extents {
+    b: Dim,
+    /// Key heads.
+    k: Dim,
+    /// Queries per key head.
+    r: Dim,
+    /// Query positions.
+    s: Dim,
+    /// Keys of this call.
+    n: Dim,
+    /// Keys of earlier calls.
+    p: Option<Dim>,
+    d: Dim,
+    e: Dim,
+}
+
+impl Extents {
+    /// `None` when a rank is unknown.
+    fn of(node: &NodeView) -> Result<Option<Self>, InferError> {
+        let (Some(q), Some(key), Some(v)) = (node.shape(0), node.shape(1), node.shape(2)) else { return Ok(None) };
+        let misfit = || InferError(format!("Q, K, V of {}, {}, {} axes with these head counts", q.len(), key.len(), v.len()));
+        let count = |name| node.int(name).filter(|count| *count > 0).map(Dim::Num).ok_or_else(|| InferError(format!("no {name}")));
+        let (b, heads, s, d, k, n, e) = match (q, key, v) {
+            ([b, heads, s, d], [_, k, n, _], [_, _, _, e]) => (b, heads.clone(), s, d.clone(), k.clone(), n, e.clone()),
+            ([b, s, width], [_, n, _], [_, _, v_width]) => {
+                let (heads, k) = (count("q_num_heads")?, count("kv_num_heads")?);
+                let (d, e) = (width.exact_div(&heads).ok_or_else(misfit)?, v_width.exact_div(&k).ok_or_else(misfit)?);
+                (b, heads, s, d, k, n, e)
+            }
+            _ => return Err(misfit()),
+        };
+        let r = heads.exact_div(&k).ok_or_else(misfit)?;
+        match q.len() {
+            3 => {
+                expect(node, 1, &[b, n, &(&k * &d)])?;
+                expect(node, 2, &[b, n, &(&k * &e)])?;
+            }
+            _ => {
+                expect(node, 1, &[b, &k, n, &d])?;
+                expect(node, 2, &[b, &k, n, &e])?;
+            }
+        }
+        let p = match (node.shape(4), node.shape(5)) {
+            (None, None) => None,
+            (Some([_, _, p, _]), Some(_)) => Some(p.clone()),
+            _ => return Err(InferError("past_key and past_value must both have 4 axes".into())),
+        };
+        if let Some(p) = &p {
+            expect(node, 4, &[b, &k, p, &d])?;
+            expect(node, 5, &[b, &k, p, &e])?;
+        }
+        expect(node, 6, &[b])?;
+        Ok(Some(Extents { b: b.clone(), k, r, s: s.clone(), n: n.clone(), p, d, e }))
+    }
+
+    /// Query heads.
+    fn heads(&self) -> Dim {
+        &self.k * &self.r
+    }
+
+    /// All keys.
+    fn keys(&self) -> Dim {
+        self.p.as_ref().map_or_else(|| self.n.clone(), |p| p + &self.n)
+    }
+}
+
+/// An axis of a mask that is broadcast to `layout`: it is tied where it has the same extent, comes from nowhere where it is 1,
+/// and holds `labels` fast where neither is known.
+pub(super) fn broadcast(builder: &mut Builder, dim: &Dim, extent: &Dim, layout: Layout) -> Layout {
+    if dim == extent {
+        return layout;
+    }
+    if dim.is_one() {
+        return builder.fill(1i64).into();
+    }
+    let labels: Vec<LabelId> = layout.labels().collect();
+    for label in labels {
+        builder.fix(label, Reason::Dynamic);
+    }
+    builder.fixed("", dim.clone(), Reason::Dynamic).into()
+}
+
+/// Describes an input that is broadcast to `axes` from the right.
+pub(super) fn broadcast_port(builder: &mut Builder, node: &NodeView, input: usize, name: &'static str, axes: &[(Dim, Layout)]) {
+    let Some(dims) = node.shape(input) else { return };
+    if dims.len() > axes.len() {
+        return;
+    }
+    let axes = &axes[axes.len() - dims.len()..];
+    let layouts: Vec<Layout> =
+        dims.iter().zip(axes).map(|(dim, (extent, layout))| broadcast(builder, dim, extent, layout.clone())).collect();
+    builder.port(Port::In(input as u32), name, layouts);
+}
+
+impl Operator for Attention {
+    fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        let dtype = node.dtype(0);
+        let Some(at) = Extents::of(node)? else { return Ok(outputs(node, (0..4).map(|_| Fact { dtype, ..Fact::default() }))) };
+        let y = match node.shape(0).map_or(0, <[Dim]>::len) {
+            3 => vec![at.b.clone(), at.s.clone(), &at.heads() * &at.e],
+            _ => vec![at.b.clone(), at.heads(), at.s.clone(), at.e.clone()],
+        };
+        let present = |width: &Dim| vec![at.b.clone(), at.k.clone(), at.keys(), width.clone()];
+        let logits = vec![at.b.clone(), at.heads(), at.s.clone(), at.keys()];
+        let facts = [(dtype, y), (node.dtype(1), present(&at.d)), (node.dtype(2), present(&at.e)), (dtype, logits)];
+        Ok(outputs(node, facts.map(|(dtype, shape)| Fact::new(dtype, shape))))
+    }
+
+    fn relate(&self, node: &NodeView) -> Relation {
+        if let Some(relation) = unless_ranked(node) {
+            return relation;
+        }
+        let Ok(Some(at)) = Extents::of(node) else { return misfit(node) };
+        let window = |name| node.int(name).is_some_and(|size| size >= 0);
+        let positions = node.int("is_causal").unwrap_or(0) != 0 || window("left_window_size") || window("right_window_size");
+        let (heads, keys) = (at.heads(), at.keys());
+        let mut builder = node.relation();
+        let b = builder.free("b", at.b.clone());
+        let s = if positions { builder.fixed("s", at.s.clone(), CAUSAL) } else { builder.free("s", at.s.clone()) };
+        let k = builder.free("k", at.k);
+        let r = builder.free("r", at.r);
+        let d = builder.free("d", at.d);
+        let e = builder.free("e", at.e);
+        let p = at.p.map(|p| builder.fixed("p", p, CACHE));
+        let t = builder.fixed("t", at.n, KEYS);
+        let past: Vec<LabelId> = p.into_iter().collect();
+        let all = Layout::sum(&past.iter().copied().chain([t]).collect::<Vec<_>>());
+        let packed = node.shape(0).is_some_and(|dims| dims.len() == 3);
+        let axes = |positions: LabelId, heads: &[LabelId], width: LabelId| -> Vec<Layout> {
+            match packed {
+                true => vec![b.into(), positions.into(), Layout::product(&[heads, &[width]].concat())],
+                false => vec![b.into(), Layout::product(heads), positions.into(), width.into()],
+            }
+        };
+        builder.port(Port::In(0), "q", axes(s, &[k, r], d));
+        builder.port(Port::In(1), "key", axes(t, &[k], d));
+        builder.port(Port::In(2), "v", axes(t, &[k], e));
+        let full = [(at.b, b.into()), (heads, Layout::product(&[k, r])), (at.s, s.into()), (keys, all.clone())];
+        broadcast_port(&mut builder, node, 3, "mask", &full);
+        builder.port(Port::In(4), "pastk", [b.into(), k.into(), Layout::sum(&past), d.into()]);
+        builder.port(Port::In(5), "pastv", [b.into(), k.into(), Layout::sum(&past), e.into()]);
+        builder.port(Port::In(6), "lengths", [b]);
+        builder.port(Port::Out(0), "y", axes(s, &[k, r], e));
+        builder.port(Port::Out(1), "nextk", [b.into(), k.into(), all.clone(), d.into()]);
+        builder.port(Port::Out(2), "nextv", [b.into(), k.into(), all.clone(), e.into()]);
+        builder.port(Port::Out(3), "qk", full.map(|(_, layout)| layout));
+        scores_and_values(&mut builder, &[b, s, k, r], [d, e], t, p.map(|p| (p, 4)));
+        builder.finish()
+    }
+
+    fn rewrite(&self, node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
+        set_heads(node, cut, edit, "q_num_heads", "kv_num_heads")?;
+        keep_scale(cut, edit, node.float("scale").is_some())
+    }
+}
+
+/// The two products of attention: queries with keys (`d`), and probabilities, which exist only inside, with values (`e`).
+/// `past`: earlier keys, and the input that holds them (their values are the next one).
+pub(super) fn scores_and_values(builder: &mut Builder, outer: &[LabelId], [d, e]: [LabelId; 2], t: LabelId, past: Option<(LabelId, u32)>) {
+    let mut term = |data, weight, t: LabelId, width: LabelId, summed: LabelId| {
+        let labels = outer.iter().copied().chain([t, width]).collect();
+        builder.term(Term { data, weight: Some(Port::In(weight)), zero: None, labels, summed: vec![summed], window: None });
+    };
+    term(Port::In(0), 1, t, d, d);
+    term(Port::Out(0), 2, t, e, t);
+    if let Some((p, at)) = past {
+        term(Port::In(0), at, p, d, d);
+        term(Port::Out(0), at + 1, p, e, p);
+    }
+}
+
+/// Head counts held in attributes: of queries (`k·r`) and of keys (`k`).
+pub(super) fn set_heads(
+    node: &NodeView,
+    cut: &Cut,
+    edit: &mut NodeEdit,
+    queries: &'static str,
+    keys: &'static str,
+) -> Result<(), RewriteError> {
+    let count = |name: &str| cut.extent_of(name).and_then(|extent| extent.num());
+    let (Some(k), Some(r)) = (count("k"), count("r")) else { return Err(RewriteError("head counts are not known numbers".into())) };
+    for (name, heads) in [(queries, k * r), (keys, k)] {
+        if node.int(name).is_some() {
+            edit.set_int(name, heads);
+        }
+    }
+    Ok(())
+}
+
+/// The factor before softmax is 1/√d of the original d, unless it is given: it must not change with d.
+pub(super) fn keep_scale(cut: &Cut, edit: &mut NodeEdit, given: bool) -> Result<(), RewriteError> {
+    let Some(d) = cut.relation.named("d") else { return Ok(()) };
+    if given || cut.kept(d).is_none() {
+        return Ok(());
+    }
+    let extent = cut.relation.label(d).extent.num().ok_or_else(|| RewriteError("head size is no known number".into()))?;
+    edit.set_float("scale", (1.0 / (extent as f64).sqrt()) as f32);
+    Ok(())
+}
+
+pub(super) static RULES: &[Rule] = &[Rule::onnx("Attention", &Attention)];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::Setting;
+    use crate::ops::prove::Prove;
+
+    fn packed() -> Prove {
+        Prove::op("Attention").at(23).int("q_num_heads", 6).int("kv_num_heads", 2)
+    }
+
+    /// What the rule sets when these indices of a label stay.
+    fn settings(proof: &Prove, label: &str, kept: &[u32]) -> Vec<(&'static str, Setting)> {
+        proof.view(|view| {
+            let relation = Attention.relate(view);
+            let mut all = vec![None; relation.labels.len()];
+            all[relation.named(label).unwrap().index()] = Some(kept.into());
+            let mut edit = NodeEdit::default();
+            Attention.rewrite(view, &Cut { relation: &relation, kept: all }, &mut edit).unwrap();
+            edit.settings
+        })
+    }
+
+    #[test]
+    fn grouped_queries() {
+        let proof = packed()
+            .input("2x5x24")
+            .input("2x7x8")
+            .input("2x7x10")
+            .input("bool:5x7")
+            .gives("2x5x30")
+            .relates("q[b, s, k·r·d] key[b, t, k·d] v[b, t, k·e] mask[s, t] → y[b, s, k·r·e]  Σ d; Σ t");
+        assert_eq!(settings(&proof, "k", &[1]), [("q_num_heads", Setting::Int(3)), ("kv_num_heads", Setting::Int(1))]);
+        assert_eq!(settings(&proof, "r", &[0, 2]), [("q_num_heads", Setting::Int(4)), ("kv_num_heads", Setting::Int(2))]);
+        assert_eq!(settings(&proof, "d", &[0, 1, 3])[2], ("scale", Setting::Float(0.5)));
+        let scaled = proof.float("scale", 0.1);
+        assert_eq!(settings(&scaled, "d", &[0, 1, 3]).len(), 2);
+    }
+
+    #[test]
+    fn four_axes_with_cache() {
+        Prove::op("Attention")
+            .at(24)
+            .outputs(4)
+            .input("bx4x1x8")
+            .input("bx4x1x8")
+            .input("bx4x1x6")
+            .input("bx1x1xT")
+            .input("bx4xpx8")
+            .input("bx4xpx6")
+            .gives("bx4x1x6 bx4xp + 1x8 bx4xp + 1x6 bx4x1xp + 1")
+            .relates(
+                "q[b, k·r, s, d] key[b, k, t, d] v[b, k, t, e] mask[b, 1, s, T] pastk[b, k, p, d] pastv[b, k, p, e] \
+                 → y[b, k·r, s, e] nextk[b, k, p+t, d] nextv[b, k, p+t, e] qk[b, k·r, s, p+t]  Σ d; Σ t; Σ d; Σ p",
+            );
+    }
+
+    #[test]
+    fn a_mask_of_its_own_per_head() {
+        packed()
+            .input("2x5x24")
+            .input("2x7x8")
+            .input("2x7x10")
+            .input("2x6x5x7")
+            .relates("q[b, s, k·r·d] key[b, t, k·d] v[b, t, k·e] mask[b, k·r, s, t] → y[b, s, k·r·e]  Σ d; Σ t");
+    }
+
+    #[test]
+    fn odd_heads_are_errors() {
+        let proof = packed().input("2x5x25").input("2x7x8").input("2x7x10");
+        let node = proof.named();
+        let facts: Vec<Fact> = proof.inputs.iter().flatten().map(|input| input.fact.clone()).collect();
+        let view = NodeView { node: &node, opset: 23, inputs: facts.iter().map(Some).collect(), outputs: vec![], branches: vec![] };
+        assert!(Attention.infer(&view).is_err());
+        assert_eq!(Attention.relate(&view).terms, []);
+    }
+}

@@ -1,0 +1,262 @@
+//! Attention with the input projections inside: `w[c, h·d + h·d + h·e]`. Heads and dimensions of values may go; those of queries
+//! and keys stay, for they meet only inside, behind the bias.
+
+use crate::facts::{Dim, Fact};
+use crate::ops::attention::{CACHE, KEYS, broadcast, broadcast_port};
+use crate::ops::fit::{expect, hold, misfit, unless_ranked};
+use crate::ops::frozen::{Frozen, outputs, unknown};
+use crate::ops::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
+use crate::relation::{LabelId, Layout, Port, Reason, Relation, Segment, Term};
+
+/// Attention, and QAttention, which is the same with quantized data and weights and other input numbers.
+struct Fused {
+    quantized: bool,
+}
+
+/// Queries and keys of a fused projection.
+const INSIDE: Reason = Reason::operator("queries and keys meet inside the operator");
+/// Keys and values in one tensor.
+const TOGETHER: Reason = Reason::operator("keys and values share a head size");
+/// Masks and lengths.
+const MASK: Reason = Reason::operator("positions of an attention mask");
+
+/// The extents of a fused attention.
+struct Extents {
+    b: Dim,
+    s: Dim,
+    c: Dim,
+    h: Dim,
+    d: Dim,
+    e: Dim,
+    /// Positions of the cache that comes in.
+    p: Option<Dim>,
+    /// All keys.
+    t: Dim,
+}
+
+impl Fused {
+    fn mask(&self) -> usize {
+        if self.quantized { 5 } else { 3 }
+    }
+
+    fn past(&self) -> usize {
+        if self.quantized { 8 } else { 4 }
+    }
+
+    /// Whether keys and values have one head size for certain.
+    fn together(&self, node: &NodeView) -> bool {
+        self.quantized || node.has_input(self.past()) || node.node.output.get(1).is_some_and(|name| !name.is_empty())
+    }
+
+    /// `None` when a rank is unknown.
+    fn extents(&self, node: &NodeView) -> Result<Option<Extents>, InferError> {
+        let (Some(x), Some(w)) = (node.shape(0), node.shape(1)) else { return Ok(None) };
+        let ([b, s, c], [_, width]) = (x, w) else { return Err(InferError("input must have 3 axes and weights 2".into())) };
+        expect(node, 1, &[c, width])?;
+        expect(node, 2, &[width])?;
+        let h = node.int("num_heads").filter(|heads| *heads > 0).map(Dim::Num).ok_or_else(|| InferError("no num_heads".into()))?;
+        let misfit = || InferError(format!("weights of {width} columns are not three projections of {h} heads"));
+        let sizes: [Dim; 3] = match node.ints("qkv_hidden_sizes") {
+            Some([]) | None => {
+                let third = width.exact_div(&Dim::Num(3)).ok_or_else(misfit)?;
+                [third.clone(), third.clone(), third]
+            }
+            Some([q, k, v]) => [*q, *k, *v].map(Dim::Num),
+            Some(_) => return Err(InferError("qkv_hidden_sizes must be three".into())),
+        };
+        let [q, k, v] = &sizes;
+        if q != k || (&(q + k) + v).differs(width) {
+            return Err(misfit());
+        }
+        let (d, e) = (q.exact_div(&h).ok_or_else(misfit)?, v.exact_div(&h).ok_or_else(misfit)?);
+        if self.together(node) && d != e {
+            return Err(InferError("a cache needs keys and values of one head size".into()));
+        }
+        let p = match node.shape(self.past()) {
+            None => None,
+            Some([_, _, _, p, _]) => Some(p.clone()),
+            Some(_) => return Err(InferError("past must have 5 axes".into())),
+        };
+        let t = match &p {
+            None => s.clone(),
+            Some(p) if node.int("past_present_share_buffer").unwrap_or(0) != 0 => p.clone(),
+            Some(p) => p + s,
+        };
+        for input in [4, 7].into_iter().filter(|_| self.quantized) {
+            if node.shape(input).is_some_and(|dims| !dims.iter().all(Dim::is_one)) {
+                expect(node, input, &[width])?;
+            }
+        }
+        if let Some(p) = &p {
+            expect(node, self.past(), &[&Dim::Num(2), b, &h, p, &d])?;
+        }
+        Ok(Some(Extents { b: b.clone(), s: s.clone(), c: c.clone(), h, d, e, p, t }))
+    }
+}
+
+impl Operator for Fused {
+    fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        let dtype = node.dtype(if self.quantized { 3 } else { 0 });
+        let Some(at) = self.extents(node)? else { return Ok(outputs(node, [Fact { dtype, ..Fact::default() }])) };
+        let y = vec![at.b.clone(), at.s, &at.h * &at.e];
+        Ok(outputs(node, [Fact::new(dtype, y), Fact::new(dtype, vec![Dim::Num(2), at.b, at.h, at.t, at.d])]))
+    }
+
+    fn relate(&self, node: &NodeView) -> Relation {
+        if let Some(relation) = unless_ranked(node) {
+            return relation;
+        }
+        let Ok(Some(at)) = self.extents(node) else { return misfit(node) };
+        let mut builder = node.relation();
+        let b = builder.free("b", at.b.clone());
+        let s = builder.fixed("s", at.s.clone(), KEYS);
+        let c = builder.free("c", at.c);
+        let h = builder.free("h", at.h.clone());
+        let d = builder.fixed("d", at.d, INSIDE);
+        let e = if self.together(node) { d } else { builder.free("e", at.e) };
+        if self.together(node) {
+            builder.fix(d, TOGETHER);
+        }
+        let t = builder.fixed("t", at.t.clone(), KEYS);
+        let pair = |width: LabelId| Segment::Product([h, width].into_iter().collect());
+        let projections = Layout([pair(d), pair(d), pair(e)].into_iter().collect());
+        builder.port(Port::In(0), "x", [b, s, c]);
+        builder.port(Port::In(1), "w", [c.into(), projections.clone()]);
+        builder.port(Port::In(2), "bias", [projections.clone()]);
+        if let Some([first, rest @ ..]) = node.shape(self.mask()) {
+            let first = broadcast(&mut builder, first, &at.b, b.into());
+            let rest = rest.iter().map(|dim| builder.fixed("", dim.clone(), MASK).into()).collect::<Vec<Layout>>();
+            builder.port(Port::In(self.mask() as u32), "mask", std::iter::once(first).chain(rest));
+        }
+        let two = builder.fixed("", 2i64, TOGETHER);
+        if let Some(p) = at.p {
+            let p = builder.fixed("p", p, CACHE);
+            builder.port(Port::In(self.past() as u32), "past", [two, b, h, p, d]);
+        }
+        if self.quantized {
+            hold(&mut builder, node, 3, "xscale", &Reason::operator("one scale for all"));
+            hold(&mut builder, node, 6, "xzero", &Reason::operator("one scale for all"));
+            for (input, name) in [(4, "wscale"), (7, "wzero")] {
+                match node.shape(input) {
+                    Some([columns]) if !columns.is_one() => builder.port(Port::In(input as u32), name, [projections.clone()]),
+                    _ => hold(&mut builder, node, input, name, &Reason::operator("one scale for all")),
+                }
+            }
+        } else {
+            let full = [(at.b, b.into()), (at.h, h.into()), (at.s, s.into()), (at.t, t.into())];
+            broadcast_port(&mut builder, node, 5, "add", &full);
+            hold(&mut builder, node, 6, "length", &MASK);
+        }
+        builder.port(Port::Out(0), "y", [b.into(), s.into(), Layout::product(&[h, e])]);
+        builder.port(Port::Out(1), "next", [two, b, h, t, d]);
+        let zero = (self.quantized && node.has_input(7)).then_some(Port::In(7));
+        let term = |data, weight, labels: &[LabelId], summed| {
+            let zero = zero.filter(|_| weight == Some(Port::In(1)));
+            Term { data, weight, zero, labels: labels.to_vec(), summed: vec![summed], window: None }
+        };
+        let parts = builder.fixed("", if d == e { 3i64 } else { 2 }, INSIDE);
+        builder.term(term(Port::In(0), Some(Port::In(1)), &[b, s, c, parts, h, d], c));
+        if d != e {
+            builder.term(term(Port::In(0), Some(Port::In(1)), &[b, s, c, h, e], c));
+        }
+        builder.term(term(Port::Out(0), None, &[b, h, s, t, d], d));
+        builder.term(term(Port::Out(0), None, &[b, h, s, t, e], t));
+        builder.finish()
+    }
+
+    fn rewrite(&self, node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
+        let number = |name: &str| cut.extent_of(name).and_then(|extent| extent.num());
+        let (Some(h), Some(d)) = (number("h"), number("d")) else { return Err(RewriteError("head counts are not known numbers".into())) };
+        let e = number("e").unwrap_or(d);
+        edit.set_int("num_heads", h);
+        if d != e || node.ints("qkv_hidden_sizes").is_some_and(|sizes| !sizes.is_empty()) {
+            edit.set_ints("qkv_hidden_sizes", vec![h * d, h * d, h * e]);
+        }
+        Ok(())
+    }
+}
+
+/// Attentions of other layouts.
+static OTHER: Frozen = Frozen { reason: "an attention whose layout is not described", infer: unknown };
+
+pub(in crate::ops) static RULES: &[Rule] = &[
+    Rule::microsoft("Attention", &Fused { quantized: false }),
+    Rule::microsoft("QAttention", &Fused { quantized: true }),
+    Rule::microsoft("DecoderAttention", &OTHER),
+    Rule::microsoft("DecoderMaskedMultiHeadAttention", &OTHER),
+    Rule::microsoft("DecoderMaskedSelfAttention", &OTHER),
+    Rule::microsoft("GatedRelativePositionBias", &OTHER),
+    Rule::microsoft("LongformerAttention", &OTHER),
+    Rule::microsoft("PackedAttention", &OTHER),
+    Rule::microsoft("PackedMultiHeadAttention", &OTHER),
+    Rule::microsoft("PagedAttention", &OTHER),
+    Rule::microsoft("QOrderedAttention", &OTHER),
+    Rule::microsoft("RelativePositionBias", &OTHER),
+    Rule::microsoft("SparseAttention", &OTHER),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::Setting;
+    use crate::ops::prove::Prove;
+
+    fn attention() -> Prove {
+        Prove::op("Attention").domain("com.microsoft").at(1).int("num_heads", 4).input("2x5x16")
+    }
+
+    #[test]
+    fn projections_share_heads() {
+        let proof = attention()
+            .weight("16x72")
+            .weight("72")
+            .input("i32:2x5")
+            .ints("qkv_hidden_sizes", &[16, 16, 40])
+            .gives("2x5x40")
+            .relates("x[b, s, c] w[c, h·d+h·d+h·e] bias[h·d+h·d+h·e] mask[b, 5] → y[b, s, h·e]  Σ c; Σ c; Σ d; Σ t");
+        proof.view(|view| {
+            let operator = Fused { quantized: false };
+            let relation = operator.relate(view);
+            let mut kept = vec![None; relation.labels.len()];
+            kept[relation.named("h").unwrap().index()] = Some(vec![0u32, 3].into());
+            kept[relation.named("e").unwrap().index()] = Some(vec![1u32, 2, 3].into());
+            let mut edit = NodeEdit::default();
+            operator.rewrite(view, &Cut { relation: &relation, kept }, &mut edit).unwrap();
+            assert_eq!(edit.settings, [("num_heads", Setting::Int(2)), ("qkv_hidden_sizes", Setting::Ints(vec![8, 8, 6]))]);
+        });
+    }
+
+    #[test]
+    fn a_cache_ties_keys_to_values() {
+        attention()
+            .weight("16x48")
+            .none()
+            .none()
+            .input("2x2x4x7x4")
+            .input("1x1x5x12")
+            .outputs(2)
+            .gives("2x5x16 2x2x4x12x4")
+            .relates("x[b, s, c] w[c, h·d+h·d+h·d] past[2, b, h, p, d] add[1, 1, s, t] → y[b, s, h·d] next[2, b, h, t, d]  Σ c; Σ d; Σ t");
+    }
+
+    #[test]
+    fn quantized() {
+        Prove::op("QAttention")
+            .domain("com.microsoft")
+            .at(1)
+            .int("num_heads", 4)
+            .input("u8:2x5x16")
+            .weight("i8:16x48")
+            .weight("48")
+            .weight("")
+            .weight("48")
+            .input("i32:2")
+            .weight("u8:")
+            .weight("i8:48")
+            .gives("2x5x16")
+            .relates(
+                "x[b, s, c] w[c, h·d+h·d+h·d] bias[h·d+h·d+h·d] xscale[] wscale[h·d+h·d+h·d] mask[b] xzero[] \
+                 wzero[h·d+h·d+h·d] → y[b, s, h·d]  Σ c; Σ d; Σ t",
+            );
+    }
+}

@@ -1,0 +1,116 @@
+//! Mixtures of experts: the neurons inside them may go, the same in every expert.
+
+use crate::facts::{Dim, Fact};
+use crate::ops::fit::{expect, misfit, unless_ranked};
+use crate::ops::frozen::{Frozen, same};
+use crate::ops::{InferError, NodeView, Operator, Rule};
+use crate::relation::{LabelId, Layout, Port, Reason, Relation, Term};
+
+/// MoE: two layers per expert, or three with separate gates.
+struct Mixture;
+
+/// How a first layer holds gates beside its neurons.
+#[derive(Clone, Copy, PartialEq)]
+enum Gates {
+    None,
+    Interleaved,
+    Halves,
+}
+
+/// Experts, neurons of each, channels, and how gates are held.
+fn extents(node: &NodeView) -> Option<(Dim, Dim, Dim, Gates)> {
+    let [experts, c, n] = node.shape(4)? else { return None };
+    let [_, rows, _] = node.shape(2)? else { return None };
+    let twice = n + n;
+    let gates = match node.int("swiglu_fusion").unwrap_or(0) {
+        _ if rows == n => Gates::None,
+        1 if *rows == twice => Gates::Interleaved,
+        2 if *rows == twice => Gates::Halves,
+        _ => return None,
+    };
+    let fits = expect(node, 2, &[experts, rows, c])
+        .and(expect(node, 3, &[experts, rows]))
+        .and(expect(node, 5, &[experts, c]))
+        .and(expect(node, 6, &[experts, n, c]))
+        .and(expect(node, 7, &[experts, n]));
+    let channels = node.shape(0)?.last()?;
+    (fits.is_ok() && !channels.differs(c)).then(|| (experts.clone(), n.clone(), c.clone(), gates))
+}
+
+impl Operator for Mixture {
+    fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        same(node)
+    }
+
+    fn relate(&self, node: &NodeView) -> Relation {
+        if let Some(relation) = unless_ranked(node) {
+            return relation;
+        }
+        let (Some((experts, n, c, gates)), Some([outer @ .., _]), Some(router)) = (extents(node), node.shape(0), node.shape(1)) else {
+            return misfit(node);
+        };
+        const ROUTED: Reason = Reason::operator("experts that a router picks");
+        let mut builder = node.relation();
+        let tokens: Vec<LabelId> = outer.iter().map(|dim| builder.fixed("s", dim.clone(), ROUTED)).collect();
+        let used = builder.fixed("", node.int("k").unwrap_or(1), ROUTED);
+        let experts = builder.fixed("E", experts, ROUTED);
+        let n = builder.free("n", n);
+        let c = builder.free("c", c);
+        let two = builder.fixed("", 2i64, Reason::operator("gates"));
+        let rows = match gates {
+            Gates::None => n.into(),
+            Gates::Interleaved => Layout::product(&[n, two]),
+            Gates::Halves => Layout::product(&[two, n]),
+        };
+        let router: Vec<LabelId> = router.iter().map(|dim| builder.fixed("", dim.clone(), ROUTED)).collect();
+        let data: Vec<LabelId> = tokens.iter().copied().chain([c]).collect();
+        builder.port(Port::In(0), "x", data.clone());
+        builder.port(Port::In(1), "router", router);
+        builder.port(Port::In(2), "w1", [experts.into(), rows.clone(), c.into()]);
+        builder.port(Port::In(3), "bias1", [experts.into(), rows]);
+        builder.port(Port::In(4), "w2", [experts, c, n]);
+        builder.port(Port::In(5), "bias2", [experts, c]);
+        builder.port(Port::In(6), "w3", [experts, n, c]);
+        builder.port(Port::In(7), "bias3", [experts, n]);
+        builder.port(Port::Out(0), "y", data);
+        let mut term = |data, weight, summed: LabelId, twice: bool| {
+            let labels = tokens.iter().copied().chain([used, n, c]).chain(twice.then_some(two)).collect();
+            builder.term(Term { data, weight: Some(Port::In(weight)), zero: None, labels, summed: vec![summed], window: None });
+        };
+        term(Port::In(0), 2, c, gates != Gates::None);
+        if node.has_input(6) {
+            term(Port::In(0), 6, c, false);
+        }
+        // The neurons exist only inside.
+        term(Port::Out(0), 4, n, false);
+        builder.finish()
+    }
+}
+
+/// Packed weights: several in a byte.
+static PACKED: Frozen = Frozen { reason: "experts with packed quantized weights", infer: same };
+
+pub(in crate::ops) static RULES: &[Rule] = &[Rule::microsoft("MoE", &Mixture), Rule::microsoft("QMoE", &PACKED)];
+
+#[cfg(test)]
+mod tests {
+    use crate::ops::prove::Prove;
+
+    #[test]
+    fn neurons_of_experts() {
+        let moe = || Prove::op("MoE").domain("com.microsoft").at(1).int("k", 2).input("2x5x8").input("10x3");
+        moe()
+            .weight("3x6x8")
+            .weight("3x6")
+            .weight("3x8x6")
+            .weight("3x8")
+            .gives("2x5x8")
+            .relates("x[s, s2, c] router[10, 3] w1[E, n, c] bias1[E, n] w2[E, c, n] bias2[E, c] → y[s, s2, c]  Σ c; Σ n");
+        moe()
+            .int("swiglu_fusion", 1)
+            .weight("3x12x8")
+            .none()
+            .weight("3x8x6")
+            .relates("x[s, s2, c] router[10, 3] w1[E, n·2, c] w2[E, c, n] → y[s, s2, c]  Σ c; Σ n");
+    }
+}

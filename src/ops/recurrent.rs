@@ -1,0 +1,254 @@
+//! Recurrent layers. A hidden unit is one index in every gate of `W`, `R` and `B`, in the states and in the peepholes; `R` holds
+//! it twice, for the unit is computed (its rows) and read by all units of the next step (its columns).
+
+use super::fit::{expect, misfit, unless_ranked};
+use super::frozen::{Frozen, outputs};
+use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
+use crate::facts::{Dim, Fact};
+use crate::relation::{LabelId, Layout, Port, Reason, Relation, Term};
+
+/// LSTM, GRU, RNN. Exact for each: unit j of the last step enters the next one only through column j of `R` (GRU: scaled by its
+/// reset gate, before the product or after it), and its own cell state and peepholes only itself.
+struct Recurrent {
+    /// How many blocks of `hidden_size` rows `W` and `R` hold.
+    gates: i64,
+}
+
+/// The extents of a recurrent layer.
+struct Extents {
+    /// Directions.
+    d: Dim,
+    /// Time steps.
+    t: Dim,
+    /// Batch.
+    b: Dim,
+    /// Input features.
+    i: Dim,
+    /// Hidden units.
+    h: Dim,
+    /// Whether the batch comes first in the data (`layout = 1`).
+    batch_first: bool,
+}
+
+const STEPS: Reason = Reason::operator("time steps of a recurrence");
+const DIRECTIONS: Reason = Reason::operator("directions of a recurrence");
+const GATES: Reason = Reason::operator("gates of a recurrence");
+
+/// Reads the extents; `None` when the rank of the data or of the weights is unknown. With `transposed`, the weights' gates
+/// come last.
+fn extents(node: &NodeView, gates: i64, transposed: bool) -> Result<Option<Extents>, InferError> {
+    let (Some(x), Some(w), Some(r)) = (node.shape(0), node.shape(1), node.shape(2)) else { return Ok(None) };
+    let ([first, second, i], [w_d, w_1, w_2], [_, r_1, r_2]) = (x, w, r) else {
+        return Err(InferError(format!("X, W, R have {}, {}, {} axes, 3 each are expected", x.len(), w.len(), r.len())));
+    };
+    let d = Dim::Num(if node.string("direction") == Some("bidirectional") { 2 } else { 1 });
+    let (w_rows, w_columns, r_rows, r_columns) = if transposed { (w_2, w_1, r_2, r_1) } else { (w_1, w_2, r_1, r_2) };
+    let h = node.int("hidden_size").map_or_else(|| r_columns.clone(), Dim::Num);
+    let rows = &h * &Dim::Num(gates);
+    let pairs = [
+        (w_d, &d, "directions"),
+        (w_rows, &rows, "rows of W"),
+        (w_columns, i, "columns of W"),
+        (r_rows, &rows, "rows of R"),
+        (r_columns, &h, "columns of R"),
+    ];
+    if let Some((found, wanted, what)) = pairs.into_iter().find(|(found, wanted, _)| found.differs(wanted)) {
+        return Err(InferError(format!("{what}: {found}, {wanted} are expected")));
+    }
+    let batch_first = node.int("layout").unwrap_or(0) != 0;
+    let (t, b) = if batch_first { (second, first) } else { (first, second) };
+    expect(node, 3, &[&d, &(&rows + &rows)])?;
+    expect(node, 4, &[b])?;
+    let state = if batch_first { [b, &d, &h] } else { [&d, b, &h] };
+    expect(node, 5, &state)?;
+    expect(node, 6, &state)?;
+    expect(node, 7, &[&d, &(&h * &Dim::Num(3))])?;
+    let (t, b, i) = (t.clone(), b.clone(), i.clone());
+    Ok(Some(Extents { d, t, b, i, h, batch_first }))
+}
+
+fn facts(node: &NodeView, extents: Option<Extents>) -> Vec<Fact> {
+    let dtype = node.dtype(0);
+    let Some(Extents { d, t, b, h, batch_first, .. }) = extents else {
+        return outputs(node, (0..3).map(|_| Fact { dtype, ..Fact::default() }));
+    };
+    let (y, last) = match batch_first {
+        true => (vec![b.clone(), t, d.clone(), h.clone()], vec![b, d, h]),
+        false => (vec![t, d.clone(), b.clone(), h.clone()], vec![d, b, h]),
+    };
+    outputs(node, [Fact::new(dtype, y), Fact::new(dtype, last.clone()), Fact::new(dtype, last)])
+}
+
+impl Operator for Recurrent {
+    fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        Ok(facts(node, extents(node, self.gates, false)?))
+    }
+
+    fn relate(&self, node: &NodeView) -> Relation {
+        if let Some(relation) = unless_ranked(node) {
+            return relation;
+        }
+        let Ok(Some(extents)) = extents(node, self.gates, false) else { return misfit(node) };
+        let mut builder = node.relation();
+        let d = builder.fixed("D", extents.d, DIRECTIONS);
+        let t = builder.fixed("t", extents.t, STEPS);
+        let b = builder.free("b", extents.b);
+        let i = builder.free("i", extents.i);
+        let h = builder.free("h", extents.h);
+        let gates = (self.gates > 1).then(|| builder.fixed("", self.gates, GATES));
+        let rows = gates.map_or_else(|| Layout::from(h), |gates| Layout::product(&[gates, h]));
+        let biases = builder.fixed("", 2 * self.gates, GATES);
+        let peepholes = builder.fixed("", 3i64, GATES);
+        let state = if extents.batch_first { [b, d, h] } else { [d, b, h] };
+        builder.port(Port::In(0), "x", if extents.batch_first { [b, t, i] } else { [t, b, i] });
+        builder.port(Port::In(1), "w", [d.into(), rows.clone(), i.into()]);
+        builder.port(Port::In(2), "r", [d.into(), rows, h.into()]);
+        builder.port(Port::In(3), "bias", [d.into(), Layout::product(&[biases, h])]);
+        builder.port(Port::In(4), "lengths", [b]);
+        builder.port(Port::In(5), "h0", state);
+        builder.port(Port::In(6), "c0", state);
+        builder.port(Port::In(7), "p", [d.into(), Layout::product(&[peepholes, h])]);
+        builder.port(Port::Out(0), "y", if extents.batch_first { [b, t, d, h] } else { [t, d, b, h] });
+        builder.port(Port::Out(1), "yh", state);
+        builder.port(Port::Out(2), "yc", state);
+        let products: Vec<LabelId> = [d, t, b].into_iter().chain(gates).chain([h]).collect();
+        let term = |data, weight, summed: LabelId| Term {
+            data,
+            weight: Some(weight),
+            zero: None,
+            labels: products.iter().copied().chain([summed]).collect(),
+            summed: vec![summed],
+            window: None,
+        };
+        builder.term(term(Port::In(0), Port::In(1), i));
+        // The hidden state inside: the output that holds it stands for it.
+        let hidden = (0..3).find(|output| node.output(*output).is_some()).unwrap_or(0);
+        builder.term(term(Port::Out(hidden as u32), Port::In(2), h));
+        builder.finish()
+    }
+
+    fn rewrite(&self, node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
+        set_hidden_size(node, cut, edit)
+    }
+}
+
+fn set_hidden_size(node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
+    if node.int("hidden_size").is_none() {
+        return Ok(());
+    }
+    let hidden = cut.extent_of("h").and_then(|extent| extent.num());
+    edit.set_int("hidden_size", hidden.ok_or_else(|| RewriteError("hidden_size has no known number".into()))?);
+    Ok(())
+}
+
+pub(super) static RULES: &[Rule] = &[
+    Rule::onnx("LSTM", &Recurrent { gates: 4 }),
+    Rule::onnx("GRU", &Recurrent { gates: 3 }),
+    Rule::onnx("RNN", &Recurrent { gates: 1 }),
+    Rule::microsoft(
+        "DynamicQuantizeLSTM",
+        &Frozen { reason: "quantizes the hidden state by the range of all units", infer: |node| Ok(facts(node, extents(node, 4, true)?)) },
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::prove::Prove;
+
+    fn lstm() -> Prove {
+        Prove::op("LSTM").at(14).outputs(3)
+    }
+
+    #[test]
+    fn lstm_ties_rows_and_columns() {
+        lstm()
+            .int("hidden_size", 5)
+            .input("7x2x3")
+            .weight("1x20x3")
+            .weight("1x20x5")
+            .weight("1x40")
+            .none()
+            .input("1x2x5")
+            .input("1x2x5")
+            .weight("1x15")
+            .gives("7x1x2x5 1x2x5 1x2x5")
+            .relates(
+                "x[t, b, i] w[D, 4·h, i] r[D, 4·h, h] bias[D, 8·h] h0[D, b, h] c0[D, b, h] p[D, 3·h] \
+                 → y[t, D, b, h] yh[D, b, h] yc[D, b, h]  Σ i; Σ h",
+            );
+    }
+
+    #[test]
+    fn two_ways_batch_first() {
+        lstm()
+            .int("hidden_size", 5)
+            .int("layout", 1)
+            .text("direction", "bidirectional")
+            .input("bxtx3")
+            .weight("2x20x3")
+            .weight("2x20x5")
+            .gives("bxtx2x5 bx2x5 bx2x5")
+            .relates("x[b, t, i] w[D, 4·h, i] r[D, 4·h, h] → y[b, t, D, h] yh[b, D, h] yc[b, D, h]  Σ i; Σ h");
+    }
+
+    #[test]
+    fn gru_and_rnn() {
+        Prove::op("GRU")
+            .at(7)
+            .outputs(2)
+            .int("linear_before_reset", 1)
+            .input("7x2x3")
+            .weight("1x15x3")
+            .weight("1x15x5")
+            .weight("1x30")
+            .gives("7x1x2x5 1x2x5")
+            .relates("x[t, b, i] w[D, 3·h, i] r[D, 3·h, h] bias[D, 6·h] → y[t, D, b, h] yh[D, b, h]  Σ i; Σ h");
+        Prove::op("RNN")
+            .outputs(1)
+            .input("7x2x3")
+            .weight("1x5x3")
+            .weight("1x5x5")
+            .weight("1x10")
+            .input("i32:2")
+            .gives("7x1x2x5")
+            .relates("x[t, b, i] w[D, h, i] r[D, h, h] bias[D, 2·h] lengths[b] → y[t, D, b, h]  Σ i; Σ h");
+    }
+
+    #[test]
+    fn hidden_size_follows() {
+        let proof = lstm().int("hidden_size", 3).input("7x2x3").weight("1x12x3").weight("1x12x3");
+        proof.view(|view| {
+            let operator = Recurrent { gates: 4 };
+            let relation = operator.relate(view);
+            let h = relation.named("h").unwrap();
+            let mut kept = vec![None; relation.labels.len()];
+            kept[h.index()] = Some(vec![0u32, 2].into());
+            let cut = Cut { relation: &relation, kept };
+            assert_eq!(cut.dims(Port::In(2)), Some(vec![Dim::Num(1), Dim::Num(8), Dim::Num(2)]));
+            let mut edit = NodeEdit::default();
+            operator.rewrite(view, &cut, &mut edit).unwrap();
+            assert_eq!(edit.settings, [("hidden_size", crate::ops::Setting::Int(2))]);
+        });
+    }
+
+    #[test]
+    fn misfits_are_errors() {
+        let node = lstm().input("7x2x3").weight("1x12x4").weight("1x12x3").named();
+        let facts = [vec![7, 2, 3], vec![1, 12, 4], vec![1, 12, 3]].map(|dims| Fact::new(None, dims.into_iter().map(Dim::Num).collect()));
+        let view = NodeView { node: &node, opset: 14, inputs: facts.iter().map(Some).collect(), outputs: vec![], branches: vec![] };
+        assert!(Recurrent { gates: 4 }.infer(&view).is_err());
+    }
+
+    #[test]
+    fn quantized_by_range_is_frozen() {
+        Prove::op("DynamicQuantizeLSTM")
+            .domain("com.microsoft")
+            .outputs(3)
+            .int("hidden_size", 5)
+            .input("7x2x3")
+            .weight("i8:1x3x20")
+            .weight("i8:1x5x20")
+            .gives("7x1x2x5 1x2x5 1x2x5");
+    }
+}

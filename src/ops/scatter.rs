@@ -1,0 +1,231 @@
+//! Operators that write entries at given positions, or turn positions into entries.
+
+use super::axes::{Letters, axis_attribute, axis_number, operand};
+use super::{InferError, NodeView, Operator, Rule};
+use crate::facts::{Dim, Fact};
+use crate::relation::{LabelId, Port, Reason, Relation};
+
+const WRITTEN: Reason = Reason::operator("entries are written at positions known at run time");
+
+/// The output is the first input with some entries changed.
+fn like_first(node: &NodeView) -> Vec<Fact> {
+    vec![Fact { dtype: node.dtype(0), shape: node.shape(0).map(<[Dim]>::to_vec), contents: None }]
+}
+
+/// Writes single elements along one axis.
+struct ScatterElements;
+
+impl Operator for ScatterElements {
+    fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        Ok(like_first(node))
+    }
+
+    fn relate(&self, node: &NodeView) -> Relation {
+        let (Some(shape), Some(indices)) = (node.shape(0), node.shape(1)) else { return node.frozen(Reason::Dynamic) };
+        let Ok(axis) = axis_attribute(node, "axis", 0, shape.len()) else { return node.frozen(WRITTEN) };
+        if indices.len() != shape.len() || node.shape(2).is_none_or(|updates| updates != indices) {
+            return node.frozen(WRITTEN);
+        }
+        let mut builder = node.relation();
+        let mut letters = Letters::new();
+        let (mut data, mut written): (Vec<LabelId>, Vec<LabelId>) = (Vec::new(), Vec::new());
+        for (at, (dim, positions)) in shape.iter().zip(indices).enumerate() {
+            if at != axis && dim == positions {
+                let label = letters.free(&mut builder, dim);
+                data.push(label);
+                written.push(label);
+            } else {
+                data.push(letters.fixed(&mut builder, dim, &WRITTEN));
+                written.push(letters.fixed(&mut builder, positions, &WRITTEN));
+            }
+        }
+        builder.port(Port::In(0), "data", data.clone());
+        builder.port(Port::In(1), "indices", written.clone());
+        builder.port(Port::In(2), "updates", written);
+        builder.port(Port::Out(0), "y", data);
+        builder.finish()
+    }
+}
+
+/// Writes slices at positions along the first axes.
+struct ScatterND;
+
+impl Operator for ScatterND {
+    fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        Ok(like_first(node))
+    }
+
+    fn relate(&self, node: &NodeView) -> Relation {
+        let (Some(shape), Some((last, outer))) = (node.shape(0), node.shape(1).and_then(<[Dim]>::split_last)) else {
+            return node.frozen(Reason::Dynamic);
+        };
+        let (Some(count), Some(updates)) = (last.count(), node.shape(2)) else { return node.frozen(WRITTEN) };
+        if count > shape.len() || updates.len() != outer.len() + shape.len() - count {
+            return node.frozen(WRITTEN);
+        }
+        let mut builder = node.relation();
+        let mut letters = Letters::new();
+        let mut data: Vec<LabelId> = shape[..count].iter().map(|dim| letters.fixed(&mut builder, dim, &WRITTEN)).collect();
+        let mut written: Vec<LabelId> = outer.iter().map(|dim| letters.fixed(&mut builder, dim, &WRITTEN)).collect();
+        let last = builder.fixed("", last.clone(), WRITTEN);
+        builder.port(Port::In(1), "indices", written.iter().copied().chain([last]));
+        for (dim, update) in shape[count..].iter().zip(&updates[outer.len()..]) {
+            if dim == update {
+                let label = letters.free(&mut builder, dim);
+                data.push(label);
+                written.push(label);
+            } else {
+                data.push(letters.fixed(&mut builder, dim, &Reason::Dynamic));
+                written.push(letters.fixed(&mut builder, update, &Reason::Dynamic));
+            }
+        }
+        builder.port(Port::In(0), "data", data.clone());
+        builder.port(Port::In(2), "updates", written);
+        builder.port(Port::Out(0), "y", data);
+        builder.finish()
+    }
+}
+
+/// Writes new entries into a cache, at a position per batch entry.
+struct TensorScatter;
+
+impl Operator for TensorScatter {
+    fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        Ok(like_first(node))
+    }
+
+    fn relate(&self, node: &NodeView) -> Relation {
+        let (Some(cache), Some(update)) = (node.shape(0), node.shape(1)) else { return node.frozen(Reason::Dynamic) };
+        let Ok(axis) = axis_attribute(node, "axis", -2, cache.len()) else { return node.frozen(WRITTEN) };
+        if cache.len() != update.len() {
+            return node.frozen(WRITTEN);
+        }
+        let mut builder = node.relation();
+        let mut letters = Letters::new();
+        let (mut old, mut new): (Vec<LabelId>, Vec<LabelId>) = (Vec::new(), Vec::new());
+        for (at, (dim, update)) in cache.iter().zip(update).enumerate() {
+            if at != axis && dim == update {
+                let label = letters.free(&mut builder, dim);
+                old.push(label);
+                new.push(label);
+            } else {
+                old.push(letters.fixed(&mut builder, dim, &WRITTEN));
+                new.push(letters.fixed(&mut builder, update, &WRITTEN));
+            }
+        }
+        if let (Some(true), Some(first)) =
+            (node.shape(2).map(|entries| entries.len() == 1 && entries.first() == cache.first()), old.first())
+        {
+            builder.port(Port::In(2), "position", [*first]);
+        }
+        builder.port(Port::In(0), "cache", old.clone());
+        builder.port(Port::In(1), "update", new);
+        builder.port(Port::Out(0), "y", old);
+        builder.finish()
+    }
+}
+
+/// Positions become vectors that are on at the position and off elsewhere.
+struct OneHot;
+
+impl OneHot {
+    fn axis(node: &NodeView, rank: usize) -> Result<usize, InferError> {
+        axis_attribute(node, "axis", -1, rank + 1)
+    }
+}
+
+impl Operator for OneHot {
+    fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        let Some(indices) = node.shape(0) else { return Ok(vec![Fact { dtype: node.dtype(2), shape: None, contents: None }]) };
+        let axis = Self::axis(node, indices.len())?;
+        let depth = node.contents(1).and_then(|contents| match contents.0.first()?.dim() {
+            // The depth may be written as a real number.
+            None => contents.0.first()?.real().map(|depth| Dim::Num(depth as i64)),
+            depth => depth,
+        });
+        let mut dims = indices.to_vec();
+        dims.insert(axis, depth.unwrap_or_else(|| node.unknown(0, axis)));
+        Ok(vec![Fact::new(node.dtype(2), dims)])
+    }
+
+    fn relate(&self, node: &NodeView) -> Relation {
+        const CLASSES: Reason = Reason::operator("classes of a one-hot code");
+        let (Some(indices), Some(dims)) = (node.shape(0), node.output_shape(0)) else { return node.frozen(Reason::Dynamic) };
+        let Ok(axis) = Self::axis(node, indices.len()) else { return node.frozen(CLASSES) };
+        let mut builder = node.relation();
+        let mut letters = Letters::new();
+        let read = letters.all(&mut builder, indices);
+        let mut y = read.clone();
+        if let Some(depth) = dims.get(axis) {
+            y.insert(axis, letters.fixed(&mut builder, depth, &CLASSES));
+        }
+        builder.port(Port::In(0), "indices", read);
+        operand(&mut builder, 1, "depth");
+        operand(&mut builder, 2, "values");
+        builder.port(Port::Out(0), "y", y);
+        builder.finish()
+    }
+
+    fn shape_inputs(&self, _node: &NodeView) -> Vec<u32> {
+        vec![1]
+    }
+}
+
+/// Turns the first entries of each sequence round.
+struct ReverseSequence;
+
+impl Operator for ReverseSequence {
+    fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        Ok(like_first(node))
+    }
+
+    fn relate(&self, node: &NodeView) -> Relation {
+        const REVERSED: Reason = Reason::operator("reversed in time");
+        let Some(shape) = node.shape(0) else { return node.frozen(Reason::Dynamic) };
+        let number = |name: &str, default: i64| axis_number(node.int(name).unwrap_or(default), shape.len());
+        let (Ok(batch), Ok(time)) = (number("batch_axis", 1), number("time_axis", 0)) else { return node.frozen(REVERSED) };
+        let mut builder = node.relation();
+        let mut letters = Letters::new();
+        let mut label = |(at, dim)| if at == time { letters.fixed(&mut builder, dim, &REVERSED) } else { letters.free(&mut builder, dim) };
+        let labels: Vec<LabelId> = shape.iter().enumerate().map(&mut label).collect();
+        if node.shape(1) == Some(&shape[batch..=batch]) {
+            builder.port(Port::In(1), "lengths", [labels[batch]]);
+        }
+        builder.port(Port::In(0), "x", labels.clone());
+        builder.port(Port::Out(0), "y", labels);
+        builder.finish()
+    }
+}
+
+pub(super) static RULES: &[Rule] = &[
+    Rule::onnx("ScatterElements", &ScatterElements),
+    Rule::onnx("Scatter", &ScatterElements),
+    Rule::onnx("ScatterND", &ScatterND),
+    Rule::onnx("TensorScatter", &TensorScatter),
+    Rule::onnx("OneHot", &OneHot),
+    Rule::onnx("ReverseSequence", &ReverseSequence),
+];
+
+#[cfg(test)]
+mod tests {
+    use crate::ops::prove::Prove;
+
+    #[test]
+    fn scattering_fixes_the_axes_it_writes_along() {
+        let elements = Prove::op("ScatterElements").input("bx8x5").input("i64:bx3x5").input("bx3x5").int("axis", 1);
+        elements.gives("bx8x5").relates("data[a, b, d] indices[a, c, d] updates[a, c, d] → y[a, b, d]");
+        let slices = Prove::op("ScatterND").input("7x8x64").input("i64:nx2").input("nx64");
+        slices.gives("7x8x64").relates("data[a, b, d] indices[c, 2] updates[c, d] → y[a, b, d]");
+        let cache = Prove::op("TensorScatter").at(24).input("bx8x512x64").input("bx8xsx64").input("i64:b");
+        cache.gives("bx8x512x64").relates("cache[a, b, c, e] update[a, b, d, e] position[a] → y[a, b, c, e]");
+    }
+
+    #[test]
+    fn codes_and_sequences() {
+        let code = Prove::op("OneHot").input("i64:bxs").number(10).input("2");
+        code.gives("bxsx10").relates("indices[a, b] depth[] values[2] → y[a, b, c]");
+        Prove::op("OneHot").input("i64:b").input("i64:").input("2").int("axis", 0).gives("?out0.0xb");
+        let reversed = Prove::op("ReverseSequence").input("sxbx8").input("i64:b");
+        reversed.gives("sxbx8").relates("x[a, b, c] lengths[b] → y[a, b, c]");
+    }
+}

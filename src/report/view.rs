@@ -1,0 +1,232 @@
+//! A report as rows of text: what the terminal, Markdown and HTML show in common.
+
+use serde::Serialize;
+
+use super::types::{Cost, ExactnessVerdict, Group, Outcome, Report};
+use super::units;
+
+/// A table of text.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Table {
+    /// Heads of the columns; the first column is text, the others are numbers unless `text` names them.
+    pub head: Vec<&'static str>,
+    /// Columns that are text.
+    pub text: Vec<usize>,
+    /// The rows.
+    pub rows: Vec<Vec<String>>,
+    /// Rows that were left out.
+    pub left_out: usize,
+}
+
+impl Table {
+    /// An empty table.
+    pub fn new(head: &[&'static str], text: &[usize]) -> Self {
+        Table { head: head.to_vec(), text: text.to_vec(), ..Default::default() }
+    }
+}
+
+/// Before and after: parameters, operations, size, latency.
+pub fn costs(report: &Report) -> Table {
+    let before = &report.original;
+    let Some(after) = &report.pruned else {
+        let mut table = Table::new(&["", "model"], &[0]);
+        table.rows = lines(before).into_iter().map(|(name, text, _)| vec![name.to_owned(), text]).collect();
+        return table;
+    };
+    let mut table = Table::new(&["", "before", "after", "remains"], &[0]);
+    for ((name, old, old_number), (_, new, new_number)) in lines(before).into_iter().zip(lines(after)) {
+        if old != UNKNOWN || new != UNKNOWN {
+            table.rows.push(vec![name.to_owned(), old, new, units::ratio(new_number, old_number)]);
+        }
+    }
+    table
+}
+
+const UNKNOWN: &str = "–";
+
+fn lines(cost: &Cost) -> [(&'static str, String, f64); 4] {
+    let unknown = || UNKNOWN.to_owned();
+    [
+        ("parameters", units::count(cost.params), cost.params as f64),
+        ("MACs", cost.macs.map_or_else(unknown, units::count), cost.macs.map_or(f64::NAN, |macs| macs as f64)),
+        ("size", units::bytes(cost.bytes), cost.bytes as f64),
+        ("latency", cost.latency_ms.map_or_else(unknown, units::milliseconds), cost.latency_ms.unwrap_or(f64::NAN)),
+    ]
+}
+
+/// One sentence on exactness; empty where there is nothing to say.
+pub fn exactness(report: &Report) -> String {
+    let exactness = &report.exactness;
+    let inputs = plural(exactness.inputs, "input");
+    let error = exactness.max_relative_error.map(units::error).unwrap_or_default();
+    match exactness.verdict {
+        ExactnessVerdict::Exact if exactness.inputs == 0 => "exact: nothing was removed".to_owned(),
+        ExactnessVerdict::Exact => format!("exact: equals the masked original on {inputs} (largest relative error {error})"),
+        ExactnessVerdict::Inexact => format!("INEXACT: differs from the masked original by {error} on {inputs}; the surgery is wrong"),
+        ExactnessVerdict::Unverifiable => format!("unverifiable: {}", exactness.reason.as_deref().unwrap_or("unknown reason")),
+        ExactnessVerdict::Skipped => "not checked".to_owned(),
+    }
+}
+
+/// One sentence on the drift; empty where nothing ran.
+pub fn drift(report: &Report) -> String {
+    let Some(worst) = report.drift.worst() else { return String::new() };
+    let made_up = if report.drift.synthetic { " made-up" } else { "" };
+    let inputs = format!("{}{made_up} input{}", report.drift.inputs, if report.drift.inputs == 1 { "" } else { "s" });
+    let mut text = format!("{} ({}, {inputs})", units::error(worst.relative_l2), worst.name);
+    if let Some(agreement) = report.drift.outputs.iter().filter_map(|output| output.top1_agreement).min_by(f64::total_cmp) {
+        text += &format!(", same top-1 class {}", units::percent(agreement));
+    }
+    text
+}
+
+/// One sentence on the labelled metric.
+pub fn labelled(report: &Report) -> Option<String> {
+    let labelled = report.drift.labelled.as_ref()?;
+    Some(format!("{} → {}", units::percent(labelled.original), units::percent(labelled.pruned)))
+}
+
+/// Drift output by output.
+pub fn outputs(report: &Report) -> Table {
+    let mut table = Table::new(&["output", "relative L2", "cosine", "largest difference", "same top-1", "KL"], &[0]);
+    let optional = |number: Option<f64>, show: fn(f64) -> String| number.map_or_else(|| UNKNOWN.to_owned(), show);
+    table.rows = report
+        .drift
+        .outputs
+        .iter()
+        .map(|output| {
+            vec![
+                output.name.clone(),
+                units::error(output.relative_l2),
+                format!("{:.5}", output.cosine),
+                units::error(output.max_abs),
+                optional(output.top1_agreement, units::percent),
+                optional(output.kl, units::error),
+            ]
+        })
+        .collect();
+    table
+}
+
+/// Groups that lost units, those that lost most parameters first.
+pub fn cut(report: &Report, limit: usize) -> Table {
+    let mut cut: Vec<&Group> = report.groups.iter().filter(|group| group.kept < group.units).collect();
+    let lost = |group: &Group| group.params as f64 * (group.units - group.kept) as f64 / group.units.max(1) as f64;
+    cut.sort_by(|a, b| lost(b).total_cmp(&lost(a)));
+    let mut table = Table::new(&["group", "kind", "units", "kept", "remains"], &[0, 1]);
+    table.left_out = cut.len().saturating_sub(limit);
+    let row = |group: &&Group| {
+        let share = units::percent(group.kept as f64 / group.units.max(1) as f64);
+        vec![group.id.clone(), group.kind.clone(), group.units.to_string(), group.kept.to_string(), share]
+    };
+    table.rows = cut.iter().take(limit).map(row).collect();
+    table
+}
+
+/// All groups, those with most parameters first.
+pub fn groups(report: &Report, limit: usize) -> Table {
+    let mut groups: Vec<&Group> = report.groups.iter().collect();
+    groups.sort_by_key(|group| std::cmp::Reverse(group.params));
+    let mut table = Table::new(&["group", "kind", "units", "params", "MACs", "weights"], &[0, 1]);
+    table.left_out = groups.len().saturating_sub(limit);
+    let row = |group: &&Group| {
+        vec![
+            group.id.clone(),
+            group.kind.clone(),
+            group.units.to_string(),
+            units::count(group.params),
+            units::count(group.macs),
+            group.weights.len().to_string(),
+        ]
+    };
+    table.rows = groups.iter().take(limit).map(row).collect();
+    table
+}
+
+/// Why parameters are out of reach.
+pub fn frozen(report: &Report, limit: usize) -> Table {
+    let mut table = Table::new(&["reason", "params", "of all", "nodes"], &[0, 3]);
+    table.left_out = report.frozen.len().saturating_sub(limit);
+    for frozen in report.frozen.iter().take(limit) {
+        let share = units::percent(frozen.params as f64 / report.original.params.max(1) as f64);
+        table.rows.push(vec![frozen.reason.clone(), units::count(frozen.params), share, names(&frozen.nodes)]);
+    }
+    table
+}
+
+/// The first names of a list.
+fn names(names: &[String]) -> String {
+    const SHOWN: usize = 2;
+    let mut text = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        text += &format!(" and {} more", names.len() - SHOWN);
+    }
+    text
+}
+
+/// The points that the search tried, with the option that takes each.
+pub fn tradeoff(report: &Report) -> Table {
+    let mut table = Table::new(&["params", "MACs", "size", "drift", "option"], &[4]);
+    for point in &report.tradeoff {
+        let macs = units::ratio(point.macs as f64, report.original.macs.map_or(f64::NAN, |macs| macs as f64));
+        table.rows.push(vec![
+            units::ratio(point.params as f64, report.original.params as f64),
+            macs,
+            units::ratio(point.bytes as f64, report.original.bytes as f64),
+            units::error(point.drift),
+            format!("--target drift={}", ceiling(point.drift)),
+        ]);
+    }
+    table
+}
+
+/// Two digits, not less than the number.
+fn ceiling(number: f64) -> String {
+    if !number.is_finite() || number <= 0.0 {
+        return "0".to_owned();
+    }
+    let scale = 10f64.powi(1 - number.log10().floor() as i32);
+    let digits = (number * scale).ceil() / scale;
+    let decimals = (1 - number.log10().floor() as i32).clamp(0, 12) as usize;
+    let text = format!("{digits:.decimals$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+/// Targets and thresholds.
+pub fn checks(report: &Report) -> Table {
+    let mut table = Table::new(&["check", "outcome", "found"], &[0, 1, 2]);
+    table.rows =
+        report.checks.iter().map(|check| vec![check.name.clone(), outcome(check.verdict).to_owned(), check.message.clone()]).collect();
+    table
+}
+
+/// An outcome in a word.
+pub fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Pass => "met",
+        Outcome::Fail => "not met",
+        Outcome::Unverifiable => "unverifiable",
+        Outcome::Measured => "measured",
+        Outcome::Skipped => "skipped",
+    }
+}
+
+/// Seconds by phase.
+pub fn seconds(report: &Report) -> String {
+    report.seconds.iter().map(|(phase, seconds)| format!("{phase} {}", units::seconds(*seconds))).collect::<Vec<_>>().join(", ")
+}
+
+/// `1 input`, `3 inputs`.
+pub fn plural(number: usize, name: &str) -> String {
+    if number == 1 { format!("1 {name}") } else { format!("{number} {name}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_allow_what_was_measured() {
+        assert_eq!([0.01834, 0.2, 0.00999, 3.21, 0.0].map(ceiling), ["0.019", "0.2", "0.01", "3.3", "0"]);
+    }
+}

@@ -1,0 +1,19 @@
+//! Running models: one door for every runtime, and what has to be done to a model before one can be trusted with it.
+//!
+//! Invariant: knows nothing of pruning. A runtime never answers silently what it can not compute rightly: it says
+//! [`Unverifiable`], with the operator's name, and no panic of its own leaves this room.
+
+#[cfg(test)]
+mod corpus;
+mod latency;
+mod prepare;
+mod session;
+mod table;
+#[cfg(test)]
+mod tests;
+mod tract;
+
+pub use latency::latency;
+pub use prepare::{Infer, Known};
+pub use session::{RunError, Runtime, Session, Tensors, Unverifiable, run_all};
+pub use tract::TractRuntime;

@@ -1,0 +1,35 @@
+//! BatchNormalization by the batch's own statistics, which tract lacks: in primitives.
+
+use super::node::{float, input, int_or, label};
+use super::rules::{Entry, Outcome, Site};
+use crate::proto::NodeProto;
+use crate::run::Unverifiable;
+
+pub(super) const RULES: &[Entry] = &[("", "BatchNormalization", by_batch)];
+
+/// The running statistics that such a node also gives are dropped: a reader of them is found to lack its input later.
+fn by_batch(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
+    if int_or(node, "training_mode", 0) == 0 {
+        return Ok(Outcome::Leave);
+    }
+    let (Some(x), Some(scale), Some(bias)) = (input(node, 0), input(node, 1), input(node, 2)) else {
+        return Err(Unverifiable::new(format!("{}: lacks an input", label(node))));
+    };
+    let Some(rank) = site.shape(Some(x)).map(|dims| dims.len() as i64) else { return Ok(Outcome::NeedsFacts) };
+    let axes: Vec<i64> = (0..rank).filter(|axis| *axis != 1).collect();
+    let channels: Vec<i64> = (0..rank).map(|axis| if axis == 1 { -1 } else { 1 }).collect();
+    let wire = &mut site.wire;
+    let epsilon = wire.scalar(float(node, "epsilon").unwrap_or(1e-5));
+    let mean = wire.reduce("ReduceMean", x, &axes, true);
+    let centred = wire.op("Sub", &[x, &mean], Vec::new());
+    let square = wire.op("Mul", &[&centred, &centred], Vec::new());
+    let variance = wire.reduce("ReduceMean", &square, &axes, true);
+    let variance = wire.op("Add", &[&variance, &epsilon], Vec::new());
+    let deviation = wire.op("Sqrt", &[&variance], Vec::new());
+    let normal = wire.op("Div", &[&centred, &deviation], Vec::new());
+    let (scale, bias) = (wire.reshape(scale, &channels), wire.reshape(bias, &channels));
+    let scaled = wire.op("Mul", &[&normal, &scale], Vec::new());
+    let shifted = wire.op("Add", &[&scaled, &bias], Vec::new());
+    wire.give(&shifted, node, 0);
+    Ok(Outcome::Done)
+}

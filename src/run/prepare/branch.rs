@@ -1,0 +1,67 @@
+//! An `If` whose condition is known becomes the branch that is taken.
+
+use std::collections::BTreeMap;
+
+use super::draft::Draft;
+use super::functions::rename;
+use super::known::Known;
+use super::node::{attribute, input, kind, label};
+use crate::model::TensorRef;
+use crate::proto::{GraphProto, NodeProto};
+use crate::run::Unverifiable;
+
+/// Folds what can be folded in the main graph; says whether there was any.
+pub(super) fn fold(draft: &mut Draft, known: &Known) -> Result<bool, Unverifiable> {
+    let mut graph = draft.proto.graph.take().unwrap_or_default();
+    let mut folded = false;
+    let mut nodes = Vec::with_capacity(graph.node.len());
+    for node in std::mem::take(&mut graph.node) {
+        match condition(&node, &graph, known) {
+            Some(truth) => {
+                folded = true;
+                take(&node, truth, &mut graph, &mut nodes, draft)?;
+            }
+            None => nodes.push(node),
+        }
+    }
+    graph.node = nodes;
+    draft.proto.graph = Some(graph);
+    Ok(folded)
+}
+
+fn condition(node: &NodeProto, graph: &GraphProto, known: &Known) -> Option<bool> {
+    if kind(node) != ("", "If") {
+        return None;
+    }
+    let name = input(node, 0)?;
+    let constant = graph.initializer.iter().find(|tensor| tensor.name() == name).and_then(|tensor| TensorRef::from_proto(tensor).ok());
+    let tensor = constant.or_else(|| known.contents.get(name).cloned())?;
+    tensor.to_i64()?.first().map(|truth| *truth != 0)
+}
+
+fn take(node: &NodeProto, truth: bool, graph: &mut GraphProto, nodes: &mut Vec<NodeProto>, draft: &mut Draft) -> Result<(), Unverifiable> {
+    let branch = attribute(node, if truth { "then_branch" } else { "else_branch" }).and_then(|attribute| attribute.g.clone());
+    let mut branch = branch.ok_or_else(|| Unverifiable::new(format!("{}: has no such branch", label(node))))?;
+    let mut names = BTreeMap::new();
+    for tensor in &mut branch.initializer {
+        let new = draft.names.fresh(tensor.name());
+        names.insert(tensor.name().to_owned(), new.clone());
+        tensor.name = Some(new);
+    }
+    graph.initializer.append(&mut branch.initializer);
+    for mut inner in branch.node {
+        rename(&mut inner, &mut names, &mut |name| draft.names.fresh(name));
+        nodes.push(inner);
+    }
+    for (result, output) in branch.output.iter().zip(&node.output).filter(|(_, output)| !output.is_empty()) {
+        let source = names.get(result.name()).map_or(result.name(), String::as_str);
+        nodes.push(NodeProto {
+            op_type: Some("Identity".into()),
+            name: Some(draft.names.fresh("Identity")),
+            input: vec![source.to_owned()],
+            output: vec![output.clone()],
+            ..Default::default()
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! Forms of whole numbers that tract refuses although the standard allows them.
+
+use super::node::input;
+use super::rules::{Entry, Outcome, Site};
+use crate::model::TensorRef;
+use crate::proto::{Dtype, NodeProto};
+use crate::run::Unverifiable;
+
+pub(super) const RULES: &[Entry] = &[("", "CumSum", cumulate), ("", "Pad", pad_value), ("", "ScatterND", from_the_end)];
+
+/// tract takes int64 values that are cast for extents, which it can not add up at run time. Positions and counts fit 32 bits.
+fn cumulate(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
+    let x = input(node, 0).unwrap_or_default();
+    match site.dtype(Some(x)) {
+        None => return Ok(Outcome::NeedsFacts),
+        Some(Dtype::Int64) => {}
+        Some(_) => return Ok(Outcome::Leave),
+    }
+    let small = site.wire.cast(x, Dtype::Int32);
+    let mut sum = node.clone();
+    let (Some(first), Some(output)) = (sum.input.first_mut(), sum.output.first_mut()) else { return Ok(Outcome::Leave) };
+    *first = small;
+    *output = site.wire.names.fresh("CumSum");
+    let output = output.clone();
+    site.wire.nodes.push(sum);
+    let large = site.wire.cast(&output, Dtype::Int64);
+    site.wire.give(&large, node, 0);
+    Ok(Outcome::Done)
+}
+
+/// The value to pad with, in one dimension instead of none.
+fn pad_value(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
+    let Some(value) = input(node, 2) else { return Ok(Outcome::Leave) };
+    let Some(dims) = site.shape(Some(value)) else { return Ok(Outcome::NeedsFacts) };
+    if dims.is_empty() || dims.iter().any(|dim| *dim != 1) {
+        return Ok(Outcome::Leave);
+    }
+    let axes: Vec<i64> = (0..dims.len() as i64).collect();
+    let scalar = match site.tensor(Some(value)) {
+        Some(tensor) => site.wire.constant(&TensorRef { dims: Vec::new(), ..tensor }),
+        None => site.wire.squeeze(value, &axes),
+    };
+    let mut node = node.clone();
+    node.input[2] = scalar;
+    site.wire.nodes.push(node);
+    Ok(Outcome::Done)
+}
+
+/// Indices that count from the end count from the start.
+fn from_the_end(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
+    const DONE: &str = "indices counted from the start";
+    if node.doc_string() == DONE {
+        return Ok(Outcome::Leave);
+    }
+    let (Some(data), Some(indices)) = (input(node, 0), input(node, 1)) else { return Ok(Outcome::Leave) };
+    if site.tensor(Some(indices)).and_then(|indices| indices.to_i64()).is_some_and(|numbers| numbers.iter().all(|number| *number >= 0)) {
+        return Ok(Outcome::Leave);
+    }
+    let (Some(dims), Some(shape)) = (site.shape(Some(data)), site.shape(Some(indices))) else { return Ok(Outcome::NeedsFacts) };
+    let depth = shape.last().and_then(|depth| usize::try_from(*depth).ok()).unwrap_or(0);
+    let wire = &mut site.wire;
+    let extents = wire.ints(dims.get(..depth).unwrap_or(&dims));
+    let zero = wire.constant(&TensorRef::from_i64(Vec::new(), &[0]));
+    let negative = wire.op("Less", &[indices, &zero], Vec::new());
+    let wrapped = wire.op("Add", &[indices, &extents], Vec::new());
+    let mut scatter = node.clone();
+    scatter.input[1] = wire.op("Where", &[&negative, &wrapped, indices], Vec::new());
+    scatter.doc_string = Some(DONE.into());
+    wire.nodes.push(scatter);
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,20 @@
+//! What is known of the values of the main graph, given concrete inputs.
+
+use std::collections::BTreeMap;
+
+use crate::model::TensorRef;
+use crate::proto::{Dtype, ModelProto};
+
+/// What is known of values of the main graph, by name; what stands here is certain, what is missing is merely not known.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// Element types.
+    pub dtypes: BTreeMap<String, Dtype>,
+    /// Extents.
+    pub shapes: BTreeMap<String, Vec<i64>>,
+    /// Elements of small tensors that do not depend on the contents of the inputs.
+    pub contents: BTreeMap<String, TensorRef>,
+}
+
+/// Infers what is known of a model whose inputs have concrete shapes.
+pub type Infer = dyn Fn(&ModelProto) -> Known + Send + Sync;

@@ -1,0 +1,97 @@
+//! Half precision becomes single, and whole numbers below eight bits become bytes: tract has neither.
+
+use std::collections::BTreeSet;
+
+use super::draft::Draft;
+use super::node::{each_graph, input, label};
+use crate::model::TensorRef;
+use crate::proto::{AttributeProto, Dtype, NodeProto, TensorProto, ValueInfoProto, type_proto};
+use crate::run::Unverifiable;
+
+/// Raises types everywhere: constants, declared types, and attributes that name a type.
+pub(super) fn raise(draft: &mut Draft) -> Result<(), Unverifiable> {
+    each_graph(draft.graph(), &mut |graph| {
+        let packed: BTreeSet<String> =
+            graph.initializer.iter().filter(|tensor| is_packed(tensor)).map(|tensor| tensor.name().to_owned()).collect();
+        graph.initializer.iter_mut().try_for_each(tensor)?;
+        graph.input.iter_mut().chain(&mut graph.output).for_each(declared);
+        for node in &mut graph.node {
+            if node.op_type() == "QuantizeLinear" && input(node, 2).is_some_and(|name| packed.contains(name)) {
+                return Err(Unverifiable::new(format!("{}: rounds to fewer than eight bits", label(node))));
+            }
+            attributes(node)?;
+        }
+        Ok(())
+    })
+}
+
+fn is_packed(tensor: &TensorProto) -> bool {
+    Dtype::from_code(tensor.data_type()).is_some_and(|dtype| dtype.bits() > 0 && dtype.bits() < 8)
+}
+
+/// The type that stands for another; `None` where it may stay.
+fn raised(dtype: Dtype) -> Option<Dtype> {
+    match dtype {
+        Dtype::Float16 | Dtype::Bfloat16 => Some(Dtype::Float),
+        Dtype::Int4 | Dtype::Int2 => Some(Dtype::Int8),
+        Dtype::Uint4 | Dtype::Uint2 => Some(Dtype::Uint8),
+        _ => None,
+    }
+}
+
+fn tensor(message: &mut TensorProto) -> Result<(), Unverifiable> {
+    let name = message.name().to_owned();
+    let Some(dtype) = Dtype::from_code(message.data_type()) else {
+        return Err(Unverifiable::new(format!("tensor '{name}' has an unknown type")));
+    };
+    let Some(to) = raised(dtype) else {
+        return Ok(());
+    };
+    let lost = || Unverifiable::new(format!("tensor '{name}' of type {dtype} can not be read"));
+    let tensor = TensorRef::from_proto(message).map_err(|_| lost())?;
+    *message = raise_tensor(&tensor, to).ok_or_else(lost)?.to_proto(&name);
+    Ok(())
+}
+
+fn raise_tensor(tensor: &TensorRef, to: Dtype) -> Option<TensorRef> {
+    if to == Dtype::Float {
+        return Some(TensorRef::from_f32(tensor.dims.clone(), &tensor.to_f32()?));
+    }
+    let bytes: Vec<u8> = tensor.to_i64()?.into_iter().map(|number| number as u8).collect();
+    Some(TensorRef { dtype: to, dims: tensor.dims.clone(), bytes: bytes.into() })
+}
+
+fn declared(info: &mut ValueInfoProto) {
+    if let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_mut().and_then(|kind| kind.value.as_mut())
+        && let Some(to) = Dtype::from_code(tensor.elem_type()).and_then(raised)
+    {
+        tensor.elem_type = Some(to.code());
+    }
+}
+
+fn attributes(node: &mut NodeProto) -> Result<(), Unverifiable> {
+    let label = label(node);
+    let op = node.op_type().to_owned();
+    for attribute in &mut node.attribute {
+        attribute.t.iter_mut().chain(&mut attribute.tensors).try_for_each(tensor)?;
+        if let Some(dtype) = named_type(&op, attribute)
+            && let Some(to) = raised(dtype)
+        {
+            if to != Dtype::Float {
+                return Err(Unverifiable::new(format!("{label}: rounds to fewer than eight bits")));
+            }
+            attribute.i = Some(i64::from(to.code()));
+        }
+    }
+    Ok(())
+}
+
+/// The type that an attribute names, if that is what it is for.
+fn named_type(op: &str, attribute: &AttributeProto) -> Option<Dtype> {
+    let names = match attribute.name() {
+        "to" => op == "Cast",
+        "dtype" | "output_dtype" | "softmax_precision" => true,
+        _ => false,
+    };
+    if names { Dtype::from_code(i32::try_from(attribute.i()).ok()?) } else { None }
+}

@@ -1,0 +1,59 @@
+//! What a runtime offers, whichever it is.
+
+use indexmap::IndexMap;
+use rayon::prelude::*;
+
+use crate::model::{Model, TensorRef};
+
+/// Tensors by the names of the values that they stand for.
+pub type Tensors = IndexMap<String, TensorRef>;
+
+/// Why a model can not be run here and trusted: names the operator and the node.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Unverifiable {
+    /// One sentence without a full stop.
+    pub reason: String,
+}
+
+impl Unverifiable {
+    /// Wraps a reason.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Unverifiable { reason: reason.into() }
+    }
+}
+
+/// A run that failed, though the model was accepted.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{0}")]
+pub struct RunError(pub String);
+
+/// Something that runs models.
+pub trait Runtime: Sync {
+    /// Its name for reports.
+    fn name(&self) -> &str;
+
+    /// Its version for reports.
+    fn version(&self) -> &str;
+
+    /// Makes a session for inputs of the same shapes as `example`; `taps` are values of the main graph that it gives besides the outputs.
+    ///
+    /// Errors: an operator that the runtime lacks or gets wrong, a failed self-check, a tap or an input that is not there.
+    fn prepare(&self, model: &Model, example: &Tensors, taps: &[String]) -> Result<Box<dyn Session>, Unverifiable>;
+}
+
+/// A model made ready.
+pub trait Session: Send + Sync {
+    /// Runs once; gives the graph's outputs in order, then the taps. Half-precision values come back as floats.
+    ///
+    /// Errors: an input that is missing, has another shape than the example had, or, where its value decided the control flow, another value.
+    fn run(&self, inputs: &Tensors) -> Result<Vec<TensorRef>, RunError>;
+
+    /// How far two ways of computing the same outputs differed, relative to the outputs' largest; 0 when that was not looked at.
+    fn noise(&self) -> f64;
+}
+
+/// Runs every input, in parallel; results in the order of the inputs.
+pub fn run_all(session: &dyn Session, inputs: &[Tensors]) -> Vec<Result<Vec<TensorRef>, RunError>> {
+    inputs.par_iter().map(|inputs| session.run(inputs)).collect()
+}

@@ -1,0 +1,197 @@
+//! Small models through the door, one for what each rewrite is about.
+
+use super::{Runtime, Session, Tensors, TractRuntime, Unverifiable};
+use crate::model::{Model, Source, TensorRef};
+use crate::proto::attribute_proto::AttributeType;
+use crate::proto::{
+    AttributeProto, Dtype, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TypeProto, ValueInfoProto, type_proto,
+};
+
+fn value(name: &str, dtype: Dtype) -> ValueInfoProto {
+    let tensor = type_proto::Tensor { elem_type: Some(dtype.code()), shape: None };
+    let kind = TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() };
+    ValueInfoProto { name: Some(name.into()), r#type: Some(kind), ..Default::default() }
+}
+
+fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
+    NodeProto {
+        op_type: Some(op.into()),
+        input: inputs.iter().map(|name| (*name).into()).collect(),
+        output: outputs.iter().map(|name| (*name).into()).collect(),
+        ..Default::default()
+    }
+}
+
+fn int(mut node: NodeProto, name: &str, value: i64) -> NodeProto {
+    let attribute =
+        AttributeProto { name: Some(name.into()), i: Some(value), r#type: Some(AttributeType::Int as i32), ..Default::default() };
+    node.attribute.push(attribute);
+    node
+}
+
+fn text(mut node: NodeProto, name: &str, value: &'static str) -> NodeProto {
+    let s = Some(value.as_bytes().into());
+    node.attribute.push(AttributeProto { name: Some(name.into()), s, r#type: Some(AttributeType::String as i32), ..Default::default() });
+    node
+}
+
+fn graph(inputs: &[(&str, Dtype)], outputs: &[&str], constants: &[(&str, TensorRef)], nodes: Vec<NodeProto>) -> GraphProto {
+    GraphProto {
+        name: Some("g".into()),
+        node: nodes,
+        input: inputs.iter().map(|(name, dtype)| value(name, *dtype)).collect(),
+        output: outputs.iter().map(|name| value(name, Dtype::Float)).collect(),
+        initializer: constants.iter().map(|(name, tensor)| tensor.to_proto(name)).collect(),
+        ..Default::default()
+    }
+}
+
+fn message(graph: GraphProto) -> ModelProto {
+    let opset = |domain: &str, version| OperatorSetIdProto { domain: Some(domain.into()), version: Some(version) };
+    ModelProto {
+        ir_version: Some(8),
+        opset_import: vec![opset("", 17), opset("com.microsoft", 1), opset("mine", 1)],
+        graph: Some(graph),
+        ..Default::default()
+    }
+}
+
+fn session(proto: ModelProto, inputs: &Tensors, taps: &[&str]) -> Result<Box<dyn Session>, Unverifiable> {
+    let model = Model::new(proto, Source::default()).unwrap();
+    let taps: Vec<String> = taps.iter().map(|tap| (*tap).into()).collect();
+    TractRuntime::new(true).prepare(&model, inputs, &taps)
+}
+
+fn floats(dims: &[usize], seed: f32) -> TensorRef {
+    let count: usize = dims.iter().product();
+    let elements: Vec<f32> = (0..count).map(|at| (at as f32 * 0.7 + seed).sin()).collect();
+    TensorRef::from_f32(dims.to_vec(), &elements)
+}
+
+fn feeds(inputs: &[(&str, TensorRef)]) -> Tensors {
+    inputs.iter().map(|(name, tensor)| ((*name).to_owned(), tensor.clone())).collect()
+}
+
+fn run(proto: ModelProto, inputs: &[(&str, TensorRef)]) -> Vec<Vec<f32>> {
+    let inputs = feeds(inputs);
+    let outputs = session(proto, &inputs, &[]).unwrap().run(&inputs).unwrap();
+    outputs.iter().map(|output| output.to_f32().unwrap()).collect()
+}
+
+fn close(got: &[f32], want: &[f32]) {
+    assert_eq!(got.len(), want.len());
+    assert!(got.iter().zip(want).all(|(got, want)| (got - want).abs() < 1e-5), "{got:?} {want:?}");
+}
+
+#[test]
+fn a_stranger_is_named() {
+    let mut stranger = node("Relu", &["x"], &["y"]);
+    (stranger.domain, stranger.name) = (Some("mine".into()), Some("first".into()));
+    let proto = message(graph(&[("x", Dtype::Float)], &["y"], &[], vec![stranger]));
+    let error = session(proto, &feeds(&[("x", floats(&[2], 0.0))]), &[]).err().unwrap();
+    assert!(error.reason.contains("mine:Relu 'first'"), "{error}");
+}
+
+#[test]
+fn a_net_that_runs_backwards_is_the_forward_one_on_the_reversed_sequence() {
+    let constants = [("w", floats(&[1, 12, 3], 0.1)), ("r", floats(&[1, 12, 3], 0.2)), ("b", floats(&[1, 24], 0.3))];
+    let net = |direction| {
+        let lstm = int(node("LSTM", &["x", "w", "r", "b"], &["y", "h"]), "hidden_size", 3);
+        message(graph(&[("x", Dtype::Float)], &["y", "h"], &constants, vec![text(lstm, "direction", direction)]))
+    };
+    let x = floats(&[4, 1, 3], 0.4);
+    let turned: Vec<f32> = x.to_f32().unwrap().chunks(3).rev().flatten().copied().collect();
+    let backward = run(net("reverse"), &[("x", x)]);
+    let forward = run(net("forward"), &[("x", TensorRef::from_f32(vec![4, 1, 3], &turned))]);
+    let again: Vec<f32> = forward[0].chunks(3).rev().flatten().copied().collect();
+    close(&backward[0], &again);
+    close(&backward[1], &forward[1]);
+}
+
+#[test]
+fn a_scalar_that_selects_a_branch_is_built_in_and_must_stay() {
+    let branch = |op| graph(&[], &["inner"], &[], vec![node(op, &["x"], &["inner"])]);
+    let mut choice = node("If", &["is_eight"], &["y"]);
+    for (name, op) in [("then_branch", "Neg"), ("else_branch", "Abs")] {
+        let g = Some(branch(op));
+        choice.attribute.push(AttributeProto {
+            name: Some(name.into()),
+            g,
+            r#type: Some(AttributeType::Graph as i32),
+            ..Default::default()
+        });
+    }
+    let eight = TensorRef { dims: vec![], ..TensorRef::from_i64(vec![1], &[8]) };
+    let nodes = vec![node("Equal", &["rate", "eight"], &["is_eight"]), choice];
+    let inputs = [("x", Dtype::Float), ("rate", Dtype::Int64)];
+    let proto = message(graph(&inputs, &["y"], &[("eight", eight.clone())], nodes));
+    let given = feeds(&[("x", floats(&[3], 1.0)), ("rate", eight.clone())]);
+    let session = session(proto, &given, &[]).unwrap();
+    let want: Vec<f32> = given["x"].to_f32().unwrap().iter().map(|x| -x).collect();
+    close(&session.run(&given).unwrap()[0].to_f32().unwrap(), &want);
+    let other = feeds(&[("x", floats(&[3], 1.0)), ("rate", TensorRef { dims: vec![], ..TensorRef::from_i64(vec![1], &[16]) })]);
+    assert!(session.run(&other).unwrap_err().0.contains("'rate'"));
+}
+
+#[test]
+fn functions_are_inlined_with_their_attributes() {
+    let mut leaky = node("LeakyRelu", &["a"], &["b"]);
+    leaky.attribute.push(AttributeProto { name: Some("alpha".into()), ref_attr_name: Some("slope".into()), ..Default::default() });
+    let function = FunctionProto {
+        name: Some("Twice".into()),
+        domain: Some("mine".into()),
+        input: vec!["a".into()],
+        output: vec!["c".into()],
+        attribute: vec!["slope".into()],
+        node: vec![leaky, node("Add", &["b", "b"], &["c"])],
+        opset_import: vec![OperatorSetIdProto { domain: None, version: Some(17) }],
+        ..Default::default()
+    };
+    let call = |x: &str, y: &str, slope: f32| NodeProto {
+        domain: Some("mine".into()),
+        attribute: vec![AttributeProto {
+            name: Some("slope".into()),
+            f: Some(slope),
+            r#type: Some(AttributeType::Float as i32),
+            ..Default::default()
+        }],
+        ..node("Twice", &[x], &[y])
+    };
+    let mut proto = message(graph(&[("x", Dtype::Float)], &["z"], &[], vec![call("x", "y", 0.5), call("y", "z", 0.25)]));
+    proto.functions.push(function);
+    close(&run(proto, &[("x", TensorRef::from_f32(vec![2], &[1.0, -1.0]))])[0], &[4.0, -0.5]);
+}
+
+#[test]
+fn halves_are_computed_as_floats_and_taps_follow_the_outputs() {
+    let half = |numbers: &[f32]| TensorRef {
+        dtype: Dtype::Float16,
+        dims: vec![numbers.len()],
+        bytes: numbers.iter().flat_map(|number| half::f16::from_f32(*number).to_le_bytes()).collect::<Vec<_>>().into(),
+    };
+    let nodes = vec![node("Mul", &["x", "w"], &["middle"]), node("Neg", &["middle"], &["y"])];
+    let proto = message(graph(&[("x", Dtype::Float16)], &["y"], &[("w", half(&[2.0, 3.0]))], nodes));
+    let inputs = feeds(&[("x", half(&[1.5, -1.0]))]);
+    let outputs = session(proto, &inputs, &["middle", "x"]).unwrap().run(&inputs).unwrap();
+    close(&outputs[0].to_f32().unwrap(), &[-3.0, 3.0]);
+    close(&outputs[1].to_f32().unwrap(), &[3.0, -3.0]);
+    assert_eq!(outputs[2], inputs["x"]);
+}
+
+#[test]
+fn normalising_by_the_batch_uses_its_own_statistics() {
+    let ones = |value: f32| TensorRef::from_f32(vec![1], &[value]);
+    let norm = int(node("BatchNormalization", &["x", "s", "b", "m", "v"], &["y", "mean", "var"]), "training_mode", 1);
+    let constants = [("s", ones(2.0)), ("b", ones(1.0)), ("m", ones(9.0)), ("v", ones(9.0))];
+    let proto = message(graph(&[("x", Dtype::Float)], &["y"], &constants, vec![norm]));
+    let got = run(proto, &[("x", TensorRef::from_f32(vec![2, 1, 1], &[3.0, 5.0]))]);
+    assert!((got[0][0] + 1.0).abs() < 1e-4 && (got[0][1] - 3.0).abs() < 1e-4, "{got:?}");
+}
+
+#[test]
+fn other_shapes_than_the_example_are_an_error_not_a_panic() {
+    let proto = message(graph(&[("x", Dtype::Float)], &["y"], &[], vec![node("Relu", &["x"], &["y"])]));
+    let session = session(proto, &feeds(&[("x", floats(&[2], 0.0))]), &[]).unwrap();
+    assert!(session.run(&feeds(&[("x", floats(&[3], 0.0))])).is_err());
+    assert!(session.run(&Tensors::new()).is_err());
+}

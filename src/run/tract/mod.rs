@@ -1,0 +1,11 @@
+//! The runtime tract: models handed to it in a way that shares weights, its panics caught, its results checked.
+
+mod facts;
+mod guard;
+mod plan;
+mod runtime;
+mod skeleton;
+mod tensor;
+mod weights;
+
+pub use runtime::TractRuntime;

@@ -1,0 +1,61 @@
+//! A prepared copy as a plan that can be run.
+
+use std::sync::Arc;
+
+use tract_onnx::prelude::{InferenceModelExt, TValue, TVec, TractResult, TypedModel, TypedRunnableModel};
+use tract_onnx::tract_hir::internal::IntoRunnable;
+
+use super::guard::guard;
+use super::skeleton::{parse, select};
+use super::weights::Weights;
+use crate::proto::{GraphProto, ModelProto};
+use crate::run::Unverifiable;
+use crate::run::prepare::{input, kind, output};
+
+/// How tract computes: fused and packed, or node by node.
+pub(super) type Plan = Arc<TypedRunnableModel>;
+
+/// The typed form, from which both plans are made.
+pub(super) fn typed(proto: &ModelProto, weights: &Weights, inputs: &[String], outputs: &[String]) -> Result<TypedModel, Unverifiable> {
+    guard(|| select(parse(proto, weights)?, inputs, outputs)?.into_typed()).map_err(|error| refused("reads", &error))
+}
+
+pub(super) fn plain(typed: TypedModel) -> Result<Plan, Unverifiable> {
+    guard(|| typed.into_runnable()).map_err(|error| refused("plans", &error))
+}
+
+/// The optimized plan; the plain one where that is known to be right and the optimized one known to be wrong or not to be made.
+pub(super) fn trusted(typed: &TypedModel, graph: &GraphProto) -> Result<(Plan, Trust), Unverifiable> {
+    if has_quantized_softmax(graph) {
+        return Ok((plain(typed.clone())?, Trust::Plain));
+    }
+    match guard(|| typed.clone().into_optimized()?.into_runnable()) {
+        Ok(plan) => Ok((plan, Trust::Optimized)),
+        Err(error) if error.contains("Invalid axis") => Ok((plain(typed.clone())?, Trust::Plain)),
+        Err(error) => Err(refused("optimizes", &error)),
+    }
+}
+
+/// Which plan it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    Optimized,
+    Plain,
+}
+
+pub(super) fn run(plan: &Plan, inputs: TVec<TValue>) -> Result<TVec<TValue>, String> {
+    guard(|| -> TractResult<_> { plan.run(inputs) })
+}
+
+fn refused(verb: &str, error: &str) -> Unverifiable {
+    Unverifiable::new(format!("the runtime tract fails as it {verb} the model: {error}"))
+}
+
+/// A softmax between quantizing nodes, which tract fuses into one that is wrong.
+fn has_quantized_softmax(graph: &GraphProto) -> bool {
+    let made_by = |name: &str, op: &str| graph.node.iter().any(|node| node.op_type() == op && output(node, 0) == Some(name));
+    let read_by = |name: &str, op: &str| graph.node.iter().any(|node| node.op_type() == op && input(node, 0) == Some(name));
+    graph.node.iter().filter(|node| kind(node) == ("", "Softmax")).any(|node| {
+        input(node, 0).is_some_and(|x| made_by(x, "DequantizeLinear")) && output(node, 0).is_some_and(|y| read_by(y, "QuantizeLinear"))
+    })
+}

@@ -1,0 +1,142 @@
+//! How far the pruned model's outputs moved from the original's.
+
+use crate::model::TensorRef;
+
+/// The drift of one output over all inputs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OutputDrift {
+    /// Its name.
+    pub name: String,
+    /// ‖pruned − original‖₂ / ‖original‖₂, over all inputs together.
+    pub relative_l2: f64,
+    /// Cosine of the angle between the two, over all inputs together.
+    pub cosine: f64,
+    /// The largest difference.
+    pub max_abs: f64,
+    /// Share of rows whose largest element stays the same one; `None` where the output is not one score per class.
+    pub top1_agreement: Option<f64>,
+    /// Mean Kullback–Leibler divergence of the rows' distributions, in nats; `None` likewise.
+    pub kl: Option<f64>,
+}
+
+/// Sums from which the drift of one output is computed; they grow input by input.
+#[derive(Clone, Debug, Default)]
+struct Sums {
+    difference: f64,
+    original: f64,
+    pruned: f64,
+    product: f64,
+    max_abs: f64,
+    rows: f64,
+    agreeing: f64,
+    kl: f64,
+    scores: bool,
+}
+
+/// The drift of every output, given the outputs of both models on the same inputs. Outputs of other types than real
+/// numbers count as how often they differ.
+pub fn drift(names: &[String], original: &[Vec<TensorRef>], pruned: &[Vec<TensorRef>]) -> Vec<OutputDrift> {
+    let one = |(at, name): (usize, &String)| {
+        let mut sums = Sums { scores: true, ..Default::default() };
+        for (original, pruned) in original.iter().zip(pruned) {
+            if let (Some(original), Some(pruned)) = (original.get(at), pruned.get(at)) {
+                sums.add(original, pruned);
+            }
+        }
+        sums.finish(name)
+    };
+    names.iter().enumerate().map(one).collect()
+}
+
+/// The number that budgets and gates go by: the largest relative L2 drift of any output.
+pub fn worst(outputs: &[OutputDrift]) -> f64 {
+    outputs.iter().map(|output| output.relative_l2).fold(0.0, f64::max)
+}
+
+impl Sums {
+    fn add(&mut self, original: &TensorRef, pruned: &TensorRef) {
+        let (Some(a), Some(b)) = (original.to_f64(), pruned.to_f64()) else {
+            self.scores = false;
+            return;
+        };
+        if a.len() != b.len() {
+            self.difference = f64::INFINITY;
+            return;
+        }
+        let real = original.dtype.is_float();
+        for (a, b) in a.iter().zip(&b).filter(|(a, b)| a.is_finite() || b.is_finite()) {
+            let (a, b) = if real { (*a, *b) } else { (1.0, f64::from(u8::from(a == b))) };
+            self.difference += (a - b) * (a - b);
+            self.original += a * a;
+            self.pruned += b * b;
+            self.product += a * b;
+            self.max_abs = self.max_abs.max((a - b).abs());
+        }
+        let classes = original.dims.last().copied().unwrap_or(1);
+        self.scores &= real && original.dims.len() == 2 && classes > 1;
+        if self.scores {
+            for (a, b) in a.chunks_exact(classes).zip(b.chunks_exact(classes)) {
+                self.rows += 1.0;
+                self.agreeing += f64::from(u8::from(largest(a) == largest(b)));
+                self.kl += divergence(a, b);
+            }
+        }
+    }
+
+    fn finish(self, name: &str) -> OutputDrift {
+        let relative = |value: f64| if self.difference == 0.0 { 0.0 } else { value };
+        let scores = self.scores && self.rows > 0.0;
+        OutputDrift {
+            name: name.to_owned(),
+            relative_l2: relative((self.difference / self.original.max(f64::MIN_POSITIVE)).sqrt()),
+            cosine: if self.difference == 0.0 { 1.0 } else { self.product / (self.original * self.pruned).sqrt().max(f64::MIN_POSITIVE) },
+            max_abs: self.max_abs,
+            top1_agreement: scores.then(|| self.agreeing / self.rows),
+            kl: scores.then(|| self.kl / self.rows),
+        }
+    }
+}
+
+/// The place of the largest element, the first of equals.
+pub fn largest(row: &[f64]) -> usize {
+    let mut best = 0;
+    for (at, value) in row.iter().enumerate() {
+        if *value > row[best] {
+            best = at;
+        }
+    }
+    best
+}
+
+/// KL(original ‖ pruned) of two rows: of probabilities if they are that, else of the softmax of scores.
+fn divergence(original: &[f64], pruned: &[f64]) -> f64 {
+    let is_distribution = |row: &[f64]| row.iter().all(|p| *p >= 0.0) && (row.iter().sum::<f64>() - 1.0).abs() < 1e-3;
+    let (p, q) = if is_distribution(original) && is_distribution(pruned) {
+        (original.to_vec(), pruned.to_vec())
+    } else {
+        (softmax(original), softmax(pruned))
+    };
+    p.iter().zip(&q).filter(|(p, _)| **p > 0.0).map(|(p, q)| p * (p / q.max(1e-12)).ln()).sum::<f64>().max(0.0)
+}
+
+fn softmax(row: &[f64]) -> Vec<f64> {
+    let top = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let powers: Vec<f64> = row.iter().map(|score| (score - top).exp()).collect();
+    let sum: f64 = powers.iter().sum();
+    powers.iter().map(|power| power / sum).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drift_of_scores() {
+        let original = vec![vec![TensorRef::from_f32(vec![2, 2], &[3.0, 0.0, 0.0, 4.0])]];
+        let pruned = vec![vec![TensorRef::from_f32(vec![2, 2], &[3.0, 0.0, 5.0, 4.0])]];
+        let drift = drift(&["y".to_owned()], &original, &pruned);
+        assert!((drift[0].relative_l2 - 1.0).abs() < 1e-12);
+        assert_eq!((drift[0].top1_agreement, drift[0].max_abs), (Some(0.5), 5.0));
+        assert_eq!(super::drift(&["y".to_owned()], &original, &original)[0].cosine, 1.0);
+    }
+}

@@ -1,0 +1,5 @@
+//! One binary for all integration tests: each links the whole runtime.
+
+mod corpus;
+mod exactness;
+mod rooms;
