@@ -46,8 +46,7 @@ fn known(report: &mut Report, model: &Model, analysis: &Analysis, chosen: &[usiz
         .iter()
         .map(|(at, group)| {
             let without = analysis.account.at(|class| if group.classes.contains(&class) { 0.0 } else { 1.0 });
-            let mut weights: Vec<String> =
-                group.weights.iter().map(|(value, _)| model.index().value(*value).name.clone()).collect();
+            let mut weights: Vec<String> = group.weights.iter().map(|(value, _)| model.index().value(*value).name.clone()).collect();
             weights.dedup();
             report::Group {
                 id: group.id.clone(),

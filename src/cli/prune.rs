@@ -29,14 +29,15 @@ pub(super) fn run(args: &Prune) -> anyhow::Result<Exit> {
         output::check_output(file, &[path, &target])?;
     }
     let watch = Watch::new(&args.common);
-    let request = request(args, &watch)?;
+    let mut request = request(args, &watch)?;
     watch.begin(Phase::Load, 0);
     let model = output::load(path, &watch)?;
-    data::specs(&model, &request.pins)?;
+    let specs = data::specs(&model, &request.pins)?;
     // Models are run to search for a drift and to check the result, else not at all.
     let searches = request.targets.is_empty() && request.plan.is_none();
     let runs = request.verify || searches;
     let inputs = if runs { data::inputs(&model, &args.data, args.labels.as_deref(), &watch)? } else { Data::default() };
+    request.pins = data::counted(&specs, &inputs);
     let runtime = runs.then(|| TractRuntime::new(true));
     let runtime: Option<&dyn Runtime> = runtime.as_ref().map(|runtime| runtime as &dyn Runtime);
     let outcome = match job::prune(&model, &request, &inputs, runtime, &Work { progress: &watch }) {
@@ -83,7 +84,9 @@ pub(super) fn run(args: &Prune) -> anyhow::Result<Exit> {
 fn say(watch: &Watch, exit: Exit, written: bool, args: &Prune, target: &Path) {
     match (exit, written) {
         (_, true) => watch.say(&format!("wrote {}", target.display())),
-        (Exit::Missed, _) if !args.dry_run => super::complain("targets or thresholds are not met; nothing written (--force writes all the same)"),
+        (Exit::Missed, _) if !args.dry_run => {
+            super::complain("targets or thresholds are not met; nothing written (--force writes all the same)")
+        }
         (Exit::Unverifiable, _) if !args.dry_run => {
             super::complain("the result could not be verified; nothing written (--allow-unverified accepts it)");
         }
@@ -93,7 +96,8 @@ fn say(watch: &Watch, exit: Exit, written: bool, args: &Prune, target: &Path) {
 
 /// What is asked for. Errors: options that contradict each other, a plan that can not be read.
 fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
-    let targets: Vec<Target> = args.target.iter().filter_map(|goal| if let Goal::Cost(target) = goal { Some(*target) } else { None }).collect();
+    let targets: Vec<Target> =
+        args.target.iter().filter_map(|goal| if let Goal::Cost(target) = goal { Some(*target) } else { None }).collect();
     let drifts = args.target.iter().filter_map(|goal| if let Goal::Drift(drift) = goal { Some(*drift) } else { None });
     let plan = args.plan.as_deref().map(Plan::read).transpose().context("--plan")?;
     let mut drift = drifts.min_by(f64::total_cmp);

@@ -38,7 +38,11 @@ pub(super) fn goal(text: &str) -> Result<Goal, String> {
     let (metric, value) = text.split_once('=').ok_or("write METRIC=VALUE, for example macs=0.5")?;
     let number: f64 = value.parse().map_err(|_| format!("'{value}' is no number"))?;
     let fraction = || {
-        if number > 0.0 && number <= 1.0 { Ok(number) } else { Err(format!("{metric} is the fraction that remains, above 0 and at most 1")) }
+        if number > 0.0 && number <= 1.0 {
+            Ok(number)
+        } else {
+            Err(format!("{metric} is the fraction that remains, above 0 and at most 1"))
+        }
     };
     match metric {
         "macs" => Ok(Goal::Cost(Target::Macs(fraction()?))),
@@ -105,7 +109,10 @@ pub(super) fn pin(text: &str) -> Result<Pin, String> {
 }
 
 pub(super) fn numbers(text: &str) -> Result<Numbers, String> {
-    text.split(',').map(|number| number.trim().parse().map_err(|_| format!("'{number}' is no number"))).collect::<Result<_, _>>().map(Numbers)
+    text.split(',')
+        .map(|number| number.trim().parse().map_err(|_| format!("'{number}' is no number")))
+        .collect::<Result<_, _>>()
+        .map(Numbers)
 }
 
 pub(super) fn positive(text: &str) -> Result<usize, String> {

@@ -48,7 +48,8 @@ impl Watch {
             (_, _) => "onnx_prune=debug",
         };
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-        let log = tracing_subscriber::fmt().with_env_filter(filter).without_time().with_target(false).with_ansi(std::io::stderr().is_terminal());
+        let log =
+            tracing_subscriber::fmt().with_env_filter(filter).without_time().with_target(false).with_ansi(std::io::stderr().is_terminal());
         let lines = bar.clone();
         // A log that is there already (in tests) stays.
         let _ = log.with_writer(move || Lines(lines.clone())).try_init();
