@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::infer::Facts;
 use super::rewrite::patched;
-use crate::facts::{Contents, Dim, Fact};
+use crate::facts::{Dim, Fact};
 use crate::model::{GraphId, Model, NodeId, Origin, TensorRef, ValueId};
 use crate::ops::Demand;
 use crate::proto::{Dtype, NodeProto};

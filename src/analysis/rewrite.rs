@@ -75,7 +75,8 @@ impl Rewriter<'_> {
             let wrong = self.mismatches(node);
             if !wrong.is_empty() {
                 let what = format!("the shape of {}", self.original.node_label(node));
-                let found: Vec<_> = self.original.index().node(node).outputs.iter().flatten().map(|output| &self.facts.of(*output).shape).collect();
+                let found: Vec<_> =
+                    self.original.index().node(node).outputs.iter().flatten().map(|output| &self.facts.of(*output).shape).collect();
                 tracing::debug!(?found, problem = ?self.facts.problems.get(&node), "{what} is not what was kept");
                 self.failures.push(Failure { node, spaces: wrong, reason: Reason::Demand(what) });
                 self.pretend(node);

@@ -93,7 +93,7 @@ impl Columns {
             }
             _ => {
                 // No common first axis: the file is one batch, if the model takes it so.
-                for column in columns.iter().filter(|column| !InputSpec::fits(&column.spec.shape, &column.array.dims)) {
+                if let Some(column) = columns.iter().find(|column| !InputSpec::fits(&column.spec.shape, &column.array.dims)) {
                     return Err(fail(mismatch(column)));
                 }
                 if first.is_some() {
@@ -130,9 +130,14 @@ impl Columns {
 /// Entries of the first axis that the input fixes per batch; `None` when the array is not cut by rows.
 fn rows(column: &Column) -> Option<Option<usize>> {
     match split(column, 1).ok()? {
-        Split::Rows(_) => column.spec.shape.first()?.count().map(Some),
+        Split::Rows(_) => batch_extent(&column.spec).map(Some),
         _ => None,
     }
+}
+
+/// The fixed extent of the first axis. Some exporters write 0 where it is open.
+fn batch_extent(spec: &InputSpec) -> Option<usize> {
+    spec.shape.first()?.count().filter(|extent| *extent > 0)
 }
 
 fn split(column: &Column, batch: usize) -> Result<Split, Kind> {
@@ -147,7 +152,7 @@ fn split(column: &Column, batch: usize) -> Result<Split, Kind> {
         return Err(mismatch(column));
     }
     if shape.len() == dims.len() && InputSpec::fits(&shape[1..], &dims[1..]) {
-        return Ok(Split::Rows(shape[0].count().unwrap_or(batch)));
+        return Ok(Split::Rows(batch_extent(&column.spec).unwrap_or(batch)));
     }
     if InputSpec::fits(shape, &dims[1..]) { Ok(Split::Stacked) } else { Err(mismatch(column)) }
 }

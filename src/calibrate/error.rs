@@ -49,9 +49,7 @@ impl DataError {
             Kind::Shape { hint, .. } => hint,
             Kind::Type { .. } => "save the array in the type that the model's input has",
             Kind::TooFew { .. } => "give at least one whole batch, or export the model with a dynamic batch axis",
-            Kind::Empty(_) => {
-                "give an .npz or .npy file, a folder of .jpg or .png images, or a folder with ONNX test_data_set_* folders"
-            }
+            Kind::Empty(_) => "give an .npz or .npy file, a folder of .jpg or .png images, or a folder with ONNX test_data_set_* folders",
             Kind::Preprocess(_) => "--mean and --std take one number, or one per channel",
             Kind::Spec(_) => "give the shape with --input NAME=SHAPE",
         }

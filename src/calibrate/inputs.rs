@@ -108,11 +108,10 @@ pub fn load(path: &Path, specs: &[InputSpec], options: &Options) -> Result<Input
         Ok(Inputs::columns(columns, places))
     };
     let metadata = std::fs::metadata(path).map_err(|error| DataError::new(path, error))?;
-    if metadata.is_dir() {
-        if let Some(mut sets) = testsets::read(path, specs)? {
-            sets.truncate(options.samples.unwrap_or(usize::MAX).max(1));
-            return Ok(Inputs { samples: sets.len(), synthetic: false, notes: Vec::new(), source: Source::Sets(sets) });
-        }
+    let sets = if metadata.is_dir() { testsets::read(path, specs)? } else { None };
+    if let Some(mut sets) = sets {
+        sets.truncate(options.samples.unwrap_or(usize::MAX).max(1));
+        return Ok(Inputs { samples: sets.len(), synthetic: false, notes: Vec::new(), source: Source::Sets(sets) });
     }
     let mut start = [0; 8];
     if metadata.is_file() {

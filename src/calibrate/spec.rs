@@ -83,7 +83,8 @@ impl InputSpec {
                 let names: Vec<_> = specs.iter().map(|spec| spec.name.as_str()).collect();
                 return Err(error(format!("the model has no input '{name}', but {}", names.join(", "))));
             };
-            let fits = spec.shape.len() == dims.len() && spec.shape.iter().zip(dims).all(|(have, want)| have.num().is_none_or(|have| have == *want));
+            let fits = spec.shape.len() == dims.len()
+                && spec.shape.iter().zip(dims).all(|(have, want)| have.num().is_none_or(|have| have == *want));
             if !fits || dims.iter().any(|dim| *dim < 0) {
                 return Err(error(format!("input '{name}' is {}, which can not become {}", shape_text(&spec.shape), dims_text(dims))));
             }

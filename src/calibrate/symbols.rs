@@ -18,7 +18,8 @@ pub(super) fn resolve(specs: &[InputSpec]) -> Vec<Vec<usize>> {
     }
     let number = |spec: &InputSpec, axis: usize, dim: &crate::facts::Dim| {
         let text = dim.to_string();
-        let found = dim.num().or_else(|| evaluate(&text, &|symbol| Some(chosen.get(symbol).copied().unwrap_or(choose(symbol, spec, axis)))));
+        let found =
+            dim.num().or_else(|| evaluate(&text, &|symbol| Some(chosen.get(symbol).copied().unwrap_or(choose(symbol, spec, axis)))));
         usize::try_from(found.unwrap_or(1)).unwrap_or(1)
     };
     specs.iter().map(|spec| spec.shape.iter().enumerate().map(|(axis, dim)| number(spec, axis, dim)).collect()).collect()

@@ -73,6 +73,14 @@ pub(super) fn pins(args: &[super::values::Pin]) -> Pins {
     args.iter().map(|pin| (pin.name.clone(), pin.dims.clone())).collect()
 }
 
+/// The input shapes at which operations are counted: those of the inputs at hand, else what made-up inputs would have.
+/// Nothing where that cannot be said; extents then count once.
+pub(super) fn counted(specs: &[InputSpec], inputs: &Data) -> Pins {
+    let made = calibrate::synthetic(specs, 1, 0).and_then(|made| made.batch(0));
+    let example = inputs.inputs.first().cloned().or_else(|| made.ok()).unwrap_or_default();
+    example.into_iter().map(|(name, tensor)| (name, tensor.dims.iter().map(|dim| *dim as i64).collect())).collect()
+}
+
 /// Reads the inputs, or makes some up. Errors name the file, the array and what was expected.
 pub(super) fn inputs(model: &Model, args: &DataArgs, labels: Option<&Path>, watch: &Watch) -> anyhow::Result<Data> {
     let specs = specs(model, &pins(&args.input))?;

@@ -12,8 +12,8 @@ pub(super) fn run(args: &Inspect) -> anyhow::Result<Exit> {
     let watch = Watch::new(&args.common);
     watch.begin(Phase::Load, 0);
     let model = output::load(&args.model, &watch)?;
-    let pins = data::pins(&args.input);
-    data::specs(&model, &pins)?;
+    let specs = data::specs(&model, &data::pins(&args.input))?;
+    let pins = data::counted(&specs, &Default::default());
     watch.begin(Phase::Analyse, 0);
     let kinds = &args.units.0;
     let fine = kinds.contains(&Kind::HeadDims) && !kinds.contains(&Kind::Heads);

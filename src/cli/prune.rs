@@ -29,14 +29,15 @@ pub(super) fn run(args: &Prune) -> anyhow::Result<Exit> {
         output::check_output(file, &[path, &target])?;
     }
     let watch = Watch::new(&args.common);
-    let request = request(args, &watch)?;
+    let mut request = request(args, &watch)?;
     watch.begin(Phase::Load, 0);
     let model = output::load(path, &watch)?;
-    data::specs(&model, &request.pins)?;
+    let specs = data::specs(&model, &request.pins)?;
     // Models are run to search for a drift and to check the result, else not at all.
     let searches = request.targets.is_empty() && request.plan.is_none();
     let runs = request.verify || searches;
     let inputs = if runs { data::inputs(&model, &args.data, args.labels.as_deref(), &watch)? } else { Data::default() };
+    request.pins = data::counted(&specs, &inputs);
     let runtime = runs.then(|| TractRuntime::new(true));
     let runtime: Option<&dyn Runtime> = runtime.as_ref().map(|runtime| runtime as &dyn Runtime);
     let outcome = match job::prune(&model, &request, &inputs, runtime, &Work { progress: &watch }) {

@@ -53,8 +53,7 @@ pub fn message(text: &str) -> Result<ModelProto, String> {
     let mut domains: Vec<String> = Vec::new();
     collect_domains(&graph, &mut domains);
     let import = |domain: &str, version| OperatorSetIdProto { domain: Some(domain.into()), version: Some(version) };
-    let opset_import =
-        std::iter::once(import("", parser.opset)).chain(domains.iter().map(|domain| import(domain, 1))).collect();
+    let opset_import = std::iter::once(import("", parser.opset)).chain(domains.iter().map(|domain| import(domain, 1))).collect();
     Ok(ModelProto { ir_version: Some(parser.ir), opset_import, graph: Some(graph), ..Default::default() })
 }
 
@@ -162,7 +161,8 @@ fn constant(text: &str) -> Result<TensorProto, String> {
         "" => (0..count).map(|_| f64::from(random.random_range(0..2u8))).collect(),
         "positive" => (0..count).map(|_| random.random_range(0.5..1.5)).collect(),
         list => {
-            let numbers: Vec<f64> = list.split(',').map(|x| x.trim().parse().map_err(|_| format!("no number '{x}'"))).collect::<Result<_, _>>()?;
+            let numbers: Vec<f64> =
+                list.split(',').map(|x| x.trim().parse().map_err(|_| format!("no number '{x}'"))).collect::<Result<_, _>>()?;
             match numbers.as_slice() {
                 [one] => vec![*one; count],
                 many if many.len() == count => numbers,
@@ -252,7 +252,8 @@ fn attribute(name: &str, text: &str) -> Result<AttributeProto, String> {
             attribute.ints = ints;
             AttributeType::Ints
         } else {
-            attribute.floats = items.iter().map(|item| item.parse().map_err(|_| format!("no number '{item}'"))).collect::<Result<_, _>>()?;
+            attribute.floats =
+                items.iter().map(|item| item.parse().map_err(|_| format!("no number '{item}'"))).collect::<Result<_, _>>()?;
             AttributeType::Floats
         }
     } else if let Ok(int) = text.parse() {

@@ -195,7 +195,9 @@ impl Operator for Compress {
     fn relate(&self, node: &NodeView) -> Relation {
         const CHOSEN: Reason = Reason::operator("indices are chosen by a condition");
         let (Some(shape), Some(kept)) = (node.shape(0), node.output_shape(0)) else { return node.frozen(Reason::Dynamic) };
-        let Some(axis) = node.int("axis").and_then(|axis| NodeView::axis(axis, shape.len())) else { return node.frozen(CHOSEN) };
+        let Some(axis) = node.int("axis").and_then(|axis| NodeView::axis(axis, shape.len().min(kept.len()))) else {
+            return node.frozen(CHOSEN);
+        };
         let mut builder = node.relation();
         let mut letters = Letters::new();
         let mut x = letters.all(&mut builder, &shape[..axis]);

@@ -8,9 +8,18 @@ use crate::relation::{LabelId, Layout, Port, Reason, Relation};
 
 struct Concat;
 
+/// What a Concat joins.
+struct Joined<'a> {
+    /// Extents of all inputs.
+    shapes: Vec<&'a [Dim]>,
+    axis: usize,
+    /// Extents of the output.
+    dims: Vec<Dim>,
+}
+
 impl Concat {
-    /// Extents of all inputs, the axis, and the extents of the output; `None` when a rank is unknown.
-    fn parts<'a>(node: &NodeView<'a>) -> Result<Option<(Vec<&'a [Dim]>, usize, Vec<Dim>)>, InferError> {
+    /// `None` when the rank of an input is unknown.
+    fn parts<'a>(node: &NodeView<'a>) -> Result<Option<Joined<'a>>, InferError> {
         let Some(shapes) = (0..node.inputs.len()).map(|at| node.shape(at)).collect::<Option<Vec<_>>>() else { return Ok(None) };
         let Some((first, others)) = shapes.split_first() else { return Err(InferError("no inputs".into())) };
         let axis = axis_attribute(node, "axis", 1, first.len())?;
@@ -23,14 +32,14 @@ impl Concat {
                 *dim = if at == axis { &*dim + other } else { same_extent(dim, other, "extents beside the joined axis")? };
             }
         }
-        Ok(Some((shapes, axis, dims)))
+        Ok(Some(Joined { shapes, axis, dims }))
     }
 }
 
 impl Operator for Concat {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let dtype = (0..node.inputs.len()).find_map(|at| node.dtype(at));
-        let Some((shapes, axis, dims)) = Self::parts(node)? else { return Ok(vec![Fact { dtype, shape: None, contents: None }]) };
+        let Some(Joined { shapes, axis, dims }) = Self::parts(node)? else { return Ok(vec![Fact { dtype, shape: None, contents: None }]) };
         let ends: Option<Vec<usize>> = shapes
             .iter()
             .scan(Some(0usize), |end, shape| {
@@ -53,7 +62,7 @@ impl Operator for Concat {
 
     fn relate(&self, node: &NodeView) -> Relation {
         const NAMES: [&str; 10] = ["x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9"];
-        let Ok(Some((shapes, axis, dims))) = Self::parts(node) else { return node.frozen(Reason::Dynamic) };
+        let Ok(Some(Joined { shapes, axis, dims })) = Self::parts(node) else { return node.frozen(Reason::Dynamic) };
         let mut builder = node.relation();
         let (mut letters, mut segments) = (Letters::new(), Letters::segments());
         let beside: Vec<Option<LabelId>> =

@@ -86,9 +86,9 @@ pub(super) fn refine(from: &[Dim], to: &[Dim]) -> Refinement {
     let mut factors: Vec<Factor> = Vec::new();
     let (mut a, mut b) = (Side::new(from), Side::new(to));
     let empty = from.iter().chain(to).any(|dim| *dim == Dim::Num(0));
-    while !empty {
-        while step(&mut factors, &mut a, &mut b, End::Outer) {}
-        match equal_block(&a, &b) {
+    loop {
+        while !empty && step(&mut factors, &mut a, &mut b, End::Outer) {}
+        match equal_block(&a, &b).filter(|_| !empty) {
             Some((count_a, count_b)) => {
                 apart(&mut factors, &mut a, count_a);
                 apart(&mut factors, &mut b, count_b);

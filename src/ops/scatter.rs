@@ -113,10 +113,10 @@ impl Operator for TensorScatter {
                 new.push(letters.fixed(&mut builder, update, &WRITTEN));
             }
         }
-        if let (Some([entries]), [first, ..]) = (node.shape(2), &old[..]) {
-            if cache.first() == Some(entries) {
-                builder.port(Port::In(2), "position", [*first]);
-            }
+        if let (Some(true), Some(first)) =
+            (node.shape(2).map(|entries| entries.len() == 1 && entries.first() == cache.first()), old.first())
+        {
+            builder.port(Port::In(2), "position", [*first]);
         }
         builder.port(Port::In(0), "cache", old.clone());
         builder.port(Port::In(1), "update", new);

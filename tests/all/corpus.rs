@@ -55,7 +55,8 @@ pub fn corpus_cases(only: Option<&str>) -> Vec<Case> {
     let Some(root) = corpus() else { return Vec::new() };
     let mut paths: Vec<PathBuf> = std::fs::read_dir(root.join("data/models")).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
-    let wanted = |path: &PathBuf| only.is_none_or(|only| only.split(',').any(|name| path.file_stem().unwrap().to_string_lossy().contains(name)));
+    let wanted =
+        |path: &PathBuf| only.is_none_or(|only| only.split(',').any(|name| path.file_stem().unwrap().to_string_lossy().contains(name)));
     paths
         .iter()
         .filter(|path| wanted(path))

@@ -4,8 +4,26 @@ use std::path::Path;
 
 /// The rooms from the top down; a room may use those before it.
 const ROOMS: &[&str] = &[
-    "proto", "model", "facts", "relation", "ops", "analysis", "run", "calibrate", "score", "allocate", "plan", "surgery", "recover", "verify",
-    "clean", "sparsify", "layers", "job", "report", "cli",
+    "proto",
+    "model",
+    "facts",
+    "relation",
+    "ops",
+    "analysis",
+    "run",
+    "calibrate",
+    "score",
+    "allocate",
+    "plan",
+    "surgery",
+    "recover",
+    "verify",
+    "clean",
+    "sparsify",
+    "layers",
+    "job",
+    "report",
+    "cli",
 ];
 /// Open to all.
 const OPEN: &[&str] = &["error", "progress", "rng"];
@@ -30,11 +48,23 @@ fn a_room_imports_only_from_rooms_above_it() {
     visit(&source, &mut files);
     let mut wrong = Vec::new();
     for path in files {
-        let room = path.strip_prefix(&source).unwrap().components().next().unwrap().as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned();
+        let room = path
+            .strip_prefix(&source)
+            .unwrap()
+            .components()
+            .next()
+            .unwrap()
+            .as_os_str()
+            .to_string_lossy()
+            .trim_end_matches(".rs")
+            .to_owned();
         let Some(own) = ROOMS.iter().position(|other| *other == room) else { continue };
         let text = std::fs::read_to_string(&path).unwrap();
         let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
-        let is_test = code.contains("#[test]") || path.ends_with("prove.rs") || path.ends_with("corpus.rs") || path.to_string_lossy().contains("tests");
+        let is_test = code.contains("#[test]")
+            || path.ends_with("prove.rs")
+            || path.ends_with("corpus.rs")
+            || path.to_string_lossy().contains("tests");
         for used in code.split("crate::").skip(1).filter(|_| !is_test) {
             let used: String = used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
             let Some(other) = ROOMS.iter().position(|room| *room == used) else { continue };
