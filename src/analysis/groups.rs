@@ -160,7 +160,10 @@ pub fn build(model: &Model, spaces: &Spaces, classes: &Classes, relations: &[Rel
         let mut held: Vec<(ValueId, usize)> = members.iter().flat_map(|class| weights.get(class).cloned().unwrap_or_default()).collect();
         held.sort();
         held.dedup();
-        let Some((first, axis)) = held.first().copied() else { continue };
+        // A matrix that gives the units, if there is one, says more to people than a bias or a zero point.
+        let rank = |value: &ValueId| model.tensor_proto(*value).map_or(0, |tensor| tensor.dims.len());
+        let named = held.iter().find(|(value, axis)| rank(value) > 1 && *axis == 0).or_else(|| held.iter().find(|(value, _)| rank(value) > 1));
+        let Some((first, axis)) = named.or(held.first()).copied() else { continue };
         let mut units: BTreeMap<u32, Vec<(ClassId, u32)>> = BTreeMap::new();
         for class in &members {
             for element in 0..classes.get(*class).extent {
@@ -244,11 +247,12 @@ impl Role {
 
 fn roles(model: &Model, spaces: &Spaces, classes: &Classes, relations: &[Relation]) -> Vec<Role> {
     let mut roles = vec![Role::default(); classes.classes.len()];
+    let constants = constants(model);
     for (node, _) in model.index().nodes() {
         let relation = &relations[node.index()];
         for term in &relation.terms {
             let Some(weight) = term.weight else { continue };
-            let is_constant = |port: Port| port_value(model, node, port).is_some_and(|value| model.tensor_proto(value).is_some());
+            let is_constant = |port: Port| port_value(model, node, port).is_some_and(|value| constants[value.index()]);
             let constant = is_constant(weight) || is_constant(term.data);
             let on = |port: Port, label| {
                 relation.ports.get(&port).is_some_and(|port| port.axes.iter().any(|axis| axis.labels().any(|other| other == label)))
@@ -268,4 +272,20 @@ fn roles(model: &Model, spaces: &Spaces, classes: &Classes, relations: &[Relatio
         }
     }
     roles
+}
+
+/// Values that do not depend on the model's inputs: constants, and what is computed from them alone (dequantized,
+/// transposed or cast weights).
+fn constants(model: &Model) -> Vec<bool> {
+    let mut constant: Vec<bool> = model.index().values().map(|(value, _)| model.tensor_proto(value).is_some()).collect();
+    for (id, _) in model.index().graphs() {
+        for node in &model.index().graph(id).nodes {
+            let entry = model.index().node(*node);
+            let from_constants = !entry.inputs.is_empty() && entry.subgraphs.is_empty();
+            if from_constants && entry.inputs.iter().flatten().all(|input| constant[input.index()]) {
+                entry.outputs.iter().flatten().for_each(|output| constant[output.index()] = true);
+            }
+        }
+    }
+    constant
 }

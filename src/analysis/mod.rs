@@ -9,6 +9,7 @@ mod demand;
 mod frozen;
 mod groups;
 mod infer;
+mod known;
 mod rewrite;
 mod shrink;
 mod spaces;
@@ -22,6 +23,7 @@ pub use classes::{Allowed, Class, ClassId, Classes, Factor};
 pub use frozen::{Frozen, frozen};
 pub use groups::{Group, Kind, Selection};
 pub use infer::{Facts, Pins, declared, infer};
+pub use known::known;
 pub use rewrite::{Failure, rewrite};
 pub use spaces::{Piece, Space, SpaceId, Spaces, port_value, relate};
 

@@ -50,7 +50,8 @@ pub fn drift(names: &[String], original: &[Vec<TensorRef>], pruned: &[Vec<Tensor
 
 /// The number that budgets and gates go by: the largest relative L2 drift of any output.
 pub fn worst(outputs: &[OutputDrift]) -> f64 {
-    outputs.iter().map(|output| output.relative_l2).fold(0.0, f64::max)
+    // An output that is no number any more is as far away as can be.
+    outputs.iter().map(|output| if output.relative_l2.is_nan() { f64::INFINITY } else { output.relative_l2 }).fold(0.0, f64::max)
 }
 
 impl Sums {
