@@ -60,7 +60,15 @@ impl Operands {
         if holds(&fact, &wanted, demand.whole) {
             return Ok(());
         }
-        let (name, fact) = self.provide(model, facts, value, &wanted, graph, demand.whole, 0)?;
+        let (name, fact) = match self.provide(model, facts, value, &wanted, graph, demand.whole, 0) {
+            Ok(provided) => provided,
+            // However it is computed, what is known to be plain numbers can be written down as such.
+            Err(why) => {
+                let tensor = written_down(&fact, &wanted).ok_or(why)?;
+                let base = model.index().value(value).name.clone();
+                self.initializer(model, graph, &base, &tensor)
+            }
+        };
         model.node_mut(node).input[demand.input as usize] = name;
         self.replaced.insert((node, demand.input), fact);
         Ok(())
@@ -258,6 +266,25 @@ fn holds(fact: &Fact, wanted: &[Option<Dim>], whole: bool) -> bool {
     }
     let Some(elements) = fact.contents.as_ref() else { return false };
     elements.0.len() == wanted.len() && elements.0.iter().zip(wanted).all(|(element, wanted)| wanted.is_none() || element.dim() == *wanted)
+}
+
+/// A constant with the wanted elements, and what a value is known to hold elsewhere, if all that is plain numbers.
+fn written_down(fact: &Fact, wanted: &[Option<Dim>]) -> Option<TensorRef> {
+    let held = fact.contents.as_ref()?.numbers()?;
+    if held.len() != wanted.len() || !matches!(fact.dtype, Some(Dtype::Int64 | Dtype::Int32)) {
+        return None;
+    }
+    let dims = fact.shape.as_ref()?.iter().map(Dim::count).collect::<Option<Vec<_>>>()?;
+    let tensor = TensorRef::from_i64(dims, &held);
+    let (tensor, _) = patch_tensor(&tensor, fact, wanted, false)?;
+    let numbers = tensor.to_i64()?;
+    Some(match fact.dtype {
+        Some(Dtype::Int32) => {
+            let bytes: Vec<u8> = numbers.iter().flat_map(|number| (*number as i32).to_le_bytes()).collect();
+            TensorRef { dtype: Dtype::Int32, dims: tensor.dims, bytes: bytes.into() }
+        }
+        _ => tensor,
+    })
 }
 
 /// A constant of whole numbers with some elements replaced, or replaced as a whole.
