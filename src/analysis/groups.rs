@@ -162,7 +162,8 @@ pub fn build(model: &Model, spaces: &Spaces, classes: &Classes, relations: &[Rel
         held.dedup();
         // A matrix that gives the units, if there is one, says more to people than a bias or a zero point.
         let rank = |value: &ValueId| model.tensor_proto(*value).map_or(0, |tensor| tensor.dims.len());
-        let named = held.iter().find(|(value, axis)| rank(value) > 1 && *axis == 0).or_else(|| held.iter().find(|(value, _)| rank(value) > 1));
+        let named =
+            held.iter().find(|(value, axis)| rank(value) > 1 && *axis == 0).or_else(|| held.iter().find(|(value, _)| rank(value) > 1));
         let Some((first, axis)) = named.or(held.first()).copied() else { continue };
         let mut units: BTreeMap<u32, Vec<(ClassId, u32)>> = BTreeMap::new();
         for class in &members {
