@@ -2,4 +2,5 @@
 
 mod corpus;
 mod exactness;
+mod files;
 mod rooms;
