@@ -7,8 +7,8 @@ use onnx_prune::job::Prepared;
 use onnx_prune::model::{Limits, Model, TensorRef, load, save, text};
 use onnx_prune::proto::tensor_proto::DataLocation;
 use onnx_prune::proto::{Dtype, ModelProto, SparseTensorProto, StringStringEntryProto, TensorProto};
-use prost::Message;
 use proptest::prelude::*;
+use prost::Message;
 use tempfile::TempDir;
 
 use crate::corpus::{corpus, fixtures};
@@ -71,7 +71,8 @@ fn refused_text(problem: &str, text: &str) {
 fn models() -> Vec<PathBuf> {
     let folders = [Some(fixtures()), corpus().map(|root| root.join("data/models"))];
     let entries = folders.into_iter().flatten().flat_map(|folder| std::fs::read_dir(folder).unwrap());
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "onnx")).collect();
+    let mut paths: Vec<PathBuf> =
+        entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "onnx")).collect();
     paths.sort();
     paths
 }

@@ -3,4 +3,5 @@
 mod corpus;
 mod exactness;
 mod files;
+mod random_graphs;
 mod rooms;
