@@ -196,7 +196,8 @@ impl<'a> Builder<'a> {
         }
         for (position, input) in graph.input.iter().enumerate() {
             // Before IR version 4 every initializer is listed as an input too.
-            if self.scopes.last().is_some_and(|scope| scope.contains_key(input.name())) {
+            let listed = self.scopes.last().and_then(|scope| scope.get(input.name()));
+            if listed.is_some_and(|value| !matches!(self.index.values[value.index()].origin, Origin::Input(_))) {
                 continue;
             }
             let value = self.define(input.name(), id, Origin::Input(position as u32))?;

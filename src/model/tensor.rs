@@ -219,7 +219,9 @@ pub(super) fn expected_bytes(tensor: &TensorProto) -> Result<(usize, Option<usiz
         product.checked_mul(dim).ok_or_else(|| TOO_LARGE.to_owned())
     })?;
     if dtype == Dtype::String {
-        return Ok((0, None));
+        // Their number keeps the dims in bounds, as the bytes do for the others.
+        let stored = tensor.string_data.len();
+        return if stored == elements { Ok((0, None)) } else { Err(format!("has {stored} texts where its dims ask for {elements}")) };
     }
     let expected = elements.checked_mul(dtype.bits()).ok_or(TOO_LARGE)?.div_ceil(8);
     let raw = tensor.raw_data.as_ref().map_or(0, |raw| raw.len());

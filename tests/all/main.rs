@@ -2,4 +2,6 @@
 
 mod corpus;
 mod exactness;
+mod files;
+mod random_graphs;
 mod rooms;
