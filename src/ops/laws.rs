@@ -49,7 +49,9 @@ fn not_run(reason: impl ToString) -> Failure {
 fn run(case: &Prove) -> Result<usize, Failure> {
     let runtime = TractRuntime::new(false);
     let mut compared = 0;
-    for (granularity, seed) in [Granularity::Coarse, Granularity::Fine].into_iter().flat_map(|each| (0..SEEDS).map(move |seed| (each, seed))) {
+    for (granularity, seed) in
+        [Granularity::Coarse, Granularity::Fine].into_iter().flat_map(|each| (0..SEEDS).map(move |seed| (each, seed)))
+    {
         let model = model(case, seed)?;
         let main = model.index().graph(Index::MAIN);
         let ends = main.inputs.iter().chain(&main.outputs);
@@ -58,6 +60,14 @@ fn run(case: &Prove) -> Result<usize, Failure> {
         let analysis = analyse(&model, &Options { granularity, allowed, weightless: true, ..Default::default() });
         let selection = selection(&analysis, seed);
         if selection.is_empty() {
+            let reasons: Vec<String> =
+                analysis.classes.classes.iter().map(|class| format!("{} {:?}", class.extent, class.frozen)).collect();
+            eprintln!(
+                "law 4: {} cuts nothing: {} groups, {}, {reasons:?}",
+                case.node.op_type(),
+                analysis.groups.len(),
+                analysis.relations[0]
+            );
             continue;
         }
         let cut = surgery::apply(&model, &analysis, &selection, &[]).map_err(|error| Failure::Broken(format!("the cut fails: {error}")))?;
@@ -65,12 +75,32 @@ fn run(case: &Prove) -> Result<usize, Failure> {
         let whole = feeds(&model, seed);
         let kept = kept(&model, &analysis, &selection, &whole);
         let expected = outputs(&runtime, &model, &whole).and_then(|_| outputs(&runtime, &masked, &whole)).map_err(not_run)?;
-        let found = outputs(&runtime, &cut, &kept).map_err(|error| Failure::Broken(format!("the cut operator does not run: {error}")))?;
+        let found = outputs(&runtime, &cut, &kept).map_err(|error| match error {
+            // A fault of the runtime: it lays out what it computed itself in another way than it reads it.
+            error if error.contains("not contiguous") => Failure::NotRun(error),
+            error => Failure::Broken(format!("the cut operator does not run: {error}")),
+        })?;
         for (at, ((value, expected), found)) in main.outputs.iter().zip(&expected).zip(&found).enumerate() {
+            let fact = analysis.facts.of(*value);
+            if fact.contents.is_some() {
+                // Extents, which change with the cut.
+                continue;
+            }
+            if fact.shape.as_ref().is_some_and(|shape| {
+                shape.iter().zip(&expected.dims).any(|(dim, found)| dim.differs(&Dim::from(*found))) || shape.len() != expected.dims.len()
+            }) {
+                return Err(not_run("the runtime gives another shape than the standard asks for"));
+            }
             let expected = select(&analysis, &selection, *value, expected);
             let error = distance(&expected, found);
             if error > TOLERANCE {
-                let removed: Vec<_> = analysis.classes.classes.iter().zip(0u32..).map(|(class, at)| (class.extent, selection.kept(crate::analysis::ClassId(at)))).collect();
+                let removed: Vec<_> = analysis
+                    .classes
+                    .classes
+                    .iter()
+                    .zip(0u32..)
+                    .map(|(class, at)| (class.extent, selection.kept(crate::analysis::ClassId(at))))
+                    .collect();
                 let dims = (&expected.dims, &found.dims);
                 return Err(Failure::Broken(format!(
                     "output {at} is off by {error:.1e} ({granularity:?}, seed {seed}); shapes {dims:?}, kept (extent, indices) {removed:?}, relation {}",
@@ -90,7 +120,13 @@ fn distance(expected: &TensorRef, found: &TensorRef) -> f64 {
     // One step of a quantized value is rounding.
     let step = if matches!(expected.dtype, Dtype::Int8 | Dtype::Uint8) { 1 } else { 0 };
     match (expected.to_i64(), found.to_i64()) {
-        (Some(a), Some(b)) => if a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= step) { 0.0 } else { 1.0 },
+        (Some(a), Some(b)) => {
+            if a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= step) {
+                0.0
+            } else {
+                1.0
+            }
+        }
         _ => relative_error(expected, found),
     }
 }
@@ -235,7 +271,8 @@ fn model(case: &Prove, seed: u64) -> Result<Model, Failure> {
     let import = |domain: &str, version| OperatorSetIdProto { domain: Some(domain.into()), version: Some(version) };
     let opset_import = if domain.is_empty() { vec![import("", case.opset)] } else { vec![import("", 21), import(&domain, case.opset)] };
     graph.node.push(node);
-    Model::new(ModelProto { ir_version: Some(10), opset_import, graph: Some(graph), ..Default::default() }, Source::default()).map_err(not_run)
+    Model::new(ModelProto { ir_version: Some(10), opset_import, graph: Some(graph), ..Default::default() }, Source::default())
+        .map_err(not_run)
 }
 
 fn info(name: &str, dtype: Dtype, dims: Option<&[i64]>) -> ValueInfoProto {
@@ -244,4 +281,183 @@ fn info(name: &str, dtype: Dtype, dims: Option<&[i64]>) -> ValueInfoProto {
     let tensor = type_proto::Tensor { elem_type: Some(dtype.code()), shape };
     let kind = TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() };
     ValueInfoProto { name: Some(name.into()), r#type: Some(kind), ..Default::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Operators in which nothing may go, whatever the node.
+    const FROZEN: &[&str] = &[
+        "Bernoulli",
+        "BlackmanWindow",
+        "HammingWindow",
+        "ImageDecoder",
+        "MurmurHash3",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+        "StringNormalizer",
+        "ConcatFromSequence",
+        "Optional",
+        "OptionalHasElement",
+        "SequenceAt",
+        "SequenceEmpty",
+        "SequenceErase",
+        "SequenceInsert",
+        "SequenceMap",
+        "SplitToSequence",
+        "DecoderAttention",
+        "DecoderMaskedMultiHeadAttention",
+        "DecoderMaskedSelfAttention",
+        "GatedRelativePositionBias",
+        "LongformerAttention",
+        "NGramRepeatBlock",
+        "PackedAttention",
+        "PackedMultiHeadAttention",
+        "PagedAttention",
+        "QOrderedAttention",
+        "RelativePositionBias",
+        "SparseAttention",
+    ];
+
+    /// Operators without a case of their own: their rules are shared with ones that have one, or (If, Loop, Scan) are
+    /// tested on whole graphs. Nobody has checked these names one by one.
+    const UNPROVED: &[&str] = &[
+        "BitCast",
+        "CumProd",
+        "FusedMatMulActivation",
+        "GemmFastGelu",
+        "If",
+        "Loop",
+        "NhwcFusedConv",
+        "QGemm",
+        "QLinearLeakyRelu",
+        "QLinearMul",
+        "QLinearWhere",
+        "QMoE",
+        "Scan",
+        "Scatter",
+        "TransposeMatMul",
+        "CastMap",
+        "CategoryMapper",
+        "DictVectorizer",
+        "Imputer",
+        "LabelEncoder",
+        "Normalizer",
+        "SVMClassifier",
+        "SVMRegressor",
+        "TreeEnsemble",
+        "TreeEnsembleClassifier",
+    ];
+
+    const UNARY: &[&str] = &[
+        "Abs",
+        "Acos",
+        "Acosh",
+        "Asin",
+        "Asinh",
+        "Atan",
+        "Atanh",
+        "Ceil",
+        "Celu",
+        "Cos",
+        "Cosh",
+        "Elu",
+        "Erf",
+        "Exp",
+        "Floor",
+        "HardSigmoid",
+        "HardSwish",
+        "IsInf",
+        "LeakyRelu",
+        "Log",
+        "Mish",
+        "Neg",
+        "Reciprocal",
+        "Round",
+        "Selu",
+        "Shrink",
+        "Sigmoid",
+        "Sign",
+        "Sin",
+        "Sinh",
+        "Softplus",
+        "Softsign",
+        "Swish",
+        "Tan",
+        "Tanh",
+        "ThresholdedRelu",
+        "Hardmax",
+    ];
+    const BINARY: &[&str] = &["Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Min", "Mean"];
+    const LOGICAL: &[&str] = &["And", "Or", "Xor"];
+    const BITWISE: &[&str] = &["BitwiseAnd", "BitwiseOr", "BitwiseXor"];
+    const REDUCING: &[&str] = &["ReduceL1", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare"];
+    const GELUS: &[&str] = &["FastGelu", "QuickGelu", "BiasGelu"];
+
+    #[test]
+    fn operators_of_one_shape() {
+        for op in UNARY {
+            Prove::op(op).input("2x6x4").laws();
+        }
+        for op in BINARY {
+            Prove::op(op).input("2x6x4").input("6x1").laws();
+        }
+        for op in LOGICAL {
+            Prove::op(op).input("bool:2x6x4").input("bool:6x1").laws();
+        }
+        for op in BITWISE {
+            Prove::op(op).input("i32:2x6x4").input("i32:6x1").laws();
+        }
+        for op in REDUCING {
+            Prove::op(op).input("2x6x4").list(&[1]).laws();
+        }
+        for op in GELUS {
+            let case = Prove::op(op).domain("com.microsoft").at(1).input("2x6x4");
+            if *op == "BiasGelu" {
+                case.weight("4").laws()
+            } else {
+                case.laws()
+            };
+        }
+        Prove::op("Not").input("bool:2x6").laws();
+        Prove::op("BitwiseNot").input("i32:2x6").laws();
+        Prove::op("BitShift").input("u8:2x6").input("u8:2x6").text("direction", "LEFT").laws();
+        Prove::op("ArgMin").input("2x6x4").int("axis", 1).laws();
+        Prove::op("GlobalMaxPool").input("2x6x4x4").laws();
+        Prove::op("GlobalLpPool").input("2x6x4x4").laws();
+    }
+
+    fn texts(folder: &Path, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => texts(&path, found),
+                false => found.push(std::fs::read_to_string(&path).unwrap()),
+            }
+        }
+    }
+
+    #[test]
+    fn every_operator_has_a_case() {
+        let mut files = Vec::new();
+        texts(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ops"), &mut files);
+        let is_proved = |name: &str| {
+            let lists = [UNARY, BINARY, LOGICAL, BITWISE, REDUCING, GELUS];
+            // Families name their cases in a list and go through it.
+            let in_tests = |text: &String| {
+                let tests = text.split_once("mod tests").map_or("", |(_, tests)| tests);
+                tests.contains("Prove::op(op") && !text.contains("const UNPROVED") && tests.contains(&format!("\"{name}\""))
+            };
+            let direct = format!("Prove::op(\"{name}\")");
+            lists.iter().any(|list| list.contains(&name)) || files.iter().any(|text| text.contains(&direct) || in_tests(text))
+        };
+        let excused = |name: &&str| FROZEN.contains(name) || UNPROVED.contains(name);
+        let missing: Vec<&str> =
+            super::super::registry::rules().map(|rule| rule.op_type).filter(|name| !is_proved(name) && !excused(name)).collect();
+        assert!(missing.is_empty(), "operators without a case: {missing:?}");
+    }
 }
