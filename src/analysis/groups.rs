@@ -117,8 +117,8 @@ impl Selection {
     }
 }
 
-/// Builds the groups of all free classes that hold parameters.
-pub fn build(model: &Model, spaces: &Spaces, classes: &Classes, relations: &[Relation]) -> Vec<Group> {
+/// Builds the groups of all free classes that hold parameters; with `weightless`, also of those that hold none.
+pub fn build(model: &Model, spaces: &Spaces, classes: &Classes, relations: &[Relation], weightless: bool) -> Vec<Group> {
     let mut offsets = Vec::with_capacity(classes.classes.len());
     let mut count = 0u32;
     for class in &classes.classes {
@@ -164,7 +164,10 @@ pub fn build(model: &Model, spaces: &Spaces, classes: &Classes, relations: &[Rel
         let rank = |value: &ValueId| model.tensor_proto(*value).map_or(0, |tensor| tensor.dims.len());
         let named =
             held.iter().find(|(value, axis)| rank(value) > 1 && *axis == 0).or_else(|| held.iter().find(|(value, _)| rank(value) > 1));
-        let Some((first, axis)) = named.or(held.first()).copied() else { continue };
+        let first = named.or(held.first()).copied();
+        if first.is_none() && !weightless {
+            continue;
+        }
         let mut units: BTreeMap<u32, Vec<(ClassId, u32)>> = BTreeMap::new();
         for class in &members {
             for element in 0..classes.get(*class).extent {
@@ -186,8 +189,13 @@ pub fn build(model: &Model, spaces: &Spaces, classes: &Classes, relations: &[Rel
             () if role.batch_of_data => Kind::Heads,
             () => Kind::Channels,
         };
-        let entry = model.index().value(first);
-        let id = format!("{}{}:{axis}", model.index().prefix(model, entry.graph), entry.name);
+        let id = match first {
+            Some((first, axis)) => {
+                let entry = model.index().value(first);
+                format!("{}{}:{axis}", model.index().prefix(model, entry.graph), entry.name)
+            }
+            None => format!("class {}", members.first().map_or(0, |class| class.index())),
+        };
         found.push(Group { id, kind, units, classes: members, weights: held, lossy, depthwise: role.depthwise });
     }
     // Several groups may begin in the same weight's axis (an axis of several pieces): number them.

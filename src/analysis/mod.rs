@@ -49,6 +49,8 @@ pub struct Options {
     pub allowed: Allowed,
     /// Input shapes at which operations are counted; symbols keep their names everywhere else.
     pub pins: Pins,
+    /// Whether units that no constant holds form groups too, as the laws of single operators need.
+    pub weightless: bool,
 }
 
 /// What is known of a model for pruning.
@@ -98,7 +100,7 @@ pub fn analyse(model: &Model, options: &Options) -> Analysis {
     let classes = Classes::build(model, &spaces, &relations, options.granularity, &options.allowed, &causes);
     let mut analysis = Analysis { facts, relations, spaces, classes, groups: Vec::new(), account: Account::default() };
     loop {
-        analysis.groups = groups::build(model, &analysis.spaces, &analysis.classes, &analysis.relations);
+        analysis.groups = groups::build(model, &analysis.spaces, &analysis.classes, &analysis.relations, options.weightless);
         let Err(failures) = attempt(model, &analysis) else { break };
         let before = causes.len();
         for failure in failures {

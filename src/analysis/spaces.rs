@@ -412,9 +412,9 @@ impl Spaces {
         if stride <= 1 || piece.cuts.contains(&stride) || piece.extent == Dim::Num(stride as i64) {
             return;
         }
-        let chain = piece.cuts.iter().all(|cut| stride % cut == 0 || cut % stride == 0);
+        let chain = piece.cuts.iter().all(|cut| stride.is_multiple_of(*cut) || cut.is_multiple_of(stride));
         let divides = match piece.extent.num() {
-            Some(length) => length as u64 > stride && length as u64 % stride == 0,
+            Some(length) => length as u64 > stride && (length as u64).is_multiple_of(stride),
             None => piece.extent.exact_div(&Dim::Num(stride as i64)).is_some(),
         };
         if !chain || !divides {

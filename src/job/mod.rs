@@ -108,7 +108,7 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
     let options = Options { granularity: request.granularity(), pins: request.pins.clone(), ..Default::default() };
     let prepared = Prepared::new(model, &options)?;
     let candidates = request.candidates(&prepared);
-    let sha256 = request.needs_digest().then(|| model.source.sha256()).unwrap_or_default();
+    let sha256 = if request.needs_digest() { model.source.sha256() } else { String::new() };
     let bench = match runtime {
         Some(runtime) => measure::Bench::new(model, data, runtime, work),
         None => measure::Bench::none(),

@@ -254,8 +254,8 @@ impl<'a> Builder<'a> {
     fn sort(&self, graph: GraphId, message: &GraphProto, first: u32) -> Result<Vec<NodeId>, LoadKind> {
         let count = message.node.len();
         let mut needs: Vec<Vec<u32>> = vec![Vec::new(); count];
-        for local in 0..count {
-            self.collect_needs(graph, NodeId(first + local as u32), &mut needs[local]);
+        for (local, needs) in needs.iter_mut().enumerate() {
+            self.collect_needs(graph, NodeId(first + local as u32), needs);
         }
         if needs.iter().enumerate().all(|(local, needs)| needs.iter().all(|need| (*need as usize) < local)) {
             return Ok((0..count as u32).map(|local| NodeId(first + local)).collect());

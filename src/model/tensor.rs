@@ -113,7 +113,7 @@ impl TensorRef {
     pub fn select(&self, kept: &[Option<Vec<u32>>]) -> TensorRef {
         let dims: Vec<usize> = self.dims.iter().zip(kept).map(|(dim, kept)| kept.as_ref().map_or(*dim, Vec::len)).collect();
         let bits = self.dtype.bits();
-        if bits % 8 != 0 {
+        if !bits.is_multiple_of(8) {
             return self.select_packed(kept, dims);
         }
         // Axes behind the last cut one are copied as blocks.

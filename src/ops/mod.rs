@@ -21,6 +21,8 @@ mod fit;
 mod frozen;
 mod gather;
 mod join;
+#[cfg(test)]
+mod laws;
 mod linear_attention;
 mod loss;
 mod matmul;

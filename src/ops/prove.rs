@@ -1,7 +1,5 @@
 //! Proving a rule on one node: its shapes, its relation as text, and the laws.
 
-use std::collections::BTreeMap;
-
 use super::{Cut, NodeEdit, NodeView, RewriteError, lookup};
 use crate::facts::{Contents, Dim, Element, Fact};
 use crate::proto::{AttributeProto, Dtype, NodeProto, TensorProto, attribute_proto::AttributeType};
@@ -192,7 +190,7 @@ impl Prove {
         let operator = lookup(self.node.domain(), self.node.op_type()).unwrap_or_else(|| panic!("no rule"));
         let found = self.view(|view| operator.relate(view).to_string());
         assert_eq!(found, text, "relation of {}", self.node.op_type());
-        self
+        self.laws()
     }
 
     /// What the rule asks for when of these labels only these indices stay.
@@ -207,6 +205,3 @@ impl Prove {
         })
     }
 }
-
-/// Keeps the type of the map of inputs that the laws' runner takes.
-pub(crate) type Feeds = BTreeMap<String, crate::model::TensorRef>;

@@ -143,10 +143,11 @@ impl Builder {
                     return Err(format!("axis {axis} of {port} is {dim}, its layout gives {extent}"));
                 }
                 for segment in &layout.0 {
-                    if let (Segment::Pick(label, indices), Some(extent)) = (segment, labels[segment.labels()[0].index()].extent.num()) {
-                        if indices.iter().any(|index| i64::from(*index) >= extent) {
-                            return Err(format!("axis {axis} of {port} picks beyond label '{}'", labels[label.index()].name));
-                        }
+                    if let Segment::Pick(label, indices) = segment
+                        && let Some(extent) = labels[label.index()].extent.num()
+                        && indices.iter().any(|index| i64::from(*index) >= extent)
+                    {
+                        return Err(format!("axis {axis} of {port} picks beyond label '{}'", labels[label.index()].name));
                     }
                 }
             }

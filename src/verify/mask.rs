@@ -30,12 +30,19 @@ struct Edit {
     constants: Vec<(String, TensorRef)>,
 }
 
+/// The numbers that mean zero: one, or one for each index of an axis of the constant.
+#[derive(Clone, Debug)]
+struct Zero {
+    numbers: Vec<i64>,
+    axis: Option<usize>,
+}
+
 struct Masker<'a> {
     model: &'a Model,
     analysis: &'a Analysis,
     selection: &'a Selection,
-    /// Constant, axis → the number that means zero there.
-    zeroed: BTreeMap<(ValueId, usize), i64>,
+    /// Constant, axis → the numbers that mean zero there.
+    zeroed: BTreeMap<(ValueId, usize), Zero>,
     edits: HashMap<NodeId, Edit>,
     names: usize,
 }
@@ -68,9 +75,9 @@ impl Masker<'_> {
         let model = self.model;
         let weight = term.weight.and_then(|port| Some((port, port_value(model, node, port)?)));
         if let Some((port, value)) = weight.filter(|(_, value)| model.tensor_proto(*value).is_some()) {
-            let zero = term.zero.and_then(|port| port_value(model, node, port)).and_then(|zero| self.zero_point(zero)).unwrap_or(0);
+            let zero = self.zero(node, term, port);
             for axis in self.axes_with(node, port, summed) {
-                self.zeroed.insert((value, axis), zero);
+                self.zeroed.insert((value, axis), zero.clone());
             }
             return;
         }
@@ -80,8 +87,13 @@ impl Masker<'_> {
         }
     }
 
-    fn zero_point(&self, value: ValueId) -> Option<i64> {
-        self.model.constant(value)?.to_i64()?.first().copied()
+    /// What means zero in a term's constant: where each index of an axis has its own, the axis with the same layout.
+    fn zero(&self, node: NodeId, term: &Term, weight: Port) -> Zero {
+        let ports = &self.analysis.relations[node.index()].ports;
+        let numbers = term.zero.and_then(|port| self.model.constant(port_value(self.model, node, port)?)?.to_i64()).unwrap_or_default();
+        let layout = term.zero.and_then(|port| ports.get(&port)?.axes.first());
+        let axis = layout.and_then(|layout| ports.get(&weight)?.axes.iter().position(|axis| axis == layout));
+        Zero { numbers, axis: axis.filter(|_| term.zero.is_some()) }
     }
 
     fn axes_with(&self, node: NodeId, port: Port, labels: &[LabelId]) -> Vec<usize> {
@@ -170,9 +182,9 @@ impl Masker<'_> {
 
     fn build(mut self) -> Result<Model, LoadError> {
         let mut masked = self.model.clone();
-        let zeroed: Vec<((ValueId, usize), i64)> = std::mem::take(&mut self.zeroed).into_iter().collect();
+        let zeroed: Vec<((ValueId, usize), Zero)> = std::mem::take(&mut self.zeroed).into_iter().collect();
         for ((value, axis), zero) in zeroed {
-            self.zero_constant(&mut masked, value, axis, zero);
+            self.zero_constant(&mut masked, value, axis, &zero);
         }
         let mut edits: Vec<(NodeId, Edit)> = std::mem::take(&mut self.edits).into_iter().collect();
         // Inner graphs (higher ids) first, and from the last node on, so that places and paths stay valid.
@@ -195,7 +207,7 @@ impl Masker<'_> {
         Ok(masked)
     }
 
-    fn zero_constant(&self, masked: &mut Model, value: ValueId, axis: usize, zero: i64) {
+    fn zero_constant(&self, masked: &mut Model, value: ValueId, axis: usize, zero: &Zero) {
         let Some(kept) = self.analysis.kept_axis(value, axis, self.selection) else { return };
         let Some(target) = masked.tensor_proto_mut(value) else { return };
         let Ok(tensor) = TensorRef::from_proto(target) else { return };
@@ -204,20 +216,31 @@ impl Masker<'_> {
         let mut bytes = tensor.bytes.to_vec();
         let mut keeps = vec![false; tensor.dims[axis]];
         kept.iter().for_each(|index| keeps[*index as usize] = true);
+        // How far apart elements with the next zero point lie.
+        let (stride, count) = match zero.axis {
+            Some(axis) if zero.numbers.len() == tensor.dims[axis] => {
+                (tensor.dims[axis + 1..].iter().product::<usize>().max(1), zero.numbers.len())
+            }
+            _ => (1, 1),
+        };
+        let zero_at = |element: usize| zero.numbers.get(element / stride % count.max(1)).copied().unwrap_or(0);
         for row in 0..tensor.dims[..axis].iter().product::<usize>() * tensor.dims[axis] {
             if keeps[row % tensor.dims[axis]] {
                 continue;
             }
             if bits >= 8 {
-                let fill = if tensor.dtype.is_float() { 0 } else { zero as u8 };
                 let range = row * block * bits / 8..(row + 1) * block * bits / 8;
                 // Only bytes can have a zero point that is not 0.
-                bytes[range].fill(if bits == 8 { fill } else { 0 });
+                if bits == 8 && !tensor.dtype.is_float() {
+                    range.for_each(|element| bytes[element] = zero_at(element) as u8);
+                } else {
+                    bytes[range].fill(0);
+                }
             } else {
                 for element in row * block..(row + 1) * block {
                     let (byte, shift) = (element * bits / 8, element * bits % 8);
                     let mask = ((1u16 << bits) - 1) as u8;
-                    bytes[byte] = bytes[byte] & !(mask << shift) | (zero as u8 & mask) << shift;
+                    bytes[byte] = bytes[byte] & !(mask << shift) | (zero_at(element) as u8 & mask) << shift;
                 }
             }
         }
