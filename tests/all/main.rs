@@ -1,6 +1,7 @@
 //! One binary for all integration tests: each links the whole runtime.
 
 mod corpus;
+mod docs;
 mod exactness;
 mod files;
 mod random_graphs;

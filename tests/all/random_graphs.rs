@@ -141,7 +141,8 @@ impl Graph {
                 // Channel shuffle.
                 let groups = divisor(c, a) as i64;
                 let (s, c) = (s as i64, c as i64);
-                let (apart, together) = (self.ints(&[1, groups, c / groups, s, s]), self.ints(&[1, if b.is_multiple_of(2) { c } else { -1 }, s, s]));
+                let (apart, together) =
+                    (self.ints(&[1, groups, c / groups, s, s]), self.ints(&[1, if b.is_multiple_of(2) { c } else { -1 }, s, s]));
                 let apart = self.node(format!("Reshape({n}, {apart})"));
                 let swapped = self.node(format!("Transpose({apart}) {{perm=[0,2,1,3,4]}}"));
                 let name = self.node(format!("Reshape({swapped}, {together})"));

@@ -39,6 +39,7 @@ pub(in crate::run) struct Prepared {
 pub(in crate::run) fn prepare(model: &Model, example: &Tensors, taps: &[String], infer: &Infer) -> Result<Prepared, Unverifiable> {
     let mut proto = model.proto.clone();
     sort_nodes(model, &mut proto);
+    proto.graph.iter_mut().for_each(drop_empty_tails);
     let outputs = proto.graph.iter().flat_map(|graph| &graph.output).map(|output| output.name().to_owned());
     let wanted = outputs.chain(taps.iter().cloned()).collect();
     let names = Names::new(model.index().values().map(|(_, value)| value.name.as_str()));
@@ -55,6 +56,18 @@ pub(in crate::run) fn prepare(model: &Model, example: &Tensors, taps: &[String],
     contents::drop_dead(&mut draft);
     check(&draft)?;
     Ok(Prepared { proto: draft.proto, pinned })
+}
+
+/// Optional inputs left out at the end of a list may be written as empty names, which tract takes for inputs.
+fn drop_empty_tails(graph: &mut GraphProto) {
+    for node in &mut graph.node {
+        while node.input.last().is_some_and(String::is_empty) {
+            node.input.pop();
+        }
+        for attribute in &mut node.attribute {
+            attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(drop_empty_tails);
+        }
+    }
 }
 
 /// Applies rules until none applies; asks what is known only when a rule, a branch or a constant needs it.
