@@ -35,6 +35,12 @@ pub fn rewrite(model: &mut Model, original: &Model, analysis: &Analysis, selecti
     let operands = Operands::new(model);
     let mut rewriter =
         Rewriter { model, original, analysis, selection, facts, declared: &declared, tainted, operands, failures: Vec::new() };
+    // Inputs that may shrink are fed with the kept slices.
+    for input in original.index().graph(Index::MAIN).inputs.clone() {
+        if original.tensor_proto(input).is_none() {
+            rewriter.narrow(input);
+        }
+    }
     rewriter.graph(Index::MAIN);
     let Rewriter { operands, failures, .. } = rewriter;
     operands.insert_nodes(model);
@@ -207,14 +213,19 @@ impl Rewriter<'_> {
     /// Gives the outputs of a node that failed the extents that they should have, so that only it is blamed.
     fn pretend(&mut self, node: NodeId) {
         for output in self.original.index().node(node).outputs.iter().flatten() {
-            let mut fact = self.analysis.facts.of(*output).clone();
-            for (axis, dim) in fact.shape.iter_mut().flatten().enumerate() {
-                if let Some(kept) = self.analysis.kept_axis(*output, axis, self.selection) {
-                    *dim = Dim::from(kept.len());
-                }
-            }
-            self.facts.set(*output, fact);
+            self.narrow(*output);
         }
+    }
+
+    /// Takes it that a value has the extents that the cut leaves it.
+    fn narrow(&mut self, value: ValueId) {
+        let mut fact = self.analysis.facts.of(value).clone();
+        for (axis, dim) in fact.shape.iter_mut().flatten().enumerate() {
+            if let Some(kept) = self.analysis.kept_axis(value, axis, self.selection) {
+                *dim = Dim::from(kept.len());
+            }
+        }
+        self.facts.set(value, fact);
     }
 
     fn cut_spaces_of(&self, node: NodeId) -> Vec<SpaceId> {
