@@ -102,7 +102,7 @@ impl<'a> Bench<'a> {
 
     fn prepare(&self, model: &Model, inputs: &[Tensors]) -> Result<Box<dyn Session>, String> {
         let (Some(runtime), Some(example)) = (self.runtime, inputs.first()) else { return Err("there are no inputs to run".to_owned()) };
-        runtime.prepare(model, example, &[]).map_err(|error| error.to_string())
+        runtime.prepare_variant(model, example).map_err(|error| error.to_string())
     }
 
     /// Exactness, drift and latency of the final model.

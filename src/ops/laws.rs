@@ -114,7 +114,7 @@ fn run(case: &Prove) -> Result<usize, Failure> {
 
 fn distance(expected: &TensorRef, found: &TensorRef) -> f64 {
     if expected.dims != found.dims || expected.dtype.is_float() || expected.dtype != found.dtype {
-        return relative_error(expected, found);
+        return relative_error(expected, found, None);
     }
     // One step of a quantized value is rounding.
     let step = if matches!(expected.dtype, Dtype::Int8 | Dtype::Uint8) { 1 } else { 0 };
@@ -126,7 +126,7 @@ fn distance(expected: &TensorRef, found: &TensorRef) -> f64 {
                 1.0
             }
         }
-        _ => relative_error(expected, found),
+        _ => relative_error(expected, found, None),
     }
 }
 

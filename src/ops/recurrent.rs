@@ -2,7 +2,7 @@
 //! it twice, for the unit is computed (its rows) and read by all units of the next step (its columns).
 
 use super::fit::{expect, misfit, unless_ranked};
-use super::frozen::{Frozen, outputs};
+use super::frozen::outputs;
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
 use crate::relation::{LabelId, Layout, Port, Reason, Relation, Term};
@@ -132,6 +132,53 @@ impl Operator for Recurrent {
     }
 }
 
+/// com.microsoft's LSTM with weights of a byte, gates last. Data and hidden state are quantized by their ranges: a hidden
+/// unit takes part in the range of all, so it stays; an input feature that is zero does not (a range always holds zero), so
+/// features go, silenced in the data and not only in the weight.
+struct QuantizedLstm;
+
+impl Operator for QuantizedLstm {
+    fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        Ok(facts(node, extents(node, 4, true)?))
+    }
+
+    fn relate(&self, node: &NodeView) -> Relation {
+        if let Some(relation) = unless_ranked(node) {
+            return relation;
+        }
+        let Ok(Some(extents)) = extents(node, 4, true) else { return misfit(node) };
+        let mut builder = node.relation();
+        let d = builder.fixed("D", extents.d, DIRECTIONS);
+        let t = builder.fixed("t", extents.t, STEPS);
+        let b = builder.free("b", extents.b);
+        let i = builder.free("i", extents.i);
+        let h = builder.fixed("h", extents.h, Reason::operator("quantizes the hidden state by the range of all units"));
+        let gates = builder.fixed("", 4i64, GATES);
+        let columns = Layout::product(&[gates, h]);
+        builder.port(Port::In(0), "x", [t, b, i]);
+        builder.port(Port::In(1), "w", [d.into(), i.into(), columns.clone()]);
+        builder.port(Port::In(2), "r", [d.into(), h.into(), columns]);
+        for state in [5, 6] {
+            builder.port(Port::In(state), format!("state{state}"), [d, b, h]);
+        }
+        builder.port(Port::Out(0), "y", [t, d, b, h]);
+        builder.port(Port::Out(1), "yh", [d, b, h]);
+        builder.port(Port::Out(2), "yc", [d, b, h]);
+        let term = |weight, zero, labels: &[LabelId], summed| Term {
+            data: Port::In(0),
+            weight,
+            zero,
+            labels: labels.to_vec(),
+            summed: vec![summed],
+            window: None,
+        };
+        builder.term(term(Some(Port::In(1)), Some(Port::In(9)), &[d, t, b, gates, h, i], i));
+        builder.term(term(None, None, &[t, b, i], i));
+        builder.term(Term { data: Port::Out(0), ..term(Some(Port::In(2)), Some(Port::In(11)), &[d, t, b, gates, h, h], h) });
+        builder.finish()
+    }
+}
+
 fn set_hidden_size(node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
     if node.int("hidden_size").is_none() {
         return Ok(());
@@ -145,10 +192,7 @@ pub(super) static RULES: &[Rule] = &[
     Rule::onnx("LSTM", &Recurrent { gates: 4 }),
     Rule::onnx("GRU", &Recurrent { gates: 3 }),
     Rule::onnx("RNN", &Recurrent { gates: 1 }),
-    Rule::microsoft(
-        "DynamicQuantizeLSTM",
-        &Frozen { reason: "quantizes the hidden state by the range of all units", infer: |node| Ok(facts(node, extents(node, 4, true)?)) },
-    ),
+    Rule::microsoft("DynamicQuantizeLSTM", &QuantizedLstm),
 ];
 
 #[cfg(test)]
@@ -241,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn quantized_by_range_is_frozen() {
+    fn quantized_by_range_keeps_its_units() {
         Prove::op("DynamicQuantizeLSTM")
             .domain("com.microsoft")
             .outputs(3)
@@ -249,6 +293,7 @@ mod tests {
             .input("7x2x3")
             .weight("i8:1x3x20")
             .weight("i8:1x5x20")
-            .gives("7x1x2x5 1x2x5 1x2x5");
+            .gives("7x1x2x5 1x2x5 1x2x5")
+            .relates("x[t, b, i] w[D, i, 4·h] r[D, h, 4·h] → y[t, D, b, h] yh[D, b, h] yc[D, b, h]  Σ i; Σ i; Σ h");
     }
 }

@@ -40,6 +40,11 @@ pub trait Runtime: Sync {
     ///
     /// Errors: an operator that the runtime lacks or gets wrong, a failed self-check, a tap or an input that is not there.
     fn prepare(&self, model: &Model, example: &Tensors, taps: &[String]) -> Result<Box<dyn Session>, Unverifiable>;
+
+    /// The same for a variant of a model that was found trustworthy: what is checked once per model is not checked again.
+    fn prepare_variant(&self, model: &Model, example: &Tensors) -> Result<Box<dyn Session>, Unverifiable> {
+        self.prepare(model, example, &[])
+    }
 }
 
 /// A model made ready.

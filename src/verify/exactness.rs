@@ -53,7 +53,7 @@ pub fn exactness(
         |reason: String| Exactness { verdict: Verdict::Unverifiable(reason), max_relative_error: None, tolerance, inputs: 0 };
     let Some(example) = inputs.first() else { return unverifiable("no inputs".to_owned()) };
     let run = |model: &Model| -> Result<Vec<Vec<TensorRef>>, String> {
-        let session = runtime.prepare(model, example, &[]).map_err(|error| error.to_string())?;
+        let session = runtime.prepare_variant(model, example).map_err(|error| error.to_string())?;
         run_all(&*session, inputs).into_iter().collect::<Result<_, _>>().map_err(|error| error.to_string())
     };
     let (masked, pruned) = match (run(masked), run(pruned)) {
@@ -61,8 +61,13 @@ pub fn exactness(
         (Err(error), _) => return unverifiable(format!("the masked original does not run: {error}")),
         (_, Err(error)) => return unverifiable(format!("the pruned model does not run: {error}")),
     };
-    let error = masked.iter().zip(&pruned).map(|(masked, pruned)| largest_error(masked, pruned)).fold(0.0, f64::max);
-    let moved = original.iter().zip(&masked).map(|(original, masked)| largest_error(original, masked)).fold(0.0, f64::max);
+    let error = masked
+        .iter()
+        .zip(&pruned)
+        .zip(original)
+        .map(|((masked, pruned), original)| largest_error(masked, pruned, original))
+        .fold(0.0, f64::max);
+    let moved = original.iter().zip(&masked).map(|(original, masked)| largest_error(original, masked, &[])).fold(0.0, f64::max);
     let verdict = match () {
         () if error > tolerance => Verdict::Inexact,
         () if moved <= MOVES * tolerance => {

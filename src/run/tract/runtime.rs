@@ -43,6 +43,16 @@ impl Runtime for TractRuntime {
     }
 
     fn prepare(&self, model: &Model, example: &Tensors, taps: &[String]) -> Result<Box<dyn Session>, Unverifiable> {
+        self.session(model, example, taps, self.self_check)
+    }
+
+    fn prepare_variant(&self, model: &Model, example: &Tensors) -> Result<Box<dyn Session>, Unverifiable> {
+        self.session(model, example, &[], false)
+    }
+}
+
+impl TractRuntime {
+    fn session(&self, model: &Model, example: &Tensors, taps: &[String], self_check: bool) -> Result<Box<dyn Session>, Unverifiable> {
         self.weights.tidy();
         let prepared = prepare(model, example, taps, &self.infer)?;
         let graph = prepared.proto.graph.clone().unwrap_or_default();
@@ -72,7 +82,7 @@ impl Runtime for TractRuntime {
         let typed = typed(&prepared.proto, &self.weights, &names, &wanted)?;
         let (plan, trust) = trusted(&typed, &graph)?;
         let mut session = TractSession { plan, inputs, pinned: prepared.pinned, results, noise: 0.0 };
-        if self.self_check {
+        if self_check {
             session.noise = check(&session, trust, typed, example, graph.output.len(), allowed(&graph))?;
         }
         Ok(Box::new(session))
