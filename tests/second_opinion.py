@@ -227,8 +227,10 @@ def is_float(array):
     return array.dtype.kind == "f"
 
 
-def distance(reference, other):
-    """How far apart two outputs are: max |a-b| / max |a|, or the share of unequal entries of integers."""
+def distance(reference, other, original):
+    """How far apart two outputs are: max |a-b| / max |a|, or the share of unequal entries of integers.
+
+    An output that collapsed to almost nothing is judged on the scale that the original's had."""
     if reference.shape != other.shape:
         raise Failed(f"output of shape {list(other.shape)}, not {list(reference.shape)}")
     if not reference.size:
@@ -241,7 +243,8 @@ def distance(reference, other):
     if not finite.any():
         return 0.0
     a, b = reference[finite].astype(np.float64), other[finite].astype(np.float64)
-    scale = np.abs(a).max() or 1.0
+    usual = original[np.isfinite(original)]
+    scale = max(np.abs(a).max(), np.abs(usual).max() if usual.size else 0.0) or 1.0
     return float(np.abs(a - b).max() / scale)
 
 
@@ -251,13 +254,13 @@ def relative_l2(reference, other):
     return float(np.linalg.norm(b - a) / (np.linalg.norm(a) or 1.0))
 
 
-def worst(reference, other, tolerance):
+def worst(reference, other, original, tolerance):
     """(the largest distance over all outputs, whether each is within its tolerance)."""
     if reference.keys() != other.keys():
         raise Failed("the outputs have other names")
     largest, within = 0.0, True
     for name, array in reference.items():
-        apart = distance(array, other[name])
+        apart = distance(array, other[name], original[name])
         within &= apart <= (tolerance if is_float(array) else 1 - EQUAL_SHARE)
         largest = max(largest, apart)
     return largest, within
@@ -339,8 +342,8 @@ class Case:
         if any(group["removed"] and group["id"] in lossy for group in plan["groups"]):
             raise Failed("a lossy group was cut, though nobody asked for it")
         masked = run(zeroed(self.model, plan), self.inputs)
-        error, exact = worst(masked, outputs, self.tolerance)
-        moved, same = worst(self.outputs, masked, self.tolerance)
+        error, exact = worst(masked, outputs, self.outputs, self.tolerance)
+        moved, same = worst(self.outputs, masked, self.outputs, self.tolerance)
         if not exact:
             raise Failed(f"differs from the zeroed original by {error:.1e} (moved by {moved:.1e})")
         if self.quantized:
