@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::Granularity;
-use super::spaces::{Correspondence, SpaceId, Spaces, port_value};
+use super::relate::port_value;
+use super::spaces::{Correspondence, SpaceId, Spaces};
 use super::union_find::UnionFind;
 use crate::facts::Dim;
 use crate::model::{Index, Model, Origin};

@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::classes::{ClassId, Classes};
-use super::spaces::{Correspondence, SpaceId, Spaces, port_value};
+use super::relate::port_value;
+use super::spaces::{Correspondence, SpaceId, Spaces};
 use super::union_find::UnionFind;
 use crate::model::{Model, ValueId};
 use crate::relation::{Port, Reason, Relation};

@@ -6,10 +6,12 @@
 mod account;
 mod classes;
 mod demand;
+mod divide;
 mod frozen;
 mod groups;
 mod infer;
 mod known;
+mod relate;
 mod rewrite;
 mod shrink;
 mod spaces;
@@ -24,8 +26,9 @@ pub use frozen::{Frozen, frozen};
 pub use groups::{Group, Kind, Selection};
 pub use infer::{Facts, Pins, declared, infer};
 pub use known::known;
+pub use relate::{port_value, relate};
 pub use rewrite::{Failure, rewrite};
-pub use spaces::{Piece, Space, SpaceId, Spaces, port_value, relate};
+pub use spaces::{Piece, Space, SpaceId, Spaces};
 
 use crate::model::{Model, NodeId, ValueId};
 use crate::relation::{LabelId, Reason, Relation};

@@ -1,9 +1,9 @@
 //! Real models, run and compared with what ONNX Runtime gave for the same inputs.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::{Runtime, Tensors, TractRuntime};
+use super::{Runtime, TractRuntime};
+use crate::calibrate::read_npz;
 use crate::model::{Limits, TensorRef, load};
 use crate::proto::Dtype;
 
@@ -16,34 +16,6 @@ fn corpus() -> Option<PathBuf> {
         eprintln!("SKIP: no corpus at {} (set ONNX_PRUNE_CORPUS)", root.display());
     }
     found.then(|| root.join("data"))
-}
-
-fn read_npz(path: &Path) -> Tensors {
-    let mut archive = zip::ZipArchive::new(std::fs::File::open(path).unwrap()).unwrap();
-    let mut tensors = Tensors::new();
-    for at in 0..archive.len() {
-        let mut file = archive.by_index(at).unwrap();
-        let name = file.name().trim_end_matches(".npy").to_owned();
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).unwrap();
-        let array = npyz::NpyFile::new(bytes.as_slice()).unwrap();
-        assert_eq!(array.order(), npyz::Order::C);
-        let dims: Vec<usize> = array.shape().iter().map(|dim| *dim as usize).collect();
-        let dtype = match array.dtype().descr().trim_matches('\'') {
-            "<f4" => Dtype::Float,
-            "<i8" => Dtype::Int64,
-            "<f8" => Dtype::Double,
-            "<f2" => Dtype::Float16,
-            "|u1" => Dtype::Uint8,
-            "<i4" => Dtype::Int32,
-            "|b1" => Dtype::Bool,
-            other => panic!("{other}"),
-        };
-        let size = dtype.bytes_for(dims.iter().product());
-        let bytes = bytes[bytes.len() - size..].to_vec().into();
-        tensors.insert(name, TensorRef { dtype, dims, bytes });
-    }
-    tensors
 }
 
 fn apart(got: &TensorRef, want: &TensorRef) -> f64 {
@@ -65,8 +37,8 @@ fn real_models_agree_with_onnx_runtime() {
     for path in paths.iter().filter(|path| path.extension().is_some_and(|end| end == "onnx")) {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         let model = load(path, Limits::default()).unwrap();
-        let inputs = read_npz(&corpus.join(format!("inputs/{name}.npz")));
-        let want = read_npz(&corpus.join(format!("expected/{name}.npz")));
+        let inputs = read_npz(&corpus.join(format!("inputs/{name}.npz"))).unwrap();
+        let want = read_npz(&corpus.join(format!("expected/{name}.npz"))).unwrap();
         let start = std::time::Instant::now();
         let session = match runtime.prepare(&model, &inputs, &[]) {
             Ok(session) => session,

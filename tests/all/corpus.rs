@@ -1,10 +1,9 @@
 //! Where the real models and their inputs are.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use onnx_prune::model::{Limits, Model, TensorRef, load};
-use onnx_prune::proto::Dtype;
+use onnx_prune::calibrate::read_npz;
+use onnx_prune::model::{Limits, Model, load};
 use onnx_prune::run::Tensors;
 
 /// The repository's own fixtures.
@@ -32,7 +31,7 @@ pub struct Case {
 
 fn case(model: &Path, inputs: &Path, rows: Option<usize>) -> Case {
     let name = model.file_stem().unwrap().to_string_lossy().into_owned();
-    let mut tensors = read_npz(inputs);
+    let mut tensors = read_npz(inputs).unwrap();
     if let Some(rows) = rows {
         for tensor in tensors.values_mut() {
             *tensor = tensor.select(&[vec![Some((0..rows as u32).collect())], vec![None; tensor.dims.len() - 1]].concat());
@@ -62,29 +61,4 @@ pub fn corpus_cases(only: Option<&str>) -> Vec<Case> {
         .filter(|path| wanted(path))
         .map(|path| case(path, &root.join("data/inputs").join(path.with_extension("npz").file_name().unwrap()), None))
         .collect()
-}
-
-/// All arrays of a file that numpy wrote.
-pub fn read_npz(path: &Path) -> Tensors {
-    let mut archive = zip::ZipArchive::new(std::fs::File::open(path).unwrap()).unwrap();
-    let mut tensors = Tensors::new();
-    for at in 0..archive.len() {
-        let mut file = archive.by_index(at).unwrap();
-        let name = file.name().trim_end_matches(".npy").to_owned();
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).unwrap();
-        let array = npyz::NpyFile::new(bytes.as_slice()).unwrap();
-        let dims: Vec<usize> = array.shape().iter().map(|dim| *dim as usize).collect();
-        let dtype = match array.dtype().descr().trim_matches('\'') {
-            "<f4" => Dtype::Float,
-            "<i8" => Dtype::Int64,
-            "<i4" => Dtype::Int32,
-            "|b1" => Dtype::Bool,
-            other => panic!("{other}"),
-        };
-        let size = dtype.bytes_for(dims.iter().product());
-        let bytes = bytes[bytes.len() - size..].to_vec().into();
-        tensors.insert(name, TensorRef { dtype, dims, bytes });
-    }
-    tensors
 }
