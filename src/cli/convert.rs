@@ -109,19 +109,11 @@ fn exactness(report: &mut Report, checks: &Checks) {
 
 /// Fills in how far the outputs moved.
 pub(super) fn drift(report: &mut Report, outputs: &[OutputDrift], inputs: usize, synthetic: bool, labelled: Option<(f64, f64)>) {
-    let one = |output: &OutputDrift| report::OutputDrift {
-        name: output.name.clone(),
-        relative_l2: output.relative_l2,
-        cosine: output.cosine,
-        max_abs: output.max_abs,
-        top1_agreement: output.top1_agreement,
-        kl: output.kl,
-    };
     report.drift = report::Drift {
         verdict: if outputs.is_empty() { report::Outcome::Unverifiable } else { report::Outcome::Measured },
         inputs,
         synthetic,
-        outputs: outputs.iter().map(one).collect(),
+        outputs: outputs.to_vec(),
         labelled: labelled.map(|(original, pruned)| report::Labelled { metric: "top1".to_owned(), original, pruned }),
     };
 }

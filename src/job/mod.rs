@@ -11,9 +11,11 @@ pub use error::Error;
 pub use measure::{Checks, Latency};
 pub use request::{Data, Request, ScoreName};
 
+use std::collections::BTreeSet;
+
 use crate::allocate::Choice;
 use crate::analysis::{Analysis, Cost, Options, Selection, analyse};
-use crate::model::{Copies, Model, reshare, unshare};
+use crate::model::{Copies, Index, Model, Origin, ValueId, reshare, unshare};
 use crate::plan::Plan;
 use crate::progress::{Phase, Work};
 use crate::run::Runtime;
@@ -68,10 +70,20 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Analyses a model.
+    /// Analyses a model. A large weight that several nodes read stays one, unless one reader keeps all its axes from being
+    /// cut that another could cut: then each gets its own.
     pub fn new(model: &Model, options: &Options) -> Result<Self, Error> {
-        let (working, copies) = unshare(model.clone())?;
+        let (mut working, mut copies) = unshare(model.clone(), &BTreeSet::new())?;
         let mut analysis = analyse(&working, options);
+        let stuck = stuck_weights(&working, &analysis);
+        if !stuck.is_empty() {
+            let (apart, copied) = unshare(model.clone(), &stuck)?;
+            let freed = freed_weights(&apart, &analyse(&apart, options), &copied, &stuck);
+            if !freed.is_empty() {
+                (working, copies) = unshare(model.clone(), &freed)?;
+                analysis = analyse(&working, options);
+            }
+        }
         let copied = crate::model::encoded_len(&working) as f64 - crate::model::encoded_len(model) as f64;
         analysis.account.discount_bytes(copied);
         Ok(Prepared { working, analysis, copies })
@@ -99,6 +111,30 @@ impl Prepared {
         Plan::new(&self.working, &self.analysis, &choice.removed, sha256, &self.copies)
     }
 }
+
+/// Shared weights of the main graph that no group reaches.
+fn stuck_weights(model: &Model, analysis: &Analysis) -> BTreeSet<String> {
+    let reached: BTreeSet<ValueId> = analysis.groups.iter().flat_map(|group| &group.weights).map(|(value, _)| *value).collect();
+    let shared = model.index().values().filter(|(value, entry)| {
+        let weight = model.tensor_proto(*value).is_some_and(crate::analysis::is_weight);
+        weight
+            && matches!(entry.origin, Origin::Initializer(_))
+            && entry.graph == Index::MAIN
+            && entry.readers.len() > 1
+            && !reached.contains(value)
+    });
+    shared.map(|(_, entry)| entry.name.clone()).collect()
+}
+
+/// Those of them that some group reaches once each reader has its own.
+fn freed_weights(model: &Model, analysis: &Analysis, copies: &Copies, stuck: &BTreeSet<String>) -> BTreeSet<String> {
+    let names = analysis.groups.iter().flat_map(|group| &group.weights).map(|(value, _)| &model.index().value(*value).name);
+    let originals = names.map(|name| copies.get(name).unwrap_or(name));
+    originals.filter(|name| stuck.contains(*name)).cloned().collect()
+}
+
+/// From this relative drift on the outputs have little in common with the original's.
+const FAR: f64 = 0.5;
 
 /// Prunes a model. `runtime` is `None` when nothing is to be run (no drift search, no checks).
 ///
@@ -130,6 +166,12 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
             reached = false;
             remarks.push(format!("the drift on all inputs is {drift:.4}, more than the {allowed} asked for"));
         }
+    }
+    if let Some(drift) = checks.as_ref().and_then(Checks::drift).filter(|drift| *drift >= FAR) {
+        remarks.push(format!(
+            "the outputs moved by {:.0} %: the cut is right, but the model needs retraining before it is of use; a lighter cut, or --target drift=X, keeps more",
+            drift * 100.0
+        ));
     }
     let Prepared { working, analysis, .. } = prepared;
     let before = Cost { bytes: model.source.total_bytes as f64, params: measure::params(model), ..analysis.account.at(|_| 1.0) };

@@ -1,23 +1,23 @@
-//! Small constants given to each reader apart.
+//! Shared constants given to each reader apart.
 //!
 //! Exporters merge constants that happen to be equal (two zero biases, the same shape). Read as one tensor they would tie
 //! layers together that have nothing to do with each other, so analysis works on a model in which every reader has its own;
 //! [`reshare`] merges again what a cut left equal.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{Index, LoadError, Model, Origin};
 
-/// Constants above this size are not copied: that several nodes read a large weight is a design (tied weights), and a
-/// copy would cost more than the freedom is worth.
+/// Constants above this size are copied only when asked for by name: that several nodes read a large weight is a design
+/// (tied weights), and a copy pays only where one reader would keep another's axes from being cut.
 const LARGEST_COPY: i64 = 4096;
 
 /// Which copies were made: name of the copy → name of the original.
 pub type Copies = BTreeMap<String, String>;
 
-/// Gives every reader of a small shared initializer of the main graph a copy of its own.
+/// Gives every reader of a shared initializer of the main graph a copy of its own, if the initializer is small or one of `large`.
 /// Errors: none on a model that loaded.
-pub fn unshare(mut model: Model) -> Result<(Model, Copies), LoadError> {
+pub fn unshare(mut model: Model, large: &BTreeSet<String>) -> Result<(Model, Copies), LoadError> {
     let mut names: HashSet<String> = model.index().values().map(|(_, entry)| entry.name.clone()).collect();
     let mut copies = Copies::new();
     let mut work = Vec::new();
@@ -25,7 +25,7 @@ pub fn unshare(mut model: Model) -> Result<(Model, Copies), LoadError> {
         let Origin::Initializer(_) = entry.origin else { continue };
         let small =
             model.tensor_proto(value).is_some_and(|tensor| tensor.dims.len() <= 1 || tensor.dims.iter().product::<i64>() <= LARGEST_COPY);
-        if entry.graph != Index::MAIN || entry.readers.len() < 2 || entry.is_output || !small {
+        if entry.graph != Index::MAIN || entry.readers.len() < 2 || entry.is_output || !(small || large.contains(&entry.name)) {
             continue;
         }
         work.push((value, entry.name.clone(), entry.readers.clone()));

@@ -1,5 +1,6 @@
 //! What a report says, in the form of its JSON. `None` becomes `null`.
 
+use crate::verify::OutputDrift;
 use indexmap::IndexMap;
 use serde::{Serialize, Serializer};
 
@@ -161,18 +162,6 @@ pub enum Outcome {
     /// Nobody looked.
     #[default]
     Skipped,
-}
-
-/// The drift of one output.
-#[derive(Clone, Debug, Default, Serialize)]
-#[allow(missing_docs)]
-pub struct OutputDrift {
-    pub name: String,
-    pub relative_l2: f64,
-    pub cosine: f64,
-    pub max_abs: f64,
-    pub top1_agreement: Option<f64>,
-    pub kl: Option<f64>,
 }
 
 /// A metric of both models.

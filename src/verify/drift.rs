@@ -3,7 +3,7 @@
 use crate::model::TensorRef;
 
 /// The drift of one output over all inputs.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct OutputDrift {
     /// Its name.
     pub name: String,

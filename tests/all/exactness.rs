@@ -3,7 +3,7 @@
 use onnx_prune::allocate::{Align, Ranking};
 use onnx_prune::analysis::{Granularity, Options};
 use onnx_prune::job::Prepared;
-use onnx_prune::model::{Limits, load, save};
+use onnx_prune::model::{Index, Limits, TensorRef, load, save};
 use onnx_prune::run::{Runtime, TractRuntime};
 use onnx_prune::score::{Evidence, Random, Score};
 use onnx_prune::verify::{Verdict, exactness};
@@ -14,15 +14,24 @@ use crate::corpus::{Case, corpus_cases, fixture_cases};
 const LIGHT: f64 = 0.1;
 const HEAVY: f64 = 0.5;
 
-/// Cuts a random share of every group and checks the result; gives a line for the table and whether it is right.
-fn check(case: &Case, granularity: Granularity, share: f64, seed: u64) -> (String, bool) {
+/// What came of one cut.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Outcome {
+    Exact,
+    /// No answer, with a true reason: nothing to cut, inputs too weak, a runtime that lacks an operator.
+    Open,
+    Wrong,
+}
+
+/// Cuts a random share of every group and checks the result; gives a line for the table.
+fn check(case: &Case, granularity: Granularity, share: f64, seed: u64) -> (String, Outcome) {
     let options = Options { granularity, ..Default::default() };
     let prepared = Prepared::new(&case.model, &options).unwrap();
     let analysis = &prepared.analysis;
     let head = format!("{:<24} {granularity:?} {share} seed {seed}:", case.name);
     let groups: Vec<usize> = (0..analysis.groups.len()).collect();
     if groups.is_empty() {
-        return (format!("{head} nothing to prune"), true);
+        return (format!("{head} nothing to prune"), Outcome::Open);
     }
     let saliency = Random { seed }.score(Evidence { model: &prepared.working, analysis }, &analysis.groups);
     let ranking = Ranking::new(analysis, &groups, &saliency, Align::Multiple(1));
@@ -30,7 +39,7 @@ fn check(case: &Case, granularity: Granularity, share: f64, seed: u64) -> (Strin
     let selection = ranking.selection(&choice);
     let pruned = match prepared.cut(&selection, &[]) {
         Ok(pruned) => pruned,
-        Err(error) => return (format!("{head} SURGERY {error}"), false),
+        Err(error) => return (format!("{head} SURGERY {error}"), Outcome::Wrong),
     };
     // What is written must be what was made.
     let folder = tempfile::tempdir().unwrap();
@@ -42,7 +51,7 @@ fn check(case: &Case, granularity: Granularity, share: f64, seed: u64) -> (Strin
     let inputs = std::slice::from_ref(&case.inputs);
     let session = match runtime.prepare(&case.model, &case.inputs, &[]) {
         Ok(session) => session,
-        Err(error) => return (format!("{head} unverifiable: {error}"), true),
+        Err(error) => return (format!("{head} unverifiable: {error}"), Outcome::Open),
     };
     let original = vec![session.run(&case.inputs).unwrap()];
     let outcome = exactness(&runtime, &original, &masked, &pruned, inputs, session.noise());
@@ -56,33 +65,61 @@ fn check(case: &Case, granularity: Granularity, share: f64, seed: u64) -> (Strin
         outcome.max_relative_error.unwrap_or(f64::NAN),
         outcome.tolerance,
     );
-    let weak = matches!(&outcome.verdict, Verdict::Unverifiable(reason) if reason.contains("too weak"));
-    (line, outcome.verdict == Verdict::Exact || weak)
+    let verdict = match &outcome.verdict {
+        Verdict::Exact => Outcome::Exact,
+        Verdict::Unverifiable(reason) if reason.contains("too weak") => Outcome::Open,
+        _ => Outcome::Wrong,
+    };
+    (line, verdict)
 }
 
-fn check_all(cases: &[Case], seeds: &[u64]) {
-    let mut wrong = Vec::new();
+/// No cut may be wrong, and at most `open` models may stay without a single proof.
+fn check_all(cases: &[Case], seeds: &[u64], open: usize) {
+    let (mut wrong, mut unproved) = (Vec::new(), Vec::new());
     for case in cases {
+        let mut proved = false;
         for granularity in [Granularity::Coarse, Granularity::Fine] {
             for (seed, share) in seeds.iter().flat_map(|seed| [(*seed, LIGHT), (*seed, HEAVY)]) {
-                let (line, right) = check(case, granularity, share, seed);
+                let (line, outcome) = check(case, granularity, share, seed);
                 eprintln!("{line}");
-                if !right {
+                proved |= outcome == Outcome::Exact;
+                if outcome == Outcome::Wrong {
                     wrong.push(line);
                 }
             }
         }
+        if !proved {
+            unproved.push(case.name.as_str());
+        }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(unproved.len() <= open, "no cut could be proved of {}", unproved.join(", "));
 }
 
 #[test]
 fn fixtures_are_exact() {
-    check_all(&fixture_cases(), &[1, 2, 3]);
+    check_all(&fixture_cases(), &[1, 2, 3], 0);
 }
 
 #[test]
 fn real_models_are_exact() {
     let only = std::env::var("ONNX_PRUNE_ONLY").ok();
-    check_all(&corpus_cases(only.as_deref()), &[1]);
+    check_all(&corpus_cases(only.as_deref()), &[1], 0);
+}
+
+/// Two layers share one large weight: the first may lose outputs, the second inputs, and together they could lose nothing.
+#[test]
+fn a_large_shared_weight_is_split_where_its_readers_need_two_versions() {
+    let text = "opset 17\ninput x f32[n,80]\nconst w f32[80,80]\nh = MatMul(x, w)\nr = Relu(h)\ny = MatMul(r, w)\noutput y f32[n,80]\n";
+    let model = onnx_prune::model::text::model(text).unwrap();
+    let prepared = Prepared::new(&model, &Options::default()).unwrap();
+    let units: Vec<usize> = prepared.analysis.groups.iter().map(|group| group.units.len()).collect();
+    assert_eq!(units, [80]);
+    let rows: Vec<f32> = (0..160).map(|at| ((at * 37 % 101) as f32 - 50.0) / 50.0).collect();
+    let inputs = onnx_prune::run::Tensors::from_iter([("x".to_owned(), TensorRef::from_f32(vec![2, 80], &rows))]);
+    let case = Case { name: "shared".to_owned(), model, inputs };
+    let (line, outcome) = check(&case, Granularity::Coarse, HEAVY, 1);
+    assert_eq!(outcome, Outcome::Exact, "{line}");
+    let whole = prepared.cut(&prepared.select(&[Vec::new()]), &[]).unwrap();
+    assert_eq!(whole.graph(Index::MAIN).initializer.len(), 1, "what is not cut is one again");
 }
