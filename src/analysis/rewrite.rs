@@ -3,7 +3,9 @@
 //! Works on a copy of the model whose constants have their new dims already. Every node is inferred anew, and every
 //! extent must equal the count of what was kept: what `onnx.checker` does not see is found here, before anything runs.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::Analysis;
 use super::demand::Operands;
@@ -14,7 +16,7 @@ use crate::facts::{Dim, Fact};
 use crate::model::{GraphId, Index, Model, NodeId, Origin, ValueId};
 use crate::ops::{Cut, Demand, NodeEdit, Setting, lookup};
 use crate::proto::{AttributeProto, attribute_proto::AttributeType};
-use crate::relation::{LabelId, Reason};
+use crate::relation::{LabelId, Reason, Relation};
 
 /// A node that does not follow a cut, and the spaces that must stay whole because of it.
 #[derive(Clone, Debug)]
@@ -101,11 +103,36 @@ impl Rewriter<'_> {
         }
         let view = view(self.original, &self.analysis.facts, node, true);
         let Some(operator) = lookup(view.node.domain(), view.node.op_type()) else { return edit };
-        let cut = Cut { relation, kept };
+        let (relation, kept) = self.by_multiples(node, relation, kept);
+        let cut = Cut { relation: &relation, kept };
         if let Err(error) = operator.rewrite(&view, &cut, &mut edit) {
             self.fail(node, Reason::Demand(error.to_string()));
         }
         edit
+    }
+
+    /// Labels whose extent is a symbol's multiple (heads merged into the batch) have no list of indices: a rule sees them whole, with
+    /// the extent that is left of them.
+    fn by_multiples<'b>(
+        &self,
+        node: NodeId,
+        relation: &'b Relation,
+        mut kept: Vec<Option<Arc<[u32]>>>,
+    ) -> (Cow<'b, Relation>, Vec<Option<Arc<[u32]>>>) {
+        let mut relation = Cow::Borrowed(relation);
+        for (at, kept) in kept.iter_mut().enumerate() {
+            let label = LabelId(at as u16);
+            if kept.is_some() && relation.label(label).extent.count().is_none() {
+                *kept = None;
+                let space = self.analysis.spaces.label(node, label);
+                if let Some(extent) = self.selection.extent(&self.analysis.spaces, &self.analysis.classes, space)
+                    && let Some(label) = relation.to_mut().labels.get_mut(at)
+                {
+                    label.extent = extent;
+                }
+            }
+        }
+        (relation, kept)
     }
 
     /// Freezes everything that is cut at a node.
@@ -161,9 +188,9 @@ impl Rewriter<'_> {
         let input = lookup(message.domain(), message.op_type())?.target(&view)?;
         let output = self.original.index().node(node).outputs.first().copied().flatten()?;
         let shape = self.analysis.facts.of(output).shape.as_ref()?;
-        let element = |(axis, dim): (usize, &Dim)| {
-            let count = dim.count()?;
-            Some(Dim::from(self.analysis.kept_axis(output, axis, self.selection).map_or(count, |kept| kept.len())))
+        let element = |(axis, dim): (usize, &Dim)| match self.analysis.new_extent(output, axis, self.selection) {
+            Some(extent) => Some(extent),
+            None => dim.count().map(Dim::from),
         };
         Some(Demand { input, elements: shape.iter().enumerate().map(element).collect(), whole: false })
     }
@@ -193,10 +220,13 @@ impl Rewriter<'_> {
             let new = &self.facts.of(*output).shape;
             let changed = |axis: usize| self.analysis.kept_axis(*output, axis, self.selection).is_some();
             for (axis, (space, old)) in self.analysis.spaces.axes(*output).zip(old).enumerate() {
-                let Some(old) = old.count() else { continue };
-                let expected = self.analysis.kept_axis(*output, axis, self.selection).map_or(old, |kept| kept.len());
-                let found = new.as_ref().and_then(|new| new.get(axis)).and_then(|dim| dim.count());
-                if found != Some(expected) {
+                let expected = match self.analysis.new_extent(*output, axis, self.selection) {
+                    Some(extent) => extent,
+                    None if old.count().is_some() => old.clone(),
+                    None => continue,
+                };
+                let found = new.as_ref().and_then(|new| new.get(axis));
+                if found != Some(&expected) {
                     wrong.push(space);
                     // The cut that went astray may be of another axis of the same node.
                     if !changed(axis) {
@@ -221,8 +251,8 @@ impl Rewriter<'_> {
     fn narrow(&mut self, value: ValueId) {
         let mut fact = self.analysis.facts.of(value).clone();
         for (axis, dim) in fact.shape.iter_mut().flatten().enumerate() {
-            if let Some(kept) = self.analysis.kept_axis(value, axis, self.selection) {
-                *dim = Dim::from(kept.len());
+            if let Some(extent) = self.analysis.new_extent(value, axis, self.selection) {
+                *dim = extent;
             }
         }
         self.facts.set(value, fact);
