@@ -73,12 +73,15 @@ impl Rewriter<'_> {
                 self.graph(*subgraph);
             }
             self.infer(node);
-            if let Some(demand) = self.target(node)
-                && !self.mismatches(node).is_empty()
-            {
-                // Extents that are computed elsewhere may have followed another cut, or stand as plain numbers.
-                self.demands(node, &[demand]);
-                self.infer(node);
+            // Extents that are computed elsewhere may have followed another cut, or stand as plain numbers; those that are symbols
+            // are asked for only where that is not enough, for they may well be left to a -1.
+            for symbols in [false, true] {
+                if !self.mismatches(node).is_empty()
+                    && let Some(demand) = self.target(node, symbols)
+                {
+                    self.demands(node, &[demand]);
+                    self.infer(node);
+                }
             }
             let wrong = self.mismatches(node);
             if !wrong.is_empty() {
@@ -181,8 +184,13 @@ impl Rewriter<'_> {
         }
     }
 
-    /// All that a target operand must hold, as far as it is known before the model runs.
-    fn target(&self, node: NodeId) -> Option<Demand> {
+    /// The extent that an axis has after the cut, as far as inference got.
+    fn found(&self, value: ValueId, axis: usize) -> Option<&Dim> {
+        self.facts.of(value).shape.as_ref()?.get(axis)
+    }
+
+    /// All that a target operand must hold: numbers, cut extents, and with `symbols` whatever else came out differently.
+    fn target(&self, node: NodeId, symbols: bool) -> Option<Demand> {
         let message = self.original.node(node);
         let view = view(self.original, &self.analysis.facts, node, true);
         let input = lookup(message.domain(), message.op_type())?.target(&view)?;
@@ -190,7 +198,8 @@ impl Rewriter<'_> {
         let shape = self.analysis.facts.of(output).shape.as_ref()?;
         let element = |(axis, dim): (usize, &Dim)| match self.analysis.new_extent(output, axis, self.selection) {
             Some(extent) => Some(extent),
-            None => dim.count().map(Dim::from),
+            None if dim.count().is_some() || (symbols && self.found(output, axis) != Some(dim)) => Some(dim.clone()),
+            None => None,
         };
         Some(Demand { input, elements: shape.iter().enumerate().map(element).collect(), whole: false })
     }
@@ -217,19 +226,12 @@ impl Rewriter<'_> {
         let mut wrong = Vec::new();
         for output in self.original.index().node(node).outputs.iter().flatten() {
             let Some(old) = &self.analysis.facts.of(*output).shape else { continue };
-            let new = &self.facts.of(*output).shape;
-            let changed = |axis: usize| self.analysis.kept_axis(*output, axis, self.selection).is_some();
             for (axis, (space, old)) in self.analysis.spaces.axes(*output).zip(old).enumerate() {
-                let expected = match self.analysis.new_extent(*output, axis, self.selection) {
-                    Some(extent) => extent,
-                    None if old.count().is_some() => old.clone(),
-                    None => continue,
-                };
-                let found = new.as_ref().and_then(|new| new.get(axis));
-                if found != Some(&expected) {
+                let left = self.analysis.new_extent(*output, axis, self.selection);
+                if self.found(*output, axis) != Some(left.as_ref().unwrap_or(old)) {
                     wrong.push(space);
                     // The cut that went astray may be of another axis of the same node.
-                    if !changed(axis) {
+                    if left.is_none() {
                         wrong.extend(self.cut_spaces_of(node));
                     }
                 }
