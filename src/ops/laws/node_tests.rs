@@ -10,14 +10,26 @@ use case::{Case, Stored, cases, folder};
 
 use super::{Failure, hold, outputs};
 use crate::analysis::{Granularity, Pins, infer};
-use crate::facts::{Dim, Element, Fact};
+use crate::facts::{Element, Fact};
 use crate::model::{Index, Model, Source, TensorRef};
 use crate::proto::ModelProto;
 use crate::run::{Tensors, TractRuntime};
 use crate::verify::relative_error;
 
-/// Operators some of whose extents depend on the numbers, or whose outputs are no tensors.
-const DATA_DEPENDENT: &[&str] = &[];
+/// Operators of which some extents depend on the numbers, or on what the rules do not follow: optionals, text, the first form of
+/// Scan, extents of 0.
+const DATA_DEPENDENT: &[&str] = &[
+    "Compress",
+    "ImageDecoder",
+    "Loop",
+    "NonMaxSuppression",
+    "OptionalGetElement",
+    "RegexFullMatch",
+    "Scan",
+    "StringNormalizer",
+    "StringSplit",
+    "Unique",
+];
 
 /// How a test went.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,8 +78,13 @@ fn open(proto: ModelProto) -> Model {
 fn inferred(case: &Case, proto: ModelProto, symbols: &[(String, i64)]) -> Outcome {
     let model = open(proto);
     let facts = infer(&model, &Pins::new());
-    if let Some(problem) = facts.problems.values().next() {
-        return Outcome::Failed(problem.clone());
+    // What goes wrong in a branch that is never taken does not matter; where it is taken an output is unknown.
+    let mut problems = facts.problems.iter();
+    if let Some((_, problem)) = problems.find(|(node, _)| model.index().node(**node).graph == Index::MAIN) {
+        return match symbols.is_empty() {
+            true => Outcome::Failed(problem.clone()),
+            false => Outcome::Unknown(format!("too little is known of the extents: {problem}")),
+        };
     }
     let mut unknown = None;
     for (at, (value, stored)) in model.index().graph(Index::MAIN).outputs.iter().zip(&case.outputs).enumerate() {
@@ -103,7 +120,8 @@ fn agrees(fact: &Fact, stored: &Stored, symbols: &[(String, i64)]) -> Outcome {
                 Element::Int(dim) => dim.at(symbols).map(|number| number as f64),
                 other => other.real(),
             };
-            let near = |found: f64| found == expected || found.is_nan() && expected.is_nan() || (found - expected).abs() <= 1e-6 * expected.abs();
+            let near =
+                |found: f64| found == expected || found.is_nan() && expected.is_nan() || (found - expected).abs() <= 1e-6 * expected.abs();
             if found.is_some_and(|found| !near(found)) {
                 return Outcome::Failed(format!("contents {:?}, stored is {expected} there", contents.0));
             }
@@ -132,6 +150,9 @@ fn inference_agrees() {
         let (proto, symbols) = case.symbolic(is_operand);
         tallies[2].add(&case, inferred(&case, proto, &symbols));
     }
+    let untold = |case: &&String| !DATA_DEPENDENT.iter().any(|operator| case.contains(&format!("({operator})")));
+    let untold: Vec<&String> = tallies[0].0.get("unknown").into_iter().flatten().filter(untold).collect();
+    assert!(untold.is_empty(), "shapes that are not told though everything is known: {untold:?}");
     let titles = ["shapes, inputs as constants", "shapes, inputs fed", "shapes, symbols for extents"];
     let mut failed = 0;
     for (tally, title) in tallies.iter().zip(titles) {
