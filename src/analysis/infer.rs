@@ -7,6 +7,10 @@ use crate::model::{GraphId, Index, Model, NodeId, Origin, ValueId};
 use crate::ops::{Branch, NodeView, lookup};
 use crate::proto::{Dtype, ValueInfoProto, tensor_shape_proto::dimension::Value as DimValue, type_proto::Value as TypeValue};
 
+/// How often the body of a loop is inferred, at most, until what it carries does not change any more; each time more extents
+/// turn out to be unknown.
+const PASSES: usize = 8;
+
 /// Concrete extents for graph inputs, by name.
 pub type Pins = BTreeMap<String, Vec<i64>>;
 
@@ -117,13 +121,24 @@ impl<'a> Declared<'a> {
 fn graph(model: &Model, declared: &Declared, facts: &mut Facts, id: GraphId) {
     for node in &model.index().graph(id).nodes {
         for (branch, subgraph) in model.index().node(*node).subgraphs.iter().enumerate() {
-            enter(model, facts, *node, branch);
-            graph(model, declared, facts, *subgraph);
+            // What a loop carries is known of a step only once the step before was inferred.
+            for pass in 0..PASSES {
+                let before = formals(model, facts, *subgraph);
+                enter(model, facts, *node, branch);
+                if pass > 0 && before == formals(model, facts, *subgraph) {
+                    break;
+                }
+                graph(model, declared, facts, *subgraph);
+            }
         }
         let view = view(model, facts, *node, false);
         let results = results(&view);
         leave(model, declared, facts, *node, results);
     }
+}
+
+fn formals(model: &Model, facts: &Facts, subgraph: GraphId) -> Vec<Fact> {
+    model.index().graph(subgraph).inputs.iter().map(|value| facts.of(*value).clone()).collect()
 }
 
 /// Gives the formal inputs of a node's subgraph their facts.

@@ -290,8 +290,9 @@ impl Rewriter<'_> {
         if read.is_empty() {
             return;
         }
+        let may_turn = self.may_turn(node, &read);
         for output in entry.outputs.iter().flatten() {
-            if self.facts.of(*output).contents.is_some() {
+            if self.facts.of(*output).contents.is_some() && !may_turn {
                 self.tainted[output.index()] = changed(self, *output);
             } else {
                 let mut spaces = Vec::new();
@@ -300,6 +301,18 @@ impl Rewriter<'_> {
                 self.failures.push(Failure { node, spaces, reason: Reason::Demand(what) });
             }
         }
+    }
+
+    /// Whether an extent is compared with a number that a deeper cut may take it below, so that a trial cut tells nothing.
+    fn may_turn(&self, node: NodeId, read: &[ValueId]) -> bool {
+        if !matches!(self.original.node(node).op_type(), "Max" | "Min") {
+            return false;
+        }
+        let inputs = self.original.index().node(node).inputs.iter().flatten();
+        let numbers = |value: &ValueId| self.analysis.facts.of(*value).contents.as_ref().and_then(|contents| contents.numbers());
+        let others: Vec<i64> = inputs.filter(|input| !read.contains(input)).filter_map(numbers).flatten().collect();
+        let mut extents = read.iter().filter_map(numbers).flatten();
+        extents.any(|extent| others.iter().any(|other| (2..=extent).contains(other)))
     }
 
     /// The cut axes whose extent a tainted value was computed from.

@@ -4,5 +4,6 @@ mod corpus;
 mod docs;
 mod exactness;
 mod files;
+mod operators;
 mod random_graphs;
 mod rooms;
