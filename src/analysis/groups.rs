@@ -100,20 +100,21 @@ impl Selection {
         }
         let mut indices = Vec::new();
         for (at, piece) in pieces.iter().enumerate() {
-            let (start, length) = (piece.start as u32, piece.extent.count().unwrap_or(0) as u32);
+            let size = piece.size().count().unwrap_or(0) as u64;
             match cut(at) {
-                None => indices.extend(start..start + length),
+                None => indices.extend((0..size).map(|place| piece.index(place) as u32)),
                 Some((factor, kept)) => {
-                    let (stride, extent) = (factor.stride as u32, classes.get(factor.class).extent);
-                    for outer in (0..length).step_by((stride * extent).max(1) as usize) {
+                    let extent = u64::from(classes.get(factor.class).extent);
+                    for outer in (0..size).step_by((factor.stride * extent).max(1) as usize) {
                         for element in kept {
-                            let first = start + outer + element * stride;
-                            indices.extend(first..first + stride);
+                            let first = outer + u64::from(*element) * factor.stride;
+                            indices.extend((first..first + factor.stride).map(|place| piece.index(place) as u32));
                         }
                     }
                 }
             }
         }
+        indices.sort_unstable();
         Some(indices)
     }
 }
@@ -213,10 +214,9 @@ pub fn build(model: &Model, spaces: &Spaces, classes: &Classes, relations: &[Rel
 
 /// The class and element that an index of a space belongs to, if it is free.
 fn element_at(spaces: &Spaces, classes: &Classes, space: SpaceId, index: u64) -> Option<(ClassId, u32)> {
-    let pieces = &spaces.get(space).pieces;
-    let piece = pieces.iter().rposition(|piece| piece.start <= index)?;
+    let (piece, place) = spaces.get(space).pieces.find(index)?;
     let factor = classes.carrier(space, piece)?;
-    let element = (index - pieces[piece].start) / factor.stride % u64::from(classes.get(factor.class).extent.max(1));
+    let element = place / factor.stride % u64::from(classes.get(factor.class).extent.max(1));
     Some((factor.class, element as u32))
 }
 
