@@ -3,12 +3,14 @@
 //! Invariant: no weights, no runtimes; saliencies and costs come in as data.
 
 mod align;
+mod path;
 
 use std::fmt;
 
 use crate::analysis::{Analysis, Cost, Group, Kind, Selection};
 
 pub use align::Align;
+pub use path::Path;
 
 /// A cost to come down to, as a fraction of the original that remains.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -21,7 +21,7 @@ mod union_find;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use account::{Account, Cost, is_weight};
+pub use account::{Account, Cost, Ledger, is_weight};
 pub use classes::{Allowed, Class, ClassId, Classes, Factor};
 pub use frozen::{Frozen, frozen};
 pub use groups::{Group, Kind, Selection};
