@@ -145,6 +145,11 @@ impl Rewriter<'_> {
                 None => attributes.push(attribute),
             }
         }
+        if let Some(factor) = edit.result_scale
+            && !self.operands.scale_result(self.model, self.original, &self.analysis.facts, node, factor)
+        {
+            self.fail(node, Reason::Demand(format!("the result of {}, which is no real number", self.original.node_label(node))));
+        }
         for (input, factor) in &edit.scales {
             let value = self.original.index().node(node).inputs.get(*input as usize).copied().flatten();
             let scaled = value.is_some_and(|value| self.operands.scale(self.model, node, *input, value, *factor));
