@@ -222,8 +222,9 @@ fn element_at(spaces: &Spaces, classes: &Classes, space: SpaceId, index: u64) ->
 
 fn weights_by_class(model: &Model, spaces: &Spaces, classes: &Classes) -> BTreeMap<ClassId, Vec<(ValueId, usize)>> {
     let mut weights: BTreeMap<ClassId, Vec<(ValueId, usize)>> = BTreeMap::new();
-    for (value, _) in model.index().values() {
-        if model.tensor_proto(value).is_none() {
+    for (value, entry) in model.index().values() {
+        // A constant that nothing reads makes no units.
+        if model.tensor_proto(value).is_none() || (entry.readers.is_empty() && !entry.is_output) {
             continue;
         }
         for (axis, space) in spaces.axes(value).enumerate() {

@@ -117,8 +117,15 @@ impl<'a> Declared<'a> {
 fn graph(model: &Model, declared: &Declared, facts: &mut Facts, id: GraphId) {
     for node in &model.index().graph(id).nodes {
         for (branch, subgraph) in model.index().node(*node).subgraphs.iter().enumerate() {
-            enter(model, facts, *node, branch);
-            graph(model, declared, facts, *subgraph);
+            // First with what comes in, then with what the subgraph makes of it, until that agrees.
+            let mut entered = enter(model, facts, *node, branch, true);
+            for _ in 0..ROUNDS {
+                if !entered {
+                    break;
+                }
+                graph(model, declared, facts, *subgraph);
+                entered = enter(model, facts, *node, branch, false);
+            }
         }
         let view = view(model, facts, *node, false);
         let results = results(&view);
@@ -126,15 +133,26 @@ fn graph(model: &Model, declared: &Declared, facts: &mut Facts, id: GraphId) {
     }
 }
 
-/// Gives the formal inputs of a node's subgraph their facts.
-pub(super) fn enter(model: &Model, facts: &mut Facts, node: NodeId, branch: usize) {
+/// How often a subgraph is inferred anew at most: an extent that a step changes is unknown in the second round already.
+const ROUNDS: usize = 4;
+
+/// Gives the formal inputs of a node's subgraph their facts; true when these are new (always, the first time).
+fn enter(model: &Model, facts: &mut Facts, node: NodeId, branch: usize, first: bool) -> bool {
     let message = model.node(node);
-    let Some(operator) = lookup(message.domain(), message.op_type()) else { return };
-    let formals = operator.formals(&view(model, facts, node, false), branch as u32);
+    let Some(operator) = lookup(message.domain(), message.op_type()) else { return first };
+    let mut view = view(model, facts, node, false);
+    if first {
+        // Nothing is known of the subgraph yet.
+        view.branches.clear();
+    }
+    let formals = operator.formals(&view, branch as u32);
     let subgraph = model.index().node(node).subgraphs[branch];
+    let mut changed = first;
     for (value, fact) in model.index().graph(subgraph).inputs.iter().zip(formals) {
+        changed |= *facts.of(*value) != fact;
         facts.set(*value, fact);
     }
+    changed
 }
 
 /// Facts of a node's outputs, by its rule.
