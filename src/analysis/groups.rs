@@ -8,7 +8,7 @@ use super::classes::{ClassId, Classes};
 use super::relate::port_value;
 use super::spaces::{Correspondence, SpaceId, Spaces};
 use super::union_find::UnionFind;
-use crate::model::{Model, ValueId};
+use crate::model::{Model, Origin, ValueId};
 use crate::relation::{Port, Reason, Relation};
 
 /// What the units of a group are.
@@ -263,7 +263,9 @@ fn roles(model: &Model, spaces: &Spaces, classes: &Classes, relations: &[Relatio
         let relation = &relations[node.index()];
         for term in &relation.terms {
             let Some(weight) = term.weight else { continue };
-            let is_constant = |port: Port| port_value(model, node, port).is_some_and(|value| constants[value.index()]);
+            let is_constant = |port: Port| {
+                port_value(model, node, port).is_some_and(|value| constants[value.index()] || looked_up(model, &constants, value))
+            };
             let constant = is_constant(weight) || is_constant(term.data);
             let on = |port: Port, label| {
                 relation.ports.get(&port).is_some_and(|port| port.axes.iter().any(|axis| axis.labels().any(|other| other == label)))
@@ -283,6 +285,13 @@ fn roles(model: &Model, spaces: &Spaces, classes: &Classes, relations: &[Relatio
         }
     }
     roles
+}
+
+/// Whether a value is rows of a constant: the weights of the experts that a router chose, say.
+fn looked_up(model: &Model, constants: &[bool], value: ValueId) -> bool {
+    let Origin::Output(node, 0) = model.index().value(value).origin else { return false };
+    let rows = matches!(model.node(node).op_type(), "Gather" | "GatherND" | "GatherElements");
+    rows && model.index().node(node).inputs.first().copied().flatten().is_some_and(|table| constants[table.index()])
 }
 
 /// Values that do not depend on the model's inputs: constants, and what is computed from them alone (dequantized,

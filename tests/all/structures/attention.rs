@@ -115,3 +115,13 @@ fn experts_keep_their_routes_and_lose_neurons() {
         n1 = NonZero(m1)\nt1 = Transpose(n1) {perm=[1,0]}\nf0 = GatherND(x, t1)\nf1 = MatMul(f0, u1)\nf2 = Relu(f1)\nf3 = MatMul(f2, d1)\ns1 = ScatterND(s0, t1, f3)\ny = Add(x, s1)\noutput y";
     Structure::analysed(text, 90.0, &[6, 7]);
 }
+
+#[test]
+fn experts_looked_up_for_each_token() {
+    let text = "opset 18\ninput x f32[n,5]\nconst in f32[5,8]\nconst r f32[8,3]\nconst u f32[3,12,8]\nconst d f32[3,8,6]\nconst o f32[8,4]\nconst two i64[1] = 2\nconst last i64[1] = -1\nconst one i64[1] = 1\nconst more i64[3] = 1,2,1\nconst rows i64[2] = -1,8\nconst apart i64[3] = -1,2,8
+        x0 = MatMul(x, in)\ng = MatMul(x0, r)\ng0 = Softmax(g) {axis=-1}\nw, i = TopK(g0, two) {axis=-1}
+        a = Unsqueeze(x0, one)\na1 = Expand(a, more)\na2 = Reshape(a1, rows)\ni1 = Reshape(i, last)\ni2 = Unsqueeze(i1, last)
+        e = GatherND(u, i2)\na3 = Unsqueeze(a2, last)\nb = MatMul(e, a3)\nb1 = Squeeze(b, last)\nb2, b3 = Split(b1) {axis=1, num_outputs=2}\nb4 = Sigmoid(b2)\nb5 = Mul(b4, b3)
+        f = GatherND(d, i2)\nb6 = Unsqueeze(b5, last)\nc = MatMul(f, b6)\nc1 = Squeeze(c, last)\nw1 = Reshape(w, last)\nw2 = Unsqueeze(w1, last)\nc2 = Mul(c1, w2)\nc3 = Reshape(c2, apart)\nc4 = ReduceSum(c3, one) {keepdims=0}\nx1 = Add(x0, c4)\ny = MatMul(x1, o)\noutput y";
+    Structure::new(text, 95.0).coarse(&[6, 8]).holds();
+}
