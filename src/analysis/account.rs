@@ -196,7 +196,7 @@ fn share(spaces: &Spaces, classes: &Classes, space: SpaceId) -> Option<Extent> {
     let total = number(&spaces.get(space).extent).max(1.0);
     let mut extent = Extent::default();
     for (at, piece) in spaces.get(space).pieces.iter().enumerate() {
-        let part = number(&piece.extent) / total;
+        let part = number(&piece.size()) / total;
         match classes.carrier(space, at) {
             Some(factor) => extent.parts.push((factor.class, part)),
             None => extent.constant += part,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::Analysis;
 use super::demand::Operands;
 use super::groups::Selection;
-use super::infer::{Declared, Facts, Pins, enter, leave, results, seed, view};
+use super::infer::{Declared, Facts, Pins, leave, results, seed, view};
 use super::spaces::SpaceId;
 use crate::facts::{Dim, Fact};
 use crate::model::{GraphId, Index, Model, NodeId, Origin, ValueId};
@@ -68,8 +68,12 @@ impl Rewriter<'_> {
             let edit = self.edit(node);
             self.attributes(node, &edit);
             self.demands(node, &edit.demands);
-            for (branch, subgraph) in self.original.index().node(node).subgraphs.iter().enumerate() {
-                enter(self.model, &mut self.facts, node, branch);
+            for subgraph in &self.original.index().node(node).subgraphs {
+                // What comes in again from step to step is what the analysis says of it; whether it fits what is given at
+                // first and what every step results in shows at the node itself.
+                for formal in self.original.index().graph(*subgraph).inputs.clone() {
+                    self.narrow(formal);
+                }
                 self.graph(*subgraph);
             }
             self.infer(node);
@@ -174,6 +178,11 @@ impl Rewriter<'_> {
                 Some(at) => attributes[at] = attribute,
                 None => attributes.push(attribute),
             }
+        }
+        if let Some(factor) = edit.result_scale
+            && !self.operands.scale_result(self.model, self.original, &self.analysis.facts, node, factor)
+        {
+            self.fail(node, Reason::Demand(format!("the result of {}, which is no real number", self.original.node_label(node))));
         }
         for (input, factor) in &edit.scales {
             let value = self.original.index().node(node).inputs.get(*input as usize).copied().flatten();

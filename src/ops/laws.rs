@@ -252,7 +252,7 @@ fn model(case: &Prove, seed: u64) -> Result<Model, Failure> {
     let node = case.named();
     let inferred = {
         let inputs = case.inputs.iter().map(|input| input.as_ref().map(|input| &input.fact)).collect();
-        let view = super::NodeView { node: &node, opset: case.opset, inputs, outputs: Vec::new(), branches: Vec::new() };
+        let view = super::NodeView { node: &node, opset: case.opset, inputs, outputs: Vec::new(), branches: Vec::new(), squares: false };
         let operator = super::lookup(node.domain(), node.op_type()).ok_or_else(|| not_run("no rule"))?;
         operator.infer(&view).map_err(not_run)?
     };

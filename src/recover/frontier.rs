@@ -105,7 +105,10 @@ impl Frontier {
             let after = entry.outputs.iter().flatten().map(|output| depths.value(*output)).max().unwrap_or(0);
             if after >= depth {
                 let inputs = inputs_of(model, node);
-                inputs.into_iter().filter(|input| depths.value(*input) < depth).for_each(|input| real_sources(model, facts, input, &mut found));
+                inputs
+                    .into_iter()
+                    .filter(|input| depths.value(*input) < depth)
+                    .for_each(|input| real_sources(model, facts, input, &mut found));
             }
         };
         index.graph(Index::MAIN).nodes.iter().for_each(|node| reads(*node));

@@ -7,3 +7,4 @@ mod files;
 mod operators;
 mod random_graphs;
 mod rooms;
+mod structures;
