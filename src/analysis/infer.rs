@@ -7,10 +7,6 @@ use crate::model::{GraphId, Index, Model, NodeId, Origin, ValueId};
 use crate::ops::{Branch, NodeView, lookup};
 use crate::proto::{Dtype, ValueInfoProto, tensor_shape_proto::dimension::Value as DimValue, type_proto::Value as TypeValue};
 
-/// How often the body of a loop is inferred, at most, until what it carries does not change any more; each time more extents
-/// turn out to be unknown.
-const PASSES: usize = 8;
-
 /// Concrete extents for graph inputs, by name.
 pub type Pins = BTreeMap<String, Vec<i64>>;
 
