@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::draft::Draft;
-use super::functions::rename;
 use super::known::Known;
 use super::node::{attribute, input, kind, label};
 use crate::model::TensorRef;
+use crate::model::functions::rename;
 use crate::proto::{GraphProto, NodeProto};
 use crate::run::Unverifiable;
 
