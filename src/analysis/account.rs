@@ -69,7 +69,7 @@ impl Account {
             let (relation, counted) = (&relations[node.index()], &counted[node.index()]);
             let weight = once_if_branch(model, entry.graph);
             for (term, counted_term) in relation.terms.iter().zip(&counted.terms) {
-                if term.weight.is_none() || relation.terms.len() != counted.terms.len() {
+                if !relation.multiplies(term) || relation.terms.len() != counted.terms.len() {
                     continue;
                 }
                 let full: f64 = counted_term.labels.iter().map(|label| number(&counted.label(*label).extent)).product();

@@ -8,6 +8,7 @@ use super::classes::{ClassId, Classes};
 use super::relate::port_value;
 use super::spaces::{Correspondence, SpaceId, Spaces};
 use super::union_find::UnionFind;
+use crate::facts::Dim;
 use crate::model::{Model, Origin, ValueId};
 use crate::relation::{Port, Reason, Relation};
 
@@ -91,7 +92,27 @@ impl Selection {
         self.kept.is_empty()
     }
 
-    /// The indices of a space that stay, ascending; `None` when all do.
+    /// The extent that is left of a space, a symbol's multiple where it was one; `None` when all of it stays.
+    pub fn extent(&self, spaces: &Spaces, classes: &Classes, space: SpaceId) -> Option<Dim> {
+        let mut touched = false;
+        let mut total = Dim::Num(0);
+        for (at, piece) in spaces.get(space).pieces.iter().enumerate() {
+            let cut = classes.carrier(space, at).and_then(|factor| Some((classes.get(factor.class).extent, self.kept(factor.class)?)));
+            let left = match cut {
+                None => piece.size(),
+                Some((before, kept)) => {
+                    touched = true;
+                    let rest = piece.size().exact_div(&Dim::from(before as usize));
+                    // What can not be told equals nothing that a node's inference finds.
+                    rest.map_or_else(|| Dim::symbol("?left"), |rest| &rest * &Dim::from(kept.len()))
+                }
+            };
+            total = &total + &left;
+        }
+        touched.then_some(total)
+    }
+
+    /// The indices of a space that stay, ascending; `None` when all do, and meaningless where their number is a symbol's multiple.
     pub fn indices(&self, spaces: &Spaces, classes: &Classes, space: SpaceId) -> Option<Vec<u32>> {
         let pieces = &spaces.get(space).pieces;
         let cut = |piece: usize| classes.carrier(space, piece).and_then(|factor| Some((factor, self.kept(factor.class)?)));

@@ -32,6 +32,7 @@ pub use relate::{port_value, relate};
 pub use rewrite::{Failure, rewrite};
 pub use spaces::{Space, SpaceId, Spaces};
 
+use crate::facts::Dim;
 use crate::model::{Model, NodeId, ValueId};
 use crate::relation::{LabelId, Reason, Relation};
 
@@ -80,6 +81,12 @@ impl Analysis {
     pub fn kept_axis(&self, value: ValueId, axis: usize, selection: &Selection) -> Option<Vec<u32>> {
         let space = self.spaces.axis(value, axis)?;
         selection.indices(&self.spaces, &self.classes, space)
+    }
+
+    /// What is left of the extent of an axis; `None` when all of it stays.
+    pub fn new_extent(&self, value: ValueId, axis: usize, selection: &Selection) -> Option<Dim> {
+        let space = self.spaces.axis(value, axis)?;
+        selection.extent(&self.spaces, &self.classes, space)
     }
 
     /// For each label of a node the indices that stay; `None` when all do.

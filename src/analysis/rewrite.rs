@@ -3,7 +3,9 @@
 //! Works on a copy of the model whose constants have their new dims already. Every node is inferred anew, and every
 //! extent must equal the count of what was kept: what `onnx.checker` does not see is found here, before anything runs.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::Analysis;
 use super::demand::Operands;
@@ -14,7 +16,7 @@ use crate::facts::{Dim, Fact};
 use crate::model::{GraphId, Index, Model, NodeId, Origin, ValueId};
 use crate::ops::{Cut, Demand, NodeEdit, Setting, lookup};
 use crate::proto::{AttributeProto, attribute_proto::AttributeType};
-use crate::relation::{LabelId, Reason};
+use crate::relation::{LabelId, Reason, Relation};
 
 /// A node that does not follow a cut, and the spaces that must stay whole because of it.
 #[derive(Clone, Debug)]
@@ -75,12 +77,15 @@ impl Rewriter<'_> {
                 self.graph(*subgraph);
             }
             self.infer(node);
-            if let Some(demand) = self.target(node)
-                && !self.mismatches(node).is_empty()
-            {
-                // Extents that are computed elsewhere may have followed another cut, or stand as plain numbers.
-                self.demands(node, &[demand]);
-                self.infer(node);
+            // Extents that are computed elsewhere may have followed another cut, or stand as plain numbers; those that are symbols
+            // are asked for only where that is not enough, for they may well be left to a -1.
+            for symbols in [false, true] {
+                if !self.mismatches(node).is_empty()
+                    && let Some(demand) = self.target(node, symbols)
+                {
+                    self.demands(node, &[demand]);
+                    self.infer(node);
+                }
             }
             let wrong = self.mismatches(node);
             if !wrong.is_empty() {
@@ -105,11 +110,36 @@ impl Rewriter<'_> {
         }
         let view = view(self.original, &self.analysis.facts, node, true);
         let Some(operator) = lookup(view.node.domain(), view.node.op_type()) else { return edit };
-        let cut = Cut { relation, kept };
+        let (relation, kept) = self.by_multiples(node, relation, kept);
+        let cut = Cut { relation: &relation, kept };
         if let Err(error) = operator.rewrite(&view, &cut, &mut edit) {
             self.fail(node, Reason::Demand(error.to_string()));
         }
         edit
+    }
+
+    /// Labels whose extent is a symbol's multiple (heads merged into the batch) have no list of indices: a rule sees them whole, with
+    /// the extent that is left of them.
+    fn by_multiples<'b>(
+        &self,
+        node: NodeId,
+        relation: &'b Relation,
+        mut kept: Vec<Option<Arc<[u32]>>>,
+    ) -> (Cow<'b, Relation>, Vec<Option<Arc<[u32]>>>) {
+        let mut relation = Cow::Borrowed(relation);
+        for (at, kept) in kept.iter_mut().enumerate() {
+            let label = LabelId(at as u16);
+            if kept.is_some() && relation.label(label).extent.count().is_none() {
+                *kept = None;
+                let space = self.analysis.spaces.label(node, label);
+                if let Some(extent) = self.selection.extent(&self.analysis.spaces, &self.analysis.classes, space)
+                    && let Some(label) = relation.to_mut().labels.get_mut(at)
+                {
+                    label.extent = extent;
+                }
+            }
+        }
+        (relation, kept)
     }
 
     /// Freezes everything that is cut at a node.
@@ -163,16 +193,22 @@ impl Rewriter<'_> {
         }
     }
 
-    /// All that a target operand must hold, as far as it is known before the model runs.
-    fn target(&self, node: NodeId) -> Option<Demand> {
+    /// The extent that an axis has after the cut, as far as inference got.
+    fn found(&self, value: ValueId, axis: usize) -> Option<&Dim> {
+        self.facts.of(value).shape.as_ref()?.get(axis)
+    }
+
+    /// All that a target operand must hold: numbers, cut extents, and with `symbols` whatever else came out differently.
+    fn target(&self, node: NodeId, symbols: bool) -> Option<Demand> {
         let message = self.original.node(node);
         let view = view(self.original, &self.analysis.facts, node, true);
         let input = lookup(message.domain(), message.op_type())?.target(&view)?;
         let output = self.original.index().node(node).outputs.first().copied().flatten()?;
         let shape = self.analysis.facts.of(output).shape.as_ref()?;
-        let element = |(axis, dim): (usize, &Dim)| {
-            let count = dim.count()?;
-            Some(Dim::from(self.analysis.kept_axis(output, axis, self.selection).map_or(count, |kept| kept.len())))
+        let element = |(axis, dim): (usize, &Dim)| match self.analysis.new_extent(output, axis, self.selection) {
+            Some(extent) => Some(extent),
+            None if dim.count().is_some() || (symbols && self.found(output, axis) != Some(dim)) => Some(dim.clone()),
+            None => None,
         };
         Some(Demand { input, elements: shape.iter().enumerate().map(element).collect(), whole: false })
     }
@@ -199,16 +235,12 @@ impl Rewriter<'_> {
         let mut wrong = Vec::new();
         for output in self.original.index().node(node).outputs.iter().flatten() {
             let Some(old) = &self.analysis.facts.of(*output).shape else { continue };
-            let new = &self.facts.of(*output).shape;
-            let changed = |axis: usize| self.analysis.kept_axis(*output, axis, self.selection).is_some();
             for (axis, (space, old)) in self.analysis.spaces.axes(*output).zip(old).enumerate() {
-                let Some(old) = old.count() else { continue };
-                let expected = self.analysis.kept_axis(*output, axis, self.selection).map_or(old, |kept| kept.len());
-                let found = new.as_ref().and_then(|new| new.get(axis)).and_then(|dim| dim.count());
-                if found != Some(expected) {
+                let left = self.analysis.new_extent(*output, axis, self.selection);
+                if self.found(*output, axis) != Some(left.as_ref().unwrap_or(old)) {
                     wrong.push(space);
                     // The cut that went astray may be of another axis of the same node.
-                    if !changed(axis) {
+                    if left.is_none() {
                         wrong.extend(self.cut_spaces_of(node));
                     }
                 }
@@ -230,8 +262,8 @@ impl Rewriter<'_> {
     fn narrow(&mut self, value: ValueId) {
         let mut fact = self.analysis.facts.of(value).clone();
         for (axis, dim) in fact.shape.iter_mut().flatten().enumerate() {
-            if let Some(kept) = self.analysis.kept_axis(value, axis, self.selection) {
-                *dim = Dim::from(kept.len());
+            if let Some(extent) = self.analysis.new_extent(value, axis, self.selection) {
+                *dim = extent;
             }
         }
         self.facts.set(value, fact);
@@ -267,8 +299,9 @@ impl Rewriter<'_> {
         if read.is_empty() {
             return;
         }
+        let may_turn = self.may_turn(node, &read);
         for output in entry.outputs.iter().flatten() {
-            if self.facts.of(*output).contents.is_some() {
+            if self.facts.of(*output).contents.is_some() && !may_turn {
                 self.tainted[output.index()] = changed(self, *output);
             } else {
                 let mut spaces = Vec::new();
@@ -277,6 +310,18 @@ impl Rewriter<'_> {
                 self.failures.push(Failure { node, spaces, reason: Reason::Demand(what) });
             }
         }
+    }
+
+    /// Whether an extent is compared with a number that a deeper cut may take it below, so that a trial cut tells nothing.
+    fn may_turn(&self, node: NodeId, read: &[ValueId]) -> bool {
+        if !matches!(self.original.node(node).op_type(), "Max" | "Min") {
+            return false;
+        }
+        let inputs = self.original.index().node(node).inputs.iter().flatten();
+        let numbers = |value: &ValueId| self.analysis.facts.of(*value).contents.as_ref().and_then(|contents| contents.numbers());
+        let others: Vec<i64> = inputs.filter(|input| !read.contains(input)).filter_map(numbers).flatten().collect();
+        let mut extents = read.iter().filter_map(numbers).flatten();
+        extents.any(|extent| others.iter().any(|other| (2..=extent).contains(other)))
     }
 
     /// The cut axes whose extent a tainted value was computed from.

@@ -265,7 +265,7 @@ pub(super) static RULES: &[Rule] = &[
     Rule::onnx("ReduceMax", &Reduce { kind: Kind::Lossy, combine: Some(math::max) }),
     Rule::onnx("ReduceMin", &Reduce { kind: Kind::Lossy, combine: Some(math::min) }),
     Rule::onnx("ReduceProd", &Reduce { kind: Kind::Lossy, combine: Some(math::mul) }),
-    Rule::onnx("ReduceLogSum", &LOSSY),
+    Rule::onnx("ReduceLogSum", &NORM),
     Rule::onnx("ReduceLogSumExp", &LOSSY),
     Rule::onnx("ArgMax", &POSITION),
     Rule::onnx("ArgMin", &POSITION),

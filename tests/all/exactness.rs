@@ -123,3 +123,53 @@ fn a_large_shared_weight_is_split_where_its_readers_need_two_versions() {
     let whole = prepared.cut(&prepared.select(&[Vec::new()]), &[]).unwrap();
     assert_eq!(whole.graph(Index::MAIN).initializer.len(), 1, "what is not cut is one again");
 }
+
+/// Heads that a Reshape merges into the batch: an extent that is a number times a symbol, computed at run time and divided again.
+#[test]
+fn heads_merged_into_the_batch_are_counted_again() {
+    let text = "
+        input x f32[n,5,8]
+        const w f32[8,24]
+        const v f32[24,8]
+        const zero i64[] = 0
+        const first i64[1] = 0
+        const six i64[] = 6
+        const parted i64[3] = 5, 6, 4
+        const rows i64[2] = 5, 4
+        const back i64[3] = 6, 5, 4
+        const joined i64[2] = 5, 24
+        h = MatMul(x, w)
+        shape = Shape(h)
+        n = Gather(shape, zero)
+        n1 = Unsqueeze(n, first)
+        t1 = Concat(n1, parted) {axis=0}
+        q = Reshape(h, t1)
+        p = Transpose(q) {perm=[0,2,1,3]}
+        m = Mul(n, six)
+        m1 = Unsqueeze(m, first)
+        t2 = Concat(m1, rows) {axis=0}
+        merged = Reshape(p, t2)
+        a = Softmax(merged) {axis=1}
+        again = Shape(a)
+        am = Gather(again, zero)
+        an = Div(am, six)
+        an1 = Unsqueeze(an, first)
+        t3 = Concat(an1, back) {axis=0}
+        u = Reshape(a, t3)
+        o = Transpose(u) {perm=[0,2,1,3]}
+        t4 = Concat(an1, joined) {axis=0}
+        c = Reshape(o, t4)
+        y = MatMul(c, v)
+        output y f32[n,5,8]";
+    let model = onnx_prune::model::text::model(text).unwrap();
+    let prepared = Prepared::new(&model, &Options::default()).unwrap();
+    let units: Vec<usize> = prepared.analysis.groups.iter().map(|group| group.units.len()).collect();
+    assert_eq!(units, [6]);
+    let numbers: Vec<f32> = (0..120).map(|at| ((at * 37 % 101) as f32 - 50.0) / 50.0).collect();
+    let inputs = onnx_prune::run::Tensors::from_iter([("x".to_owned(), TensorRef::from_f32(vec![3, 5, 8], &numbers))]);
+    let case = Case { name: "merged".to_owned(), model, inputs };
+    for share in [LIGHT, HEAVY] {
+        let (line, outcome) = check(&case, Granularity::Coarse, share, 1);
+        assert_eq!(outcome, Outcome::Exact, "{line}");
+    }
+}

@@ -13,6 +13,8 @@ mod embedding;
 mod indices;
 mod inputs;
 mod known;
+mod loops;
+mod multi_head;
 mod node;
 mod older;
 mod precision;
@@ -20,6 +22,7 @@ mod quantized;
 mod quantized_lstm;
 mod recurrent;
 mod rules;
+mod sequences;
 mod sparse;
 mod wire;
 
