@@ -77,8 +77,8 @@ impl<'a> Path<'a> {
 
     fn descend(&mut self, slopes: &[Vec<f64>], floor: bool, targets: &[Target], ledger: &mut Ledger, gone: &mut [usize], error: &mut f64) {
         let mut queue: BinaryHeap<Reverse<(Price, usize)>> = BinaryHeap::new();
-        for place in 0..self.groups.len() {
-            if let Some((price, _)) = self.price(place, gone[place], slopes, floor, targets, ledger) {
+        for (place, gone) in gone.iter().enumerate() {
+            if let Some((price, _)) = self.price(place, *gone, slopes, floor, targets, ledger) {
                 queue.push(Reverse((price, place)));
             }
         }

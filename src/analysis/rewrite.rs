@@ -18,6 +18,9 @@ use crate::ops::{Cut, Demand, NodeEdit, Setting, lookup};
 use crate::proto::{AttributeProto, attribute_proto::AttributeType};
 use crate::relation::{LabelId, Reason, Relation};
 
+/// For each label of a node the indices that stay; `None` where all do.
+type KeptByLabel = Vec<Option<Arc<[u32]>>>;
+
 /// A node that does not follow a cut, and the spaces that must stay whole because of it.
 #[derive(Clone, Debug)]
 pub struct Failure {
@@ -125,7 +128,7 @@ impl Rewriter<'_> {
         node: NodeId,
         relation: &'b Relation,
         mut kept: Vec<Option<Arc<[u32]>>>,
-    ) -> (Cow<'b, Relation>, Vec<Option<Arc<[u32]>>>) {
+    ) -> (Cow<'b, Relation>, KeptByLabel) {
         let mut relation = Cow::Borrowed(relation);
         for (at, kept) in kept.iter_mut().enumerate() {
             let label = LabelId(at as u16);

@@ -32,11 +32,13 @@ pub(super) struct Quality<'a> {
     columns: Vec<Vec<Option<(ClassId, u32)>>>,
     statistics: Statistics,
     /// Weights that make up for columns that are gone, by view and which are.
-    mended: Mutex<BTreeMap<(usize, Vec<bool>), Option<Arc<Mended>>>>,
+    mended: Mutex<Known>,
 }
 
 /// Weight matrices of one view, and what is added to each channel's bias.
 type Mended = (Vec<f64>, Vec<f64>);
+/// By view and which of its columns are gone.
+type Known = BTreeMap<(usize, Vec<bool>), Option<Arc<Mended>>>;
 
 impl<'a> Quality<'a> {
     /// Runs the original on all inputs. Errors: it does not run.

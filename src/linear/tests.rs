@@ -97,7 +97,8 @@ fn a_shared_weight_is_not_written() {
 fn a_missing_bias_is_added_and_taken_out_again() {
     let mut model = text::model("input x f32[n,3,5,5]\nconst w f32[4,3,3,3]\ny = Conv(x, w)\noutput y").unwrap();
     let bare = model.proto.clone();
-    let added = Bias::add_missing(&mut model, &views_of(&model.clone()));
+    let views = views_of(&model);
+    let added = Bias::add_missing(&mut model, &views);
     model.reindex().unwrap();
     assert_eq!(added.len(), 1);
     let view = views_of(&model).remove(0);

@@ -140,7 +140,7 @@ impl Linear {
     /// The output, if its axes are the positions, groups and rows, and nothing else is done to the sum.
     fn find_output(&mut self, model: &Model, relation: &Relation) -> Option<ValueId> {
         let message = model.node(self.node);
-        if !PLAIN.contains(&message.op_type()) || crate::model::normal_domain(message.domain()) != "" {
+        if !PLAIN.contains(&message.op_type()) || !crate::model::normal_domain(message.domain()).is_empty() {
             return None;
         }
         if message.attribute.iter().any(|attribute| matches!(attribute.name(), "alpha" | "beta") && attribute.f() != 1.0) {

@@ -38,9 +38,7 @@ impl Frontier {
     pub fn part(
         &self,
         model: &Model,
-        facts: &Facts,
-        depths: &Depths,
-        depth: usize,
+        (facts, depths, depth): (&Facts, &Depths, usize),
         taps: &[String],
         first: &Tensors,
         runtime: &dyn Runtime,

@@ -191,8 +191,8 @@ impl Passes<'_> {
         let pruned_taps = distinct(taps.iter().flat_map(|taps| [Some(&taps.data), taps.added.as_ref()]));
         let example = self.batches.fetch(*first)?;
         let (ours, theirs) = (&sides.0, &sides.1);
-        let original = ours.frontier.part(model, &ours.facts, &ours.depths, depth, &original_taps, &example, self.runtime);
-        let mended = theirs.frontier.part(pruned, &theirs.facts, &theirs.depths, depth, &pruned_taps, &example, self.runtime);
+        let original = ours.frontier.part(model, (&ours.facts, &ours.depths, depth), &original_taps, &example, self.runtime);
+        let mended = theirs.frontier.part(pruned, (&theirs.facts, &theirs.depths, depth), &pruned_taps, &example, self.runtime);
         let (original, mended) = (original.map_err(GatherError::Run)?, mended.map_err(GatherError::Run)?);
         let mut rows: Vec<(Vec<Rows>, Vec<Rows>)> = vec![Default::default(); layers.len()];
         let mut kept: (Option<Vec<Tensors>>, Option<Vec<Tensors>>) = (Some(Vec::new()), Some(Vec::new()));

@@ -2,7 +2,10 @@ use super::{Band, Pieces};
 use crate::facts::Dim;
 
 /// Start, size and factors (stride, extent) of every piece.
-fn shown(pieces: &Pieces) -> Vec<(u64, i64, Vec<(u64, i64)>)> {
+/// Start, size, and strides with extents.
+type Shown = Vec<(u64, i64, Vec<(u64, i64)>)>;
+
+fn shown(pieces: &Pieces) -> Shown {
     let number = |dim: &Dim| dim.num().unwrap_or(0);
     let factors = |piece: &super::Piece| piece.factors().iter().map(|(stride, extent)| (*stride, number(extent))).collect();
     pieces.iter().map(|piece| (piece.start, number(&piece.size()), factors(piece))).collect()
