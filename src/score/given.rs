@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::Curve;
+use super::{Curve, Evidence, Score};
 use crate::analysis::Group;
 
 /// Scores by group id, as a file gives them: `{"groups": [{"id": "conv1.weight:0", "scores": [0.3, 1.2]}]}`, one number per
@@ -87,6 +87,17 @@ impl Given {
         let scores = self.of(group).unwrap_or_default();
         let left: Vec<f64> = (0u32..).zip(scores).filter(|(unit, _)| left(*unit)).map(|(_, score)| score - lowest).collect();
         Curve::from_losses(&left)
+    }
+}
+
+impl Score for Given {
+    fn score(&self, _: Evidence, groups: &[Group]) -> Vec<Vec<f64>> {
+        let scores = |group: &Group| self.of(group).map_or_else(|| vec![0.0; group.units.len()], <[f64]>::to_vec);
+        groups.iter().map(scores).collect()
+    }
+
+    fn curves(&self, _: Evidence, groups: &[Group]) -> Vec<Curve> {
+        groups.iter().map(|group| self.curve(group, |_| true)).collect()
     }
 }
 
