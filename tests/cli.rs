@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use onnx_prune::calibrate::Statistics;
+use onnx_prune::model::{Limits, load};
 use serde_json::Value;
 
 fn fixture(name: &str) -> PathBuf {
@@ -56,7 +58,10 @@ fn bad_input_is_one_line_and_two() {
         "@digits_cnn.onnx -o {}/x.onnx --plan {}/missing.json",
         "@digits_cnn.onnx -o {}/x.onnx --target macs=0.5 --input nothing=1x2",
         "sparsify @digits_cnn.onnx -o {}/x.onnx --sparsity 0.9",
-        "calibrate @digits_cnn.onnx --data x",
+        "calibrate @digits_cnn.onnx --data {}/missing.npz -o {}/x.stats",
+        "@digits_cnn.onnx -o {}/x.onnx --target macs=0.5 --stats {}/text.onnx",
+        "@digits_cnn.onnx -o {}/x.onnx --target macs=0.5 --score variance",
+        "@digits_cnn.onnx -o {}/x.onnx --target macs=0.5 --score {}/missing.json",
     ] {
         let (code, text) = code(path, line);
         assert_eq!(code, 2, "{line}: {text}");
@@ -70,8 +75,7 @@ fn bad_input_is_one_line_and_two() {
 fn bad_usage_names_what_there_is() {
     let folder = tempfile::tempdir().unwrap();
     for (options, named) in [
-        ("--score obs", "available: l2, l1, random"),
-        ("--score nonsense", "available: l2, l1, random"),
+        ("--score nonsense", "available: obs, variance, wanda, l2"),
         ("--recover distill", "available: none"),
         ("--target latency=0.5", "not available"),
         ("--target macs=1.5", "fraction"),
@@ -246,5 +250,104 @@ fn a_closed_pipe_is_no_error() {
 fn help_lists_what_there_is() {
     let output = run(Path::new(""), "--help");
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(text.contains("inspect") && text.contains("--target") && !text.contains("sparsify") && !text.contains("calibrate "), "{text}");
+    assert!(text.contains("inspect") && text.contains("--target") && !text.contains("sparsify") && text.contains("calibrate "), "{text}");
+}
+
+/// Sums over parts of the samples are those over all of them, and pruning by either gives the same model.
+#[test]
+fn shards_of_statistics_add_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let data = "--data @digits_calibration.npz --samples 41 -q";
+    for (part, file) in [("", "whole"), ("--shard 1/3", "1"), ("--shard 2/3", "2"), ("--shard 3/3", "3")] {
+        assert_eq!(code(path, &format!("calibrate @digits_cnn.onnx {data} {part} -o {{}}/{file}.stats")), (0, String::new()));
+    }
+    let model = load(&fixture("digits_cnn.onnx"), Limits::default()).unwrap();
+    let read = |file: &str| Statistics::read(&path.join(file), &model.source.sha256()).unwrap();
+    let (whole, mut sum) = (read("whole.stats"), read("1.stats"));
+    assert_eq!((whole.samples, sum.samples), (41, 14));
+    sum.merge(&read("2.stats")).unwrap();
+    sum.merge(&read("3.stats")).unwrap();
+    assert_eq!((sum.samples, sum.of.len()), (41, whole.of.len()));
+    assert!(!whole.of.is_empty());
+    for (key, whole) in &whole.of {
+        let sum = &sum.of[key];
+        let same = |a: f64, b: f64, scale: f64| assert!((a - b).abs() <= 1e-9 * scale, "{key}: {a} and {b}");
+        same(whole.rows, sum.rows, 1.0);
+        assert!(whole.rows > 0.0);
+        whole.sum.iter().zip(&sum.sum).for_each(|(a, b)| same(*a, *b, a.abs().max(1e-6)));
+        for (a, b) in whole.gram.iter().zip(&sum.gram) {
+            (0..a.nrows()).for_each(|row| {
+                (0..a.ncols()).for_each(|column| same(a[(row, column)], b[(row, column)], a[(row, column)].abs().max(1e-6)))
+            });
+        }
+    }
+    let other = code(path, "@digits_lstm.onnx --target macs=0.7 --stats {}/whole.stats -o {}/x.onnx");
+    assert!(other.0 == 2 && other.1.contains("of another model"), "{other:?}");
+    // No inputs are needed, and the fit by statistics makes up for most of what goes.
+    let test = "--data @digits_test.npz --samples 64 --json -q";
+    let drift = |name: &str, options: &str| {
+        let (code, text) = code(path, &format!("@digits_cnn.onnx --target macs=0.7 {options} -q -o {{}}/{name}.onnx"));
+        assert!(code == 0, "{options}: {text}");
+        let output = run(path, &format!("verify @digits_cnn.onnx {{}}/{name}.onnx {test}"));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        report["drift"]["outputs"][0]["relative_l2"].as_f64().unwrap()
+    };
+    let one = drift("one", "--no-verify --stats {}/whole.stats");
+    let shards = drift("shards", "--no-verify --stats {}/1.stats --stats {}/2.stats --stats {}/3.stats");
+    let bare = drift("bare", "--no-verify --stats {}/whole.stats --recover none");
+    assert!((one - shards).abs() < 1e-3 * one.max(1e-3) && one < bare, "{one}, {shards}, {bare}");
+}
+
+#[test]
+fn every_score_prunes_with_and_without_inputs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let data = "--data @digits_calibration.npz --samples 24";
+    for score in ["l1", "l2", "bn", "lamp", "geometric-median", "random"] {
+        let (code, text) = code(path, &format!("@digits_cnn.onnx --target macs=0.7 --score {score} --no-verify -q -o {{}}/{score}.onnx"));
+        assert!(code == 0, "{score}: {text}");
+    }
+    for score in ["obs", "variance", "wanda", "l2", "bn", "geometric-median"] {
+        let line = format!("@digits_cnn.onnx --target macs=0.7 --score {score} {data} -q --report {{}}/{score}.json -o {{}}/{score}.onnx");
+        let (code, text) = code(path, &line);
+        assert!(code == 0, "{score}: {text}");
+        assert_eq!(json(&path.join(format!("{score}.json")))["exactness"]["verdict"], "exact", "{score}");
+    }
+}
+
+/// The user's scores decide which groups are cut, and which units go first.
+#[test]
+fn scores_of_the_user_are_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let inspected: Value = serde_json::from_slice(&run(path, "inspect @digits_cnn.onnx --json").stdout).unwrap();
+    let groups = inspected["groups"].as_array().unwrap();
+    let group = groups.iter().max_by_key(|group| group["units"].as_u64()).unwrap();
+    let (id, units) = (group["id"].as_str().unwrap(), group["units"].as_u64().unwrap());
+    let write = |scores: &[u64], id: &str| {
+        let text = serde_json::json!({"groups": [{"id": id, "scores": scores}]}).to_string();
+        std::fs::write(path.join("scores.json"), text).unwrap();
+    };
+    // The last units are worth least.
+    write(&(0..units).rev().collect::<Vec<_>>(), id);
+    for options in ["--no-verify", "--data @digits_calibration.npz --samples 24"] {
+        let line = format!(
+            "@digits_cnn.onnx --score {{}}/scores.json --target params=0.9 --force {options} -q --plan-out {{}}/p.json -o {{}}/x.onnx"
+        );
+        let (_, text) = code(path, &line);
+        let plan = json(&path.join("p.json"));
+        let cut = plan["groups"].as_array().unwrap();
+        assert!(cut.len() == 1 && cut[0]["id"] == id, "{text} {plan}");
+        let removed: Vec<u64> = cut[0]["removed"].as_array().unwrap().iter().map(|unit| unit.as_u64().unwrap()).collect();
+        assert_eq!(removed, (units - removed.len() as u64..units).collect::<Vec<_>>());
+    }
+    let refused = |named: &str| {
+        let (code, text) = code(path, "@digits_cnn.onnx --score {}/scores.json --target params=0.9 --no-verify -o {}/y.onnx");
+        assert!(code == 2 && text.contains(named), "{text}");
+    };
+    write(&[1, 2], id);
+    refused("2 scores are given");
+    write(&[1, 2], "nothing:0");
+    refused("'nothing:0', which the model has not");
 }
