@@ -6,3 +6,4 @@ mod exactness;
 mod files;
 mod random_graphs;
 mod rooms;
+mod zoo;
