@@ -30,6 +30,7 @@ pub use relate::{port_value, relate};
 pub use rewrite::{Failure, rewrite};
 pub use spaces::{Piece, Space, SpaceId, Spaces};
 
+use crate::facts::Dim;
 use crate::model::{Model, NodeId, ValueId};
 use crate::relation::{LabelId, Reason, Relation};
 
@@ -78,6 +79,25 @@ impl Analysis {
     pub fn kept_axis(&self, value: ValueId, axis: usize, selection: &Selection) -> Option<Vec<u32>> {
         let space = self.spaces.axis(value, axis)?;
         selection.indices(&self.spaces, &self.classes, space)
+    }
+
+    /// The extent that an axis has afterwards, symbols included; `None` when nothing is cut or it can not be told.
+    pub(crate) fn extent_after(&self, space: SpaceId, selection: &Selection) -> Option<Dim> {
+        let mut extent = Dim::Num(0);
+        let mut cut = false;
+        for (at, piece) in self.spaces.get(space).pieces.iter().enumerate() {
+            let kept = self.classes.carrier(space, at).and_then(|factor| Some((factor.class, selection.kept(factor.class)?)));
+            let after = match kept {
+                None => piece.extent.clone(),
+                Some((class, kept)) => {
+                    cut = true;
+                    let rest = piece.extent.exact_div(&Dim::Num(self.classes.get(class).extent.into()))?;
+                    &rest * &Dim::from(kept.len())
+                }
+            };
+            extent = &extent + &after;
+        }
+        cut.then_some(extent)
     }
 
     /// For each label of a node the indices that stay; `None` when all do.

@@ -161,11 +161,13 @@ impl Rewriter<'_> {
         let input = lookup(message.domain(), message.op_type())?.target(&view)?;
         let output = self.original.index().node(node).outputs.first().copied().flatten()?;
         let shape = self.analysis.facts.of(output).shape.as_ref()?;
-        let element = |(axis, dim): (usize, &Dim)| {
-            let count = dim.count()?;
-            Some(Dim::from(self.analysis.kept_axis(output, axis, self.selection).map_or(count, |kept| kept.len())))
+        let spaces = self.analysis.spaces.axes(output);
+        // An extent of which nothing is cut is left as it is computed, unless it is a number.
+        let element = |(space, dim): (SpaceId, &Dim)| {
+            let after = self.analysis.extent_after(space, self.selection);
+            after.or_else(|| dim.count().map(Dim::from))
         };
-        Some(Demand { input, elements: shape.iter().enumerate().map(element).collect(), whole: false })
+        Some(Demand { input, elements: spaces.zip(shape).map(element).collect(), whole: false })
     }
 
     fn demands(&mut self, node: NodeId, demands: &[Demand]) {
@@ -193,10 +195,14 @@ impl Rewriter<'_> {
             let new = &self.facts.of(*output).shape;
             let changed = |axis: usize| self.analysis.kept_axis(*output, axis, self.selection).is_some();
             for (axis, (space, old)) in self.analysis.spaces.axes(*output).zip(old).enumerate() {
-                let Some(old) = old.count() else { continue };
-                let expected = self.analysis.kept_axis(*output, axis, self.selection).map_or(old, |kept| kept.len());
-                let found = new.as_ref().and_then(|new| new.get(axis)).and_then(|dim| dim.count());
-                if found != Some(expected) {
+                let found = new.as_ref().and_then(|new| new.get(axis));
+                let fits = match self.analysis.extent_after(space, self.selection) {
+                    Some(after) => found == Some(&after),
+                    None if old.num().is_some() => found == Some(old),
+                    // Symbols may be named anew, but a multiple of what was there is another extent.
+                    None => !found.is_some_and(|found| is_multiple(found, old)),
+                };
+                if !fits {
                     wrong.push(space);
                     // The cut that went astray may be of another axis of the same node.
                     if !changed(axis) {
@@ -220,9 +226,9 @@ impl Rewriter<'_> {
     /// Takes it that a value has the extents that the cut leaves it.
     fn narrow(&mut self, value: ValueId) {
         let mut fact = self.analysis.facts.of(value).clone();
-        for (axis, dim) in fact.shape.iter_mut().flatten().enumerate() {
-            if let Some(kept) = self.analysis.kept_axis(value, axis, self.selection) {
-                *dim = Dim::from(kept.len());
+        for (space, dim) in self.analysis.spaces.axes(value).zip(fact.shape.iter_mut().flatten()) {
+            if let Some(after) = self.analysis.extent_after(space, self.selection) {
+                *dim = after;
             }
         }
         self.facts.set(value, fact);
@@ -283,6 +289,12 @@ impl Rewriter<'_> {
             inputs.filter(|input| self.tainted[input.index()]).for_each(|input| self.blame(*input, spaces, depth + 1));
         }
     }
+}
+
+/// Whether one extent is a number other than 1 times the other.
+fn is_multiple(a: &Dim, b: &Dim) -> bool {
+    let number = |quotient: Option<Dim>| quotient.is_some_and(|quotient| quotient.num().is_some_and(|number| number != 1));
+    number(a.exact_div(b)) || number(b.exact_div(a))
 }
 
 /// The fact with some of its contents replaced.

@@ -123,3 +123,41 @@ fn a_large_shared_weight_is_split_where_its_readers_need_two_versions() {
     let whole = prepared.cut(&prepared.select(&[Vec::new()]), &[]).unwrap();
     assert_eq!(whole.graph(Index::MAIN).initializer.len(), 1, "what is not cut is one again");
 }
+
+/// nn.Transformer folds the batch and the heads into one axis, whose extent is computed as `batch · 4`.
+#[test]
+fn heads_that_share_an_axis_with_the_batch_can_go() {
+    let text = "opset 17
+input x f32[s,b,24]
+const w f32[24,24]
+const v f32[24,24]
+const zero i64[1] = 0
+const one i64[1] = 1
+const heads i64[1] = 4
+const size i64[1] = 6
+const flat i64[1] = 24
+shape = Shape(x)
+steps = Gather(shape, zero)
+batch = Gather(shape, one)
+folded = Mul(batch, heads)
+to = Concat(steps, folded, size) {axis=0}
+back = Concat(steps, batch, flat) {axis=0}
+h = MatMul(x, w)
+g = Reshape(h, to)
+r = Relu(g)
+f = Reshape(r, back)
+y = MatMul(f, v)
+output y f32[s,b,24]
+";
+    let model = onnx_prune::model::text::model(text).unwrap();
+    let prepared = Prepared::new(&model, &Options::default()).unwrap();
+    let units: Vec<usize> = prepared.analysis.groups.iter().map(|group| group.units.len()).collect();
+    assert_eq!(units, [4]);
+    let numbers: Vec<f32> = (0..5 * 3 * 24).map(|at| ((at * 37 % 101) as f32 - 50.0) / 50.0).collect();
+    let inputs = onnx_prune::run::Tensors::from_iter([("x".to_owned(), TensorRef::from_f32(vec![5, 3, 24], &numbers))]);
+    let case = Case { name: "folded heads".to_owned(), model, inputs };
+    for granularity in [Granularity::Coarse, Granularity::Fine] {
+        let (line, outcome) = check(&case, granularity, HEAVY, 1);
+        assert_eq!(outcome, Outcome::Exact, "{line}");
+    }
+}

@@ -56,7 +56,8 @@ impl Zoo {
             eprintln!("SKIP: no zoo at {} (set ONNX_PRUNE_CORPUS)", folder.display());
             return None;
         };
-        let manifest: Manifest = serde_json::from_str(&text).unwrap();
+        // Python writes numbers that are none (the spread of outputs that are empty) as JSON has no word for.
+        let manifest: Manifest = serde_json::from_str(&text.replace(": NaN", ": null")).unwrap();
         Some(Zoo { folder, graphs: manifest.graphs })
     }
 }
