@@ -78,8 +78,9 @@ impl Rewriter<'_> {
                 self.demands(node, &[demand]);
                 self.infer(node);
             }
-            let wrong = self.mismatches(node);
+            let mut wrong = self.mismatches(node);
             if !wrong.is_empty() {
+                self.blame_inputs(node, &mut wrong);
                 let what = format!("the shape of {}", self.original.node_label(node));
                 let found: Vec<_> =
                     self.original.index().node(node).outputs.iter().flatten().map(|output| &self.facts.of(*output).shape).collect();
@@ -112,7 +113,10 @@ impl Rewriter<'_> {
     fn fail(&mut self, node: NodeId, reason: Reason) {
         let kept = self.analysis.kept_labels(node, self.selection);
         let cut = kept.iter().enumerate().filter(|(_, kept)| kept.is_some());
-        let spaces = cut.map(|(label, _)| self.analysis.spaces.label(node, LabelId(label as u16))).collect();
+        let mut spaces: Vec<SpaceId> = cut.map(|(label, _)| self.analysis.spaces.label(node, LabelId(label as u16))).collect();
+        if spaces.is_empty() {
+            self.blame_inputs(node, &mut spaces);
+        }
         self.failures.push(Failure { node, spaces, reason });
     }
 
@@ -273,6 +277,13 @@ impl Rewriter<'_> {
                 let what = format!("{}, which computes with an extent", self.original.node_label(node));
                 self.failures.push(Failure { node, spaces, reason: Reason::Demand(what) });
             }
+        }
+    }
+
+    /// The cut axes, of any value, whose extents have reached the inputs of a node.
+    fn blame_inputs(&self, node: NodeId, spaces: &mut Vec<SpaceId>) {
+        for input in self.original.index().node(node).inputs.iter().flatten().filter(|input| self.tainted[input.index()]) {
+            self.blame(*input, spaces, 0);
         }
     }
 
