@@ -117,8 +117,14 @@ impl<'a> Declared<'a> {
 fn graph(model: &Model, declared: &Declared, facts: &mut Facts, id: GraphId) {
     for node in &model.index().graph(id).nodes {
         for (branch, subgraph) in model.index().node(*node).subgraphs.iter().enumerate() {
-            enter(model, facts, *node, branch);
-            graph(model, declared, facts, *subgraph);
+            // What a step gives back may have other extents than what it was given, which a second look shows; the third
+            // finds nothing new.
+            for _ in 0..3 {
+                if !enter(model, facts, *node, branch) {
+                    break;
+                }
+                graph(model, declared, facts, *subgraph);
+            }
         }
         let view = view(model, facts, *node, false);
         let results = results(&view);
@@ -126,15 +132,21 @@ fn graph(model: &Model, declared: &Declared, facts: &mut Facts, id: GraphId) {
     }
 }
 
-/// Gives the formal inputs of a node's subgraph their facts.
-pub(super) fn enter(model: &Model, facts: &mut Facts, node: NodeId, branch: usize) {
+/// Gives the formal inputs of a node's subgraph their facts; says whether the subgraph must be looked at (again).
+fn enter(model: &Model, facts: &mut Facts, node: NodeId, branch: usize) -> bool {
     let message = model.node(node);
-    let Some(operator) = lookup(message.domain(), message.op_type()) else { return };
+    let entry = model.index().graph(model.index().node(node).subgraphs[branch]);
+    // A subgraph without inputs has nothing to learn, one that was never seen has no facts yet.
+    let fresh =
+        entry.nodes.iter().flat_map(|node| &model.index().node(*node).outputs).flatten().all(|value| *facts.of(*value) == Fact::default());
+    let Some(operator) = lookup(message.domain(), message.op_type()) else { return fresh };
     let formals = operator.formals(&view(model, facts, node, false), branch as u32);
-    let subgraph = model.index().node(node).subgraphs[branch];
-    for (value, fact) in model.index().graph(subgraph).inputs.iter().zip(formals) {
+    let mut news = fresh;
+    for (value, fact) in entry.inputs.iter().zip(formals) {
+        news |= *facts.of(*value) != fact;
         facts.set(*value, fact);
     }
+    news
 }
 
 /// Facts of a node's outputs, by its rule.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use super::Analysis;
 use super::demand::Operands;
 use super::groups::Selection;
-use super::infer::{Declared, Facts, Pins, enter, leave, results, seed, view};
+use super::infer::{Declared, Facts, Pins, leave, results, seed, view};
 use super::spaces::SpaceId;
 use crate::facts::{Dim, Fact};
 use crate::model::{GraphId, Index, Model, NodeId, Origin, ValueId};
@@ -66,8 +66,9 @@ impl Rewriter<'_> {
             let edit = self.edit(node);
             self.attributes(node, &edit);
             self.demands(node, &edit.demands);
-            for (branch, subgraph) in self.original.index().node(node).subgraphs.iter().enumerate() {
-                enter(self.model, &mut self.facts, node, branch);
+            for subgraph in &self.original.index().node(node).subgraphs {
+                // What comes in has the extents that the cut leaves it; who gives it is held to the same.
+                self.original.index().graph(*subgraph).inputs.iter().for_each(|formal| self.narrow(*formal));
                 self.graph(*subgraph);
             }
             self.infer(node);
