@@ -63,7 +63,8 @@ struct Rewriter<'a> {
 impl Rewriter<'_> {
     fn graph(&mut self, id: GraphId) {
         for node in self.original.index().graph(id).nodes.clone() {
-            let edit = self.edit(node);
+            let mut edit = self.edit(node);
+            self.restore(node, &mut edit.demands);
             self.attributes(node, &edit);
             self.demands(node, &edit.demands);
             for subgraph in &self.original.index().node(node).subgraphs {
@@ -108,6 +109,34 @@ impl Rewriter<'_> {
             self.fail(node, Reason::Demand(error.to_string()));
         }
         edit
+    }
+
+    /// What a rule does not demand of a shape operand holds as it was: where such an operand was computed from an extent
+    /// that changed, its old numbers are demanded.
+    fn restore(&self, node: NodeId, demands: &mut Vec<Demand>) {
+        let entry = self.original.index().node(node);
+        let message = self.original.node(node);
+        let tainted = |input: u32| {
+            let value = entry.inputs.get(input as usize).copied().flatten()?;
+            self.tainted[value.index()].then_some(value)
+        };
+        if !(0..entry.inputs.len() as u32).any(|input| tainted(input).is_some()) {
+            return;
+        }
+        let view = view(self.original, &self.analysis.facts, node, true);
+        let Some(operator) = lookup(message.domain(), message.op_type()) else { return };
+        let target = operator.target(&view);
+        for input in operator.shape_inputs(&view).into_iter().filter(|input| Some(*input) != target) {
+            let Some(contents) = tainted(input).and_then(|value| self.analysis.facts.of(value).contents.as_ref()) else { continue };
+            let old: Vec<Option<Dim>> = contents.0.iter().map(|element| element.dim().filter(|dim| dim.num().is_some())).collect();
+            match demands.iter_mut().find(|demand| demand.input == input) {
+                Some(demand) if demand.elements.len() == old.len() => {
+                    demand.elements.iter_mut().zip(old).for_each(|(wanted, old)| *wanted = wanted.take().or(old));
+                }
+                Some(_) => {}
+                None => demands.push(Demand { input, elements: old, whole: false }),
+            }
+        }
     }
 
     /// Freezes everything that is cut at a node.
