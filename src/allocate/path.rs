@@ -7,12 +7,9 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use super::{Align, Choice, TOLERANCE, Target, Unreachable};
+use super::{Choice, TOLERANCE, Target, Unreachable, Width};
 use crate::analysis::{Analysis, ClassId, Cost, Group, Ledger, Selection};
 use crate::score::Curve;
-
-/// Widths first go down to this share; a layer of a few channels is a bottleneck that curves of single groups do not see.
-const FLOOR: f64 = 0.1;
 
 /// The steps down, and where each leads.
 #[derive(Debug)]
@@ -22,7 +19,7 @@ pub struct Path<'a> {
     groups: Vec<usize>,
     /// For each of them the units that may go, in their order.
     order: Vec<Vec<u32>>,
-    align: Vec<u32>,
+    widths: Vec<Width>,
     original: Cost,
     steps: Vec<Step>,
 }
@@ -57,22 +54,21 @@ impl Ord for Price {
 impl<'a> Path<'a> {
     /// Finds the way for some groups (numbers into the analysis) with their curves (in the same order). What steps save is
     /// measured in the targets' units, in multiply-accumulates where there are none.
-    pub fn new(analysis: &'a Analysis, groups: &[usize], curves: &[Curve], align: Align, targets: &[Target]) -> Self {
+    pub fn new(analysis: &'a Analysis, groups: &[usize], curves: &[Curve], widths: &[Width], targets: &[Target]) -> Self {
         let order: Vec<Vec<u32>> =
             groups.iter().zip(curves).map(|(group, curve)| removable(&analysis.groups[*group], analysis, &curve.order)).collect();
-        let align: Vec<u32> = groups.iter().map(|group| align.of(&analysis.groups[*group])).collect();
-        let mut path = Path { analysis, groups: groups.to_vec(), order, align, original: analysis.account.at(|_| 1.0), steps: Vec::new() };
+        let mut path = Path { analysis, groups: groups.to_vec(), order, widths: widths.to_vec(), original: analysis.account.at(|_| 1.0), steps: Vec::new() };
         let slopes: Vec<Vec<f64>> = curves.iter().map(Curve::slopes).collect();
         let mut ledger = Ledger::new(&analysis.account, analysis.classes.classes.len());
         let mut gone = vec![0usize; groups.len()];
         let mut error = 0.0;
-        for floor in [FLOOR, 0.0] {
+        for floor in [true, false] {
             path.descend(&slopes, floor, targets, &mut ledger, &mut gone, &mut error);
         }
         path
     }
 
-    fn descend(&mut self, slopes: &[Vec<f64>], floor: f64, targets: &[Target], ledger: &mut Ledger, gone: &mut [usize], error: &mut f64) {
+    fn descend(&mut self, slopes: &[Vec<f64>], floor: bool, targets: &[Target], ledger: &mut Ledger, gone: &mut [usize], error: &mut f64) {
         let mut queue: BinaryHeap<Reverse<(Price, usize)>> = BinaryHeap::new();
         for place in 0..self.groups.len() {
             if let Some((price, _)) = self.price(place, gone[place], slopes, floor, targets, ledger) {
@@ -102,12 +98,13 @@ impl<'a> Path<'a> {
         place: usize,
         gone: usize,
         slopes: &[Vec<f64>],
-        floor: f64,
+        floor: bool,
         targets: &[Target],
         ledger: &Ledger,
     ) -> Option<(Price, usize)> {
-        let (total, align) = (slopes[place].len(), self.align[place] as usize);
-        let least = ((total as f64 * floor).ceil() as usize).max(1).next_multiple_of(align);
+        let Width { align, least } = self.widths[place];
+        let (total, align) = (slopes[place].len(), align.max(1) as usize);
+        let least = if floor { least } else { align };
         let kept = total - gone;
         let next = (kept - 1) / align * align;
         let to = total - next;

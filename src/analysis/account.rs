@@ -69,7 +69,7 @@ impl Account {
             let (relation, counted) = (&relations[node.index()], &counted[node.index()]);
             let weight = once_if_branch(model, entry.graph);
             for (term, counted_term) in relation.terms.iter().zip(&counted.terms) {
-                if term.weight.is_none() || relation.terms.len() != counted.terms.len() {
+                if !relation.multiplies(term) || relation.terms.len() != counted.terms.len() {
                     continue;
                 }
                 let full: f64 = counted_term.labels.iter().map(|label| number(&counted.label(*label).extent)).product();
@@ -196,7 +196,7 @@ fn share(spaces: &Spaces, classes: &Classes, space: SpaceId) -> Option<Extent> {
     let total = number(&spaces.get(space).extent).max(1.0);
     let mut extent = Extent::default();
     for (at, piece) in spaces.get(space).pieces.iter().enumerate() {
-        let part = number(&piece.extent) / total;
+        let part = number(&piece.size()) / total;
         match classes.carrier(space, at) {
             Some(factor) => extent.parts.push((factor.class, part)),
             None => extent.constant += part,

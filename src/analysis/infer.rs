@@ -117,13 +117,14 @@ impl<'a> Declared<'a> {
 fn graph(model: &Model, declared: &Declared, facts: &mut Facts, id: GraphId) {
     for node in &model.index().graph(id).nodes {
         for (branch, subgraph) in model.index().node(*node).subgraphs.iter().enumerate() {
-            // What a step gives back may have other extents than what it was given, which a second look shows; the third
-            // finds nothing new.
-            for _ in 0..3 {
-                if !enter(model, facts, *node, branch) {
+            // First with what comes in, then with what the subgraph makes of it, until that agrees.
+            let mut entered = enter(model, facts, *node, branch, true);
+            for _ in 0..ROUNDS {
+                if !entered {
                     break;
                 }
                 graph(model, declared, facts, *subgraph);
+                entered = enter(model, facts, *node, branch, false);
             }
         }
         let view = view(model, facts, *node, false);
@@ -132,21 +133,26 @@ fn graph(model: &Model, declared: &Declared, facts: &mut Facts, id: GraphId) {
     }
 }
 
-/// Gives the formal inputs of a node's subgraph their facts; says whether the subgraph must be looked at (again).
-fn enter(model: &Model, facts: &mut Facts, node: NodeId, branch: usize) -> bool {
+/// How often a subgraph is inferred anew at most: an extent that a step changes is unknown in the second round already.
+const ROUNDS: usize = 4;
+
+/// Gives the formal inputs of a node's subgraph their facts; true when these are new (always, the first time).
+fn enter(model: &Model, facts: &mut Facts, node: NodeId, branch: usize, first: bool) -> bool {
     let message = model.node(node);
-    let entry = model.index().graph(model.index().node(node).subgraphs[branch]);
-    // A subgraph without inputs has nothing to learn, one that was never seen has no facts yet.
-    let fresh =
-        entry.nodes.iter().flat_map(|node| &model.index().node(*node).outputs).flatten().all(|value| *facts.of(*value) == Fact::default());
-    let Some(operator) = lookup(message.domain(), message.op_type()) else { return fresh };
-    let formals = operator.formals(&view(model, facts, node, false), branch as u32);
-    let mut news = fresh;
-    for (value, fact) in entry.inputs.iter().zip(formals) {
-        news |= *facts.of(*value) != fact;
+    let Some(operator) = lookup(message.domain(), message.op_type()) else { return first };
+    let mut view = view(model, facts, node, false);
+    if first {
+        // Nothing is known of the subgraph yet.
+        view.branches.clear();
+    }
+    let formals = operator.formals(&view, branch as u32);
+    let subgraph = model.index().node(node).subgraphs[branch];
+    let mut changed = first;
+    for (value, fact) in model.index().graph(subgraph).inputs.iter().zip(formals) {
+        changed |= *facts.of(*value) != fact;
         facts.set(*value, fact);
     }
-    news
+    changed
 }
 
 /// Facts of a node's outputs, by its rule.
@@ -195,5 +201,36 @@ pub(super) fn view<'a>(model: &'a Model, facts: &'a Facts, id: NodeId, with_outp
         inputs: known(&entry.inputs),
         outputs: if with_outputs { known(&entry.outputs) } else { Vec::new() },
         branches: entry.subgraphs.iter().map(branch).collect(),
+        squares: node.op_type() == "ReduceMean" && squares(model, facts, id),
     }
+}
+
+/// Whether a node's first input is the square of a value that is no difference (which is how a mean is taken off).
+fn squares(model: &Model, facts: &Facts, id: NodeId) -> bool {
+    let source = |node: NodeId, input: usize| {
+        let mut value = model.index().node(node).inputs.get(input).copied().flatten()?;
+        loop {
+            match model.index().value(value).origin {
+                Origin::Output(node, 0) if matches!(model.node(node).op_type(), "Cast" | "Identity") => {
+                    value = model.index().node(node).inputs.first().copied().flatten()?;
+                }
+                Origin::Output(node, _) => return Some((value, Some(node))),
+                _ => return Some((value, None)),
+            }
+        }
+    };
+    let Some((_, Some(square))) = source(id, 0) else { return false };
+    let Some((base, producer)) = source(square, 0) else { return false };
+    let squared = match model.node(square).op_type() {
+        "Mul" => source(square, 1).is_some_and(|(other, _)| other == base),
+        "Pow" => {
+            let exponent = model.index().node(square).inputs.get(1).copied().flatten();
+            let elements = exponent.and_then(|exponent| facts.of(exponent).contents.as_ref());
+            elements.is_some_and(
+                |elements| matches!(&elements.0[..], [element] if element.real() == Some(2.0) || element.dim() == Some(Dim::Num(2))),
+            )
+        }
+        _ => false,
+    };
+    squared && producer.is_none_or(|producer| model.node(producer).op_type() != "Sub")
 }

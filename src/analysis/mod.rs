@@ -11,10 +11,12 @@ mod frozen;
 mod groups;
 mod infer;
 mod known;
+mod pieces;
 mod relate;
 mod rewrite;
 mod shrink;
 mod spaces;
+mod taint;
 mod union_find;
 
 use std::collections::BTreeMap;
@@ -26,9 +28,10 @@ pub use frozen::{Frozen, frozen};
 pub use groups::{Group, Kind, Selection};
 pub use infer::{Facts, Pins, declared, infer};
 pub use known::known;
+pub use pieces::{Chain, Piece, Pieces};
 pub use relate::{port_value, relate};
 pub use rewrite::{Failure, rewrite};
-pub use spaces::{Piece, Space, SpaceId, Spaces};
+pub use spaces::{Space, SpaceId, Spaces};
 
 use crate::facts::Dim;
 use crate::model::{Model, NodeId, ValueId};
@@ -81,23 +84,10 @@ impl Analysis {
         selection.indices(&self.spaces, &self.classes, space)
     }
 
-    /// The extent that an axis has afterwards, symbols included; `None` when nothing is cut or it can not be told.
-    pub(crate) fn extent_after(&self, space: SpaceId, selection: &Selection) -> Option<Dim> {
-        let mut extent = Dim::Num(0);
-        let mut cut = false;
-        for (at, piece) in self.spaces.get(space).pieces.iter().enumerate() {
-            let kept = self.classes.carrier(space, at).and_then(|factor| Some((factor.class, selection.kept(factor.class)?)));
-            let after = match kept {
-                None => piece.extent.clone(),
-                Some((class, kept)) => {
-                    cut = true;
-                    let rest = piece.extent.exact_div(&Dim::Num(self.classes.get(class).extent.into()))?;
-                    &rest * &Dim::from(kept.len())
-                }
-            };
-            extent = &extent + &after;
-        }
-        cut.then_some(extent)
+    /// What is left of the extent of an axis; `None` when all of it stays.
+    pub fn new_extent(&self, value: ValueId, axis: usize, selection: &Selection) -> Option<Dim> {
+        let space = self.spaces.axis(value, axis)?;
+        selection.extent(&self.spaces, &self.classes, space)
     }
 
     /// For each label of a node the indices that stay; `None` when all do.

@@ -3,7 +3,9 @@
 //! Works on a copy of the model whose constants have their new dims already. Every node is inferred anew, and every
 //! extent must equal the count of what was kept: what `onnx.checker` does not see is found here, before anything runs.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::Analysis;
 use super::demand::Operands;
@@ -11,10 +13,10 @@ use super::groups::Selection;
 use super::infer::{Declared, Facts, Pins, leave, results, seed, view};
 use super::spaces::SpaceId;
 use crate::facts::{Dim, Fact};
-use crate::model::{GraphId, Index, Model, NodeId, Origin, ValueId};
+use crate::model::{GraphId, Index, Model, NodeId, ValueId};
 use crate::ops::{Cut, Demand, NodeEdit, Setting, lookup};
 use crate::proto::{AttributeProto, attribute_proto::AttributeType};
-use crate::relation::{LabelId, Reason};
+use crate::relation::{LabelId, Reason, Relation};
 
 /// A node that does not follow a cut, and the spaces that must stay whole because of it.
 #[derive(Clone, Debug)]
@@ -47,17 +49,17 @@ pub fn rewrite(model: &mut Model, original: &Model, analysis: &Analysis, selecti
     if failures.is_empty() { Ok(()) } else { Err(failures) }
 }
 
-struct Rewriter<'a> {
-    model: &'a mut Model,
-    original: &'a Model,
-    analysis: &'a Analysis,
-    selection: &'a Selection,
-    facts: Facts,
-    declared: &'a Declared<'a>,
+pub(super) struct Rewriter<'a> {
+    pub(super) model: &'a mut Model,
+    pub(super) original: &'a Model,
+    pub(super) analysis: &'a Analysis,
+    pub(super) selection: &'a Selection,
+    pub(super) facts: Facts,
+    pub(super) declared: &'a Declared<'a>,
     /// Values computed from an extent that changed.
-    tainted: Vec<bool>,
-    operands: Operands,
-    failures: Vec<Failure>,
+    pub(super) tainted: Vec<bool>,
+    pub(super) operands: Operands,
+    pub(super) failures: Vec<Failure>,
 }
 
 impl Rewriter<'_> {
@@ -68,17 +70,23 @@ impl Rewriter<'_> {
             self.attributes(node, &edit);
             self.demands(node, &edit.demands);
             for subgraph in &self.original.index().node(node).subgraphs {
-                // What comes in has the extents that the cut leaves it; who gives it is held to the same.
-                self.original.index().graph(*subgraph).inputs.iter().for_each(|formal| self.narrow(*formal));
+                // What comes in again from step to step is what the analysis says of it; whether it fits what is given at
+                // first and what every step results in shows at the node itself.
+                for formal in self.original.index().graph(*subgraph).inputs.clone() {
+                    self.narrow(formal);
+                }
                 self.graph(*subgraph);
             }
             self.infer(node);
-            if let Some(demand) = self.target(node)
-                && !self.mismatches(node).is_empty()
-            {
-                // Extents that are computed elsewhere may have followed another cut, or stand as plain numbers.
-                self.demands(node, &[demand]);
-                self.infer(node);
+            // Extents that are computed elsewhere may have followed another cut, or stand as plain numbers; those that are symbols
+            // are asked for only where that is not enough, for they may well be left to a -1.
+            for symbols in [false, true] {
+                if !self.mismatches(node).is_empty()
+                    && let Some(demand) = self.target(node, symbols)
+                {
+                    self.demands(node, &[demand]);
+                    self.infer(node);
+                }
             }
             let mut wrong = self.mismatches(node);
             if !wrong.is_empty() {
@@ -104,39 +112,36 @@ impl Rewriter<'_> {
         }
         let view = view(self.original, &self.analysis.facts, node, true);
         let Some(operator) = lookup(view.node.domain(), view.node.op_type()) else { return edit };
-        let cut = Cut { relation, kept };
+        let (relation, kept) = self.by_multiples(node, relation, kept);
+        let cut = Cut { relation: &relation, kept };
         if let Err(error) = operator.rewrite(&view, &cut, &mut edit) {
             self.fail(node, Reason::Demand(error.to_string()));
         }
         edit
     }
 
-    /// What a rule does not demand of a shape operand holds as it was: where such an operand was computed from an extent
-    /// that changed, its old numbers are demanded.
-    fn restore(&self, node: NodeId, demands: &mut Vec<Demand>) {
-        let entry = self.original.index().node(node);
-        let message = self.original.node(node);
-        let tainted = |input: u32| {
-            let value = entry.inputs.get(input as usize).copied().flatten()?;
-            self.tainted[value.index()].then_some(value)
-        };
-        if !(0..entry.inputs.len() as u32).any(|input| tainted(input).is_some()) {
-            return;
-        }
-        let view = view(self.original, &self.analysis.facts, node, true);
-        let Some(operator) = lookup(message.domain(), message.op_type()) else { return };
-        let target = operator.target(&view);
-        for input in operator.shape_inputs(&view).into_iter().filter(|input| Some(*input) != target) {
-            let Some(contents) = tainted(input).and_then(|value| self.analysis.facts.of(value).contents.as_ref()) else { continue };
-            let old: Vec<Option<Dim>> = contents.0.iter().map(|element| element.dim().filter(|dim| dim.num().is_some())).collect();
-            match demands.iter_mut().find(|demand| demand.input == input) {
-                Some(demand) if demand.elements.len() == old.len() => {
-                    demand.elements.iter_mut().zip(old).for_each(|(wanted, old)| *wanted = wanted.take().or(old));
+    /// Labels whose extent is a symbol's multiple (heads merged into the batch) have no list of indices: a rule sees them whole, with
+    /// the extent that is left of them.
+    fn by_multiples<'b>(
+        &self,
+        node: NodeId,
+        relation: &'b Relation,
+        mut kept: Vec<Option<Arc<[u32]>>>,
+    ) -> (Cow<'b, Relation>, Vec<Option<Arc<[u32]>>>) {
+        let mut relation = Cow::Borrowed(relation);
+        for (at, kept) in kept.iter_mut().enumerate() {
+            let label = LabelId(at as u16);
+            if kept.is_some() && relation.label(label).extent.count().is_none() {
+                *kept = None;
+                let space = self.analysis.spaces.label(node, label);
+                if let Some(extent) = self.selection.extent(&self.analysis.spaces, &self.analysis.classes, space)
+                    && let Some(label) = relation.to_mut().labels.get_mut(at)
+                {
+                    label.extent = extent;
                 }
-                Some(_) => {}
-                None => demands.push(Demand { input, elements: old, whole: false }),
             }
         }
+        (relation, kept)
     }
 
     /// Freezes everything that is cut at a node.
@@ -179,6 +184,11 @@ impl Rewriter<'_> {
                 None => attributes.push(attribute),
             }
         }
+        if let Some(factor) = edit.result_scale
+            && !self.operands.scale_result(self.model, self.original, &self.analysis.facts, node, factor)
+        {
+            self.fail(node, Reason::Demand(format!("the result of {}, which is no real number", self.original.node_label(node))));
+        }
         for (input, factor) in &edit.scales {
             let value = self.original.index().node(node).inputs.get(*input as usize).copied().flatten();
             let scaled = value.is_some_and(|value| self.operands.scale(self.model, node, *input, value, *factor));
@@ -188,20 +198,24 @@ impl Rewriter<'_> {
         }
     }
 
-    /// All that a target operand must hold, as far as it is known before the model runs.
-    fn target(&self, node: NodeId) -> Option<Demand> {
+    /// The extent that an axis has after the cut, as far as inference got.
+    fn found(&self, value: ValueId, axis: usize) -> Option<&Dim> {
+        self.facts.of(value).shape.as_ref()?.get(axis)
+    }
+
+    /// All that a target operand must hold: numbers, cut extents, and with `symbols` whatever else came out differently.
+    fn target(&self, node: NodeId, symbols: bool) -> Option<Demand> {
         let message = self.original.node(node);
         let view = view(self.original, &self.analysis.facts, node, true);
         let input = lookup(message.domain(), message.op_type())?.target(&view)?;
         let output = self.original.index().node(node).outputs.first().copied().flatten()?;
         let shape = self.analysis.facts.of(output).shape.as_ref()?;
-        let spaces = self.analysis.spaces.axes(output);
-        // An extent of which nothing is cut is left as it is computed, unless it is a number.
-        let element = |(space, dim): (SpaceId, &Dim)| {
-            let after = self.analysis.extent_after(space, self.selection);
-            after.or_else(|| dim.count().map(Dim::from))
+        let element = |(axis, dim): (usize, &Dim)| match self.analysis.new_extent(output, axis, self.selection) {
+            Some(extent) => Some(extent),
+            None if dim.count().is_some() || (symbols && self.found(output, axis) != Some(dim)) => Some(dim.clone()),
+            None => None,
         };
-        Some(Demand { input, elements: spaces.zip(shape).map(element).collect(), whole: false })
+        Some(Demand { input, elements: shape.iter().enumerate().map(element).collect(), whole: false })
     }
 
     fn demands(&mut self, node: NodeId, demands: &[Demand]) {
@@ -226,20 +240,12 @@ impl Rewriter<'_> {
         let mut wrong = Vec::new();
         for output in self.original.index().node(node).outputs.iter().flatten() {
             let Some(old) = &self.analysis.facts.of(*output).shape else { continue };
-            let new = &self.facts.of(*output).shape;
-            let changed = |axis: usize| self.analysis.kept_axis(*output, axis, self.selection).is_some();
             for (axis, (space, old)) in self.analysis.spaces.axes(*output).zip(old).enumerate() {
-                let found = new.as_ref().and_then(|new| new.get(axis));
-                let fits = match self.analysis.extent_after(space, self.selection) {
-                    Some(after) => found == Some(&after),
-                    None if old.num().is_some() => found == Some(old),
-                    // Symbols may be named anew, but a multiple of what was there is another extent.
-                    None => !found.is_some_and(|found| is_multiple(found, old)),
-                };
-                if !fits {
+                let left = self.analysis.new_extent(*output, axis, self.selection);
+                if self.found(*output, axis) != Some(left.as_ref().unwrap_or(old)) {
                     wrong.push(space);
                     // The cut that went astray may be of another axis of the same node.
-                    if !changed(axis) {
+                    if left.is_none() {
                         wrong.extend(self.cut_spaces_of(node));
                     }
                 }
@@ -260,9 +266,9 @@ impl Rewriter<'_> {
     /// Takes it that a value has the extents that the cut leaves it.
     fn narrow(&mut self, value: ValueId) {
         let mut fact = self.analysis.facts.of(value).clone();
-        for (space, dim) in self.analysis.spaces.axes(value).zip(fact.shape.iter_mut().flatten()) {
-            if let Some(after) = self.analysis.extent_after(space, self.selection) {
-                *dim = after;
+        for (axis, dim) in fact.shape.iter_mut().flatten().enumerate() {
+            if let Some(extent) = self.analysis.new_extent(value, axis, self.selection) {
+                *dim = extent;
             }
         }
         self.facts.set(value, fact);
@@ -274,68 +280,6 @@ impl Rewriter<'_> {
         let axes = values.into_iter().flat_map(|value| self.analysis.spaces.axes(value));
         axes.filter(|space| self.selection.indices(&self.analysis.spaces, &self.analysis.classes, *space).is_some()).collect()
     }
-
-    /// An extent that a cut changes may be used to compute shapes, never as a number of the computation itself (a scale
-    /// 1/√d, say): there the cut would change what the rest of the model computes.
-    fn follow_taint(&mut self, node: NodeId) {
-        let entry = self.original.index().node(node);
-        let message = self.original.node(node);
-        let changed = |rewriter: &Self, value: ValueId| rewriter.facts.of(value).contents != rewriter.analysis.facts.of(value).contents;
-        if matches!(message.op_type(), "Shape" | "Size") {
-            for output in entry.outputs.iter().flatten() {
-                self.tainted[output.index()] = changed(self, *output);
-            }
-            return;
-        }
-        let shape_inputs = match lookup(message.domain(), message.op_type()) {
-            Some(operator) => operator.shape_inputs(&view(self.original, &self.analysis.facts, node, true)),
-            None => Vec::new(),
-        };
-        let read = |(at, value): (usize, &Option<ValueId>)| {
-            value.filter(|value| self.tainted[value.index()] && !shape_inputs.contains(&(at as u32)))
-        };
-        let read: Vec<ValueId> = entry.inputs.iter().enumerate().filter_map(read).collect();
-        if read.is_empty() {
-            return;
-        }
-        for output in entry.outputs.iter().flatten() {
-            if self.facts.of(*output).contents.is_some() {
-                self.tainted[output.index()] = changed(self, *output);
-            } else {
-                let mut spaces = Vec::new();
-                read.iter().for_each(|value| self.blame(*value, &mut spaces, 0));
-                let what = format!("{}, which computes with an extent", self.original.node_label(node));
-                self.failures.push(Failure { node, spaces, reason: Reason::Demand(what) });
-            }
-        }
-    }
-
-    /// The cut axes, of any value, whose extents have reached the inputs of a node.
-    fn blame_inputs(&self, node: NodeId, spaces: &mut Vec<SpaceId>) {
-        for input in self.original.index().node(node).inputs.iter().flatten().filter(|input| self.tainted[input.index()]) {
-            self.blame(*input, spaces, 0);
-        }
-    }
-
-    /// The cut axes whose extent a tainted value was computed from.
-    fn blame(&self, value: ValueId, spaces: &mut Vec<SpaceId>, depth: usize) {
-        let Origin::Output(node, _) = self.original.index().value(value).origin else { return };
-        let inputs = self.original.index().node(node).inputs.iter().flatten();
-        if matches!(self.original.node(node).op_type(), "Shape" | "Size") {
-            for input in inputs {
-                let axes = self.analysis.spaces.axes(*input);
-                spaces.extend(axes.filter(|space| self.selection.indices(&self.analysis.spaces, &self.analysis.classes, *space).is_some()));
-            }
-        } else if depth < 64 {
-            inputs.filter(|input| self.tainted[input.index()]).for_each(|input| self.blame(*input, spaces, depth + 1));
-        }
-    }
-}
-
-/// Whether one extent is a number other than 1 times the other.
-fn is_multiple(a: &Dim, b: &Dim) -> bool {
-    let number = |quotient: Option<Dim>| quotient.is_some_and(|quotient| quotient.num().is_some_and(|number| number != 1));
-    number(a.exact_div(b)) || number(b.exact_div(a))
 }
 
 /// The fact with some of its contents replaced.

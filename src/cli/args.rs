@@ -126,6 +126,9 @@ pub(super) struct Prune {
     /// How the weights that stay are mended: none, statistics, least-squares; least-squares with --data, else none, if not given
     #[arg(long, value_name = "NAME", value_parser = values::recovery)]
     pub recover: Option<Recovery>,
+    /// Score, cut and recover so many times on the way to the targets (with --score obs)
+    #[arg(long, value_name = "N", value_parser = values::positive, default_value = "1")]
+    pub rounds: usize,
     /// Which kinds may go, of channels, heads, head-dims, width
     #[arg(long, value_name = "LIST", value_parser = values::kinds, default_value = "channels,heads")]
     pub units: Kinds,

@@ -127,6 +127,7 @@ fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
             Some(Recovery::With(method)) => Some(method),
             None => measured.then(Method::default),
         },
+        rounds: args.rounds,
         kinds,
         only: args.only.clone(),
         exclude: args.exclude.clone(),

@@ -1,12 +1,10 @@
 //! Which units go: from a plan, from targets, or as many as the drift allows.
 
 use super::measure::Bench;
-use super::quality::Quality;
-use super::request::{Data, Request, ScoreName};
+use super::request::{Data, Request};
 use super::{Error, Point, Prepared};
-use crate::allocate::{Choice, Path, Ranking};
+use crate::allocate::{Choice, Ranking};
 use crate::progress::{Phase, Work};
-use crate::run::Runtime;
 use crate::score::Evidence;
 
 /// What was decided.
@@ -21,7 +19,6 @@ pub(super) struct Decided {
 /// Steps of the bisection over the ranked units.
 const STEPS: u64 = 9;
 
-#[allow(clippy::too_many_arguments)]
 pub(super) fn decide(
     prepared: &Prepared,
     request: &Request,
@@ -29,7 +26,6 @@ pub(super) fn decide(
     data: &Data,
     bench: &Bench,
     sha256: &str,
-    runtime: Option<&dyn Runtime>,
     work: &Work,
 ) -> Result<Decided, Error> {
     if let Some(plan) = &request.plan {
@@ -41,9 +37,6 @@ pub(super) fn decide(
         let remark = "no group of units can be removed under these options; `onnx-prune inspect` says why".to_owned();
         let reached = request.targets.is_empty();
         return Ok(Decided { choice: Choice { removed: nothing }, reached, remarks: vec![remark], ..Default::default() });
-    }
-    if let (ScoreName::Obs, Some(runtime), false) = (request.score, runtime, data.inputs.is_empty()) {
-        return by_curves(prepared, request, candidates, data, bench, runtime, work);
     }
     work.progress.begin(Phase::Score, 0);
     let groups: Vec<_> = candidates.iter().map(|group| prepared.analysis.groups[*group].clone()).collect();
@@ -63,33 +56,6 @@ pub(super) fn decide(
     }
     let allowed = request.drift.unwrap_or(DEFAULT_DRIFT);
     search(prepared, &ranking, allowed, data, bench, work, &mut decided)?;
-    Ok(decided)
-}
-
-/// Decides by error curves.
-fn by_curves(
-    prepared: &Prepared,
-    request: &Request,
-    candidates: &[usize],
-    data: &Data,
-    bench: &Bench,
-    runtime: &dyn Runtime,
-    work: &Work,
-) -> Result<Decided, Error> {
-    bench.require()?;
-    let quality = Quality::new(prepared, data, runtime, work)?;
-    let mut curves = quality.curves(candidates, work);
-    quality.scale(candidates, &mut curves, request.align, data, bench, work)?;
-    let path = Path::new(&prepared.analysis, candidates, &curves, request.align, &request.targets);
-    let mut decided = Decided { reached: true, ..Default::default() };
-    match path.meet(&request.targets) {
-        Ok(choice) => decided.choice = choice,
-        Err(unreachable) => {
-            decided.reached = false;
-            decided.remarks.push(format!("{unreachable}; --units, --only or a smaller --align may allow more"));
-            decided.choice = unreachable.closest;
-        }
-    }
     Ok(decided)
 }
 

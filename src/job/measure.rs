@@ -95,6 +95,12 @@ impl<'a> Bench<'a> {
         Ok(worst(&drift(&self.names, &self.outputs[..count], &outputs)))
     }
 
+    /// The drift on all inputs.
+    pub(super) fn full_drift(&self, pruned: &Model, data: &Data) -> Result<f64, String> {
+        let outputs = self.run(pruned, &data.inputs)?;
+        Ok(worst(&drift(&self.names, &self.outputs, &outputs)))
+    }
+
     fn run(&self, model: &Model, inputs: &[Tensors]) -> Result<Vec<Vec<TensorRef>>, String> {
         let session = self.prepare(model, inputs)?;
         run_all(&*session, inputs).into_iter().collect::<Result<_, _>>().map_err(|error| error.to_string())

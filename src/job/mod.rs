@@ -7,6 +7,7 @@ mod error;
 mod measure;
 mod quality;
 mod request;
+mod rounds;
 
 pub use error::Error;
 pub use measure::{Checks, Latency};
@@ -77,6 +78,11 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// A model of which everything is known, and in which nothing was added or copied.
+    pub(crate) fn plain(working: Model, analysis: Analysis) -> Self {
+        Prepared { working, analysis, copies: Copies::new(), added: Vec::new() }
+    }
+
     /// Analyses a model. A large weight that several nodes read stays one, unless one reader keeps all its axes from being
     /// cut that another could cut: then each gets its own.
     pub fn new(model: &Model, options: &Options) -> Result<Self, Error> {
@@ -188,17 +194,31 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
         Some(runtime) => measure::Bench::new(model, data, runtime, work),
         None => measure::Bench::none(),
     };
-    let decided = decide::decide(&prepared, request, &candidates, data, &bench, &sha256, runtime, work)?;
+    let by_curves = runtime.filter(|_| runs && request.score == ScoreName::Obs && request.plan.is_none() && !candidates.is_empty());
+    let (decided, made) = match by_curves {
+        Some(runtime) => {
+            let original = &prepared;
+            let rounds = rounds::Rounds { original, request, candidates: &candidates, data, bench: &bench, runtime, work };
+            let made = rounds.run()?;
+            (made.decided, Some((made.model, made.repairs)))
+        }
+        None => (decide::decide(&prepared, request, &candidates, data, &bench, &sha256, work)?, None),
+    };
     let selection = prepared.select(&decided.choice.removed);
     work.progress.begin(Phase::Cut, 0);
     let plan = prepared.plan(&decided.choice, sha256);
-    let cut = prepared.raw_cut(&selection, &request.notes(&plan))?;
-    let (mut pruned, mut repairs) = (prepared.finish(cut.clone())?, Vec::new());
-    let bare = pruned.clone();
-    if let (Some(method), Some(runtime), false) = (request.recover, runtime.filter(|_| runs), selection.is_empty()) {
-        let (mended, done) = quality::mend(&prepared, &selection, cut, method, data, runtime, work)?;
-        (pruned, repairs) = (prepared.finish(mended)?, done);
-    }
+    let notes = request.notes(&plan);
+    let cut = prepared.raw_cut(&selection, &notes)?;
+    let bare = prepared.finish(cut.clone())?;
+    let (mut pruned, repairs) = match (made, request.recover, runtime.filter(|_| runs && !selection.is_empty())) {
+        (Some((model, repairs)), ..) => (prepared.finish(model)?, repairs),
+        (None, Some(method), Some(runtime)) => {
+            let (model, repairs) = quality::mend(&prepared, &selection, cut, method, data, runtime, work)?;
+            (prepared.finish(model)?, repairs)
+        }
+        _ => (bare.clone(), Vec::new()),
+    };
+    surgery::annotate(&mut pruned, &notes);
     let checks = match (request.verify, runtime) {
         (true, Some(runtime)) => Some(bench.check(&prepared, &selection, &bare, &pruned, data, runtime, work)?),
         _ => None,

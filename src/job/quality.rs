@@ -3,7 +3,7 @@
 use super::measure::Bench;
 use super::request::Data;
 use super::{Error, Prepared};
-use crate::allocate::Align;
+use crate::allocate::Width;
 use crate::analysis::Selection;
 use crate::calibrate::{GatherError, Statistics, gather};
 use crate::linear::{Bias, Linear, units_of_columns, views};
@@ -63,17 +63,19 @@ impl<'a> Quality<'a> {
         &self,
         candidates: &[usize],
         curves: &mut [Curve],
-        align: Align,
+        widths: &[Width],
         data: &Data,
         bench: &Bench,
         work: &Work,
     ) -> Result<(), Error> {
         work.progress.begin(Phase::Sensitivity, candidates.len() as u64);
-        for (group, curve) in candidates.iter().zip(curves) {
+        // What the model has lost already counts for no group.
+        let before = bench.quick_drift(&self.prepared.working, data).map_err(Error::Unverifiable)?;
+        for ((group, curve), width) in candidates.iter().zip(curves).zip(widths) {
             if work.progress.stop() {
                 return Err(Error::Cancelled);
             }
-            let align = align.of(&self.prepared.analysis.groups[*group]) as usize;
+            let align = width.align.max(1) as usize;
             let units = curve.order.len();
             let (mut measured, mut foreseen) = (0.0, 0.0);
             for level in LEVELS {
@@ -87,7 +89,7 @@ impl<'a> Quality<'a> {
                 let selection = self.prepared.select(&removed);
                 let pruned = self.cut(&selection)?;
                 let drift = bench.quick_drift(&pruned, data).map_err(Error::Unverifiable)?;
-                measured += drift * drift;
+                measured += (drift * drift - before * before).max(0.0);
                 foreseen += curve.error[units - kept];
             }
             if foreseen > 0.0 && measured.is_finite() {

@@ -31,6 +31,8 @@ pub struct Request {
     pub score: ScoreName,
     /// How the weights that stay are mended; `None`: they are not.
     pub recover: Option<Method>,
+    /// How often to score, cut and recover on the way to the targets.
+    pub rounds: usize,
     /// The kinds of groups that may be cut.
     pub kinds: Vec<Kind>,
     /// Only groups whose weights or nodes match one of these (all, if empty).
@@ -58,6 +60,7 @@ impl Default for Request {
             drift: None,
             score: ScoreName::L2,
             recover: None,
+            rounds: 1,
             kinds: vec![Kind::Channels, Kind::Heads],
             only: Vec::new(),
             exclude: Vec::new(),

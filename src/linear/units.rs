@@ -18,11 +18,10 @@ pub fn units_of_columns(analysis: &Analysis, linear: &Linear) -> Vec<Option<(Cla
             if !class.free {
                 continue;
             }
-            let (start, length) = (piece.start as usize, piece.extent.count().unwrap_or(0));
             for (at, unit) in units.iter_mut().enumerate() {
                 let index = at / block.max(1) % (*extent).max(1);
-                if (start..start + length).contains(&index) {
-                    let element = ((index - start) as u64 / factor.stride % u64::from(class.extent.max(1))) as u32;
+                if let Some(place) = piece.place(index as u64) {
+                    let element = (place / factor.stride % u64::from(class.extent.max(1))) as u32;
                     unit.get_or_insert((factor.class, element));
                 }
             }

@@ -5,6 +5,7 @@
 //! runs that they were not fitted to. Invariant: the graph stays as it is, except for a bias where there was none.
 
 mod aim;
+mod frontier;
 mod order;
 mod repair;
 mod rows;

@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use rayon::prelude::*;
+
 use super::aim::Aim;
+use super::frontier::Frontier;
 use super::order::Depths;
 use super::rows::{Layer, Rows, Taps};
 use super::solve::{Method, Problem};
-use crate::analysis::{Analysis, Pins, Selection, infer, relate};
-use crate::calibrate::{Batches, GatherError, run_in_order};
+use crate::analysis::{Analysis, Facts, Pins, Selection, infer, relate};
+use crate::calibrate::{Batches, GatherError};
 use crate::linear::{Bias, Linear, views};
-use crate::model::{Model, TensorRef, ValueId, prefix};
+use crate::model::{Model, ValueId};
 use crate::progress::{Phase, Work};
-use crate::run::{RunError, Runtime, Session, Tensors, Unverifiable};
+use crate::run::{Runtime, Tensors};
 
 /// The original, and what was removed from it.
 #[derive(Clone, Copy, Debug)]
@@ -58,13 +61,16 @@ pub fn recover(
 ) -> Result<(Model, Vec<Repair>), GatherError> {
     let views = views_of(&pruned);
     let layers = pair(teacher, &pruned, views);
-    let depths = Depths::new(&pruned, &layers.iter().map(|layer| layer.pruned.clone()).collect::<Vec<_>>());
+    let mut sides = (
+        Side::new(teacher.model, &layers.iter().map(|layer| layer.original.clone()).collect::<Vec<_>>()),
+        Side::new(&pruned, &layers.iter().map(|layer| layer.pruned.clone()).collect::<Vec<_>>()),
+    );
     let mut passes: BTreeMap<usize, Vec<Layer>> = BTreeMap::new();
     for mut layer in layers {
         let Some(output) = layer.pruned.output else { continue };
-        let depth = depths.value(output);
+        let depth = sides.1.depths.value(output);
         // What is added must be final by then.
-        if layer.aim.added.is_some_and(|added| depths.value(added) >= depth)
+        if layer.aim.added.is_some_and(|added| sides.1.depths.value(added) >= depth)
             || layer.aim.added.is_some() != layer.original_aim.added.is_some()
         {
             layer.forget_sum();
@@ -73,8 +79,9 @@ pub fn recover(
     }
     work.progress.begin(Phase::Recover, passes.len() as u64);
     let mut repairs = Vec::new();
-    for layers in passes.into_values() {
-        repairs.extend(pass(teacher, &mut pruned, &layers, batches, runs, runtime, options, work)?);
+    let all = Passes { teacher, batches, runs, runtime, options, work };
+    for (depth, layers) in passes {
+        repairs.extend(all.pass(&mut pruned, depth, &layers, &mut sides)?);
         work.progress.advance(1);
     }
     Ok((pruned, repairs))
@@ -138,108 +145,115 @@ fn layer(teacher: Teacher, pruned: &Model, original: Linear, output: ValueId, ow
     })
 }
 
-/// Two models run on the same inputs: the outputs of the first, then those of the second.
-struct Pair(Box<dyn Session>, Box<dyn Session>);
+/// One model on its way through the passes.
+struct Side {
+    facts: Facts,
+    depths: Depths,
+    frontier: Frontier,
+}
 
-impl Session for Pair {
-    fn run(&self, inputs: &Tensors) -> Result<Vec<TensorRef>, RunError> {
-        let mut outputs = self.0.run(inputs)?;
-        outputs.extend(self.1.run(inputs)?);
-        Ok(outputs)
-    }
-
-    fn noise(&self) -> f64 {
-        0.0
+impl Side {
+    fn new(model: &Model, layers: &[Linear]) -> Self {
+        Side { facts: infer(model, &Pins::new()), depths: Depths::new(model, layers), frontier: Frontier::default() }
     }
 }
 
-/// The values that are tapped in one model.
-#[derive(Default)]
-struct Wanted(Vec<String>);
-
-impl Wanted {
-    fn add(&mut self, model: &Model, value: ValueId) -> usize {
-        let name = &model.index().value(value).name;
-        self.0.iter().position(|other| other == name).unwrap_or_else(|| {
-            self.0.push(name.clone());
-            self.0.len() - 1
-        })
-    }
+/// What stays the same for all passes.
+struct Passes<'a> {
+    teacher: Teacher<'a>,
+    batches: &'a dyn Batches,
+    runs: &'a [usize],
+    runtime: &'a dyn Runtime,
+    options: &'a Options,
+    work: &'a Work<'a>,
 }
 
-#[allow(clippy::too_many_arguments)]
-fn pass(
-    teacher: Teacher,
-    pruned: &mut Model,
-    layers: &[Layer],
-    batches: &dyn Batches,
-    runs: &[usize],
-    runtime: &dyn Runtime,
-    options: &Options,
-    work: &Work,
-) -> Result<Vec<Repair>, GatherError> {
-    let Some(first) = runs.first() else { return Ok(Vec::new()) };
-    let (mut original_wanted, mut wanted) = (Wanted::default(), Wanted::default());
-    let mut taps: Vec<Taps> = layers
-        .iter()
-        .filter_map(|layer| {
-            Some(Taps {
-                output: original_wanted.add(teacher.model, layer.original.output?),
-                original_added: layer.original_aim.added.map(|added| original_wanted.add(teacher.model, added)),
-                data: wanted.add(pruned, layer.pruned.data),
-                added: layer.aim.added.map(|added| wanted.add(pruned, added)),
+/// Runs at once.
+const AT_ONCE: usize = 16;
+
+impl Passes<'_> {
+    /// Runs both models up to the layers of one depth, and mends them.
+    fn pass(&self, pruned: &mut Model, depth: usize, layers: &[Layer], sides: &mut (Side, Side)) -> Result<Vec<Repair>, GatherError> {
+        let (Some(first), model) = (self.runs.first(), self.teacher.model) else { return Ok(Vec::new()) };
+        let name = |model: &Model, value: ValueId| model.index().value(value).name.clone();
+        let taps: Vec<Taps> = layers
+            .iter()
+            .filter_map(|layer| {
+                Some(Taps {
+                    output: name(model, layer.original.output?),
+                    original_added: layer.original_aim.added.map(|added| name(model, added)),
+                    data: name(pruned, layer.pruned.data),
+                    added: layer.aim.added.map(|added| name(pruned, added)),
+                })
             })
-        })
-        .collect();
-    let before = original_wanted.0.len();
-    taps.iter_mut().for_each(|taps| {
-        taps.data += before;
-        taps.added = taps.added.map(|added| added + before);
-    });
-    let failed = |error: Unverifiable| GatherError::Run(error.to_string());
-    let example = batches.fetch(*first)?;
-    let session = |model: &Model, names: &[String]| {
-        let part = prefix(model, names).map_err(|error| GatherError::Run(error.to_string()))?;
-        runtime.prepare_variant(&part, &example).map_err(failed)
-    };
-    let pair = Pair(session(teacher.model, &original_wanted.0)?, session(pruned, &wanted.0)?);
-    let mut rows: Vec<(Rows, Rows)> = vec![Default::default(); layers.len()];
-    let mut broken = vec![false; layers.len()];
-    run_in_order(&pair, batches, runs, &Work { progress: &Silent(work) }, |numbers, results| {
-        for (at, layer) in layers.iter().enumerate() {
-            let limit = layer.limit(runs.len());
-            for (held, into) in [(false, 0), (true, 1)] {
-                let chosen: Vec<usize> = (0..numbers.len()).filter(|at| (numbers[*at] % HELD_OUT == HELD_OUT - 1) == held).collect();
-                let some: Vec<usize> = chosen.iter().map(|at| numbers[*at]).collect();
-                let their: Vec<Vec<TensorRef>> = chosen.iter().map(|at| results[*at].clone()).collect();
-                if some.is_empty() {
-                    continue;
+            .collect();
+        let original_taps = distinct(taps.iter().flat_map(|taps| [Some(&taps.output), taps.original_added.as_ref()]));
+        let pruned_taps = distinct(taps.iter().flat_map(|taps| [Some(&taps.data), taps.added.as_ref()]));
+        let example = self.batches.fetch(*first)?;
+        let (ours, theirs) = (&sides.0, &sides.1);
+        let original = ours.frontier.part(model, &ours.facts, &ours.depths, depth, &original_taps, &example, self.runtime);
+        let mended = theirs.frontier.part(pruned, &theirs.facts, &theirs.depths, depth, &pruned_taps, &example, self.runtime);
+        let (original, mended) = (original.map_err(GatherError::Run)?, mended.map_err(GatherError::Run)?);
+        let mut rows: Vec<(Vec<Rows>, Vec<Rows>)> = vec![Default::default(); layers.len()];
+        let mut kept: (Option<Vec<Tensors>>, Option<Vec<Tensors>>) = (Some(Vec::new()), Some(Vec::new()));
+        for (start, numbers) in self.runs.chunks(AT_ONCE).enumerate() {
+            if self.work.progress.stop() {
+                return Err(GatherError::Cancelled);
+            }
+            let one = |(at, number): (usize, &usize)| -> Result<_, GatherError> {
+                let at = start * AT_ONCE + at;
+                let inputs = self.batches.fetch(*number)?;
+                let ran = (ours.frontier.run(&original, at, inputs.clone()), theirs.frontier.run(&mended, at, inputs));
+                let (ran, ran_mended) = (ran.0.map_err(GatherError::Run)?, ran.1.map_err(GatherError::Run)?);
+                let rows: Vec<Option<Rows>> = layers
+                    .iter()
+                    .zip(&taps)
+                    .map(|(layer, taps)| layer.rows(taps, *number, &ran, &ran_mended, layer.limit(self.runs.len())))
+                    .collect();
+                let count = self.runs.len();
+                Ok((rows, Frontier::keeps(&original, &ran, count), Frontier::keeps(&mended, &ran_mended, count)))
+            };
+            let results: Vec<_> = numbers.par_iter().enumerate().map(one).collect::<Result<_, _>>()?;
+            for (number, (found, original, mended)) in numbers.iter().zip(results) {
+                for (into, found) in rows.iter_mut().zip(found) {
+                    let Some(found) = found else { continue };
+                    if number % HELD_OUT == HELD_OUT - 1 { into.1.push(found) } else { into.0.push(found) }
                 }
-                match layer.rows(taps[at], &some, &their, limit) {
-                    Some(new) if into == 0 => rows[at].0.append(new, layer.pruned.groups),
-                    Some(new) => rows[at].1.append(new, layer.pruned.groups),
-                    None => broken[at] = true,
-                }
+                kept.0 = kept.0.zip(original).map(|(mut kept, new)| {
+                    kept.push(new);
+                    kept
+                });
+                kept.1 = kept.1.zip(mended).map(|(mut kept, new)| {
+                    kept.push(new);
+                    kept
+                });
             }
         }
-        Ok(())
-    })?;
-    let mut repairs = Vec::new();
-    for ((layer, (fit, held)), broken) in layers.iter().zip(&rows).zip(broken) {
-        if !broken && !held.inputs.is_empty() {
-            repairs.extend(mend(pruned, layer, fit, held, options));
+        if let Some(kept) = kept.0 {
+            sides.0.frontier.advance(&original, kept);
         }
+        if let Some(kept) = kept.1 {
+            sides.1.frontier.advance(&mended, kept);
+        }
+        let mut repairs = Vec::new();
+        for (layer, (fit, held)) in layers.iter().zip(rows) {
+            if !fit.is_empty() && !held.is_empty() {
+                let groups = layer.pruned.groups;
+                repairs.extend(mend(pruned, layer, &Rows::stack(fit, groups), &Rows::stack(held, groups), self.options));
+            }
+        }
+        Ok(repairs)
     }
-    Ok(repairs)
 }
 
-/// Passes on whether to stop, and nothing else.
-struct Silent<'a>(&'a Work<'a>);
-
-impl crate::progress::Progress for Silent<'_> {
-    fn stop(&self) -> bool {
-        self.0.progress.stop()
+fn distinct<'a>(names: impl Iterator<Item = Option<&'a String>>) -> Vec<String> {
+    let mut list: Vec<String> = Vec::new();
+    for name in names.flatten() {
+        if !list.contains(name) {
+            list.push(name.clone());
+        }
     }
+    list
 }
 
 fn mend(pruned: &mut Model, layer: &Layer, fit: &Rows, held: &Rows, options: &Options) -> Option<Repair> {

@@ -1,11 +1,9 @@
 //! What one layer is fitted to: rows of its input in the pruned model, and what they should give.
 
-use rayon::prelude::*;
-
 use super::aim::{Aim, Clamp};
 use crate::calibrate::{picks, stack};
 use crate::linear::{Bias, Linear};
-use crate::model::TensorRef;
+use crate::run::Tensors;
 
 /// One layer in both models.
 #[derive(Clone, Debug)]
@@ -24,13 +22,13 @@ pub(super) struct Layer {
     pub key: String,
 }
 
-/// Where the outputs of a run hold what a layer needs.
-#[derive(Clone, Copy, Debug)]
+/// What a layer needs of both models, by name.
+#[derive(Clone, Debug)]
 pub(super) struct Taps {
-    pub output: usize,
-    pub original_added: Option<usize>,
-    pub data: usize,
-    pub added: Option<usize>,
+    pub output: String,
+    pub original_added: Option<String>,
+    pub data: String,
+    pub added: Option<String>,
 }
 
 /// Rows of one group of a layer: for fitting, or held out.
@@ -69,29 +67,19 @@ impl Layer {
         self.aim.function.filter(|function| Some(*function) == self.original_aim.function)
     }
 
-    /// The rows of some runs. `None`: tensors do not fit.
-    pub fn rows(&self, taps: Taps, numbers: &[usize], results: &[Vec<TensorRef>], limit: usize) -> Option<Rows> {
-        let one = |(number, result): (&usize, &Vec<TensorRef>)| self.of_run(taps, *number, result, limit);
-        let parts: Vec<Rows> = numbers.par_iter().zip(results).map(one).collect::<Option<_>>()?;
-        let groups = self.pruned.groups;
-        let gather = |part: fn(&Rows) -> &Vec<f32>| stack(&parts.iter().map(|rows| part(rows).clone()).collect::<Vec<_>>(), groups);
-        Some(Rows { inputs: gather(|rows| &rows.inputs), aims: gather(|rows| &rows.aims), added: gather(|rows| &rows.added) })
-    }
-
-    fn of_run(&self, taps: Taps, number: usize, result: &[TensorRef], limit: usize) -> Option<Rows> {
-        let data = result.get(taps.data)?;
-        let output = result.get(taps.output)?;
+    /// The rows of a run, given what the original and the pruned model gave. `None`: tensors do not fit.
+    pub fn rows(&self, taps: &Taps, number: usize, original: &Tensors, pruned: &Tensors, limit: usize) -> Option<Rows> {
+        let (data, output) = (pruned.get(&taps.data)?, original.get(&taps.output)?);
         let picks = picks(&self.key, number, self.pruned.positions(&data.dims)?, limit);
         let inputs = self.pruned.activations(data, &picks)?;
         let before = self.original.outputs(output, &picks)?;
-        let summed = |tap: Option<usize>| tap.and_then(|tap| result.get(tap));
-        let original_added = match summed(taps.original_added) {
-            Some(tensor) if tensor.dims == output.dims => Some(self.original.outputs(tensor, &picks)?),
+        let original_added = match taps.original_added.as_ref().map(|tap| original.get(tap)) {
+            Some(Some(tensor)) if tensor.dims == output.dims => Some(self.original.outputs(tensor, &picks)?),
             Some(_) => return None,
             None => None,
         };
-        let added = match summed(taps.added) {
-            Some(tensor) => self.pruned.outputs(tensor, &picks)?,
+        let added = match &taps.added {
+            Some(tap) => self.pruned.outputs(pruned.get(tap)?, &picks)?,
             None => vec![0.0; self.pruned.groups * picks.len() * self.pruned.rows],
         };
         let mut aims = vec![0.0f32; added.len()];
@@ -111,13 +99,14 @@ impl Layer {
 }
 
 impl Rows {
-    /// Puts other rows below.
-    pub fn append(&mut self, other: Rows, groups: usize) {
-        let joined = |a: &mut Vec<f32>, b: Vec<f32>| {
-            *a = if a.is_empty() { b } else { stack(&[std::mem::take(a), b], groups) };
-        };
-        joined(&mut self.inputs, other.inputs);
-        joined(&mut self.aims, other.aims);
-        joined(&mut self.added, other.added);
+    /// Puts the rows of several runs below each other.
+    pub fn stack(parts: Vec<Rows>, groups: usize) -> Rows {
+        let (mut inputs, mut aims, mut added) = (Vec::new(), Vec::new(), Vec::new());
+        for part in parts {
+            inputs.push(part.inputs);
+            aims.push(part.aims);
+            added.push(part.added);
+        }
+        Rows { inputs: stack(&inputs, groups), aims: stack(&aims, groups), added: stack(&added, groups) }
     }
 }

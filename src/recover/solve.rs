@@ -68,7 +68,8 @@ impl Problem<'_> {
         let count = rows as f64;
         let gram = Mat::from_fn(self.columns, self.columns, |a, b| moments.gram[0][(a, b)] / count - mean[a] * mean[b]);
         let mut targets = self.targets();
-        self.keep_better(&mut best, self.matched(weight, bias, &gram, &mean, &targets));
+        let crossed = self.cross(&mean, &targets);
+        self.keep_better(&mut best, self.matched(weight, bias, &gram, &mean, &targets, &crossed.1));
         if method == Method::Statistics || count < ROWS_PER_COLUMN * self.columns as f64 {
             return best;
         }
@@ -76,7 +77,7 @@ impl Problem<'_> {
         let mut chosen = RIDGES[1];
         let mut least = f64::INFINITY;
         for ridge in RIDGES {
-            let Some(fit) = self.ridge(weight, &gram, &mean, &targets, ridge * diagonal) else { continue };
+            let Some(fit) = self.ridge(weight, &gram, &mean, &crossed, ridge * diagonal) else { continue };
             if fit.error < least {
                 (least, chosen) = (fit.error, ridge);
             }
@@ -86,7 +87,7 @@ impl Problem<'_> {
             let mut current = best.clone();
             for _ in 0..ROUNDS {
                 self.move_targets(&mut targets, function, &current);
-                let Some(fit) = self.ridge(weight, &gram, &mean, &targets, chosen * diagonal) else { break };
+                let Some(fit) = self.ridge(weight, &gram, &mean, &self.cross(&mean, &targets), chosen * diagonal) else { break };
                 current = fit.clone();
                 self.keep_better(&mut best, fit);
             }
@@ -184,8 +185,7 @@ impl Problem<'_> {
         (cross, means)
     }
 
-    fn ridge(&self, weight: &[f64], gram: &Mat<f64>, mean: &[f64], targets: &[f32], ridge: f64) -> Option<Fit> {
-        let (cross, means) = self.cross(mean, targets);
+    fn ridge(&self, weight: &[f64], gram: &Mat<f64>, mean: &[f64], (cross, means): &(Mat<f64>, Vec<f64>), ridge: f64) -> Option<Fit> {
         let damped = Mat::from_fn(self.columns, self.columns, |a, b| gram[(a, b)] + if a == b { ridge } else { 0.0 });
         let right =
             Mat::from_fn(self.columns, self.channels, |column, row| cross[(row, column)] + ridge * weight[row * self.columns + column]);
@@ -194,7 +194,7 @@ impl Problem<'_> {
             .flat_map(|row| (0..self.columns).map(move |column| (row, column)))
             .map(|(row, column)| solved[(column, row)])
             .collect();
-        let bias = self.free_bias(&new, mean, &means);
+        let bias = self.free_bias(&new, mean, means);
         let error = self.error(&new, &bias);
         Some(Fit { weight: new, bias, error })
     }
@@ -205,12 +205,11 @@ impl Problem<'_> {
     }
 
     /// The weights that stand, with a factor and a bias for each channel that give the targets' mean and variance.
-    fn matched(&self, weight: &[f64], bias: &[f64], gram: &Mat<f64>, mean: &[f64], targets: &[f32]) -> Fit {
-        let (_, means) = self.cross(mean, targets);
+    fn matched(&self, weight: &[f64], bias: &[f64], gram: &Mat<f64>, mean: &[f64], targets: &[f32], means: &[f64]) -> Fit {
         let rows = (targets.len() / self.channels).max(1) as f64;
         let mut variance = vec![0.0; self.channels];
         for row in targets.chunks_exact(self.channels) {
-            variance.iter_mut().zip(row.iter().zip(&means)).for_each(|(sum, (target, mean))| *sum += (f64::from(*target) - mean).powi(2));
+            variance.iter_mut().zip(row.iter().zip(means)).for_each(|(sum, (target, mean))| *sum += (f64::from(*target) - mean).powi(2));
         }
         let mut new = weight.to_vec();
         for channel in 0..self.channels {
@@ -219,7 +218,7 @@ impl Problem<'_> {
             let factor = if own > 1e-12 { (variance[channel] / rows / own).sqrt().clamp(0.25, 4.0) } else { 1.0 };
             row.iter_mut().for_each(|number| *number *= factor);
         }
-        let bias = if self.biased { self.free_bias(&new, mean, &means) } else { bias.to_vec() };
+        let bias = if self.biased { self.free_bias(&new, mean, means) } else { bias.to_vec() };
         let error = self.error(&new, &bias);
         Fit { weight: new, bias, error }
     }

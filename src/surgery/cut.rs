@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use crate::analysis::{Analysis, Selection};
+use crate::facts::Dim;
 use crate::model::{Model, TensorRef, ValueId};
 use crate::proto::{ValueInfoProto, tensor_shape_proto::dimension::Value as DimValue, type_proto::Value as TypeValue};
 
@@ -40,16 +41,17 @@ pub(super) fn declared_shapes(pruned: &mut Model, model: &Model, analysis: &Anal
         let graph = pruned.graph_mut(id);
         for info in graph.value_info.iter_mut().chain(&mut graph.input).chain(&mut graph.output) {
             let Some(value) = names.get(&(id, info.name())).copied() else { continue };
-            declare(info, |axis| analysis.kept_axis(value, axis, selection).map(|kept| kept.len()));
+            declare(info, |axis| analysis.new_extent(value, axis, selection));
         }
     }
 }
 
-fn declare(info: &mut ValueInfoProto, kept: impl Fn(usize) -> Option<usize>) {
+fn declare(info: &mut ValueInfoProto, left: impl Fn(usize) -> Option<Dim>) {
     let Some(TypeValue::TensorType(tensor)) = info.r#type.as_mut().and_then(|r#type| r#type.value.as_mut()) else { return };
     for (axis, dim) in tensor.shape.iter_mut().flat_map(|shape| &mut shape.dim).enumerate() {
-        if let Some(kept) = kept(axis) {
-            dim.value = Some(DimValue::DimValue(kept as i64));
+        if let Some(extent) = left(axis) {
+            // A symbol's multiple is left open: no name in the file stands for it any more.
+            dim.value = extent.num().map(DimValue::DimValue);
         }
     }
 }

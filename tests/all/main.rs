@@ -4,6 +4,8 @@ mod corpus;
 mod docs;
 mod exactness;
 mod files;
+mod operators;
 mod random_graphs;
 mod rooms;
+mod structures;
 mod zoo;

@@ -140,7 +140,7 @@ fn fused(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
     Ok(Outcome::Done)
 }
 
-fn masked(wire: &mut super::wire::Wire, logits: &str, kept: &str, low: f32) -> String {
+pub(super) fn masked(wire: &mut super::wire::Wire, logits: &str, kept: &str, low: f32) -> String {
     let (zero, low) = (wire.scalar(0.0), wire.scalar(low));
     let mask = wire.op("Where", &[kept, &zero, &low], Vec::new());
     wire.op("Add", &[logits, &mask], Vec::new())

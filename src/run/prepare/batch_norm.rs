@@ -1,15 +1,16 @@
-//! BatchNormalization by the batch's own statistics, which tract lacks: in primitives.
+//! BatchNormalization by the batch's own statistics, or by numbers that are computed: tract has neither, so in primitives.
 
 use super::node::{float, input, int_or, label};
 use super::rules::{Entry, Outcome, Site};
 use crate::proto::NodeProto;
 use crate::run::Unverifiable;
 
-pub(super) const RULES: &[Entry] = &[("", "BatchNormalization", by_batch)];
+pub(super) const RULES: &[Entry] = &[("", "BatchNormalization", in_primitives)];
 
 /// The running statistics that such a node also gives are dropped: a reader of them is found to lack its input later.
-fn by_batch(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
-    if int_or(node, "training_mode", 0) == 0 {
+fn in_primitives(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
+    let given = int_or(node, "training_mode", 0) == 0;
+    if given && (1..5).all(|at| site.tensor(input(node, at)).is_some()) {
         return Ok(Outcome::Leave);
     }
     let (Some(x), Some(scale), Some(bias)) = (input(node, 0), input(node, 1), input(node, 2)) else {
@@ -20,10 +21,18 @@ fn by_batch(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> 
     let channels: Vec<i64> = (0..rank).map(|axis| if axis == 1 { -1 } else { 1 }).collect();
     let wire = &mut site.wire;
     let epsilon = wire.scalar(float(node, "epsilon").unwrap_or(1e-5));
-    let mean = wire.reduce("ReduceMean", x, &axes, true);
+    let mean = match input(node, 3).filter(|_| given) {
+        Some(mean) => wire.reshape(mean, &channels),
+        None => wire.reduce("ReduceMean", x, &axes, true),
+    };
     let centred = wire.op("Sub", &[x, &mean], Vec::new());
-    let square = wire.op("Mul", &[&centred, &centred], Vec::new());
-    let variance = wire.reduce("ReduceMean", &square, &axes, true);
+    let variance = match input(node, 4).filter(|_| given) {
+        Some(variance) => wire.reshape(variance, &channels),
+        None => {
+            let square = wire.op("Mul", &[&centred, &centred], Vec::new());
+            wire.reduce("ReduceMean", &square, &axes, true)
+        }
+    };
     let variance = wire.op("Add", &[&variance, &epsilon], Vec::new());
     let deviation = wire.op("Sqrt", &[&variance], Vec::new());
     let normal = wire.op("Div", &[&centred, &deviation], Vec::new());

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::contents::constant_of;
 use super::draft::Draft;
 use super::functions::rename;
 use super::known::Known;
 use super::node::{attribute, input, kind, label};
-use crate::model::TensorRef;
 use crate::proto::{GraphProto, NodeProto};
 use crate::run::Unverifiable;
 
@@ -34,8 +34,7 @@ fn condition(node: &NodeProto, graph: &GraphProto, known: &Known) -> Option<bool
         return None;
     }
     let name = input(node, 0)?;
-    let constant = graph.initializer.iter().find(|tensor| tensor.name() == name).and_then(|tensor| TensorRef::from_proto(tensor).ok());
-    let tensor = constant.or_else(|| known.contents.get(name).cloned())?;
+    let tensor = constant_of(name, graph, known)?;
     tensor.to_i64()?.first().map(|truth| *truth != 0)
 }
 

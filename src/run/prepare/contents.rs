@@ -13,8 +13,14 @@ pub(super) fn wanted(draft: &Draft) -> bool {
     let Some(graph) = &draft.proto.graph else { return false };
     graph.node.iter().any(|node| {
         let (domain, op) = kind(node);
-        domain.is_empty() && matches!(op, "If" | "CumSum" | "ScatterND" | "Loop")
+        domain.is_empty() && (matches!(op, "If" | "CumSum" | "ScatterND" | "Loop") || super::sequences::is_sequence(op))
     })
+}
+
+/// A value of the main graph that is known: a constant of it, or computed from such.
+pub(super) fn constant_of(name: &str, graph: &GraphProto, known: &Known) -> Option<TensorRef> {
+    let constant = graph.initializer.iter().find(|tensor| tensor.name() == name).and_then(|tensor| TensorRef::from_proto(tensor).ok());
+    constant.or_else(|| known.contents.get(name).cloned())
 }
 
 /// Replaces computed values whose contents are known; says whether there were any.

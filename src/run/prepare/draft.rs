@@ -4,7 +4,7 @@ use super::known::{Infer, Known};
 use super::node::{each_node, label};
 use super::rules::{Outcome, Rules};
 use super::wire::Names;
-use super::{branch, contents, functions, inputs, precision, sparse};
+use super::{branch, contents, functions, inputs, loops, precision, sequences, sparse};
 use crate::model::{Model, TensorRef};
 use crate::proto::{GraphProto, ModelProto};
 use crate::run::{Tensors, Unverifiable, table};
@@ -72,7 +72,7 @@ fn drop_empty_tails(graph: &mut GraphProto) {
 
 /// Applies rules until none applies; asks what is known only when a rule, a branch or a constant needs it.
 fn rewrite(draft: &mut Draft, infer: &Infer) -> Result<(), Unverifiable> {
-    const ROUNDS: usize = 64;
+    const ROUNDS: usize = 256;
     let rules = Rules::all();
     let mut known = Known::default();
     for _ in 0..ROUNDS {
@@ -85,9 +85,11 @@ fn rewrite(draft: &mut Draft, infer: &Infer) -> Result<(), Unverifiable> {
         known = infer(&draft.proto);
         let folded = contents::fold(draft, &known);
         let branched = branch::fold(draft, &known)?;
+        let unrolled = loops::unroll(draft, &known)?;
+        let listed = sequences::resolve(draft, &known);
         contents::drop_dead(draft);
         let ruled = rules.apply(draft, &known)?;
-        if !folded && !branched && ruled != Outcome::Done {
+        if !folded && !branched && !unrolled && !listed && ruled != Outcome::Done {
             return Ok(());
         }
     }

@@ -14,6 +14,8 @@ mod functions;
 mod indices;
 mod inputs;
 mod known;
+mod loops;
+mod multi_head;
 mod node;
 mod older;
 mod precision;
@@ -21,6 +23,7 @@ mod quantized;
 mod quantized_lstm;
 mod recurrent;
 mod rules;
+mod sequences;
 mod sparse;
 mod wire;
 

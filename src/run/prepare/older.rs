@@ -1,6 +1,6 @@
 //! Operators that tract lacks or reads in another way, each in a few of those it has.
 
-use super::node::{attribute, float, floats, input, ints, label, text, with_int, with_tensor};
+use super::node::{attribute, float, floats, input, int_or, ints, label, text, with_int, with_tensor};
 use super::rules::{Entry, Outcome, Site};
 use crate::model::TensorRef;
 use crate::proto::{Dtype, NodeProto};
@@ -8,6 +8,7 @@ use crate::run::Unverifiable;
 
 pub(super) const RULES: &[Entry] = &[
     ("", "ConstantOfShape", constant_of_shape),
+    ("", "Gemm", double_gemm),
     ("", "Squeeze", squeeze),
     ("", "SwiGLU", swiglu),
     ("", "Upsample", upsample),
@@ -36,6 +37,38 @@ fn squeeze(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
     let x = input(node, 0).unwrap_or_default();
     let value = if axes.is_empty() { x.to_owned() } else { site.wire.squeeze(x, &axes) };
     site.wire.give(&value, node, 0);
+    Ok(Outcome::Done)
+}
+
+/// tract multiplies the bias by a factor of type float, whatever its own type.
+fn double_gemm(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
+    if !(0..3).any(|at| site.dtype(input(node, at)) == Some(Dtype::Double)) {
+        return Ok(Outcome::Leave);
+    }
+    let wire = &mut site.wire;
+    let mut factor = |name: &str| {
+        let factor = f64::from(float(node, name).unwrap_or(1.0));
+        let bytes = factor.to_le_bytes().to_vec();
+        (factor != 1.0).then(|| wire.constant(&TensorRef { dtype: Dtype::Double, dims: Vec::new(), bytes: bytes.into() }))
+    };
+    let (alpha, beta) = (factor("alpha"), factor("beta"));
+    let mut side = |at: usize, name: &str| {
+        let value = input(node, at).unwrap_or_default();
+        if int_or(node, name, 0) == 0 { value.to_owned() } else { wire.transpose(value, &[1, 0]) }
+    };
+    let (a, b) = (side(0, "transA"), side(1, "transB"));
+    let mut value = wire.op("MatMul", &[&a, &b], Vec::new());
+    if let Some(alpha) = alpha {
+        value = wire.op("Mul", &[&value, &alpha], Vec::new());
+    }
+    if let Some(bias) = input(node, 2) {
+        let bias = match beta {
+            Some(beta) => wire.op("Mul", &[bias, &beta], Vec::new()),
+            None => bias.to_owned(),
+        };
+        value = wire.op("Add", &[&value, &bias], Vec::new());
+    }
+    wire.give(&value, node, 0);
     Ok(Outcome::Done)
 }
 

@@ -6,7 +6,7 @@ use super::draft::Draft;
 use super::known::Known;
 use super::node::{kind, label, subgraphs_mut};
 use super::wire::Wire;
-use super::{attention, batch_norm, blocks, contrib, embedding, indices, older, quantized, quantized_lstm, recurrent};
+use super::{attention, batch_norm, blocks, contrib, embedding, indices, multi_head, older, quantized, quantized_lstm, recurrent};
 use crate::model::TensorRef;
 use crate::proto::{Dtype, GraphProto, NodeProto};
 use crate::run::Unverifiable;
@@ -61,13 +61,14 @@ pub(super) struct Rules(BTreeMap<(&'static str, &'static str), Rule>);
 
 impl Rules {
     pub(super) fn all() -> Self {
-        let families: [&[Entry]; 10] = [
+        let families: [&[Entry]; 11] = [
             attention::RULES,
             batch_norm::RULES,
             blocks::RULES,
             contrib::RULES,
             embedding::RULES,
             indices::RULES,
+            multi_head::RULES,
             older::RULES,
             quantized::RULES,
             quantized_lstm::RULES,

@@ -1,0 +1,148 @@
+//! A `Loop` whose condition is known at every turn becomes its turns, one after the other: tract has no loop.
+
+use std::collections::BTreeMap;
+
+use super::contents::constant_of;
+use super::draft::Draft;
+use super::functions::rename;
+use super::known::Known;
+use super::node::{attribute, input, int_or, kind, label, with_int};
+use super::wire::Wire;
+use crate::model::TensorRef;
+use crate::proto::{Dtype, GraphProto, NodeProto};
+use crate::run::Unverifiable;
+
+/// How many turns have been written out, kept at the node while others are still to come. What each scanned output has
+/// given so far stands behind the node's own inputs.
+const TURNS: &str = "~turns";
+/// Nodes that all turns together may make.
+const MOST: usize = 100_000;
+
+/// Writes out the turns of the main graph's loops as far as their conditions are known; says whether there were any.
+pub(super) fn unroll(draft: &mut Draft, known: &Known) -> Result<bool, Unverifiable> {
+    let mut graph = draft.proto.graph.take().unwrap_or_default();
+    let mut unrolled = false;
+    let mut nodes = Vec::with_capacity(graph.node.len());
+    for mut node in std::mem::take(&mut graph.node) {
+        if kind(&node) != ("", "Loop") {
+            nodes.push(node);
+            continue;
+        }
+        let body = attribute(&node, "body").and_then(|attribute| attribute.g.clone());
+        let body = body.ok_or_else(|| Unverifiable::new(format!("{}: has no body", label(&node))))?;
+        let mut done = false;
+        while !done && nodes.len() < MOST && int_or(&node, TURNS, 0) < MOST as i64 {
+            match goes_on(&node, &nodes, &graph, known) {
+                Some(true) => turn(&mut node, &body, &mut graph, &mut nodes, draft)?,
+                Some(false) if finish(&node, &body, &mut graph, &mut nodes, draft) => done = true,
+                _ => break,
+            }
+            unrolled = true;
+        }
+        if !done {
+            nodes.push(node);
+        }
+    }
+    graph.node = nodes;
+    draft.proto.graph = Some(graph);
+    Ok(unrolled)
+}
+
+/// Whether there is another turn; `None` where that is not known (yet).
+fn goes_on(node: &NodeProto, nodes: &[NodeProto], graph: &GraphProto, known: &Known) -> Option<bool> {
+    let number = |name: &str| truth(name, nodes, graph, known);
+    let trips = match input(node, 0) {
+        Some(name) => number(name)?,
+        None => i64::MAX,
+    };
+    if int_or(node, TURNS, 0) >= trips {
+        return Some(false);
+    }
+    match input(node, 1) {
+        Some(name) => number(name).map(|truth| truth != 0),
+        None => Some(true),
+    }
+}
+
+/// A number that is known, seen through the nodes that hand it on.
+fn truth(name: &str, nodes: &[NodeProto], graph: &GraphProto, known: &Known) -> Option<i64> {
+    let mut name = name.to_owned();
+    loop {
+        if let Some(tensor) = constant_of(&name, graph, known) {
+            return tensor.to_i64()?.first().copied();
+        }
+        // What was just written stands last.
+        let giver = nodes.iter().rev().find(|node| node.output.contains(&name))?;
+        if !matches!(kind(giver), ("", "Identity" | "Cast")) {
+            return None;
+        }
+        name = input(giver, 0)?.to_owned();
+    }
+}
+
+/// Writes one turn's nodes, and lets the node begin where that turn ends.
+fn turn(
+    node: &mut NodeProto,
+    body: &GraphProto,
+    graph: &mut GraphProto,
+    nodes: &mut Vec<NodeProto>,
+    draft: &mut Draft,
+) -> Result<(), Unverifiable> {
+    let malformed = || Unverifiable::new(format!("the body of {} does not fit it", node.name()));
+    let turns = int_or(node, TURNS, 0);
+    let states = body.input.len().checked_sub(2).ok_or_else(malformed)?;
+    let given = node.input.get(2..2 + states).ok_or_else(malformed)?.to_vec();
+    let mut constant = |hint: &str, tensor: TensorRef| {
+        let name = draft.names.fresh(hint);
+        graph.initializer.push(tensor.to_proto(&name));
+        name
+    };
+    let at = constant("turn", TensorRef { dims: Vec::new(), ..TensorRef::from_i64(vec![1], &[turns]) });
+    let goes = constant("goes", TensorRef { dtype: Dtype::Bool, dims: Vec::new(), bytes: vec![1u8].into() });
+    let mut names: BTreeMap<String, String> =
+        body.input.iter().map(|formal| formal.name().to_owned()).zip([at, goes].into_iter().chain(given)).collect();
+    for tensor in &body.initializer {
+        let mut tensor = tensor.clone();
+        let new = draft.names.fresh(tensor.name());
+        names.insert(tensor.name().to_owned(), new.clone());
+        tensor.name = Some(new);
+        graph.initializer.push(tensor);
+    }
+    for mut inner in body.node.iter().cloned() {
+        rename(&mut inner, &mut names, &mut |name| draft.names.fresh(name));
+        inner.name = Some(draft.names.fresh(inner.op_type()));
+        nodes.push(inner);
+    }
+    let results: Vec<String> =
+        body.output.iter().map(|result| names.get(result.name()).map_or(result.name(), String::as_str).to_owned()).collect();
+    let (ends, scanned) = results.split_at_checked(1 + states).ok_or_else(malformed)?;
+    node.input.iter_mut().skip(1).zip(ends).for_each(|(slot, end)| slot.clone_from(end));
+    node.input.extend(scanned.iter().cloned());
+    node.attribute.retain(|attribute| attribute.name() != TURNS);
+    node.attribute.push(with_int(TURNS, turns + 1));
+    Ok(())
+}
+
+/// Gives the outputs; false where an output that scans has no turn to show its shape.
+fn finish(node: &NodeProto, body: &GraphProto, graph: &mut GraphProto, nodes: &mut Vec<NodeProto>, draft: &mut Draft) -> bool {
+    let states = body.input.len().saturating_sub(2);
+    let scans = body.output.len().saturating_sub(1 + states);
+    let scanned = node.input.get(2 + states..).unwrap_or(&[]);
+    if scans > 0 && scanned.is_empty() {
+        return false;
+    }
+    let opset = draft.opset;
+    let mut wire = Wire::new(&mut draft.names, opset);
+    for (slot, state) in node.input.iter().skip(2).take(states).enumerate() {
+        wire.give(state, node, slot);
+    }
+    for scan in 0..scans {
+        let rows: Vec<String> = scanned.iter().skip(scan).step_by(scans).map(|row| wire.unsqueeze(row, &[0])).collect();
+        let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+        let all = super::contrib::concat(&mut wire, &rows, 0);
+        wire.give(&all, node, states + scan);
+    }
+    nodes.extend(wire.nodes);
+    graph.initializer.extend(wire.constants);
+    true
+}
