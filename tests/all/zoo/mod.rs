@@ -11,6 +11,7 @@ mod manifest;
 mod onnxruntime;
 mod row;
 mod table;
+mod torchvision;
 
 use std::time::Instant;
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::manifest::Zoo;
 use super::row::{Kind, Row};
+use super::torchvision;
 
 const HEAD: &str = "# The zoo
 
@@ -51,6 +52,7 @@ fn page(rows: &[Row], total: usize) -> String {
     page += "| graph | nodes | parameters | prunable | with width | seconds | frozen | plans | largest error |\n";
     page += "|---|---:|---:|---:|---:|---:|---|---|---:|\n";
     rows.iter().for_each(|row| line(&mut page, row));
+    torchvision::section(&mut page, rows);
     page += "\n## Where tract can not run the original\n\n| graph | reason |\n|---|---|\n";
     for row in rows {
         if let Some(reason) = &row.refused {
