@@ -57,7 +57,14 @@ impl<'a> Path<'a> {
     pub fn new(analysis: &'a Analysis, groups: &[usize], curves: &[Curve], widths: &[Width], targets: &[Target]) -> Self {
         let order: Vec<Vec<u32>> =
             groups.iter().zip(curves).map(|(group, curve)| removable(&analysis.groups[*group], analysis, &curve.order)).collect();
-        let mut path = Path { analysis, groups: groups.to_vec(), order, widths: widths.to_vec(), original: analysis.account.at(|_| 1.0), steps: Vec::new() };
+        let mut path = Path {
+            analysis,
+            groups: groups.to_vec(),
+            order,
+            widths: widths.to_vec(),
+            original: analysis.account.at(|_| 1.0),
+            steps: Vec::new(),
+        };
         let slopes: Vec<Vec<f64>> = curves.iter().map(Curve::slopes).collect();
         let mut ledger = Ledger::new(&analysis.account, analysis.classes.classes.len());
         let mut gone = vec![0usize; groups.len()];

@@ -117,3 +117,45 @@ impl Statistics {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(count: usize, seed: usize) -> Vec<f32> {
+        (0..count * 3).map(|at| ((at * 29 + seed * 7) % 17) as f32 / 4.0).collect()
+    }
+
+    #[test]
+    fn parts_add_up_to_the_whole() {
+        let (first, second) = (rows(40, 1), rows(25, 2));
+        let mut whole = Moments::new(1, 3);
+        whole.add(&[first.clone(), second.clone()].concat());
+        let (mut one, mut other) = (Moments::new(1, 3), Moments::new(1, 3));
+        one.add(&first);
+        other.add(&second);
+        one.merge(&other).unwrap();
+        assert_eq!(one.rows, 65.0);
+        for row in 0..3 {
+            assert!((one.sum[row] - whole.sum[row]).abs() < 1e-9);
+            for column in 0..3 {
+                assert!((one.gram[0][(row, column)] - whole.gram[0][(row, column)]).abs() < 1e-6 * whole.gram[0][(row, column)]);
+            }
+        }
+        assert!(one.merge(&Moments::new(1, 4)).is_err());
+    }
+
+    #[test]
+    fn covariance_is_that_of_the_rows() {
+        let matrix = rows(50, 3);
+        let mut moments = Moments::new(1, 3);
+        moments.add(&matrix);
+        let (mean, covariance) = (moments.mean(0), moments.covariance(0));
+        for a in 0..3 {
+            for b in 0..3 {
+                let products = matrix.chunks(3).map(|row| (f64::from(row[a]) - mean[a]) * (f64::from(row[b]) - mean[b]));
+                assert!((covariance[(a, b)] - products.sum::<f64>() / 50.0).abs() < 1e-6);
+            }
+        }
+    }
+}

@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 use crate::allocate::Choice;
 use crate::analysis::{Analysis, Cost, Options, Selection, analyse};
 use crate::linear::{Bias, views};
-use crate::model::{Copies, Index, Model, Origin, ValueId, reshare, unshare};
+use crate::model::{Copies, Index, Model, Origin, ValueId, functions, reshare, unshare};
 use crate::plan::Plan;
 use crate::progress::{Phase, Work};
 use crate::recover::Repair;
@@ -86,6 +86,9 @@ impl Prepared {
     /// Analyses a model. A large weight that several nodes read stays one, unless one reader keeps all its axes from being
     /// cut that another could cut: then each gets its own.
     pub fn new(model: &Model, options: &Options) -> Result<Self, Error> {
+        // A function is one body for calls of different shapes; each call gets its own.
+        let inlined = functions::inlined(model)?;
+        let model = inlined.as_ref().unwrap_or(model);
         let (mut working, mut copies) = unshare(model.clone(), &BTreeSet::new())?;
         let mut analysis = analyse(&working, options);
         let stuck = stuck_weights(&working, &analysis);
@@ -225,6 +228,9 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
     };
     let mut reached = decided.reached;
     let mut remarks = decided.remarks;
+    if !model.proto.functions.is_empty() && pruned.proto.functions.is_empty() {
+        remarks.push("calls of the model's own functions were replaced by the functions' nodes".to_owned());
+    }
     if let (Some(allowed), Some(drift)) = (request.drift, checks.as_ref().and_then(Checks::drift)) {
         // The search measures on some of the inputs; the promise is for all of them.
         if drift > allowed * 1.1 {

@@ -1,10 +1,15 @@
 //! What calibration inputs tell of each group: error curves, scaled to what the group does to the model's outputs.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use rayon::prelude::*;
+
 use super::measure::Bench;
 use super::request::Data;
 use super::{Error, Prepared};
 use crate::allocate::Width;
-use crate::analysis::Selection;
+use crate::analysis::{ClassId, Selection};
 use crate::calibrate::{GatherError, Statistics, gather};
 use crate::linear::{Bias, Linear, units_of_columns, views};
 use crate::model::Model;
@@ -23,8 +28,15 @@ const LEVELS: [f64; 2] = [0.25, 0.5];
 pub(super) struct Quality<'a> {
     prepared: &'a Prepared,
     views: Vec<Linear>,
+    /// For each view the class and element of each column.
+    columns: Vec<Vec<Option<(ClassId, u32)>>>,
     statistics: Statistics,
+    /// Weights that make up for columns that are gone, by view and which are.
+    mended: Mutex<BTreeMap<(usize, Vec<bool>), Option<Arc<Mended>>>>,
 }
+
+/// Weight matrices of one view, and what is added to each channel's bias.
+type Mended = (Vec<f64>, Vec<f64>);
 
 impl<'a> Quality<'a> {
     /// Runs the original on all inputs. Errors: it does not run.
@@ -33,10 +45,16 @@ impl<'a> Quality<'a> {
         let narrow = |view: Linear| if view.columns > COLUMNS { view.by_channel() } else { view };
         let views: Vec<Linear> = found.into_iter().map(narrow).collect();
         let runs: Vec<usize> = (0..data.inputs.len()).collect();
-        let read: Vec<Linear> =
-            views.iter().filter(|view| units_of_columns(&prepared.analysis, view).iter().any(Option::is_some)).cloned().collect();
+        let columns: Vec<Vec<Option<(ClassId, u32)>>> = views.iter().map(|view| units_of_columns(&prepared.analysis, view)).collect();
+        let can_go = |columns: &Vec<Option<(ClassId, u32)>>| columns.iter().any(Option::is_some);
+        let read: Vec<Linear> = views.iter().zip(&columns).filter(|(_, columns)| can_go(columns)).map(|(view, _)| view.clone()).collect();
         let statistics = gather(&prepared.working, &read, &data.inputs, &runs, runtime, work).map_err(gathering)?;
-        Ok(Quality { prepared, views, statistics })
+        Ok(Quality { prepared, views, columns, statistics, mended: Mutex::default() })
+    }
+
+    /// The model.
+    pub fn prepared(&self) -> &'a Prepared {
+        self.prepared
     }
 
     /// One curve for each candidate group, in relative error of its readers' outputs.
@@ -101,24 +119,47 @@ impl<'a> Quality<'a> {
         Ok(())
     }
 
+    /// The drift of a selection, readers making up for it by the statistics of the original.
+    pub fn drift(&self, selection: &Selection, data: &Data, bench: &Bench) -> Result<f64, Error> {
+        bench.quick_drift(&self.cut(selection)?, data).map_err(Error::Unverifiable)
+    }
+
     /// The cut model, with readers making up for what they lost by the statistics of the original.
     pub fn cut(&self, selection: &Selection) -> Result<Model, Error> {
         self.prepared.finish(surgery::apply(&self.mended(selection), &self.prepared.analysis, selection, &[])?)
     }
 
+    /// The weights of a view once columns are gone; `None` where none are, or nothing is known of its input.
+    fn weights(&self, at: usize, gone: Vec<bool>) -> Option<Arc<Mended>> {
+        if !gone.iter().any(|gone| *gone) {
+            return None;
+        }
+        let key = (at, gone);
+        if let Some(known) = self.mended.lock().ok().and_then(|known| known.get(&key).cloned()) {
+            return known;
+        }
+        let (view, working) = (&self.views[at], &self.prepared.working);
+        let moments = self.statistics.of.get(&view.key(working));
+        let found = moments.and_then(|moments| local(&view.matrix(working)?, moments, &key.1)).map(Arc::new);
+        if let Ok(mut known) = self.mended.lock() {
+            known.insert(key, found.clone());
+        }
+        found
+    }
+
     fn mended(&self, selection: &Selection) -> Model {
-        let analysis = &self.prepared.analysis;
         let working = &self.prepared.working;
         let mut mended = working.clone();
-        for view in &self.views {
-            let stays = |slice: &Option<(crate::analysis::ClassId, u32)>| {
-                slice.is_none_or(|(class, element)| selection.kept(class).is_none_or(|kept| kept.contains(&element)))
-            };
-            let gone: Vec<bool> = units_of_columns(analysis, view).iter().map(|slice| !stays(slice)).collect();
-            let moments = self.statistics.of.get(&view.key(working));
-            let (true, Some(moments)) = (gone.iter().any(|gone| *gone), moments) else { continue };
-            let Some((new, shift)) = view.matrix(working).and_then(|matrix| local(&matrix, moments, &gone)) else { continue };
-            if view.set_matrix(&mut mended, &new).is_none() {
+        let stays = |slice: &Option<(ClassId, u32)>| {
+            slice.is_none_or(|(class, element)| selection.kept(class).is_none_or(|kept| kept.binary_search(&element).is_ok()))
+        };
+        let gone: Vec<Vec<bool>> =
+            self.columns.iter().map(|columns| columns.iter().map(|slice| !stays(slice)).collect::<Vec<bool>>()).collect();
+        let found: Vec<Option<Arc<Mended>>> = gone.into_par_iter().enumerate().map(|(at, gone)| self.weights(at, gone)).collect();
+        for (view, found) in self.views.iter().zip(found) {
+            let Some(found) = found else { continue };
+            let (new, shift) = &*found;
+            if view.set_matrix(&mut mended, new).is_none() {
                 continue;
             }
             if let Some(bias) = Bias::find(working, view)

@@ -47,6 +47,9 @@ struct State {
 const TRIALS: usize = 6;
 /// How near to the drift asked for a search ends.
 const NEAR: f64 = 0.05;
+/// By how much a curve may be corrected.
+const SMALLEST: f64 = 0.1;
+const LARGEST: f64 = 10.0;
 
 impl Rounds<'_> {
     /// Meets the request's targets, or comes as near to its drift as it can. Errors: the model does not run, a stop asked for.
@@ -68,10 +71,11 @@ impl Rounds<'_> {
                 .iter()
                 .map(|target| target.with_fraction((target.fraction().powf(share) / target.of(&now, &whole)).min(1.0)))
                 .collect();
-            let plan = self.path(&state, &targets)?;
             let prepared = state.prepared.as_ref().unwrap_or(self.original);
-            let path = plan.path(prepared, &targets);
-            let choice = match path.meet(&targets) {
+            let quality = Quality::new(prepared, self.data, self.runtime, self.work)?;
+            let mut plan = self.curves(&state, &quality)?;
+            self.reweigh(&mut plan, &quality, &targets)?;
+            let choice = match plan.path(prepared, &targets).meet(&targets) {
                 Ok(choice) => choice,
                 Err(unreachable) => {
                     decided.reached = false;
@@ -91,9 +95,8 @@ impl Rounds<'_> {
     }
 
     /// Error curves of the groups that are left.
-    fn path(&self, state: &State, targets: &[Target]) -> Result<Curves, Error> {
+    fn curves(&self, state: &State, quality: &Quality) -> Result<Curves, Error> {
         let prepared = state.prepared.as_ref().unwrap_or(self.original);
-        let quality = Quality::new(prepared, self.data, self.runtime, self.work)?;
         // Groups keep their ids; one that is down to a single unit is a group no more.
         let find = |group: &usize| {
             let old = &self.original.analysis.groups[*group];
@@ -107,8 +110,54 @@ impl Rounds<'_> {
             matched.iter().map(|(group, _)| self.request.align.width(&self.original.analysis.groups[*group])).collect();
         let mut curves = quality.curves(&groups, self.work);
         quality.scale(&groups, &mut curves, &widths, self.data, self.bench, self.work)?;
-        let _ = targets;
         Ok(Curves { matched, widths, curves })
+    }
+
+    /// Single groups were measured with all others whole. Here each is measured where the targets lead: what giving back
+    /// its last step would gain corrects its curve, and the way down is found again. The better of the two ways stays.
+    fn reweigh(&self, plan: &mut Curves, quality: &Quality, targets: &[Target]) -> Result<(), Error> {
+        let prepared = quality.prepared();
+        let before = plan.curves.clone();
+        let path = plan.path(prepared, targets);
+        let Ok(choice) = path.meet(targets) else { return Ok(()) };
+        let now = quality.drift(&plan.selection(prepared, &choice), self.data, self.bench)?;
+        let mut factors = vec![1.0; plan.matched.len()];
+        let cut: Vec<usize> = (0..plan.matched.len()).filter(|place| !choice.removed[plan.matched[*place].1].is_empty()).collect();
+        self.work.progress.begin(Phase::Sensitivity, cut.len() as u64);
+        for place in cut {
+            if self.work.progress.stop() {
+                return Err(Error::Cancelled);
+            }
+            let group = plan.matched[place].1;
+            let (units, gone) = (plan.curves[place].order.len(), choice.removed[group].len());
+            let align = plan.widths[place].align.max(1) as usize;
+            let back = units - ((units - gone) / align + 1).saturating_mul(align).min(units);
+            let mut less = choice.clone();
+            less.removed[group] = path.alone(place, back).removed[group].clone();
+            let drift = quality.drift(&plan.selection(prepared, &less), self.data, self.bench)?;
+            let foreseen = plan.curves[place].error[gone] - plan.curves[place].error[back];
+            if foreseen > 0.0 {
+                // Differences of measurements are noisy: go half of the way.
+                factors[place] = ((now * now - drift * drift) / foreseen).clamp(SMALLEST, LARGEST).sqrt();
+            }
+            self.work.progress.advance(1);
+        }
+        // What is not cut was foreseen as well as the others on the whole.
+        let typical = median(factors.iter().copied().filter(|factor| *factor != 1.0).collect());
+        for (curve, factor) in plan.curves.iter_mut().zip(&factors) {
+            let factor = if *factor == 1.0 { typical } else { *factor };
+            curve.error.iter_mut().for_each(|error| *error *= factor);
+        }
+        let again = plan.path(prepared, targets).meet(targets);
+        let better = match again {
+            Ok(choice) => quality.drift(&plan.selection(prepared, &choice), self.data, self.bench)? < now,
+            Err(_) => false,
+        };
+        if !better {
+            plan.curves = before;
+        }
+        tracing::debug!(now, better, ?factors, "curves measured where the targets lead");
+        Ok(())
     }
 
     /// Cuts and mends: `removed` are units of the original, `selection` the same in the model so far.
@@ -137,7 +186,8 @@ impl Rounds<'_> {
     /// The steps of one path that come nearest to the drift asked for, from below.
     fn search(&self, state: State, mut decided: Decided) -> Result<Made, Error> {
         let allowed = self.request.drift.unwrap_or(DEFAULT_DRIFT);
-        let plan = self.path(&state, &[])?;
+        let quality = Quality::new(self.original, self.data, self.runtime, self.work)?;
+        let plan = self.curves(&state, &quality)?;
         let path = plan.path(self.original, &[]);
         self.work.progress.begin(Phase::Search, TRIALS as u64);
         let (mut low, mut high) = ((0usize, 0.0f64), (path.len() + 1, f64::INFINITY));
@@ -196,6 +246,11 @@ impl Rounds<'_> {
         }
         Ok(Made { decided, model: prepared.working, repairs: state.repairs })
     }
+}
+
+fn median(mut list: Vec<f64>) -> f64 {
+    list.sort_by(f64::total_cmp);
+    list.get(list.len() / 2).copied().unwrap_or(1.0)
 }
 
 /// Curves of the groups that a round may cut.

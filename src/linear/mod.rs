@@ -8,6 +8,8 @@
 
 mod bias;
 mod operand;
+#[cfg(test)]
+mod tests;
 mod units;
 mod view;
 mod walk;

@@ -5,6 +5,7 @@
 
 mod error;
 mod external;
+pub mod functions;
 mod index;
 mod load;
 mod prefix;

@@ -239,6 +239,7 @@ mod tests {
     fn codes_and_sequences() {
         let code = Prove::op("OneHot").input("i64:bxs").number(10).input("2");
         code.gives("bxsx10").relates("indices[a, b] depth[] values[2] → y[a, b, c]");
+        Prove::op("OneHot").number(-2).number(3).list(&[1, 7]).gives("3").holds(&[1, 7, 1]);
         Prove::op("OneHot").input("i64:b").input("i64:").input("2").int("axis", 0).gives("?out0.0xb");
         let reversed = Prove::op("ReverseSequence").input("sxbx8").input("i64:b");
         reversed.gives("sxbx8").relates("x[a, b, c] lengths[b] → y[a, b, c]");

@@ -43,14 +43,19 @@ pub(super) struct Rows {
 }
 
 /// Rows at least, however many columns.
-const LEAST: usize = 16384;
+const LEAST: usize = 32768;
 /// Rows per column: more would hardly change the fit.
-const PER_COLUMN: usize = 40;
+const PER_COLUMN: usize = 110;
+
+/// Bytes of rows, at most.
+const MEMORY: usize = 256 << 20;
 
 impl Layer {
     /// Rows that one of so many runs gives.
     pub fn limit(&self, runs: usize) -> usize {
-        (LEAST.max(PER_COLUMN * self.pruned.columns) / runs.max(1)).max(1)
+        let columns = self.pruned.columns.max(1);
+        let most = MEMORY / (4 * self.pruned.groups * (columns + 2 * self.pruned.rows)).max(1);
+        (LEAST.max(PER_COLUMN * columns).min(most) / runs.max(1)).max(1)
     }
 
     /// Aims at the layer's own output alone.

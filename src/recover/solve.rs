@@ -255,3 +255,97 @@ pub fn local(matrix: &[f64], moments: &Moments, gone: &[bool]) -> Option<(Vec<f6
     }
     Some((new, bias))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(count: usize, seed: usize) -> Vec<f32> {
+        use rand::Rng;
+        let mut random = crate::rng::rng(seed as u64, "rows");
+        (0..count).map(|_| random.random_range(-1.0..1.0)).collect()
+    }
+
+    fn problem<'a>(
+        fit: &'a (Vec<f32>, Vec<f32>, Vec<f32>),
+        held: &'a (Vec<f32>, Vec<f32>, Vec<f32>),
+        function: Option<Clamp>,
+    ) -> Problem<'a> {
+        Problem {
+            inputs: &fit.0,
+            aims: &fit.1,
+            added: &fit.2,
+            held_inputs: &held.0,
+            held_aims: &held.1,
+            held_added: &held.2,
+            columns: 3,
+            channels: 2,
+            scale: &[2.0, -1.0],
+            offset: &[0.5, 0.0],
+            function,
+            biased: true,
+        }
+    }
+
+    const TRUE: [f64; 6] = [1.0, -2.0, 0.5, 0.3, 0.8, -1.0];
+
+    /// Rows whose aims are what the true weights give through scale, offset and what is added, bent by `bend`.
+    fn rows(count: usize, seed: usize, bend: fn(f64) -> f64) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+        let (inputs, added) = (noise(count * 3, seed), noise(count * 2, seed + 100));
+        let mut aims = Vec::new();
+        for (at, row) in inputs.chunks(3).enumerate() {
+            for channel in 0..2 {
+                let sum: f64 = row.iter().zip(&TRUE[channel * 3..]).map(|(x, w)| f64::from(*x) * w).sum::<f64>() + 0.25;
+                let through = sum * [2.0, -1.0][channel] + [0.5, 0.0][channel] + f64::from(added[at * 2 + channel]);
+                aims.push(bend(through) as f32);
+            }
+        }
+        (inputs, aims, added)
+    }
+
+    #[test]
+    fn weights_and_bias_are_found_behind_scale_offset_and_sum() {
+        let (fit, held) = (rows(400, 1, |sum| sum), rows(80, 2, |sum| sum));
+        let found = problem(&fit, &held, None).solve(&[0.0; 6], &[0.0; 2], Method::LeastSquares);
+        assert!(found.error < 1e-5, "{}", found.error);
+        found.weight.iter().zip(TRUE).for_each(|(found, wanted)| assert!((found - wanted).abs() < 1e-2, "{found} for {wanted}"));
+    }
+
+    #[test]
+    fn before_a_relu_the_aims_below_zero_do_not_matter() {
+        // Below zero the aims say something that no weights can give.
+        let bend: fn(f64) -> f64 = |sum| if sum > 0.0 { sum } else { -10.0 };
+        let (fit, held) = (rows(400, 3, bend), rows(80, 4, bend));
+        let relu = Some(Clamp { low: 0.0, high: f64::INFINITY });
+        let plain = problem(&fit, &held, None).solve(&[0.0; 6], &[0.0; 2], Method::LeastSquares);
+        let bent = problem(&fit, &held, relu);
+        let found = bent.solve(&[0.0; 6], &[0.0; 2], Method::LeastSquares);
+        assert!(
+            found.error < 0.2 * bent.error(&plain.weight, &plain.bias),
+            "{} and {}",
+            found.error,
+            bent.error(&plain.weight, &plain.bias)
+        );
+    }
+
+    #[test]
+    fn nothing_is_made_worse() {
+        let (fit, held) = (rows(3, 5, |sum| sum), rows(80, 6, |sum| sum));
+        let bias = [0.25, 0.25];
+        let problem = problem(&fit, &held, None);
+        for method in [Method::Statistics, Method::LeastSquares] {
+            assert!(problem.solve(&TRUE, &bias, method).error <= problem.error(&TRUE, &bias));
+        }
+    }
+
+    #[test]
+    fn columns_that_stay_make_up_for_those_that_go() {
+        // The third column is the sum of the first two, so nothing is lost without it.
+        let matrix: Vec<f32> = noise(600, 7).chunks(2).flat_map(|pair| [pair[0], pair[1], pair[0] + pair[1] + 0.5]).collect();
+        let mut moments = Moments::new(1, 3);
+        moments.add(&matrix);
+        let (new, shift) = local(&[1.0, 2.0, 3.0], &moments, &[false, false, true]).unwrap();
+        assert!((new[0] - 4.0).abs() < 0.05 && (new[1] - 5.0).abs() < 0.05 && new[2] == 0.0, "{new:?}");
+        assert!((shift[0] - 1.5).abs() < 0.05, "{shift:?}");
+    }
+}

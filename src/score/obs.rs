@@ -151,3 +151,54 @@ pub fn curve(mut readers: Vec<Reader>, units: usize) -> Option<Curve> {
     curve.order.extend(left);
     Some(curve)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A covariance of correlated columns, and weights.
+    fn reader(units: &[Vec<usize>]) -> (Reader, Mat<f64>, Mat<f64>) {
+        let width = 6;
+        let mix = Mat::from_fn(width, width, |a, b| (((a * 5 + b * 3) % 7) as f64 - 3.0) / 3.0 + if a == b { 1.5 } else { 0.0 });
+        let covariance = &mix * mix.transpose();
+        let weight = Mat::from_fn(4, width, |row, column| ((row * 11 + column * 7) % 9) as f64 / 4.0 - 1.0);
+        let flat: Vec<f64> = (0..4).flat_map(|row| (0..width).map(move |column| (row, column))).map(|at| weight[at]).collect();
+        let mut damped = covariance.clone();
+        let mean = (0..width).map(|at| covariance[(at, at)]).sum::<f64>() / width as f64;
+        (0..width).for_each(|at| damped[(at, at)] += DAMPING * mean);
+        (Reader::new(0, &flat, covariance, units.to_vec()).unwrap(), damped, weight)
+    }
+
+    /// The least error with only some columns, by solving for the others' weights outright.
+    fn least_error(covariance: &Mat<f64>, weight: &Mat<f64>, stay: &[usize]) -> f64 {
+        let inner = Mat::from_fn(stay.len(), stay.len(), |a, b| covariance[(stay[a], stay[b])]);
+        let across = Mat::from_fn(stay.len(), covariance.nrows(), |a, column| covariance[(stay[a], column)]);
+        let best = inner.llt(Side::Lower).unwrap().solve(&across * weight.transpose());
+        let explained = (&across * weight.transpose()).transpose() * &best;
+        let all = weight * covariance * weight.transpose();
+        0.5 * (0..weight.nrows()).map(|row| all[(row, row)] - explained[(row, row)]).sum::<f64>()
+    }
+
+    #[test]
+    fn the_error_of_every_width_is_the_least_there_is() {
+        let units = [vec![0, 1], vec![2, 3], vec![4, 5]];
+        let (reader, covariance, weight) = reader(&units);
+        let variance = reader.variance;
+        let curve = curve(vec![reader], 3).unwrap();
+        for gone in 1..3 {
+            let stay: Vec<usize> = curve.order[gone..].iter().flat_map(|unit| units[*unit as usize].clone()).collect();
+            let least = least_error(&covariance, &weight, &stay) / variance;
+            assert!((curve.error[gone] - least).abs() < 1e-9, "{gone} gone: {} instead of {least}", curve.error[gone]);
+        }
+    }
+
+    #[test]
+    fn the_first_to_go_is_the_one_that_costs_least() {
+        let units: Vec<Vec<usize>> = (0..6).map(|column| vec![column]).collect();
+        let (reader, covariance, weight) = reader(&units);
+        let costs: Vec<f64> =
+            (0..6).map(|gone| least_error(&covariance, &weight, &(0..6).filter(|column| *column != gone).collect::<Vec<_>>())).collect();
+        let least = (0..6).min_by(|a, b| costs[*a].total_cmp(&costs[*b])).unwrap();
+        assert_eq!(curve(vec![reader], 6).unwrap().order[0] as usize, least);
+    }
+}

@@ -1,5 +1,8 @@
 //! Control flow whose bodies read weights that stand outside.
 
+use onnx_prune::model::{Model, Source, text};
+use onnx_prune::proto::{FunctionProto, OperatorSetIdProto};
+
 use super::Structure;
 
 #[test]
@@ -24,4 +27,32 @@ fn a_scan_carries_hidden_units() {
         z, all = Scan(h0, x) {body=@step, num_scan_inputs=1}\ny = MatMul(all, o)\noutput y
         graph step\ninput s f32[2,6]\ninput e f32[2,4]\nu = MatMul(e, a)\nr = MatMul(s, w)\nv = Add(u, r)\nt = Tanh(v)\nt1 = Identity(t)\noutput t\noutput t1\nend";
     Structure::analysed(text, 90.0, &[6]);
+}
+
+/// A function whose body is written as a graph: its inputs and outputs are the graph's.
+fn function(name: &str, body: &str) -> FunctionProto {
+    let graph = text::message(body).unwrap().graph.unwrap();
+    let import = |domain: &str, version| OperatorSetIdProto { domain: Some(domain.into()), version: Some(version) };
+    FunctionProto {
+        name: Some(name.into()),
+        domain: Some("local".into()),
+        input: graph.input.iter().map(|input| input.name().to_owned()).collect(),
+        output: graph.output.iter().map(|output| output.name().to_owned()).collect(),
+        node: graph.node,
+        opset_import: vec![import("", 17), import("local", 1)],
+        ..Default::default()
+    }
+}
+
+#[test]
+fn functions_called_twice_and_nested() {
+    let text =
+        "input x f32[n,4]\nconst a f32[4,6]\nconst u f32[6,8]\nconst d f32[8,6]\nconst u2 f32[6,9]\nconst d2 f32[9,6]\nconst o f32[6,3]
+        h = MatMul(x, a)\nb = local.Block(h, u, d)\nc = local.Block(b, u2, d2)\ny = MatMul(c, o)\noutput y";
+    let mut proto = text::message(text).unwrap();
+    let block = "input x\ninput up\ninput down\nr = local.Wide(x, up)\nt = MatMul(r, down)\ny = Add(x, t)\noutput y";
+    let wide = "input x\ninput up\nt = MatMul(x, up)\ny = Relu(t)\noutput y";
+    proto.functions = vec![function("Block", block), function("Wide", wide)];
+    let model = Model::new(proto, Source::default()).unwrap();
+    Structure::new(text, 99.0).coarse(&[6, 8, 9]).holds_of(&model);
 }

@@ -59,15 +59,19 @@ impl<'a> Structure<'a> {
     /// Cuts lightly and heavily, coarse and fine, with three seeds; something must be proved at either granularity that
     /// cuts anything, and nothing may be wrong.
     fn holds(&self) {
-        let model = text::model(self.text).unwrap_or_else(|error| panic!("{error}\n{}", self.text));
+        self.holds_of(&text::model(self.text).unwrap_or_else(|error| panic!("{error}\n{}", self.text)));
+    }
+
+    /// The same of a model that the text is only a part of.
+    fn holds_of(&self, model: &Model) {
         for (granularity, units) in [(Granularity::Coarse, self.coarse), (Granularity::Fine, self.fine)] {
             let allowed = self.allowed.iter().map(|(name, axis)| ((*name).to_owned(), *axis)).collect();
             let options = Options { granularity, allowed, ..Default::default() };
-            let prepared = Prepared::new(&model, &options).unwrap();
+            let prepared = Prepared::new(model, &options).unwrap();
             self.reaches(&prepared, granularity, units);
             let mut proved = 0;
             for (seed, share) in [(1, 0.2), (2, 0.6), (3, 0.4)] {
-                match cut(&model, &prepared, share, seed) {
+                match cut(model, &prepared, share, seed) {
                     Ok(true) => proved += 1,
                     Ok(false) => {}
                     Err(what) => panic!("{granularity:?} share {share} seed {seed}: {what}\n{}", self.text),
