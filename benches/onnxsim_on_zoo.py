@@ -168,6 +168,8 @@ def measure(tool, graph, folder):
     if problem:
         return {**row, "problem": problem}
     inputs = example(graph)
+    if any(bounded(runs, path, inputs)):
+        inputs = None  # What does not run before the cut says nothing afterwards.
     result, row["peer_problem"] = bounded(peer, path, theirs)
     fraction = 0.5
     if result:
