@@ -13,7 +13,27 @@ pub enum Align {
     Multiple(u32),
 }
 
+/// What widths a group may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Width {
+    /// Kept widths are multiples of this.
+    pub align: u32,
+    /// Narrower only where nothing else is left to cut: a layer of a few channels is a bottleneck that curves of single
+    /// groups do not see.
+    pub least: usize,
+}
+
+/// Share of a group that [`Width::least`] holds.
+const LEAST: f64 = 0.1;
+
 impl Align {
+    /// What widths a group may have.
+    pub fn width(self, group: &Group) -> Width {
+        let align = self.of(group);
+        let least = ((group.units.len() as f64 * LEAST).ceil() as usize).max(1).next_multiple_of(align as usize);
+        Width { align, least }
+    }
+
     /// The number that holds for a group.
     pub fn of(self, group: &Group) -> u32 {
         match self {

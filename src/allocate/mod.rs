@@ -3,12 +3,14 @@
 //! Invariant: no weights, no runtimes; saliencies and costs come in as data.
 
 mod align;
+mod path;
 
 use std::fmt;
 
 use crate::analysis::{Analysis, Cost, Group, Kind, Selection};
 
-pub use align::Align;
+pub use align::{Align, Width};
+pub use path::Path;
 
 /// A cost to come down to, as a fraction of the original that remains.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,6 +70,15 @@ impl Target {
     pub fn fraction(self) -> f64 {
         match self {
             Target::Macs(fraction) | Target::Params(fraction) | Target::Bytes(fraction) => fraction,
+        }
+    }
+
+    /// The same measure, another fraction.
+    pub fn with_fraction(self, fraction: f64) -> Self {
+        match self {
+            Target::Macs(_) => Target::Macs(fraction),
+            Target::Params(_) => Target::Params(fraction),
+            Target::Bytes(_) => Target::Bytes(fraction),
         }
     }
 

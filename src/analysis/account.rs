@@ -37,6 +37,13 @@ struct Product {
     extents: Vec<Extent>,
 }
 
+impl Product {
+    fn at(&self, share: &dyn Fn(ClassId) -> f64) -> f64 {
+        let extent = |extent: &Extent| extent.constant + extent.parts.iter().map(|(class, part)| part * share(*class)).sum::<f64>();
+        self.factor * self.extents.iter().map(extent).product::<f64>()
+    }
+}
+
 /// The cost model of one analysed network.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
@@ -62,7 +69,7 @@ impl Account {
             let (relation, counted) = (&relations[node.index()], &counted[node.index()]);
             let weight = once_if_branch(model, entry.graph);
             for (term, counted_term) in relation.terms.iter().zip(&counted.terms) {
-                if term.weight.is_none() || relation.terms.len() != counted.terms.len() {
+                if !relation.multiplies(term) || relation.terms.len() != counted.terms.len() {
                     continue;
                 }
                 let full: f64 = counted_term.labels.iter().map(|label| number(&counted.label(*label).extent)).product();
@@ -90,6 +97,10 @@ impl Account {
         }
     }
 
+    fn tables(&self) -> [&[Product]; 3] {
+        [&self.macs, &self.params, &self.bytes]
+    }
+
     /// Leaves out bytes that stand in the analysed model only.
     pub fn discount_bytes(&mut self, bytes: f64) {
         self.fixed_bytes -= bytes;
@@ -104,11 +115,70 @@ impl Account {
 
     /// The cost when this share of each class stays.
     pub fn at(&self, share: impl Fn(ClassId) -> f64) -> Cost {
-        let sum = |products: &[Product]| -> f64 {
-            let extent = |extent: &Extent| extent.constant + extent.parts.iter().map(|(class, part)| part * share(*class)).sum::<f64>();
-            products.iter().map(|product| product.factor * product.extents.iter().map(extent).product::<f64>()).sum()
-        };
+        let sum = |products: &[Product]| -> f64 { products.iter().map(|product| product.at(&share)).sum() };
         Cost { macs: sum(&self.macs), params: sum(&self.params), bytes: self.fixed_bytes + sum(&self.bytes) }
+    }
+}
+
+/// The cost of a model as its widths change one after the other: what a step would change is found without counting the
+/// whole model again.
+#[derive(Clone, Debug)]
+pub struct Ledger<'a> {
+    account: &'a Account,
+    /// Share of each class that stays.
+    shares: Vec<f64>,
+    /// Tables and places of the products that a class occurs in.
+    occurs: Vec<Vec<(u8, u32)>>,
+    total: Cost,
+}
+
+impl<'a> Ledger<'a> {
+    /// Everything stays.
+    pub fn new(account: &'a Account, classes: usize) -> Self {
+        let mut occurs = vec![Vec::new(); classes];
+        for (table, products) in account.tables().into_iter().enumerate() {
+            for (at, product) in products.iter().enumerate() {
+                for (class, _) in product.extents.iter().flat_map(|extent| &extent.parts) {
+                    let places: &mut Vec<(u8, u32)> = &mut occurs[class.index()];
+                    if places.last() != Some(&(table as u8, at as u32)) {
+                        places.push((table as u8, at as u32));
+                    }
+                }
+            }
+        }
+        Ledger { account, shares: vec![1.0; classes], occurs, total: account.at(|_| 1.0) }
+    }
+
+    /// The cost now.
+    pub fn cost(&self) -> Cost {
+        self.total
+    }
+
+    /// The cost if these classes keep these shares.
+    pub fn with(&self, changes: &[(ClassId, f64)]) -> Cost {
+        let mut places: Vec<(u8, u32)> = changes.iter().flat_map(|(class, _)| &self.occurs[class.index()]).copied().collect();
+        places.sort_unstable();
+        places.dedup();
+        let mut total = self.total;
+        let tables = self.account.tables();
+        let changed =
+            |class: ClassId| changes.iter().find(|(other, _)| *other == class).map_or(self.shares[class.index()], |(_, share)| *share);
+        for (table, at) in places {
+            let product = &tables[usize::from(table)][at as usize];
+            let difference = product.at(&changed) - product.at(&|class| self.shares[class.index()]);
+            match table {
+                0 => total.macs += difference,
+                1 => total.params += difference,
+                _ => total.bytes += difference,
+            }
+        }
+        total
+    }
+
+    /// These classes now keep these shares.
+    pub fn set(&mut self, changes: &[(ClassId, f64)]) {
+        self.total = self.with(changes);
+        changes.iter().for_each(|(class, share)| self.shares[class.index()] = *share);
     }
 }
 
@@ -126,7 +196,7 @@ fn share(spaces: &Spaces, classes: &Classes, space: SpaceId) -> Option<Extent> {
     let total = number(&spaces.get(space).extent).max(1.0);
     let mut extent = Extent::default();
     for (at, piece) in spaces.get(space).pieces.iter().enumerate() {
-        let part = number(&piece.extent) / total;
+        let part = number(&piece.size()) / total;
         match classes.carrier(space, at) {
             Some(factor) => extent.parts.push((factor.class, part)),
             None => extent.constant += part,

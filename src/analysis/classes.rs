@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Granularity;
+use super::pieces::same_places;
 use super::relate::port_value;
 use super::spaces::{Correspondence, SpaceId, Spaces};
 use super::union_find::UnionFind;
@@ -26,7 +27,7 @@ impl ClassId {
 pub struct Factor {
     /// The class that it belongs to.
     pub class: ClassId,
-    /// How many indices of the space one step of it spans.
+    /// How many indices of the piece one step of it spans, in the count of [`Piece::index`](super::spaces::Piece::index).
     pub stride: u64,
 }
 
@@ -115,8 +116,8 @@ impl Builder {
         let mut count = 0u32;
         for (_, space) in spaces.iter() {
             let (mut firsts, mut extents, mut strides) = (Vec::new(), Vec::new(), Vec::new());
-            for piece in &space.pieces {
-                let (piece_extents, piece_strides) = chain(&piece.extent, &piece.cuts);
+            for piece in space.pieces.iter() {
+                let (piece_strides, piece_extents): (Vec<u64>, Vec<Dim>) = piece.factors().into_iter().unzip();
                 firsts.push(count);
                 count += piece_extents.len() as u32;
                 extents.push(piece_extents);
@@ -155,18 +156,28 @@ impl Builder {
                         if !inside {
                             continue;
                         }
-                        match spaces.get(*b).piece_at(piece.start - a_start + b_start) {
-                            Some(other) => self.unite_pieces((*a, at), &[(*b, other)]),
-                            None => self.freeze_both(*a, *b),
+                        let other = spaces.get(*b).pieces.at(piece.start - a_start + b_start);
+                        let same = |other: &usize| same_places(piece.places(1), spaces.get(*b).pieces[*other].places(1));
+                        match other.filter(same) {
+                            Some(other) => self.unite_pieces((*a, at), &[((*b, other), 1)]),
+                            None => [*a, *b].iter().for_each(|space| self.dangle(*space, &Reason::NoCommonFactors)),
                         }
                     }
                 }
                 Correspondence::Product { axis, start, outer, inner } => {
                     let inside = spaces.get(*inner).extent.count().unwrap_or(1) as u64;
-                    for (axis_piece, outer_piece, inner_piece) in spaces.product_pieces(*axis, *start, *outer, *inner, inside) {
-                        match outer_piece {
-                            Some(outer_piece) => self.unite_pieces((*axis, axis_piece), &[(*outer, outer_piece), (*inner, inner_piece)]),
-                            None => self.unite_pieces((*axis, axis_piece), &[(*inner, inner_piece)]),
+                    for (at, outer_piece, inner_piece) in spaces.product_pieces(*axis, *start, *outer, *inner, inside) {
+                        let parts = outer_piece.zip(inner_piece).filter(|(outer_piece, inner_piece)| {
+                            let mut places = spaces.get(*outer).pieces[*outer_piece].places(inside);
+                            places.extend(spaces.get(*inner).pieces[*inner_piece].places(1));
+                            same_places(spaces.get(*axis).pieces[at].places(1), places)
+                        });
+                        match parts {
+                            Some((outer_piece, inner_piece)) => {
+                                let below = spaces.get(*inner).pieces[inner_piece].size().count().unwrap_or(1) as u64;
+                                self.unite_pieces((*axis, at), &[((*outer, outer_piece), below), ((*inner, inner_piece), 1)]);
+                            }
+                            None => [*axis, *outer, *inner].iter().for_each(|space| self.dangle(*space, &Reason::NoCommonFactors)),
                         }
                     }
                 }
@@ -175,26 +186,30 @@ impl Builder {
         }
     }
 
-    /// One piece against the pieces that its factors come from, outermost first.
-    fn unite_pieces(&mut self, axis: (SpaceId, usize), parts: &[(SpaceId, usize)]) {
-        let flat = |builder: &Builder, (space, piece): (SpaceId, usize)| -> Vec<(u32, Dim)> {
+    /// One piece against the pieces that its factors come from, outermost first, with what their strides are multiplied by.
+    /// Factors that are the same on both sides are one; the others can not be cut, for the other side does not see them.
+    fn unite_pieces(&mut self, axis: (SpaceId, usize), parts: &[((SpaceId, usize), u64)]) {
+        let flat = |builder: &Builder, (space, piece): (SpaceId, usize), scale: u64| -> Vec<(u32, u64, Dim)> {
             let first = builder.first[space.index()][piece];
-            builder.extents[space.index()][piece].iter().enumerate().map(|(at, extent)| (first + at as u32, extent.clone())).collect()
+            let (extents, strides) = (&builder.extents[space.index()][piece], &builder.strides[space.index()][piece]);
+            extents
+                .iter()
+                .zip(strides)
+                .enumerate()
+                .map(|(at, (extent, stride))| (first + at as u32, stride * scale, extent.clone()))
+                .collect()
         };
-        let left = flat(self, axis);
-        let right: Vec<(u32, Dim)> = parts.iter().flat_map(|part| flat(self, *part)).collect();
-        let same = left.len() == right.len() && left.iter().zip(&right).all(|(left, right)| !left.1.differs(&right.1));
-        if same {
-            left.iter().zip(&right).for_each(|(left, right)| self.union.unite(left.0, right.0));
-        } else {
-            self.freeze_both(axis.0, axis.0);
-            parts.iter().for_each(|part| self.freeze_both(part.0, part.0));
+        let left = flat(self, axis, 1);
+        let mut right: Vec<(u32, u64, Dim)> = parts.iter().flat_map(|(part, scale)| flat(self, *part, *scale)).collect();
+        for (factor, stride, extent) in left {
+            match right.iter().position(|other| other.1 == stride && !extent.differs(&other.2)) {
+                Some(at) => {
+                    self.union.unite(factor, right.remove(at).0);
+                }
+                None => self.dangling.push((factor, Reason::NoCommonFactors)),
+            }
         }
-    }
-
-    fn freeze_both(&mut self, a: SpaceId, b: SpaceId) {
-        self.dangle(a, &Reason::NoCommonFactors);
-        self.dangle(b, &Reason::NoCommonFactors);
+        self.dangling.extend(right.into_iter().map(|(factor, ..)| (factor, Reason::NoCommonFactors)));
     }
 
     fn finish(
@@ -273,25 +288,6 @@ impl Builder {
         }
         Classes { classes, factors }
     }
-}
-
-/// Extents and strides of the factors of a piece, outermost first.
-fn chain(extent: &Dim, cuts: &[u64]) -> (Vec<Dim>, Vec<u64>) {
-    if extent.is_one() {
-        return (Vec::new(), Vec::new());
-    }
-    let (mut extents, mut strides) = (Vec::new(), Vec::new());
-    let mut below = 1u64;
-    for cut in cuts {
-        extents.push(Dim::Num((cut / below) as i64));
-        strides.push(below);
-        below = *cut;
-    }
-    extents.push(extent.exact_div(&Dim::Num(below as i64)).unwrap_or_else(|| extent.clone()));
-    strides.push(below);
-    extents.reverse();
-    strides.reverse();
-    (extents, strides)
 }
 
 /// Collects the causes that freeze classes, or make them lossy.

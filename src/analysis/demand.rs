@@ -242,6 +242,31 @@ impl Operands {
         true
     }
 
+    /// Puts a node behind another that multiplies its first output by a number. False if that is no float.
+    pub(super) fn scale_result(&mut self, model: &mut Model, original: &Model, facts: &Facts, node: NodeId, factor: f64) -> bool {
+        let entry = original.index().node(node);
+        let Some(output) = entry.outputs.first().copied().flatten() else { return true };
+        let Some(dtype) = facts.of(output).dtype else { return false };
+        let like = TensorRef { dtype, dims: Vec::new(), bytes: Default::default() };
+        let Some(scale) = tensor_of(&like, std::iter::once(factor)) else { return false };
+        let name = original.index().value(output).name.clone();
+        let (scale, _) = self.initializer(model, entry.graph, &format!("{name}_scale"), &scale);
+        let unscaled = self.fresh(&name);
+        let message = model.node_mut(node);
+        if let Some(output) = message.output.first_mut() {
+            *output = unscaled.clone();
+        }
+        let scaling = NodeProto {
+            op_type: Some("Mul".into()),
+            name: Some(self.fresh(original.node_label(node))),
+            input: vec![unscaled, scale],
+            output: vec![name],
+            ..Default::default()
+        };
+        self.inserts.push((entry.graph, entry.position, scaling));
+        true
+    }
+
     /// Multiplies a constant input by a number, in a copy of its own if others read it. False if it is no float constant.
     pub(super) fn scale(&mut self, model: &mut Model, node: NodeId, input: u32, value: ValueId, factor: f64) -> bool {
         let Some(tensor) = model.tensor_proto(value).and_then(|tensor| TensorRef::from_proto(tensor).ok()) else {

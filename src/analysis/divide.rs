@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
-use super::spaces::{Correspondence, Piece, Space, SpaceId, Spaces};
-use crate::facts::Dim;
+use super::pieces::{Band, Pieces};
+use super::spaces::{Correspondence, SpaceId, Spaces};
 use crate::relation::Reason;
 
-/// More pieces than this in one space are a sign of positions, not of channels.
-const MOST_PIECES: usize = 256;
+/// The pieces that correspond in a product: of the axis, the outer and the inner factor.
+pub(super) type Triple = (usize, Option<usize>, Option<usize>);
 
 impl Spaces {
     /// Carries divisions along all correspondences until nothing changes.
@@ -44,27 +44,17 @@ impl Spaces {
                     return;
                 };
                 for (space, start) in [(*a, *a_start), (*b, *b_start)] {
-                    self.mark(space, start, changed);
-                    self.mark(space, start + length, changed);
+                    self.split(space, start, changed);
+                    self.split(space, start + length, changed);
                 }
-                let inside = |space: &Space, start: u64| -> Vec<u64> {
-                    space
-                        .pieces
-                        .iter()
-                        .map(|piece| piece.start)
-                        .filter(|at| *at > start && *at < start + length)
-                        .map(|at| at - start)
-                        .collect()
-                };
-                for at in inside(self.get(*a), *a_start) {
-                    self.mark(*b, b_start + at, changed);
+                for (from, from_start, to, to_start) in [(*a, *a_start, *b, *b_start), (*b, *b_start, *a, *a_start)] {
+                    for band in self.bands(from, from_start, length) {
+                        self.impose(to, &Band { start: band.start + to_start, ..band }, changed);
+                    }
                 }
-                for at in inside(self.get(*b), *b_start) {
-                    self.mark(*a, a_start + at, changed);
-                }
-                let starts: Vec<u64> = std::iter::once(0).chain(inside(self.get(*a), *a_start)).collect();
-                for at in starts {
-                    self.share_cuts(*a, a_start + at, *b, b_start + at, changed);
+                let starts: Vec<u64> = self.get(*a).pieces.iter().map(|piece| piece.start).collect();
+                for start in starts.into_iter().filter(|start| (*a_start..a_start + length).contains(start)) {
+                    self.share_cuts(*a, start, *b, start - a_start + b_start, changed);
                 }
             }
             Correspondence::Product { axis, start, outer, inner } => self.carry_product(*axis, *start, *outer, *inner, changed),
@@ -72,173 +62,191 @@ impl Spaces {
         }
     }
 
+    /// The bands within a stretch, counted from its start.
+    fn bands(&self, space: SpaceId, start: u64, length: u64) -> Vec<Band> {
+        let bands = self.get(space).pieces.bands().into_iter();
+        let inside = bands.filter(|band| band.start >= start && band.start < start + length);
+        inside.map(|band| Band { start: band.start - start, ..band }).collect()
+    }
+
     fn carry_product(&mut self, axis: SpaceId, start: u64, outer: SpaceId, inner: SpaceId, changed: &mut Vec<SpaceId>) {
-        let Some(inside) = self.get(inner).extent.count().map(|extent| extent as u64) else {
+        let Some(inside) = self.get(inner).extent.count().map(|extent| extent as u64).filter(|inside| *inside > 0) else {
             // A factor of unknown extent that is not the outermost leaves no strides to reason with.
             for space in [axis, outer, inner] {
                 self.break_space(space, Reason::Dynamic, changed);
             }
             return;
         };
-        let repeats = self.get(outer).extent.count().map(|extent| extent as u64);
-        if let Some(repeats) = repeats {
-            let end = start + repeats * inside;
-            self.mark(axis, start, changed);
-            self.mark(axis, end, changed);
-            let offsets: Vec<u64> =
-                self.get(axis).pieces.iter().map(|piece| piece.start).filter(|at| *at > start && *at < end).map(|at| at - start).collect();
-            for offset in offsets {
-                if offset % inside == 0 {
-                    self.mark(outer, offset / inside, changed);
-                } else {
-                    self.mark(inner, offset % inside, changed);
+        match self.get(outer).extent.count().map(|extent| extent as u64) {
+            Some(count) => {
+                self.split(axis, start, changed);
+                self.split(axis, start + count * inside, changed);
+                for band in self.bands(axis, start, count * inside) {
+                    self.divide_factors(&band, (axis, start), outer, (inner, inside), changed);
+                }
+                for band in self.bands(outer, 0, count) {
+                    self.divide_axis(&band, (axis, start), outer, (inner, inside), changed);
                 }
             }
-            let marks: Vec<u64> = self.get(inner).pieces.iter().skip(1).map(|piece| piece.start).collect();
-            if !marks.is_empty() {
-                if repeats * (marks.len() as u64 + 1) > MOST_PIECES as u64 {
-                    for space in [axis, outer, inner] {
-                        self.break_space(space, Reason::NoCommonFactors, changed);
-                    }
-                    return;
-                }
-                for repeat in 0..repeats {
-                    self.mark(outer, repeat, changed);
-                    self.mark(axis, start + repeat * inside, changed);
-                    for mark in &marks {
-                        self.mark(axis, start + repeat * inside + mark, changed);
-                    }
+            None if self.get(inner).pieces.len() > 1 || self.get(outer).pieces.len() > 1 => {
+                for space in [axis, outer, inner] {
+                    self.break_space(space, Reason::Dynamic, changed);
                 }
             }
-            let marks: Vec<u64> = self.get(outer).pieces.iter().skip(1).map(|piece| piece.start).collect();
-            for mark in marks {
-                self.mark(axis, start + mark * inside, changed);
-            }
-        } else if self.get(inner).pieces.len() > 1 || self.get(outer).pieces.len() > 1 {
-            for space in [axis, outer, inner] {
-                self.break_space(space, Reason::Dynamic, changed);
-            }
-            return;
+            None => {}
         }
-        if [axis, outer, inner].iter().any(|space| self.get(*space).broken.is_some()) {
-            return;
-        }
-        // Now every piece of the axis is (a piece of the outer) × (the whole inner), or one piece of the inner.
-        for (axis_piece, outer_piece, inner_piece) in self.product_pieces(axis, start, outer, inner, inside) {
-            let axis_cuts = self.spaces[axis.index()].pieces[axis_piece].cuts.clone();
-            let inner_cuts = self.spaces[inner.index()].pieces[inner_piece].cuts.clone();
-            let outer_cuts = match outer_piece {
-                Some(piece) => self.spaces[outer.index()].pieces[piece].cuts.clone(),
-                None => Vec::new(),
-            };
-            for cut in inner_cuts {
-                self.cut(axis, axis_piece, cut, changed);
+        for (at, outer_piece, inner_piece) in self.product_pieces(axis, start, outer, inner, inside) {
+            if [axis, outer, inner].iter().any(|space| self.get(*space).broken.is_some()) {
+                return;
             }
-            if outer_piece.is_some() {
-                self.cut(axis, axis_piece, inside, changed);
+            let (Some(outer_piece), Some(inner_piece)) = (outer_piece, inner_piece) else { continue };
+            let cuts = |spaces: &Spaces, space: SpaceId, piece: usize| spaces.get(space).pieces[piece].cuts();
+            let Some(below) = self.get(inner).pieces[inner_piece].size().count().map(|size| size as u64) else { continue };
+            for cut in cuts(self, inner, inner_piece) {
+                self.cut(axis, at, cut, changed);
             }
-            for cut in outer_cuts {
-                self.cut(axis, axis_piece, cut * inside, changed);
+            self.cut(axis, at, below, changed);
+            for cut in cuts(self, outer, outer_piece) {
+                self.cut(axis, at, cut * below, changed);
             }
-            for cut in axis_cuts {
-                match outer_piece {
-                    Some(piece) if cut > inside && cut % inside == 0 => self.cut(outer, piece, cut / inside, changed),
-                    Some(_) if cut == inside => {}
-                    Some(_) if cut > inside => self.break_space(axis, Reason::NoCommonFactors, changed),
-                    _ => self.cut(inner, inner_piece, cut, changed),
+            for cut in cuts(self, axis, at) {
+                if cut < below {
+                    self.cut(inner, inner_piece, cut, changed);
+                } else if cut.is_multiple_of(below) {
+                    self.cut(outer, outer_piece, cut / below, changed);
                 }
             }
         }
     }
 
-    /// How the pieces of a product's axis lie: (axis piece, outer piece if it spans several indices of it, inner piece).
-    pub(super) fn product_pieces(
-        &self,
-        axis: SpaceId,
-        start: u64,
+    /// The boundaries of one band of a product, made on its factors.
+    fn divide_factors(
+        &mut self,
+        band: &Band,
+        (axis, start): (SpaceId, u64),
         outer: SpaceId,
-        inner: SpaceId,
-        inside: u64,
-    ) -> Vec<(usize, Option<usize>, usize)> {
-        let mut found = Vec::new();
-        let Some(repeats) = self.get(outer).extent.count().map(|extent| extent as u64) else {
-            return vec![(0, Some(0), 0)];
-        };
-        for (at, piece) in self.get(axis).pieces.iter().enumerate() {
-            let Some(length) = piece.extent.count().map(|length| length as u64) else { continue };
-            if piece.start < start || piece.start + length > start + repeats * inside {
-                continue;
+        (inner, inside): (SpaceId, u64),
+        changed: &mut Vec<SpaceId>,
+    ) {
+        let Band { start: from, repeats, period, offsets } = band;
+        let total = repeats * period;
+        if from % inside + total <= inside && (*repeats > 1 || from % inside > 0 || total < inside) {
+            self.impose(inner, &Band { start: from % inside, ..band.clone() }, changed);
+        } else if *repeats == 1 {
+            match from % inside {
+                0 => self.split(outer, from / inside, changed),
+                within => self.split(inner, within, changed),
             }
-            let offset = piece.start - start;
-            let inner_piece = self.get(inner).piece_at(offset % inside);
-            let outer_piece = if length > inside { self.get(outer).piece_at(offset / inside) } else { None };
-            if let Some(inner_piece) = inner_piece {
-                found.push((at, outer_piece, inner_piece));
+        } else if period.is_multiple_of(inside) && from.is_multiple_of(inside) {
+            let mut places: Vec<u64> = offsets.iter().map(|offset| offset / inside).collect();
+            places.dedup();
+            self.impose(outer, &Band { start: from / inside, repeats: *repeats, period: period / inside, offsets: places }, changed);
+            for offset in offsets.iter().filter(|offset| !offset.is_multiple_of(inside)) {
+                self.split(inner, offset % inside, changed);
+            }
+        } else if inside.is_multiple_of(*period) && from.is_multiple_of(inside) && total.is_multiple_of(inside) {
+            self.impose(inner, &Band { start: 0, repeats: inside / period, period: *period, offsets: offsets.clone() }, changed);
+        } else {
+            for repeat in 0..*repeats {
+                self.split(axis, start + from + repeat * period, changed);
             }
         }
-        found
+    }
+
+    /// The boundaries of one band of the outer factor, and with them all of the inner one, made on the product.
+    fn divide_axis(
+        &mut self,
+        band: &Band,
+        (axis, start): (SpaceId, u64),
+        outer: SpaceId,
+        (inner, inside): (SpaceId, u64),
+        changed: &mut Vec<SpaceId>,
+    ) {
+        let first = start + band.start * inside;
+        let scaled: Vec<u64> = band.offsets.iter().map(|offset| offset * inside).collect();
+        let within = self.bands(inner, 0, inside);
+        match &within[..] {
+            [one] if one.repeats == 1 => {
+                self.impose(axis, &Band { start: first, repeats: band.repeats, period: band.period * inside, offsets: scaled }, changed)
+            }
+            [one] if band.offsets.len() == 1 => {
+                let repeats = band.repeats * band.period * one.repeats;
+                self.impose(axis, &Band { start: first, repeats, ..one.clone() }, changed);
+            }
+            _ if band.repeats * band.period == 1 => {
+                for one in within {
+                    self.impose(axis, &Band { start: first + one.start, ..one }, changed);
+                }
+            }
+            _ if within.iter().any(|one| one.repeats > 1) => {
+                for one in within.iter().filter(|one| one.repeats > 1) {
+                    (0..one.repeats).for_each(|repeat| self.split(inner, one.start + repeat * one.period, changed));
+                }
+            }
+            _ => {
+                let runs: Vec<u64> = within.iter().map(|one| one.start).collect();
+                // One run of the outer factor repeats the inner ones; of several, each index is a period of its own.
+                let (repeats, period) = match band.offsets.len() {
+                    1 => (band.repeats * band.period, 1),
+                    _ => (band.repeats, band.period),
+                };
+                let singles = Band { start: band.start, repeats, period, offsets: (0..period).collect() };
+                if period > 1 {
+                    self.impose(outer, &singles, changed);
+                }
+                let offsets = singles.offsets.iter().flat_map(|at| runs.iter().map(move |run| at * inside + run)).collect();
+                self.impose(axis, &Band { start: first, repeats, period: period * inside, offsets }, changed);
+            }
+        }
+    }
+
+    /// How the pieces of a product's axis lie: for each the outer and the inner piece whose combinations it is, where such begin.
+    pub(super) fn product_pieces(&self, axis: SpaceId, start: u64, outer: SpaceId, inner: SpaceId, inside: u64) -> Vec<Triple> {
+        let Some(count) = self.get(outer).extent.count().map(|extent| extent as u64) else {
+            return vec![(0, Some(0), Some(0))];
+        };
+        let pieces = self.get(axis).pieces.iter().enumerate();
+        let inside_pieces = pieces.filter(|(_, piece)| piece.start >= start && piece.start < start + count * inside);
+        inside_pieces
+            .map(|(at, piece)| {
+                let offset = piece.start - start;
+                (at, self.get(outer).pieces.at(offset / inside), self.get(inner).pieces.at(offset % inside))
+            })
+            .collect()
     }
 
     fn share_cuts(&mut self, a: SpaceId, a_start: u64, b: SpaceId, b_start: u64, changed: &mut Vec<SpaceId>) {
-        let (Some(a_piece), Some(b_piece)) = (self.get(a).piece_at(a_start), self.get(b).piece_at(b_start)) else { return };
-        if self.spaces[a.index()].pieces[a_piece].cuts == self.spaces[b.index()].pieces[b_piece].cuts {
+        let (Some(a_piece), Some(b_piece)) = (self.get(a).pieces.at(a_start), self.get(b).pieces.at(b_start)) else { return };
+        let (a_cuts, b_cuts) = (self.get(a).pieces[a_piece].cuts(), self.get(b).pieces[b_piece].cuts());
+        if a_cuts == b_cuts {
             return;
         }
-        for cut in self.spaces[a.index()].pieces[a_piece].cuts.clone() {
-            self.cut(b, b_piece, cut, changed);
-        }
-        if let Some(piece) = self.spaces[b.index()].pieces.get(b_piece) {
-            for cut in piece.cuts.clone() {
-                self.cut(a, a_piece, cut, changed);
-            }
-        }
+        a_cuts.into_iter().for_each(|cut| self.cut(b, b_piece, cut, changed));
+        b_cuts.into_iter().for_each(|cut| self.cut(a, a_piece, cut, changed));
     }
 
-    /// Makes a boundary at an index.
-    fn mark(&mut self, id: SpaceId, at: u64, changed: &mut Vec<SpaceId>) {
-        let space = &mut self.spaces[id.index()];
-        let total = space.extent.count().map_or(0, |extent| extent as u64);
-        if at == 0 || at >= total || space.broken.is_some() || space.pieces.iter().any(|piece| piece.start == at) {
-            return;
-        }
-        let Some(piece) = space.pieces.iter().rposition(|piece| piece.start < at) else { return };
-        let old = space.pieces[piece].clone();
-        let length = old.extent.count().unwrap_or(0) as u64;
-        let (left, right) = (at - old.start, old.start + length - at);
-        // A division that straddles the boundary cannot be kept.
-        let fits = old.cuts.iter().all(|cut| left % cut == 0);
-        if !fits || space.pieces.len() >= MOST_PIECES {
-            self.break_space(id, Reason::NoCommonFactors, changed);
-            return;
-        }
-        let part = |start: u64, length: u64| Piece {
-            start,
-            extent: Dim::Num(length as i64),
-            cuts: old.cuts.iter().copied().filter(|cut| *cut < length).collect(),
-        };
-        space.pieces.splice(piece..=piece, [part(old.start, left), part(at, right)]);
-        changed.push(id);
+    fn split(&mut self, id: SpaceId, at: u64, changed: &mut Vec<SpaceId>) {
+        self.change(id, changed, |pieces| pieces.split(at));
     }
 
-    /// Divides a piece at a stride.
+    fn impose(&mut self, id: SpaceId, band: &Band, changed: &mut Vec<SpaceId>) {
+        self.change(id, changed, |pieces| pieces.impose(band));
+    }
+
     fn cut(&mut self, id: SpaceId, piece: usize, stride: u64, changed: &mut Vec<SpaceId>) {
+        self.change(id, changed, |pieces| pieces.cut(piece, stride));
+    }
+
+    fn change(&mut self, id: SpaceId, changed: &mut Vec<SpaceId>, edit: impl FnOnce(&mut Pieces) -> Result<bool, Reason>) {
         let space = &mut self.spaces[id.index()];
-        let Some(piece) = space.pieces.get_mut(piece).filter(|_| space.broken.is_none()) else { return };
-        if stride <= 1 || piece.cuts.contains(&stride) || piece.extent == Dim::Num(stride as i64) {
+        if space.broken.is_some() {
             return;
         }
-        let chain = piece.cuts.iter().all(|cut| stride.is_multiple_of(*cut) || cut.is_multiple_of(stride));
-        let divides = match piece.extent.num() {
-            Some(length) => length as u64 > stride && (length as u64).is_multiple_of(stride),
-            None => piece.extent.exact_div(&Dim::Num(stride as i64)).is_some(),
-        };
-        if !chain || !divides {
-            self.break_space(id, if divides { Reason::NoCommonFactors } else { Reason::Dynamic }, changed);
-            return;
+        match edit(&mut space.pieces) {
+            Ok(false) => {}
+            Ok(true) => changed.push(id),
+            Err(reason) => self.break_space(id, reason, changed),
         }
-        let at = piece.cuts.partition_point(|cut| *cut < stride);
-        piece.cuts.insert(at, stride);
-        changed.push(id);
     }
 
     fn break_space(&mut self, id: SpaceId, reason: Reason, changed: &mut Vec<SpaceId>) {

@@ -9,7 +9,7 @@ use super::relate::port_value;
 use super::spaces::{Correspondence, SpaceId, Spaces};
 use super::union_find::UnionFind;
 use crate::facts::Dim;
-use crate::model::{Model, ValueId};
+use crate::model::{Model, Origin, ValueId};
 use crate::relation::{Port, Reason, Relation};
 
 /// What the units of a group are.
@@ -99,10 +99,10 @@ impl Selection {
         for (at, piece) in spaces.get(space).pieces.iter().enumerate() {
             let cut = classes.carrier(space, at).and_then(|factor| Some((classes.get(factor.class).extent, self.kept(factor.class)?)));
             let left = match cut {
-                None => piece.extent.clone(),
+                None => piece.size(),
                 Some((before, kept)) => {
                     touched = true;
-                    let rest = piece.extent.exact_div(&Dim::from(before as usize));
+                    let rest = piece.size().exact_div(&Dim::from(before as usize));
                     // What can not be told equals nothing that a node's inference finds.
                     rest.map_or_else(|| Dim::symbol("?left"), |rest| &rest * &Dim::from(kept.len()))
                 }
@@ -121,20 +121,21 @@ impl Selection {
         }
         let mut indices = Vec::new();
         for (at, piece) in pieces.iter().enumerate() {
-            let (start, length) = (piece.start as u32, piece.extent.count().unwrap_or(0) as u32);
+            let size = piece.size().count().unwrap_or(0) as u64;
             match cut(at) {
-                None => indices.extend(start..start + length),
+                None => indices.extend((0..size).map(|place| piece.index(place) as u32)),
                 Some((factor, kept)) => {
-                    let (stride, extent) = (factor.stride as u32, classes.get(factor.class).extent);
-                    for outer in (0..length).step_by((stride * extent).max(1) as usize) {
+                    let extent = u64::from(classes.get(factor.class).extent);
+                    for outer in (0..size).step_by((factor.stride * extent).max(1) as usize) {
                         for element in kept {
-                            let first = start + outer + element * stride;
-                            indices.extend(first..first + stride);
+                            let first = outer + u64::from(*element) * factor.stride;
+                            indices.extend((first..first + factor.stride).map(|place| piece.index(place) as u32));
                         }
                     }
                 }
             }
         }
+        indices.sort_unstable();
         Some(indices)
     }
 }
@@ -234,17 +235,17 @@ pub fn build(model: &Model, spaces: &Spaces, classes: &Classes, relations: &[Rel
 
 /// The class and element that an index of a space belongs to, if it is free.
 fn element_at(spaces: &Spaces, classes: &Classes, space: SpaceId, index: u64) -> Option<(ClassId, u32)> {
-    let pieces = &spaces.get(space).pieces;
-    let piece = pieces.iter().rposition(|piece| piece.start <= index)?;
+    let (piece, place) = spaces.get(space).pieces.find(index)?;
     let factor = classes.carrier(space, piece)?;
-    let element = (index - pieces[piece].start) / factor.stride % u64::from(classes.get(factor.class).extent.max(1));
+    let element = place / factor.stride % u64::from(classes.get(factor.class).extent.max(1));
     Some((factor.class, element as u32))
 }
 
 fn weights_by_class(model: &Model, spaces: &Spaces, classes: &Classes) -> BTreeMap<ClassId, Vec<(ValueId, usize)>> {
     let mut weights: BTreeMap<ClassId, Vec<(ValueId, usize)>> = BTreeMap::new();
-    for (value, _) in model.index().values() {
-        if model.tensor_proto(value).is_none() {
+    for (value, entry) in model.index().values() {
+        // A constant that nothing reads makes no units.
+        if model.tensor_proto(value).is_none() || (entry.readers.is_empty() && !entry.is_output) {
             continue;
         }
         for (axis, space) in spaces.axes(value).enumerate() {
@@ -283,7 +284,9 @@ fn roles(model: &Model, spaces: &Spaces, classes: &Classes, relations: &[Relatio
         let relation = &relations[node.index()];
         for term in &relation.terms {
             let Some(weight) = term.weight else { continue };
-            let is_constant = |port: Port| port_value(model, node, port).is_some_and(|value| constants[value.index()]);
+            let is_constant = |port: Port| {
+                port_value(model, node, port).is_some_and(|value| constants[value.index()] || looked_up(model, &constants, value))
+            };
             let constant = is_constant(weight) || is_constant(term.data);
             let on = |port: Port, label| {
                 relation.ports.get(&port).is_some_and(|port| port.axes.iter().any(|axis| axis.labels().any(|other| other == label)))
@@ -303,6 +306,13 @@ fn roles(model: &Model, spaces: &Spaces, classes: &Classes, relations: &[Relatio
         }
     }
     roles
+}
+
+/// Whether a value is rows of a constant: the weights of the experts that a router chose, say.
+fn looked_up(model: &Model, constants: &[bool], value: ValueId) -> bool {
+    let Origin::Output(node, 0) = model.index().value(value).origin else { return false };
+    let rows = matches!(model.node(node).op_type(), "Gather" | "GatherND" | "GatherElements");
+    rows && model.index().node(node).inputs.first().copied().flatten().is_some_and(|table| constants[table.index()])
 }
 
 /// Values that do not depend on the model's inputs: constants, and what is computed from them alone (dequantized,

@@ -117,8 +117,15 @@ impl<'a> Declared<'a> {
 fn graph(model: &Model, declared: &Declared, facts: &mut Facts, id: GraphId) {
     for node in &model.index().graph(id).nodes {
         for (branch, subgraph) in model.index().node(*node).subgraphs.iter().enumerate() {
-            enter(model, facts, *node, branch);
-            graph(model, declared, facts, *subgraph);
+            // First with what comes in, then with what the subgraph makes of it, until that agrees.
+            let mut entered = enter(model, facts, *node, branch, true);
+            for _ in 0..ROUNDS {
+                if !entered {
+                    break;
+                }
+                graph(model, declared, facts, *subgraph);
+                entered = enter(model, facts, *node, branch, false);
+            }
         }
         let view = view(model, facts, *node, false);
         let results = results(&view);
@@ -126,15 +133,26 @@ fn graph(model: &Model, declared: &Declared, facts: &mut Facts, id: GraphId) {
     }
 }
 
-/// Gives the formal inputs of a node's subgraph their facts.
-pub(super) fn enter(model: &Model, facts: &mut Facts, node: NodeId, branch: usize) {
+/// How often a subgraph is inferred anew at most: an extent that a step changes is unknown in the second round already.
+const ROUNDS: usize = 4;
+
+/// Gives the formal inputs of a node's subgraph their facts; true when these are new (always, the first time).
+fn enter(model: &Model, facts: &mut Facts, node: NodeId, branch: usize, first: bool) -> bool {
     let message = model.node(node);
-    let Some(operator) = lookup(message.domain(), message.op_type()) else { return };
-    let formals = operator.formals(&view(model, facts, node, false), branch as u32);
+    let Some(operator) = lookup(message.domain(), message.op_type()) else { return first };
+    let mut view = view(model, facts, node, false);
+    if first {
+        // Nothing is known of the subgraph yet.
+        view.branches.clear();
+    }
+    let formals = operator.formals(&view, branch as u32);
     let subgraph = model.index().node(node).subgraphs[branch];
+    let mut changed = first;
     for (value, fact) in model.index().graph(subgraph).inputs.iter().zip(formals) {
+        changed |= *facts.of(*value) != fact;
         facts.set(*value, fact);
     }
+    changed
 }
 
 /// Facts of a node's outputs, by its rule.
@@ -183,5 +201,36 @@ pub(super) fn view<'a>(model: &'a Model, facts: &'a Facts, id: NodeId, with_outp
         inputs: known(&entry.inputs),
         outputs: if with_outputs { known(&entry.outputs) } else { Vec::new() },
         branches: entry.subgraphs.iter().map(branch).collect(),
+        squares: node.op_type() == "ReduceMean" && squares(model, facts, id),
     }
+}
+
+/// Whether a node's first input is the square of a value that is no difference (which is how a mean is taken off).
+fn squares(model: &Model, facts: &Facts, id: NodeId) -> bool {
+    let source = |node: NodeId, input: usize| {
+        let mut value = model.index().node(node).inputs.get(input).copied().flatten()?;
+        loop {
+            match model.index().value(value).origin {
+                Origin::Output(node, 0) if matches!(model.node(node).op_type(), "Cast" | "Identity") => {
+                    value = model.index().node(node).inputs.first().copied().flatten()?;
+                }
+                Origin::Output(node, _) => return Some((value, Some(node))),
+                _ => return Some((value, None)),
+            }
+        }
+    };
+    let Some((_, Some(square))) = source(id, 0) else { return false };
+    let Some((base, producer)) = source(square, 0) else { return false };
+    let squared = match model.node(square).op_type() {
+        "Mul" => source(square, 1).is_some_and(|(other, _)| other == base),
+        "Pow" => {
+            let exponent = model.index().node(square).inputs.get(1).copied().flatten();
+            let elements = exponent.and_then(|exponent| facts.of(exponent).contents.as_ref());
+            elements.is_some_and(
+                |elements| matches!(&elements.0[..], [element] if element.real() == Some(2.0) || element.dim() == Some(Dim::Num(2))),
+            )
+        }
+        _ => false,
+    };
+    squared && producer.is_none_or(|producer| model.node(producer).op_type() != "Sub")
 }

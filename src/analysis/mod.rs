@@ -11,6 +11,7 @@ mod frozen;
 mod groups;
 mod infer;
 mod known;
+mod pieces;
 mod relate;
 mod rewrite;
 mod shrink;
@@ -20,15 +21,16 @@ mod union_find;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use account::{Account, Cost, is_weight};
+pub use account::{Account, Cost, Ledger, is_weight};
 pub use classes::{Allowed, Class, ClassId, Classes, Factor};
 pub use frozen::{Frozen, frozen};
 pub use groups::{Group, Kind, Selection};
 pub use infer::{Facts, Pins, declared, infer};
 pub use known::known;
+pub use pieces::{Chain, Piece, Pieces};
 pub use relate::{port_value, relate};
 pub use rewrite::{Failure, rewrite};
-pub use spaces::{Piece, Space, SpaceId, Spaces};
+pub use spaces::{Space, SpaceId, Spaces};
 
 use crate::facts::Dim;
 use crate::model::{Model, NodeId, ValueId};

@@ -10,13 +10,16 @@ use std::sync::Arc;
 use super::Analysis;
 use super::demand::Operands;
 use super::groups::Selection;
-use super::infer::{Declared, Facts, Pins, enter, leave, results, seed, view};
+use super::infer::{Declared, Facts, Pins, leave, results, seed, view};
 use super::spaces::SpaceId;
 use crate::facts::{Dim, Fact};
 use crate::model::{GraphId, Index, Model, NodeId, Origin, ValueId};
 use crate::ops::{Cut, Demand, NodeEdit, Setting, lookup};
 use crate::proto::{AttributeProto, attribute_proto::AttributeType};
 use crate::relation::{LabelId, Reason, Relation};
+
+/// For each label of a node the indices that stay; `None` where all do.
+type KeptByLabel = Vec<Option<Arc<[u32]>>>;
 
 /// A node that does not follow a cut, and the spaces that must stay whole because of it.
 #[derive(Clone, Debug)]
@@ -68,8 +71,12 @@ impl Rewriter<'_> {
             let edit = self.edit(node);
             self.attributes(node, &edit);
             self.demands(node, &edit.demands);
-            for (branch, subgraph) in self.original.index().node(node).subgraphs.iter().enumerate() {
-                enter(self.model, &mut self.facts, node, branch);
+            for subgraph in &self.original.index().node(node).subgraphs {
+                // What comes in again from step to step is what the analysis says of it; whether it fits what is given at
+                // first and what every step results in shows at the node itself.
+                for formal in self.original.index().graph(*subgraph).inputs.clone() {
+                    self.narrow(formal);
+                }
                 self.graph(*subgraph);
             }
             self.infer(node);
@@ -121,7 +128,7 @@ impl Rewriter<'_> {
         node: NodeId,
         relation: &'b Relation,
         mut kept: Vec<Option<Arc<[u32]>>>,
-    ) -> (Cow<'b, Relation>, Vec<Option<Arc<[u32]>>>) {
+    ) -> (Cow<'b, Relation>, KeptByLabel) {
         let mut relation = Cow::Borrowed(relation);
         for (at, kept) in kept.iter_mut().enumerate() {
             let label = LabelId(at as u16);
@@ -174,6 +181,11 @@ impl Rewriter<'_> {
                 Some(at) => attributes[at] = attribute,
                 None => attributes.push(attribute),
             }
+        }
+        if let Some(factor) = edit.result_scale
+            && !self.operands.scale_result(self.model, self.original, &self.analysis.facts, node, factor)
+        {
+            self.fail(node, Reason::Demand(format!("the result of {}, which is no real number", self.original.node_label(node))));
         }
         for (input, factor) in &edit.scales {
             let value = self.original.index().node(node).inputs.get(*input as usize).copied().flatten();
@@ -290,8 +302,9 @@ impl Rewriter<'_> {
         if read.is_empty() {
             return;
         }
+        let may_turn = self.may_turn(node, &read);
         for output in entry.outputs.iter().flatten() {
-            if self.facts.of(*output).contents.is_some() {
+            if self.facts.of(*output).contents.is_some() && !may_turn {
                 self.tainted[output.index()] = changed(self, *output);
             } else {
                 let mut spaces = Vec::new();
@@ -300,6 +313,18 @@ impl Rewriter<'_> {
                 self.failures.push(Failure { node, spaces, reason: Reason::Demand(what) });
             }
         }
+    }
+
+    /// Whether an extent is compared with a number that a deeper cut may take it below, so that a trial cut tells nothing.
+    fn may_turn(&self, node: NodeId, read: &[ValueId]) -> bool {
+        if !matches!(self.original.node(node).op_type(), "Max" | "Min") {
+            return false;
+        }
+        let inputs = self.original.index().node(node).inputs.iter().flatten();
+        let numbers = |value: &ValueId| self.analysis.facts.of(*value).contents.as_ref().and_then(|contents| contents.numbers());
+        let others: Vec<i64> = inputs.filter(|input| !read.contains(input)).filter_map(numbers).flatten().collect();
+        let mut extents = read.iter().filter_map(numbers).flatten();
+        extents.any(|extent| others.iter().any(|other| (2..=extent).contains(other)))
     }
 
     /// The cut axes whose extent a tainted value was computed from.

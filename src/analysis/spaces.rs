@@ -1,10 +1,11 @@
 //! Index spaces (axes of values, labels of nodes) and where their readers divide them.
 //!
 //! A space is a sum of pieces (what Concat, Split and Slice see), each a product of factors (what Reshape and grouped
-//! convolutions see). The marks travel along layouts until nothing changes, so that every space knows all divisions
+//! convolutions see). A piece may repeat: halves of heads, say, are two pieces that take turns. The marks travel along layouts until nothing changes, so that every space knows all divisions
 //! that any reader of its indices makes; only then can one factor be cut without breaking another's reading.
 
 use super::infer::Facts;
+use super::pieces::Pieces;
 use super::relate::port_value;
 use crate::facts::Dim;
 use crate::model::{Model, NodeId, ValueId};
@@ -21,24 +22,13 @@ impl SpaceId {
     }
 }
 
-/// A stretch of a space between two boundaries.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Piece {
-    /// Where it begins.
-    pub start: u64,
-    /// Its length.
-    pub extent: Dim,
-    /// Strides at which readers divide it, ascending, each dividing the next; strictly between 1 and the length.
-    pub cuts: Vec<u64>,
-}
-
 /// One index space.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Space {
     /// How many indices it has.
     pub extent: Dim,
     /// Its pieces in order.
-    pub pieces: Vec<Piece>,
+    pub pieces: Pieces,
     /// Why its divisions could not be worked out; its indices then all stay.
     pub broken: Option<Reason>,
 }
@@ -125,8 +115,7 @@ impl Spaces {
     }
 
     fn add(&mut self, extent: &Dim) {
-        let piece = Piece { start: 0, extent: extent.clone(), cuts: Vec::new() };
-        self.spaces.push(Space { extent: extent.clone(), pieces: vec![piece], broken: None });
+        self.spaces.push(Space { extent: extent.clone(), pieces: Pieces::new(extent), broken: None });
     }
 
     fn connect(&mut self, axis: SpaceId, node: NodeId, segments: &[Segment], relation: &Relation) {
@@ -189,13 +178,6 @@ impl Spaces {
                 self.correspondences.push(Correspondence::Product { axis, start, outer: *outer, inner });
             }
         }
-    }
-}
-
-impl Space {
-    /// The piece that begins at an index.
-    pub(super) fn piece_at(&self, start: u64) -> Option<usize> {
-        self.pieces.iter().position(|piece| piece.start == start)
     }
 }
 

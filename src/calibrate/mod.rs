@@ -5,8 +5,10 @@
 
 mod columns;
 mod error;
+mod gather;
 mod images;
 mod inputs;
+mod moments;
 mod npz;
 mod preprocess;
 mod spec;
@@ -15,7 +17,9 @@ mod synthetic;
 mod testsets;
 
 pub use error::DataError;
+pub use gather::{Batches, GatherError, POSITIONS, gather, picks, run_in_order, stack};
 pub use inputs::{Inputs, Options, load};
+pub use moments::{Moments, Statistics};
 pub use npz::{read_npy, read_npz, write_npy, write_npz};
 pub use preprocess::Preprocess;
 pub use spec::{InputKind, InputSpec};

@@ -120,12 +120,15 @@ pub(super) struct Prune {
     /// Class ids of all samples, for a labelled metric
     #[arg(long, value_name = "FILE.npy", requires = "data")]
     pub labels: Option<PathBuf>,
-    /// How units are ranked: l2, l1, random
-    #[arg(long, value_name = "NAME", value_parser = values::score, default_value = "l2")]
-    pub score: ScoreName,
-    /// How the weights that stay are mended: none
-    #[arg(long, value_name = "NAME", value_parser = values::recovery, default_value = "none")]
-    pub recover: Recovery,
+    /// How units are ranked: obs, l2, l1, random; obs with --data, else l2, if not given
+    #[arg(long, value_name = "NAME", value_parser = values::score)]
+    pub score: Option<ScoreName>,
+    /// How the weights that stay are mended: none, statistics, least-squares; least-squares with --data, else none, if not given
+    #[arg(long, value_name = "NAME", value_parser = values::recovery)]
+    pub recover: Option<Recovery>,
+    /// Score, cut and recover so many times on the way to the targets (with --score obs)
+    #[arg(long, value_name = "N", value_parser = values::positive, default_value = "1")]
+    pub rounds: usize,
     /// Which kinds may go, of channels, heads, head-dims, width
     #[arg(long, value_name = "LIST", value_parser = values::kinds, default_value = "channels,heads")]
     pub units: Kinds,

@@ -10,9 +10,10 @@ use super::watch::Watch;
 use super::{Exit, convert, data, gate, output};
 use crate::allocate::{Align, Target};
 use crate::analysis::Kind;
-use crate::job::{self, Data, Request};
+use crate::job::{self, Data, Request, ScoreName};
 use crate::plan::Plan;
 use crate::progress::{Phase, Progress, Work};
+use crate::recover::Method;
 use crate::report;
 use crate::run::{Runtime, TractRuntime};
 
@@ -21,7 +22,6 @@ const DEFAULT_DRIFT: f64 = 0.05;
 
 pub(super) fn run(args: &Prune) -> anyhow::Result<Exit> {
     let Some(path) = &args.model else { bail!("no model given") };
-    let Recovery::Nothing = args.recover;
     args.report.iter().try_for_each(|path| report::check_ending(path))?;
     let target = args.output.clone().unwrap_or_else(|| output::default_output(path));
     output::check_output(&target, &[path])?;
@@ -35,7 +35,8 @@ pub(super) fn run(args: &Prune) -> anyhow::Result<Exit> {
     let specs = data::specs(&model, &request.pins)?;
     // Models are run to search for a drift and to check the result, else not at all.
     let searches = request.targets.is_empty() && request.plan.is_none();
-    let runs = request.verify || searches;
+    let calibrates = request.score == ScoreName::Obs || request.recover.is_some();
+    let runs = request.verify || searches || calibrates;
     let inputs = if runs { data::inputs(&model, &args.data, args.labels.as_deref(), &watch)? } else { Data::default() };
     request.pins = data::counted(&specs, &inputs);
     let runtime = runs.then(|| TractRuntime::new(true));
@@ -112,6 +113,7 @@ fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
     if drift.is_none() && targets.is_empty() && plan.is_none() {
         drift = Some(DEFAULT_DRIFT);
     }
+    let measured = args.data.data.is_some();
     let kinds = args.units.0.clone();
     if kinds.contains(&Kind::Heads) && kinds.contains(&Kind::HeadDims) {
         watch.warn("--units: dimensions of heads are cut where heads are not in the list; whole heads come first here");
@@ -119,7 +121,13 @@ fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
     Ok(Request {
         targets,
         drift,
-        score: args.score,
+        score: args.score.unwrap_or(if measured { ScoreName::Obs } else { ScoreName::L2 }),
+        recover: match args.recover {
+            Some(Recovery::Nothing) => None,
+            Some(Recovery::With(method)) => Some(method),
+            None => measured.then(Method::default),
+        },
+        rounds: args.rounds,
         kinds,
         only: args.only.clone(),
         exclude: args.exclude.clone(),

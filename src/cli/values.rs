@@ -5,6 +5,7 @@ use globset::Glob;
 use crate::allocate::{Align, Target};
 use crate::analysis::Kind;
 use crate::job::ScoreName;
+use crate::recover::Method;
 
 /// What `--target` asks for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,6 +33,7 @@ pub(super) struct Pin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Recovery {
     Nothing,
+    With(Method),
 }
 
 pub(super) fn goal(text: &str) -> Result<Goal, String> {
@@ -56,21 +58,25 @@ pub(super) fn goal(text: &str) -> Result<Goal, String> {
 }
 
 pub(super) fn score(text: &str) -> Result<ScoreName, String> {
-    const AVAILABLE: &str = "l2, l1, random";
+    const AVAILABLE: &str = "obs, l2, l1, random";
     match text {
         "l1" => Ok(ScoreName::L1),
         "l2" => Ok(ScoreName::L2),
         "random" => Ok(ScoreName::Random),
-        "bn" | "lamp" | "geometric-median" | "variance" | "obs" => Err(later(text, AVAILABLE)),
+        "obs" => Ok(ScoreName::Obs),
+        "bn" | "lamp" | "geometric-median" | "variance" => Err(later(text, AVAILABLE)),
         _ => Err(format!("no such score; available: {AVAILABLE}")),
     }
 }
 
 pub(super) fn recovery(text: &str) -> Result<Recovery, String> {
+    const AVAILABLE: &str = "none, statistics, least-squares";
     match text {
         "none" => Ok(Recovery::Nothing),
-        "statistics" | "least-squares" | "distill" => Err(later(text, "none")),
-        _ => Err("no such way to recover; available: none".to_owned()),
+        "statistics" => Ok(Recovery::With(Method::Statistics)),
+        "least-squares" => Ok(Recovery::With(Method::LeastSquares)),
+        "distill" => Err(later(text, AVAILABLE)),
+        _ => Err(format!("no such way to recover; available: {AVAILABLE}")),
     }
 }
 

@@ -194,6 +194,14 @@ impl Dim {
         }
     }
 
+    /// What it is when these symbols stand for these numbers; `None` when another symbol occurs.
+    #[cfg(test)]
+    pub(crate) fn at(&self, symbols: &[(String, i64)]) -> Option<i64> {
+        let number = |symbol: &Arc<str>| symbols.iter().find(|(name, _)| **name == **symbol).map(|(_, number)| *number);
+        let monomial = |monomial: &Monomial| monomial.iter().try_fold(1, |product, symbol| Some(product * number(symbol)?));
+        self.terms().iter().try_fold(0, |sum, (symbols, coefficient)| Some(sum + coefficient * monomial(symbols)?))
+    }
+
     /// The product of many.
     pub fn product<'a>(dims: impl IntoIterator<Item = &'a Dim>) -> Dim {
         dims.into_iter().fold(Dim::Num(1), |product, dim| &product * dim)

@@ -21,6 +21,8 @@ pub enum Error {
     Nothing(String),
     #[error("{0}")]
     Unverifiable(String),
+    #[error("the rounds left '{0}' in another shape than the plan; prune in one round")]
+    Rounds(String),
     #[error("stopped")]
     Cancelled,
 }

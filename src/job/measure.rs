@@ -95,6 +95,12 @@ impl<'a> Bench<'a> {
         Ok(worst(&drift(&self.names, &self.outputs[..count], &outputs)))
     }
 
+    /// The drift on all inputs.
+    pub(super) fn full_drift(&self, pruned: &Model, data: &Data) -> Result<f64, String> {
+        let outputs = self.run(pruned, &data.inputs)?;
+        Ok(worst(&drift(&self.names, &self.outputs, &outputs)))
+    }
+
     fn run(&self, model: &Model, inputs: &[Tensors]) -> Result<Vec<Vec<TensorRef>>, String> {
         let session = self.prepare(model, inputs)?;
         run_all(&*session, inputs).into_iter().collect::<Result<_, _>>().map_err(|error| error.to_string())
@@ -105,11 +111,13 @@ impl<'a> Bench<'a> {
         runtime.prepare_variant(model, example).map_err(|error| error.to_string())
     }
 
-    /// Exactness, drift and latency of the final model.
+    /// Exactness of the model as it was cut, drift and latency of what became of it.
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn check(
         &self,
         prepared: &Prepared,
         selection: &Selection,
+        bare: &Model,
         pruned: &Model,
         data: &Data,
         runtime: &dyn Runtime,
@@ -133,7 +141,7 @@ impl<'a> Bench<'a> {
         if !selection.is_empty() {
             let count = data.inputs.len().min(EXACT);
             let masked = prepared.masked(selection)?;
-            checks.exactness = exactness(runtime, &self.outputs[..count], &masked, pruned, &data.inputs[..count], session.noise());
+            checks.exactness = exactness(runtime, &self.outputs[..count], &masked, bare, &data.inputs[..count], session.noise());
         }
         work.progress.begin(Phase::Drift, data.inputs.len() as u64);
         let pruned_session = match self.prepare(pruned, &data.inputs) {

@@ -5,7 +5,9 @@
 mod decide;
 mod error;
 mod measure;
+mod quality;
 mod request;
+mod rounds;
 
 pub use error::Error;
 pub use measure::{Checks, Latency};
@@ -15,9 +17,11 @@ use std::collections::BTreeSet;
 
 use crate::allocate::Choice;
 use crate::analysis::{Analysis, Cost, Options, Selection, analyse};
-use crate::model::{Copies, Index, Model, Origin, ValueId, reshare, unshare};
+use crate::linear::{Bias, views};
+use crate::model::{Copies, Index, Model, Origin, ValueId, functions, reshare, unshare};
 use crate::plan::Plan;
 use crate::progress::{Phase, Work};
+use crate::recover::Repair;
 use crate::run::Runtime;
 use crate::{surgery, verify};
 
@@ -51,6 +55,8 @@ pub struct Outcome {
     pub after: Cost,
     /// Exactness, drift and latency; `None` when they were not asked for.
     pub checks: Option<Checks>,
+    /// What recovery did to each layer.
+    pub repairs: Vec<Repair>,
     /// The points that the search tried, widest first.
     pub tradeoff: Vec<Point>,
     /// Whether all targets were met.
@@ -67,12 +73,22 @@ pub struct Prepared {
     /// What is known of it.
     pub analysis: Analysis,
     copies: Copies,
+    /// Biases of zeros that the working model has and the original does not.
+    added: Vec<String>,
 }
 
 impl Prepared {
+    /// A model of which everything is known, and in which nothing was added or copied.
+    pub(crate) fn plain(working: Model, analysis: Analysis) -> Self {
+        Prepared { working, analysis, copies: Copies::new(), added: Vec::new() }
+    }
+
     /// Analyses a model. A large weight that several nodes read stays one, unless one reader keeps all its axes from being
     /// cut that another could cut: then each gets its own.
     pub fn new(model: &Model, options: &Options) -> Result<Self, Error> {
+        // A function is one body for calls of different shapes; each call gets its own.
+        let inlined = functions::inlined(model)?;
+        let model = inlined.as_ref().unwrap_or(model);
         let (mut working, mut copies) = unshare(model.clone(), &BTreeSet::new())?;
         let mut analysis = analyse(&working, options);
         let stuck = stuck_weights(&working, &analysis);
@@ -86,12 +102,40 @@ impl Prepared {
         }
         let copied = crate::model::encoded_len(&working) as f64 - crate::model::encoded_len(model) as f64;
         analysis.account.discount_bytes(copied);
-        Ok(Prepared { working, analysis, copies })
+        Ok(Prepared { working, analysis, copies, added: Vec::new() })
+    }
+
+    /// The same, with a bias of zeros in every product that could have one and has none, for recovery to use: what stays
+    /// can then make up for the mean of what goes. [`Prepared::finish`] takes out those that stay zero.
+    pub fn mendable(model: &Model, options: &Options) -> Result<Self, Error> {
+        let mut prepared = Prepared::new(model, options)?;
+        let found = views(&prepared.working, &prepared.analysis.relations);
+        let bare = crate::model::encoded_len(&prepared.working) as f64;
+        let copied = bare - crate::model::encoded_len(model) as f64;
+        prepared.added = Bias::add_missing(&mut prepared.working, &found);
+        if prepared.added.is_empty() {
+            return Ok(prepared);
+        }
+        prepared.working.reindex()?;
+        prepared.analysis = analyse(&prepared.working, options);
+        let grown = crate::model::encoded_len(&prepared.working) as f64 - bare;
+        prepared.analysis.account.discount_bytes(copied + grown);
+        Ok(prepared)
     }
 
     /// Applies a selection; `notes` go into the model's metadata.
     pub fn cut(&self, selection: &Selection, notes: &[(&str, String)]) -> Result<Model, Error> {
-        let mut pruned = surgery::apply(&self.working, &self.analysis, selection, notes)?;
+        self.finish(self.raw_cut(selection, notes)?)
+    }
+
+    /// Applies a selection, every reader of a shared constant keeping its own copy.
+    pub fn raw_cut(&self, selection: &Selection, notes: &[(&str, String)]) -> Result<Model, Error> {
+        Ok(surgery::apply(&self.working, &self.analysis, selection, notes)?)
+    }
+
+    /// Merges copies that are still equal, and takes out added biases that were not used.
+    pub fn finish(&self, mut pruned: Model) -> Result<Model, Error> {
+        Bias::remove_idle(&mut pruned, &self.added)?;
         reshare(&mut pruned, &self.copies)?;
         Ok(pruned)
     }
@@ -108,7 +152,9 @@ impl Prepared {
 
     /// The plan of a choice of units.
     pub fn plan(&self, choice: &Choice, sha256: String) -> Plan {
-        Plan::new(&self.working, &self.analysis, &choice.removed, sha256, &self.copies)
+        let mut plan = Plan::new(&self.working, &self.analysis, &choice.removed, sha256, &self.copies);
+        plan.forget(&self.added);
+        plan
     }
 }
 
@@ -142,24 +188,49 @@ const FAR: f64 = 0.5;
 pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn Runtime>, work: &Work) -> Result<Outcome, Error> {
     work.progress.begin(Phase::Analyse, 0);
     let options = Options { granularity: request.granularity(), pins: request.pins.clone(), ..Default::default() };
-    let prepared = Prepared::new(model, &options)?;
+    let runs = runtime.is_some() && !data.inputs.is_empty();
+    let mends = runs && (request.recover.is_some() || request.score == ScoreName::Obs);
+    let prepared = if mends { Prepared::mendable(model, &options)? } else { Prepared::new(model, &options)? };
     let candidates = request.candidates(&prepared);
     let sha256 = if request.needs_digest() { model.source.sha256() } else { String::new() };
     let bench = match runtime {
         Some(runtime) => measure::Bench::new(model, data, runtime, work),
         None => measure::Bench::none(),
     };
-    let decided = decide::decide(&prepared, request, &candidates, data, &bench, &sha256, work)?;
+    let by_curves = runtime.filter(|_| runs && request.score == ScoreName::Obs && request.plan.is_none() && !candidates.is_empty());
+    let (decided, made) = match by_curves {
+        Some(runtime) => {
+            let original = &prepared;
+            let rounds = rounds::Rounds { original, request, candidates: &candidates, data, bench: &bench, runtime, work };
+            let made = rounds.run()?;
+            (made.decided, Some((made.model, made.repairs)))
+        }
+        None => (decide::decide(&prepared, request, &candidates, data, &bench, &sha256, work)?, None),
+    };
     let selection = prepared.select(&decided.choice.removed);
     work.progress.begin(Phase::Cut, 0);
     let plan = prepared.plan(&decided.choice, sha256);
-    let pruned = prepared.cut(&selection, &request.notes(&plan))?;
+    let notes = request.notes(&plan);
+    let cut = prepared.raw_cut(&selection, &notes)?;
+    let bare = prepared.finish(cut.clone())?;
+    let (mut pruned, repairs) = match (made, request.recover, runtime.filter(|_| runs && !selection.is_empty())) {
+        (Some((model, repairs)), ..) => (prepared.finish(model)?, repairs),
+        (None, Some(method), Some(runtime)) => {
+            let (model, repairs) = quality::mend(&prepared, &selection, cut, method, data, runtime, work)?;
+            (prepared.finish(model)?, repairs)
+        }
+        _ => (bare.clone(), Vec::new()),
+    };
+    surgery::annotate(&mut pruned, &notes);
     let checks = match (request.verify, runtime) {
-        (true, Some(runtime)) => Some(bench.check(&prepared, &selection, &pruned, data, runtime, work)?),
+        (true, Some(runtime)) => Some(bench.check(&prepared, &selection, &bare, &pruned, data, runtime, work)?),
         _ => None,
     };
     let mut reached = decided.reached;
     let mut remarks = decided.remarks;
+    if !model.proto.functions.is_empty() && pruned.proto.functions.is_empty() {
+        remarks.push("calls of the model's own functions were replaced by the functions' nodes".to_owned());
+    }
     if let (Some(allowed), Some(drift)) = (request.drift, checks.as_ref().and_then(Checks::drift)) {
         // The search measures on some of the inputs; the promise is for all of them.
         if drift > allowed * 1.1 {
@@ -190,6 +261,7 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
         before,
         after,
         checks,
+        repairs,
         tradeoff: decided.tradeoff,
         reached,
         remarks,

@@ -6,6 +6,7 @@ use super::Prepared;
 use crate::allocate::{Align, Target};
 use crate::analysis::{Granularity, Group, Kind, Pins};
 use crate::plan::Plan;
+use crate::recover::Method;
 use crate::run::Tensors;
 use crate::score::{Norm, Random, Score};
 
@@ -15,6 +16,7 @@ use crate::score::{Norm, Random, Score};
 pub enum ScoreName {
     L1,
     L2,
+    Obs,
     Random,
 }
 
@@ -27,6 +29,10 @@ pub struct Request {
     pub drift: Option<f64>,
     /// How units are ranked.
     pub score: ScoreName,
+    /// How the weights that stay are mended; `None`: they are not.
+    pub recover: Option<Method>,
+    /// How often to score, cut and recover on the way to the targets.
+    pub rounds: usize,
     /// The kinds of groups that may be cut.
     pub kinds: Vec<Kind>,
     /// Only groups whose weights or nodes match one of these (all, if empty).
@@ -53,6 +59,8 @@ impl Default for Request {
             targets: Vec::new(),
             drift: None,
             score: ScoreName::L2,
+            recover: None,
+            rounds: 1,
             kinds: vec![Kind::Channels, Kind::Heads],
             only: Vec::new(),
             exclude: Vec::new(),
@@ -91,7 +99,7 @@ impl Request {
     pub(super) fn scorer(&self) -> Box<dyn Score> {
         match self.score {
             ScoreName::L1 => Box::new(Norm::L1),
-            ScoreName::L2 => Box::new(Norm::L2),
+            ScoreName::L2 | ScoreName::Obs => Box::new(Norm::L2),
             ScoreName::Random => Box::new(Random { seed: self.seed }),
         }
     }

@@ -5,8 +5,10 @@
 
 mod error;
 mod external;
+pub mod functions;
 mod index;
 mod load;
+mod prefix;
 mod save;
 mod tensor;
 #[doc(hidden)]
@@ -19,6 +21,7 @@ pub use error::{LoadError, SaveError};
 pub use index::{GraphEntry, GraphId, Index, NodeEntry, NodeId, Origin, ValueEntry, ValueId};
 pub(crate) use load::map;
 pub use load::{Limits, load};
+pub use prefix::prefix;
 pub use save::{encoded_len, save};
 pub use tensor::{TensorError, TensorRef};
 pub use unshare::{Copies, reshare, unshare};

@@ -291,7 +291,14 @@ mod tests {
         let proof = packed().input("2x5x25").input("2x7x8").input("2x7x10");
         let node = proof.named();
         let facts: Vec<Fact> = proof.inputs.iter().flatten().map(|input| input.fact.clone()).collect();
-        let view = NodeView { node: &node, opset: 23, inputs: facts.iter().map(Some).collect(), outputs: vec![], branches: vec![] };
+        let view = NodeView {
+            node: &node,
+            opset: 23,
+            inputs: facts.iter().map(Some).collect(),
+            outputs: vec![],
+            branches: vec![],
+            squares: false,
+        };
         assert!(Attention.infer(&view).is_err());
         assert_eq!(Attention.relate(&view).terms, []);
     }

@@ -167,7 +167,7 @@ fn single(graph: Option<&GraphProto>, formal: usize, dtype: Dtype, element: Elem
 fn carried(node: &NodeView, branch: u32, input: usize, formal: usize, result: usize) -> Fact {
     let start = node.input(input).cloned().unwrap_or_default().with_contents(None);
     let known = node.branches.get(branch as usize).and_then(|branch| Some((branch.formals.get(formal)?, branch.results.get(result)?)));
-    let Some((before, after)) = known else { return start };
+    let Some((before, after)) = known.filter(|(before, _)| before.dtype.is_some() || before.shape.is_some()) else { return start };
     let shape = match (&before.shape, &after.shape) {
         (Some(before), Some(after)) if before.len() == after.len() => {
             let name = body(node).and_then(|graph| graph.input.get(formal)).map_or("", |input| input.name());

@@ -97,6 +97,8 @@ pub struct NodeEdit {
     pub demands: Vec<Demand>,
     /// Constant float inputs whose elements are multiplied by a number (after slicing).
     pub scales: Vec<(u32, f64)>,
+    /// What the first output is to be multiplied by.
+    pub result_scale: Option<f64>,
 }
 
 impl NodeEdit {
@@ -128,6 +130,11 @@ impl NodeEdit {
     /// Input `input` must be a constant with exactly these elements (its dims: those of before, a first axis of another length).
     pub fn replace(&mut self, input: u32, elements: Vec<i64>) {
         self.demands.push(Demand { input, elements: elements.into_iter().map(|element| Some(Dim::Num(element))).collect(), whole: true });
+    }
+
+    /// Multiplies the first output by a number, in a node of its own.
+    pub fn scale_result(&mut self, factor: f64) {
+        self.result_scale = Some(factor);
     }
 
     /// Multiplies a constant float input by a number.

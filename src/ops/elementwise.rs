@@ -268,6 +268,9 @@ pub(super) static RULES: &[Rule] = &[
             ..binary(math::choose)
         },
     ),
+    Rule::onnx("SwiGLU", &BINARY),
+    Rule::microsoft("BiasAdd", &VARIADIC),
+    Rule::microsoft("SwiGLU", &BINARY),
     Rule::microsoft("Gelu", &UNARY),
     Rule::microsoft("QuickGelu", &UNARY),
     Rule::microsoft("FastGelu", &Elementwise { names: &["x", "bias"], ..UNARY }),
@@ -284,6 +287,8 @@ mod tests {
     fn every_axis_passes() {
         Prove::op("Relu").input("bx8x5").gives("bx8x5").relates("x[i, j, k] → y[i, j, k]");
         Prove::op("Identity").input("").gives("").relates("x[] → y[]");
+        Prove::op("SwiGLU").at(28).input("2x3").input("2x3").relates("a[i, j] b[i, j] → y[i, j]");
+        Prove::op("BiasAdd").domain("com.microsoft").at(1).input("2x5x8").weight("8").input("2x5x8").gives("2x5x8").laws();
         Prove::op("Gelu").domain("com.microsoft").input("2x3").relates("x[i, j] → y[i, j]");
         Prove::op("Dropout").input("2x3").number(0).outputs(2).gives("2x3 2x3").relates("x[i, j] ratio[] → y[i, j] mask[i, j]");
         assert_eq!(Prove::op("IsNaN").input("2").facts()[0].dtype, Some(Dtype::Bool));

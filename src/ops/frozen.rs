@@ -21,6 +21,10 @@ impl Operator for Frozen {
     fn relate(&self, node: &NodeView) -> Relation {
         node.frozen(Reason::operator(self.reason))
     }
+
+    fn freezes(&self) -> Option<&'static str> {
+        Some(self.reason)
+    }
 }
 
 /// One fact per output of the node: these, and nothing known of further ones.

@@ -216,6 +216,7 @@ pub(super) static RULES: &[Rule] = &[
     Rule::onnx("Gather", &Gather),
     Rule::onnx("GatherElements", &GatherElements),
     Rule::onnx("GatherND", &GatherND),
+    Rule::microsoft("GatherND", &GatherND),
     Rule::onnx("Compress", &Compress),
 ];
 

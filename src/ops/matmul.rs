@@ -176,6 +176,7 @@ pub(super) static RULES: &[Rule] = &[
     Rule::onnx("MatMul", &MATMUL),
     Rule::onnx("Gemm", &GEMM),
     Rule::onnx("MatMulInteger", &INTEGER),
+    Rule::microsoft("MatMulInteger16", &INTEGER),
     Rule::onnx("QLinearMatMul", &QUANTIZED),
     Rule::microsoft("FusedMatMul", &FUSED),
     Rule::microsoft("FusedMatMulActivation", &FUSED),

@@ -8,9 +8,9 @@ use crate::proto::Dtype;
 use crate::relation::{Builder, LabelId, Layout, Port, Reason, Relation, Term};
 
 /// Why the summed axis stays.
-const PACKED: Reason = Reason::operator("numbers packed into blocks with shared zero points");
+pub(super) const PACKED: Reason = Reason::operator("numbers packed into blocks with shared zero points");
 /// Why the numbers of a block stay together.
-const BLOCK: Reason = Reason::operator("numbers of one block");
+pub(super) const BLOCK: Reason = Reason::operator("numbers of one block");
 
 /// `y = x · wᵀ`, with the weight quantized in blocks of `block_size` numbers along the summed axis. Output channels
 /// go one by one, summed ones by whole blocks.
@@ -143,6 +143,19 @@ mod tests {
             .weight("6x4")
             .weight("u8:12")
             .relates("x[p, p2, q·j] w[n, q, z] scales[n, q] zero_points[n·z2] → y[p, p2, n]  Σ q,j");
+    }
+
+    #[test]
+    fn packed_weights_are_multiplied() {
+        let multiplies = |case: Prove| {
+            let operator = crate::ops::lookup(case.node.domain(), case.node.op_type()).unwrap();
+            case.view(|view| {
+                let relation = operator.relate(view);
+                relation.terms.iter().any(|term| relation.multiplies(term))
+            })
+        };
+        assert!(multiplies(start().int("K", 128).weight("u8:6x4x16").weight("24")));
+        assert!(!multiplies(Prove::op("ReduceSum").input("2x8").list(&[1])));
     }
 
     #[test]

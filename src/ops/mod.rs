@@ -20,6 +20,7 @@ mod expand;
 mod fit;
 mod frozen;
 mod gather;
+mod image;
 mod join;
 #[cfg(test)]
 mod laws;
@@ -27,11 +28,13 @@ mod linear_attention;
 mod loss;
 mod matmul;
 mod matmul_packed;
+mod matrix;
 mod microsoft;
 mod ml;
 mod norm;
 mod norm_fused;
 mod operand;
+mod packed;
 mod pad;
 mod permute;
 mod pool;
@@ -53,6 +56,7 @@ mod signal;
 mod slice;
 mod softmax;
 mod text;
+mod training;
 mod view;
 mod window;
 
@@ -90,6 +94,11 @@ pub trait Operator: Sync {
 
     /// The input that holds nothing but the extents of the first output, so that it can be made to hold others.
     fn target(&self, _node: &NodeView) -> Option<u32> {
+        None
+    }
+
+    /// Why nothing may go in any node of this operator, if that is so.
+    fn freezes(&self) -> Option<&'static str> {
         None
     }
 

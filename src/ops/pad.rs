@@ -237,7 +237,7 @@ impl Operator for CenterCropPad {
     }
 }
 
-pub(super) static RULES: &[Rule] = &[Rule::onnx("Pad", &Pad), Rule::onnx("CenterCropPad", &CenterCropPad)];
+pub(super) static RULES: &[Rule] = &[Rule::onnx("Pad", &Pad), Rule::onnx("CenterCropPad", &CenterCropPad), Rule::microsoft("Pad", &Pad)];
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,7 @@
 
 use super::axes::{Letters, axis_numbers, operand};
 use super::elements::{Grid, compose};
-use super::{InferError, NodeView, Operator, Rule};
+use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
 use crate::relation::{LabelId, Port, Reason, Relation};
 
@@ -98,6 +98,17 @@ impl Operator for Squeeze {
         builder.finish()
     }
 
+    /// Without axes every axis of 1 goes, so that one that is cut down to 1 would go as well.
+    fn rewrite(&self, node: &NodeView, _cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
+        let Some(shape) = node.shape(0).filter(|_| matches!(node.ints_or_input("axes", 1), Ok(None))) else { return Ok(()) };
+        let axes = (0..shape.len()).filter(|axis| shape[*axis].is_one()).map(|axis| axis as i64);
+        match node.opset < 13 {
+            true => edit.set_ints("axes", axes.collect()),
+            false => edit.demand(1, axes.map(|axis| Some(Dim::Num(axis))).collect()),
+        }
+        Ok(())
+    }
+
     fn shape_inputs(&self, _node: &NodeView) -> Vec<u32> {
         vec![1]
     }
@@ -174,6 +185,11 @@ mod tests {
     #[test]
     fn squeeze_takes_axes_from_attribute_or_input() {
         Prove::op("Squeeze").at(11).input("bx64x1x1").ints("axes", &[2, -1]).gives("bx64").relates("x[a, b, 1, 1] → y[a, b]");
+        // What is cut down to 1 must not go too.
+        let edit = Prove::op("Squeeze").input("3x1x64x1").edit(&[("b", &[7])]).unwrap();
+        assert_eq!((edit.demands[0].input, edit.demands[0].elements.len()), (1, 2));
+        let edit = Prove::op("Squeeze").at(11).input("3x1x64x1").edit(&[("b", &[7])]).unwrap();
+        assert_eq!(edit.settings[0].0, "axes");
         Prove::op("Squeeze").input("bx1x64").list(&[1]).gives("bx64").relates("x[a, 1, b] axes[1] → y[a, b]");
         Prove::op("Squeeze").input("3x1x64x1").gives("3x64").relates("x[a, 1, b, 1] → y[a, b]");
         Prove::op("Squeeze").input("bx1x64").gives("?").relates("input 0[b, 1, 64]");

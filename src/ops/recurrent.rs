@@ -280,7 +280,14 @@ mod tests {
     fn misfits_are_errors() {
         let node = lstm().input("7x2x3").weight("1x12x4").weight("1x12x3").named();
         let facts = [vec![7, 2, 3], vec![1, 12, 4], vec![1, 12, 3]].map(|dims| Fact::new(None, dims.into_iter().map(Dim::Num).collect()));
-        let view = NodeView { node: &node, opset: 14, inputs: facts.iter().map(Some).collect(), outputs: vec![], branches: vec![] };
+        let view = NodeView {
+            node: &node,
+            opset: 14,
+            inputs: facts.iter().map(Some).collect(),
+            outputs: vec![],
+            branches: vec![],
+            squares: false,
+        };
         assert!(Recurrent { gates: 4 }.infer(&view).is_err());
     }
 

@@ -3,7 +3,7 @@
 use super::arithmetic::{self as math, Compute};
 use super::broadcast::{axis_name, broadcast};
 use super::fit::unless_ranked;
-use super::{InferError, NodeView, Operator, Rule};
+use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Contents, Dim, Element, Fact};
 use crate::proto::Dtype;
 use crate::relation::{Fate, LabelId, Port, Reason, Relation, Term};
@@ -112,6 +112,8 @@ impl Operator for Reduce {
         let fate = |reduced: bool| match self.kind {
             _ if !reduced => Fate::Free,
             Kind::Sum => Fate::Free,
+            // What is zero adds nothing to a mean of squares, which then only has to count as many entries as before.
+            Kind::Lossy if mean_of_squares(node) => Fate::Free,
             Kind::Lossy => Fate::Lossy(Reason::operator("a statistic over fewer entries")),
             Kind::Position => Fate::Fixed(Reason::operator("positions along the axis are the result")),
         };
@@ -135,15 +137,36 @@ impl Operator for Reduce {
         builder.port(Port::In(0), "x", labels.clone());
         builder.whole(Port::In(1), "axes", &Reason::operator("numbers of axes"));
         builder.port(Port::Out(0), "y", result);
-        if matches!(self.kind, Kind::Sum) && !summed.is_empty() {
+        if (matches!(self.kind, Kind::Sum) || mean_of_squares(node)) && !summed.is_empty() {
             builder.term(Term { data: Port::In(0), weight: None, zero: None, labels, summed, window: None });
         }
         builder.finish()
     }
 
+    fn rewrite(&self, node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
+        if !mean_of_squares(node) {
+            return Ok(());
+        }
+        let mut ratio = 1.0;
+        for label in cut.relation.terms.iter().flat_map(|term| &term.summed).filter(|label| cut.kept(**label).is_some()) {
+            let extents = cut.relation.label(*label).extent.num().zip(cut.extent(*label).num());
+            let (before, after) =
+                extents.filter(|(_, after)| *after > 0).ok_or_else(|| RewriteError("a mean over an unknown count".into()))?;
+            ratio *= after as f64 / before as f64;
+        }
+        if ratio < 1.0 {
+            edit.scale_result(ratio);
+        }
+        Ok(())
+    }
+
     fn shape_inputs(&self, _: &NodeView) -> Vec<u32> {
         vec![1]
     }
+}
+
+fn mean_of_squares(node: &NodeView) -> bool {
+    node.squares && node.node.op_type() == "ReduceMean"
 }
 
 /// Global pools: every spatial axis becomes one entry.
@@ -242,7 +265,7 @@ pub(super) static RULES: &[Rule] = &[
     Rule::onnx("ReduceMax", &Reduce { kind: Kind::Lossy, combine: Some(math::max) }),
     Rule::onnx("ReduceMin", &Reduce { kind: Kind::Lossy, combine: Some(math::min) }),
     Rule::onnx("ReduceProd", &Reduce { kind: Kind::Lossy, combine: Some(math::mul) }),
-    Rule::onnx("ReduceLogSum", &LOSSY),
+    Rule::onnx("ReduceLogSum", &NORM),
     Rule::onnx("ReduceLogSumExp", &LOSSY),
     Rule::onnx("ArgMax", &POSITION),
     Rule::onnx("ArgMin", &POSITION),

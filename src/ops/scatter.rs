@@ -2,7 +2,7 @@
 
 use super::axes::{Letters, axis_attribute, axis_number, operand};
 use super::{InferError, NodeView, Operator, Rule};
-use crate::facts::{Dim, Fact};
+use crate::facts::{Contents, Dim, Fact};
 use crate::relation::{LabelId, Port, Reason, Relation};
 
 const WRITTEN: Reason = Reason::operator("entries are written at positions known at run time");
@@ -134,6 +134,21 @@ impl OneHot {
     }
 }
 
+impl OneHot {
+    /// The code of a single known index: how exporters write a list of repeats of which one is not 1.
+    fn one(node: &NodeView) -> Option<Contents> {
+        let number = |input| node.contents(input).and_then(|contents| contents.numbers()).and_then(|numbers| numbers.first().copied());
+        if node.input(0)?.elements()? != 1 {
+            return None;
+        }
+        let depth = usize::try_from(number(1)?).ok().filter(|depth| *depth <= Contents::LIMIT)?;
+        let index = number(0)?;
+        let place = usize::try_from(if index < 0 { index + depth as i64 } else { index }).ok()?;
+        let [off, on] = &node.contents(2)?.0[..] else { return None };
+        Contents::new((0..depth).map(|at| if at == place { on.clone() } else { off.clone() }).collect())
+    }
+}
+
 impl Operator for OneHot {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let Some(indices) = node.shape(0) else { return Ok(vec![Fact { dtype: node.dtype(2), shape: None, contents: None }]) };
@@ -145,7 +160,7 @@ impl Operator for OneHot {
         });
         let mut dims = indices.to_vec();
         dims.insert(axis, depth.unwrap_or_else(|| node.unknown(0, axis)));
-        Ok(vec![Fact::new(node.dtype(2), dims)])
+        Ok(vec![Fact::new(node.dtype(2), dims).with_contents(Self::one(node))])
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
@@ -224,6 +239,7 @@ mod tests {
     fn codes_and_sequences() {
         let code = Prove::op("OneHot").input("i64:bxs").number(10).input("2");
         code.gives("bxsx10").relates("indices[a, b] depth[] values[2] → y[a, b, c]");
+        Prove::op("OneHot").number(-2).number(3).list(&[1, 7]).gives("3").holds(&[1, 7, 1]);
         Prove::op("OneHot").input("i64:b").input("i64:").input("2").int("axis", 0).gives("?out0.0xb");
         let reversed = Prove::op("ReverseSequence").input("sxbx8").input("i64:b");
         reversed.gives("sxbx8").relates("x[a, b, c] lengths[b] → y[a, b, c]");

@@ -250,6 +250,7 @@ pub(super) static RULES: &[Rule] = &[
     Rule::onnx("Constant", &Constant),
     Rule::onnx("ConstantOfShape", &ConstantOfShape),
     Rule::onnx("Range", &Range),
+    Rule::microsoft("Range", &Range),
     Rule::onnx("EyeLike", &Made { reason: "ones on a diagonal" }),
     Rule::onnx("RandomNormal", &RANDOM),
     Rule::onnx("RandomUniform", &RANDOM),

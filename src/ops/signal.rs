@@ -29,10 +29,12 @@ fn transformed(node: &NodeView) -> Result<Vec<Fact>, InferError> {
     dims[axis] = match (inverse, one) {
         (_, false) => length,
         (false, true) => one_sided(&length).unwrap_or_else(|| node.unknown(0, axis)),
-        (true, true) => return Ok(outputs(node, [Fact { dtype, ..Fact::default() }])),
+        // A real signal, of which half the spectrum is given.
+        (true, true) if node.has_input(1) => length,
+        (true, true) => &(&length - &Dim::Num(1)) * &Dim::Num(2),
     };
     if let Some(last) = dims.last_mut() {
-        *last = Dim::Num(2);
+        *last = Dim::Num(if inverse && one { 1 } else { 2 });
     }
     Ok(outputs(node, [Fact::new(dtype, dims)]))
 }
@@ -84,6 +86,7 @@ mod tests {
     fn spectra() {
         Prove::op("DFT").at(20).int("onesided", 1).input("bx3x16x1").gives("bx3x9x2");
         Prove::op("DFT").at(17).int("axis", 1).input("bx16x3x1").number(8).gives("bx8x3x2");
+        Prove::op("DFT").at(20).int("onesided", 1).int("inverse", 1).input("bx3x9x2").gives("bx3x16x1");
         Prove::op("STFT").input("bx128x1").number(8).weight("16").gives("bx15x9x2");
         Prove::op("HannWindow").number(16).gives("16").relates("input 0[] → output 0[16]");
         Prove::op("MelWeightMatrix").number(40).number(512).number(16000).weight("").weight("").gives("257x40");

@@ -1,5 +1,6 @@
 //! Strings, and n-grams counted in them: tables in attributes, no features that could go.
 
+use super::broadcast::broadcast_shape;
 use super::frozen::{Frozen, outputs};
 use super::{InferError, NodeView, Rule};
 use crate::facts::{Dim, Fact};
@@ -38,7 +39,18 @@ fn counted(node: &NodeView) -> Result<Vec<Fact>, InferError> {
     Ok(outputs(node, [Fact { dtype: Some(Dtype::Float), shape, contents: None }]))
 }
 
+/// The extents that both texts broadcast to.
+fn joined(node: &NodeView) -> Result<Vec<Fact>, InferError> {
+    let shape = match (node.shape(0), node.shape(1)) {
+        (Some(a), Some(b)) => Some(broadcast_shape(&[a, b])?),
+        _ => None,
+    };
+    Ok(outputs(node, [Fact { dtype: Some(Dtype::String), shape, contents: None }]))
+}
+
 pub(super) static RULES: &[Rule] = &[
+    Rule::onnx("RegexFullMatch", &Frozen { reason: TEXT, infer: |node| Ok(outputs(node, [shaped(node, Dtype::Bool)])) }),
+    Rule::onnx("StringConcat", &Frozen { reason: TEXT, infer: joined }),
     Rule::onnx("StringNormalizer", &Frozen { reason: TEXT, infer: normalized }),
     Rule::onnx("StringSplit", &Frozen { reason: TEXT, infer: parts }),
     Rule::onnx("TfIdfVectorizer", &Frozen { reason: "n-grams are attributes", infer: counted }),
@@ -56,6 +68,8 @@ mod tests {
     #[test]
     fn shapes_go_on() {
         Prove::op("StringSplit").outputs(2).input("2x3").gives("2x3x?out0.2 2x3");
+        Prove::op("RegexFullMatch").input("2x3").gives("2x3");
+        Prove::op("StringConcat").input("2x3").input("3").gives("2x3");
         Prove::op("TfIdfVectorizer").ints("ngram_indexes", &[0, 4, 2]).input("i64:nx7").gives("nx5");
     }
 }

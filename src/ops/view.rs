@@ -30,6 +30,9 @@ pub struct NodeView<'a> {
     pub outputs: Vec<Option<&'a Fact>>,
     /// Its subgraphs.
     pub branches: Vec<Branch>,
+    /// Whether the first input holds the squares of another value, not less its mean: the one thing that a rule may know of
+    /// the nodes around, for the mean of such squares follows a cut without loss and another mean does not.
+    pub squares: bool,
 }
 
 impl<'a> NodeView<'a> {

@@ -75,6 +75,11 @@ pub enum PlanError {
 }
 
 impl Plan {
+    /// Leaves out constants that stand in the analysed model only.
+    pub fn forget(&mut self, names: &[String]) {
+        self.removed.retain(|cut| !names.contains(&cut.value));
+    }
+
     /// The plan of a choice of units (by group of the analysis).
     pub fn new(model: &Model, analysis: &Analysis, removed: &[Vec<u32>], model_sha256: String, copies: &Copies) -> Self {
         let groups = analysis.groups.iter().zip(removed).filter(|(_, removed)| !removed.is_empty());

@@ -134,6 +134,13 @@ impl Relation {
         &self.labels[id.index()]
     }
 
+    /// Whether a term is a sum of products: it has a second factor, or (one that is no tensor of numbers, packed bytes or
+    /// probabilities inside the operator) runs over index spaces that its data does not have.
+    pub fn multiplies(&self, term: &Term) -> bool {
+        let Some(data) = self.ports.get(&term.data) else { return term.weight.is_some() };
+        term.weight.is_some() || term.labels.iter().any(|label| !data.axes.iter().any(|axis| axis.labels().any(|other| other == *label)))
+    }
+
     /// The label of this name.
     pub fn named(&self, name: &str) -> Option<LabelId> {
         self.labels.iter().position(|label| label.name == name).map(|at| LabelId(at as u16))

@@ -211,6 +211,16 @@ pub(super) fn problem(node: &NodeProto) -> Option<String> {
         "Einsum" if text(node, "equation").is_some_and(|equation| equation.trim_end().ends_with("->")) => {
             Some("tract reads an empty result as one to be worked out")
         }
+        "Attention" if ["left_window_size", "right_window_size"].iter().any(|name| int(node, name).is_some_and(|size| size >= 0)) => {
+            Some("looks through a window, which tract does not read")
+        }
+        "Attention" if int(node, "is_causal") == Some(1) && input(node, 4).is_some() => {
+            Some("tract counts the positions of a causal mask from the first key, not from the last")
+        }
+        "SpaceToDepth" if text(node, "mode").is_some_and(|mode| mode != "DCR") => Some("tract knows only the order DCR"),
+        "Swish" if node.attribute.iter().any(|attribute| attribute.name() == "alpha" && attribute.f() != 1.0) => {
+            Some("has a factor, which tract does not read")
+        }
         "Cast" if is_strange(int(node, "to")) => Some("the runtime tract lacks this type"),
         _ => None,
     };

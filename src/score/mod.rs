@@ -2,13 +2,19 @@
 //!
 //! Invariant: knows weights and statistics, no protobuf, no budgets.
 
+mod curve;
 mod norm;
+mod obs;
 mod random;
 
 use crate::analysis::{Analysis, Group};
+use crate::calibrate::Statistics;
+use crate::linear::Linear;
 use crate::model::Model;
 
+pub use curve::Curve;
 pub use norm::Norm;
+pub use obs::{curve as obs_curve, readers};
 pub use random::Random;
 
 /// What scores are computed from.
@@ -18,6 +24,17 @@ pub struct Evidence<'a> {
     pub model: &'a Model,
     /// Which slices of which weights a unit holds.
     pub analysis: &'a Analysis,
+}
+
+/// What curves are computed from.
+#[derive(Clone, Copy, Debug)]
+pub struct Calibrated<'a> {
+    /// The model and what is known of it.
+    pub evidence: Evidence<'a>,
+    /// Its products with constant weights.
+    pub views: &'a [Linear],
+    /// Moments of their inputs, where there is data.
+    pub statistics: Option<&'a Statistics>,
 }
 
 /// A way to rank the units of all groups.

@@ -69,10 +69,10 @@ impl Norm {
             for (at, piece) in analysis.spaces.get(space).pieces.iter().enumerate() {
                 let Some(factor) = analysis.classes.carrier(space, at) else { continue };
                 let extent = analysis.classes.get(factor.class).extent as usize;
-                let (start, length) = (piece.start as usize, piece.extent.count().unwrap_or(0));
                 let sums = sums.entry(factor.class).or_insert_with(|| vec![0.0; extent]);
-                for (offset, sum) in by_index.iter().skip(start).take(length).enumerate() {
-                    sums[offset / factor.stride as usize % extent] += sum;
+                for place in 0..piece.size().count().unwrap_or(0) {
+                    let sum = by_index.get(piece.index(place as u64) as usize).copied().unwrap_or(0.0);
+                    sums[place / factor.stride as usize % extent] += sum;
                 }
             }
         }

@@ -50,11 +50,16 @@ pub fn apply(model: &Model, analysis: &Analysis, selection: &Selection, notes: &
     })?;
     cut::declared_shapes(&mut pruned, model, analysis, selection);
     tidy::remove_leftovers(&mut pruned, model);
+    annotate(&mut pruned, notes);
+    pruned.reindex().map_err(|error| SurgeryError { node: String::new(), kind: Kind::Index(error.to_string()) })?;
+    Ok(pruned)
+}
+
+/// Records notes (key, value) in a model's metadata.
+pub fn annotate(model: &mut Model, notes: &[(&str, String)]) {
     for (key, value) in notes {
-        let properties = &mut pruned.proto.metadata_props;
+        let properties = &mut model.proto.metadata_props;
         properties.retain(|property| property.key() != *key);
         properties.push(StringStringEntryProto { key: Some((*key).to_owned()), value: Some(value.clone()) });
     }
-    pruned.reindex().map_err(|error| SurgeryError { node: String::new(), kind: Kind::Index(error.to_string()) })?;
-    Ok(pruned)
 }

@@ -81,9 +81,19 @@ impl Masker<'_> {
             }
             return;
         }
-        let Port::In(input) = term.data else { return };
-        for axis in self.axes_with(node, term.data, summed) {
-            self.silence_data(node, input as usize, axis);
+        // The weight, if it comes from another node, where the data is computed inside the operator (the state of a recurrent
+        // layer), and where both are quantized: its zero point is known, and with zeros in the data a product with the data's
+        // own zero point would be left.
+        let is_quantized = |value: ValueId| self.analysis.facts.of(value).dtype.is_some_and(|dtype| !dtype.is_float());
+        let on_weight = weight.filter(|(_, value)| is_quantized(*value) || !matches!(term.data, Port::In(_)));
+        let (port, zero) = on_weight.map_or((term.data, None), |(port, _)| (port, term.zero));
+        let Port::In(input) = port else { return };
+        let zero = zero.and_then(|port| match port {
+            Port::In(at) => self.model.node(node).input.get(at as usize).filter(|name| !name.is_empty()).cloned(),
+            _ => None,
+        });
+        for axis in self.axes_with(node, port, summed) {
+            self.silence_data(node, input as usize, axis, zero.clone());
         }
     }
 
@@ -107,8 +117,8 @@ impl Masker<'_> {
         format!("onnx_prune_{what}_{}", self.names)
     }
 
-    /// `Where(mask, data, 0)` before an input.
-    fn silence_data(&mut self, node: NodeId, input: usize, axis: usize) {
+    /// `Where(mask, data, zero)` before an input; `zero` is the name of a zero point, if there is one.
+    fn silence_data(&mut self, node: NodeId, input: usize, axis: usize, zero_point: Option<String>) {
         let Some(value) = self.model.index().node(node).inputs.get(input).copied().flatten() else { return };
         let Some(kept) = self.analysis.kept_axis(value, axis, self.selection) else { return };
         let fact = self.analysis.facts.of(value);
@@ -119,11 +129,19 @@ impl Masker<'_> {
         let mut mask = vec![0u8; length];
         kept.iter().for_each(|index| mask[*index as usize] = 1);
         let mask = TensorRef { dtype: Dtype::Bool, dims, bytes: mask.into() };
-        let zero = TensorRef { dtype, dims: Vec::new(), bytes: vec![0; dtype.bytes_for(1)].into() };
-        let (mask_name, zero_name, output) = (self.fresh("mask"), self.fresh("zero"), self.fresh("masked"));
+        let (mask_name, output) = (self.fresh("mask"), self.fresh("masked"));
+        let (zero_name, zero) = match zero_point {
+            Some(name) => (name, None),
+            None => {
+                let zero = TensorRef { dtype, dims: Vec::new(), bytes: vec![0; dtype.bytes_for(1)].into() };
+                let name = self.fresh("zero");
+                (name.clone(), Some((name, zero)))
+            }
+        };
         let source = self.input_name(node, input);
         let edit = self.edits.entry(node).or_default();
-        edit.constants.extend([(mask_name.clone(), mask), (zero_name.clone(), zero)]);
+        edit.constants.push((mask_name.clone(), mask));
+        edit.constants.extend(zero);
         edit.before.push(operator("Where", &[mask_name, source, zero_name], &output, None));
         edit.inputs.insert(input, output);
     }

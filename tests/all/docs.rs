@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use onnx_prune::ops::lookup;
 use onnx_prune::ops::registry::rules;
 
 fn sources(folder: &Path, texts: &mut Vec<String>) {
@@ -42,7 +43,7 @@ fn page() -> String {
     operators.sort_unstable();
     operators.dedup();
     let mut page = String::from(
-        "# Operators\n\nEvery operator that has a rule, with the relation of one example: inputs → outputs, each axis as a sum of products of\nlabels, then what is summed. Labels joined by `·` are factors of one axis, by `+` segments of it; `u{2..6}` are chosen\nindices of `u`. Operators without an example keep all their axes (the rule gives shapes and the reason), or share the rule of\na sibling. Printed by the tests; do not edit.\n",
+        "# Operators\n\nEvery operator that has a rule, with the relation of one example: inputs → outputs, each axis as a sum of products of\nlabels, then what is summed. Labels joined by `·` are factors of one axis, by `+` segments of it; `u{2..6}` are chosen\nindices of `u`. In some nothing may go, and the reason stands there; those without an example share the rule of a sibling.\nPrinted by the tests; do not edit.\n",
     );
     let mut last = None;
     for (domain, op_type) in operators {
@@ -51,7 +52,12 @@ fn page() -> String {
             write!(page, "\n## {title}\n\n| operator | example |\n|---|---|\n").unwrap();
             last = Some(domain);
         }
-        let example = examples.get(op_type).map_or_else(|| "–".to_owned(), |relation| format!("`{relation}`"));
+        let frozen = lookup(domain, op_type).and_then(|operator| operator.freezes());
+        let example = match (frozen, examples.get(op_type)) {
+            (Some(reason), _) => format!("all stays: {reason}"),
+            (None, Some(relation)) => format!("`{relation}`"),
+            (None, None) => "–".to_owned(),
+        };
         writeln!(page, "| {op_type} | {example} |").unwrap();
     }
     page

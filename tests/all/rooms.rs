@@ -10,6 +10,7 @@ const ROOMS: &[&str] = &[
     "relation",
     "ops",
     "analysis",
+    "linear",
     "run",
     "calibrate",
     "score",

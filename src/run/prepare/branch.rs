@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::contents::constant_of;
 use super::draft::Draft;
-use super::functions::rename;
 use super::known::Known;
 use super::node::{attribute, input, kind, label};
+use crate::model::functions::rename;
 use crate::proto::{GraphProto, NodeProto};
 use crate::run::Unverifiable;
 

@@ -4,8 +4,8 @@ use super::known::{Infer, Known};
 use super::node::{each_node, label};
 use super::rules::{Outcome, Rules};
 use super::wire::Names;
-use super::{branch, contents, functions, inputs, loops, precision, sequences, sparse};
-use crate::model::{Model, TensorRef};
+use super::{branch, contents, inputs, loops, precision, sequences, sparse};
+use crate::model::{Model, TensorRef, functions};
 use crate::proto::{GraphProto, ModelProto};
 use crate::run::{Tensors, Unverifiable, table};
 
@@ -44,7 +44,8 @@ pub(in crate::run) fn prepare(model: &Model, example: &Tensors, taps: &[String],
     let wanted = outputs.chain(taps.iter().cloned()).collect();
     let names = Names::new(model.index().values().map(|(_, value)| value.name.as_str()));
     let mut draft = Draft { proto, names, opset: model.opset(""), wanted, waiting: None };
-    functions::inline(&mut draft)?;
+    let Draft { proto, names, .. } = &mut draft;
+    functions::inline(proto, &mut |hint| names.fresh(hint)).map_err(Unverifiable::new)?;
     sparse::make_dense(&mut draft)?;
     let pinned = inputs::fix(&mut draft, example)?;
     precision::raise(&mut draft)?;

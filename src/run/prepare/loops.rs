@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use super::contents::constant_of;
 use super::draft::Draft;
-use super::functions::rename;
 use super::known::Known;
 use super::node::{attribute, input, int_or, kind, label, with_int};
 use super::wire::Wire;
 use crate::model::TensorRef;
+use crate::model::functions::rename;
 use crate::proto::{Dtype, GraphProto, NodeProto};
 use crate::run::Unverifiable;
 

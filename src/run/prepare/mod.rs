@@ -10,7 +10,6 @@ mod contents;
 mod contrib;
 mod draft;
 mod embedding;
-mod functions;
 mod indices;
 mod inputs;
 mod known;

@@ -1,56 +1,87 @@
 //! Calls of the model's own functions become the functions' nodes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use super::draft::Draft;
-use super::node::{each_graph, kind, label, subgraphs_mut};
-use crate::model::normal_domain;
+use super::{LoadError, Model, normal_domain};
 use crate::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto};
-use crate::run::Unverifiable;
+
+/// Makes names that are not taken yet, from a hint.
+type Fresh<'a> = &'a mut dyn FnMut(&str) -> String;
+
+/// The model with all calls of its own functions inlined; `None` where it has no functions, or such as can not be inlined.
+/// Errors: the inlined graph is not valid (never expected).
+pub fn inlined(model: &Model) -> Result<Option<Model>, LoadError> {
+    if model.proto.functions.is_empty() {
+        return Ok(None);
+    }
+    let mut taken: HashSet<String> = model.index().values().map(|(_, value)| value.name.clone()).collect();
+    let mut fresh = |hint: &str| {
+        let numbered = (2..).map(|number| format!("{hint}_{number}"));
+        let name = std::iter::once(hint.to_owned()).chain(numbered).find(|name| !taken.contains(name)).unwrap_or_default();
+        taken.insert(name.clone());
+        name
+    };
+    let mut inlined = model.clone();
+    if inline(&mut inlined.proto, &mut fresh).is_err() {
+        return Ok(None);
+    }
+    inlined.reindex()?;
+    Ok(Some(inlined))
+}
 
 /// Inlines all calls, nested ones too. Errors: a recursive function, or one written for other operator versions than the model.
-pub(super) fn inline(draft: &mut Draft) -> Result<(), Unverifiable> {
+pub fn inline(proto: &mut ModelProto, fresh: Fresh) -> Result<(), String> {
     const DEPTH: usize = 64;
-    let functions = std::mem::take(&mut draft.proto.functions);
+    let functions = std::mem::take(&mut proto.functions);
     if functions.is_empty() {
         return Ok(());
     }
     for function in &functions {
-        same_versions(&draft.proto, function)?;
+        same_versions(proto, function)?;
     }
-    let mut graph = draft.proto.graph.take().unwrap_or_default();
+    let mut graph = proto.graph.take().unwrap_or_default();
     for _ in 0..DEPTH {
-        let mut changed = false;
-        each_graph(&mut graph, &mut |graph| {
-            changed |= in_graph(graph, &functions, draft);
-            Ok::<(), Unverifiable>(())
-        })?;
-        if !changed {
-            draft.proto.graph = Some(graph);
+        if !in_all_graphs(&mut graph, &functions, fresh) {
+            proto.graph = Some(graph);
             return Ok(());
         }
     }
-    Err(Unverifiable::new("a function of the model calls itself"))
+    Err("a function of the model calls itself".into())
 }
 
-fn same_versions(model: &ModelProto, function: &FunctionProto) -> Result<(), Unverifiable> {
+fn same_versions(model: &mut ModelProto, function: &FunctionProto) -> Result<(), String> {
     for import in &function.opset_import {
         let domain = normal_domain(import.domain());
-        let other = model.opset_import.iter().find(|other| normal_domain(other.domain()) == domain);
-        if other.is_some_and(|other| other.version() != import.version()) && domain.is_empty() {
-            return Err(Unverifiable::new(format!(
-                "function '{}' is written for operator set {}, the model for another",
-                function.name(),
-                import.version()
-            )));
+        match model.opset_import.iter().find(|other| normal_domain(other.domain()) == domain) {
+            Some(other) if other.version() != import.version() && domain.is_empty() => {
+                return Err(format!(
+                    "function '{}' is written for operator set {}, the model for another",
+                    function.name(),
+                    import.version()
+                ));
+            }
+            Some(_) => {}
+            None => model.opset_import.push(import.clone()),
         }
     }
     Ok(())
 }
 
-fn in_graph(graph: &mut GraphProto, functions: &[FunctionProto], draft: &mut Draft) -> bool {
+fn in_all_graphs(graph: &mut GraphProto, functions: &[FunctionProto], fresh: Fresh) -> bool {
+    let mut changed = false;
+    for subgraph in graph.node.iter_mut().flat_map(subgraphs_mut) {
+        changed |= in_all_graphs(subgraph, functions, fresh);
+    }
+    in_graph(graph, functions, fresh) | changed
+}
+
+fn subgraphs_mut(node: &mut NodeProto) -> impl Iterator<Item = &mut GraphProto> {
+    node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs))
+}
+
+fn in_graph(graph: &mut GraphProto, functions: &[FunctionProto], fresh: Fresh) -> bool {
     let calls = |node: &NodeProto| {
-        let (domain, op) = kind(node);
+        let (domain, op) = (normal_domain(node.domain()), node.op_type());
         let same = |function: &&FunctionProto| {
             function.name() == op && normal_domain(function.domain()) == domain && function.overload() == node.overload()
         };
@@ -62,7 +93,7 @@ fn in_graph(graph: &mut GraphProto, functions: &[FunctionProto], draft: &mut Dra
     let mut nodes = Vec::with_capacity(graph.node.len());
     for node in std::mem::take(&mut graph.node) {
         match calls(&node) {
-            Some(function) => nodes.extend(body(&node, function, draft)),
+            Some(function) => nodes.extend(body(&node, function, fresh)),
             None => nodes.push(node),
         }
     }
@@ -71,7 +102,7 @@ fn in_graph(graph: &mut GraphProto, functions: &[FunctionProto], draft: &mut Dra
 }
 
 /// A function's nodes with the names and attributes of one call.
-fn body(call: &NodeProto, function: &FunctionProto, draft: &mut Draft) -> Vec<NodeProto> {
+fn body(call: &NodeProto, function: &FunctionProto, fresh: Fresh) -> Vec<NodeProto> {
     let mut names = BTreeMap::new();
     for (at, formal) in function.input.iter().enumerate() {
         names.insert(formal.clone(), call.input.get(at).cloned().unwrap_or_default());
@@ -89,17 +120,21 @@ fn body(call: &NodeProto, function: &FunctionProto, draft: &mut Draft) -> Vec<No
     let mut attributes: BTreeMap<&str, &AttributeProto> =
         function.attribute_proto.iter().map(|attribute| (attribute.name(), attribute)).collect();
     attributes.extend(call.attribute.iter().map(|attribute| (attribute.name(), attribute)));
-    let scope = label(call);
+    let scope = match call.name() {
+        "" => call.output.first().map_or("", String::as_str),
+        name => name,
+    };
     let mut nodes = function.node.clone();
     for node in &mut nodes {
         bind(node, &attributes);
-        rename(node, &mut names, &mut |name| draft.names.fresh(&format!("{scope}/{name}")));
+        rename(node, &mut names, &mut |name| fresh(&format!("{scope}/{name}")));
+        node.name = Some(format!("{scope}/{}", node.name()));
     }
     for (formal, actual) in aliases {
         let source = names.get(&formal).cloned().unwrap_or_default();
         nodes.push(NodeProto {
             op_type: Some("Identity".into()),
-            name: Some(draft.names.fresh("Identity")),
+            name: Some(fresh("Identity")),
             input: vec![source],
             output: vec![actual],
             ..Default::default()
@@ -128,7 +163,7 @@ fn bind(node: &mut NodeProto, attributes: &BTreeMap<&str, &AttributeProto>) {
 }
 
 /// Gives every name of a node and its subgraphs its place in the graph around it; `fresh` makes names for those that are new.
-pub(super) fn rename(node: &mut NodeProto, names: &mut BTreeMap<String, String>, fresh: &mut impl FnMut(&str) -> String) {
+pub fn rename(node: &mut NodeProto, names: &mut BTreeMap<String, String>, fresh: &mut impl FnMut(&str) -> String) {
     for input in node.input.iter_mut() {
         if let Some(new) = names.get(input) {
             *input = new.clone();

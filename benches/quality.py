@@ -1,0 +1,91 @@
+"""What pruning costs in quality, without training: one row per model and target.
+
+    python benches/quality.py [--corpus ../shared] [--binary target/release/onnx-prune] [NAME ...]
+
+Calibration inputs are unlabelled and not those that the table is measured on. Needs onnxruntime (through the corpus's
+evaluate.py). A row fails if it loses more than allowed; the exit code says whether any did.
+"""
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+CIFAR = ["--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225"]
+IMAGENET = ["--mean", "0.498039,0.498039,0.498039", "--std", "0.501961,0.501961,0.501961"]
+
+
+def cifar(model, target, allowed, *options, data=True):
+    return dict(model=model, target=target, allowed=allowed, options=list(options), prepare=CIFAR,
+                data="sets/cifar10_calib.npz" if data else None,
+                evaluate=["classify", "{}", "sets/cifar10_test.npz", "sets/cifar10_test_labels.npy"], unit=100.0)
+
+
+ROWS = {
+    "resnet56-0.7": cifar("cifar10_resnet56_fused", "macs=0.7", 0.2),
+    "resnet56-0.47": cifar("cifar10_resnet56_fused", "macs=0.47", 1.0),
+    "resnet20-0.6": cifar("cifar10_resnet20_bn", "macs=0.6", 1.5),
+    "resnet20-qdq-0.7": cifar("cifar10_resnet20_qdq", "macs=0.7", 1.5),
+    "minilm-0.6": dict(model="minilm_l6_sentence", target="macs=0.6", allowed=0.01, options=[], prepare=[],
+                       data="sets/stsb_calib.npz", evaluate=["sts", "{}", "sets/stsb_test.npz", "sets/stsb_test_scores.npy"], unit=1.0),
+    "efficientnet-0.75": dict(model="efficientnet_lite0", target="macs=0.75", allowed=3.0, options=[], prepare=IMAGENET,
+                              data="sets/imagenet_calib", agreement=True, unit=100.0),
+    "resnet56-0.7-data-free": cifar("cifar10_resnet56_fused", "macs=0.7", 5.0, "--samples", "64", "--score", "obs",
+                                    "--recover", "least-squares", data=False),
+}
+
+
+def evaluate(corpus, row, model):
+    data = os.path.join(corpus, "data")
+    words = [os.path.join(data, word) if word.startswith("sets/") else word for word in row["evaluate"]]
+    words = [model if word == "{}" else word for word in words]
+    result = subprocess.run([sys.executable, os.path.join(data, "evaluate.py"), *words, *row["prepare"]],
+                            capture_output=True, text=True, check=True)
+    return json.loads(result.stdout.strip().splitlines()[-1])["value"]
+
+
+def agreement(binary, corpus, row, original, pruned):
+    test = os.path.join(corpus, "data", "sets", "imagenet_test")
+    result = subprocess.run([binary, "verify", original, pruned, "--data", test, *row["prepare"], "--json", "-q"],
+                            capture_output=True, text=True)
+    return json.loads(result.stdout)["drift"]["outputs"][0]["top1_agreement"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", default=os.environ.get("ONNX_PRUNE_CORPUS", "../shared"))
+    parser.add_argument("--binary", default="target/release/onnx-prune")
+    parser.add_argument("names", nargs="*")
+    arguments = parser.parse_args()
+    failed = False
+    print(f"{'row':<24} {'MACs':>6} {'dense':>8} {'pruned':>8} {'lost':>7} {'allowed':>8} {'seconds':>8}  exactness", flush=True)
+    for name in arguments.names or ROWS:
+        row = ROWS[name]
+        original = os.path.join(arguments.corpus, "data", "models", row["model"] + ".onnx")
+        with tempfile.TemporaryDirectory() as folder:
+            pruned, report = os.path.join(folder, "pruned.onnx"), os.path.join(folder, "report.json")
+            command = [arguments.binary, original, "-o", pruned, "--target", row["target"], "--report", report, "--force", "-q"]
+            if row["data"]:
+                command += ["--data", os.path.join(arguments.corpus, "data", row["data"]), *row["prepare"]]
+            start = time.time()
+            subprocess.run([*command, *row["options"]], check=True, capture_output=True)
+            seconds = time.time() - start
+            facts = json.load(open(report))
+            if row.get("agreement"):
+                dense, after = 1.0, agreement(arguments.binary, arguments.corpus, row, original, pruned)
+            else:
+                dense, after = evaluate(arguments.corpus, row, original), evaluate(arguments.corpus, row, pruned)
+        unit = row["unit"]
+        lost = (dense - after) * unit
+        failed |= lost > row["allowed"] + 1e-9
+        macs = facts["pruned"]["macs"] / facts["original"]["macs"]
+        places = 4 if unit == 1.0 else 2
+        print(f"{name:<24} {macs:6.3f} {dense * unit:8.{places}f} {after * unit:8.{places}f} {lost:7.{places}f} "
+              f"{row['allowed']:8.{places}f} {seconds:8.0f}  {facts['exactness']['verdict']}", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,259 @@
+//! The way down from the whole model: always the step that costs the least error for what it saves.
+//!
+//! Steps of all groups, whatever their kind, are compared by the slope of their error curve's convex envelope over what
+//! the step saves now, with what is gone already taken into account. On convex curves that is the Lagrangian's solution
+//! for every budget on the way.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use super::{Choice, TOLERANCE, Target, Unreachable, Width};
+use crate::analysis::{Analysis, ClassId, Cost, Group, Ledger, Selection};
+use crate::score::Curve;
+
+/// The steps down, and where each leads.
+#[derive(Debug)]
+pub struct Path<'a> {
+    analysis: &'a Analysis,
+    /// The groups that may be cut, as numbers into the analysis.
+    groups: Vec<usize>,
+    /// For each of them the units that may go, in their order.
+    order: Vec<Vec<u32>>,
+    widths: Vec<Width>,
+    original: Cost,
+    steps: Vec<Step>,
+}
+
+/// One step: so many units of a group are gone after it.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    place: usize,
+    from: usize,
+    to: usize,
+    cost: Cost,
+    /// Sum of all errors after it.
+    error: f64,
+}
+
+/// Error per saving, in order of size.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Price(f64);
+
+impl Eq for Price {}
+impl PartialOrd for Price {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Price {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+impl<'a> Path<'a> {
+    /// Finds the way for some groups (numbers into the analysis) with their curves (in the same order). What steps save is
+    /// measured in the targets' units, in multiply-accumulates where there are none.
+    pub fn new(analysis: &'a Analysis, groups: &[usize], curves: &[Curve], widths: &[Width], targets: &[Target]) -> Self {
+        let order: Vec<Vec<u32>> =
+            groups.iter().zip(curves).map(|(group, curve)| removable(&analysis.groups[*group], analysis, &curve.order)).collect();
+        let mut path = Path {
+            analysis,
+            groups: groups.to_vec(),
+            order,
+            widths: widths.to_vec(),
+            original: analysis.account.at(|_| 1.0),
+            steps: Vec::new(),
+        };
+        let slopes: Vec<Vec<f64>> = curves.iter().map(Curve::slopes).collect();
+        let mut ledger = Ledger::new(&analysis.account, analysis.classes.classes.len());
+        let mut gone = vec![0usize; groups.len()];
+        let mut error = 0.0;
+        for floor in [true, false] {
+            path.descend(&slopes, floor, targets, &mut ledger, &mut gone, &mut error);
+        }
+        path
+    }
+
+    fn descend(&mut self, slopes: &[Vec<f64>], floor: bool, targets: &[Target], ledger: &mut Ledger, gone: &mut [usize], error: &mut f64) {
+        let mut queue: BinaryHeap<Reverse<(Price, usize)>> = BinaryHeap::new();
+        for (place, gone) in gone.iter().enumerate() {
+            if let Some((price, _)) = self.price(place, *gone, slopes, floor, targets, ledger) {
+                queue.push(Reverse((price, place)));
+            }
+        }
+        while let Some(Reverse((_, place))) = queue.pop() {
+            // What it saves may have shrunk since it was put there.
+            let Some((price, to)) = self.price(place, gone[place], slopes, floor, targets, ledger) else { continue };
+            if queue.peek().is_some_and(|Reverse(next)| *next < (price, place)) {
+                queue.push(Reverse((price, place)));
+                continue;
+            }
+            *error += slopes[place][gone[place]..to].iter().sum::<f64>();
+            ledger.set(&self.shares(place, to));
+            self.steps.push(Step { place, from: gone[place], to, cost: ledger.cost(), error: *error });
+            gone[place] = to;
+            if let Some((price, _)) = self.price(place, to, slopes, floor, targets, ledger) {
+                queue.push(Reverse((price, place)));
+            }
+        }
+    }
+
+    /// The next aligned step of a group, and its price.
+    fn price(
+        &self,
+        place: usize,
+        gone: usize,
+        slopes: &[Vec<f64>],
+        floor: bool,
+        targets: &[Target],
+        ledger: &Ledger,
+    ) -> Option<(Price, usize)> {
+        let Width { align, least } = self.widths[place];
+        let (total, align) = (slopes[place].len(), align.max(1) as usize);
+        let least = if floor { least } else { align };
+        let kept = total - gone;
+        let next = (kept - 1) / align * align;
+        let to = total - next;
+        if next < least || to > self.order[place].len() {
+            return None;
+        }
+        let now = ledger.cost();
+        let then = ledger.with(&self.shares(place, to));
+        let saved = |target: &Target| (target.of(&now, &self.original) - target.of(&then, &self.original)).max(0.0);
+        let saving: f64 = if targets.is_empty() { saved(&Target::Macs(0.0)) } else { targets.iter().map(saved).sum() };
+        let error: f64 = slopes[place][gone..to].iter().sum();
+        Some((Price(if saving > 0.0 { error / saving } else { f64::INFINITY }), to))
+    }
+
+    /// What each class of a group keeps once so many units are gone.
+    fn shares(&self, place: usize, gone: usize) -> Vec<(ClassId, f64)> {
+        let group = &self.analysis.groups[self.groups[place]];
+        let mut lost: BTreeMap<ClassId, u32> = BTreeMap::new();
+        if let [only] = group.classes[..]
+            && group.units.len() == self.analysis.classes.get(only).extent as usize
+        {
+            lost.insert(only, gone as u32);
+        } else {
+            let units = self.order[place][..gone].iter();
+            units.flat_map(|unit| &group.units[*unit as usize]).for_each(|(class, _)| *lost.entry(*class).or_default() += 1);
+        }
+        lost.into_iter()
+            .map(|(class, lost)| (class, 1.0 - f64::from(lost) / f64::from(self.analysis.classes.get(class).extent.max(1))))
+            .collect()
+    }
+
+    /// How many steps there are.
+    pub fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Whether nothing can go.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// The cost of the whole model.
+    pub fn original(&self) -> Cost {
+        self.original
+    }
+
+    /// The error that the curves foresee after so many steps.
+    pub fn error(&self, steps: usize) -> f64 {
+        steps.checked_sub(1).and_then(|at| self.steps.get(at)).map_or(0.0, |step| step.error)
+    }
+
+    /// The choice after so many steps.
+    pub fn at(&self, steps: usize) -> Choice {
+        self.choice(&self.counts(steps))
+    }
+
+    fn counts(&self, steps: usize) -> Vec<usize> {
+        let mut gone = vec![0; self.groups.len()];
+        self.steps[..steps.min(self.steps.len())].iter().for_each(|step| gone[step.place] = step.to);
+        gone
+    }
+
+    fn choice(&self, gone: &[usize]) -> Choice {
+        let mut removed = vec![Vec::new(); self.analysis.groups.len()];
+        for (place, gone) in gone.iter().enumerate() {
+            let units = &mut removed[self.groups[place]];
+            units.extend_from_slice(&self.order[place][..*gone]);
+            units.sort_unstable();
+        }
+        Choice { removed }
+    }
+
+    /// The choice in which `count` units of one group go, and nothing else.
+    pub fn alone(&self, place: usize, count: usize) -> Choice {
+        let mut gone = vec![0; self.groups.len()];
+        gone[place] = count.min(self.order[place].len());
+        self.choice(&gone)
+    }
+
+    /// The selection of a choice.
+    pub fn selection(&self, choice: &Choice) -> Selection {
+        let cut = choice.removed.iter().enumerate().filter(|(_, units)| !units.is_empty());
+        self.analysis.select(cut.map(|(group, units)| (group, units.as_slice())))
+    }
+
+    /// The cost of a choice.
+    pub fn cost(&self, choice: &Choice) -> Cost {
+        self.analysis.account.of(&self.analysis.classes, &self.selection(choice))
+    }
+
+    /// The choice that meets all targets and leaves as much as they allow: steps are taken until every target holds, then
+    /// the last ones are taken back where that still holds.
+    pub fn meet(&self, targets: &[Target]) -> Result<Choice, Unreachable> {
+        let fits = |cost: &Cost| targets.iter().all(|target| target.of(cost, &self.original) <= target.fraction() + 1e-9);
+        if fits(&self.original) {
+            return Ok(self.at(0));
+        }
+        let Some(last) = self.steps.iter().position(|step| fits(&step.cost)) else {
+            let closest = self.at(self.len());
+            let cost = self.steps.last().map_or(self.original, |step| step.cost);
+            let reachable = |target: &Target| (*target, target.of(&cost, &self.original));
+            let missed = targets.iter().map(reachable).filter(|(target, reachable)| *reachable > target.fraction() + TOLERANCE);
+            let reachable: Vec<_> = missed.collect();
+            return if reachable.is_empty() { Ok(closest) } else { Err(Unreachable { reachable, closest }) };
+        };
+        let mut gone = self.counts(last + 1);
+        let mut ledger = Ledger::new(&self.analysis.account, self.analysis.classes.classes.len());
+        gone.iter().enumerate().for_each(|(place, gone)| ledger.set(&self.shares(place, *gone)));
+        for step in self.steps[..=last].iter().rev() {
+            // Only a group's last step can be taken back, and its own classes must come back whole.
+            if gone[step.place] != step.to {
+                continue;
+            }
+            let mut back = self.shares(step.place, step.from);
+            for (class, _) in self.shares(step.place, step.to) {
+                if !back.iter().any(|(other, _)| *other == class) {
+                    back.push((class, 1.0));
+                }
+            }
+            if fits(&ledger.with(&back)) {
+                ledger.set(&back);
+                gone[step.place] = step.from;
+            }
+        }
+        Ok(self.choice(&gone))
+    }
+}
+
+/// The units of a group that may go in this order, so that no class is ever emptied.
+fn removable(group: &Group, analysis: &Analysis, order: &[u32]) -> Vec<u32> {
+    let mut left: BTreeMap<ClassId, u32> = group.classes.iter().map(|class| (*class, analysis.classes.get(*class).extent)).collect();
+    let mut removable = Vec::with_capacity(order.len());
+    for unit in order {
+        let slices = &group.units[*unit as usize];
+        let spares = |class: &ClassId| {
+            let gone = slices.iter().filter(|(other, _)| other == class).count() as u32;
+            left.get(class).is_some_and(|left| *left > gone)
+        };
+        if slices.iter().all(|(class, _)| spares(class)) {
+            slices.iter().for_each(|(class, _)| *left.entry(*class).or_insert(1) -= 1);
+            removable.push(*unit);
+        }
+    }
+    removable
+}

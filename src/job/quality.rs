@@ -1,0 +1,198 @@
+//! What calibration inputs tell of each group: error curves, scaled to what the group does to the model's outputs.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use rayon::prelude::*;
+
+use super::measure::Bench;
+use super::request::Data;
+use super::{Error, Prepared};
+use crate::allocate::Width;
+use crate::analysis::{ClassId, Selection};
+use crate::calibrate::{GatherError, Statistics, gather};
+use crate::linear::{Bias, Linear, units_of_columns, views};
+use crate::model::Model;
+use crate::progress::{Phase, Work};
+use crate::recover::{Method, Options, Repair, Teacher, local, recover};
+use crate::run::Runtime;
+use crate::score::{Calibrated, Curve, Evidence, Norm, Score, obs_curve, readers};
+use crate::surgery;
+
+/// Columns of a window beyond which its places are not told apart.
+const COLUMNS: usize = 2304;
+/// Shares of a group's units that go when its effect is measured.
+const LEVELS: [f64; 2] = [0.25, 0.5];
+
+/// A model with statistics of what its products read.
+pub(super) struct Quality<'a> {
+    prepared: &'a Prepared,
+    views: Vec<Linear>,
+    /// For each view the class and element of each column.
+    columns: Vec<Vec<Option<(ClassId, u32)>>>,
+    statistics: Statistics,
+    /// Weights that make up for columns that are gone, by view and which are.
+    mended: Mutex<Known>,
+}
+
+/// Weight matrices of one view, and what is added to each channel's bias.
+type Mended = (Vec<f64>, Vec<f64>);
+/// By view and which of its columns are gone.
+type Known = BTreeMap<(usize, Vec<bool>), Option<Arc<Mended>>>;
+
+impl<'a> Quality<'a> {
+    /// Runs the original on all inputs. Errors: it does not run.
+    pub fn new(prepared: &'a Prepared, data: &Data, runtime: &dyn Runtime, work: &Work) -> Result<Self, Error> {
+        let found = views(&prepared.working, &prepared.analysis.relations);
+        let narrow = |view: Linear| if view.columns > COLUMNS { view.by_channel() } else { view };
+        let views: Vec<Linear> = found.into_iter().map(narrow).collect();
+        let runs: Vec<usize> = (0..data.inputs.len()).collect();
+        let columns: Vec<Vec<Option<(ClassId, u32)>>> = views.iter().map(|view| units_of_columns(&prepared.analysis, view)).collect();
+        let can_go = |columns: &Vec<Option<(ClassId, u32)>>| columns.iter().any(Option::is_some);
+        let read: Vec<Linear> = views.iter().zip(&columns).filter(|(_, columns)| can_go(columns)).map(|(view, _)| view.clone()).collect();
+        let statistics = gather(&prepared.working, &read, &data.inputs, &runs, runtime, work).map_err(gathering)?;
+        Ok(Quality { prepared, views, columns, statistics, mended: Mutex::default() })
+    }
+
+    /// The model.
+    pub fn prepared(&self) -> &'a Prepared {
+        self.prepared
+    }
+
+    /// One curve for each candidate group, in relative error of its readers' outputs.
+    pub fn curves(&self, candidates: &[usize], work: &Work) -> Vec<Curve> {
+        work.progress.begin(Phase::Score, candidates.len() as u64);
+        let evidence = Evidence { model: &self.prepared.working, analysis: &self.prepared.analysis };
+        let calibrated = Calibrated { evidence, views: &self.views, statistics: Some(&self.statistics) };
+        candidates
+            .iter()
+            .map(|group| {
+                let group = &self.prepared.analysis.groups[*group];
+                let curve = obs_curve(readers(&calibrated, group), group.units.len());
+                work.progress.advance(1);
+                curve.unwrap_or_else(|| {
+                    let norms = Norm::L2.score(evidence, std::slice::from_ref(group)).pop().unwrap_or_default();
+                    Curve::from_energy(&norms.iter().map(|norm| norm * norm).collect::<Vec<_>>())
+                })
+            })
+            .collect()
+    }
+
+    /// Scales curves to the square of the output's drift when the group alone is cut, the readers making up for it.
+    pub fn scale(
+        &self,
+        candidates: &[usize],
+        curves: &mut [Curve],
+        widths: &[Width],
+        data: &Data,
+        bench: &Bench,
+        work: &Work,
+    ) -> Result<(), Error> {
+        work.progress.begin(Phase::Sensitivity, candidates.len() as u64);
+        // What the model has lost already counts for no group.
+        let before = bench.quick_drift(&self.prepared.working, data).map_err(Error::Unverifiable)?;
+        for ((group, curve), width) in candidates.iter().zip(curves).zip(widths) {
+            if work.progress.stop() {
+                return Err(Error::Cancelled);
+            }
+            let align = width.align.max(1) as usize;
+            let units = curve.order.len();
+            let (mut measured, mut foreseen) = (0.0, 0.0);
+            for level in LEVELS {
+                let kept = (((units as f64 * (1.0 - level)).round() as usize).max(1)).next_multiple_of(align).min(units);
+                if kept == units {
+                    continue;
+                }
+                let mut removed = vec![Vec::new(); self.prepared.analysis.groups.len()];
+                removed[*group] = curve.order[..units - kept].to_vec();
+                removed[*group].sort_unstable();
+                let selection = self.prepared.select(&removed);
+                let pruned = self.cut(&selection)?;
+                let drift = bench.quick_drift(&pruned, data).map_err(Error::Unverifiable)?;
+                measured += (drift * drift - before * before).max(0.0);
+                foreseen += curve.error[units - kept];
+            }
+            if foreseen > 0.0 && measured.is_finite() {
+                let factor = measured / foreseen;
+                curve.error.iter_mut().for_each(|error| *error *= factor);
+            }
+            work.progress.advance(1);
+        }
+        Ok(())
+    }
+
+    /// The drift of a selection, readers making up for it by the statistics of the original.
+    pub fn drift(&self, selection: &Selection, data: &Data, bench: &Bench) -> Result<f64, Error> {
+        bench.quick_drift(&self.cut(selection)?, data).map_err(Error::Unverifiable)
+    }
+
+    /// The cut model, with readers making up for what they lost by the statistics of the original.
+    pub fn cut(&self, selection: &Selection) -> Result<Model, Error> {
+        self.prepared.finish(surgery::apply(&self.mended(selection), &self.prepared.analysis, selection, &[])?)
+    }
+
+    /// The weights of a view once columns are gone; `None` where none are, or nothing is known of its input.
+    fn weights(&self, at: usize, gone: Vec<bool>) -> Option<Arc<Mended>> {
+        if !gone.iter().any(|gone| *gone) {
+            return None;
+        }
+        let key = (at, gone);
+        if let Some(known) = self.mended.lock().ok().and_then(|known| known.get(&key).cloned()) {
+            return known;
+        }
+        let (view, working) = (&self.views[at], &self.prepared.working);
+        let moments = self.statistics.of.get(&view.key(working));
+        let found = moments.and_then(|moments| local(&view.matrix(working)?, moments, &key.1)).map(Arc::new);
+        if let Ok(mut known) = self.mended.lock() {
+            known.insert(key, found.clone());
+        }
+        found
+    }
+
+    fn mended(&self, selection: &Selection) -> Model {
+        let working = &self.prepared.working;
+        let mut mended = working.clone();
+        let stays = |slice: &Option<(ClassId, u32)>| {
+            slice.is_none_or(|(class, element)| selection.kept(class).is_none_or(|kept| kept.binary_search(&element).is_ok()))
+        };
+        let gone: Vec<Vec<bool>> =
+            self.columns.iter().map(|columns| columns.iter().map(|slice| !stays(slice)).collect::<Vec<bool>>()).collect();
+        let found: Vec<Option<Arc<Mended>>> = gone.into_par_iter().enumerate().map(|(at, gone)| self.weights(at, gone)).collect();
+        for (view, found) in self.views.iter().zip(found) {
+            let Some(found) = found else { continue };
+            let (new, shift) = &*found;
+            if view.set_matrix(&mut mended, new).is_none() {
+                continue;
+            }
+            if let Some(bias) = Bias::find(working, view)
+                && let Some(mut numbers) = bias.read(working)
+            {
+                numbers.iter_mut().zip(shift).for_each(|(number, shift)| *number += shift);
+                let _ = bias.write(&mut mended, &numbers);
+            }
+        }
+        mended
+    }
+}
+
+/// Mends a cut model on all inputs.
+pub(super) fn mend(
+    prepared: &Prepared,
+    selection: &Selection,
+    cut: Model,
+    method: Method,
+    data: &Data,
+    runtime: &dyn Runtime,
+    work: &Work,
+) -> Result<(Model, Vec<Repair>), Error> {
+    let teacher = Teacher { model: &prepared.working, analysis: &prepared.analysis, selection };
+    let runs: Vec<usize> = (0..data.inputs.len()).collect();
+    recover(teacher, cut, &data.inputs, &runs, runtime, &Options { method }, work).map_err(gathering)
+}
+
+pub(super) fn gathering(error: GatherError) -> Error {
+    match error {
+        GatherError::Cancelled => Error::Cancelled,
+        other => Error::Unverifiable(format!("calibration needs to run the model, and cannot: {other}")),
+    }
+}

@@ -1,0 +1,296 @@
+//! Pruning by calibration inputs: score, allocate, cut, recover, once or along a schedule.
+//!
+//! Every round works on what the last one left, so scores see the repaired model; recovery always aims at the original.
+
+use super::decide::{DEFAULT_DRIFT, Decided};
+use super::measure::Bench;
+use super::quality::{Quality, mend};
+use super::request::{Data, Request};
+use super::{Error, Point, Prepared};
+use crate::allocate::{Choice, Path, Target, Width};
+use crate::analysis::{Cost, Options, Selection, analyse};
+use crate::model::{Model, ValueId};
+use crate::progress::{Phase, Work};
+use crate::recover::Repair;
+use crate::run::Runtime;
+
+/// What came out.
+pub(super) struct Made {
+    pub decided: Decided,
+    /// The pruned model, repaired; shared constants apart.
+    pub model: Model,
+    pub repairs: Vec<Repair>,
+}
+
+/// Everything that rounds share.
+pub(super) struct Rounds<'a> {
+    pub original: &'a Prepared,
+    pub request: &'a Request,
+    /// Groups of the original that may be cut.
+    pub candidates: &'a [usize],
+    pub data: &'a Data,
+    pub bench: &'a Bench<'a>,
+    pub runtime: &'a dyn Runtime,
+    pub work: &'a Work<'a>,
+}
+
+/// Where a round begins.
+struct State {
+    /// The model so far; `None`: the original.
+    prepared: Option<Prepared>,
+    /// Units of the original that are gone, by group.
+    gone: Vec<Vec<u32>>,
+    repairs: Vec<Repair>,
+}
+
+/// Evaluations of a search for a drift, at most.
+const TRIALS: usize = 6;
+/// How near to the drift asked for a search ends.
+const NEAR: f64 = 0.05;
+/// By how much a curve may be corrected.
+const SMALLEST: f64 = 0.1;
+const LARGEST: f64 = 10.0;
+
+impl Rounds<'_> {
+    /// Meets the request's targets, or comes as near to its drift as it can. Errors: the model does not run, a stop asked for.
+    pub fn run(&self) -> Result<Made, Error> {
+        self.bench.require()?;
+        let mut state = State { prepared: None, gone: vec![Vec::new(); self.original.analysis.groups.len()], repairs: Vec::new() };
+        let mut decided = Decided { reached: true, ..Default::default() };
+        let rounds = self.request.rounds.max(1);
+        if self.request.targets.is_empty() {
+            return self.search(state, decided);
+        }
+        for round in 1..=rounds {
+            let share = round as f64 / rounds as f64;
+            let now = self.cost(&state.gone);
+            let whole = self.original.analysis.account.at(|_| 1.0);
+            let targets: Vec<Target> = self
+                .request
+                .targets
+                .iter()
+                .map(|target| target.with_fraction((target.fraction().powf(share) / target.of(&now, &whole)).min(1.0)))
+                .collect();
+            let prepared = state.prepared.as_ref().unwrap_or(self.original);
+            let quality = Quality::new(prepared, self.data, self.runtime, self.work)?;
+            let mut plan = self.curves(&state, &quality)?;
+            self.reweigh(&mut plan, &quality, &targets)?;
+            let choice = match plan.path(prepared, &targets).meet(&targets) {
+                Ok(choice) => choice,
+                Err(unreachable) => {
+                    decided.reached = false;
+                    // Later rounds can do no better.
+                    if round == rounds {
+                        decided.remarks.push(format!("{unreachable}; --units, --only or a smaller --align may allow more"));
+                    }
+                    unreachable.closest
+                }
+            };
+            let removed = plan.in_original(&choice, &state, self.original);
+            let selection = plan.selection(prepared, &choice);
+            state = self.cut(&state, removed, &selection)?;
+            decided.tradeoff.push(Point { cost: self.cost(&state.gone), drift: self.drift(&state)? });
+        }
+        self.finish(state, decided)
+    }
+
+    /// Error curves of the groups that are left.
+    fn curves(&self, state: &State, quality: &Quality) -> Result<Curves, Error> {
+        let prepared = state.prepared.as_ref().unwrap_or(self.original);
+        // Groups keep their ids; one that is down to a single unit is a group no more.
+        let find = |group: &usize| {
+            let old = &self.original.analysis.groups[*group];
+            let units = old.units.len() - state.gone[*group].len();
+            let same = |new: &crate::analysis::Group| new.id == old.id && new.kind == old.kind && new.units.len() == units;
+            prepared.analysis.groups.iter().position(same).map(|place| (*group, place))
+        };
+        let matched: Vec<(usize, usize)> = self.candidates.iter().filter_map(find).collect();
+        let groups: Vec<usize> = matched.iter().map(|(_, place)| *place).collect();
+        let widths: Vec<Width> =
+            matched.iter().map(|(group, _)| self.request.align.width(&self.original.analysis.groups[*group])).collect();
+        let mut curves = quality.curves(&groups, self.work);
+        quality.scale(&groups, &mut curves, &widths, self.data, self.bench, self.work)?;
+        Ok(Curves { matched, widths, curves })
+    }
+
+    /// Single groups were measured with all others whole. Here each is measured where the targets lead: what giving back
+    /// its last step would gain corrects its curve, and the way down is found again. The better of the two ways stays.
+    fn reweigh(&self, plan: &mut Curves, quality: &Quality, targets: &[Target]) -> Result<(), Error> {
+        let prepared = quality.prepared();
+        let before = plan.curves.clone();
+        let path = plan.path(prepared, targets);
+        let Ok(choice) = path.meet(targets) else { return Ok(()) };
+        let now = quality.drift(&plan.selection(prepared, &choice), self.data, self.bench)?;
+        let mut factors = vec![1.0; plan.matched.len()];
+        let cut: Vec<usize> = (0..plan.matched.len()).filter(|place| !choice.removed[plan.matched[*place].1].is_empty()).collect();
+        self.work.progress.begin(Phase::Sensitivity, cut.len() as u64);
+        for place in cut {
+            if self.work.progress.stop() {
+                return Err(Error::Cancelled);
+            }
+            let group = plan.matched[place].1;
+            let (units, gone) = (plan.curves[place].order.len(), choice.removed[group].len());
+            let align = plan.widths[place].align.max(1) as usize;
+            let back = units - ((units - gone) / align + 1).saturating_mul(align).min(units);
+            let mut less = choice.clone();
+            less.removed[group] = path.alone(place, back).removed[group].clone();
+            let drift = quality.drift(&plan.selection(prepared, &less), self.data, self.bench)?;
+            let foreseen = plan.curves[place].error[gone] - plan.curves[place].error[back];
+            if foreseen > 0.0 {
+                // Differences of measurements are noisy: go half of the way.
+                factors[place] = ((now * now - drift * drift) / foreseen).clamp(SMALLEST, LARGEST).sqrt();
+            }
+            self.work.progress.advance(1);
+        }
+        // What is not cut was foreseen as well as the others on the whole.
+        let typical = median(factors.iter().copied().filter(|factor| *factor != 1.0).collect());
+        for (curve, factor) in plan.curves.iter_mut().zip(&factors) {
+            let factor = if *factor == 1.0 { typical } else { *factor };
+            curve.error.iter_mut().for_each(|error| *error *= factor);
+        }
+        let again = plan.path(prepared, targets).meet(targets);
+        let better = match again {
+            Ok(choice) => quality.drift(&plan.selection(prepared, &choice), self.data, self.bench)? < now,
+            Err(_) => false,
+        };
+        if !better {
+            plan.curves = before;
+        }
+        tracing::debug!(now, better, ?factors, "curves measured where the targets lead");
+        Ok(())
+    }
+
+    /// Cuts and mends: `removed` are units of the original, `selection` the same in the model so far.
+    fn cut(&self, state: &State, removed: Vec<Vec<u32>>, selection: &Selection) -> Result<State, Error> {
+        let prepared = state.prepared.as_ref().unwrap_or(self.original);
+        let cut = prepared.raw_cut(selection, &[])?;
+        let whole = self.original.select(&removed);
+        let (model, repairs) = match self.request.recover {
+            Some(method) if !whole.is_empty() => mend(self.original, &whole, cut, method, self.data, self.runtime, self.work)?,
+            _ => (cut, Vec::new()),
+        };
+        let options = Options { granularity: self.request.granularity(), pins: self.request.pins.clone(), ..Default::default() };
+        let analysis = analyse(&model, &options);
+        Ok(State { prepared: Some(Prepared::plain(model, analysis)), gone: removed, repairs })
+    }
+
+    fn cost(&self, gone: &[Vec<u32>]) -> Cost {
+        self.original.analysis.account.of(&self.original.analysis.classes, &self.original.select(gone))
+    }
+
+    fn drift(&self, state: &State) -> Result<f64, Error> {
+        let model = &state.prepared.as_ref().unwrap_or(self.original).working;
+        self.bench.full_drift(model, self.data).map_err(Error::Unverifiable)
+    }
+
+    /// The steps of one path that come nearest to the drift asked for, from below.
+    fn search(&self, state: State, mut decided: Decided) -> Result<Made, Error> {
+        let allowed = self.request.drift.unwrap_or(DEFAULT_DRIFT);
+        let quality = Quality::new(self.original, self.data, self.runtime, self.work)?;
+        let plan = self.curves(&state, &quality)?;
+        let path = plan.path(self.original, &[]);
+        self.work.progress.begin(Phase::Search, TRIALS as u64);
+        let (mut low, mut high) = ((0usize, 0.0f64), (path.len() + 1, f64::INFINITY));
+        let mut best = None;
+        // The curves foresee drift squared, before recovery, which takes some of it away.
+        let mut scale = 0.5;
+        for _ in 0..TRIALS {
+            let wanted = (allowed * (1.0 - NEAR / 2.0) / scale).powi(2);
+            let guess = (1..=path.len()).take_while(|steps| path.error(*steps) <= wanted).last().unwrap_or(0);
+            let inside = guess.clamp(low.0 + 1, high.0.saturating_sub(1).max(low.0 + 1));
+            if inside >= high.0 || inside > path.len() {
+                break;
+            }
+            let choice = path.at(inside);
+            let removed = plan.in_original(&choice, &state, self.original);
+            let tried = self.cut(&state, removed, &plan.selection(self.original, &choice))?;
+            let drift = self.drift(&tried)?;
+            decided.tradeoff.push(Point { cost: self.cost(&tried.gone), drift });
+            self.work.progress.advance(1);
+            if path.error(inside) > 0.0 && drift > 0.0 {
+                scale = drift / path.error(inside).sqrt();
+            }
+            if drift <= allowed {
+                low = (inside, drift);
+                best = Some(tried);
+                if drift >= allowed * (1.0 - NEAR) {
+                    break;
+                }
+            } else {
+                high = (inside, drift);
+            }
+            if high.0 <= low.0 + 1 {
+                break;
+            }
+        }
+        decided.tradeoff.sort_by(|a, b| b.cost.macs.total_cmp(&a.cost.macs));
+        let state = best.unwrap_or(State { prepared: None, ..state });
+        if state.prepared.is_none() {
+            decided.reached = false;
+            decided.remarks.push(format!(
+                "no cut keeps the drift within {allowed}; allow more with --target drift=X, or name a size with --target macs=X"
+            ));
+        }
+        self.finish(state, decided)
+    }
+
+    fn finish(&self, state: State, mut decided: Decided) -> Result<Made, Error> {
+        decided.choice = Choice { removed: state.gone };
+        let Some(prepared) = state.prepared else {
+            return Ok(Made { decided, model: self.original.working.clone(), repairs: Vec::new() });
+        };
+        // Rounds speak of units by number: what they removed together must be what the plan removes at once.
+        let at_once = self.original.raw_cut(&self.original.select(&decided.choice.removed), &[])?;
+        if let Some(name) = differs(&at_once, &prepared.working) {
+            return Err(Error::Rounds(name));
+        }
+        Ok(Made { decided, model: prepared.working, repairs: state.repairs })
+    }
+}
+
+fn median(mut list: Vec<f64>) -> f64 {
+    list.sort_by(f64::total_cmp);
+    list.get(list.len() / 2).copied().unwrap_or(1.0)
+}
+
+/// Curves of the groups that a round may cut.
+struct Curves {
+    /// Numbers in the original and in the model so far.
+    matched: Vec<(usize, usize)>,
+    widths: Vec<Width>,
+    curves: Vec<crate::score::Curve>,
+}
+
+impl Curves {
+    fn path<'a>(&self, prepared: &'a Prepared, targets: &[Target]) -> Path<'a> {
+        let groups: Vec<usize> = self.matched.iter().map(|(_, place)| *place).collect();
+        Path::new(&prepared.analysis, &groups, &self.curves, &self.widths, targets)
+    }
+
+    fn selection(&self, prepared: &Prepared, choice: &Choice) -> Selection {
+        prepared.select(&choice.removed)
+    }
+
+    /// All units of the original that are gone after a choice.
+    fn in_original(&self, choice: &Choice, state: &State, original: &Prepared) -> Vec<Vec<u32>> {
+        let mut gone = state.gone.clone();
+        for (group, place) in &self.matched {
+            let before = &state.gone[*group];
+            let left: Vec<u32> =
+                (0..original.analysis.groups[*group].units.len() as u32).filter(|unit| before.binary_search(unit).is_err()).collect();
+            gone[*group].extend(choice.removed[*place].iter().filter_map(|unit| left.get(*unit as usize)));
+            gone[*group].sort_unstable();
+        }
+        gone
+    }
+}
+
+/// A constant that is not of the same shape in both.
+fn differs(one: &Model, other: &Model) -> Option<String> {
+    let dims = |model: &Model, value: ValueId| model.tensor_proto(value).map(|tensor| tensor.dims.clone());
+    let find = |name: &str| other.index().main_value(name).and_then(|value| dims(other, value));
+    let main = one.index().values().filter(|(_, entry)| entry.graph == crate::model::Index::MAIN);
+    main.filter_map(|(value, entry)| Some((dims(one, value)?, entry.name.clone())))
+        .find(|(dims, name)| find(name).is_some_and(|found| found != *dims))
+        .map(|(_, name)| name)
+}

@@ -1,0 +1,111 @@
+//! The bias of a product: an input of its operator, or a constant that the next node adds.
+
+use super::operand::Operand;
+use super::view::Linear;
+use crate::model::{Index, LoadError, Model, Origin, TensorRef};
+
+/// Where the bias of a product stands.
+#[derive(Clone, Debug)]
+pub struct Bias {
+    operand: Operand,
+    /// For each output channel (group by group, row by row) its place in the constant.
+    places: Vec<usize>,
+    /// Whether it is added after the operator's own output.
+    pub outside: bool,
+}
+
+impl Bias {
+    /// The bias of a product, if it has a constant one with a number per output channel.
+    pub fn find(model: &Model, view: &Linear) -> Option<Self> {
+        let (axis, places) = view.channel_axis()?;
+        let channels = places.len();
+        let at = |value| {
+            let operand = Operand::trace(model, value)?;
+            let dims = operand.read(model)?.0;
+            let along = dims.iter().product::<usize>() == channels && dims.iter().filter(|dim| **dim != 1).count() <= 1;
+            along.then_some((operand, dims))
+        };
+        let entry = model.index().node(view.node);
+        if let Some(slot) = bias_input(model.node(view.node).op_type()) {
+            let (operand, _) = at(entry.inputs.get(slot).copied().flatten()?)?;
+            return Some(Bias { operand, places, outside: false });
+        }
+        // The one reader adds it.
+        let output = model.index().value(view.output?);
+        let [(reader, slot)] = output.readers[..] else { return None };
+        if model.node(reader).op_type() != "Add" || output.is_output {
+            return None;
+        }
+        let other = model.index().node(reader).inputs.get(1 - slot as usize).copied().flatten()?;
+        let (operand, dims) = at(other)?;
+        // Aligned from the right, its long axis must be the channels'.
+        let rank = view.output_rank();
+        let long = dims.iter().position(|dim| *dim != 1).unwrap_or(dims.len().saturating_sub(1));
+        (rank + long == dims.len() + axis).then_some(Bias { operand, places, outside: true })
+    }
+
+    /// The bias, by output channel.
+    pub fn read(&self, model: &Model) -> Option<Vec<f64>> {
+        let (_, numbers) = self.operand.read(model)?;
+        self.places.iter().map(|place| numbers.get(*place).map(|number| f64::from(*number))).collect()
+    }
+
+    /// Puts it back. `None`: the constant is shared.
+    pub fn write(&self, model: &mut Model, bias: &[f64]) -> Option<()> {
+        let (_, mut numbers) = self.operand.read(model)?;
+        for (place, bias) in self.places.iter().zip(bias) {
+            *numbers.get_mut(*place)? = *bias as f32;
+        }
+        self.operand.write(model, &numbers)
+    }
+
+    /// Gives products that could take a bias and have none one of zeros; says their names. The model is to be indexed anew.
+    pub fn add_missing(model: &mut Model, views: &[Linear]) -> Vec<String> {
+        let mut added = Vec::new();
+        for view in views {
+            let (Some(output), Some((_, places))) = (view.output, view.channel_axis()) else { continue };
+            let Some(slot) = bias_input(model.node(view.node).op_type()) else { continue };
+            let missing = model.index().node(view.node).inputs.get(slot).copied().flatten().is_none();
+            let weight = model.index().value(view.weight.constant);
+            // A bias in real numbers would keep a runtime from computing a quantized product in whole numbers.
+            let real =
+                model.tensor_proto(view.weight.constant).is_some_and(|tensor| tensor.data_type() == crate::proto::Dtype::Float as i32);
+            if !missing || !real || weight.graph != Index::MAIN || matches!(weight.origin, Origin::Input(_)) {
+                continue;
+            }
+            let name = format!("{}_bias", model.index().value(output).name);
+            if model.index().main_value(&name).is_some() {
+                continue;
+            }
+            let zeros = TensorRef::from_f32(vec![places.len()], &vec![0.0; places.len()]);
+            model.graph_mut(Index::MAIN).initializer.push(zeros.to_proto(&name));
+            let inputs = &mut model.node_mut(view.node).input;
+            inputs.resize(inputs.len().max(slot + 1), String::new());
+            inputs[slot] = name.clone();
+            added.push(name);
+        }
+        added
+    }
+
+    /// Takes out biases that were added and not used. Errors: none on a model that was indexed.
+    pub fn remove_idle(model: &mut Model, added: &[String]) -> Result<(), LoadError> {
+        let mut idle = Vec::new();
+        for name in added {
+            let Some(value) = model.index().main_value(name) else { continue };
+            let zero =
+                model.constant(value).and_then(|tensor| tensor.to_f32()).is_some_and(|bias| bias.iter().all(|number| *number == 0.0));
+            if zero {
+                idle.push((name, model.index().value(value).readers.clone()));
+            }
+        }
+        for (_, readers) in &idle {
+            readers.iter().for_each(|(node, slot)| model.node_mut(*node).input.truncate(*slot as usize));
+        }
+        model.graph_mut(Index::MAIN).initializer.retain(|tensor| !idle.iter().any(|(name, _)| *name == tensor.name()));
+        model.reindex()
+    }
+}
+
+fn bias_input(op_type: &str) -> Option<usize> {
+    matches!(op_type, "Conv" | "Gemm").then_some(2)
+}

@@ -1,0 +1,97 @@
+//! What a layer's output is used for: what is added to it, and what function follows.
+//!
+//! A layer at the end of a residual branch can make up for what the other branch lost, and a layer before a ReLU need not
+//! be right where the ReLU gives zero.
+
+use crate::linear::Linear;
+use crate::model::{Model, NodeId, ValueId};
+
+/// What happens to the output of a layer up to the first function that is not affine.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Aim {
+    /// A value that is added, of the same shape.
+    pub added: Option<ValueId>,
+    /// By output channel: the factor and offset on the way to that sum (or to the function).
+    pub scale: Vec<f64>,
+    pub offset: Vec<f64>,
+    /// The function that the sum goes into, if that is its only reader.
+    pub function: Option<Clamp>,
+}
+
+/// ReLU, ReLU6 and Clip: what is below and above makes no difference.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Clamp {
+    pub low: f64,
+    pub high: f64,
+}
+
+impl Aim {
+    /// Follows the output of a layer.
+    pub fn find(model: &Model, view: &Linear) -> Option<Self> {
+        let (axis, places) = view.channel_axis()?;
+        let channels = places.len();
+        let mut aim = Aim { scale: vec![1.0; channels], offset: vec![0.0; channels], ..Default::default() };
+        let mut value = view.output?;
+        let mut biased = crate::linear::Bias::find(model, view).is_some_and(|bias| bias.outside);
+        // Bias, norm, sum, function: no chain is longer.
+        for _ in 0..6 {
+            let entry = model.index().value(value);
+            let [(reader, slot)] = entry.readers[..] else { break };
+            if entry.is_output {
+                break;
+            }
+            let message = model.node(reader);
+            let inputs = &model.index().node(reader).inputs;
+            let constant = |at: usize| model.constant(inputs.get(at).copied().flatten()?)?.to_f32();
+            match message.op_type() {
+                "BatchNormalization" if axis == 1 && slot == 0 && aim.added.is_none() => {
+                    let epsilon =
+                        message.attribute.iter().find(|attribute| attribute.name() == "epsilon").map_or(1e-5, |a| f64::from(a.f()));
+                    let [scale, shift, mean, variance] = [constant(1)?, constant(2)?, constant(3)?, constant(4)?];
+                    for (channel, place) in places.iter().enumerate() {
+                        let get = |list: &[f32]| list.get(*place).map(|number| f64::from(*number));
+                        let factor = get(&scale)? / (get(&variance)? + epsilon).sqrt();
+                        aim.scale[channel] *= factor;
+                        aim.offset[channel] = (aim.offset[channel] - get(&mean)?) * factor + get(&shift)?;
+                    }
+                }
+                "Add" => {
+                    let other = inputs.get(1 - slot as usize).copied().flatten()?;
+                    if biased {
+                        // The layer's own bias: fitted with it.
+                        biased = false;
+                    } else if aim.added.is_none() && crate::linear::Operand::trace(model, other).is_none() {
+                        aim.added = Some(other);
+                    } else {
+                        break;
+                    }
+                }
+                "Relu" => {
+                    aim.function = Some(Clamp { low: 0.0, high: f64::INFINITY });
+                    break;
+                }
+                "Clip" => {
+                    aim.function = clip(model, reader);
+                    break;
+                }
+                _ => break,
+            }
+            value = model.index().node(reader).outputs.first().copied().flatten()?;
+        }
+        Some(aim)
+    }
+}
+
+fn clip(model: &Model, node: NodeId) -> Option<Clamp> {
+    let message = model.node(node);
+    let attribute =
+        |name: &str| message.attribute.iter().find(|attribute| attribute.name() == name).map(|attribute| f64::from(attribute.f()));
+    let bound = |at: usize, name: &str| {
+        let given = model.index().node(node).inputs.get(at).copied().flatten();
+        match given {
+            Some(value) => model.constant(value)?.to_f64()?.first().copied().map(Some),
+            None => Some(attribute(name)),
+        }
+    };
+    Some(Clamp { low: bound(1, "min")?.unwrap_or(f64::NEG_INFINITY), high: bound(2, "max")?.unwrap_or(f64::INFINITY) })
+}

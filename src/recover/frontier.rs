@@ -1,0 +1,146 @@
+//! Activations kept between passes, so that each layer of both models is run once and not once for every layer after it.
+//!
+//! After the layers of some depth are mended, every value before them is final. Those of them that later layers read are
+//! kept, and the next pass starts there. Whole numbers (shapes) are computed anew from what is kept: runtimes want to know
+//! them before the model runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::order::Depths;
+use crate::analysis::Facts;
+use crate::model::{Index, Model, NodeId, Origin, TensorRef, ValueId, prefix};
+use crate::run::{Runtime, Session, Tensors};
+
+/// Bytes of activations kept, at most; beyond, passes start further back.
+const BUDGET: usize = 768 << 20;
+
+/// What is kept of one model.
+#[derive(Debug, Default)]
+pub(super) struct Frontier {
+    /// Names of the values kept.
+    names: Vec<String>,
+    /// Their numbers, run by run (in the order of the runs); empty where nothing is kept yet.
+    kept: Vec<Tensors>,
+}
+
+/// A part of a model made ready, and what it gives.
+pub(super) struct Part {
+    session: Box<dyn Session>,
+    /// Names of its outputs.
+    pub outputs: Vec<String>,
+    /// Those that are to be kept.
+    next: Vec<String>,
+}
+
+impl Frontier {
+    /// Makes the part of a model ready that leads from what is kept to some values, and to what the passes from `depth` on
+    /// will start from.
+    pub fn part(
+        &self,
+        model: &Model,
+        (facts, depths, depth): (&Facts, &Depths, usize),
+        taps: &[String],
+        first: &Tensors,
+        runtime: &dyn Runtime,
+    ) -> Result<Part, String> {
+        let next = self.next(model, facts, depths, depth);
+        let mut outputs = taps.to_vec();
+        outputs.extend(next.iter().filter(|name| !taps.contains(name)).cloned());
+        // What is kept already is no output of what starts there.
+        outputs.retain(|name| !self.names.contains(name) || taps.contains(name));
+        let example = self.inputs(0, first.clone());
+        let starts: BTreeMap<String, TensorRef> =
+            self.names.iter().filter_map(|name| Some((name.clone(), example.get(name)?.clone()))).collect();
+        let computed: Vec<String> = outputs.iter().filter(|name| !starts.contains_key(*name)).cloned().collect();
+        let part = prefix(model, &computed, &starts).map_err(|error| error.to_string())?;
+        let session = runtime.prepare_variant(&part, &example).map_err(|error| error.to_string())?;
+        Ok(Part { session, outputs: computed, next })
+    }
+
+    /// The inputs of a run: the model's own, and what is kept.
+    fn inputs(&self, at: usize, mut inputs: Tensors) -> Tensors {
+        if let Some(kept) = self.kept.get(at) {
+            inputs.extend(kept.iter().map(|(name, tensor)| (name.clone(), tensor.clone())));
+        }
+        inputs
+    }
+
+    /// Runs a part on one of the runs (the `at`th); gives all its outputs and what was kept, by name.
+    pub fn run(&self, part: &Part, at: usize, inputs: Tensors) -> Result<Tensors, String> {
+        let inputs = self.inputs(at, inputs);
+        let outputs = part.session.run(&inputs).map_err(|error| error.to_string())?;
+        let mut named: Tensors = part.outputs.iter().cloned().zip(outputs).collect();
+        for name in &self.names {
+            if let Some(kept) = inputs.get(name) {
+                named.insert(name.clone(), kept.clone());
+            }
+        }
+        Ok(named)
+    }
+
+    /// Keeps what the next passes start from, if it fits. `runs` are the results of all runs, reduced to what `keeps` says.
+    pub fn advance(&mut self, part: &Part, runs: Vec<Tensors>) {
+        let bytes: usize = runs.iter().flat_map(|run| run.values()).map(|tensor| tensor.bytes.len()).sum();
+        if bytes <= BUDGET && !runs.is_empty() {
+            self.names = part.next.clone();
+            self.kept = runs;
+        }
+    }
+
+    /// Of a run's results what the next passes start from; `None` where that is more than fits.
+    pub fn keeps(part: &Part, results: &Tensors, runs: usize) -> Option<Tensors> {
+        let kept: Tensors = part.next.iter().filter_map(|name| Some((name.clone(), results.get(name)?.clone()))).collect();
+        let bytes: usize = kept.values().map(|tensor| tensor.bytes.len()).sum();
+        (bytes.saturating_mul(runs) <= BUDGET && kept.len() == part.next.len()).then_some(kept)
+    }
+
+    /// Values that are final before the layers of a depth and that they or later ones read.
+    fn next(&self, model: &Model, facts: &Facts, depths: &Depths, depth: usize) -> Vec<String> {
+        let index = model.index();
+        let mut found = BTreeSet::new();
+        let mut reads = |node: NodeId| {
+            let entry = index.node(node);
+            let after = entry.outputs.iter().flatten().map(|output| depths.value(*output)).max().unwrap_or(0);
+            if after >= depth {
+                let inputs = inputs_of(model, node);
+                inputs
+                    .into_iter()
+                    .filter(|input| depths.value(*input) < depth)
+                    .for_each(|input| real_sources(model, facts, input, &mut found));
+            }
+        };
+        index.graph(Index::MAIN).nodes.iter().for_each(|node| reads(*node));
+        found.into_iter().map(|value| index.value(value).name.clone()).collect()
+    }
+}
+
+/// The inputs of a node and what its subgraphs read from the main graph.
+fn inputs_of(model: &Model, node: NodeId) -> Vec<ValueId> {
+    let index = model.index();
+    let entry = index.node(node);
+    let mut inputs: Vec<ValueId> = entry.inputs.iter().flatten().copied().collect();
+    let mut graphs = entry.subgraphs.clone();
+    while let Some(graph) = graphs.pop() {
+        for inner in &index.graph(graph).nodes {
+            let inner = index.node(*inner);
+            inputs.extend(inner.inputs.iter().flatten().filter(|input| index.value(**input).graph == Index::MAIN));
+            graphs.extend(&inner.subgraphs);
+        }
+    }
+    inputs
+}
+
+/// The computed values of real numbers that a value is made from: itself, or what its shape arithmetic starts from.
+fn real_sources(model: &Model, facts: &Facts, value: ValueId, found: &mut BTreeSet<ValueId>) {
+    let Origin::Output(node, _) = model.index().value(value).origin else { return };
+    if model.index().value(value).graph != Index::MAIN || model.node(node).op_type() == "Constant" {
+        return;
+    }
+    if facts.of(value).dtype.is_some_and(|dtype| dtype.is_float()) {
+        found.insert(value);
+        return;
+    }
+    for input in inputs_of(model, node) {
+        real_sources(model, facts, input, found);
+    }
+}

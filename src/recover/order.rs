@@ -1,0 +1,38 @@
+//! Which layers are fitted in one pass over the data: those that do not depend on each other.
+
+use std::collections::BTreeMap;
+
+use crate::linear::Linear;
+use crate::model::{Model, NodeId, ValueId};
+
+/// For each layer how many layers lie before it, at most, and for any value the same. Values no layer leads to have depth 0.
+#[derive(Debug, Default)]
+pub(super) struct Depths {
+    of: BTreeMap<ValueId, usize>,
+}
+
+impl Depths {
+    /// Depths of all values of the main graph.
+    pub fn new(model: &Model, layers: &[Linear]) -> Self {
+        let is_layer: BTreeMap<NodeId, ()> = layers.iter().map(|layer| (layer.node, ())).collect();
+        let mut depths = Depths::default();
+        for node in &model.index().graph(crate::model::Index::MAIN).nodes {
+            let entry = model.index().node(*node);
+            let mut before = entry.inputs.iter().flatten().map(|input| depths.value(*input)).max().unwrap_or(0);
+            // What a subgraph reads from outside may be anything before it.
+            if !entry.subgraphs.is_empty() {
+                before = depths.of.values().copied().max().unwrap_or(0).max(before);
+            }
+            let after = before + usize::from(is_layer.contains_key(node));
+            entry.outputs.iter().flatten().for_each(|output| {
+                depths.of.insert(*output, after);
+            });
+        }
+        depths
+    }
+
+    /// How many layers lie on the longest way to a value.
+    pub fn value(&self, value: ValueId) -> usize {
+        self.of.get(&value).copied().unwrap_or(0)
+    }
+}

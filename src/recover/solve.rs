@@ -1,0 +1,351 @@
+//! Fitting one layer's weights to rows of inputs and aims.
+//!
+//! Ridge regression on centred rows towards the weights that stand, W′ = (Tᵀ X + λW)(XᵀX + λ)⁻¹ with the bias free, λ chosen
+//! by the held-out error. Before a ReLU the aim is one-sided: where the original is cut off at zero, anything below does as
+//! well, so the rows' aims move with the fit (majorize, minimise), as in the asymmetric reconstruction of Zhang et al. 2015.
+
+use faer::linalg::matmul::matmul;
+use faer::linalg::solvers::Solve;
+use faer::{Accum, Mat, MatRef, Par, Side};
+
+use super::aim::Clamp;
+use crate::calibrate::Moments;
+
+/// How weights are mended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Method {
+    /// Bias and a factor for each output channel, so that means and variances are the original's.
+    Statistics,
+    /// All weights, by ridge regression.
+    #[default]
+    LeastSquares,
+}
+
+/// One group of a layer: its rows, and how its output is used.
+pub(super) struct Problem<'a> {
+    pub inputs: &'a [f32],
+    pub aims: &'a [f32],
+    pub added: &'a [f32],
+    pub held_inputs: &'a [f32],
+    pub held_aims: &'a [f32],
+    pub held_added: &'a [f32],
+    pub columns: usize,
+    pub channels: usize,
+    pub scale: &'a [f64],
+    pub offset: &'a [f64],
+    pub function: Option<Clamp>,
+    /// Whether there is a bias to fit.
+    pub biased: bool,
+}
+
+/// Weights (channels × columns, row-major) and biases, with their error on the held-out rows.
+#[derive(Clone, Debug)]
+pub(super) struct Fit {
+    pub weight: Vec<f64>,
+    pub bias: Vec<f64>,
+    pub error: f64,
+}
+
+/// Ridges tried, as shares of the mean diagonal.
+const RIDGES: [f64; 4] = [1e-4, 1e-3, 1e-2, 1e-1];
+/// Rounds in which one-sided aims move.
+const ROUNDS: usize = 8;
+/// Fewer rows than this for a column, and only bias and factors are fitted: the rest would be noise (onnxsim's README
+/// measured the cliff).
+const ROWS_PER_COLUMN: f64 = 2.0;
+
+impl Problem<'_> {
+    /// The best of what there is and what can be fitted, by the held-out error.
+    pub fn solve(&self, weight: &[f64], bias: &[f64], method: Method) -> Fit {
+        let mut best = Fit { weight: weight.to_vec(), bias: bias.to_vec(), error: self.error(weight, bias) };
+        let rows = self.inputs.len() / self.columns.max(1);
+        if rows < 2 || !best.error.is_finite() {
+            return best;
+        }
+        let mut moments = Moments::new(1, self.columns);
+        moments.add(self.inputs);
+        let mean = if self.biased { moments.mean(0) } else { vec![0.0; self.columns] };
+        let count = rows as f64;
+        let gram = Mat::from_fn(self.columns, self.columns, |a, b| moments.gram[0][(a, b)] / count - mean[a] * mean[b]);
+        let mut targets = self.targets();
+        let crossed = self.cross(&mean, &targets);
+        self.keep_better(&mut best, self.matched(weight, bias, &gram, &mean, &targets, &crossed.1));
+        if method == Method::Statistics || count < ROWS_PER_COLUMN * self.columns as f64 {
+            return best;
+        }
+        let diagonal = (0..self.columns).map(|at| gram[(at, at)]).sum::<f64>() / self.columns as f64;
+        let mut chosen = RIDGES[1];
+        let mut least = f64::INFINITY;
+        for ridge in RIDGES {
+            let Some(fit) = self.ridge(weight, &gram, &mean, &crossed, ridge * diagonal) else { continue };
+            if fit.error < least {
+                (least, chosen) = (fit.error, ridge);
+            }
+            self.keep_better(&mut best, fit);
+        }
+        if let Some(function) = self.function {
+            let mut current = best.clone();
+            for _ in 0..ROUNDS {
+                self.move_targets(&mut targets, function, &current);
+                let Some(fit) = self.ridge(weight, &gram, &mean, &self.cross(&mean, &targets), chosen * diagonal) else { break };
+                current = fit.clone();
+                self.keep_better(&mut best, fit);
+            }
+        }
+        best
+    }
+
+    fn keep_better(&self, best: &mut Fit, fit: Fit) {
+        if fit.error < best.error && fit.weight.iter().chain(&fit.bias).all(|number| number.is_finite()) {
+            *best = fit;
+        }
+    }
+
+    /// What the layer itself should give: the aims less what is added, through the affine part backwards.
+    fn targets(&self) -> Vec<f32> {
+        let mut targets = vec![0.0f32; self.aims.len()];
+        for (at, (target, (aim, added))) in targets.iter_mut().zip(self.aims.iter().zip(self.added)).enumerate() {
+            let channel = at % self.channels;
+            *target = self.backwards(channel, aim - added);
+        }
+        targets
+    }
+
+    fn backwards(&self, channel: usize, sum: f32) -> f32 {
+        let scale = self.scale[channel];
+        // A channel that a norm silences is as good as any.
+        if scale.abs() < 1e-12 { 0.0 } else { ((f64::from(sum) - self.offset[channel]) / scale) as f32 }
+    }
+
+    /// Where the function is flat in the original, the fit's own value will do if it lies there too.
+    fn move_targets(&self, targets: &mut [f32], function: Clamp, fit: &Fit) {
+        let outputs = self.product(self.inputs, &fit.weight);
+        for (at, target) in targets.iter_mut().enumerate() {
+            let channel = at % self.channels;
+            let sum = (f64::from(outputs[at]) + fit.bias[channel]) * self.scale[channel] + self.offset[channel] + f64::from(self.added[at]);
+            let aim = f64::from(self.aims[at]);
+            let wanted = match () {
+                () if aim <= function.low => sum.min(function.low),
+                () if aim >= function.high => sum.max(function.high),
+                () => aim,
+            };
+            *target = self.backwards(channel, (wanted - f64::from(self.added[at])) as f32);
+        }
+    }
+
+    /// Mean squared error over the held-out rows, after the function.
+    pub fn error(&self, weight: &[f64], bias: &[f64]) -> f64 {
+        let outputs = self.product(self.held_inputs, weight);
+        let clamp = |sum: f64| self.function.map_or(sum, |function| sum.max(function.low).min(function.high));
+        let mut error = 0.0;
+        for (at, output) in outputs.iter().enumerate() {
+            let channel = at % self.channels;
+            let sum = (f64::from(*output) + bias[channel]) * self.scale[channel] + self.offset[channel] + f64::from(self.held_added[at]);
+            error += (clamp(sum) - clamp(f64::from(self.held_aims[at]))).powi(2);
+        }
+        error / outputs.len().max(1) as f64
+    }
+
+    /// rows × channels.
+    fn product(&self, inputs: &[f32], weight: &[f64]) -> Vec<f32> {
+        let rows = inputs.len() / self.columns.max(1);
+        let weight: Vec<f32> = weight.iter().map(|number| *number as f32).collect();
+        let mut outputs = vec![0.0f32; rows * self.channels];
+        let target = faer::MatMut::from_row_major_slice_mut(&mut outputs, rows, self.channels);
+        let inputs = MatRef::from_row_major_slice(inputs, rows, self.columns);
+        let weight = MatRef::from_row_major_slice(&weight, self.channels, self.columns);
+        matmul(target, Accum::Replace, inputs, weight.transpose(), 1.0, Par::rayon(0));
+        outputs
+    }
+
+    /// channels × columns: covariance of targets and inputs; and the targets' means.
+    fn cross(&self, mean: &[f64], targets: &[f32]) -> (Mat<f64>, Vec<f64>) {
+        /// Rows whose products are added in single precision.
+        const BLOCK: usize = 4096;
+        let rows = self.inputs.len() / self.columns;
+        let mut sum = Mat::<f64>::zeros(self.channels, self.columns);
+        let mut part = Mat::<f32>::zeros(self.channels, self.columns);
+        let mut means = vec![0.0; self.channels];
+        for (inputs, targets) in self.inputs.chunks(BLOCK * self.columns).zip(targets.chunks(BLOCK * self.channels)) {
+            let count = inputs.len() / self.columns;
+            let inputs = MatRef::from_row_major_slice(inputs, count, self.columns);
+            let matrix = MatRef::from_row_major_slice(targets, count, self.channels);
+            matmul(part.as_mut(), Accum::Replace, matrix.transpose(), inputs, 1.0, Par::rayon(0));
+            for column in 0..self.columns {
+                for row in 0..self.channels {
+                    sum[(row, column)] += f64::from(part[(row, column)]);
+                }
+            }
+            for row in targets.chunks_exact(self.channels) {
+                means.iter_mut().zip(row).for_each(|(mean, target)| *mean += f64::from(*target));
+            }
+        }
+        means.iter_mut().for_each(|mean| *mean /= rows as f64);
+        let cross = Mat::from_fn(self.channels, self.columns, |row, column| sum[(row, column)] / rows as f64 - means[row] * mean[column]);
+        (cross, means)
+    }
+
+    fn ridge(&self, weight: &[f64], gram: &Mat<f64>, mean: &[f64], (cross, means): &(Mat<f64>, Vec<f64>), ridge: f64) -> Option<Fit> {
+        let damped = Mat::from_fn(self.columns, self.columns, |a, b| gram[(a, b)] + if a == b { ridge } else { 0.0 });
+        let right =
+            Mat::from_fn(self.columns, self.channels, |column, row| cross[(row, column)] + ridge * weight[row * self.columns + column]);
+        let solved = damped.llt(Side::Lower).ok()?.solve(&right);
+        let new: Vec<f64> = (0..self.channels)
+            .flat_map(|row| (0..self.columns).map(move |column| (row, column)))
+            .map(|(row, column)| solved[(column, row)])
+            .collect();
+        let bias = self.free_bias(&new, mean, means);
+        let error = self.error(&new, &bias);
+        Some(Fit { weight: new, bias, error })
+    }
+
+    fn free_bias(&self, weight: &[f64], mean: &[f64], means: &[f64]) -> Vec<f64> {
+        let at = |row: usize| means[row] - (0..self.columns).map(|column| weight[row * self.columns + column] * mean[column]).sum::<f64>();
+        (0..self.channels).map(|row| if self.biased { at(row) } else { 0.0 }).collect()
+    }
+
+    /// The weights that stand, with a factor and a bias for each channel that give the targets' mean and variance.
+    fn matched(&self, weight: &[f64], bias: &[f64], gram: &Mat<f64>, mean: &[f64], targets: &[f32], means: &[f64]) -> Fit {
+        let rows = (targets.len() / self.channels).max(1) as f64;
+        let mut variance = vec![0.0; self.channels];
+        for row in targets.chunks_exact(self.channels) {
+            variance.iter_mut().zip(row.iter().zip(means)).for_each(|(sum, (target, mean))| *sum += (f64::from(*target) - mean).powi(2));
+        }
+        let mut new = weight.to_vec();
+        for channel in 0..self.channels {
+            let row = &mut new[channel * self.columns..(channel + 1) * self.columns];
+            let own: f64 = (0..self.columns).map(|a| row[a] * (0..self.columns).map(|b| gram[(a, b)] * row[b]).sum::<f64>()).sum();
+            let factor = if own > 1e-12 { (variance[channel] / rows / own).sqrt().clamp(0.25, 4.0) } else { 1.0 };
+            row.iter_mut().for_each(|number| *number *= factor);
+        }
+        let bias = if self.biased { self.free_bias(&new, mean, means) } else { bias.to_vec() };
+        let error = self.error(&new, &bias);
+        Fit { weight: new, bias, error }
+    }
+}
+
+/// The weights of a product once some of its columns are gone and the others make up for them, from the moments of its
+/// inputs alone: groups × rows × columns, zeros where columns are gone, and what is to be added to each channel's bias.
+/// `None`: the covariance is singular.
+pub fn local(matrix: &[f64], moments: &Moments, gone: &[bool]) -> Option<(Vec<f64>, Vec<f64>)> {
+    /// As a share of the mean diagonal.
+    const RIDGE: f64 = 1e-3;
+    let columns = moments.columns();
+    let rows = matrix.len() / (columns * moments.gram.len()).max(1);
+    let stay: Vec<usize> = (0..columns).filter(|column| !gone[*column]).collect();
+    let (mut new, mut bias) = (vec![0.0; matrix.len()], Vec::new());
+    for group in 0..moments.gram.len() {
+        let (covariance, mean) = (moments.covariance(group), moments.mean(group));
+        let weight = |row: usize, column: usize| matrix[(group * rows + row) * columns + column];
+        let ridge = RIDGE * (0..columns).map(|at| covariance[(at, at)]).sum::<f64>() / columns.max(1) as f64;
+        let kept = Mat::from_fn(stay.len(), stay.len(), |a, b| covariance[(stay[a], stay[b])] + if a == b { ridge } else { 0.0 });
+        let weights = Mat::from_fn(rows, columns, weight);
+        let mut right = Mat::from_fn(columns, stay.len(), |column, b| covariance[(column, stay[b])]);
+        stay.iter().enumerate().for_each(|(b, column)| right[(*column, b)] += ridge);
+        let right = &weights * &right;
+        let solved = kept.llt(Side::Lower).ok()?.solve(right.transpose());
+        for row in 0..rows {
+            let mut shift = (0..columns).map(|column| weight(row, column) * mean[column]).sum::<f64>();
+            for (b, column) in stay.iter().enumerate() {
+                new[(group * rows + row) * columns + column] = solved[(b, row)];
+                shift -= solved[(b, row)] * mean[*column];
+            }
+            bias.push(shift);
+        }
+    }
+    Some((new, bias))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(count: usize, seed: usize) -> Vec<f32> {
+        use rand::Rng;
+        let mut random = crate::rng::rng(seed as u64, "rows");
+        (0..count).map(|_| random.random_range(-1.0..1.0)).collect()
+    }
+
+    fn problem<'a>(
+        fit: &'a (Vec<f32>, Vec<f32>, Vec<f32>),
+        held: &'a (Vec<f32>, Vec<f32>, Vec<f32>),
+        function: Option<Clamp>,
+    ) -> Problem<'a> {
+        Problem {
+            inputs: &fit.0,
+            aims: &fit.1,
+            added: &fit.2,
+            held_inputs: &held.0,
+            held_aims: &held.1,
+            held_added: &held.2,
+            columns: 3,
+            channels: 2,
+            scale: &[2.0, -1.0],
+            offset: &[0.5, 0.0],
+            function,
+            biased: true,
+        }
+    }
+
+    const TRUE: [f64; 6] = [1.0, -2.0, 0.5, 0.3, 0.8, -1.0];
+
+    /// Rows whose aims are what the true weights give through scale, offset and what is added, bent by `bend`.
+    fn rows(count: usize, seed: usize, bend: fn(f64) -> f64) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+        let (inputs, added) = (noise(count * 3, seed), noise(count * 2, seed + 100));
+        let mut aims = Vec::new();
+        for (at, row) in inputs.chunks(3).enumerate() {
+            for channel in 0..2 {
+                let sum: f64 = row.iter().zip(&TRUE[channel * 3..]).map(|(x, w)| f64::from(*x) * w).sum::<f64>() + 0.25;
+                let through = sum * [2.0, -1.0][channel] + [0.5, 0.0][channel] + f64::from(added[at * 2 + channel]);
+                aims.push(bend(through) as f32);
+            }
+        }
+        (inputs, aims, added)
+    }
+
+    #[test]
+    fn weights_and_bias_are_found_behind_scale_offset_and_sum() {
+        let (fit, held) = (rows(400, 1, |sum| sum), rows(80, 2, |sum| sum));
+        let found = problem(&fit, &held, None).solve(&[0.0; 6], &[0.0; 2], Method::LeastSquares);
+        assert!(found.error < 1e-5, "{}", found.error);
+        found.weight.iter().zip(TRUE).for_each(|(found, wanted)| assert!((found - wanted).abs() < 1e-2, "{found} for {wanted}"));
+    }
+
+    #[test]
+    fn before_a_relu_the_aims_below_zero_do_not_matter() {
+        // Below zero the aims say something that no weights can give.
+        let bend: fn(f64) -> f64 = |sum| if sum > 0.0 { sum } else { -10.0 };
+        let (fit, held) = (rows(400, 3, bend), rows(80, 4, bend));
+        let relu = Some(Clamp { low: 0.0, high: f64::INFINITY });
+        let plain = problem(&fit, &held, None).solve(&[0.0; 6], &[0.0; 2], Method::LeastSquares);
+        let bent = problem(&fit, &held, relu);
+        let found = bent.solve(&[0.0; 6], &[0.0; 2], Method::LeastSquares);
+        assert!(
+            found.error < 0.2 * bent.error(&plain.weight, &plain.bias),
+            "{} and {}",
+            found.error,
+            bent.error(&plain.weight, &plain.bias)
+        );
+    }
+
+    #[test]
+    fn nothing_is_made_worse() {
+        let (fit, held) = (rows(3, 5, |sum| sum), rows(80, 6, |sum| sum));
+        let bias = [0.25, 0.25];
+        let problem = problem(&fit, &held, None);
+        for method in [Method::Statistics, Method::LeastSquares] {
+            assert!(problem.solve(&TRUE, &bias, method).error <= problem.error(&TRUE, &bias));
+        }
+    }
+
+    #[test]
+    fn columns_that_stay_make_up_for_those_that_go() {
+        // The third column is the sum of the first two, so nothing is lost without it.
+        let matrix: Vec<f32> = noise(600, 7).chunks(2).flat_map(|pair| [pair[0], pair[1], pair[0] + pair[1] + 0.5]).collect();
+        let mut moments = Moments::new(1, 3);
+        moments.add(&matrix);
+        let (new, shift) = local(&[1.0, 2.0, 3.0], &moments, &[false, false, true]).unwrap();
+        assert!((new[0] - 4.0).abs() < 0.05 && (new[1] - 5.0).abs() < 0.05 && new[2] == 0.0, "{new:?}");
+        assert!((shift[0] - 1.5).abs() < 0.05, "{shift:?}");
+    }
+}

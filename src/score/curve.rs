@@ -1,0 +1,59 @@
+//! The order in which the units of a group go, and what is lost on the way.
+
+/// For one group: its units, least salient first, and the error after each removal.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Curve {
+    /// Units in the order in which they go. The last to go is at the end, though a group never loses all.
+    pub order: Vec<u32>,
+    /// `error[k]` is the error once the first `k` units are gone: a share of what the group's readers get from it, never falling.
+    pub error: Vec<f64>,
+}
+
+impl Curve {
+    /// The curve of units whose saliencies add up (squares of norms, energies).
+    pub fn from_energy(energy: &[f64]) -> Self {
+        let mut order: Vec<u32> = (0..energy.len() as u32).collect();
+        order.sort_by(|a, b| energy[*a as usize].total_cmp(&energy[*b as usize]).then(a.cmp(b)));
+        let total: f64 = energy.iter().sum();
+        let mut error = vec![0.0];
+        let mut gone = 0.0;
+        for unit in &order {
+            gone += energy[*unit as usize];
+            error.push(if total > 0.0 { gone / total } else { 0.0 });
+        }
+        Curve { order, error }
+    }
+
+    /// The lower convex envelope, as a slope for each removal: what the next unit costs if whole stretches of the curve are
+    /// taken at once. Never falls from one to the next.
+    pub fn slopes(&self) -> Vec<f64> {
+        let mut hull: Vec<usize> = Vec::new();
+        let slope = |from: usize, to: usize| (self.error[to] - self.error[from]) / (to - from) as f64;
+        for point in 0..self.error.len() {
+            while let [.., before, last] = hull[..]
+                && slope(before, last) >= slope(last, point)
+            {
+                hull.pop();
+            }
+            hull.push(point);
+        }
+        hull.windows(2).flat_map(|pair| std::iter::repeat_n(slope(pair[0], pair[1]), pair[1] - pair[0])).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_go_from_the_least_on() {
+        let curve = Curve::from_energy(&[3.0, 1.0, 4.0]);
+        assert_eq!((curve.order.as_slice(), curve.error.as_slice()), ([1, 0, 2].as_slice(), [0.0, 0.125, 0.5, 1.0].as_slice()));
+    }
+
+    #[test]
+    fn slopes_are_those_of_the_convex_envelope() {
+        let curve = Curve { order: vec![0, 1, 2], error: vec![0.0, 2.0, 2.0, 6.0] };
+        assert_eq!(curve.slopes(), [1.0, 1.0, 4.0]);
+    }
+}

@@ -1,0 +1,58 @@
+//! Control flow whose bodies read weights that stand outside.
+
+use onnx_prune::model::{Model, Source, text};
+use onnx_prune::proto::{FunctionProto, OperatorSetIdProto};
+
+use super::Structure;
+
+#[test]
+fn branches_with_weights_outside_and_inside() {
+    let text = "input x f32[n,4]\nconst a f32[4,8]\nconst b f32[8,6]\nconst k f32[8,6]\nconst o f32[6,3]\nconst c bool[] = 1
+        h = MatMul(x, a)\nr = Relu(h)\nz = If(c) {then_branch=@one, else_branch=@two}\ny = MatMul(z, o)\noutput y
+        graph one\nt = MatMul(r, b)\noutput t\nend\ngraph two\nt = MatMul(r, k)\noutput t\nend";
+    Structure::new(text, 70.0).coarse(&[6, 8]).holds();
+}
+
+#[test]
+fn a_loop_carries_hidden_units() {
+    let text = "input x f32[n,4]\nconst a f32[4,8]\nconst w f32[8,5]\nconst v f32[5,8]\nconst o f32[8,3]\nconst trips i64[] = 3\nconst on bool[] = 1
+        h = MatMul(x, a)\nz = Loop(trips, on, h) {body=@step}\ny = MatMul(z, o)\noutput y
+        graph step\ninput i i64[]\ninput c bool[]\ninput s f32[n,8]\nc1 = Identity(c)\nu = MatMul(s, w)\nr = Relu(u)\nt = MatMul(r, v)\ns1 = Add(s, t)\noutput c1\noutput s1\nend";
+    Structure::analysed(text, 99.0, &[5, 8]);
+}
+
+#[test]
+fn a_scan_carries_hidden_units() {
+    let text = "input x f32[3,n,4]\nconst h0 f32[2,6]\nconst a f32[4,6]\nconst w f32[6,6]\nconst o f32[6,3]
+        z, all = Scan(h0, x) {body=@step, num_scan_inputs=1}\ny = MatMul(all, o)\noutput y
+        graph step\ninput s f32[2,6]\ninput e f32[2,4]\nu = MatMul(e, a)\nr = MatMul(s, w)\nv = Add(u, r)\nt = Tanh(v)\nt1 = Identity(t)\noutput t\noutput t1\nend";
+    Structure::analysed(text, 90.0, &[6]);
+}
+
+/// A function whose body is written as a graph: its inputs and outputs are the graph's.
+fn function(name: &str, body: &str) -> FunctionProto {
+    let graph = text::message(body).unwrap().graph.unwrap();
+    let import = |domain: &str, version| OperatorSetIdProto { domain: Some(domain.into()), version: Some(version) };
+    FunctionProto {
+        name: Some(name.into()),
+        domain: Some("local".into()),
+        input: graph.input.iter().map(|input| input.name().to_owned()).collect(),
+        output: graph.output.iter().map(|output| output.name().to_owned()).collect(),
+        node: graph.node,
+        opset_import: vec![import("", 17), import("local", 1)],
+        ..Default::default()
+    }
+}
+
+#[test]
+fn functions_called_twice_and_nested() {
+    let text =
+        "input x f32[n,4]\nconst a f32[4,6]\nconst u f32[6,8]\nconst d f32[8,6]\nconst u2 f32[6,9]\nconst d2 f32[9,6]\nconst o f32[6,3]
+        h = MatMul(x, a)\nb = local.Block(h, u, d)\nc = local.Block(b, u2, d2)\ny = MatMul(c, o)\noutput y";
+    let mut proto = text::message(text).unwrap();
+    let block = "input x\ninput up\ninput down\nr = local.Wide(x, up)\nt = MatMul(r, down)\ny = Add(x, t)\noutput y";
+    let wide = "input x\ninput up\nt = MatMul(x, up)\ny = Relu(t)\noutput y";
+    proto.functions = vec![function("Block", block), function("Wide", wide)];
+    let model = Model::new(proto, Source::default()).unwrap();
+    Structure::new(text, 99.0).coarse(&[6, 8, 9]).holds_of(&model);
+}

@@ -1,0 +1,66 @@
+//! Convolutions: gates, shuffles, groups, decoders, detection heads.
+
+use super::Structure;
+
+#[test]
+fn a_chain_of_concatenations_with_gates() {
+    let text = "input x f32[n,3,6,6]\nconst a f32[6,3,3,3]\nconst b f32[4,6,3,3]\nconst c f32[5,10,3,3]\nconst p f32[3,15,1,1]\nconst q f32[15,3,1,1]\nconst h f32[5,15]
+        f = Conv(x, a) {pads=[1,1,1,1]}\ng = Relu(f)\ni = Conv(g, b) {pads=[1,1,1,1]}\nj = Concat(g, i) {axis=1}\nk = Conv(j, c) {pads=[1,1,1,1]}\nl = Concat(j, k) {axis=1}
+        m = GlobalAveragePool(l)\nr = Conv(m, p)\ns = Relu(r)\nt = Conv(s, q)\nu = Sigmoid(t)\nv = Mul(l, u)
+        w = GlobalAveragePool(v)\ny0 = Flatten(w)\ny = Gemm(y0, h) {transB=1}\noutput y";
+    Structure::new(text, 99.0).coarse(&[3, 4, 5, 6]).holds();
+}
+
+#[test]
+fn channel_attention_and_spatial_attention() {
+    let text = "input x f32[n,3,6,6]\nconst a f32[8,3,3,3]\nconst p f32[4,8,1,1]\nconst q f32[8,4,1,1]\nconst z f32[1,2,3,3]\nconst h f32[5,8]
+        f = Conv(x, a) {pads=[1,1,1,1]}
+        m = GlobalAveragePool(f)\nm1 = Conv(m, p)\nm2 = Relu(m1)\nm3 = Conv(m2, q)\no = GlobalMaxPool(f)\no1 = Conv(o, p)\no2 = Relu(o1)\no3 = Conv(o2, q)
+        g = Add(m3, o3)\ngs = Sigmoid(g)\nf2 = Mul(f, gs)
+        s = ReduceSum(f2, ax)\nt = Abs(f2)\nt1 = ReduceSum(t, ax)\nu = Concat(s, t1) {axis=1}\nv = Conv(u, z) {pads=[1,1,1,1]}\nvs = Sigmoid(v)\nw = Mul(f2, vs)
+        e = GlobalAveragePool(w)\ne1 = Flatten(e)\ny = Gemm(e1, h) {transB=1}\noutput y\nconst ax i64[1] = 1";
+    Structure::new(text, 90.0).coarse(&[4, 4, 8]).holds();
+}
+
+#[test]
+fn shuffled_grouped_convolutions_of_different_group_counts() {
+    let text = "input x f32[n,3,4,4]\nconst s f32[24,3,1,1]\nconst a f32[12,12,1,1]\nconst d f32[12,1,3,3]\nconst b f32[24,6,1,1]\nconst a3 f32[12,8,1,1]\nconst b3 f32[24,4,1,1]\nconst h f32[5,24]
+        const apart i64[5] = 0,2,6,4,4\nconst apart3 i64[5] = 0,3,4,4,4\nconst back i64[4] = 0,12,4,4
+        x0 = Conv(x, s)\nf = Conv(x0, a) {group=2}\nf0 = Relu(f)\nf1 = Reshape(f0, apart)\nf2 = Transpose(f1) {perm=[0,2,1,3,4]}\nf3 = Reshape(f2, back)\nf4 = Conv(f3, d) {group=12, pads=[1,1,1,1]}\nf5 = Conv(f4, b) {group=2}\nx1 = Add(x0, f5)
+        g = Conv(x1, a3) {group=3}\ng0 = Relu(g)\ng1 = Reshape(g0, apart3)\ng2 = Transpose(g1) {perm=[0,2,1,3,4]}\ng3 = Reshape(g2, back)\ng5 = Conv(g3, b3) {group=3}\nx2 = Add(x1, g5)
+        e = GlobalAveragePool(x2)\ne1 = Flatten(e)\ny = Gemm(e1, h) {transB=1}\noutput y";
+    // Of 24 channels read as 2 × 12 and as 3 × 8 both readers agree on steps of four.
+    Structure::new(text, 80.0).coarse(&[3, 4]).holds();
+}
+
+#[test]
+fn depth_to_space_decodes_blocks_of_channels() {
+    for mode in ["DCR", "CRD"] {
+        let text = format!(
+            "input x f32[n,3,4,4]\nconst a f32[24,3,3,3]\nconst b f32[4,6,3,3]\nf = Conv(x, a) {{pads=[1,1,1,1]}}\ng = Relu(f)\nh = DepthToSpace(g) {{blocksize=2, mode=\"{mode}\"}}\ny = Conv(h, b)\noutput y"
+        );
+        Structure::new(&text, 99.0).coarse(&[6]).holds();
+    }
+}
+
+#[test]
+fn a_decoder_with_skips() {
+    let text = "input x f32[n,2,8,8]\nconst a f32[6,2,3,3]\nconst b f32[8,6,3,3]\nconst u f32[8,5,2,2]\nconst c f32[4,11,3,3]\nconst o f32[2,4,1,1]
+        d0 = Conv(x, a) {pads=[1,1,1,1]}\nd1 = Relu(d0)\ne0 = MaxPool(d1) {kernel_shape=[2,2], strides=[2,2]}\ne1 = Conv(e0, b) {pads=[1,1,1,1]}\ne2 = Relu(e1)
+        f0 = ConvTranspose(e2, u) {strides=[2,2]}\nf1 = Concat(d1, f0) {axis=1}\nf2 = Conv(f1, c) {pads=[1,1,1,1]}\nf3 = Relu(f2)\ny = Conv(f3, o)\noutput y";
+    Structure::new(text, 99.0).coarse(&[4, 5, 6, 8]).holds();
+}
+
+#[test]
+fn transposed_convolutions_with_groups() {
+    let text = "input x f32[n,3,4,4]\nconst a f32[12,3,1,1]\nconst u f32[12,5,2,2]\nconst c f32[4,15,1,1]\nd = Conv(x, a)\ne = Relu(d)\nf = ConvTranspose(e, u) {group=3, strides=[2,2]}\ng = Relu(f)\ny = Conv(g, c)\noutput y";
+    Structure::new(text, 99.0).coarse(&[3]).fine(&[4, 5]).holds();
+}
+
+#[test]
+fn a_detection_head_concatenates_anchors() {
+    let text = "input x f32[n,3,8,8]\nconst a f32[6,3,3,3]\nconst b f32[8,6,3,3]\nconst p f32[12,6,1,1]\nconst q f32[12,8,1,1]\nconst s i64[3] = 0,-1,4
+        c0 = Conv(x, a) {pads=[1,1,1,1]}\nc1 = Relu(c0)\nd0 = Conv(c1, b) {pads=[1,1,1,1], strides=[2,2]}\nd1 = Relu(d0)
+        e0 = Conv(c1, p)\ne1 = Transpose(e0) {perm=[0,2,3,1]}\ne2 = Reshape(e1, s)\nf0 = Conv(d1, q)\nf1 = Transpose(f0) {perm=[0,2,3,1]}\nf2 = Reshape(f1, s)\ny = Concat(e2, f2) {axis=1}\noutput y";
+    Structure::new(text, 99.0).coarse(&[6, 8]).holds();
+}

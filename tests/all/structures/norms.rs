@@ -1,0 +1,40 @@
+//! Normalisations as exporters write them.
+
+use super::Structure;
+
+#[test]
+fn group_norm_as_reshape_instance_norm_reshape() {
+    let text = "input x f32[n,3,4,4]\nconst a f32[12,3,3,3]\nconst one f32[4] = 1\nconst nil f32[4] = 0\nconst g f32[12,1,1]\nconst o f32[12,1,1]\nconst b f32[5,12,1,1]\nconst apart i64[3] = 0,4,-1
+        f = Conv(x, a) {pads=[1,1,1,1]}\nf1 = Reshape(f, apart)\nf2 = InstanceNormalization(f1, one, nil)\ns = Shape(f)\nf3 = Reshape(f2, s)\nf4 = Mul(f3, g)\nf5 = Add(f4, o)\nf6 = Relu(f5)\ny = Conv(f6, b)\noutput y";
+    Structure::new(text, 99.0).coarse(&[4]).holds();
+}
+
+#[test]
+fn residual_width_through_layer_norm_at_a_loss() {
+    let text = "input t i64[n,3]\nconst e f32[9,8]\nconst g f32[8]\nconst b f32[8]\nconst u f32[8,12]\nconst d f32[12,8]\nconst h f32[8,5]
+        x = Gather(e, t)\nf = LayerNormalization(x, g, b)\nf1 = MatMul(f, u)\nf2 = Relu(f1)\nf3 = MatMul(f2, d)\nx1 = Add(x, f3)\nf4 = LayerNormalization(x1, g, b)\ny = MatMul(f4, h)\noutput y";
+    Structure::new(text, 99.0).coarse(&[8, 12]).holds();
+}
+
+#[test]
+fn residual_width_through_a_fused_root_mean_square() {
+    let text = "opset 23\nir 11\ninput t i64[n,3]\nconst e f32[9,8]\nconst g f32[8]\nconst u f32[8,12]\nconst d f32[12,8]\nconst h f32[8,5]
+        x = Gather(e, t)\nf = RMSNormalization(x, g) {axis=-1}\nf1 = MatMul(f, u)\nf2 = Relu(f1)\nf3 = MatMul(f2, d)\nx1 = Add(x, f3)\nf4 = RMSNormalization(x1, g) {axis=-1}\ny = MatMul(f4, h)\noutput y";
+    Structure::new(text, 99.0).coarse(&[8, 12]).holds();
+}
+
+#[test]
+fn residual_width_through_a_written_out_root_mean_square() {
+    let text = "opset 18\ninput t i64[n,3]\nconst e f32[9,8]\nconst g f32[8]\nconst u f32[8,12]\nconst d f32[12,8]\nconst h f32[8,5]\nconst two f32[] = 2\nconst eps f32[] = 0.01\nconst one f32[] = 1\nconst last i64[1] = -1
+        x = Gather(e, t)\na = Pow(x, two)\na1 = ReduceMean(a, last)\na2 = Add(a1, eps)\na3 = Sqrt(a2)\na4 = Div(one, a3)\na5 = Mul(x, a4)\nf = Mul(a5, g)
+        f1 = MatMul(f, u)\nf2 = Relu(f1)\nf3 = MatMul(f2, d)\nx1 = Add(x, f3)
+        b = Mul(x1, x1)\nb1 = ReduceMean(b, last)\nb2 = Add(b1, eps)\nb3 = Sqrt(b2)\nb5 = Div(x1, b3)\nf4 = Mul(g, b5)\ny = MatMul(f4, h)\noutput y";
+    Structure::new(text, 98.0).coarse(&[8, 12]).holds();
+}
+
+#[test]
+fn tied_embeddings_used_transposed() {
+    let text = "input t i64[n,3]\nconst e f32[9,8]\nconst g f32[8]\nconst u f32[8,12]\nconst d f32[12,8]
+        x = Gather(e, t)\nf1 = MatMul(x, u)\nf2 = Relu(f1)\nf3 = MatMul(f2, d)\nx1 = Add(x, f3)\nw = Transpose(e) {perm=[1,0]}\ny = MatMul(x1, w)\noutput y";
+    Structure::new(text, 90.0).coarse(&[8, 12]).holds();
+}
