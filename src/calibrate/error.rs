@@ -31,6 +31,8 @@ pub(super) enum Kind {
     #[error("{0}")]
     Preprocess(String),
     #[error("{0}")]
+    Statistics(String),
+    #[error("{0}")]
     Spec(String),
 }
 
@@ -50,6 +52,7 @@ impl DataError {
             Kind::Type { .. } => "save the array in the type that the model's input has",
             Kind::TooFew { .. } => "give at least one whole batch, or export the model with a dynamic batch axis",
             Kind::Empty(_) => "give an .npz or .npy file, a folder of .jpg or .png images, or a folder with ONNX test_data_set_* folders",
+            Kind::Statistics(_) => "make it with `onnx-prune calibrate` from the model that is pruned",
             Kind::Preprocess(_) => "--mean and --std take one number, or one per channel",
             Kind::Spec(_) => "give the shape with --input NAME=SHAPE",
         }

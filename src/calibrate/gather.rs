@@ -136,7 +136,7 @@ pub fn gather(
                 view.activations(tensor, &picks(key, *number, view.positions(&tensor.dims)?, POSITIONS))
             };
             let parts: Vec<Vec<f32>> = numbers.iter().zip(results).filter_map(rows).collect();
-            moments.add(&stack(&parts, view.groups));
+            moments.add_parts(&parts);
         });
         statistics.samples += numbers.len();
         Ok(())

@@ -11,6 +11,7 @@ mod inputs;
 mod moments;
 mod npz;
 mod preprocess;
+mod saved;
 mod spec;
 mod symbols;
 mod synthetic;

@@ -33,30 +33,41 @@ impl Moments {
 
     /// Adds rows, given as groups × rows × columns.
     pub fn add(&mut self, matrix: &[f32]) {
+        self.add_parts(&[matrix]);
+    }
+
+    /// Adds rows from several runs, each given as groups × rows × columns. What is added for one run does not depend on
+    /// which others come with it, so that sums over parts of the data are those of the whole.
+    pub fn add_parts<P: AsRef<[f32]>>(&mut self, parts: &[P]) {
         let (groups, columns) = (self.gram.len(), self.columns());
-        let rows = matrix.len() / (groups * columns).max(1);
-        if rows == 0 {
+        if groups * columns == 0 {
             return;
         }
-        self.rows += rows as f64;
         let mut product = Mat::<f32>::zeros(columns, columns);
-        for (group, gram) in self.gram.iter_mut().enumerate() {
-            let matrix = &matrix[group * rows * columns..(group + 1) * rows * columns];
-            let sum = &mut self.sum[group * columns..(group + 1) * columns];
-            for block in matrix.chunks(BLOCK * columns) {
-                let block = MatRef::from_row_major_slice(block, block.len() / columns, columns);
-                let lower = BlockStructure::TriangularLower;
-                let whole = BlockStructure::Rectangular;
-                matmul(product.as_mut(), lower, Accum::Replace, block.transpose(), whole, block, whole, 1.0, Par::Seq);
-                for column in 0..columns {
-                    for row in column..columns {
-                        gram[(row, column)] += f64::from(product[(row, column)]);
+        for matrix in parts {
+            let matrix = matrix.as_ref();
+            let rows = matrix.len() / (groups * columns);
+            self.rows += rows as f64;
+            for (group, gram) in self.gram.iter_mut().enumerate() {
+                let matrix = &matrix[group * rows * columns..(group + 1) * rows * columns];
+                let sum = &mut self.sum[group * columns..(group + 1) * columns];
+                for block in matrix.chunks(BLOCK * columns) {
+                    let block = MatRef::from_row_major_slice(block, block.len() / columns, columns);
+                    let lower = BlockStructure::TriangularLower;
+                    let whole = BlockStructure::Rectangular;
+                    matmul(product.as_mut(), lower, Accum::Replace, block.transpose(), whole, block, whole, 1.0, Par::Seq);
+                    for column in 0..columns {
+                        for row in column..columns {
+                            gram[(row, column)] += f64::from(product[(row, column)]);
+                        }
                     }
                 }
+                for row in matrix.chunks_exact(columns) {
+                    sum.iter_mut().zip(row).for_each(|(sum, element)| *sum += f64::from(*element));
+                }
             }
-            for row in matrix.chunks_exact(columns) {
-                sum.iter_mut().zip(row).for_each(|(sum, element)| *sum += f64::from(*element));
-            }
+        }
+        for gram in &mut self.gram {
             for column in 0..columns {
                 for row in column + 1..columns {
                     gram[(column, row)] = gram[(row, column)];

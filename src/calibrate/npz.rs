@@ -127,7 +127,7 @@ pub fn write_npz(path: &Path, tensors: &Tensors) -> Result<(), DataError> {
     write_archive(path, file, tensors)
 }
 
-fn write_archive(path: &Path, file: impl Write + Seek, tensors: &Tensors) -> Result<(), DataError> {
+pub(super) fn write_archive(path: &Path, file: impl Write + Seek, tensors: &Tensors) -> Result<(), DataError> {
     let zip_error = |error: zip::result::ZipError| DataError::new(path, Kind::Format(error.to_string()));
     let mut archive = zip::ZipWriter::new(file);
     for (name, tensor) in tensors {

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use super::values::{self, Goal, Kinds, Numbers, Pin, Recovery};
+use super::values::{self, Goal, Kinds, Numbers, Pin, Recovery, Scoring, Shard};
 use crate::allocate::Align;
-use crate::job::ScoreName;
 
 /// Prune trained ONNX models structurally, and prove the result right.
 #[derive(Debug, Parser)]
@@ -28,6 +27,8 @@ pub(super) enum Command {
     Verify(Verify),
     /// Lossless clean-up: what nothing reads goes, what is equal is stored once
     Clean(Clean),
+    /// Statistics of a model's activations, into a file that --stats takes
+    Calibrate(Calibrate),
     /// Latency of models in the runtime, side by side
     Bench(Bench),
     /// Completions for a shell, on stdout
@@ -37,8 +38,6 @@ pub(super) enum Command {
     },
     #[command(hide = true)]
     Sparsify(Later),
-    #[command(hide = true)]
-    Calibrate(Later),
 }
 
 /// A command that is not there yet: takes anything.
@@ -120,13 +119,19 @@ pub(super) struct Prune {
     /// Class ids of all samples, for a labelled metric
     #[arg(long, value_name = "FILE.npy", requires = "data")]
     pub labels: Option<PathBuf>,
-    /// How units are ranked: obs, l2, l1, random; obs with --data, else l2, if not given
+    /// Statistics of the model's activations, made by `onnx-prune calibrate`; repeatable, shards are added
+    #[arg(long, value_name = "FILE")]
+    pub stats: Vec<PathBuf>,
+    /// How units are ranked: obs, variance, wanda (which look at activations, so with --data or --stats), l2, l1, bn, lamp,
+    /// geometric-median, random, or FILE.json, your own scores: {"groups": [{"id": "...", "scores": [a number per unit]}]},
+    /// groups that are not named are not cut. obs with --data or --stats, else l2, if not given
     #[arg(long, value_name = "NAME", value_parser = values::score)]
-    pub score: Option<ScoreName>,
-    /// How the weights that stay are mended: none, statistics, least-squares; least-squares with --data, else none, if not given
+    pub score: Option<Scoring>,
+    /// How the weights that stay are mended: none, statistics, least-squares; least-squares with --data or --stats, else none,
+    /// if not given
     #[arg(long, value_name = "NAME", value_parser = values::recovery)]
     pub recover: Option<Recovery>,
-    /// Score, cut and recover so many times on the way to the targets (with --score obs)
+    /// Score, cut and recover so many times on the way to the targets (with --data)
     #[arg(long, value_name = "N", value_parser = values::positive, default_value = "1")]
     pub rounds: usize,
     /// Which kinds may go, of channels, heads, head-dims, width
@@ -218,6 +223,23 @@ pub(super) struct Bench {
     /// JSON on stdout
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Calibrate {
+    /// The model
+    #[arg(value_name = "MODEL.onnx")]
+    pub model: PathBuf,
+    /// Where the statistics go
+    #[arg(short, long, value_name = "STATS")]
+    pub output: PathBuf,
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Only part i of n of the samples; the statistics of all parts add up to those of the whole
+    #[arg(long, value_name = "i/n", value_parser = values::shard)]
+    pub shard: Option<Shard>,
     #[command(flatten)]
     pub common: Common,
 }

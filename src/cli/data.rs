@@ -8,7 +8,7 @@ use anyhow::bail;
 use super::args::DataArgs;
 use super::watch::Watch;
 use crate::analysis::{Pins, declared};
-use crate::calibrate::{self, InputKind, InputSpec, Inputs, Preprocess, read_npy};
+use crate::calibrate::{self, InputKind, InputSpec, Inputs, Preprocess, Tensors, read_npy};
 use crate::job::Data;
 use crate::model::{Index, Model, ValueId};
 
@@ -75,27 +75,33 @@ pub(super) fn pins(args: &[super::values::Pin]) -> Pins {
 
 /// The input shapes at which operations are counted: those of the inputs at hand, else what made-up inputs would have.
 /// Nothing where that cannot be said; extents then count once.
-pub(super) fn counted(specs: &[InputSpec], inputs: &Data) -> Pins {
+pub(super) fn counted(specs: &[InputSpec], example: Option<Tensors>) -> Pins {
     let made = calibrate::synthetic(specs, 1, 0).and_then(|made| made.batch(0));
-    let example = inputs.inputs.first().cloned().or_else(|| made.ok()).unwrap_or_default();
+    let example = example.or_else(|| made.ok()).unwrap_or_default();
     example.into_iter().map(|(name, tensor)| (name, tensor.dims.iter().map(|dim| *dim as i64).collect())).collect()
 }
 
 /// Reads the inputs, or makes some up. Errors name the file, the array and what was expected.
 pub(super) fn inputs(model: &Model, args: &DataArgs, labels: Option<&Path>, watch: &Watch) -> anyhow::Result<Data> {
     let specs = specs(model, &pins(&args.input))?;
-    let list = |numbers: &Option<super::values::Numbers>| numbers.as_ref().map(|numbers| numbers.0.clone()).unwrap_or_default();
     let Some(path) = &args.data else {
         watch.warn("no --data: the model is run on made-up inputs, which say little about how it behaves on real ones");
         let made = calibrate::synthetic(&specs, args.samples.unwrap_or(SYNTHETIC), args.seed)?;
-        return Ok(Data { inputs: made.all()?, synthetic: true, labels: None });
+        return Ok(Data { inputs: made.all()?, synthetic: true, ..Default::default() });
     };
+    let read = read(path, &specs, args, watch)?;
+    let labels = labels.map(|file| labels_of(&read, file)).transpose()?;
+    Ok(Data { inputs: read.all()?, labels, ..Default::default() })
+}
+
+/// Opens the inputs that the user gives; batches are made when they are asked for.
+pub(super) fn read(path: &Path, specs: &[InputSpec], args: &DataArgs, watch: &Watch) -> anyhow::Result<Inputs> {
+    let list = |numbers: &Option<super::values::Numbers>| numbers.as_ref().map(|numbers| numbers.0.clone()).unwrap_or_default();
     let preprocess = Preprocess { scale: args.scale, mean: list(&args.mean), std: list(&args.std) };
     let options = calibrate::Options { samples: args.samples, batch: None, preprocess };
-    let read = calibrate::load(path, &specs, &options)?;
+    let read = calibrate::load(path, specs, &options)?;
     read.notes.iter().for_each(|note| watch.warn(&format!("{}: {note}", path.display())));
-    let labels = labels.map(|file| labels_of(&read, file)).transpose()?;
-    Ok(Data { inputs: read.all()?, synthetic: false, labels })
+    Ok(read)
 }
 
 /// The labels of all samples that are run, in order.

@@ -13,7 +13,7 @@ pub(super) fn run(args: &Inspect) -> anyhow::Result<Exit> {
     watch.begin(Phase::Load, 0);
     let model = output::load(&args.model, &watch)?;
     let specs = data::specs(&model, &data::pins(&args.input))?;
-    let pins = data::counted(&specs, &Default::default());
+    let pins = data::counted(&specs, None);
     watch.begin(Phase::Analyse, 0);
     let kinds = &args.units.0;
     let fine = kinds.contains(&Kind::HeadDims) && !kinds.contains(&Kind::Heads);

@@ -4,6 +4,7 @@
 
 mod args;
 mod bench;
+mod calibrate;
 mod clean;
 mod convert;
 mod data;
@@ -43,10 +44,10 @@ pub fn main() -> ExitCode {
         Some(Command::Inspect(args)) => inspect::run(args),
         Some(Command::Verify(args)) => verify::run(args),
         Some(Command::Clean(args)) => clean::run(args),
+        Some(Command::Calibrate(args)) => calibrate::run(args),
         Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Completions { shell }) => completions(*shell),
         Some(Command::Sparsify(_)) => Err(anyhow::anyhow!("sparsify is not available in this version")),
-        Some(Command::Calibrate(_)) => Err(anyhow::anyhow!("calibrate is not available in this version")),
     };
     let exit = result.unwrap_or_else(|error| {
         complain(&format!("{error:#}"));

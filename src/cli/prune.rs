@@ -5,9 +5,9 @@ use std::path::Path;
 use anyhow::{Context, bail};
 
 use super::args::Prune;
-use super::values::{Goal, Recovery};
+use super::values::{Goal, Recovery, Scoring};
 use super::watch::Watch;
-use super::{Exit, convert, data, gate, output};
+use super::{Exit, calibrate, convert, data, gate, output};
 use crate::allocate::{Align, Target};
 use crate::analysis::Kind;
 use crate::job::{self, Data, Request, ScoreName};
@@ -16,6 +16,7 @@ use crate::progress::{Phase, Progress, Work};
 use crate::recover::Method;
 use crate::report;
 use crate::run::{Runtime, TractRuntime};
+use crate::score::Given;
 
 /// The drift allowed when nothing is asked for.
 const DEFAULT_DRIFT: f64 = 0.05;
@@ -35,10 +36,16 @@ pub(super) fn run(args: &Prune) -> anyhow::Result<Exit> {
     let specs = data::specs(&model, &request.pins)?;
     // Models are run to search for a drift and to check the result, else not at all.
     let searches = request.targets.is_empty() && request.plan.is_none();
-    let calibrates = request.score == ScoreName::Obs || request.recover.is_some();
+    let measured = args.data.data.is_some() || !args.stats.is_empty();
+    let calibrates = request.score == ScoreName::Obs || request.recover.is_some() || measured;
     let runs = request.verify || searches || calibrates;
-    let inputs = if runs { data::inputs(&model, &args.data, args.labels.as_deref(), &watch)? } else { Data::default() };
-    request.pins = data::counted(&specs, &inputs);
+    let mut inputs = if runs { data::inputs(&model, &args.data, args.labels.as_deref(), &watch)? } else { Data::default() };
+    if !args.stats.is_empty() {
+        let statistics = calibrate::read(&args.stats, &model)?;
+        watch.say(&format!("statistics of {} samples", statistics.samples));
+        inputs.statistics = Some(statistics);
+    }
+    request.pins = data::counted(&specs, inputs.inputs.first().cloned());
     let runtime = runs.then(|| TractRuntime::new(true));
     let runtime: Option<&dyn Runtime> = runtime.as_ref().map(|runtime| runtime as &dyn Runtime);
     let outcome = match job::prune(&model, &request, &inputs, runtime, &Work { progress: &watch }) {
@@ -113,7 +120,19 @@ fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
     if drift.is_none() && targets.is_empty() && plan.is_none() {
         drift = Some(DEFAULT_DRIFT);
     }
-    let measured = args.data.data.is_some();
+    let measured = args.data.data.is_some() || !args.stats.is_empty();
+    let score = match &args.score {
+        Some(Scoring::Name(name)) => name.clone(),
+        Some(Scoring::File(path)) => ScoreName::Given(Given::read(path).context("--score")?),
+        None if measured => ScoreName::Obs,
+        None => ScoreName::L2,
+    };
+    if score.needs_data() && !measured && plan.is_none() {
+        bail!("--score {score} is computed from activations: give inputs with --data, or statistics with --stats");
+    }
+    if args.recover == Some(Recovery::With(Method::Statistics)) && args.data.data.is_none() && !args.stats.is_empty() {
+        bail!("--recover statistics compares outputs, so it needs --data; --stats alone are enough for least-squares");
+    }
     let kinds = args.units.0.clone();
     if kinds.contains(&Kind::Heads) && kinds.contains(&Kind::HeadDims) {
         watch.warn("--units: dimensions of heads are cut where heads are not in the list; whole heads come first here");
@@ -121,7 +140,7 @@ fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
     Ok(Request {
         targets,
         drift,
-        score: args.score.unwrap_or(if measured { ScoreName::Obs } else { ScoreName::L2 }),
+        score,
         recover: match args.recover {
             Some(Recovery::Nothing) => None,
             Some(Recovery::With(method)) => Some(method),

@@ -1,5 +1,7 @@
 //! Values of options, from text.
 
+use std::path::{Path, PathBuf};
+
 use globset::Glob;
 
 use crate::allocate::{Align, Target};
@@ -36,6 +38,20 @@ pub(super) enum Recovery {
     With(Method),
 }
 
+/// How units are ranked.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Scoring {
+    Name(ScoreName),
+    File(PathBuf),
+}
+
+/// One part of the samples: those whose number leaves `number - 1` when divided by `of`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shard {
+    pub number: usize,
+    pub of: usize,
+}
+
 pub(super) fn goal(text: &str) -> Result<Goal, String> {
     let (metric, value) = text.split_once('=').ok_or("write METRIC=VALUE, for example macs=0.5")?;
     let number: f64 = value.parse().map_err(|_| format!("'{value}' is no number"))?;
@@ -57,16 +73,31 @@ pub(super) fn goal(text: &str) -> Result<Goal, String> {
     }
 }
 
-pub(super) fn score(text: &str) -> Result<ScoreName, String> {
-    const AVAILABLE: &str = "obs, l2, l1, random";
-    match text {
-        "l1" => Ok(ScoreName::L1),
-        "l2" => Ok(ScoreName::L2),
-        "random" => Ok(ScoreName::Random),
-        "obs" => Ok(ScoreName::Obs),
-        "bn" | "lamp" | "geometric-median" | "variance" => Err(later(text, AVAILABLE)),
-        _ => Err(format!("no such score; available: {AVAILABLE}")),
-    }
+pub(super) fn score(text: &str) -> Result<Scoring, String> {
+    const AVAILABLE: &str = "obs, variance, wanda, l2, l1, bn, lamp, geometric-median, random, or a file of scores (.json)";
+    let name = match text {
+        "l1" => ScoreName::L1,
+        "l2" => ScoreName::L2,
+        "bn" => ScoreName::Bn,
+        "lamp" => ScoreName::Lamp,
+        "geometric-median" => ScoreName::GeometricMedian,
+        "variance" => ScoreName::Variance,
+        "wanda" => ScoreName::Wanda,
+        "random" => ScoreName::Random,
+        "obs" => ScoreName::Obs,
+        file if Path::new(file).extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json")) => {
+            return Ok(Scoring::File(file.into()));
+        }
+        _ => return Err(format!("no such score; available: {AVAILABLE}")),
+    };
+    Ok(Scoring::Name(name))
+}
+
+pub(super) fn shard(text: &str) -> Result<Shard, String> {
+    let wrong = || format!("'{text}' is no shard; write i/n, from 1/n to n/n");
+    let (number, of) = text.split_once('/').ok_or_else(wrong)?;
+    let (number, of): (usize, usize) = number.trim().parse().ok().zip(of.trim().parse().ok()).ok_or_else(wrong)?;
+    if (1..=of).contains(&number) { Ok(Shard { number, of }) } else { Err(wrong()) }
 }
 
 pub(super) fn recovery(text: &str) -> Result<Recovery, String> {
@@ -152,6 +183,10 @@ mod tests {
         assert!(pin("a=0x2").is_err() && pin("a=").is_err() && pin("a").is_err());
         assert_eq!(kinds("heads, width"), Ok(Kinds(vec![Kind::Heads, Kind::Width])));
         assert!(kinds("layers").is_err() && align("auto").is_err() && align("0").is_err());
+        assert_eq!(shard("2/3"), Ok(Shard { number: 2, of: 3 }));
+        assert!(["0/3", "4/3", "1", "a/2", "1/0"].iter().all(|wrong| shard(wrong).is_err()));
+        assert_eq!(score("own/Scores.JSON"), Ok(Scoring::File("own/Scores.JSON".into())));
+        assert!(score("wanda").is_ok() && score("best").is_err());
         assert_eq!(align("16"), Ok(Align::Multiple(16)));
     }
 }

@@ -40,9 +40,11 @@ pub(super) fn decide(
     }
     work.progress.begin(Phase::Score, 0);
     let groups: Vec<_> = candidates.iter().map(|group| prepared.analysis.groups[*group].clone()).collect();
-    let saliency = request.scorer().score(Evidence { model: &prepared.working, analysis: &prepared.analysis }, &groups);
+    let (scorer, evidence) = (request.scorer(), Evidence { model: &prepared.working, analysis: &prepared.analysis });
+    let saliency = scorer.score(evidence, &groups);
+    let silent: Vec<&str> = scorer.silent(evidence, &groups).into_iter().filter_map(|at| Some(groups.get(at)?.id.as_str())).collect();
     let ranking = Ranking::new(&prepared.analysis, candidates, &saliency, request.align);
-    let mut decided = Decided { reached: true, ..Default::default() };
+    let mut decided = Decided { reached: true, remarks: request.remark(&silent).into_iter().collect(), ..Default::default() };
     if !request.targets.is_empty() {
         match ranking.meet(&request.targets) {
             Ok(choice) => decided.choice = choice,

@@ -3,6 +3,7 @@
 use crate::allocate::Unreachable;
 use crate::model::LoadError;
 use crate::plan::PlanError;
+use crate::score::GivenError;
 use crate::surgery::SurgeryError;
 
 /// What can go wrong in the main job.
@@ -17,6 +18,10 @@ pub enum Error {
     Plan(#[from] PlanError),
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
+    #[error(transparent)]
+    Scores(#[from] GivenError),
+    #[error("score {0} is computed from activations; give inputs with --data, or statistics with --stats")]
+    NeedsData(String),
     #[error("nothing can be pruned: {0}")]
     Nothing(String),
     #[error("{0}")]

@@ -11,6 +11,7 @@ mod rounds;
 
 pub use error::Error;
 pub use measure::{Checks, Latency};
+pub use quality::calibrate;
 pub use request::{Data, Request, ScoreName};
 
 use std::collections::BTreeSet;
@@ -189,15 +190,25 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
     work.progress.begin(Phase::Analyse, 0);
     let options = Options { granularity: request.granularity(), pins: request.pins.clone(), ..Default::default() };
     let runs = runtime.is_some() && !data.inputs.is_empty();
-    let mends = runs && (request.recover.is_some() || request.score == ScoreName::Obs);
+    let measured = runs && (!data.synthetic || data.statistics.is_some());
+    if request.score.needs_data() && request.plan.is_none() && !measured {
+        return Err(Error::NeedsData(request.score.to_string()));
+    }
+    let calibrated = request.plan.is_none() && (measured || (runs && request.score == ScoreName::Obs));
+    let mends = runs && (request.recover.is_some() || calibrated);
     let prepared = if mends { Prepared::mendable(model, &options)? } else { Prepared::new(model, &options)? };
+    if let ScoreName::Given(given) = &request.score {
+        given.check(&prepared.analysis.groups)?;
+    }
     let candidates = request.candidates(&prepared);
     let sha256 = if request.needs_digest() { model.source.sha256() } else { String::new() };
     let bench = match runtime {
         Some(runtime) => measure::Bench::new(model, data, runtime, work),
         None => measure::Bench::none(),
     };
-    let by_curves = runtime.filter(|_| runs && request.score == ScoreName::Obs && request.plan.is_none() && !candidates.is_empty());
+    // What is ranked by weights alone can be pruned even where the model does not run.
+    let needs_run = request.score == ScoreName::Obs || request.score.needs_data() || data.statistics.is_some();
+    let by_curves = runtime.filter(|_| calibrated && !candidates.is_empty() && (needs_run || bench.require().is_ok()));
     let (decided, made) = match by_curves {
         Some(runtime) => {
             let original = &prepared;
@@ -216,7 +227,12 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
     let (mut pruned, repairs) = match (made, request.recover, runtime.filter(|_| runs && !selection.is_empty())) {
         (Some((model, repairs)), ..) => (prepared.finish(model)?, repairs),
         (None, Some(method), Some(runtime)) => {
-            let (model, repairs) = quality::mend(&prepared, &selection, cut, method, data, runtime, work)?;
+            let (model, repairs) = if data.statistics_alone() {
+                let quality = quality::Quality::new(&prepared, data.statistics.as_ref(), data, runtime, work)?;
+                (quality.raw_cut(&selection)?, Vec::new())
+            } else {
+                quality::mend(&prepared, &selection, cut, method, data, runtime, work)?
+            };
             (prepared.finish(model)?, repairs)
         }
         _ => (bare.clone(), Vec::new()),

@@ -6,17 +6,17 @@ use std::sync::{Arc, Mutex};
 use rayon::prelude::*;
 
 use super::measure::Bench;
-use super::request::Data;
+use super::request::{Data, Request, ScoreName};
 use super::{Error, Prepared};
 use crate::allocate::Width;
-use crate::analysis::{ClassId, Selection};
-use crate::calibrate::{GatherError, Statistics, gather};
+use crate::analysis::{Analysis, ClassId, Granularity, Group, Pins, Selection, analyse};
+use crate::calibrate::{Batches, GatherError, Statistics, gather};
 use crate::linear::{Bias, Linear, units_of_columns, views};
 use crate::model::Model;
 use crate::progress::{Phase, Work};
 use crate::recover::{Method, Options, Repair, Teacher, local, recover};
 use crate::run::Runtime;
-use crate::score::{Calibrated, Curve, Evidence, Norm, Score, obs_curve, readers};
+use crate::score::{Calibrated, Curve, Evidence, obs_curve, readers, variance_curve, wanda_curve};
 use crate::surgery;
 
 /// Columns of a window beyond which its places are not told apart.
@@ -41,13 +41,19 @@ type Mended = (Vec<f64>, Vec<f64>);
 type Known = BTreeMap<(usize, Vec<bool>), Option<Arc<Mended>>>;
 
 impl<'a> Quality<'a> {
-    /// Runs the original on all inputs. Errors: it does not run.
-    pub fn new(prepared: &'a Prepared, data: &Data, runtime: &dyn Runtime, work: &Work) -> Result<Self, Error> {
-        let found = views(&prepared.working, &prepared.analysis.relations);
-        let narrow = |view: Linear| if view.columns > COLUMNS { view.by_channel() } else { view };
-        let views: Vec<Linear> = found.into_iter().map(narrow).collect();
-        let runs: Vec<usize> = (0..data.inputs.len()).collect();
+    /// Takes statistics that are known already, or runs the original on all inputs. Errors: it does not run.
+    pub fn new(prepared: &'a Prepared, known: Option<&Statistics>, data: &Data, runtime: &dyn Runtime, work: &Work) -> Result<Self, Error> {
+        let views = narrow_views(prepared);
         let columns: Vec<Vec<Option<(ClassId, u32)>>> = views.iter().map(|view| units_of_columns(&prepared.analysis, view)).collect();
+        if let Some(known) = known {
+            let fitting = views.iter().filter_map(|view| {
+                let (key, moments) = known.of.get_key_value(&view.key(&prepared.working))?;
+                (moments.gram.len() == view.groups && moments.columns() == view.columns).then(|| (key.clone(), moments.clone()))
+            });
+            let statistics = Statistics { samples: known.samples, of: fitting.collect() };
+            return Ok(Quality { prepared, views, columns, statistics, mended: Mutex::default() });
+        }
+        let runs: Vec<usize> = (0..data.inputs.len()).collect();
         let can_go = |columns: &Vec<Option<(ClassId, u32)>>| columns.iter().any(Option::is_some);
         let read: Vec<Linear> = views.iter().zip(&columns).filter(|(_, columns)| can_go(columns)).map(|(view, _)| view.clone()).collect();
         let statistics = gather(&prepared.working, &read, &data.inputs, &runs, runtime, work).map_err(gathering)?;
@@ -59,23 +65,31 @@ impl<'a> Quality<'a> {
         self.prepared
     }
 
-    /// One curve for each candidate group, in relative error of its readers' outputs.
-    pub fn curves(&self, candidates: &[usize], work: &Work) -> Vec<Curve> {
+    /// One curve for each candidate group, by the score asked for, and what the user should know of them.
+    pub fn curves(&self, candidates: &[usize], request: &Request, work: &Work) -> (Vec<Curve>, Option<String>) {
         work.progress.begin(Phase::Score, candidates.len() as u64);
         let evidence = Evidence { model: &self.prepared.working, analysis: &self.prepared.analysis };
         let calibrated = Calibrated { evidence, views: &self.views, statistics: Some(&self.statistics) };
-        candidates
-            .iter()
-            .map(|group| {
-                let group = &self.prepared.analysis.groups[*group];
-                let curve = obs_curve(readers(&calibrated, group), group.units.len());
-                work.progress.advance(1);
-                curve.unwrap_or_else(|| {
-                    let norms = Norm::L2.score(evidence, std::slice::from_ref(group)).pop().unwrap_or_default();
-                    Curve::from_energy(&norms.iter().map(|norm| norm * norm).collect::<Vec<_>>())
-                })
-            })
-            .collect()
+        let groups: Vec<Group> = candidates.iter().map(|group| self.prepared.analysis.groups[*group].clone()).collect();
+        let by_readers = |group: &Group| match request.score {
+            ScoreName::Obs => Some(obs_curve(readers(&calibrated, group), group.units.len())),
+            ScoreName::Variance => Some(variance_curve(&calibrated, group)),
+            ScoreName::Wanda => Some(wanda_curve(&calibrated, group)),
+            _ => None,
+        };
+        let scorer = request.scorer();
+        let mut curves = scorer.curves(evidence, &groups);
+        let mut silent = scorer.silent(evidence, &groups);
+        for (at, (group, curve)) in groups.iter().zip(&mut curves).enumerate() {
+            match by_readers(group) {
+                Some(Some(found)) => *curve = found,
+                Some(None) => silent.push(at),
+                None => {}
+            }
+            work.progress.advance(1);
+        }
+        let silent: Vec<&str> = silent.into_iter().filter_map(|at| Some(groups.get(at)?.id.as_str())).collect();
+        (curves, request.remark(&silent))
     }
 
     /// Scales curves to the square of the output's drift when the group alone is cut, the readers making up for it.
@@ -128,7 +142,12 @@ impl<'a> Quality<'a> {
 
     /// The cut model, with readers making up for what they lost by the statistics of the original.
     pub fn cut(&self, selection: &Selection) -> Result<Model, Error> {
-        self.prepared.finish(surgery::apply(&self.mended(selection), &self.prepared.analysis, selection, &[])?)
+        self.prepared.finish(self.raw_cut(selection)?)
+    }
+
+    /// The same, every reader of a shared constant keeping its own copy.
+    pub fn raw_cut(&self, selection: &Selection) -> Result<Model, Error> {
+        Ok(surgery::apply(&self.mended(selection), &self.prepared.analysis, selection, &[])?)
     }
 
     /// The weights of a view once columns are gone; `None` where none are, or nothing is known of its input.
@@ -173,6 +192,34 @@ impl<'a> Quality<'a> {
         }
         mended
     }
+}
+
+/// The products of a model, those with too many columns by channel.
+fn narrow_views(prepared: &Prepared) -> Vec<Linear> {
+    let narrow = |view: Linear| if view.columns > COLUMNS { view.by_channel() } else { view };
+    views(&prepared.working, &prepared.analysis.relations).into_iter().map(narrow).collect()
+}
+
+/// Statistics of what the products of a model read that may lose columns, whatever the kinds of units, over some runs.
+/// Those of parts of the runs add up to those of the whole.
+///
+/// Errors: the model does not run, inputs that can not be read, a stop asked for.
+pub fn calibrate(
+    model: &Model,
+    pins: &Pins,
+    batches: &dyn Batches,
+    runs: &[usize],
+    runtime: &dyn Runtime,
+    work: &Work,
+) -> Result<Statistics, Error> {
+    work.progress.begin(Phase::Analyse, 0);
+    let options = |granularity| crate::analysis::Options { granularity, pins: pins.clone(), ..Default::default() };
+    let prepared = Prepared::mendable(model, &options(Granularity::Coarse))?;
+    let fine = analyse(&prepared.working, &options(Granularity::Fine));
+    let mut views = narrow_views(&prepared);
+    let loses = |analysis: &Analysis, view: &Linear| units_of_columns(analysis, view).iter().any(Option::is_some);
+    views.retain(|view| loses(&prepared.analysis, view) || loses(&fine, view));
+    gather(&prepared.working, &views, batches, runs, runtime, work).map_err(gathering)
 }
 
 /// Mends a cut model on all inputs.

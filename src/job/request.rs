@@ -1,23 +1,57 @@
 //! What the user asks for.
 
+use std::fmt;
+
 use globset::{Glob, GlobMatcher};
 
 use super::Prepared;
 use crate::allocate::{Align, Target};
 use crate::analysis::{Granularity, Group, Kind, Pins};
+use crate::calibrate::Statistics;
 use crate::plan::Plan;
 use crate::recover::Method;
 use crate::run::Tensors;
-use crate::score::{Norm, Random, Score};
+use crate::score::{BatchNorm, GeometricMedian, Given, Lamp, Norm, Random, Score};
 
 /// A score by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum ScoreName {
     L1,
     L2,
+    Bn,
+    Lamp,
+    GeometricMedian,
+    Variance,
+    Wanda,
     Obs,
     Random,
+    /// The user's own.
+    Given(Given),
+}
+
+impl ScoreName {
+    /// Whether it says nothing without statistics of activations.
+    pub fn needs_data(&self) -> bool {
+        matches!(self, ScoreName::Variance | ScoreName::Wanda)
+    }
+}
+
+impl fmt::Display for ScoreName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ScoreName::L1 => "l1",
+            ScoreName::L2 => "l2",
+            ScoreName::Bn => "bn",
+            ScoreName::Lamp => "lamp",
+            ScoreName::GeometricMedian => "geometric-median",
+            ScoreName::Variance => "variance",
+            ScoreName::Wanda => "wanda",
+            ScoreName::Obs => "obs",
+            ScoreName::Random => "random",
+            ScoreName::Given(_) => "of the file given",
+        })
+    }
 }
 
 /// What the user asks for.
@@ -83,6 +117,15 @@ pub struct Data {
     pub synthetic: bool,
     /// Class ids of all rows of all inputs, in order.
     pub labels: Option<Vec<i64>>,
+    /// Statistics of the original's activations, taken before.
+    pub statistics: Option<Statistics>,
+}
+
+impl Data {
+    /// Whether statistics are all that is known of how the model is used.
+    pub(super) fn statistics_alone(&self) -> bool {
+        self.statistics.is_some() && (self.synthetic || self.inputs.is_empty())
+    }
 }
 
 impl Request {
@@ -96,11 +139,16 @@ impl Request {
         self.plan.is_some() || self.keep_plan
     }
 
+    /// How units are ranked by their weights; for scores of statistics, where there are none.
     pub(super) fn scorer(&self) -> Box<dyn Score> {
-        match self.score {
+        match &self.score {
             ScoreName::L1 => Box::new(Norm::L1),
-            ScoreName::L2 | ScoreName::Obs => Box::new(Norm::L2),
+            ScoreName::L2 | ScoreName::Obs | ScoreName::Variance | ScoreName::Wanda => Box::new(Norm::L2),
+            ScoreName::Bn => Box::new(BatchNorm),
+            ScoreName::Lamp => Box::new(Lamp),
+            ScoreName::GeometricMedian => Box::new(GeometricMedian),
             ScoreName::Random => Box::new(Random { seed: self.seed }),
+            ScoreName::Given(given) => Box::new(given.clone()),
         }
     }
 
@@ -112,7 +160,25 @@ impl Request {
             |globs: &[GlobMatcher], group: &Group| names(prepared, group).iter().any(|name| globs.iter().any(|glob| glob.is_match(name)));
         let admitted =
             |group: &Group| self.kinds.contains(&group.kind) && (only.is_empty() || matches(&only, group)) && !matches(&exclude, group);
-        prepared.analysis.groups.iter().enumerate().filter(|(_, group)| admitted(group)).map(|(at, _)| at).collect()
+        // The user's scores say which groups go: those that they name.
+        let scored = |group: &Group| !matches!(&self.score, ScoreName::Given(given) if given.of(group).is_none());
+        let groups = prepared.analysis.groups.iter().enumerate();
+        groups.filter(|(_, group)| admitted(group) && scored(group)).map(|(at, _)| at).collect()
+    }
+
+    /// What the user should know of groups that the score has nothing to say of: `silent` of so many.
+    pub(super) fn remark(&self, silent: &[&str]) -> Option<String> {
+        /// Names said, at most.
+        const SAID: usize = 3;
+        let (first, more) = (silent.first()?, silent.len().saturating_sub(SAID));
+        let names = silent.iter().take(SAID).skip(1).fold((*first).to_owned(), |names, name| format!("{names}, {name}"));
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let why = match self.score {
+            ScoreName::Bn => "no BatchNormalization holds their channels",
+            ScoreName::GeometricMedian => "their units hold no weights that can be compared",
+            _ => "no product with constant weights reads them",
+        };
+        Some(format!("score {} ranks by the norm of the weights in {names}{more}: {why}", self.score))
     }
 
     /// What is recorded in the pruned model.

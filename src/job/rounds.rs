@@ -5,7 +5,7 @@
 use super::decide::{DEFAULT_DRIFT, Decided};
 use super::measure::Bench;
 use super::quality::{Quality, mend};
-use super::request::{Data, Request};
+use super::request::{Data, Request, ScoreName};
 use super::{Error, Point, Prepared};
 use crate::allocate::{Choice, Path, Target, Width};
 use crate::analysis::{Cost, Options, Selection, analyse};
@@ -54,10 +54,16 @@ const LARGEST: f64 = 10.0;
 impl Rounds<'_> {
     /// Meets the request's targets, or comes as near to its drift as it can. Errors: the model does not run, a stop asked for.
     pub fn run(&self) -> Result<Made, Error> {
-        self.bench.require()?;
+        if self.measures() || self.request.targets.is_empty() {
+            self.bench.require()?;
+        }
         let mut state = State { prepared: None, gone: vec![Vec::new(); self.original.analysis.groups.len()], repairs: Vec::new() };
         let mut decided = Decided { reached: true, ..Default::default() };
-        let rounds = self.request.rounds.max(1);
+        let mut rounds = self.request.rounds.max(1);
+        if rounds > 1 && !self.measures() {
+            rounds = 1;
+            decided.remarks.push("statistics are of the original alone, so all was cut in one round; more rounds need --data".to_owned());
+        }
         if self.request.targets.is_empty() {
             return self.search(state, decided);
         }
@@ -72,9 +78,12 @@ impl Rounds<'_> {
                 .map(|target| target.with_fraction((target.fraction().powf(share) / target.of(&now, &whole)).min(1.0)))
                 .collect();
             let prepared = state.prepared.as_ref().unwrap_or(self.original);
-            let quality = Quality::new(prepared, self.data, self.runtime, self.work)?;
-            let mut plan = self.curves(&state, &quality)?;
-            self.reweigh(&mut plan, &quality, &targets)?;
+            let known = self.data.statistics.as_ref().filter(|_| round == 1);
+            let quality = Quality::new(prepared, known, self.data, self.runtime, self.work)?;
+            let mut plan = self.curves(&state, &quality, &mut decided)?;
+            if self.measures() {
+                self.reweigh(&mut plan, &quality, &targets)?;
+            }
             let choice = match plan.path(prepared, &targets).meet(&targets) {
                 Ok(choice) => choice,
                 Err(unreachable) => {
@@ -88,14 +97,24 @@ impl Rounds<'_> {
             };
             let removed = plan.in_original(&choice, &state, self.original);
             let selection = plan.selection(prepared, &choice);
-            state = self.cut(&state, removed, &selection)?;
-            decided.tradeoff.push(Point { cost: self.cost(&state.gone), drift: self.drift(&state)? });
+            state = self.cut(&state, removed, &selection, &quality)?;
+            match self.drift(&state) {
+                Ok(drift) => decided.tradeoff.push(Point { cost: self.cost(&state.gone), drift }),
+                Err(error) if self.measures() => return Err(error),
+                // Without inputs of the user's the models need not run.
+                Err(_) => {}
+            }
         }
         self.finish(state, decided)
     }
 
+    /// Whether drift can be measured on inputs that mean something; else statistics alone decide and mend.
+    fn measures(&self) -> bool {
+        !self.data.statistics_alone()
+    }
+
     /// Error curves of the groups that are left.
-    fn curves(&self, state: &State, quality: &Quality) -> Result<Curves, Error> {
+    fn curves(&self, state: &State, quality: &Quality, decided: &mut Decided) -> Result<Curves, Error> {
         let prepared = state.prepared.as_ref().unwrap_or(self.original);
         // Groups keep their ids; one that is down to a single unit is a group no more.
         let find = |group: &usize| {
@@ -108,8 +127,25 @@ impl Rounds<'_> {
         let groups: Vec<usize> = matched.iter().map(|(_, place)| *place).collect();
         let widths: Vec<Width> =
             matched.iter().map(|(group, _)| self.request.align.width(&self.original.analysis.groups[*group])).collect();
-        let mut curves = quality.curves(&groups, self.work);
-        quality.scale(&groups, &mut curves, &widths, self.data, self.bench, self.work)?;
+        let mut curves = match &self.request.score {
+            ScoreName::Given(given) => {
+                let curve = |(group, _): &(usize, usize)| {
+                    let left = |unit: u32| state.gone[*group].binary_search(&unit).is_err();
+                    given.curve(&self.original.analysis.groups[*group], left)
+                };
+                matched.iter().map(curve).collect()
+            }
+            _ => {
+                let (curves, remark) = quality.curves(&groups, self.request, self.work);
+                if state.prepared.is_none() {
+                    decided.remarks.extend(remark);
+                }
+                curves
+            }
+        };
+        if self.measures() {
+            quality.scale(&groups, &mut curves, &widths, self.data, self.bench, self.work)?;
+        }
         Ok(Curves { matched, widths, curves })
     }
 
@@ -161,13 +197,16 @@ impl Rounds<'_> {
     }
 
     /// Cuts and mends: `removed` are units of the original, `selection` the same in the model so far.
-    fn cut(&self, state: &State, removed: Vec<Vec<u32>>, selection: &Selection) -> Result<State, Error> {
+    fn cut(&self, state: &State, removed: Vec<Vec<u32>>, selection: &Selection, quality: &Quality) -> Result<State, Error> {
         let prepared = state.prepared.as_ref().unwrap_or(self.original);
-        let cut = prepared.raw_cut(selection, &[])?;
         let whole = self.original.select(&removed);
         let (model, repairs) = match self.request.recover {
-            Some(method) if !whole.is_empty() => mend(self.original, &whole, cut, method, self.data, self.runtime, self.work)?,
-            _ => (cut, Vec::new()),
+            Some(_) if !self.measures() => (quality.raw_cut(selection)?, Vec::new()),
+            Some(method) if !whole.is_empty() => {
+                let cut = prepared.raw_cut(selection, &[])?;
+                mend(self.original, &whole, cut, method, self.data, self.runtime, self.work)?
+            }
+            _ => (prepared.raw_cut(selection, &[])?, Vec::new()),
         };
         let options = Options { granularity: self.request.granularity(), pins: self.request.pins.clone(), ..Default::default() };
         let analysis = analyse(&model, &options);
@@ -186,8 +225,8 @@ impl Rounds<'_> {
     /// The steps of one path that come nearest to the drift asked for, from below.
     fn search(&self, state: State, mut decided: Decided) -> Result<Made, Error> {
         let allowed = self.request.drift.unwrap_or(DEFAULT_DRIFT);
-        let quality = Quality::new(self.original, self.data, self.runtime, self.work)?;
-        let plan = self.curves(&state, &quality)?;
+        let quality = Quality::new(self.original, self.data.statistics.as_ref(), self.data, self.runtime, self.work)?;
+        let plan = self.curves(&state, &quality, &mut decided)?;
         let path = plan.path(self.original, &[]);
         self.work.progress.begin(Phase::Search, TRIALS as u64);
         let (mut low, mut high) = ((0usize, 0.0f64), (path.len() + 1, f64::INFINITY));
@@ -203,7 +242,7 @@ impl Rounds<'_> {
             }
             let choice = path.at(inside);
             let removed = plan.in_original(&choice, &state, self.original);
-            let tried = self.cut(&state, removed, &plan.selection(self.original, &choice))?;
+            let tried = self.cut(&state, removed, &plan.selection(self.original, &choice), &quality)?;
             let drift = self.drift(&tried)?;
             decided.tradeoff.push(Point { cost: self.cost(&tried.gone), drift });
             self.work.progress.advance(1);

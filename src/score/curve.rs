@@ -12,14 +12,23 @@ pub struct Curve {
 impl Curve {
     /// The curve of units whose saliencies add up (squares of norms, energies).
     pub fn from_energy(energy: &[f64]) -> Self {
-        let mut order: Vec<u32> = (0..energy.len() as u32).collect();
-        order.sort_by(|a, b| energy[*a as usize].total_cmp(&energy[*b as usize]).then(a.cmp(b)));
-        let total: f64 = energy.iter().sum();
+        let mut curve = Self::from_losses(energy);
+        let total = curve.error.last().copied().unwrap_or(0.0);
+        if total > 0.0 {
+            curve.error.iter_mut().for_each(|error| *error /= total);
+        }
+        curve
+    }
+
+    /// The curve of units whose losses, none of them negative, are errors already.
+    pub fn from_losses(losses: &[f64]) -> Self {
+        let mut order: Vec<u32> = (0..losses.len() as u32).collect();
+        order.sort_by(|a, b| losses[*a as usize].total_cmp(&losses[*b as usize]).then(a.cmp(b)));
         let mut error = vec![0.0];
         let mut gone = 0.0;
         for unit in &order {
-            gone += energy[*unit as usize];
-            error.push(if total > 0.0 { gone / total } else { 0.0 });
+            gone += losses[*unit as usize];
+            error.push(gone);
         }
         Curve { order, error }
     }

@@ -2,20 +2,35 @@
 //!
 //! Invariant: knows weights and statistics, no protobuf, no budgets.
 
+mod bn;
+mod columns;
 mod curve;
+mod geometric_median;
+mod given;
+mod lamp;
 mod norm;
 mod obs;
 mod random;
+#[cfg(test)]
+mod tests;
+mod variance;
+mod wanda;
 
 use crate::analysis::{Analysis, Group};
 use crate::calibrate::Statistics;
 use crate::linear::Linear;
 use crate::model::Model;
 
+pub use bn::BatchNorm;
 pub use curve::Curve;
+pub use geometric_median::GeometricMedian;
+pub use given::{Given, GivenError};
+pub use lamp::Lamp;
 pub use norm::Norm;
 pub use obs::{curve as obs_curve, readers};
 pub use random::Random;
+pub use variance::curve as variance_curve;
+pub use wanda::curve as wanda_curve;
 
 /// What scores are computed from.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +56,17 @@ pub struct Calibrated<'a> {
 pub trait Score: Sync {
     /// One saliency per unit of each group; larger means more is lost. Comparable between groups.
     fn score(&self, evidence: Evidence, groups: &[Group]) -> Vec<Vec<f64>>;
+
+    /// One curve for each group. Saliencies are taken for amplitudes: their squares add up.
+    fn curves(&self, evidence: Evidence, groups: &[Group]) -> Vec<Curve> {
+        let curve = |saliency: Vec<f64>| Curve::from_energy(&saliency.iter().map(|saliency| saliency * saliency).collect::<Vec<_>>());
+        self.score(evidence, groups).into_iter().map(curve).collect()
+    }
+
+    /// The groups (places in the list) that the score has nothing to say of; they are ranked by [`Norm::L2`].
+    fn silent(&self, _evidence: Evidence, _groups: &[Group]) -> Vec<usize> {
+        Vec::new()
+    }
 }
 
 /// Divides by the mean, so that groups of different scale and size can be ranked together.

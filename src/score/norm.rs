@@ -1,6 +1,6 @@
 //! The norm of all weights of a unit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 
@@ -20,33 +20,14 @@ pub enum Norm {
 
 impl Score for Norm {
     fn score(&self, evidence: Evidence, groups: &[Group]) -> Vec<Vec<f64>> {
-        let mut axes: BTreeMap<ValueId, Vec<usize>> = BTreeMap::new();
+        let mut slices: Vec<(ValueId, usize)> = Vec::new();
         for group in groups {
             // Vectors (biases, statistics) say little of a channel's weight; they count only where there is nothing else.
             let rank = |value: &ValueId| evidence.model.tensor_proto(*value).map_or(0, |tensor| tensor.dims.len());
             let matrices = group.weights.iter().any(|(value, _)| rank(value) > 1);
-            for (value, axis) in group.weights.iter().filter(|(value, _)| !matrices || rank(value) > 1) {
-                axes.entry(*value).or_default().push(*axis);
-            }
+            slices.extend(group.weights.iter().filter(|(value, _)| !matrices || rank(value) > 1));
         }
-        let jobs: Vec<(ValueId, Vec<usize>)> = axes
-            .into_iter()
-            .map(|(value, mut axes)| {
-                axes.sort_unstable();
-                axes.dedup();
-                (value, axes)
-            })
-            .collect();
-        let sums: Vec<BTreeMap<ClassId, Vec<f64>>> = jobs.par_iter().map(|(value, axes)| self.of_tensor(evidence, *value, axes)).collect();
-        let mut total: BTreeMap<ClassId, Vec<f64>> = BTreeMap::new();
-        for (class, sums) in sums.into_iter().flatten() {
-            match total.get_mut(&class) {
-                Some(total) => total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum),
-                None => {
-                    total.insert(class, sums);
-                }
-            }
-        }
+        let total = self.by_class(evidence, slices);
         let unit = |unit: &Vec<(ClassId, u32)>| {
             let sum: f64 = unit.iter().filter_map(|(class, element)| total.get(class)?.get(*element as usize)).sum();
             match self {
@@ -59,6 +40,26 @@ impl Score for Norm {
 }
 
 impl Norm {
+    /// Sums over what the elements of each class hold on some axes of some weights; squares are not rooted.
+    pub(super) fn by_class(self, evidence: Evidence, slices: Vec<(ValueId, usize)>) -> BTreeMap<ClassId, Vec<f64>> {
+        let mut axes: BTreeMap<ValueId, BTreeSet<usize>> = BTreeMap::new();
+        for (value, axis) in slices {
+            axes.entry(value).or_default().insert(axis);
+        }
+        let jobs: Vec<(ValueId, Vec<usize>)> = axes.into_iter().map(|(value, axes)| (value, axes.into_iter().collect())).collect();
+        let sums: Vec<BTreeMap<ClassId, Vec<f64>>> = jobs.par_iter().map(|(value, axes)| self.of_tensor(evidence, *value, axes)).collect();
+        let mut total: BTreeMap<ClassId, Vec<f64>> = BTreeMap::new();
+        for (class, sums) in sums.into_iter().flatten() {
+            match total.get_mut(&class) {
+                Some(total) => total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum),
+                None => {
+                    total.insert(class, sums);
+                }
+            }
+        }
+        total
+    }
+
     fn of_tensor(self, evidence: Evidence, value: ValueId, axes: &[usize]) -> BTreeMap<ClassId, Vec<f64>> {
         let mut sums: BTreeMap<ClassId, Vec<f64>> = BTreeMap::new();
         let Some(tensor) = evidence.model.constant(value) else { return sums };

@@ -5,15 +5,13 @@
 //! which W and H⁻¹ are updated (Hassibi and Stork, 1993; for whole structures OSSCAR, Meng et al., 2024). Costs of all
 //! readers are added, each as a share of its output's variance. One greedy pass gives the error for every width.
 
-use std::collections::BTreeMap;
-
 use faer::linalg::solvers::Solve;
 use faer::{Mat, Side};
 use rayon::prelude::*;
 
+use super::columns::columns_by_unit;
 use super::{Calibrated, Curve};
-use crate::analysis::{ClassId, Group};
-use crate::linear::units_of_columns;
+use crate::analysis::Group;
 
 /// Damping of the covariance, as a share of its mean diagonal.
 const DAMPING: f64 = 1e-2;
@@ -35,19 +33,8 @@ pub struct Reader {
 /// The readers of a group's units that are products with constant weights. Where there are no statistics of a reader's
 /// input, its columns count as uncorrelated and of variance one.
 pub fn readers(calibrated: &Calibrated, group: &Group) -> Vec<Reader> {
-    let unit_of: BTreeMap<(ClassId, u32), usize> =
-        group.units.iter().enumerate().flat_map(|(at, unit)| unit.iter().map(move |slice| (*slice, at))).collect();
-    let read = |at: usize| -> Vec<Reader> {
+    let read = |(at, columns): (usize, Vec<Vec<usize>>)| -> Vec<Reader> {
         let view = &calibrated.views[at];
-        let mut columns = vec![Vec::new(); group.units.len()];
-        for (column, slice) in units_of_columns(calibrated.evidence.analysis, view).into_iter().enumerate() {
-            if let Some(unit) = slice.and_then(|slice| unit_of.get(&slice)) {
-                columns[*unit].push(column);
-            }
-        }
-        if columns.iter().all(Vec::is_empty) {
-            return Vec::new();
-        }
         let Some(matrix) = view.matrix(calibrated.evidence.model) else { return Vec::new() };
         let moments = calibrated.statistics.and_then(|statistics| statistics.of.get(&view.key(calibrated.evidence.model)));
         let reader = |number: usize| {
@@ -60,7 +47,7 @@ pub fn readers(calibrated: &Calibrated, group: &Group) -> Vec<Reader> {
         };
         (0..view.groups).filter_map(reader).collect()
     };
-    let found: Vec<Vec<Reader>> = (0..calibrated.views.len()).into_par_iter().map(read).collect();
+    let found: Vec<Vec<Reader>> = columns_by_unit(calibrated, group).into_par_iter().map(read).collect();
     found.into_iter().flatten().collect()
 }
 

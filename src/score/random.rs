@@ -2,7 +2,7 @@
 
 use rand::Rng;
 
-use super::{Evidence, Score};
+use super::{Curve, Evidence, Score};
 use crate::analysis::Group;
 use crate::rng::rng;
 
@@ -20,5 +20,9 @@ impl Score for Random {
             group.units.iter().map(|_| rng.random::<f64>()).collect()
         };
         groups.iter().map(group).collect()
+    }
+
+    fn curves(&self, evidence: Evidence, groups: &[Group]) -> Vec<Curve> {
+        self.score(evidence, groups).iter().map(|saliency| Curve::from_energy(saliency)).collect()
     }
 }

@@ -1,0 +1,61 @@
+//! Statistics of a model's activations, to a file and back.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+
+use super::args::Calibrate;
+use super::watch::Watch;
+use super::{Exit, data, output};
+use crate::calibrate::Statistics;
+use crate::job;
+use crate::model::Model;
+use crate::progress::{Phase, Progress, Work};
+use crate::run::TractRuntime;
+
+pub(super) fn run(args: &Calibrate) -> anyhow::Result<Exit> {
+    let Some(path) = &args.data.data else { bail!("calibrate needs inputs; give them with --data") };
+    output::check_output(&args.output, &[&args.model, path])?;
+    let watch = Watch::new(&args.common);
+    watch.begin(Phase::Load, 0);
+    let model = output::load(&args.model, &watch)?;
+    let specs = data::specs(&model, &data::pins(&args.data.input))?;
+    let inputs = data::read(path, &specs, &args.data, &watch)?;
+    let takes = |number: &usize| args.shard.is_none_or(|shard| number % shard.of == shard.number - 1);
+    let runs: Vec<usize> = (0..inputs.len()).filter(takes).collect();
+    let Some(first) = runs.first() else { bail!("this shard has no samples: there are {} runs in all", inputs.len()) };
+    let pins = data::counted(&specs, Some(inputs.batch(*first)?));
+    let statistics = match job::calibrate(&model, &pins, &inputs, &runs, &TractRuntime::new(true), &Work { progress: &watch }) {
+        Ok(statistics) => statistics,
+        Err(job::Error::Unverifiable(reason)) => {
+            watch.finish();
+            super::complain(&reason);
+            return Ok(Exit::Unverifiable);
+        }
+        Err(error) => {
+            watch.finish();
+            return Err(error.into());
+        }
+    };
+    watch.begin(Phase::Save, 0);
+    statistics.write(&args.output, &model.source.sha256())?;
+    watch.finish();
+    if !args.common.quiet {
+        output::print(&format!("{} samples, {} activation matrices\n", statistics.samples, statistics.of.len()))?;
+    }
+    watch.say(&format!("wrote {}", args.output.display()));
+    Ok(Exit::Done)
+}
+
+/// Reads statistics and adds them up, in order. Errors: no statistics, or those of another model.
+pub(super) fn read(files: &[PathBuf], model: &Model) -> anyhow::Result<Statistics> {
+    let sha256 = model.source.sha256();
+    let mut all = Statistics::default();
+    for file in files {
+        let part = Statistics::read(file, &sha256)?;
+        if let Err(problem) = all.merge(&part) {
+            bail!("{}: {problem}", file.display());
+        }
+    }
+    Ok(all)
+}
