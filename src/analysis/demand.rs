@@ -60,15 +60,7 @@ impl Operands {
         if holds(&fact, &wanted, demand.whole) {
             return Ok(());
         }
-        let (name, fact) = match self.provide(model, facts, value, &wanted, graph, demand.whole, 0) {
-            Ok(provided) => provided,
-            // However it is computed, what is known to be plain numbers can be written down as such.
-            Err(why) => {
-                let tensor = written_down(&fact, &wanted).ok_or(why)?;
-                let base = model.index().value(value).name.clone();
-                self.initializer(model, graph, &base, &tensor)
-            }
-        };
+        let (name, fact) = self.provide(model, facts, value, &wanted, graph, demand.whole, 0)?;
         model.node_mut(node).input[demand.input as usize] = name;
         self.replaced.insert((node, demand.input), fact);
         Ok(())
@@ -116,44 +108,63 @@ impl Operands {
         whole: bool,
         depth: usize,
     ) -> Result<(String, Fact), Why> {
-        let entry = model.index().value(value).clone();
         if holds(facts.of(value), wanted, whole) {
-            return Ok((entry.name, facts.of(value).clone()));
+            return Ok((model.index().value(value).name.clone(), facts.of(value).clone()));
         }
         if let Some((_, _, name, fact)) = self.copies.iter().find(|(from, elements, ..)| *from == value && elements == wanted) {
             return Ok((name.clone(), fact.clone()));
         }
+        let (name, fact) = match self.trace(model, facts, value, wanted, whole, depth) {
+            Ok(traced) => traced,
+            // However it is computed, what is known to be plain numbers can be written down as such.
+            Err(why) => {
+                let tensor = written_down(facts.of(value), wanted).ok_or(why)?;
+                let base = model.index().value(value).name.clone();
+                self.initializer(model, graph, &base, &tensor)
+            }
+        };
+        self.copies.push((value, wanted.to_vec(), name.clone(), fact.clone()));
+        Ok((name, fact))
+    }
+
+    /// The same, by changing the constants that the value is computed from.
+    fn trace(
+        &mut self,
+        model: &mut Model,
+        facts: &Facts,
+        value: ValueId,
+        wanted: &[Option<Dim>],
+        whole: bool,
+        depth: usize,
+    ) -> Result<(String, Fact), Why> {
+        let entry = model.index().value(value).clone();
         let stuck = || format!("'{}', which is computed from something else", entry.name);
         if depth > 32 {
             return Err(stuck());
         }
-        let (name, fact) = if let Some(tensor) = model.constant(value) {
+        if let Some(tensor) = model.constant(value) {
             let (tensor, fact) = patch_tensor(&tensor, facts.of(value), wanted, whole).ok_or_else(stuck)?;
-            let base = entry.name.clone();
-            let (name, _) = self.initializer(model, graph, &base, &tensor);
-            (name, fact)
-        } else {
-            let Origin::Output(node, 0) = entry.origin else { return Err(stuck()) };
-            let changes = self.sources(model, facts, node, wanted).ok_or_else(stuck)?;
-            let mut inputs = Vec::new();
-            for (input, wanted) in changes {
-                let source = model.index().node(node).inputs.get(input as usize).copied().flatten().ok_or_else(stuck)?;
-                let (name, _) = self.provide(model, facts, source, &wanted, entry.graph, false, depth + 1)?;
-                inputs.push((input, name));
-            }
-            let mut copy = model.node(node).clone();
-            for (input, name) in inputs {
-                copy.input[input as usize] = name;
-            }
-            let name = self.fresh(&entry.name);
-            copy.output = vec![name.clone()];
-            copy.name = Some(self.fresh(model.node_label(node)));
-            let position = model.index().node(node).position;
-            self.inserts.push((entry.graph, position, copy));
-            (name, patched(facts.of(value), wanted))
-        };
-        self.copies.push((value, wanted.to_vec(), name.clone(), fact.clone()));
-        Ok((name, fact))
+            let (name, _) = self.initializer(model, entry.graph, &entry.name, &tensor);
+            return Ok((name, fact));
+        }
+        let Origin::Output(node, 0) = entry.origin else { return Err(stuck()) };
+        let changes = self.sources(model, facts, node, wanted).ok_or_else(stuck)?;
+        let mut inputs = Vec::new();
+        for (input, wanted) in changes {
+            let source = model.index().node(node).inputs.get(input as usize).copied().flatten().ok_or_else(stuck)?;
+            let (name, _) = self.provide(model, facts, source, &wanted, entry.graph, false, depth + 1)?;
+            inputs.push((input, name));
+        }
+        let mut copy = model.node(node).clone();
+        for (input, name) in inputs {
+            copy.input[input as usize] = name;
+        }
+        let name = self.fresh(&entry.name);
+        copy.output = vec![name.clone()];
+        copy.name = Some(self.fresh(model.node_label(node)));
+        let position = model.index().node(node).position;
+        self.inserts.push((entry.graph, position, copy));
+        Ok((name, patched(facts.of(value), wanted)))
     }
 
     /// What the inputs of a shape-computing node must hold so that its output holds the wanted elements.

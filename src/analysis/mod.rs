@@ -16,6 +16,7 @@ mod relate;
 mod rewrite;
 mod shrink;
 mod spaces;
+mod taint;
 mod union_find;
 
 use std::collections::BTreeMap;
@@ -113,15 +114,17 @@ pub fn analyse(model: &Model, options: &Options) -> Analysis {
     let mut analysis = Analysis { facts, relations, spaces, classes, groups: Vec::new(), account: Account::default() };
     loop {
         analysis.groups = groups::build(model, &analysis.spaces, &analysis.classes, &analysis.relations, options.weightless);
-        let Err(failures) = attempt(model, &analysis) else { break };
+        let all: Vec<usize> = (0..analysis.groups.len()).collect();
+        let Err(failures) = attempt(model, &analysis, &all) else { break };
         let before = causes.len();
-        for failure in failures {
-            tracing::debug!(spaces = ?failure.spaces, node = model.node_label(failure.node), reason = %failure.reason, "a trial cut can not be carried through");
-            for space in failure.spaces {
-                for piece in 0..analysis.spaces.get(space).pieces.len() {
-                    if let Some(factor) = analysis.classes.carrier(space, piece) {
-                        causes.entry(factor.class).or_insert_with(|| failure.reason.clone());
-                    }
+        failures.into_iter().for_each(|failure| hold(model, &analysis, failure, &mut causes));
+        if causes.len() == before {
+            // No cut axis is at fault by itself: then the groups that fail alone are.
+            for group in all {
+                let Err(failures) = attempt(model, &analysis, &[group]) else { continue };
+                let Some(reason) = failures.into_iter().next().map(|failure| failure.reason) else { continue };
+                for class in analysis.groups.get(group).into_iter().flat_map(|group| &group.classes) {
+                    causes.entry(*class).or_insert_with(|| reason.clone());
                 }
             }
         }
@@ -137,12 +140,24 @@ pub fn analyse(model: &Model, options: &Options) -> Analysis {
     analysis
 }
 
-/// Tries a cut of one unit of every group on the shapes.
-fn attempt(model: &Model, analysis: &Analysis) -> Result<(), Vec<Failure>> {
-    if analysis.groups.is_empty() {
+/// Notes the classes that must stay whole because of a failure.
+fn hold(model: &Model, analysis: &Analysis, failure: Failure, causes: &mut BTreeMap<ClassId, Reason>) {
+    tracing::debug!(spaces = ?failure.spaces, node = model.node_label(failure.node), reason = %failure.reason, "a trial cut can not be carried through");
+    for space in failure.spaces {
+        for piece in 0..analysis.spaces.get(space).pieces.len() {
+            if let Some(factor) = analysis.classes.carrier(space, piece) {
+                causes.entry(factor.class).or_insert_with(|| failure.reason.clone());
+            }
+        }
+    }
+}
+
+/// Tries a cut of one unit of each of some groups on the shapes.
+fn attempt(model: &Model, analysis: &Analysis, groups: &[usize]) -> Result<(), Vec<Failure>> {
+    if groups.is_empty() {
         return Ok(());
     }
-    let selection = analysis.select((0..analysis.groups.len()).map(|group| (group, [0u32].as_slice())));
+    let selection = analysis.select(groups.iter().map(|group| (*group, [0u32].as_slice())));
     let mut trial = shrink::shrink(model, analysis, &selection);
     rewrite(&mut trial, model, analysis, &selection)
 }

@@ -13,7 +13,7 @@ use super::groups::Selection;
 use super::infer::{Declared, Facts, Pins, leave, results, seed, view};
 use super::spaces::SpaceId;
 use crate::facts::{Dim, Fact};
-use crate::model::{GraphId, Index, Model, NodeId, Origin, ValueId};
+use crate::model::{GraphId, Index, Model, NodeId, ValueId};
 use crate::ops::{Cut, Demand, NodeEdit, Setting, lookup};
 use crate::proto::{AttributeProto, attribute_proto::AttributeType};
 use crate::relation::{LabelId, Reason, Relation};
@@ -52,23 +52,24 @@ pub fn rewrite(model: &mut Model, original: &Model, analysis: &Analysis, selecti
     if failures.is_empty() { Ok(()) } else { Err(failures) }
 }
 
-struct Rewriter<'a> {
-    model: &'a mut Model,
-    original: &'a Model,
-    analysis: &'a Analysis,
-    selection: &'a Selection,
-    facts: Facts,
-    declared: &'a Declared<'a>,
+pub(super) struct Rewriter<'a> {
+    pub(super) model: &'a mut Model,
+    pub(super) original: &'a Model,
+    pub(super) analysis: &'a Analysis,
+    pub(super) selection: &'a Selection,
+    pub(super) facts: Facts,
+    pub(super) declared: &'a Declared<'a>,
     /// Values computed from an extent that changed.
-    tainted: Vec<bool>,
-    operands: Operands,
-    failures: Vec<Failure>,
+    pub(super) tainted: Vec<bool>,
+    pub(super) operands: Operands,
+    pub(super) failures: Vec<Failure>,
 }
 
 impl Rewriter<'_> {
     fn graph(&mut self, id: GraphId) {
         for node in self.original.index().graph(id).nodes.clone() {
-            let edit = self.edit(node);
+            let mut edit = self.edit(node);
+            self.restore(node, &mut edit.demands);
             self.attributes(node, &edit);
             self.demands(node, &edit.demands);
             for subgraph in &self.original.index().node(node).subgraphs {
@@ -90,8 +91,9 @@ impl Rewriter<'_> {
                     self.infer(node);
                 }
             }
-            let wrong = self.mismatches(node);
+            let mut wrong = self.mismatches(node);
             if !wrong.is_empty() {
+                self.blame_inputs(node, &mut wrong);
                 let what = format!("the shape of {}", self.original.node_label(node));
                 let found: Vec<_> =
                     self.original.index().node(node).outputs.iter().flatten().map(|output| &self.facts.of(*output).shape).collect();
@@ -149,7 +151,10 @@ impl Rewriter<'_> {
     fn fail(&mut self, node: NodeId, reason: Reason) {
         let kept = self.analysis.kept_labels(node, self.selection);
         let cut = kept.iter().enumerate().filter(|(_, kept)| kept.is_some());
-        let spaces = cut.map(|(label, _)| self.analysis.spaces.label(node, LabelId(label as u16))).collect();
+        let mut spaces: Vec<SpaceId> = cut.map(|(label, _)| self.analysis.spaces.label(node, LabelId(label as u16))).collect();
+        if spaces.is_empty() {
+            self.blame_inputs(node, &mut spaces);
+        }
         self.failures.push(Failure { node, spaces, reason });
     }
 
@@ -277,68 +282,6 @@ impl Rewriter<'_> {
         let values: BTreeSet<ValueId> = entry.inputs.iter().chain(&entry.outputs).flatten().copied().collect();
         let axes = values.into_iter().flat_map(|value| self.analysis.spaces.axes(value));
         axes.filter(|space| self.selection.indices(&self.analysis.spaces, &self.analysis.classes, *space).is_some()).collect()
-    }
-
-    /// An extent that a cut changes may be used to compute shapes, never as a number of the computation itself (a scale
-    /// 1/√d, say): there the cut would change what the rest of the model computes.
-    fn follow_taint(&mut self, node: NodeId) {
-        let entry = self.original.index().node(node);
-        let message = self.original.node(node);
-        let changed = |rewriter: &Self, value: ValueId| rewriter.facts.of(value).contents != rewriter.analysis.facts.of(value).contents;
-        if matches!(message.op_type(), "Shape" | "Size") {
-            for output in entry.outputs.iter().flatten() {
-                self.tainted[output.index()] = changed(self, *output);
-            }
-            return;
-        }
-        let shape_inputs = match lookup(message.domain(), message.op_type()) {
-            Some(operator) => operator.shape_inputs(&view(self.original, &self.analysis.facts, node, true)),
-            None => Vec::new(),
-        };
-        let read = |(at, value): (usize, &Option<ValueId>)| {
-            value.filter(|value| self.tainted[value.index()] && !shape_inputs.contains(&(at as u32)))
-        };
-        let read: Vec<ValueId> = entry.inputs.iter().enumerate().filter_map(read).collect();
-        if read.is_empty() {
-            return;
-        }
-        let may_turn = self.may_turn(node, &read);
-        for output in entry.outputs.iter().flatten() {
-            if self.facts.of(*output).contents.is_some() && !may_turn {
-                self.tainted[output.index()] = changed(self, *output);
-            } else {
-                let mut spaces = Vec::new();
-                read.iter().for_each(|value| self.blame(*value, &mut spaces, 0));
-                let what = format!("{}, which computes with an extent", self.original.node_label(node));
-                self.failures.push(Failure { node, spaces, reason: Reason::Demand(what) });
-            }
-        }
-    }
-
-    /// Whether an extent is compared with a number that a deeper cut may take it below, so that a trial cut tells nothing.
-    fn may_turn(&self, node: NodeId, read: &[ValueId]) -> bool {
-        if !matches!(self.original.node(node).op_type(), "Max" | "Min") {
-            return false;
-        }
-        let inputs = self.original.index().node(node).inputs.iter().flatten();
-        let numbers = |value: &ValueId| self.analysis.facts.of(*value).contents.as_ref().and_then(|contents| contents.numbers());
-        let others: Vec<i64> = inputs.filter(|input| !read.contains(input)).filter_map(numbers).flatten().collect();
-        let mut extents = read.iter().filter_map(numbers).flatten();
-        extents.any(|extent| others.iter().any(|other| (2..=extent).contains(other)))
-    }
-
-    /// The cut axes whose extent a tainted value was computed from.
-    fn blame(&self, value: ValueId, spaces: &mut Vec<SpaceId>, depth: usize) {
-        let Origin::Output(node, _) = self.original.index().value(value).origin else { return };
-        let inputs = self.original.index().node(node).inputs.iter().flatten();
-        if matches!(self.original.node(node).op_type(), "Shape" | "Size") {
-            for input in inputs {
-                let axes = self.analysis.spaces.axes(*input);
-                spaces.extend(axes.filter(|space| self.selection.indices(&self.analysis.spaces, &self.analysis.classes, *space).is_some()));
-            }
-        } else if depth < 64 {
-            inputs.filter(|input| self.tainted[input.index()]).for_each(|input| self.blame(*input, spaces, depth + 1));
-        }
     }
 }
 

@@ -55,7 +55,9 @@ impl Recipe {
         let sequence = sequence.map_or(1, |(_, dims)| dims[1] as i64);
         let mut tensors = Tensors::new();
         for (spec, dims) in &self.specs {
-            let mut random = rng(self.seed, &format!("{}#{number}", spec.name));
+            // A whole number that stands alone often counts steps or chooses a branch: one and the same for all samples.
+            let same = dims.is_empty() && !spec.dtype.is_float();
+            let mut random = rng(self.seed, &format!("{}#{}", spec.name, if same { 0 } else { number }));
             let bytes = fill(spec, dims, sequence, &mut random);
             let bytes = bytes.ok_or_else(|| error(format!("input '{}' is {}, which can not be made up", spec.name, spec.describe())))?;
             tensors.insert(spec.name.clone(), TensorRef { dtype: spec.dtype, dims: dims.clone(), bytes: bytes.into() });

@@ -128,7 +128,10 @@ fn body(call: &NodeProto, function: &FunctionProto, fresh: Fresh) -> Vec<NodePro
     for node in &mut nodes {
         bind(node, &attributes);
         rename(node, &mut names, &mut |name| fresh(&format!("{scope}/{name}")));
-        node.name = Some(format!("{scope}/{}", node.name()));
+        // One without a name goes by its output's, which no other has.
+        if !node.name().is_empty() {
+            node.name = Some(format!("{scope}/{}", node.name()));
+        }
     }
     for (formal, actual) in aliases {
         let source = names.get(&formal).cloned().unwrap_or_default();

@@ -43,8 +43,6 @@ pub(super) struct Described {
 
 /// Why an index stays that one tensor has twice.
 const DIAGONAL: Reason = Reason::operator("the diagonal of a tensor");
-/// Why an index stays that is summed over a product of many tensors.
-const MANY: Reason = Reason::operator("summed over a product of more than two tensors");
 
 impl Contraction {
     /// The extent of each index; 1 for those that no factor has.
@@ -109,7 +107,8 @@ impl Contraction {
         Some(Described { factors, output: layouts(&output), labels })
     }
 
-    /// A sum over what both factors have; what only one has is first summed in it alone.
+    /// A sum over what both factors have; what only one has is first summed in it alone. Sums of more than two factors are
+    /// not products of data and weights, and so count as plain sums.
     fn sums(&self, builder: &mut Builder, carried: &[Vec<LabelId>], output: &[LabelId]) {
         let gone = |has: &[LabelId]| has.iter().copied().filter(|label| !output.contains(label)).collect::<Vec<_>>();
         let ports: Vec<Port> = self.factors.iter().map(|factor| Port::In(factor.input)).collect();
@@ -146,7 +145,17 @@ impl Contraction {
                     }
                 }
             }
-            _ => carried.iter().flat_map(|has| gone(has)).for_each(|label| builder.fix(label, MANY)),
+            // A product of many is nothing where one of them is: each index is silenced in the first that has it.
+            _ => {
+                let mut seen: Vec<LabelId> = Vec::new();
+                for (port, has) in ports.iter().zip(carried) {
+                    let summed: Vec<LabelId> = gone(has).into_iter().filter(|label| !seen.contains(label)).collect();
+                    seen.extend(&summed);
+                    if !summed.is_empty() {
+                        builder.term(alone(*port, has, summed));
+                    }
+                }
+            }
         }
     }
 }

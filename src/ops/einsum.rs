@@ -145,6 +145,9 @@ mod tests {
         einsum("ij->ji", &["2x3"]).gives("3x2").relates("a[i, j] → y[j, i]");
         einsum("ijk->i", &["2x3x4"]).gives("2").relates("a[i, j, k] → y[i]  Σ j,k");
         einsum("ii->i", &["3x3"]).gives("3").relates("a[i, i] → y[i]");
-        einsum("ij,jk,kl->il", &["2x3", "3x4", "4x5"]).gives("2x5").relates("a[i, j] b[j, k] c[k, l] → y[i, l]");
+        einsum("ij,jk,kl->il", &["2x3", "3x4", "4x5"]).gives("2x5").relates("a[i, j] b[j, k] c[k, l] → y[i, l]  Σ j; Σ k");
+        // Experts weighted by a gate.
+        let experts = einsum("bteh,ehd,bte->btd", &["bx2x4x6", "4x6x3", "bx2x4"]);
+        experts.gives("bx2x3").relates("a[b, t, e, h] b[e, h, d] c[b, t, e] → y[b, t, d]  Σ e,h");
     }
 }

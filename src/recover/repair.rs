@@ -267,10 +267,9 @@ fn mend(pruned: &mut Model, layer: &Layer, fit: &Rows, held: &Rows, options: &Op
         debug_assert_eq!(size % width, 0);
         group * size..(group + 1) * size
     };
-    let (mut new, mut new_bias, mut before, mut after) = (Vec::new(), Vec::new(), 0.0, 0.0);
-    for group in 0..view.groups {
+    let problem = |group: usize| -> Option<Problem> {
         let of = group * channels..(group + 1) * channels;
-        let problem = Problem {
+        Some(Problem {
             inputs: &fit.inputs[part(&fit.inputs, columns, group)],
             aims: &fit.aims[part(&fit.aims, channels, group)],
             added: &fit.added[part(&fit.added, channels, group)],
@@ -280,24 +279,54 @@ fn mend(pruned: &mut Model, layer: &Layer, fit: &Rows, held: &Rows, options: &Op
             columns,
             channels,
             scale: layer.aim.scale.get(of.clone())?,
-            offset: layer.aim.offset.get(of.clone())?,
+            offset: layer.aim.offset.get(of)?,
             function: layer.function(),
             biased: stands.is_some(),
-        };
-        let weight = &matrix[of.start * columns..of.end * columns];
-        before += problem.error(weight, &bias[of.clone()]);
-        let found = problem.solve(weight, &bias[of], options.method);
-        after += found.error;
-        new.extend(found.weight);
-        new_bias.extend(found.bias);
+        })
+    };
+    let problems: Vec<Problem> = (0..view.groups).map(problem).collect::<Option<_>>()?;
+    let size = channels * columns;
+    let error = |matrix: &[f64], bias: &[f64]| -> f64 {
+        problems
+            .iter()
+            .enumerate()
+            .map(|(group, problem)| problem.error(&matrix[group * size..][..size], &bias[group * channels..][..channels]))
+            .sum()
+    };
+    // Where they can not be written nothing is to be tried.
+    put(pruned, layer, &matrix, &bias)?;
+    let before = error(&matrix, &bias);
+    let mut after = before;
+    // Quantized weights are rounded and clipped by the scales that stand: what counts is what the model holds in the end. A
+    // factor for each channel may fit where weights of any kind do not.
+    let methods =
+        if options.method == Method::LeastSquares { vec![Method::LeastSquares, Method::Statistics] } else { vec![options.method] };
+    for method in methods {
+        let (mut new, mut new_bias) = (Vec::new(), Vec::new());
+        for (group, problem) in problems.iter().enumerate() {
+            let found = problem.solve(&matrix[group * size..][..size], &bias[group * channels..][..channels], method);
+            new.extend(found.weight);
+            new_bias.extend(found.bias);
+        }
+        put(pruned, layer, &new, &new_bias)?;
+        let held_bias = layer.bias.as_ref().and_then(|bias| bias.read(pruned)).unwrap_or_else(|| bias.clone());
+        after = error(&view.matrix(pruned)?, &held_bias);
+        if after < before {
+            break;
+        }
+        put(pruned, layer, &matrix, &bias)?;
+        after = before;
     }
     let name = pruned.index().value(view.output?).name.clone();
-    if after < before {
-        view.set_matrix(pruned, &new)?;
-        if let Some(bias) = &layer.bias {
-            bias.write(pruned, &new_bias)?;
-        }
-    }
     tracing::debug!(layer = name, before, after, rows = fit.inputs.len() / columns.max(1) / view.groups, columns, "refitted");
-    Some(Repair { layer: name, before, after: after.min(before) })
+    Some(Repair { layer: name, before, after })
+}
+
+/// Puts weights and bias of a layer in. `None`: its constants are shared.
+fn put(pruned: &mut Model, layer: &Layer, matrix: &[f64], bias: &[f64]) -> Option<()> {
+    layer.pruned.set_matrix(pruned, matrix)?;
+    match &layer.bias {
+        Some(place) => place.write(pruned, bias),
+        None => Some(()),
+    }
 }

@@ -12,6 +12,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod tract;
+#[cfg(test)]
+mod twins;
 
 pub use latency::latency;
 pub use prepare::{Infer, Known};

@@ -42,17 +42,23 @@ impl std::error::Error for SurgeryError {}
 pub fn apply(model: &Model, analysis: &Analysis, selection: &Selection, notes: &[(&str, String)]) -> Result<Model, SurgeryError> {
     let mut pruned = model.clone();
     cut::constants(&mut pruned, model, analysis, selection);
+    cut::declared_shapes(&mut pruned, model, analysis, selection);
     rewrite(&mut pruned, model, analysis, selection).map_err(|failures| {
         let first = failures.into_iter().next();
         let (node, reason) =
             first.map_or_else(Default::default, |failure| (model.node_label(failure.node).to_owned(), failure.reason.to_string()));
         SurgeryError { node, kind: Kind::Rewrite(reason) }
     })?;
-    cut::declared_shapes(&mut pruned, model, analysis, selection);
+    // Nodes were inserted, so subgraphs are elsewhere.
+    reindex(&mut pruned)?;
     tidy::remove_leftovers(&mut pruned, model);
     annotate(&mut pruned, notes);
-    pruned.reindex().map_err(|error| SurgeryError { node: String::new(), kind: Kind::Index(error.to_string()) })?;
+    reindex(&mut pruned)?;
     Ok(pruned)
+}
+
+fn reindex(pruned: &mut Model) -> Result<(), SurgeryError> {
+    pruned.reindex().map_err(|error| SurgeryError { node: String::new(), kind: Kind::Index(error.to_string()) })
 }
 
 /// Records notes (key, value) in a model's metadata.

@@ -8,3 +8,4 @@ mod operators;
 mod random_graphs;
 mod rooms;
 mod structures;
+mod zoo;

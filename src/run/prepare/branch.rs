@@ -50,6 +50,8 @@ fn take(node: &NodeProto, truth: bool, graph: &mut GraphProto, nodes: &mut Vec<N
     graph.initializer.append(&mut branch.initializer);
     for mut inner in branch.node {
         rename(&mut inner, &mut names, &mut |name| draft.names.fresh(name));
+        // A branch that a loop's turns each take is written more than once, and tract wants its nodes' names to differ.
+        inner.name = Some(draft.names.fresh(inner.name()));
         nodes.push(inner);
     }
     for (result, output) in branch.output.iter().zip(&node.output).filter(|(_, output)| !output.is_empty()) {

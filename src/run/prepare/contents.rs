@@ -4,17 +4,23 @@ use std::collections::BTreeSet;
 
 use super::draft::Draft;
 use super::known::Known;
-use super::node::{each_node, kind};
+use super::node::{each_node, int, kind};
 use crate::model::TensorRef;
-use crate::proto::GraphProto;
+use crate::proto::{Dtype, GraphProto, NodeProto};
 
 /// Whether there are operators that tract does better with constants.
 pub(super) fn wanted(draft: &Draft) -> bool {
     let Some(graph) = &draft.proto.graph else { return false };
     graph.node.iter().any(|node| {
         let (domain, op) = kind(node);
-        domain.is_empty() && (matches!(op, "If" | "CumSum" | "ScatterND" | "Loop") || super::sequences::is_sequence(op))
+        domain.is_empty()
+            && (matches!(op, "If" | "CumSum" | "ScatterND" | "Loop") || super::sequences::is_sequence(op) || makes_doubles(node))
     })
+}
+
+/// Products of doubles are written in another way, which takes knowing the type.
+fn makes_doubles(node: &NodeProto) -> bool {
+    node.op_type() == "Cast" && int(node, "to") == Some(i64::from(Dtype::Double.code()))
 }
 
 /// A value of the main graph that is known: a constant of it, or computed from such.

@@ -110,7 +110,7 @@ fn turn(
     }
     for mut inner in body.node.iter().cloned() {
         rename(&mut inner, &mut names, &mut |name| draft.names.fresh(name));
-        inner.name = Some(draft.names.fresh(inner.op_type()));
+        inner.name = Some(draft.names.fresh(inner.name()));
         nodes.push(inner);
     }
     let results: Vec<String> =

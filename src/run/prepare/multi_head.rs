@@ -18,8 +18,16 @@ fn fail(node: &NodeProto, what: &str) -> Result<Outcome, Unverifiable> {
 
 /// Inputs: q, k, v, their bias, key mask, what is added to the logits, past keys and values.
 fn multi_head(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
-    if (3..node.input.len()).all(|at| input(node, at).is_none()) && output(node, 1).is_none() && int_or(node, "unidirectional", 0) == 0 {
-        return Ok(Outcome::Leave);
+    let plain =
+        (3..node.input.len()).all(|at| input(node, at).is_none()) && output(node, 1).is_none() && int_or(node, "unidirectional", 0) == 0;
+    if plain {
+        let width = |at: usize| site.shape(input(node, at)).filter(|dims| dims.len() == 3).and_then(|dims| dims.last().copied());
+        match (width(0), width(2)) {
+            // tract takes it that values are as wide as queries.
+            (Some(q), Some(v)) if q != v => {}
+            (None, _) | (_, None) if site.shape(input(node, 0)).is_none() => return Ok(Outcome::NeedsFacts),
+            _ => return Ok(Outcome::Leave),
+        }
     }
     if (8..node.input.len()).any(|at| input(node, at).is_some()) || output(node, 3).is_some() {
         return fail(node, "keeps its cache in a buffer");

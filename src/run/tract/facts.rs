@@ -1,10 +1,12 @@
-//! What tract's own inference knows of a model that it may not be able to run yet.
+//! What is known of a model that tract may not be able to run yet: by tract's own inference, and by the operators' rules.
 
 use tract_onnx::tract_hir::infer::Factoid;
 
 use super::guard::guard;
 use super::skeleton::{analyse, parse_hollow};
 use super::tensor::{dtype, from_tract};
+use crate::analysis;
+use crate::model::{Index, Model, Source};
 use crate::proto::ModelProto;
 use crate::run::prepare::{Known, kind};
 use crate::run::table;
@@ -15,6 +17,8 @@ const LIMIT: usize = 4096;
 /// Infers types, shapes and small contents. Operators that tract lacks or gets wrong count as unknown, and so does `If`:
 /// both its branches would have to fit.
 pub(in crate::run) fn infer(proto: &ModelProto) -> Known {
+    let mut known = Known::default();
+    let original = proto;
     let mut proto = proto.clone();
     for node in proto.graph.iter_mut().flat_map(|graph| &mut graph.node) {
         if table::problem(node).is_some() || kind(node) == ("", "If") {
@@ -28,8 +32,10 @@ pub(in crate::run) fn infer(proto: &ModelProto) -> Known {
             mask.clear();
         }
     }
-    let mut known = Known::default();
-    let Ok(mut parsed) = guard(|| parse_hollow(&proto)) else { return known };
+    let Ok(mut parsed) = guard(|| parse_hollow(&proto)) else {
+        by_rules(original, &mut known);
+        return known;
+    };
     let _ = guard(|| {
         analyse(&mut parsed.model);
         Ok(())
@@ -49,5 +55,32 @@ pub(in crate::run) fn infer(proto: &ModelProto) -> Known {
             known.contents.insert(name.clone(), contents);
         }
     }
+    if parsed.outlets.keys().any(|name| !known.shapes.contains_key(name)) {
+        by_rules(original, &mut known);
+    }
     known
+}
+
+/// Adds what the operators' own rules know: tract learns the shapes of some fused operators only when it translates them.
+fn by_rules(proto: &ModelProto, known: &mut Known) {
+    let mut proto = proto.clone();
+    for node in proto.graph.iter_mut().flat_map(|graph| &mut graph.node) {
+        // One whose first turns are written out has inputs that are not the operator's.
+        if kind(node) == ("", "Loop") {
+            node.op_type = Some("~Unknown".into());
+            node.attribute.clear();
+        }
+    }
+    let Ok(model) = Model::new(proto, Source::default()) else { return };
+    let facts = analysis::infer(&model, &analysis::Pins::new());
+    for (value, entry) in model.index().values().filter(|(_, entry)| entry.graph == Index::MAIN) {
+        let fact = facts.of(value);
+        if let Some(dtype) = fact.dtype {
+            known.dtypes.entry(entry.name.clone()).or_insert(dtype);
+        }
+        let dims: Option<Vec<i64>> = fact.shape.as_ref().and_then(|shape| shape.iter().map(|dim| dim.num()).collect());
+        if let Some(dims) = dims {
+            known.shapes.entry(entry.name.clone()).or_insert(dims);
+        }
+    }
 }

@@ -1,0 +1,108 @@
+//! Values computed from an extent that a cut changes: who may read them, and which cut is at fault where one may not.
+
+use super::infer::view;
+use super::rewrite::{Failure, Rewriter};
+use super::spaces::SpaceId;
+use crate::facts::Dim;
+use crate::model::{NodeId, Origin, ValueId};
+use crate::ops::{Demand, lookup};
+use crate::relation::Reason;
+
+impl Rewriter<'_> {
+    /// What a rule does not demand of a shape operand holds as it was: where such an operand was computed from an extent
+    /// that changed, its old numbers are demanded.
+    pub(super) fn restore(&self, node: NodeId, demands: &mut Vec<Demand>) {
+        let entry = self.original.index().node(node);
+        let message = self.original.node(node);
+        let tainted = |input: u32| {
+            let value = entry.inputs.get(input as usize).copied().flatten()?;
+            self.tainted[value.index()].then_some(value)
+        };
+        if !(0..entry.inputs.len() as u32).any(|input| tainted(input).is_some()) {
+            return;
+        }
+        let view = view(self.original, &self.analysis.facts, node, true);
+        let Some(operator) = lookup(message.domain(), message.op_type()) else { return };
+        let target = operator.target(&view);
+        for input in operator.shape_inputs(&view).into_iter().filter(|input| Some(*input) != target) {
+            let Some(contents) = tainted(input).and_then(|value| self.analysis.facts.of(value).contents.as_ref()) else { continue };
+            let old: Vec<Option<Dim>> = contents.0.iter().map(|element| element.dim().filter(|dim| dim.num().is_some())).collect();
+            match demands.iter_mut().find(|demand| demand.input == input) {
+                Some(demand) if demand.elements.len() == old.len() => {
+                    demand.elements.iter_mut().zip(old).for_each(|(wanted, old)| *wanted = wanted.take().or(old));
+                }
+                Some(_) => {}
+                None => demands.push(Demand { input, elements: old, whole: false }),
+            }
+        }
+    }
+
+    /// An extent that a cut changes may be used to compute shapes, never as a number of the computation itself (a scale
+    /// 1/√d, say): there the cut would change what the rest of the model computes.
+    pub(super) fn follow_taint(&mut self, node: NodeId) {
+        let entry = self.original.index().node(node);
+        let message = self.original.node(node);
+        let changed = |rewriter: &Self, value: ValueId| rewriter.facts.of(value).contents != rewriter.analysis.facts.of(value).contents;
+        if matches!(message.op_type(), "Shape" | "Size") {
+            for output in entry.outputs.iter().flatten() {
+                self.tainted[output.index()] = changed(self, *output);
+            }
+            return;
+        }
+        let shape_inputs = match lookup(message.domain(), message.op_type()) {
+            Some(operator) => operator.shape_inputs(&view(self.original, &self.analysis.facts, node, true)),
+            None => Vec::new(),
+        };
+        let read = |(at, value): (usize, &Option<ValueId>)| {
+            value.filter(|value| self.tainted[value.index()] && !shape_inputs.contains(&(at as u32)))
+        };
+        let read: Vec<ValueId> = entry.inputs.iter().enumerate().filter_map(read).collect();
+        if read.is_empty() {
+            return;
+        }
+        let may_turn = self.may_turn(node, &read);
+        for output in entry.outputs.iter().flatten() {
+            if self.facts.of(*output).contents.is_some() && !may_turn {
+                self.tainted[output.index()] = changed(self, *output);
+            } else {
+                let mut spaces = Vec::new();
+                read.iter().for_each(|value| self.blame(*value, &mut spaces, 0));
+                let what = format!("{}, which computes with an extent", self.original.node_label(node));
+                self.failures.push(Failure { node, spaces, reason: Reason::Demand(what) });
+            }
+        }
+    }
+
+    /// The cut axes, of any value, whose extents have reached the inputs of a node.
+    pub(super) fn blame_inputs(&self, node: NodeId, spaces: &mut Vec<SpaceId>) {
+        for input in self.original.index().node(node).inputs.iter().flatten().filter(|input| self.tainted[input.index()]) {
+            self.blame(*input, spaces, 0);
+        }
+    }
+
+    /// Whether an extent is compared with a number that a deeper cut may take it below, so that a trial cut tells nothing.
+    fn may_turn(&self, node: NodeId, read: &[ValueId]) -> bool {
+        if !matches!(self.original.node(node).op_type(), "Max" | "Min") {
+            return false;
+        }
+        let inputs = self.original.index().node(node).inputs.iter().flatten();
+        let numbers = |value: &ValueId| self.analysis.facts.of(*value).contents.as_ref().and_then(|contents| contents.numbers());
+        let others: Vec<i64> = inputs.filter(|input| !read.contains(input)).filter_map(numbers).flatten().collect();
+        let mut extents = read.iter().filter_map(numbers).flatten();
+        extents.any(|extent| others.iter().any(|other| (2..=extent).contains(other)))
+    }
+
+    /// The cut axes whose extent a tainted value was computed from.
+    fn blame(&self, value: ValueId, spaces: &mut Vec<SpaceId>, depth: usize) {
+        let Origin::Output(node, _) = self.original.index().value(value).origin else { return };
+        let inputs = self.original.index().node(node).inputs.iter().flatten();
+        if matches!(self.original.node(node).op_type(), "Shape" | "Size") {
+            for input in inputs {
+                let axes = self.analysis.spaces.axes(*input);
+                spaces.extend(axes.filter(|space| self.selection.indices(&self.analysis.spaces, &self.analysis.classes, *space).is_some()));
+            }
+        } else if depth < 64 {
+            inputs.filter(|input| self.tainted[input.index()]).for_each(|input| self.blame(*input, spaces, depth + 1));
+        }
+    }
+}
