@@ -38,7 +38,7 @@ fn statistics_weigh_what_readers_get() {
     let statistics = Statistics { samples: 2, of: BTreeMap::from([(reader.key(&model), moments)]) };
     let evidence = Evidence { model: &model, analysis: &analysis };
     let calibrated = Calibrated { evidence, views: &views, statistics: Some(&statistics) };
-    let group = group(&analysis, "w:1");
+    let group = group(&analysis, "v:0");
     // Squared norms of the rows of v: 2, 4, 9. Times the variance 2, 0, 9.
     let curve = variance_curve(&calibrated, group).unwrap();
     assert_eq!(curve.order, [1, 0, 2]);
@@ -56,7 +56,7 @@ fn distances_are_those_of_the_weight_vectors() {
     let model = text::model(PAIR).unwrap();
     let analysis = analyse(&model, &Options::default());
     let evidence = Evidence { model: &model, analysis: &analysis };
-    let groups = [group(&analysis, "w:1").clone()];
+    let groups = [group(&analysis, "v:0").clone()];
     // Units (1,0,1,1), (0,2,2,0), (4,0,0,3): squared distances 1+4+1+1 = 7, 9+0+1+4 = 14, 16+4+4+9 = 33.
     let (ab, ac, bc) = (7f64.sqrt(), 14f64.sqrt(), 33f64.sqrt());
     let sums = [ab + ac, ab + bc, ac + bc];
@@ -97,12 +97,12 @@ fn given_scores_must_be_those_of_the_groups() {
         std::fs::write(&path, text).unwrap();
         Given::read(&path).unwrap()
     };
-    let good = given(r#"{"groups": [{"id": "w:1", "scores": [2, -1, 5]}]}"#);
+    let good = given(r#"{"groups": [{"id": "v:0", "scores": [2, -1, 5]}]}"#);
     good.check(&analysis.groups).unwrap();
-    let curve = good.curve(group(&analysis, "w:1"), |unit| unit != 0);
+    let curve = good.curve(group(&analysis, "v:0"), |unit| unit != 0);
     assert_eq!((curve.order, curve.error), (vec![0, 1], vec![0.0, 0.0, 6.0]));
-    let short = given(r#"{"groups": [{"id": "w:1", "scores": [2, 1]}]}"#).check(&analysis.groups).unwrap_err();
-    assert_eq!(short.to_string(), "group 'w:1' has 3 units, but 2 scores are given");
+    let short = given(r#"{"groups": [{"id": "v:0", "scores": [2, 1]}]}"#).check(&analysis.groups).unwrap_err();
+    assert_eq!(short.to_string(), "group 'v:0' has 3 units, but 2 scores are given");
     let other = given(r#"{"groups": [{"id": "q:0", "scores": [2, 1]}]}"#).check(&analysis.groups).unwrap_err();
     assert!(matches!(other, GivenError::NoSuchGroup(id) if id == "q:0"));
 }
