@@ -236,6 +236,23 @@ impl<'a> Path<'a> {
                 gone[step.place] = step.from;
             }
         }
+        // Where aligned steps are coarse for the whole, one group ends at a width of its own.
+        let short = |cost: &Cost| targets.iter().all(|target| target.of(cost, &self.original) < target.fraction() - TOLERANCE);
+        for step in self.steps[..=last].iter().rev() {
+            while gone[step.place] > 0 && short(&ledger.cost()) {
+                let mut back = self.shares(step.place, gone[step.place] - 1);
+                for (class, _) in self.shares(step.place, gone[step.place]) {
+                    if !back.iter().any(|(other, _)| *other == class) {
+                        back.push((class, 1.0));
+                    }
+                }
+                if !fits(&ledger.with(&back)) {
+                    break;
+                }
+                ledger.set(&back);
+                gone[step.place] -= 1;
+            }
+        }
         Ok(self.choice(&gone))
     }
 }

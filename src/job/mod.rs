@@ -196,7 +196,13 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
     }
     let calibrated = request.plan.is_none() && (measured || (runs && request.score == ScoreName::Obs));
     let mends = runs && (request.recover.is_some() || calibrated);
-    let prepared = if mends { Prepared::mendable(model, &options)? } else { Prepared::new(model, &options)? };
+    // A runtime that does not take a bias before a norm gets the model as it is.
+    let mendable = if mends { Some(Prepared::mendable(model, &options)?) } else { None };
+    let taken = |prepared: &Prepared| runtime.is_some_and(|runtime| quality::can_be_tapped(prepared, data, runtime));
+    let prepared = match mendable.filter(taken) {
+        Some(prepared) => prepared,
+        None => Prepared::new(model, &options)?,
+    };
     if let ScoreName::Given(given) = &request.score {
         given.check(&prepared.analysis.groups)?;
     }

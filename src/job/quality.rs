@@ -12,7 +12,7 @@ use crate::allocate::Width;
 use crate::analysis::{Analysis, ClassId, Granularity, Group, Pins, Selection, analyse};
 use crate::calibrate::{Batches, GatherError, Statistics, gather};
 use crate::linear::{Bias, Linear, units_of_columns, views};
-use crate::model::Model;
+use crate::model::{Model, prefix};
 use crate::progress::{Phase, Work};
 use crate::recover::{Method, Options, Repair, Teacher, local, recover};
 use crate::run::Runtime;
@@ -220,6 +220,20 @@ pub fn calibrate(
     let loses = |analysis: &Analysis, view: &Linear| units_of_columns(analysis, view).iter().any(Option::is_some);
     views.retain(|view| loses(&prepared.analysis, view) || loses(&fine, view));
     gather(&prepared.working, &views, batches, runs, runtime, work).map_err(gathering)
+}
+
+/// Whether the runtime gives what the products of a model read and compute.
+pub(super) fn can_be_tapped(prepared: &Prepared, data: &Data, runtime: &dyn Runtime) -> bool {
+    let model = &prepared.working;
+    let views = views(model, &prepared.analysis.relations);
+    let values = views.iter().flat_map(|view| [Some(view.data), view.output]).flatten();
+    let mut names: Vec<String> = values.map(|value| model.index().value(value).name.clone()).collect();
+    names.sort();
+    names.dedup();
+    let computed = |name: &String| !data.inputs.first().is_some_and(|inputs| inputs.contains_key(name));
+    names.retain(computed);
+    let part = prefix(model, &names, &BTreeMap::new());
+    data.inputs.first().is_some_and(|example| part.is_ok_and(|part| runtime.prepare_variant(&part, example).is_ok()))
 }
 
 /// Mends a cut model on all inputs.

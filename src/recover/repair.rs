@@ -81,7 +81,12 @@ pub fn recover(
     let mut repairs = Vec::new();
     let all = Passes { teacher, batches, runs, runtime, options, work };
     for (depth, layers) in passes {
-        repairs.extend(all.pass(&mut pruned, depth, &layers, &mut sides)?);
+        match all.pass(&mut pruned, depth, &layers, &mut sides) {
+            Ok(found) => repairs.extend(found),
+            // A part that the runtime does not take: its layers stay as they are.
+            Err(GatherError::Run(reason)) => tracing::warn!(depth, %reason, "layers are not mended"),
+            Err(error) => return Err(error),
+        }
         work.progress.advance(1);
     }
     Ok((pruned, repairs))
