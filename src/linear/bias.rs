@@ -2,7 +2,7 @@
 
 use super::operand::Operand;
 use super::view::Linear;
-use crate::model::{Index, LoadError, Model, Origin, TensorRef};
+use crate::model::{Index, LoadError, Model, Origin, TensorRef, ValueId};
 
 /// Where the bias of a product stands.
 #[derive(Clone, Debug)]
@@ -12,6 +12,9 @@ pub struct Bias {
     places: Vec<usize>,
     /// Whether it is added after the operator's own output.
     pub outside: bool,
+    /// Where the constant is the mean that a following batch normalisation subtracts: what it was. The bias is what was
+    /// taken from it since.
+    mean: Option<Vec<f32>>,
 }
 
 impl Bias {
@@ -27,8 +30,15 @@ impl Bias {
         };
         let entry = model.index().node(view.node);
         if let Some(slot) = bias_input(model.node(view.node).op_type()) {
-            let (operand, _) = at(entry.inputs.get(slot).copied().flatten()?)?;
-            return Some(Bias { operand, places, outside: false });
+            let (operand, mean) = match entry.inputs.get(slot).copied().flatten() {
+                Some(value) => (at(value)?.0, None),
+                None => {
+                    let (operand, _) = at(norm_mean(model, view)?)?;
+                    let mean = operand.read(model)?.1;
+                    (operand, Some(mean))
+                }
+            };
+            return Some(Bias { operand, places, outside: false, mean });
         }
         // The one reader adds it.
         let output = model.index().value(view.output?);
@@ -41,20 +51,25 @@ impl Bias {
         // Aligned from the right, its long axis must be the channels'.
         let rank = view.output_rank();
         let long = dims.iter().position(|dim| *dim != 1).unwrap_or(dims.len().saturating_sub(1));
-        (rank + long == dims.len() + axis).then_some(Bias { operand, places, outside: true })
+        (rank + long == dims.len() + axis).then_some(Bias { operand, places, outside: true, mean: None })
     }
 
     /// The bias, by output channel.
     pub fn read(&self, model: &Model) -> Option<Vec<f64>> {
         let (_, numbers) = self.operand.read(model)?;
-        self.places.iter().map(|place| numbers.get(*place).map(|number| f64::from(*number))).collect()
+        let number = |place: &usize| match &self.mean {
+            Some(mean) => Some(f64::from(mean.get(*place)? - numbers.get(*place)?)),
+            None => numbers.get(*place).map(|number| f64::from(*number)),
+        };
+        self.places.iter().map(number).collect()
     }
 
     /// Puts it back. `None`: the constant is shared.
     pub fn write(&self, model: &mut Model, bias: &[f64]) -> Option<()> {
         let (_, mut numbers) = self.operand.read(model)?;
         for (place, bias) in self.places.iter().zip(bias) {
-            *numbers.get_mut(*place)? = *bias as f32;
+            let before = self.mean.as_ref().map_or(Some(None), |mean| mean.get(*place).map(Some))?;
+            *numbers.get_mut(*place)? = before.map_or(*bias as f32, |mean| mean - *bias as f32);
         }
         self.operand.write(model, &numbers)
     }
@@ -65,6 +80,9 @@ impl Bias {
         for view in views {
             let (Some(output), Some((_, places))) = (view.output, view.channel_axis()) else { continue };
             let Some(slot) = bias_input(model.node(view.node).op_type()) else { continue };
+            if Bias::find(model, view).is_some() {
+                continue;
+            }
             let missing = model.index().node(view.node).inputs.get(slot).copied().flatten().is_none();
             let weight = model.index().value(view.weight.constant);
             // A bias in real numbers would keep a runtime from computing a quantized product in whole numbers.
@@ -104,6 +122,14 @@ impl Bias {
         model.graph_mut(Index::MAIN).initializer.retain(|tensor| !idle.iter().any(|(name, _)| *name == tensor.name()));
         model.reindex()
     }
+}
+
+/// The mean that a batch normalisation subtracts from the output of a convolution, if that is its only reader.
+fn norm_mean(model: &Model, view: &Linear) -> Option<ValueId> {
+    let output = model.index().value(view.output?);
+    let [(reader, 0)] = output.readers[..] else { return None };
+    let norm = model.node(reader).op_type() == "BatchNormalization" && !output.is_output;
+    norm.then(|| model.index().node(reader).inputs.get(3).copied().flatten())?
 }
 
 fn bias_input(op_type: &str) -> Option<usize> {

@@ -110,3 +110,21 @@ fn a_missing_bias_is_added_and_taken_out_again() {
     Bias::remove_idle(&mut model, &added).unwrap();
     assert_eq!(model.proto, bare);
 }
+
+#[test]
+fn a_norm_takes_the_bias_of_a_convolution_without_one() {
+    let graph = "input x f32[n,3,5,5]\nconst w f32[4,3,3,3]\nconst g f32[4]\nconst b f32[4]\nconst m f32[4]\nconst v f32[4] = positive\n\
+                 z = Conv(x, w)\ny = BatchNormalization(z, g, b, m, v)\noutput y";
+    let mut model = text::model(graph).unwrap();
+    let views = views_of(&model);
+    assert!(Bias::add_missing(&mut model, &views).is_empty());
+    let place = Bias::find(&model, &views[0]).unwrap();
+    assert_eq!(place.read(&model).unwrap(), [0.0; 4]);
+    let mean = |model: &Model| model.constant(model.index().main_value("m").unwrap()).unwrap().to_f32().unwrap();
+    let before = mean(&model);
+    place.write(&mut model, &[1.0, 0.0, 0.0, -2.0]).unwrap();
+    assert!((before[0] - mean(&model)[0] - 1.0).abs() < 1e-6 && (before[3] - mean(&model)[3] + 2.0).abs() < 1e-6);
+    assert!((place.read(&model).unwrap()[3] + 2.0).abs() < 1e-6);
+    place.write(&mut model, &[0.0; 4]).unwrap();
+    assert_eq!(mean(&model), before);
+}
