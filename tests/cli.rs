@@ -188,8 +188,9 @@ fn a_run_leaves_its_reports_and_its_plan() {
     assert!(std::fs::read_to_string(path.join("r.html")).unwrap().contains("<svg"));
     assert!(std::fs::read_to_string(path.join("r.xml")).unwrap().contains("failures=\"0\""));
     assert!(std::fs::read_to_string(path.join("r.md")).unwrap().starts_with("# "));
-    // The plan makes the same model again.
-    assert_eq!(code(path, "@digits_cnn.onnx -o {}/again.onnx --plan {}/p.json --no-verify").0, 0);
+    // The plan makes the same model again, mended on the same inputs.
+    let again = "@digits_cnn.onnx -o {}/again.onnx --plan {}/p.json --no-verify --data @digits_test.npz --samples 40";
+    assert_eq!(code(path, again).0, 0);
     assert_eq!(std::fs::read(path.join("x.onnx")).unwrap(), std::fs::read(path.join("again.onnx")).unwrap());
 }
 
@@ -350,4 +351,22 @@ fn scores_of_the_user_are_followed() {
     refused("2 scores are given");
     write(&[1, 2], "nothing:0");
     refused("'nothing:0', which the model has not");
+}
+
+#[test]
+fn calibrated_pruning_keeps_what_magnitudes_lose() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let accuracy = |options: &str| {
+        assert_eq!(code(path, &format!("@digits_cnn.onnx -o {{}}/x.onnx --target macs=0.5 -q --force {options}")).0, 0, "{options}");
+        let verify = "verify @digits_cnn.onnx {}/x.onnx --data @digits_test.npz --labels @digits_test_labels.npy --json";
+        let report: Value = serde_json::from_slice(&run(path, verify).stdout).unwrap();
+        let labelled = &report["drift"]["labelled"];
+        (labelled["original"].as_f64().unwrap(), labelled["pruned"].as_f64().unwrap())
+    };
+    let (dense, calibrated) = accuracy("--data @digits_calibration.npz");
+    let (_, in_rounds) = accuracy("--data @digits_calibration.npz --rounds 2");
+    let (_, by_norms) = accuracy("--score l2");
+    assert!(dense - calibrated <= 0.01 && dense - in_rounds <= 0.015, "{dense}: {calibrated}, {in_rounds}");
+    assert!(by_norms < calibrated - 0.05, "{by_norms} against {calibrated}");
 }

@@ -243,6 +243,16 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
         }
         _ => (bare.clone(), Vec::new()),
     };
+    // Layers are mended one by one; what counts is what they do together.
+    let mut unmended = None;
+    if !repairs.is_empty()
+        && let (Ok(mended), Ok(cut)) = (bench.full_drift(&pruned, data), bench.full_drift(&bare, data))
+        && mended > cut
+    {
+        unmended =
+            Some(format!("recovery would have moved the outputs further ({mended:.3} against {cut:.3}), so the weights are as they were"));
+        pruned = bare.clone();
+    }
     surgery::annotate(&mut pruned, &notes);
     let checks = match (request.verify, runtime) {
         (true, Some(runtime)) => Some(bench.check(&prepared, &selection, &bare, &pruned, data, runtime, work)?),
@@ -250,6 +260,7 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
     };
     let mut reached = decided.reached;
     let mut remarks = decided.remarks;
+    remarks.extend(unmended);
     if !model.proto.functions.is_empty() && pruned.proto.functions.is_empty() {
         remarks.push("calls of the model's own functions were replaced by the functions' nodes".to_owned());
     }
