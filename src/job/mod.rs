@@ -212,9 +212,11 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
         Some(runtime) => measure::Bench::new(model, data, runtime, work),
         None => measure::Bench::none(),
     };
-    // What is ranked by weights alone can be pruned even where the model does not run.
+    // What is ranked by weights alone can be pruned even where the model does not run, and is not measured group by group
+    // where nothing is to be mended.
     let needs_run = request.score == ScoreName::Obs || request.score.needs_data() || data.statistics.is_some();
-    let by_curves = runtime.filter(|_| calibrated && !candidates.is_empty() && (needs_run || bench.require().is_ok()));
+    let by_curves =
+        runtime.filter(|_| calibrated && !candidates.is_empty() && (needs_run || (request.recover.is_some() && bench.require().is_ok())));
     let (decided, made) = match by_curves {
         Some(runtime) => {
             let original = &prepared;
