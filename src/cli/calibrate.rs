@@ -25,17 +25,10 @@ pub(super) fn run(args: &Calibrate) -> anyhow::Result<Exit> {
     let runs: Vec<usize> = (0..inputs.len()).filter(takes).collect();
     let Some(first) = runs.first() else { bail!("this shard has no samples: there are {} runs in all", inputs.len()) };
     let pins = data::counted(&specs, Some(inputs.batch(*first)?));
-    let statistics = match job::calibrate(&model, &pins, &inputs, &runs, &TractRuntime::new(true), &Work { progress: &watch }) {
-        Ok(statistics) => statistics,
-        Err(job::Error::Unverifiable(reason)) => {
-            watch.finish();
-            super::complain(&reason);
-            return Ok(Exit::Unverifiable);
-        }
-        Err(error) => {
-            watch.finish();
-            return Err(error.into());
-        }
+    let Some(statistics) =
+        super::ran(job::calibrate(&model, &pins, &inputs, &runs, &TractRuntime::new(true), &Work { progress: &watch }), &watch)?
+    else {
+        return Ok(Exit::Unverifiable);
     };
     watch.begin(Phase::Save, 0);
     statistics.write(&args.output, &model.source.sha256())?;

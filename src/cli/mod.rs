@@ -67,3 +67,20 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<Exit> {
     output::print(&String::from_utf8_lossy(&script))?;
     Ok(Exit::Done)
 }
+
+/// What a job gave; `None` where it needs the model to run and it does not, which is said.
+fn ran<T>(result: Result<T, crate::job::Error>, watch: &watch::Watch) -> anyhow::Result<Option<T>> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) => {
+            watch.finish();
+            match error {
+                crate::job::Error::Unverifiable(reason) => {
+                    complain(&reason);
+                    Ok(None)
+                }
+                other => Err(other.into()),
+            }
+        }
+    }
+}

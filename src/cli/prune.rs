@@ -48,17 +48,8 @@ pub(super) fn run(args: &Prune) -> anyhow::Result<Exit> {
     request.pins = data::counted(&specs, inputs.inputs.first().cloned());
     let runtime = runs.then(|| TractRuntime::new(true));
     let runtime: Option<&dyn Runtime> = runtime.as_ref().map(|runtime| runtime as &dyn Runtime);
-    let outcome = match job::prune(&model, &request, &inputs, runtime, &Work { progress: &watch }) {
-        Ok(outcome) => outcome,
-        Err(job::Error::Unverifiable(reason)) => {
-            watch.finish();
-            super::complain(&reason);
-            return Ok(Exit::Unverifiable);
-        }
-        Err(error) => {
-            watch.finish();
-            return Err(error.into());
-        }
+    let Some(outcome) = super::ran(job::prune(&model, &request, &inputs, runtime, &Work { progress: &watch }), &watch)? else {
+        return Ok(Exit::Unverifiable);
     };
     let mut report = convert::begin(&model, !args.report.is_empty());
     report.runtime = runtime.map(convert::runtime);
