@@ -106,7 +106,7 @@ impl Frontier {
                 inputs
                     .into_iter()
                     .filter(|input| depths.value(*input) < depth)
-                    .for_each(|input| real_sources(model, facts, input, &mut found));
+                    .for_each(|input| real_sources(model, facts, depths, input, &mut found));
             }
         };
         index.graph(Index::MAIN).nodes.iter().for_each(|node| reads(*node));
@@ -131,9 +131,9 @@ fn inputs_of(model: &Model, node: NodeId) -> Vec<ValueId> {
 }
 
 /// The computed values of real numbers that a value is made from: itself, or what its shape arithmetic starts from.
-fn real_sources(model: &Model, facts: &Facts, value: ValueId, found: &mut BTreeSet<ValueId>) {
+fn real_sources(model: &Model, facts: &Facts, depths: &Depths, value: ValueId, found: &mut BTreeSet<ValueId>) {
     let Origin::Output(node, _) = model.index().value(value).origin else { return };
-    if model.index().value(value).graph != Index::MAIN || model.node(node).op_type() == "Constant" {
+    if model.index().value(value).graph != Index::MAIN || !depths.varies(model, value) {
         return;
     }
     if facts.of(value).dtype.is_some_and(|dtype| dtype.is_float()) {
@@ -141,6 +141,6 @@ fn real_sources(model: &Model, facts: &Facts, value: ValueId, found: &mut BTreeS
         return;
     }
     for input in inputs_of(model, node) {
-        real_sources(model, facts, input, found);
+        real_sources(model, facts, depths, input, found);
     }
 }
