@@ -231,7 +231,7 @@ impl Rewriter<'_> {
         }
     }
 
-    fn infer(&mut self, node: NodeId) {
+    pub(super) fn infer(&mut self, node: NodeId) {
         let mut view = view(self.model, &self.facts, node, false);
         self.operands.substitute(node, &mut view.inputs);
         let results = results(&view);

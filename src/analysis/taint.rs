@@ -1,11 +1,13 @@
 //! Values computed from an extent that a cut changes: who may read them, and which cut is at fault where one may not.
 
 use super::infer::view;
+use super::known;
 use super::rewrite::{Failure, Rewriter};
 use super::spaces::SpaceId;
 use crate::facts::Dim;
 use crate::model::{NodeId, Origin, ValueId};
 use crate::ops::{Demand, lookup};
+use crate::proto::Dtype;
 use crate::relation::Reason;
 
 impl Rewriter<'_> {
@@ -61,6 +63,10 @@ impl Rewriter<'_> {
             return;
         }
         let may_turn = self.may_turn(node, &read);
+        let followed = |output: &ValueId| self.facts.of(*output).contents.is_some() && !may_turn;
+        if !entry.outputs.iter().flatten().all(followed) && self.keep_numbers(node, &read) {
+            return;
+        }
         for output in entry.outputs.iter().flatten() {
             if self.facts.of(*output).contents.is_some() && !may_turn {
                 self.tainted[output.index()] = changed(self, *output);
@@ -71,6 +77,24 @@ impl Rewriter<'_> {
                 self.failures.push(Failure { node, spaces, reason: Reason::Demand(what) });
             }
         }
+    }
+
+    /// A single real number that was worked out from an extent (a scale 1/√d) stays what it was: it is written down where it is
+    /// used. False, with nothing done, where the node reads anything else that was.
+    fn keep_numbers(&mut self, node: NodeId, read: &[ValueId]) -> bool {
+        let numbers = |value: &ValueId| {
+            let tensor = known::tensor_of(self.analysis.facts.of(*value))?;
+            (tensor.dtype == Dtype::Float && tensor.dims.iter().product::<usize>() == 1).then_some((*value, tensor))
+        };
+        let Some(numbers) = read.iter().map(numbers).collect::<Option<Vec<_>>>() else { return false };
+        let inputs = self.original.index().node(node).inputs.clone();
+        for (value, tensor) in numbers {
+            for at in (0..inputs.len()).filter(|at| inputs[*at] == Some(value)) {
+                self.operands.write(self.model, node, at as u32, &tensor);
+            }
+        }
+        self.infer(node);
+        true
     }
 
     /// The cut axes, of any value, whose extents have reached the inputs of a node.
