@@ -6,14 +6,14 @@ use super::rewrite::{Failure, Rewriter};
 use super::spaces::SpaceId;
 use crate::facts::Dim;
 use crate::model::{NodeId, Origin, ValueId};
-use crate::ops::{Demand, lookup};
+use crate::ops::{Demand, NodeEdit, lookup};
 use crate::proto::Dtype;
 use crate::relation::Reason;
 
 impl Rewriter<'_> {
     /// What a rule does not demand of a shape operand holds as it was: where such an operand was computed from an extent
     /// that changed, its old numbers are demanded.
-    pub(super) fn restore(&self, node: NodeId, demands: &mut Vec<Demand>) {
+    pub(super) fn restore(&self, node: NodeId, edit: &mut NodeEdit) {
         let entry = self.original.index().node(node);
         let message = self.original.node(node);
         let tainted = |input: u32| {
@@ -28,13 +28,22 @@ impl Rewriter<'_> {
         let target = operator.target(&view);
         for input in operator.shape_inputs(&view).into_iter().filter(|input| Some(*input) != target) {
             let Some(contents) = tainted(input).and_then(|value| self.analysis.facts.of(value).contents.as_ref()) else { continue };
-            let old: Vec<Option<Dim>> = contents.0.iter().map(|element| element.dim().filter(|dim| dim.num().is_some())).collect();
-            match demands.iter_mut().find(|demand| demand.input == input) {
+            let mut old: Vec<Option<Dim>> = contents.0.iter().map(|element| element.dim().filter(|dim| dim.num().is_some())).collect();
+            let accepted = edit.accepted.iter().find(|accepted| accepted.input == input);
+            let now = tainted(input).and_then(|value| self.facts.of(value).contents.as_ref());
+            if let (Some(accepted), Some(now)) = (accepted, now) {
+                for ((old, accepted), now) in old.iter_mut().zip(&accepted.elements).zip(now.0.iter()) {
+                    if accepted.is_some() && *accepted == now.dim() {
+                        *old = None;
+                    }
+                }
+            }
+            match edit.demands.iter_mut().find(|demand| demand.input == input) {
                 Some(demand) if demand.elements.len() == old.len() => {
                     demand.elements.iter_mut().zip(old).for_each(|(wanted, old)| *wanted = wanted.take().or(old));
                 }
                 Some(_) => {}
-                None => demands.push(Demand { input, elements: old, whole: false }),
+                None => edit.demands.push(Demand { input, elements: old, whole: false }),
             }
         }
     }
