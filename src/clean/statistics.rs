@@ -5,10 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rayon::prelude::*;
+
 use super::{edit, unused};
 use crate::analysis::{Facts, Pins, infer};
 use crate::model::{Index, LoadError, Model, NodeId, Origin, Source, TensorRef, ValueId};
-use crate::proto::{GraphProto, ModelProto, ValueInfoProto};
+use crate::proto::{GraphProto, ModelProto, TensorProto, ValueInfoProto};
 use crate::run::{Runtime, Tensors};
 
 /// Stores the results of nodes that normalise constants, wherever the file does not grow by it and the runtime can compute
@@ -21,7 +23,7 @@ pub fn fold_statistics(model: &Model, runtime: &dyn Runtime) -> Result<Option<Mo
     let ambiguous = edit::ambiguous(model);
     let annotated = edit::annotated(model);
     let facts = infer(model, &Pins::new());
-    let mut stored = BTreeMap::new();
+    let mut wanted = Vec::new();
     for (value, entry) in model.index().values() {
         let Origin::Output(node, _) = entry.origin else { continue };
         let named = ambiguous.contains(&entry.name) || annotated.contains(&entry.name);
@@ -32,10 +34,15 @@ pub fn fold_statistics(model: &Model, runtime: &dyn Runtime) -> Result<Option<Mo
             let other_entry = model.index().value(*other);
             *other == value || (other_entry.readers.is_empty() && !other_entry.is_output)
         });
-        if alone && let Some(tensor) = computed.run(model, &facts, node, value, runtime) {
-            stored.insert(node, tensor.to_proto(&entry.name));
+        if alone {
+            wanted.push((node, value));
         }
     }
+    let results = wanted.par_iter().filter_map(|(node, value)| {
+        let tensor = computed.run(model, &facts, *node, *value, runtime)?;
+        Some((*node, tensor.to_proto(&model.index().value(*value).name)))
+    });
+    let stored: BTreeMap<NodeId, TensorProto> = results.collect();
     if stored.is_empty() {
         return Ok(None);
     }
