@@ -5,7 +5,7 @@ use super::operand::{self, along, layouts};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
 use crate::proto::Dtype;
-use crate::relation::{Builder, LabelId, Layout, Port, Reason, Relation, Term};
+use crate::relation::{Builder, LabelId, Layout, Port, Reason, Relation, Segment, Term};
 
 /// Why the summed axis stays.
 pub(super) const PACKED: Reason = Reason::operator("numbers packed into blocks with shared zero points");
@@ -13,7 +13,7 @@ pub(super) const PACKED: Reason = Reason::operator("numbers packed into blocks w
 pub(super) const BLOCK: Reason = Reason::operator("numbers of one block");
 
 /// `y = x · wᵀ`, with the weight quantized in blocks of `block_size` numbers along the summed axis. Output channels
-/// go one by one, summed ones by whole blocks.
+/// go one by one, summed ones by whole blocks, and by as many as share a byte of zero points.
 struct MatMulNBits;
 
 /// What the attributes say.
@@ -42,13 +42,19 @@ impl Packing {
 }
 
 impl MatMulNBits {
+    /// Row after row; `None` where the rows are no product.
+    fn by_row(row: LabelId, block: &Layout) -> Option<Layout> {
+        let [Segment::Product(labels)] = block.0.as_slice() else { return None };
+        Some(Layout::product(&std::iter::once(row).chain(labels.iter().copied()).collect::<Vec<_>>()))
+    }
+
     /// Scales or zero points: `[n, q]` or both in one axis.
-    fn per_block(builder: &mut Builder, input: u32, name: &'static str, labels: [LabelId; 2], extents: [i64; 2]) -> Option<()> {
+    fn per_block(builder: &mut Builder, input: u32, name: &'static str, (row, block): (LabelId, &Layout), extents: [i64; 2]) -> Option<()> {
         let Some(dims) = builder.shape(Port::In(input)).map(<[Dim]>::to_vec) else { return Some(()) };
         let [rows, columns] = extents;
         let axes = match dims.as_slice() {
-            [all] if *all == Dim::Num(rows.saturating_mul(columns)) => vec![Layout::product(&labels)],
-            [first, second] if (first, second) == (&Dim::Num(rows), &Dim::Num(columns)) => layouts(&labels),
+            [all] if *all == Dim::Num(rows.saturating_mul(columns)) => vec![Self::by_row(row, block)?],
+            [first, second] if (first, second) == (&Dim::Num(rows), &Dim::Num(columns)) => vec![row.into(), block.clone()],
             _ => return None,
         };
         builder.port(Port::In(input), name, axes);
@@ -75,26 +81,50 @@ impl Operator for MatMulNBits {
             let shared = node.has_input(3) && node.dtype(3).is_none_or(|dtype| dtype == Dtype::Uint8) && packing.bits != 8;
             let rows = operand::free(builder, "p", front);
             let n = builder.free("n", packing.columns);
-            let (q, summed): (LabelId, Vec<LabelId>) = match packing.whole.filter(|_| !node.has_input(4)) {
-                Some(blocks) => {
-                    let q = builder.free("q", blocks);
-                    if shared {
-                        builder.fix(q, PACKED);
+            // What of the summed axis goes together, and the block that is left over where their number does not divide.
+            let whole = packing.whole.filter(|_| !node.has_input(4));
+            let apart = [2, 3].iter().all(|input| node.shape(*input).is_some_and(|dims| dims.len() == 2));
+            let mut odd = None;
+            let (q, per): (LabelId, Option<LabelId>) = match whole {
+                Some(blocks) if !shared => (builder.free("q", blocks), None),
+                // A row whose bytes are not all alike has to be an axis of its own.
+                Some(blocks) if 8 % packing.bits == 0 && blocks * packing.bits >= 16 && (blocks * packing.bits % 8 == 0 || apart) => {
+                    let per = 8 / packing.bits;
+                    if blocks % per != 0 {
+                        odd = Some(builder.fixed("r", blocks % per, PACKED));
                     }
-                    (q, vec![q, builder.fixed("j", packing.block, BLOCK)])
+                    (builder.free("q", blocks / per), Some(builder.fixed("h", per, PACKED)))
                 }
-                None => (builder.fixed("q", packing.blocks, PACKED), vec![builder.fixed("k", node.int("K")?, PACKED)]),
+                _ => (builder.fixed("q", packing.blocks, PACKED), None),
             };
+            let stretch = |tail: &[LabelId]| {
+                let product = |first: &[LabelId]| Segment::Product(first.iter().chain(tail).copied().collect());
+                let first: Vec<LabelId> = std::iter::once(q).chain(per).collect();
+                Layout(std::iter::once(product(&first)).chain(odd.map(|odd| product(&[odd]))).collect())
+            };
+            let inner = if whole.is_some() { Some(builder.fixed("j", packing.block, BLOCK)) } else { None };
+            let (sum, summed) = match inner {
+                Some(inner) => (stretch(&[inner]), [Some(q), per, odd, Some(inner)].into_iter().flatten().collect()),
+                None => {
+                    let all = builder.fixed("k", node.int("K")?, PACKED);
+                    (all.into(), vec![all])
+                }
+            };
+            let blocks = stretch(&[]);
             let z = builder.fixed("z", bytes.clone(), BLOCK);
-            builder.port(Port::In(0), "x", layouts(&rows).into_iter().chain([Layout::product(&summed)]));
-            builder.port(Port::In(1), "w", [n, q, z]);
-            Self::per_block(builder, 2, "scales", [n, q], [packing.columns, packing.blocks])?;
+            builder.port(Port::In(0), "x", layouts(&rows).into_iter().chain([sum]));
+            builder.port(Port::In(1), "w", [n.into(), blocks.clone(), z.into()]);
+            Self::per_block(builder, 2, "scales", (n, &blocks), [packing.columns, packing.blocks])?;
             if shared {
                 let bytes = (packing.blocks.saturating_mul(packing.bits) - 1) / 8 + 1;
-                let axis = builder.fixed("z", bytes, PACKED);
-                Self::per_block(builder, 3, "zero_points", [n, axis], [packing.columns, bytes])?;
+                let axis = match (per, odd) {
+                    (None, _) => builder.fixed("z", bytes, PACKED).into(),
+                    (Some(_), None) => q.into(),
+                    (Some(_), Some(_)) => Layout::sum(&[q, builder.fixed("", 1i64, PACKED)]),
+                };
+                Self::per_block(builder, 3, "zero_points", (n, &axis), [packing.columns, bytes])?;
             } else {
-                Self::per_block(builder, 3, "zero_points", [n, q], [packing.columns, packing.blocks])?;
+                Self::per_block(builder, 3, "zero_points", (n, &blocks), [packing.columns, packing.blocks])?;
             }
             if let Some([length]) = node.shape(4) {
                 let axis = builder.fixed("", length.clone(), PACKED);
@@ -111,9 +141,10 @@ impl Operator for MatMulNBits {
 
     fn rewrite(&self, _node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
         set_extent(cut, edit, "n", "N")?;
-        let Some(q) = cut.relation.named("q").filter(|q| cut.kept(*q).is_some()) else { return Ok(()) };
-        let block = cut.extent_of("j").and_then(|block| block.num());
-        let sum = cut.extent(q).num().zip(block).and_then(|(blocks, block)| blocks.checked_mul(block));
+        if cut.relation.named("q").is_none_or(|q| cut.kept(q).is_none()) {
+            return Ok(());
+        }
+        let sum = cut.dims(Port::In(0)).and_then(|dims| dims.last()?.num());
         edit.set_int("K", sum.ok_or_else(|| RewriteError("attribute K".into()))?);
         Ok(())
     }
@@ -142,7 +173,18 @@ mod tests {
             .weight("u8:6x4x16")
             .weight("6x4")
             .weight("u8:12")
-            .relates("x[p, p2, q·j] w[n, q, z] scales[n, q] zero_points[n·z2] → y[p, p2, n]  Σ q,j");
+            .relates("x[p, p2, q·h·j] w[n, q·h, z] scales[n, q·h] zero_points[n·q] → y[p, p2, n]  Σ q,h,j");
+        Prove::op("MatMulNBits")
+            .domain("com.microsoft")
+            .at(1)
+            .input("bx160")
+            .int("N", 6)
+            .int("block_size", 32)
+            .int("K", 160)
+            .weight("u8:6x5x16")
+            .weight("6x5")
+            .weight("u8:6x3")
+            .relates("x[p, q·h·j+r·j] w[n, q·h+r, z] scales[n, q·h+r] zero_points[n, q+1] → y[p, n]  Σ q,h,r,j");
     }
 
     #[test]
