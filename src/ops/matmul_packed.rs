@@ -20,8 +20,8 @@ struct MatMulNBits;
 struct Packing {
     columns: i64,
     block: i64,
-    /// Blocks of an output channel, if no number is missing in the last one.
-    whole: Option<i64>,
+    /// Numbers of an output channel.
+    sum: i64,
     /// Blocks of an output channel, counting a last one that is not full.
     blocks: i64,
     bits: i64,
@@ -34,7 +34,7 @@ impl Packing {
         (sum > 0 && columns > 0 && block > 0 && (1..=8).contains(&bits)).then(|| Packing {
             columns,
             block,
-            whole: (sum % block == 0).then_some(sum / block),
+            sum,
             blocks: (sum - 1) / block + 1,
             bits,
         })
@@ -81,46 +81,52 @@ impl Operator for MatMulNBits {
             let shared = node.has_input(3) && node.dtype(3).is_none_or(|dtype| dtype == Dtype::Uint8) && packing.bits != 8;
             let rows = operand::free(builder, "p", front);
             let n = builder.free("n", packing.columns);
-            // What of the summed axis goes together, and the block that is left over where their number does not divide.
-            let whole = packing.whole.filter(|_| !node.has_input(4));
-            let apart = [2, 3].iter().all(|input| node.shape(*input).is_some_and(|dims| dims.len() == 2));
-            let mut odd = None;
-            let (q, per): (LabelId, Option<LabelId>) = match whole {
-                Some(blocks) if !shared => (builder.free("q", blocks), None),
-                // A row whose bytes are not all alike has to be an axis of its own.
-                Some(blocks) if 8 % packing.bits == 0 && blocks * packing.bits >= 16 && (blocks * packing.bits % 8 == 0 || apart) => {
-                    let per = 8 / packing.bits;
-                    if blocks % per != 0 {
-                        odd = Some(builder.fixed("r", blocks % per, PACKED));
-                    }
-                    (builder.free("q", blocks / per), Some(builder.fixed("h", per, PACKED)))
-                }
-                _ => (builder.fixed("q", packing.blocks, PACKED), None),
+            // What of the summed axis goes together: a block, or those that share a byte. The rest at the end stays; with one, rows
+            // are not all alike, and have to be an axis of their own.
+            let per = if shared { 8 / packing.bits } else { 1 };
+            let (count, rest) = (packing.sum / (packing.block * per), packing.sum % (packing.block * per));
+            let apart = [2, 3].iter().all(|input| node.shape(*input).is_none_or(|dims| dims.len() == 2));
+            let free =
+                !node.has_input(4) && per * packing.bits <= 8 && (!shared || 8 % packing.bits == 0) && count > 0 && (rest == 0 || apart);
+            let (q, inner, odd) = if free {
+                let q = builder.free("q", count);
+                let shares = if shared { Some(builder.fixed("h", per, PACKED)) } else { None };
+                let inner = (shares, builder.fixed("j", packing.block, BLOCK));
+                let blocks = packing.blocks - count * per;
+                let odd = if rest > 0 { Some((builder.fixed("r", blocks, PACKED), builder.fixed("k", rest, PACKED))) } else { None };
+                (q, Some(inner), odd)
+            } else {
+                (builder.fixed("q", packing.blocks, PACKED), None, None)
             };
-            let stretch = |tail: &[LabelId]| {
-                let product = |first: &[LabelId]| Segment::Product(first.iter().chain(tail).copied().collect());
-                let first: Vec<LabelId> = std::iter::once(q).chain(per).collect();
-                Layout(std::iter::once(product(&first)).chain(odd.map(|odd| product(&[odd]))).collect())
-            };
-            let inner = if whole.is_some() { Some(builder.fixed("j", packing.block, BLOCK)) } else { None };
+            let first: Vec<LabelId> = std::iter::once(q).chain(inner.and_then(|(shares, _)| shares)).collect();
+            let blocks = Layout(
+                std::iter::once(&first[..])
+                    .chain(odd.as_ref().map(|(blocks, _)| std::slice::from_ref(blocks)))
+                    .map(|labels| Segment::Product(labels.into()))
+                    .collect(),
+            );
             let (sum, summed) = match inner {
-                Some(inner) => (stretch(&[inner]), [Some(q), per, odd, Some(inner)].into_iter().flatten().collect()),
+                Some((_, number)) => {
+                    let numbers: Vec<LabelId> = first.iter().copied().chain([number]).collect();
+                    let mut sum = Layout::product(&numbers);
+                    sum.0.extend(odd.map(|(_, rest)| Segment::Product(smallvec::smallvec![rest])));
+                    (sum, numbers)
+                }
                 None => {
-                    let all = builder.fixed("k", node.int("K")?, PACKED);
+                    let all = builder.fixed("k", packing.sum, PACKED);
                     (all.into(), vec![all])
                 }
             };
-            let blocks = stretch(&[]);
             let z = builder.fixed("z", bytes.clone(), BLOCK);
             builder.port(Port::In(0), "x", layouts(&rows).into_iter().chain([sum]));
             builder.port(Port::In(1), "w", [n.into(), blocks.clone(), z.into()]);
             Self::per_block(builder, 2, "scales", (n, &blocks), [packing.columns, packing.blocks])?;
             if shared {
                 let bytes = (packing.blocks.saturating_mul(packing.bits) - 1) / 8 + 1;
-                let axis = match (per, odd) {
+                let axis = match (inner, odd) {
                     (None, _) => builder.fixed("z", bytes, PACKED).into(),
                     (Some(_), None) => q.into(),
-                    (Some(_), Some(_)) => Layout::sum(&[q, builder.fixed("", 1i64, PACKED)]),
+                    (Some(_), Some(_)) => Layout::sum(&[q, builder.fixed("", bytes - count, PACKED)]),
                 };
                 Self::per_block(builder, 3, "zero_points", (n, &axis), [packing.columns, bytes])?;
             } else {
@@ -133,8 +139,10 @@ impl Operator for MatMulNBits {
             along(builder, 5, "bias", &n.into(), &Dim::Num(packing.columns))?;
             builder.port(Port::Out(0), "y", rows.iter().copied().chain([n]));
             // The weight's bytes are no numbers, so that what goes must become zero in the data.
-            let labels = rows.iter().chain([&n]).chain(&summed).copied().collect();
-            builder.term(Term { data: Port::In(0), weight: None, zero: None, labels, summed, window: None });
+            for summed in std::iter::once(summed).chain(odd.map(|(_, rest)| vec![rest])) {
+                let labels = rows.iter().chain([&n]).chain(&summed).copied().collect();
+                builder.term(Term { data: Port::In(0), weight: None, zero: None, labels, summed, window: None });
+            }
             Some(())
         })
     }
@@ -184,7 +192,22 @@ mod tests {
             .weight("u8:6x5x16")
             .weight("6x5")
             .weight("u8:6x3")
-            .relates("x[p, q·h·j+r·j] w[n, q·h+r, z] scales[n, q·h+r] zero_points[n, q+1] → y[p, n]  Σ q,h,r,j");
+            .relates("x[p, q·h·j+k] w[n, q·h+r, z] scales[n, q·h+r] zero_points[n, q+1] → y[p, n]  Σ q,h,j; Σ k");
+    }
+
+    #[test]
+    fn a_last_block_that_is_not_full_stays() {
+        Prove::op("MatMulNBits")
+            .domain("com.microsoft")
+            .at(1)
+            .input("bx200")
+            .int("N", 6)
+            .int("block_size", 32)
+            .int("K", 200)
+            .weight("u8:6x7x16")
+            .weight("6x7")
+            .weight("u8:6x4")
+            .relates("x[p, q·h·j+k] w[n, q·h+r, z] scales[n, q·h+r] zero_points[n, q+1] → y[p, n]  Σ q,h,j; Σ k");
     }
 
     #[test]
