@@ -83,6 +83,16 @@ impl Operands {
         Ok(())
     }
 
+    /// Gives an input of a node a constant.
+    pub(super) fn write(&mut self, model: &mut Model, node: NodeId, input: u32, tensor: &TensorRef) {
+        let base = format!("{}_number", model.node_label(node));
+        let (name, fact) = self.initializer(model, model.index().node(node).graph, &base, tensor);
+        if let Some(slot) = model.node_mut(node).input.get_mut(input as usize) {
+            *slot = name;
+            self.replaced.insert((node, input), fact);
+        }
+    }
+
     fn initializer(&mut self, model: &mut Model, graph: GraphId, base: &str, tensor: &TensorRef) -> (String, Fact) {
         let name = self.fresh(base);
         model.graph_mut(graph).initializer.push(tensor.to_proto(&name));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::infer::{Pins, infer};
-use crate::facts::Element;
+use crate::facts::{Element, Fact};
 use crate::model::{Index, Model, Origin, TensorRef};
 use crate::proto::Dtype;
 
@@ -16,15 +16,18 @@ pub fn known(model: &Model) -> BTreeMap<String, TensorRef> {
         if entry.graph != Index::MAIN || model.node(node).op_type() == "Constant" {
             continue;
         }
-        let fact = facts.of(value);
-        let dims: Option<Vec<usize>> = fact.shape.as_ref().and_then(|shape| shape.iter().map(|dim| dim.count()).collect());
-        let (Some(dims), Some(dtype), Some(contents)) = (dims, fact.dtype, &fact.contents) else { continue };
-        let bytes: Option<Vec<u8>> =
-            contents.0.iter().map(|element| bytes_of(element, dtype)).collect::<Option<Vec<_>>>().map(|parts| parts.concat());
-        let Some(bytes) = bytes.filter(|bytes| bytes.len() == dtype.bytes_for(dims.iter().product())) else { continue };
-        known.insert(entry.name.clone(), TensorRef { dtype, dims, bytes: bytes.into() });
+        let Some(tensor) = tensor_of(facts.of(value)) else { continue };
+        known.insert(entry.name.clone(), tensor);
     }
     known
+}
+
+/// What a fact says, as a tensor, if it says all.
+pub(super) fn tensor_of(fact: &Fact) -> Option<TensorRef> {
+    let dims: Vec<usize> = fact.shape.as_ref()?.iter().map(|dim| dim.count()).collect::<Option<_>>()?;
+    let (dtype, contents) = (fact.dtype?, fact.contents.as_ref()?);
+    let bytes = contents.0.iter().map(|element| bytes_of(element, dtype)).collect::<Option<Vec<_>>>()?.concat();
+    (bytes.len() == dtype.bytes_for(dims.iter().product())).then(|| TensorRef { dtype, dims, bytes: bytes.into() })
 }
 
 fn bytes_of(element: &Element, dtype: Dtype) -> Option<Vec<u8>> {

@@ -69,7 +69,7 @@ impl Rewriter<'_> {
     fn graph(&mut self, id: GraphId) {
         for node in self.original.index().graph(id).nodes.clone() {
             let mut edit = self.edit(node);
-            self.restore(node, &mut edit.demands);
+            self.restore(node, &mut edit);
             self.attributes(node, &edit);
             self.demands(node, &edit.demands);
             for subgraph in &self.original.index().node(node).subgraphs {
@@ -231,7 +231,7 @@ impl Rewriter<'_> {
         }
     }
 
-    fn infer(&mut self, node: NodeId) {
+    pub(super) fn infer(&mut self, node: NodeId) {
         let mut view = view(self.model, &self.facts, node, false);
         self.operands.substitute(node, &mut view.inputs);
         let results = results(&view);

@@ -1,17 +1,19 @@
 //! Values computed from an extent that a cut changes: who may read them, and which cut is at fault where one may not.
 
 use super::infer::view;
+use super::known;
 use super::rewrite::{Failure, Rewriter};
 use super::spaces::SpaceId;
 use crate::facts::Dim;
 use crate::model::{NodeId, Origin, ValueId};
-use crate::ops::{Demand, lookup};
+use crate::ops::{Demand, NodeEdit, lookup};
+use crate::proto::Dtype;
 use crate::relation::Reason;
 
 impl Rewriter<'_> {
     /// What a rule does not demand of a shape operand holds as it was: where such an operand was computed from an extent
     /// that changed, its old numbers are demanded.
-    pub(super) fn restore(&self, node: NodeId, demands: &mut Vec<Demand>) {
+    pub(super) fn restore(&self, node: NodeId, edit: &mut NodeEdit) {
         let entry = self.original.index().node(node);
         let message = self.original.node(node);
         let tainted = |input: u32| {
@@ -26,13 +28,22 @@ impl Rewriter<'_> {
         let target = operator.target(&view);
         for input in operator.shape_inputs(&view).into_iter().filter(|input| Some(*input) != target) {
             let Some(contents) = tainted(input).and_then(|value| self.analysis.facts.of(value).contents.as_ref()) else { continue };
-            let old: Vec<Option<Dim>> = contents.0.iter().map(|element| element.dim().filter(|dim| dim.num().is_some())).collect();
-            match demands.iter_mut().find(|demand| demand.input == input) {
+            let mut old: Vec<Option<Dim>> = contents.0.iter().map(|element| element.dim().filter(|dim| dim.num().is_some())).collect();
+            let accepted = edit.accepted.iter().find(|accepted| accepted.input == input);
+            let now = tainted(input).and_then(|value| self.facts.of(value).contents.as_ref());
+            if let (Some(accepted), Some(now)) = (accepted, now) {
+                for ((old, accepted), now) in old.iter_mut().zip(&accepted.elements).zip(now.0.iter()) {
+                    if accepted.is_some() && *accepted == now.dim() {
+                        *old = None;
+                    }
+                }
+            }
+            match edit.demands.iter_mut().find(|demand| demand.input == input) {
                 Some(demand) if demand.elements.len() == old.len() => {
                     demand.elements.iter_mut().zip(old).for_each(|(wanted, old)| *wanted = wanted.take().or(old));
                 }
                 Some(_) => {}
-                None => demands.push(Demand { input, elements: old, whole: false }),
+                None => edit.demands.push(Demand { input, elements: old, whole: false }),
             }
         }
     }
@@ -61,6 +72,10 @@ impl Rewriter<'_> {
             return;
         }
         let may_turn = self.may_turn(node, &read);
+        let followed = |output: &ValueId| self.facts.of(*output).contents.is_some() && !may_turn;
+        if !entry.outputs.iter().flatten().all(followed) && self.keep_numbers(node, &read) {
+            return;
+        }
         for output in entry.outputs.iter().flatten() {
             if self.facts.of(*output).contents.is_some() && !may_turn {
                 self.tainted[output.index()] = changed(self, *output);
@@ -71,6 +86,24 @@ impl Rewriter<'_> {
                 self.failures.push(Failure { node, spaces, reason: Reason::Demand(what) });
             }
         }
+    }
+
+    /// A single real number that was worked out from an extent (a scale 1/√d) stays what it was: it is written down where it is
+    /// used. False, with nothing done, where the node reads anything else that was.
+    fn keep_numbers(&mut self, node: NodeId, read: &[ValueId]) -> bool {
+        let numbers = |value: &ValueId| {
+            let tensor = known::tensor_of(self.analysis.facts.of(*value))?;
+            (tensor.dtype == Dtype::Float && tensor.dims.iter().product::<usize>() == 1).then_some((*value, tensor))
+        };
+        let Some(numbers) = read.iter().map(numbers).collect::<Option<Vec<_>>>() else { return false };
+        let inputs = self.original.index().node(node).inputs.clone();
+        for (value, tensor) in numbers {
+            for at in (0..inputs.len()).filter(|at| inputs[*at] == Some(value)) {
+                self.operands.write(self.model, node, at as u32, &tensor);
+            }
+        }
+        self.infer(node);
+        true
     }
 
     /// The cut axes, of any value, whose extents have reached the inputs of a node.

@@ -8,7 +8,10 @@ mod fold;
 mod merge;
 mod norm;
 mod passthrough;
+mod statistics;
 mod unused;
+
+pub use statistics::fold_statistics;
 
 use std::collections::BTreeMap;
 

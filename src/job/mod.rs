@@ -23,8 +23,8 @@ use crate::model::{Copies, Index, Model, Origin, ValueId, functions, reshare, un
 use crate::plan::Plan;
 use crate::progress::{Phase, Work};
 use crate::recover::Repair;
-use crate::run::Runtime;
-use crate::{surgery, verify};
+use crate::run::{Runtime, TractRuntime};
+use crate::{clean, surgery, verify};
 
 /// One point that the search tried.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,6 +90,9 @@ impl Prepared {
         // A function is one body for calls of different shapes; each call gets its own.
         let inlined = functions::inlined(model)?;
         let model = inlined.as_ref().unwrap_or(model);
+        // Statistics of constants are constants; computed in the model, they would tie the channels that they run over.
+        let folded = clean::fold_statistics(model, &TractRuntime::new(true))?;
+        let model = folded.as_ref().unwrap_or(model);
         let (mut working, mut copies) = unshare(model.clone(), &BTreeSet::new())?;
         let mut analysis = analyse(&working, options);
         let stuck = stuck_weights(&working, &analysis);

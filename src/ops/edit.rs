@@ -95,6 +95,8 @@ pub struct NodeEdit {
     pub settings: Vec<(&'static str, Setting)>,
     /// Shape operands.
     pub demands: Vec<Demand>,
+    /// Shape operands that mean the same as they are, and would if they held these numbers.
+    pub accepted: Vec<Demand>,
     /// Constant float inputs whose elements are multiplied by a number (after slicing).
     pub scales: Vec<(u32, f64)>,
     /// What the first output is to be multiplied by.
@@ -102,6 +104,11 @@ pub struct NodeEdit {
 }
 
 impl NodeEdit {
+    /// An operand need not change, but some of its elements may as well be these.
+    pub fn accept(&mut self, input: u32, elements: Vec<Option<Dim>>) {
+        self.accepted.push(Demand { input, elements, whole: false });
+    }
+
     /// Sets a whole-number attribute.
     pub fn set_int(&mut self, name: &'static str, value: i64) {
         self.settings.push((name, Setting::Int(value)));

@@ -187,9 +187,14 @@ impl Operator for Slice {
         let Some(bounds) = Self::bounds(node, shape.len()).ok().flatten() else { return Ok(()) };
         let mut starts: Vec<Option<Dim>> = vec![None; bounds.len()];
         let mut ends = starts.clone();
+        let mut whole = starts.clone();
         for (place, (axis, bounds)) in bounds.iter().enumerate() {
             let kept = port.axes.get(*axis).and_then(|layout| layout.labels().next()).and_then(|label| cut.kept(label));
-            let (Some(kept), Range::Picked { start, step, count }) = (kept, bounds.range(&shape[*axis])) else { continue };
+            let range = bounds.range(&shape[*axis]);
+            if let (Some(kept), Range::Whole) = (kept, &range) {
+                whole[place] = Some(Dim::from(kept.len()));
+            }
+            let (Some(kept), Range::Picked { start, step, count }) = (kept, range) else { continue };
             if step.abs() != 1 {
                 return Err(RewriteError("a slice that takes every so-manieth index".into()));
             }
@@ -209,6 +214,8 @@ impl Operator for Slice {
             starts[place] = element(&bounds.start, from.max(0), false);
             ends[place] = element(&bounds.end, to, true);
         }
+        // Where all is taken, an end computed from the very extent that is cut follows it.
+        edit.accept(2, whole);
         for (name, input, elements) in [("starts", 1, starts), ("ends", 2, ends)] {
             if elements.iter().all(Option::is_none) {
                 continue;

@@ -125,3 +125,12 @@ fn experts_looked_up_for_each_token() {
         f = GatherND(d, i2)\nb6 = Unsqueeze(b5, last)\nc = MatMul(f, b6)\nc1 = Squeeze(c, last)\nw1 = Reshape(w, last)\nw2 = Unsqueeze(w1, last)\nc2 = Mul(c1, w2)\nc3 = Reshape(c2, apart)\nc4 = ReduceSum(c3, one) {keepdims=0}\nx1 = Add(x0, c4)\ny = MatMul(x1, o)\noutput y";
     Structure::new(text, 95.0).coarse(&[6, 8]).holds();
 }
+
+#[test]
+fn a_scale_worked_out_from_the_width_of_a_head() {
+    // Heads are merged into the batch and cut along their dimensions; the scale stays that of the original.
+    let text = "input x f32[n,4,6]\nconst q f32[6,12]\nconst k f32[6,12]\nconst v f32[6,12]\nconst o f32[12,5]\nconst apart i64[4] = 0,0,2,6\nconst back i64[3] = 0,0,12\nconst last i64[] = 3\nconst half f32[] = 0.5
+        q1 = MatMul(x, q)\nq2 = Reshape(q1, apart)\nq3 = Transpose(q2) {perm=[0,2,1,3]}\nk1 = MatMul(x, k)\nk2 = Reshape(k1, apart)\nk3 = Transpose(k2) {perm=[0,2,3,1]}\nv1 = MatMul(x, v)\nv2 = Reshape(v1, apart)\nv3 = Transpose(v2) {perm=[0,2,1,3]}
+        s = Shape(q3)\nd = Gather(s, last)\nd1 = Cast(d) {to=1}\nr = Pow(d1, half)\na = MatMul(q3, k3)\na1 = Div(a, r)\na2 = Softmax(a1) {axis=-1}\na3 = MatMul(a2, v3)\na4 = Transpose(a3) {perm=[0,2,1,3]}\na5 = Reshape(a4, back)\ny = MatMul(a5, o)\noutput y";
+    Structure::new(text, 99.0).coarse(&[2]).fine(&[6, 6]).holds();
+}

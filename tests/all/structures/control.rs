@@ -56,3 +56,10 @@ fn functions_called_twice_and_nested() {
     let model = Model::new(proto, Source::default()).unwrap();
     Structure::new(text, 99.0).coarse(&[6, 8, 9]).holds_of(&model);
 }
+
+#[test]
+fn a_slice_to_an_end_computed_from_the_extent_that_is_cut() {
+    let text = "input x f32[n,6]\nconst a f32[6,8]\nconst b f32[8,5]\nconst from i64[2] = 0,0
+        h = MatMul(x, a)\nr = Relu(h)\ns = Shape(h)\nr1 = Slice(r, from, s)\ny = MatMul(r1, b)\noutput y";
+    Structure::new(text, 99.0).coarse(&[8]).holds();
+}

@@ -1,5 +1,9 @@
 //! Normalisations as exporters write them.
 
+use onnx_prune::analysis::Options;
+use onnx_prune::job::Prepared;
+use onnx_prune::model::{encoded_len, text};
+
 use super::Structure;
 
 #[test]
@@ -37,4 +41,26 @@ fn tied_embeddings_used_transposed() {
     let text = "input t i64[n,3]\nconst e f32[9,8]\nconst g f32[8]\nconst u f32[8,12]\nconst d f32[12,8]
         x = Gather(e, t)\nf1 = MatMul(x, u)\nf2 = Relu(f1)\nf3 = MatMul(f2, d)\nx1 = Add(x, f3)\nw = Transpose(e) {perm=[1,0]}\ny = MatMul(x1, w)\noutput y";
     Structure::new(text, 90.0).coarse(&[8, 12]).holds();
+}
+
+#[test]
+fn weights_standardised_in_the_model() {
+    // The statistics run over the input channels, which the convolution before gives.
+    let text = "input x f32[n,3,6,6]\nconst a f32[8,3,3,3]\nconst b f32[6,8,3,3]\nconst c f32[5,6,1,1]\nconst g f32[6]\nconst n6 f32[6] = 0\nconst o8 f32[8] = 1\nconst n8 f32[8] = 0\nconst p6 i64[3] = 1,6,-1\nconst p8 i64[3] = 1,8,-1\nconst q i64[4] = 8,3,3,3\nconst r i64[4] = 6,8,3,3\nconst eps f32[] = 0.001
+        a1 = Reshape(a, p8)\na2 = BatchNormalization(a1, o8, n8, n8, o8) {training_mode=1}\na3 = Reshape(a2, q)
+        b1 = Reshape(b, p6)\nm = ReduceMean(b1) {axes=[2],keepdims=1}\nd = Sub(b1, m)\nd1 = Mul(d, d)\nv = ReduceMean(d1) {axes=[0,2],keepdims=0}\nm1 = ReduceMean(b1) {axes=[0,2],keepdims=0}\nb2 = BatchNormalization(b1, g, n6, m1, v)\nb3 = Reshape(b2, r)
+        c1 = ReduceL2(c) {axes=[1,2,3],keepdims=1}\nc2 = Add(c1, eps)\nc3 = Div(c, c2)
+        f = Conv(x, a3) {pads=[1,1,1,1]}\nf1 = Relu(f)\nf2 = Conv(f1, b3) {pads=[1,1,1,1]}\nf3 = Relu(f2)\ny = Conv(f3, c3)\noutput y";
+    Structure::new(text, 99.0).coarse(&[6, 8]).holds();
+    let stored = Prepared::new(&text::model(text).unwrap(), &Options::default()).unwrap().working;
+    assert!(encoded_len(&stored) < encoded_len(&text::model(text).unwrap()));
+    assert_eq!(stored.index().nodes().len(), 5, "three convolutions and two activations");
+}
+
+#[test]
+fn statistics_of_weights_that_are_read_raw_as_well_stay_computed() {
+    let text = "input x f32[n,3,6,6]\nconst a f32[8,3,1,1]\nconst eps f32[] = 0.001
+        a1 = ReduceL2(a) {axes=[1,2,3],keepdims=1}\na2 = Add(a1, eps)\na3 = Div(a, a2)\nf = Conv(x, a3)\nf1 = Conv(x, a)\ny = Add(f, f1)\noutput y";
+    let prepared = Prepared::new(&text::model(text).unwrap(), &Options::default()).unwrap();
+    assert_eq!(prepared.working.index().nodes().len(), 6);
 }

@@ -68,6 +68,9 @@ fn whole(zoo: &Zoo, graph: &Graph, trials: &[Trial], row: &mut Row) -> Result<()
     row.frozen = reasons.iter().map(|frozen| (frozen.reason.to_string(), frozen.params)).collect();
     row.params = with_width + reasons.iter().map(|frozen| frozen.params).sum::<u64>();
 
+    if trials.is_empty() {
+        return Ok(());
+    }
     let runtime = TractRuntime::new(true);
     let grounds: Vec<Ground> = graph.sizes().into_iter().map(|sizes| ground(graph, &model, &runtime, &sizes)).collect();
     row.refused = grounds.iter().find_map(|ground| ground.original.as_ref().err().cloned());

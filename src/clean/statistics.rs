@@ -1,0 +1,153 @@
+//! Weights that are normalised by statistics of their own, stored as they come out.
+//!
+//! Weight standardisation and weight normalisation are written into many files as nodes over constants. What comes out is a
+//! constant, but its statistics run over the channels that a cut takes; stored, it is a weight like any other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rayon::prelude::*;
+
+use super::{edit, unused};
+use crate::analysis::{Facts, Pins, infer};
+use crate::model::{Index, LoadError, Model, NodeId, Origin, Source, TensorRef, ValueId};
+use crate::proto::{GraphProto, ModelProto, TensorProto, ValueInfoProto};
+use crate::run::{Runtime, Tensors};
+
+/// Stores the results of nodes that normalise constants, wherever the file does not grow by it and the runtime can compute
+/// them; `None` where there are none.
+pub fn fold_statistics(model: &Model, runtime: &dyn Runtime) -> Result<Option<Model>, LoadError> {
+    let computed = Computed::of(model);
+    if !computed.statistics.contains(&true) || !model.proto.training_info.is_empty() {
+        return Ok(None);
+    }
+    let ambiguous = edit::ambiguous(model);
+    let annotated = edit::annotated(model);
+    let facts = infer(model, &Pins::new());
+    let mut wanted = Vec::new();
+    for (value, entry) in model.index().values() {
+        let Origin::Output(node, _) = entry.origin else { continue };
+        let named = ambiguous.contains(&entry.name) || annotated.contains(&entry.name);
+        if !computed.is_result(model, value) || named || entry.graph != Index::MAIN {
+            continue;
+        }
+        let alone = model.index().node(node).outputs.iter().flatten().all(|other| {
+            let other_entry = model.index().value(*other);
+            *other == value || (other_entry.readers.is_empty() && !other_entry.is_output)
+        });
+        if alone {
+            wanted.push((node, value));
+        }
+    }
+    let results = wanted.par_iter().filter_map(|(node, value)| {
+        let tensor = computed.run(model, &facts, *node, *value, runtime)?;
+        Some((*node, tensor.to_proto(&model.index().value(*value).name)))
+    });
+    let stored: BTreeMap<NodeId, TensorProto> = results.collect();
+    if stored.is_empty() {
+        return Ok(None);
+    }
+    let mut folded = model.clone();
+    let removed: BTreeSet<NodeId> = stored.keys().copied().collect();
+    stored.into_values().for_each(|tensor| edit::add_initializer(&mut folded, Index::MAIN, tensor));
+    edit::remove_nodes(&mut folded, &removed)?;
+    unused::remove(&mut folded)?;
+    Ok(Some(folded))
+}
+
+/// What depends on constants alone.
+struct Computed {
+    /// By value.
+    constant: Vec<bool>,
+    /// By value: whether some number in it was computed from many.
+    statistics: Vec<bool>,
+}
+
+impl Computed {
+    fn of(model: &Model) -> Self {
+        let values = model.index().values();
+        let constant: Vec<bool> = values.map(|(value, _)| edit::is_constant(model, value) || model.constant(value).is_some()).collect();
+        let mut computed = Computed { statistics: vec![false; constant.len()], constant };
+        for node in &model.index().graph(Index::MAIN).nodes {
+            let (entry, message) = (model.index().node(*node), model.node(*node));
+            let own = crate::model::normal_domain(message.domain()).is_empty() && !message.op_type().starts_with("Random");
+            let from_constants = own && !entry.inputs.is_empty() && entry.subgraphs.is_empty();
+            if !from_constants || !entry.inputs.iter().flatten().all(|input| computed.constant[input.index()]) {
+                continue;
+            }
+            let kind = message.op_type();
+            let statistic = kind.starts_with("Reduce")
+                || kind.ends_with("Normalization")
+                || entry.inputs.iter().flatten().any(|input| computed.statistics[input.index()]);
+            for output in entry.outputs.iter().flatten() {
+                computed.constant[output.index()] = true;
+                computed.statistics[output.index()] = statistic;
+            }
+        }
+        computed
+    }
+
+    /// Whether a value is what comes out of such a computation: something that is not computed from constants reads it.
+    fn is_result(&self, model: &Model, value: ValueId) -> bool {
+        let entry = model.index().value(value);
+        let read = |node: NodeId| model.index().node(node).outputs.iter().flatten().any(|output| !self.constant[output.index()]);
+        self.statistics[value.index()] && !entry.is_output && entry.readers.iter().any(|(reader, _)| read(*reader))
+    }
+
+    /// Computes a value; `None` where that fails, or where the constants that it is computed from are smaller or are needed still.
+    fn run(&self, model: &Model, facts: &Facts, node: NodeId, value: ValueId, runtime: &dyn Runtime) -> Option<TensorRef> {
+        let fact = facts.of(value);
+        let (dtype, elements) = (fact.dtype?, fact.elements()?);
+        let (nodes, constants) = self.behind(model, node);
+        let goes = |value: &ValueId| {
+            let readers = &model.index().value(*value).readers;
+            readers
+                .iter()
+                .all(|(reader, _)| model.index().node(*reader).outputs.iter().flatten().all(|output| self.constant[output.index()]))
+        };
+        let size = |value: &ValueId| model.constant(*value).map_or(0, |tensor| tensor.dims.iter().product::<usize>());
+        if elements > constants.iter().filter(|value| goes(value)).map(size).max()? {
+            return None;
+        }
+        let name = &model.index().value(value).name;
+        let named = |value: &ValueId| Some(model.constant(*value)?.to_proto(&model.index().value(*value).name));
+        let graph = GraphProto {
+            name: Some("constants".into()),
+            node: nodes.iter().map(|node| model.node(*node).clone()).collect(),
+            initializer: constants.iter().map(named).collect::<Option<_>>()?,
+            output: vec![ValueInfoProto { name: Some(name.clone()), ..Default::default() }],
+            ..Default::default()
+        };
+        let proto = ModelProto {
+            ir_version: model.proto.ir_version,
+            opset_import: model.proto.opset_import.clone(),
+            graph: Some(graph),
+            ..Default::default()
+        };
+        let part = Model::new(proto, Source::default()).ok()?;
+        let none = Tensors::new();
+        let session = runtime.prepare(&part, &none, &[]).map_err(|why| tracing::debug!(%why, "'{name}' is not folded")).ok()?;
+        let result = session.run(&none).ok()?.into_iter().next()?;
+        let right = result.dtype == dtype && result.dims.iter().product::<usize>() == elements;
+        right.then_some(result)
+    }
+
+    /// The nodes that lead to one, in order, itself included, and the constants that they read.
+    fn behind(&self, model: &Model, last: NodeId) -> (BTreeSet<NodeId>, BTreeSet<ValueId>) {
+        let (mut nodes, mut constants) = (BTreeSet::new(), BTreeSet::new());
+        let mut open = vec![last];
+        while let Some(node) = open.pop() {
+            if !nodes.insert(node) {
+                continue;
+            }
+            for input in model.index().node(node).inputs.iter().flatten() {
+                match model.index().value(*input).origin {
+                    Origin::Output(producer, _) if model.constant(*input).is_none() => open.push(producer),
+                    _ => {
+                        constants.insert(*input);
+                    }
+                }
+            }
+        }
+        (nodes, constants)
+    }
+}
