@@ -5,6 +5,7 @@
 
 use crate::linear::Linear;
 use crate::model::{Model, NodeId, ValueId};
+use crate::proto::Dtype;
 
 /// What happens to the output of a layer up to the first function that is not affine.
 #[derive(Clone, Debug, Default)]
@@ -74,12 +75,56 @@ impl Aim {
                     aim.function = clip(model, reader);
                     break;
                 }
+                "QuantizeLinear" if slot == 0 => {
+                    let Some(range) = quantized(model, reader) else { break };
+                    // A branch on its way to a sum keeps its sign; else the range is where an exporter put the ReLU.
+                    match towards_sum(model, reader).filter(|_| range.low < 0.0 && aim.added.is_none()) {
+                        Some(onwards) => {
+                            value = onwards;
+                            continue;
+                        }
+                        None => {
+                            aim.function = Some(range);
+                            break;
+                        }
+                    }
+                }
                 _ => break,
             }
             value = model.index().node(reader).outputs.first().copied().flatten()?;
         }
         Some(aim)
     }
+}
+
+/// What a quantization with one scale can tell apart.
+fn quantized(model: &Model, node: NodeId) -> Option<Clamp> {
+    let inputs = &model.index().node(node).inputs;
+    let constant = |at: usize| model.constant(inputs.get(at).copied().flatten()?);
+    let [scale] = constant(1)?.to_f64()?[..] else { return None };
+    let zero = constant(2)?;
+    let [point] = zero.to_f64()?[..] else { return None };
+    let (least, most) = match zero.dtype {
+        Dtype::Uint8 => (0.0, 255.0),
+        Dtype::Int8 => (-128.0, 127.0),
+        Dtype::Uint16 => (0.0, 65535.0),
+        Dtype::Int16 => (-32768.0, 32767.0),
+        _ => return None,
+    };
+    Some(Clamp { low: (least - point) * scale, high: (most - point) * scale })
+}
+
+/// The dequantized value behind a quantization, if a sum alone reads it.
+fn towards_sum(model: &Model, node: NodeId) -> Option<ValueId> {
+    let index = model.index();
+    let only_reader = |value: ValueId| match index.value(value).readers[..] {
+        [(reader, 0 | 1)] if !index.value(value).is_output => Some(reader),
+        _ => None,
+    };
+    let output = |node: NodeId| index.node(node).outputs.first().copied().flatten();
+    let dequantize = only_reader(output(node)?).filter(|reader| model.node(*reader).op_type() == "DequantizeLinear")?;
+    let value = output(dequantize)?;
+    only_reader(value).filter(|reader| model.node(*reader).op_type() == "Add").map(|_| value)
 }
 
 fn clip(model: &Model, node: NodeId) -> Option<Clamp> {
