@@ -19,6 +19,8 @@ pub struct Moments {
 /// Rows whose products are added in single precision before they go into the sums (the error of a block of this size is
 /// far below that of the data).
 const BLOCK: usize = 4096;
+/// Fewer rows than this for a column, and correlations are noise (onnxsim's README measured the cliff).
+pub const ROWS_PER_COLUMN: f64 = 2.0;
 
 impl Moments {
     /// No rows yet.
@@ -93,11 +95,19 @@ impl Moments {
         self.sum[group * columns..(group + 1) * columns].iter().map(|sum| sum / self.rows.max(1.0)).collect()
     }
 
-    /// Covariance of a group's columns.
+    /// Whether there are rows enough to tell how columns go together. Fewer than two for a column, and any column seems
+    /// to be made of the others.
+    pub fn determined(&self) -> bool {
+        self.rows >= ROWS_PER_COLUMN * self.columns() as f64
+    }
+
+    /// Covariance of a group's columns; their variances alone where it is not [determined](Self::determined).
     pub fn covariance(&self, group: usize) -> Mat<f64> {
         let mean = self.mean(group);
         let rows = self.rows.max(1.0);
-        Mat::from_fn(self.columns(), self.columns(), |row, column| self.gram[group][(row, column)] / rows - mean[row] * mean[column])
+        let determined = self.determined();
+        let entry = |row: usize, column: usize| self.gram[group][(row, column)] / rows - mean[row] * mean[column];
+        Mat::from_fn(self.columns(), self.columns(), |row, column| if determined || row == column { entry(row, column) } else { 0.0 })
     }
 }
 
@@ -154,6 +164,17 @@ mod tests {
             }
         }
         assert!(one.merge(&Moments::new(1, 4)).is_err());
+    }
+
+    #[test]
+    fn columns_of_too_few_rows_are_not_said_to_go_together() {
+        let mut moments = Moments::new(1, 3);
+        moments.add(&[1.0, 2.0, 3.0, 2.0, 4.0, 7.0, 3.0, 6.0, 1.0, 4.0, 8.0, 0.0, 5.0, 10.0, 2.0]);
+        let covariance = moments.covariance(0);
+        assert!(!moments.determined());
+        assert_eq!((covariance[(0, 0)], covariance[(0, 1)]), (2.0, 0.0));
+        moments.add(&[6.0, 12.0, 5.0]);
+        assert!(moments.determined() && moments.covariance(0)[(0, 1)] > 0.0);
     }
 
     #[test]

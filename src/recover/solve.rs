@@ -50,9 +50,6 @@ pub(super) struct Fit {
 const RIDGES: [f64; 4] = [1e-4, 1e-3, 1e-2, 1e-1];
 /// Rounds in which one-sided aims move.
 const ROUNDS: usize = 8;
-/// Fewer rows than this for a column, and only bias and factors are fitted: the rest would be noise (onnxsim's README
-/// measured the cliff).
-const ROWS_PER_COLUMN: f64 = 2.0;
 
 impl Problem<'_> {
     /// The best of what there is and what can be fitted, by the held-out error.
@@ -70,7 +67,7 @@ impl Problem<'_> {
         let mut targets = self.targets();
         let crossed = self.cross(&mean, &targets);
         self.keep_better(&mut best, self.matched(weight, bias, &gram, &mean, &targets, &crossed.1));
-        if method == Method::Statistics || count < ROWS_PER_COLUMN * self.columns as f64 {
+        if method == Method::Statistics || !moments.determined() {
             return best;
         }
         let diagonal = (0..self.columns).map(|at| gram[(at, at)]).sum::<f64>() / self.columns as f64;
