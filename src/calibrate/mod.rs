@@ -8,6 +8,7 @@ mod error;
 mod gather;
 mod images;
 mod inputs;
+mod leaves;
 mod moments;
 mod npz;
 mod preprocess;

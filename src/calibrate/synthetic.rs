@@ -7,6 +7,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::error::Kind;
+use super::leaves::Layout;
 use super::preprocess::{from_real, from_whole};
 use super::{DataError, InputKind, InputSpec, Inputs, Tensors, symbols};
 use crate::model::TensorRef;
@@ -25,7 +26,7 @@ pub(super) struct Recipe {
     pub per_batch: usize,
 }
 
-/// Made-up inputs of the declared types and shapes: real numbers from N(0, 1), whole ones within their range, masks of
+/// Made-up inputs of the declared types and shapes: pictures of leaves, other real numbers from N(0, 1), whole ones within their range, masks of
 /// ones with a tail of zeros. Dynamic extents that are not pinned ([`InputSpec::pin`]) get ordinary numbers: batch 1,
 /// sequences of 32, images of 224 × 224. Errors: an element type that can not be made up.
 pub fn synthetic(specs: &[InputSpec], samples: usize, seed: u64) -> Result<Inputs, DataError> {
@@ -71,6 +72,9 @@ fn fill(spec: &InputSpec, dims: &[usize], sequence: i64, random: &mut ChaCha8Rng
     let row = dims.last().copied().unwrap_or(1).max(1);
     let dtype = spec.dtype;
     if dtype.is_float() && spec.kind == InputKind::Values {
+        if let Some(layout) = Layout::of(dims) {
+            return from_real(&layout.pictures(random, |random| normal_pair(random)[0]), dtype);
+        }
         let numbers: Vec<f64> = (0..count.div_ceil(2)).flat_map(|_| normal_pair(random)).take(count).collect();
         return from_real(&numbers, dtype);
     }
