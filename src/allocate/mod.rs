@@ -21,6 +21,8 @@ pub enum Target {
     Params(f64),
     /// Bytes of the file.
     Bytes(f64),
+    /// Time of one run, by a table of measured operators.
+    Latency(f64),
 }
 
 /// Targets are met to within this share of the original.
@@ -60,6 +62,7 @@ impl fmt::Display for Target {
             Target::Macs(value) => ("macs", value),
             Target::Params(value) => ("params", value),
             Target::Bytes(value) => ("bytes", value),
+            Target::Latency(value) => ("latency", value),
         };
         write!(f, "{name}={value}")
     }
@@ -69,7 +72,7 @@ impl Target {
     /// The fraction asked for.
     pub fn fraction(self) -> f64 {
         match self {
-            Target::Macs(fraction) | Target::Params(fraction) | Target::Bytes(fraction) => fraction,
+            Target::Macs(fraction) | Target::Params(fraction) | Target::Bytes(fraction) | Target::Latency(fraction) => fraction,
         }
     }
 
@@ -79,6 +82,7 @@ impl Target {
             Target::Macs(_) => Target::Macs(fraction),
             Target::Params(_) => Target::Params(fraction),
             Target::Bytes(_) => Target::Bytes(fraction),
+            Target::Latency(_) => Target::Latency(fraction),
         }
     }
 
@@ -88,6 +92,7 @@ impl Target {
             Target::Macs(_) => (cost.macs, original.macs),
             Target::Params(_) => (cost.params, original.params),
             Target::Bytes(_) => (cost.bytes, original.bytes),
+            Target::Latency(_) => (cost.time, original.time),
         };
         if original > 0.0 { cost / original } else { 1.0 }
     }
