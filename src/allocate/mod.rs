@@ -9,7 +9,7 @@ use std::fmt;
 
 use crate::analysis::{Analysis, Cost, Group, Kind, Selection};
 
-pub use align::{Align, Width};
+pub use align::{Align, Width, cheapest};
 pub use path::Path;
 
 /// A cost to come down to, as a fraction of the original that remains.
@@ -114,7 +114,7 @@ pub struct Ranking<'a> {
 
 impl<'a> Ranking<'a> {
     /// Ranks the units of some groups (numbers into the analysis) by their saliencies (in the same order).
-    pub fn new(analysis: &'a Analysis, groups: &[usize], saliency: &[Vec<f64>], align: Align) -> Self {
+    pub fn new(analysis: &'a Analysis, groups: &[usize], saliency: &[Vec<f64>], align: &Align) -> Self {
         let mut all: Vec<(f64, usize, u32)> = Vec::new();
         for (place, saliency) in saliency.iter().enumerate() {
             all.extend(saliency.iter().enumerate().map(|(unit, saliency)| (*saliency, place, unit as u32)));

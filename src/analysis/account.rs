@@ -154,8 +154,7 @@ impl Account {
     pub fn set_times(&mut self, times: Vec<Timed>, rest: Vec<(f64, Vec<Extent>)>, rest_per_element: f64, fixed: f64) {
         self.times = times;
         self.fixed_time = fixed;
-        self.passes =
-            rest.into_iter().map(|(elements, extents)| Product { factor: elements * rest_per_element, extents }).collect();
+        self.passes = rest.into_iter().map(|(elements, extents)| Product { factor: elements * rest_per_element, extents }).collect();
     }
 
     /// Leaves out bytes that stand in the analysed model only.

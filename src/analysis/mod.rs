@@ -26,7 +26,7 @@ use std::sync::Arc;
 pub use account::{Account, Cost, Extent, Ledger, is_weight};
 pub use classes::{Allowed, Class, ClassId, Classes, Factor};
 pub use frozen::{Frozen, frozen};
-pub use groups::{Group, Kind, Selection};
+pub use groups::{Group, Kind, Selection, constants};
 pub use infer::{Facts, Pins, declared, infer};
 pub use known::known;
 pub use pieces::{Chain, Piece, Pieces};
