@@ -9,7 +9,7 @@ use std::fmt;
 
 use crate::analysis::{Analysis, Cost, Group, Kind, Selection};
 
-pub use align::{Align, Width};
+pub use align::{Align, Width, cheapest};
 pub use path::Path;
 
 /// A cost to come down to, as a fraction of the original that remains.
@@ -21,6 +21,8 @@ pub enum Target {
     Params(f64),
     /// Bytes of the file.
     Bytes(f64),
+    /// Time of one run, by a table of measured operators.
+    Latency(f64),
 }
 
 /// Targets are met to within this share of the original.
@@ -60,6 +62,7 @@ impl fmt::Display for Target {
             Target::Macs(value) => ("macs", value),
             Target::Params(value) => ("params", value),
             Target::Bytes(value) => ("bytes", value),
+            Target::Latency(value) => ("latency", value),
         };
         write!(f, "{name}={value}")
     }
@@ -69,7 +72,7 @@ impl Target {
     /// The fraction asked for.
     pub fn fraction(self) -> f64 {
         match self {
-            Target::Macs(fraction) | Target::Params(fraction) | Target::Bytes(fraction) => fraction,
+            Target::Macs(fraction) | Target::Params(fraction) | Target::Bytes(fraction) | Target::Latency(fraction) => fraction,
         }
     }
 
@@ -79,6 +82,7 @@ impl Target {
             Target::Macs(_) => Target::Macs(fraction),
             Target::Params(_) => Target::Params(fraction),
             Target::Bytes(_) => Target::Bytes(fraction),
+            Target::Latency(_) => Target::Latency(fraction),
         }
     }
 
@@ -88,6 +92,7 @@ impl Target {
             Target::Macs(_) => (cost.macs, original.macs),
             Target::Params(_) => (cost.params, original.params),
             Target::Bytes(_) => (cost.bytes, original.bytes),
+            Target::Latency(_) => (cost.time, original.time),
         };
         if original > 0.0 { cost / original } else { 1.0 }
     }
@@ -109,7 +114,7 @@ pub struct Ranking<'a> {
 
 impl<'a> Ranking<'a> {
     /// Ranks the units of some groups (numbers into the analysis) by their saliencies (in the same order).
-    pub fn new(analysis: &'a Analysis, groups: &[usize], saliency: &[Vec<f64>], align: Align) -> Self {
+    pub fn new(analysis: &'a Analysis, groups: &[usize], saliency: &[Vec<f64>], align: &Align) -> Self {
         let mut all: Vec<(f64, usize, u32)> = Vec::new();
         for (place, saliency) in saliency.iter().enumerate() {
             all.extend(saliency.iter().enumerate().map(|(unit, saliency)| (*saliency, place, unit as u32)));

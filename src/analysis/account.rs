@@ -7,6 +7,7 @@ use super::groups::Selection;
 use super::infer::{Facts, Pins, infer};
 use super::relate::relate;
 use super::spaces::{SpaceId, Spaces};
+use super::timing::Timed;
 use crate::facts::Dim;
 use crate::model::{Model, ValueId};
 use crate::proto::Dtype;
@@ -21,11 +22,13 @@ pub struct Cost {
     pub params: f64,
     /// Bytes of the file.
     pub bytes: f64,
+    /// Milliseconds of one run by a table of measured operators; 0 where none was made.
+    pub time: f64,
 }
 
 /// How many indices of a space stay, as a linear function of how many elements of each class do.
 #[derive(Clone, Debug, Default)]
-struct Extent {
+pub struct Extent {
     constant: f64,
     parts: Vec<(ClassId, f64)>,
 }
@@ -37,10 +40,23 @@ struct Product {
     extents: Vec<Extent>,
 }
 
+impl Extent {
+    /// The share of the space that stays when this share of each class does.
+    pub fn at(&self, share: &dyn Fn(ClassId) -> f64) -> f64 {
+        self.constant + self.parts.iter().map(|(class, part)| part * share(*class)).sum::<f64>()
+    }
+}
+
 impl Product {
     fn at(&self, share: &dyn Fn(ClassId) -> f64) -> f64 {
-        let extent = |extent: &Extent| extent.constant + extent.parts.iter().map(|(class, part)| part * share(*class)).sum::<f64>();
-        self.factor * self.extents.iter().map(extent).product::<f64>()
+        self.factor * self.extents.iter().map(|extent| extent.at(share)).product::<f64>()
+    }
+}
+
+impl Timed {
+    fn at(&self, share: &dyn Fn(ClassId) -> f64) -> f64 {
+        let shares: Vec<f64> = self.widths.iter().map(|width| width.at(share)).collect();
+        self.factor * self.grid.at(&shares)
     }
 }
 
@@ -50,8 +66,20 @@ pub struct Account {
     macs: Vec<Product>,
     params: Vec<Product>,
     bytes: Vec<Product>,
+    /// Milliseconds of what is not measured by itself.
+    passes: Vec<Product>,
+    /// Milliseconds of what is.
+    times: Vec<Timed>,
     fixed_bytes: f64,
+    fixed_time: f64,
 }
+
+/// Numbers of the tables of an account.
+const MACS: u8 = 0;
+const PARAMS: u8 = 1;
+const BYTES: u8 = 2;
+const PASSES: u8 = 3;
+const TIMES: u8 = 4;
 
 impl Account {
     /// Builds the cost model. `pins` give the input shapes at which operations are counted.
@@ -97,8 +125,36 @@ impl Account {
         }
     }
 
-    fn tables(&self) -> [&[Product]; 3] {
-        [&self.macs, &self.params, &self.bytes]
+    fn products(&self, table: u8) -> &[Product] {
+        match table {
+            MACS => &self.macs,
+            PARAMS => &self.params,
+            BYTES => &self.bytes,
+            _ => &self.passes,
+        }
+    }
+
+    /// The widths that each entry of a table depends on.
+    fn widths(&self, table: u8) -> Vec<&[Extent]> {
+        match table {
+            TIMES => self.times.iter().map(|timed| timed.widths.as_slice()).collect(),
+            _ => self.products(table).iter().map(|product| product.extents.as_slice()).collect(),
+        }
+    }
+
+    fn entry(&self, table: u8, at: usize, share: &dyn Fn(ClassId) -> f64) -> f64 {
+        match table {
+            TIMES => self.times.get(at).map_or(0.0, |timed| timed.at(share)),
+            _ => self.products(table).get(at).map_or(0.0, |product| product.at(share)),
+        }
+    }
+
+    /// Takes up measured times: of nodes by their widths, and of everything else together, which is shared out by the
+    /// elements that the remaining nodes write (each: how many, and the widths that these depend on).
+    pub fn set_times(&mut self, times: Vec<Timed>, rest: Vec<(f64, Vec<Extent>)>, rest_per_element: f64, fixed: f64) {
+        self.times = times;
+        self.fixed_time = fixed;
+        self.passes = rest.into_iter().map(|(elements, extents)| Product { factor: elements * rest_per_element, extents }).collect();
     }
 
     /// Leaves out bytes that stand in the analysed model only.
@@ -116,7 +172,12 @@ impl Account {
     /// The cost when this share of each class stays.
     pub fn at(&self, share: impl Fn(ClassId) -> f64) -> Cost {
         let sum = |products: &[Product]| -> f64 { products.iter().map(|product| product.at(&share)).sum() };
-        Cost { macs: sum(&self.macs), params: sum(&self.params), bytes: self.fixed_bytes + sum(&self.bytes) }
+        Cost {
+            macs: sum(&self.macs),
+            params: sum(&self.params),
+            bytes: self.fixed_bytes + sum(&self.bytes),
+            time: self.fixed_time + sum(&self.passes) + self.times.iter().map(|timed| timed.at(&share)).sum::<f64>(),
+        }
     }
 }
 
@@ -136,12 +197,12 @@ impl<'a> Ledger<'a> {
     /// Everything stays.
     pub fn new(account: &'a Account, classes: usize) -> Self {
         let mut occurs = vec![Vec::new(); classes];
-        for (table, products) in account.tables().into_iter().enumerate() {
-            for (at, product) in products.iter().enumerate() {
-                for (class, _) in product.extents.iter().flat_map(|extent| &extent.parts) {
+        for table in [MACS, PARAMS, BYTES, PASSES, TIMES] {
+            for (at, widths) in account.widths(table).into_iter().enumerate() {
+                for (class, _) in widths.iter().flat_map(|extent| &extent.parts) {
                     let places: &mut Vec<(u8, u32)> = &mut occurs[class.index()];
-                    if places.last() != Some(&(table as u8, at as u32)) {
-                        places.push((table as u8, at as u32));
+                    if places.last() != Some(&(table, at as u32)) {
+                        places.push((table, at as u32));
                     }
                 }
             }
@@ -160,16 +221,16 @@ impl<'a> Ledger<'a> {
         places.sort_unstable();
         places.dedup();
         let mut total = self.total;
-        let tables = self.account.tables();
         let changed =
             |class: ClassId| changes.iter().find(|(other, _)| *other == class).map_or(self.shares[class.index()], |(_, share)| *share);
         for (table, at) in places {
-            let product = &tables[usize::from(table)][at as usize];
-            let difference = product.at(&changed) - product.at(&|class| self.shares[class.index()]);
+            let entry = |share: &dyn Fn(ClassId) -> f64| self.account.entry(table, at as usize, share);
+            let difference = entry(&changed) - entry(&|class| self.shares[class.index()]);
             match table {
-                0 => total.macs += difference,
-                1 => total.params += difference,
-                _ => total.bytes += difference,
+                MACS => total.macs += difference,
+                PARAMS => total.params += difference,
+                BYTES => total.bytes += difference,
+                _ => total.time += difference,
             }
         }
         total
@@ -192,7 +253,7 @@ pub fn is_weight(tensor: &crate::proto::TensorProto) -> bool {
 }
 
 /// The share of a space that each class makes up; `None` when no class of it is free.
-fn share(spaces: &Spaces, classes: &Classes, space: SpaceId) -> Option<Extent> {
+pub(super) fn share(spaces: &Spaces, classes: &Classes, space: SpaceId) -> Option<Extent> {
     let total = number(&spaces.get(space).extent).max(1.0);
     let mut extent = Extent::default();
     for (at, piece) in spaces.get(space).pieces.iter().enumerate() {

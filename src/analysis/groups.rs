@@ -317,7 +317,7 @@ fn looked_up(model: &Model, constants: &[bool], value: ValueId) -> bool {
 
 /// Values that do not depend on the model's inputs: constants, and what is computed from them alone (dequantized,
 /// transposed or cast weights).
-fn constants(model: &Model) -> Vec<bool> {
+pub fn constants(model: &Model) -> Vec<bool> {
     let mut constant: Vec<bool> = model.index().values().map(|(value, _)| model.tensor_proto(value).is_some()).collect();
     for (id, _) in model.index().graphs() {
         for node in &model.index().graph(id).nodes {

@@ -17,21 +17,23 @@ mod rewrite;
 mod shrink;
 mod spaces;
 mod taint;
+mod timing;
 mod union_find;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use account::{Account, Cost, Ledger, is_weight};
+pub use account::{Account, Cost, Extent, Ledger, is_weight};
 pub use classes::{Allowed, Class, ClassId, Classes, Factor};
 pub use frozen::{Frozen, frozen};
-pub use groups::{Group, Kind, Selection};
+pub use groups::{Group, Kind, Selection, constants};
 pub use infer::{Facts, Pins, declared, infer};
 pub use known::known;
 pub use pieces::{Chain, Piece, Pieces};
 pub use relate::{port_value, relate};
 pub use rewrite::{Failure, rewrite};
 pub use spaces::{Space, SpaceId, Spaces};
+pub use timing::{Grid, Timed};
 
 use crate::facts::Dim;
 use crate::model::{Model, NodeId, ValueId};
@@ -88,6 +90,11 @@ impl Analysis {
     pub fn new_extent(&self, value: ValueId, axis: usize, selection: &Selection) -> Option<Dim> {
         let space = self.spaces.axis(value, axis)?;
         selection.extent(&self.spaces, &self.classes, space)
+    }
+
+    /// How much of a space stays, as a function of what stays of each class; `None` when nothing of it can go.
+    pub fn width(&self, space: SpaceId) -> Option<Extent> {
+        account::share(&self.spaces, &self.classes, space)
     }
 
     /// For each label of a node the indices that stay; `None` when all do.

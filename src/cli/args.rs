@@ -110,7 +110,7 @@ pub(super) struct Prune {
     /// Where the pruned model goes; MODEL.pruned.onnx if not given
     #[arg(short, long, value_name = "OUT.onnx")]
     pub output: Option<PathBuf>,
-    /// What to reach: macs=0.5, params=0.5, bytes=0.5 (what remains), or drift=0.02 (as small as possible within that output
+    /// What to reach: macs=0.5, params=0.5, bytes=0.5, latency=0.6 (what remains; latency as measured here), or drift=0.02 (as small as possible within that output
     /// error); repeatable, all must hold. drift=0.05 if not given
     #[arg(long, value_name = "METRIC=VALUE", value_parser = values::goal)]
     pub target: Vec<Goal>,
@@ -143,9 +143,14 @@ pub(super) struct Prune {
     /// No groups whose weights or nodes match; repeatable
     #[arg(long, value_name = "GLOB", value_parser = values::glob)]
     pub exclude: Vec<globset::Glob>,
-    /// Kept widths are multiples of N; 8 in groups of 64 units and more, 4 from 32, if not given
-    #[arg(long, value_name = "N", value_parser = values::align)]
+    /// Kept widths are multiples of N; auto measures for each group which of 1, 4, 8 and 16 is cheapest here; 8 in groups of 64
+    /// units and more, 4 from 32, if not given
+    #[arg(long, value_name = "N|auto", value_parser = values::align)]
     pub align: Option<Align>,
+    /// Where measured latencies of operators are kept for --target latency=X and --align auto; a file in the user's cache
+    /// folder if not given
+    #[arg(long, value_name = "FILE.json")]
+    pub latency_table: Option<PathBuf>,
     /// Apply a saved plan
     #[arg(long, value_name = "FILE.json", conflicts_with = "target")]
     pub plan: Option<PathBuf>,

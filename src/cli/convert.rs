@@ -90,6 +90,13 @@ pub(super) fn outcome(report: &mut Report, outcome: &Outcome, synthetic: bool) {
             drift: point.drift,
         })
         .collect();
+    report.latency = outcome.foreseen.map(|foreseen| report::Foreseen {
+        target: foreseen.target,
+        original_ms: foreseen.original,
+        predicted_ms: foreseen.predicted,
+        measured_ms: latency.map_or(foreseen.measured, |latency| latency.pruned),
+        corrections: foreseen.corrections,
+    });
     report.remarks.extend(outcome.remarks.iter().cloned());
     if let Some(checks) = &outcome.checks {
         exactness(report, checks);

@@ -4,6 +4,7 @@ use super::Exit;
 use super::args::Gate;
 use crate::allocate::{TOLERANCE, Target};
 use crate::analysis::Cost;
+use crate::job::{Latency, NEAR};
 use crate::report::{self, Check, ExactnessVerdict, Outcome, Report};
 
 /// Holds the thresholds against the drift that the report tells of, and sets the drift's verdict.
@@ -42,10 +43,23 @@ fn check(name: String, number: Option<f64>, holds: impl Fn(f64) -> bool, none: &
 
 /// Holds the targets of size against the costs.
 pub(super) fn targets(report: &mut Report, targets: &[Target], before: &Cost, after: &Cost) {
-    for target in targets {
+    for target in targets.iter().filter(|target| !matches!(target, Target::Latency(_))) {
         let fraction = target.of(after, before);
         let holds = |fraction: f64| fraction <= target.fraction() + TOLERANCE;
         report.checks.push(check(format!("--target {target}"), Some(fraction), holds, ""));
+    }
+}
+
+/// Holds targets of latency against the clock: near enough, and in no case slower than the original.
+pub(super) fn latency_targets(report: &mut Report, targets: &[Target], latency: Option<Latency>) {
+    for target in targets.iter().filter(|target| matches!(target, Target::Latency(_))) {
+        let fraction = latency.map(|latency| latency.pruned / latency.original);
+        let holds = |fraction: f64| fraction <= target.fraction() * (1.0 + NEAR);
+        report.checks.push(check(format!("--target {target}"), fraction, holds, "the latency could not be measured"));
+        if let Some(fraction) = fraction.filter(|fraction| *fraction >= 1.0) {
+            report.checks.push(check("faster than the original".to_owned(), Some(fraction), |_| false, ""));
+            report.remarks.push("the pruned model is not faster than the original here, so it is refused".to_owned());
+        }
     }
 }
 

@@ -55,6 +55,7 @@ pub(super) fn run(args: &Prune) -> anyhow::Result<Exit> {
     report.runtime = runtime.map(convert::runtime);
     convert::outcome(&mut report, &outcome, inputs.synthetic);
     gate::targets(&mut report, &request.targets, &outcome.before, &outcome.after);
+    gate::latency_targets(&mut report, &request.targets, outcome.checks.as_ref().and_then(|checks| checks.latency));
     if let Some(allowed) = request.drift {
         gate::drift_target(&mut report, allowed, outcome.reached);
     }
@@ -108,6 +109,10 @@ fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
     if drift.is_some() && !targets.is_empty() && args.no_verify {
         bail!("--target drift=… beside a target of size is checked by running the models; leave out --no-verify");
     }
+    let timed = targets.iter().any(|target| matches!(target, Target::Latency(_))) || args.align == Some(Align::Auto);
+    if timed && args.no_verify {
+        bail!("latencies are measured by running the model; leave out --no-verify");
+    }
     if drift.is_none() && targets.is_empty() && plan.is_none() {
         drift = Some(DEFAULT_DRIFT);
     }
@@ -141,7 +146,8 @@ fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
         kinds,
         only: args.only.clone(),
         exclude: args.exclude.clone(),
-        align: args.align.unwrap_or(Align::ByWidth),
+        align: args.align.clone().unwrap_or(Align::ByWidth),
+        latency_table: args.latency_table.clone().or_else(output::latency_table),
         plan,
         keep_plan: args.plan_out.is_some(),
         pins: data::pins(&args.data.input),

@@ -68,8 +68,8 @@ pub(super) fn goal(text: &str) -> Result<Goal, String> {
         "bytes" => Ok(Goal::Cost(Target::Bytes(fraction()?))),
         "drift" if number >= 0.0 && number.is_finite() => Ok(Goal::Drift(number)),
         "drift" => Err("drift is the relative output error allowed, 0 or more".to_owned()),
-        "latency" => Err(later("latency as a target", "macs, params, bytes, drift")),
-        _ => Err("no such metric; there are macs, params, bytes and drift".to_owned()),
+        "latency" => Ok(Goal::Cost(Target::Latency(fraction()?))),
+        _ => Err("no such metric; there are macs, params, bytes, latency and drift".to_owned()),
     }
 }
 
@@ -126,8 +126,8 @@ pub(super) fn kinds(text: &str) -> Result<Kinds, String> {
 
 pub(super) fn align(text: &str) -> Result<Align, String> {
     match text.parse() {
-        Ok(0) | Err(_) if text == "auto" => Err(later("auto", "a number, or no --align at all")),
-        Ok(0) | Err(_) => Err("a whole number from 1".to_owned()),
+        _ if text == "auto" => Ok(Align::Auto),
+        Ok(0) | Err(_) => Err("a whole number from 1, or auto".to_owned()),
         Ok(number) => Ok(Align::Multiple(number)),
     }
 }
@@ -176,17 +176,18 @@ mod tests {
     fn values_are_read_or_refused() {
         assert_eq!(goal("macs=0.5"), Ok(Goal::Cost(Target::Macs(0.5))));
         assert_eq!(goal("drift=0"), Ok(Goal::Drift(0.0)));
-        for wrong in ["macs", "macs=2", "macs=x", "drift=-1", "drift=nan", "latency=0.5", "flops=1"] {
+        for wrong in ["macs", "macs=2", "macs=x", "drift=-1", "drift=nan", "latency=1.5", "flops=1"] {
             assert!(goal(wrong).is_err(), "{wrong}");
         }
         assert_eq!(pin("a=b=1x128"), Ok(Pin { name: "a=b".to_owned(), dims: vec![1, 128] }));
         assert!(pin("a=0x2").is_err() && pin("a=").is_err() && pin("a").is_err());
         assert_eq!(kinds("heads, width"), Ok(Kinds(vec![Kind::Heads, Kind::Width])));
-        assert!(kinds("layers").is_err() && align("auto").is_err() && align("0").is_err());
+        assert!(kinds("layers").is_err() && align("0").is_err());
         assert_eq!(shard("2/3"), Ok(Shard { number: 2, of: 3 }));
         assert!(["0/3", "4/3", "1", "a/2", "1/0"].iter().all(|wrong| shard(wrong).is_err()));
         assert_eq!(score("own/Scores.JSON"), Ok(Scoring::File("own/Scores.JSON".into())));
         assert!(score("wanda").is_ok() && score("best").is_err());
-        assert_eq!(align("16"), Ok(Align::Multiple(16)));
+        assert_eq!(goal("latency=0.6"), Ok(Goal::Cost(Target::Latency(0.6))));
+        assert_eq!((align("16"), align("auto")), (Ok(Align::Multiple(16)), Ok(Align::Auto)));
     }
 }

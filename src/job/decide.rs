@@ -1,9 +1,10 @@
 //! Which units go: from a plan, from targets, or as many as the drift allows.
 
+use super::clock::Clock;
 use super::measure::Bench;
 use super::request::{Data, Request};
 use super::{Error, Point, Prepared};
-use crate::allocate::{Choice, Ranking};
+use crate::allocate::{Choice, Ranking, Target};
 use crate::progress::{Phase, Work};
 use crate::score::Evidence;
 
@@ -25,6 +26,7 @@ pub(super) fn decide(
     candidates: &[usize],
     data: &Data,
     bench: &Bench,
+    clock: Option<&Clock>,
     sha256: &str,
     work: &Work,
 ) -> Result<Decided, Error> {
@@ -43,10 +45,20 @@ pub(super) fn decide(
     let (scorer, evidence) = (request.scorer(), Evidence { model: &prepared.working, analysis: &prepared.analysis });
     let saliency = scorer.score(evidence, &groups);
     let silent: Vec<&str> = scorer.silent(evidence, &groups).into_iter().filter_map(|at| Some(groups.get(at)?.id.as_str())).collect();
-    let ranking = Ranking::new(&prepared.analysis, candidates, &saliency, request.align);
+    let ranking = Ranking::new(&prepared.analysis, candidates, &saliency, &request.align);
     let mut decided = Decided { reached: true, remarks: request.remark(&silent).into_iter().collect(), ..Default::default() };
     if !request.targets.is_empty() {
-        match ranking.meet(&request.targets) {
+        let met = match clock {
+            None => ranking.meet(&request.targets),
+            Some(clock) => clock.settle(
+                &request.targets,
+                1.0,
+                &|targets| ranking.meet(targets),
+                &|choice| Target::Latency(1.0).of(&ranking.cost(choice), &ranking.original()),
+                &|choice| prepared.cut(&ranking.selection(choice), &[]),
+            )?,
+        };
+        match met {
             Ok(choice) => decided.choice = choice,
             Err(unreachable) => {
                 decided.reached = false;

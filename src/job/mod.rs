@@ -2,13 +2,16 @@
 //!
 //! The only room that knows the order of the steps; each step is a function of another room over plain data.
 
+mod clock;
 mod decide;
 mod error;
 mod measure;
+mod operator;
 mod quality;
 mod request;
 mod rounds;
 
+pub use clock::{Foreseen, NEAR};
 pub use error::Error;
 pub use measure::{Checks, Latency};
 pub use quality::calibrate;
@@ -16,7 +19,7 @@ pub use request::{Data, Request, ScoreName};
 
 use std::collections::BTreeSet;
 
-use crate::allocate::Choice;
+use crate::allocate::{Align, Choice};
 use crate::analysis::{Analysis, Cost, Options, Selection, analyse};
 use crate::linear::{Bias, views};
 use crate::model::{Copies, Index, Model, Origin, ValueId, functions, reshare, unshare};
@@ -54,6 +57,8 @@ pub struct Outcome {
     pub before: Cost,
     /// Costs of the pruned model.
     pub after: Cost,
+    /// What was foreseen of the latency, where one was aimed at.
+    pub foreseen: Option<Foreseen>,
     /// Exactness, drift and latency; `None` when they were not asked for.
     pub checks: Option<Checks>,
     /// What recovery did to each layer.
@@ -202,7 +207,7 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
     // A runtime that does not take a bias before a norm gets the model as it is.
     let mendable = if mends { Some(Prepared::mendable(model, &options)?) } else { None };
     let taken = |prepared: &Prepared| runtime.is_some_and(|runtime| quality::can_be_tapped(prepared, data, runtime));
-    let prepared = match mendable.filter(taken) {
+    let mut prepared = match mendable.filter(taken) {
         Some(prepared) => prepared,
         None => Prepared::new(model, &options)?,
     };
@@ -210,6 +215,23 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
         given.check(&prepared.analysis.groups)?;
     }
     let candidates = request.candidates(&prepared);
+    let times = request.plan.is_none() && (request.aims_at_latency() || request.align == Align::Auto);
+    let clock = match (times, runtime) {
+        (false, _) => None,
+        (true, Some(runtime)) => Some(clock::Clock::new(model, request, data, runtime)?),
+        (true, None) => return Err(Error::Unverifiable("a latency has to be measured, and models are not run".to_owned())),
+    };
+    let mut measured_request = None;
+    if let (Some(clock), Align::Auto) = (&clock, &request.align) {
+        let align = clock.align(&prepared, &candidates, work)?;
+        measured_request = Some(Request { align, ..request.clone() });
+    }
+    let request = measured_request.as_ref().unwrap_or(request);
+    let clock = clock.filter(|_| request.aims_at_latency());
+    if let Some(clock) = &clock {
+        clock.attach(&prepared.working, &mut prepared.analysis, work)?;
+    }
+    let clock = clock.as_ref();
     let sha256 = if request.needs_digest() { model.source.sha256() } else { String::new() };
     let bench = match runtime {
         Some(runtime) => measure::Bench::new(model, data, runtime, work),
@@ -223,11 +245,11 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
     let (decided, made) = match by_curves {
         Some(runtime) => {
             let original = &prepared;
-            let rounds = rounds::Rounds { original, request, candidates: &candidates, data, bench: &bench, runtime, work };
+            let rounds = rounds::Rounds { original, request, candidates: &candidates, data, bench: &bench, clock, runtime, work };
             let made = rounds.run()?;
             (made.decided, Some((made.model, made.repairs)))
         }
-        None => (decide::decide(&prepared, request, &candidates, data, &bench, &sha256, work)?, None),
+        None => (decide::decide(&prepared, request, &candidates, data, &bench, clock, &sha256, work)?, None),
     };
     let selection = prepared.select(&decided.choice.removed);
     work.progress.begin(Phase::Cut, 0);
@@ -298,6 +320,7 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
         candidates,
         before,
         after,
+        foreseen: clock.and_then(|clock| clock.foreseen.lock().ok().and_then(|foreseen| *foreseen)),
         checks,
         repairs,
         tradeoff: decided.tradeoff,

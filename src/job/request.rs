@@ -1,6 +1,7 @@
 //! What the user asks for.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use globset::{Glob, GlobMatcher};
 
@@ -75,6 +76,8 @@ pub struct Request {
     pub exclude: Vec<Glob>,
     /// Rounding of widths.
     pub align: Align,
+    /// The file that keeps measured latencies of operators; `None`: they are not kept.
+    pub latency_table: Option<PathBuf>,
     /// A plan to apply instead of making one.
     pub plan: Option<Plan>,
     /// Whether the plan is wanted as a file, with the digest of the model.
@@ -99,6 +102,7 @@ impl Default for Request {
             only: Vec::new(),
             exclude: Vec::new(),
             align: Align::ByWidth,
+            latency_table: None,
             plan: None,
             keep_plan: false,
             pins: Pins::new(),
@@ -133,6 +137,11 @@ impl Request {
     pub(super) fn granularity(&self) -> Granularity {
         let dims = self.kinds.contains(&Kind::HeadDims) && !self.kinds.contains(&Kind::Heads);
         if dims { Granularity::Fine } else { Granularity::Coarse }
+    }
+
+    /// Whether a latency is aimed at.
+    pub fn aims_at_latency(&self) -> bool {
+        self.targets.iter().any(|target| matches!(target, Target::Latency(_)))
     }
 
     pub(super) fn needs_digest(&self) -> bool {

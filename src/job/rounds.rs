@@ -2,6 +2,7 @@
 //!
 //! Every round works on what the last one left, so scores see the repaired model; recovery always aims at the original.
 
+use super::clock::Clock;
 use super::decide::{DEFAULT_DRIFT, Decided};
 use super::measure::Bench;
 use super::quality::{Quality, mend};
@@ -30,6 +31,8 @@ pub(super) struct Rounds<'a> {
     pub candidates: &'a [usize],
     pub data: &'a Data,
     pub bench: &'a Bench<'a>,
+    /// Measured times, where a latency is aimed at.
+    pub clock: Option<&'a Clock<'a>>,
     pub runtime: &'a dyn Runtime,
     pub work: &'a Work<'a>,
 }
@@ -84,7 +87,23 @@ impl Rounds<'_> {
             if self.measures() {
                 self.reweigh(&mut plan, &quality, &targets)?;
             }
-            let choice = match plan.path(prepared, &targets).meet(&targets) {
+            let met = match self.clock {
+                None => plan.path(prepared, &targets).meet(&targets),
+                Some(clock) => {
+                    let account = &prepared.analysis.account;
+                    clock.settle(
+                        &targets,
+                        Target::Latency(1.0).of(&account.at(|_| 1.0), &whole),
+                        &|targets| plan.path(prepared, targets).meet(targets),
+                        &|choice| {
+                            let after = account.of(&prepared.analysis.classes, &plan.selection(prepared, choice));
+                            Target::Latency(1.0).of(&after, &account.at(|_| 1.0))
+                        },
+                        &|choice| prepared.cut(&plan.selection(prepared, choice), &[]),
+                    )?
+                }
+            };
+            let choice = match met {
                 Ok(choice) => choice,
                 Err(unreachable) => {
                     decided.reached = false;
@@ -209,7 +228,10 @@ impl Rounds<'_> {
             _ => (prepared.raw_cut(selection, &[])?, Vec::new()),
         };
         let options = Options { granularity: self.request.granularity(), pins: self.request.pins.clone(), ..Default::default() };
-        let analysis = analyse(&model, &options);
+        let mut analysis = analyse(&model, &options);
+        if let Some(clock) = self.clock {
+            clock.attach(&model, &mut analysis, self.work)?;
+        }
         Ok(State { prepared: Some(Prepared::plain(model, analysis)), gone: removed, repairs })
     }
 

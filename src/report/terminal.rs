@@ -74,6 +74,9 @@ fn verdicts(report: &Report, text: &mut String) {
     if let Some(labelled) = view::labelled(report) {
         line("top-1", &labelled);
     }
+    if let Some(latency) = &report.latency {
+        line("latency", &view::latency(latency));
+    }
     for check in &report.checks {
         line(view::outcome(check.verdict), &format!("{}: {}", check.name, check.message));
     }

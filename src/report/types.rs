@@ -27,6 +27,8 @@ pub struct Report {
     pub drift: Drift,
     /// The points that the search tried, widest first.
     pub tradeoff: Vec<Point>,
+    /// What was foreseen of the latency, where one was aimed at.
+    pub latency: Option<Foreseen>,
     /// What ran the models.
     pub runtime: Option<Named>,
     /// Seconds by phase, in order.
@@ -181,6 +183,21 @@ pub struct Point {
     pub params: u64,
     pub bytes: u64,
     pub drift: f64,
+}
+
+/// A latency aimed at.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Foreseen {
+    /// The fraction of the original's that was asked for.
+    pub target: f64,
+    /// Milliseconds of the original when widths were chosen.
+    pub original_ms: f64,
+    /// Milliseconds of the pruned model by the table of operators.
+    pub predicted_ms: f64,
+    /// Milliseconds of the pruned model, run.
+    pub measured_ms: f64,
+    /// How often the table was corrected by running a candidate.
+    pub corrections: usize,
 }
 
 /// A target or threshold.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::types::{Cost, ExactnessVerdict, Group, Outcome, Report};
+use super::types::{Cost, ExactnessVerdict, Foreseen, Group, Outcome, Report};
 use super::units;
 
 /// A table of text.
@@ -78,6 +78,16 @@ pub fn drift(report: &Report) -> String {
         text += &format!(", same top-1 class {}", units::percent(agreement));
     }
     text
+}
+
+/// One sentence on a latency aimed at.
+pub fn latency(latency: &Foreseen) -> String {
+    let [predicted, measured] = [latency.predicted_ms, latency.measured_ms].map(units::milliseconds);
+    format!("{predicted} predicted, {measured} measured, table corrected {}", times(latency.corrections))
+}
+
+fn times(number: usize) -> String {
+    if number == 1 { "once".to_owned() } else { format!("{number} times") }
 }
 
 /// One sentence on the labelled metric.

@@ -4,11 +4,27 @@ use std::time::{Duration, Instant};
 
 use super::{RunError, Session, Tensors};
 
-/// Median milliseconds of a run of each session on the same input, one thread, the sessions taking turns so that a machine that
-/// slows down slows all of them. Stops after `runs` rounds or when `budget` is used up, though not before three rounds.
+/// Milliseconds of several runs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread {
+    /// The fastest run: what a quiet machine gives.
+    pub least: f64,
+    /// The median.
+    pub median: f64,
+}
+
+/// Median milliseconds of a run of each session on the same input; see [`spread`].
 ///
 /// Errors: the first run that fails.
 pub fn latency(sessions: &[&dyn Session], inputs: &Tensors, runs: usize, budget: Duration) -> Result<Vec<f64>, RunError> {
+    Ok(spread(sessions, inputs, runs, budget)?.into_iter().map(|spread| spread.median).collect())
+}
+
+/// Milliseconds of a run of each session on the same input, one thread, the sessions taking turns so that a machine that slows
+/// down slows all of them. Stops after `runs` rounds or when `budget` is used up, though not before three rounds.
+///
+/// Errors: the first run that fails.
+pub fn spread(sessions: &[&dyn Session], inputs: &Tensors, runs: usize, budget: Duration) -> Result<Vec<Spread>, RunError> {
     const LEAST: usize = 3;
     for session in sessions {
         session.run(inputs)?;
@@ -20,12 +36,11 @@ pub fn latency(sessions: &[&dyn Session], inputs: &Tensors, runs: usize, budget:
             break;
         }
         for (session, times) in sessions.iter().zip(&mut times) {
-            let start = Instant::now();
-            session.run(inputs)?;
-            times.push(start.elapsed().as_secs_f64() * 1e3);
+            times.push(session.time(inputs)?);
         }
     }
-    Ok(times.into_iter().map(median).collect())
+    let spread = |times: Vec<f64>| Spread { least: times.iter().copied().fold(f64::INFINITY, f64::min), median: median(times) };
+    Ok(times.into_iter().map(spread).collect())
 }
 
 fn median(mut times: Vec<f64>) -> f64 {

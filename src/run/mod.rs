@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod corpus;
 mod latency;
+mod measured;
 mod prepare;
 mod session;
 mod table;
@@ -15,7 +16,8 @@ mod tract;
 #[cfg(test)]
 mod twins;
 
-pub use latency::latency;
+pub use latency::{Spread, latency, spread};
+pub use measured::{Measured, Table};
 pub use prepare::{Infer, Known};
 pub use session::{RunError, Runtime, Session, Tensors, Unverifiable, run_all};
 pub use tract::TractRuntime;

@@ -54,6 +54,13 @@ pub trait Session: Send + Sync {
     /// Errors: an input that is missing, has another shape than the example had, or, where its value decided the control flow, another value.
     fn run(&self, inputs: &Tensors) -> Result<Vec<TensorRef>, RunError>;
 
+    /// Milliseconds of one run.
+    fn time(&self, inputs: &Tensors) -> Result<f64, RunError> {
+        let start = std::time::Instant::now();
+        self.run(inputs)?;
+        Ok(start.elapsed().as_secs_f64() * 1e3)
+    }
+
     /// How far two ways of computing the same outputs differed, relative to the outputs' largest; 0 when that was not looked at.
     fn noise(&self) -> f64;
 }
