@@ -1,4 +1,4 @@
-//! Which units go: from a plan, from targets, or as many as the drift allows.
+//! Which units go: from a plan, by targets, or as many as the drift allows.
 
 use super::clock::Clock;
 use super::measure::Bench;
@@ -20,6 +20,13 @@ pub(super) struct Decided {
 /// Steps of the bisection over the ranked units.
 const STEPS: u64 = 9;
 
+/// What a plan says. Errors: a plan for another model.
+pub(super) fn planned(prepared: &Prepared, plan: &crate::plan::Plan, sha256: &str) -> Result<Decided, Error> {
+    let removed = plan.check(&prepared.working, &prepared.analysis, sha256)?;
+    Ok(Decided { choice: Choice { removed }, reached: true, ..Default::default() })
+}
+
+/// What meets the request's targets, or as much as its drift allows.
 pub(super) fn decide(
     prepared: &Prepared,
     request: &Request,
@@ -27,13 +34,8 @@ pub(super) fn decide(
     data: &Data,
     bench: &Bench,
     clock: Option<&Clock>,
-    sha256: &str,
     work: &Work,
 ) -> Result<Decided, Error> {
-    if let Some(plan) = &request.plan {
-        let removed = plan.check(&prepared.working, &prepared.analysis, sha256)?;
-        return Ok(Decided { choice: Choice { removed }, reached: true, ..Default::default() });
-    }
     if candidates.is_empty() {
         let nothing = vec![Vec::new(); prepared.analysis.groups.len()];
         let remark = "no group of units can be removed under these options; `onnx-prune inspect` says why".to_owned();

@@ -249,7 +249,10 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
             let made = rounds.run()?;
             (made.decided, Some((made.model, made.repairs)))
         }
-        None => (decide::decide(&prepared, request, &candidates, data, &bench, clock, &sha256, work)?, None),
+        None => match &request.plan {
+            Some(plan) => (decide::planned(&prepared, plan, &sha256)?, None),
+            None => (decide::decide(&prepared, request, &candidates, data, &bench, clock, work)?, None),
+        },
     };
     let selection = prepared.select(&decided.choice.removed);
     work.progress.begin(Phase::Cut, 0);

@@ -34,7 +34,7 @@ fn check(case: &Case, granularity: Granularity, share: f64, seed: u64) -> (Strin
         return (format!("{head} nothing to prune"), Outcome::Open);
     }
     let saliency = Random { seed }.score(Evidence { model: &prepared.working, analysis }, &analysis.groups);
-    let ranking = Ranking::new(analysis, &groups, &saliency, Align::Multiple(1));
+    let ranking = Ranking::new(analysis, &groups, &saliency, &Align::Multiple(1));
     let choice = ranking.remove((ranking.len() as f64 * share).ceil() as usize);
     let selection = ranking.selection(&choice);
     let pruned = match prepared.cut(&selection, &[]) {

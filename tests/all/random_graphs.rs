@@ -315,7 +315,7 @@ fn check(sequence: bool, steps: &[Step], head: u8, fine: bool, share: f64, seed:
         return Ok(());
     }
     let saliency = Random { seed }.score(Evidence { model: &prepared.working, analysis }, &analysis.groups);
-    let ranking = Ranking::new(analysis, &groups, &saliency, Align::Multiple(1));
+    let ranking = Ranking::new(analysis, &groups, &saliency, &Align::Multiple(1));
     let choice = ranking.remove(((ranking.len() as f64 * share) as usize).max(1));
     let selection = ranking.selection(&choice);
     let removed = format!("removed {:?}", choice.removed);

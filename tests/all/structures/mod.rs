@@ -147,7 +147,7 @@ fn cut(model: &Model, prepared: &Prepared, share: f64, seed: u64) -> Result<bool
         return Ok(false);
     }
     let saliency = Random { seed }.score(Evidence { model: &prepared.working, analysis }, &analysis.groups);
-    let ranking = Ranking::new(analysis, &groups, &saliency, Align::Multiple(1));
+    let ranking = Ranking::new(analysis, &groups, &saliency, &Align::Multiple(1));
     let choice = ranking.remove(((ranking.len() as f64 * share) as usize).max(1));
     let selection = ranking.selection(&choice);
     let pruned = prepared.cut(&selection, &[]).map_err(|error| format!("surgery: {error}"))?;

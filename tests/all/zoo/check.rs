@@ -111,7 +111,7 @@ impl Trial {
         let analysis = &prepared.analysis;
         let groups: Vec<usize> = (0..analysis.groups.len()).collect();
         let saliency = Random { seed: self.seed }.score(Evidence { model: &prepared.working, analysis }, &analysis.groups);
-        let ranking = Ranking::new(analysis, &groups, &saliency, Align::Multiple(1));
+        let ranking = Ranking::new(analysis, &groups, &saliency, &Align::Multiple(1));
         let selection = ranking.selection(&ranking.remove((ranking.len() as f64 * self.share).ceil() as usize));
         (!selection.is_empty()).then_some(selection)
     }
