@@ -140,3 +140,38 @@ fn clip(model: &Model, node: NodeId) -> Option<Clamp> {
     };
     Some(Clamp { low: bound(1, "min")?.unwrap_or(f64::NEG_INFINITY), high: bound(2, "max")?.unwrap_or(f64::INFINITY) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::{Pins, infer, relate};
+    use crate::linear::views;
+
+    /// The aim of the layer that gives `y`, with what follows it.
+    fn aim(rest: &str) -> (Model, Aim) {
+        let text = format!(
+            "opset 13\ninput x f32[1,4]\nconst w f32[4,4]\nconst s f32[] = 0.5\nconst low u8[] = 0\nconst mid u8[] = 128\n\
+             r = Tanh(x)\ny = MatMul(x, w)\n{rest}\noutput z\n"
+        );
+        let model = crate::model::text::model(&text).unwrap();
+        let view = views(&model, &relate(&model, &infer(&model, &Pins::new()))).remove(0);
+        let aim = Aim::find(&model, &view).unwrap();
+        (model, aim)
+    }
+
+    #[test]
+    fn a_quantization_clips_where_its_range_ends() {
+        let (_, aim) = aim("q = QuantizeLinear(y, s, low)\nd = DequantizeLinear(q, s, low)\nz = Exp(d)");
+        assert_eq!(aim.function, Some(Clamp { low: 0.0, high: 127.5 }));
+    }
+
+    #[test]
+    fn a_branch_is_followed_through_its_quantization_to_the_sum() {
+        let after = "t = Add(d, r)\np = QuantizeLinear(t, s, low)\nz = DequantizeLinear(p, s, low)";
+        let (model, found) = aim(&format!("q = QuantizeLinear(y, s, mid)\nd = DequantizeLinear(q, s, mid)\n{after}"));
+        assert_eq!((found.added, found.function), (model.index().main_value("r"), Some(Clamp { low: 0.0, high: 127.5 })));
+        // Where the ReLU lies in the quantization before the sum, that is where the aim ends.
+        let (_, found) = aim(&format!("q = QuantizeLinear(y, s, low)\nd = DequantizeLinear(q, s, low)\n{after}"));
+        assert_eq!((found.added, found.function), (None, Some(Clamp { low: 0.0, high: 127.5 })));
+    }
+}

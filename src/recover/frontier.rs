@@ -144,3 +144,21 @@ fn real_sources(model: &Model, facts: &Facts, depths: &Depths, value: ValueId, f
         real_sources(model, facts, depths, input, found);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::{Pins, infer, relate};
+    use crate::linear::views;
+
+    #[test]
+    fn weights_that_later_passes_mend_are_not_kept() {
+        let text = "opset 13\ninput x f32[n,4]\nconst w i8[4,4]\nconst v i8[4,4]\nconst s f32[] = 0.5\nd = DequantizeLinear(w, s)\n\
+                    a = MatMul(x, d)\nb = Relu(a)\ne = DequantizeLinear(v, s)\nc = MatMul(b, e)\noutput c\n";
+        let model = crate::model::text::model(text).unwrap();
+        let facts = infer(&model, &Pins::new());
+        let depths = Depths::new(&model, &views(&model, &relate(&model, &facts)));
+        // Before the second layer's pass all but its own output is final; its weights are no activation all the same.
+        assert_eq!(Frontier::default().next(&model, &facts, &depths, 2), ["b"]);
+    }
+}
