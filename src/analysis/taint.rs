@@ -72,7 +72,12 @@ impl Rewriter<'_> {
             return;
         }
         let may_turn = self.may_turn(node, &read);
-        let followed = |output: &ValueId| self.facts.of(*output).contents.is_some() && !may_turn;
+        // One number on its way to be used, or whole numbers of a shape; a tensor that it scales is where it is used.
+        let followed = |output: &ValueId| {
+            let fact = self.facts.of(*output);
+            let scaled = fact.dtype.is_some_and(|dtype| dtype.is_float());
+            !may_turn && fact.contents.as_ref().is_some_and(|contents| !scaled || contents.0.len() == 1)
+        };
         if !entry.outputs.iter().flatten().all(followed) && self.keep_numbers(node, &read) {
             return;
         }
