@@ -6,7 +6,7 @@ onnxsim gets every pruning of whole channels, heads and experts that it offers w
 other, at sparsity 0.5 by L2. onnx-prune gets `--target params=` 0.5, or what onnxsim left where that is
 less, with its default units and once more with `width`. Parameters are counted in the files that came
 out, the same way for both; then ONNX Runtime loads and runs them. Graphs already measured are kept in
-target/tmp/onnxsim_on_zoo.jsonl unless --fresh is given; docs/against_onnxsim.md is written from all of
+the build folder (tmp/onnxsim_on_zoo.jsonl) unless --fresh is given; docs/against_onnxsim.md is written from all of
 them. Needs numpy, onnx, onnxruntime, onnxsim and the zoo (ONNX_PRUNE_CORPUS, default ../shared).
 """
 

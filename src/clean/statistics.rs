@@ -9,8 +9,8 @@ use rayon::prelude::*;
 
 use super::{edit, unused};
 use crate::analysis::{Facts, Pins, infer};
-use crate::model::{Index, LoadError, Model, NodeId, Origin, Source, TensorRef, ValueId};
-use crate::proto::{GraphProto, ModelProto, TensorProto, ValueInfoProto};
+use crate::model::{Index, LoadError, Model, NodeId, Origin, TensorRef, ValueId};
+use crate::proto::{GraphProto, TensorProto, ValueInfoProto};
 use crate::run::{Runtime, Tensors};
 
 /// Stores the results of nodes that normalise constants, wherever the file does not grow by it and the runtime can compute
@@ -117,13 +117,7 @@ impl Computed {
             output: vec![ValueInfoProto { name: Some(name.clone()), ..Default::default() }],
             ..Default::default()
         };
-        let proto = ModelProto {
-            ir_version: model.proto.ir_version,
-            opset_import: model.proto.opset_import.clone(),
-            graph: Some(graph),
-            ..Default::default()
-        };
-        let part = Model::new(proto, Source::default()).ok()?;
+        let part = model.with_graph(graph).ok()?;
         let none = Tensors::new();
         let session = runtime.prepare(&part, &none, &[]).map_err(|why| tracing::debug!(%why, "'{name}' is not folded")).ok()?;
         let result = session.run(&none).ok()?.into_iter().next()?;

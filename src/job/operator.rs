@@ -8,9 +8,9 @@ use sha2::{Digest, Sha256};
 
 use crate::analysis::{Analysis, Facts, Options, analyse};
 use crate::facts::Fact;
-use crate::model::{Model, NodeId, Source, TensorRef, ValueId};
+use crate::model::{Model, NodeId, TensorRef, ValueId};
 use crate::proto::tensor_shape_proto::{Dimension, dimension::Value as DimValue};
-use crate::proto::{Dtype, GraphProto, ModelProto, NodeProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto};
+use crate::proto::{Dtype, GraphProto, NodeProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto};
 use crate::relation::LabelId;
 use crate::rng::rng;
 use crate::run::Tensors;
@@ -68,13 +68,7 @@ impl Operator {
         let ends = graph.input.iter().chain(&graph.output);
         let allowed: BTreeSet<(String, usize)> = ends.flat_map(|end| (0..8).map(|axis| (end.name().to_owned(), axis))).collect();
         graph.node.push(alone);
-        let proto = ModelProto {
-            ir_version: model.proto.ir_version,
-            opset_import: model.proto.opset_import.clone(),
-            graph: Some(graph),
-            ..Default::default()
-        };
-        let model = Model::new(proto, Source::default()).ok()?;
+        let model = model.with_graph(graph).ok()?;
         let analysis = analyse(&model, &Options { allowed, weightless: true, ..Default::default() });
         let (only, _) = model.index().nodes().next()?;
         let width = |label: &LabelId| {

@@ -68,6 +68,13 @@ impl Model {
         Ok(Model { proto, source, index })
     }
 
+    /// A graph as a model of its own, under the versions of this one. Errors: names that clash or are not produced, cycles.
+    pub fn with_graph(&self, graph: GraphProto) -> Result<Self, LoadError> {
+        let ModelProto { ir_version, opset_import, .. } = &self.proto;
+        let proto = ModelProto { ir_version: *ir_version, opset_import: opset_import.clone(), graph: Some(graph), ..Default::default() };
+        Model::new(proto, Source::default())
+    }
+
     /// The index of values, nodes and graphs.
     pub fn index(&self) -> &Index {
         &self.index
