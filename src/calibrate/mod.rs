@@ -19,7 +19,7 @@ mod synthetic;
 mod testsets;
 
 pub use error::DataError;
-pub use gather::{Batches, GatherError, POSITIONS, gather, picks, run_in_order, stack};
+pub use gather::{Batches, GatherError, POSITIONS, gather, held_out, picks, run_in_order, stack};
 pub use inputs::{Inputs, Options, load};
 pub use moments::{Moments, Statistics};
 pub use npz::{read_npy, read_npz, write_npy, write_npz};

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::request::Data;
 use super::{Error, Prepared};
 use crate::analysis::{Selection, is_weight};
+use crate::calibrate::held_out;
 use crate::model::{Index, Model, TensorRef};
 use crate::progress::{Phase, Work};
 use crate::run::{Runtime, Session, Tensors, latency, run_all};
@@ -12,6 +13,8 @@ use crate::verify::{Exactness, OutputDrift, Verdict, drift, exactness, top1, wor
 
 /// Inputs that a step of the search runs.
 const QUICK: usize = 32;
+/// With fewer inputs than this none is spared for judging.
+const SPARED: usize = 48;
 /// Inputs that exactness is checked on: more would prove no more.
 const EXACT: usize = 8;
 /// Time for measuring latencies.
@@ -88,11 +91,13 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// The drift on some of the inputs.
+    /// The drift on some of the inputs: those that no statistics were taken of, where there are enough.
     pub(super) fn quick_drift(&self, pruned: &Model, data: &Data) -> Result<f64, String> {
-        let count = data.inputs.len().min(QUICK);
-        let outputs = self.run(pruned, &data.inputs[..count])?;
-        Ok(worst(&drift(&self.names, &self.outputs[..count], &outputs)))
+        let runs = quick_runs(data.inputs.len());
+        let inputs: Vec<Tensors> = runs.iter().map(|run| data.inputs[*run].clone()).collect();
+        let outputs = self.run(pruned, &inputs)?;
+        let before: Vec<Vec<TensorRef>> = runs.iter().map(|run| self.outputs[*run].clone()).collect();
+        Ok(worst(&drift(&self.names, &before, &outputs)))
     }
 
     /// The drift on all inputs.
@@ -160,6 +165,16 @@ impl<'a> Bench<'a> {
         }
         Ok(checks)
     }
+}
+
+/// The runs that statistics are taken of.
+pub(super) fn fitted_runs(count: usize) -> Vec<usize> {
+    (0..count).filter(|run| count < SPARED || !held_out(*run)).collect()
+}
+
+/// The runs that a step of the search is judged by.
+fn quick_runs(count: usize) -> Vec<usize> {
+    (0..count).filter(|run| count < SPARED || held_out(*run)).take(QUICK).collect()
 }
 
 /// Parameters of a model.

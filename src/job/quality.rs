@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use rayon::prelude::*;
 
-use super::measure::Bench;
+use super::measure::{Bench, fitted_runs};
 use super::request::{Data, Request, ScoreName};
 use super::{Error, Prepared};
 use crate::allocate::Width;
@@ -53,7 +53,7 @@ impl<'a> Quality<'a> {
             let statistics = Statistics { samples: known.samples, of: fitting.collect() };
             return Ok(Quality { prepared, views, columns, statistics, mended: Mutex::default() });
         }
-        let runs: Vec<usize> = (0..data.inputs.len()).collect();
+        let runs = fitted_runs(data.inputs.len());
         let can_go = |columns: &Vec<Option<(ClassId, u32)>>| columns.iter().any(Option::is_some);
         let read: Vec<Linear> = views.iter().zip(&columns).filter(|(_, columns)| can_go(columns)).map(|(view, _)| view.clone()).collect();
         let statistics = gather(&prepared.working, &read, &data.inputs, &runs, runtime, work).map_err(gathering)?;

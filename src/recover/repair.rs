@@ -10,7 +10,7 @@ use super::order::Depths;
 use super::rows::{Layer, Rows, Taps};
 use super::solve::{Method, Problem};
 use crate::analysis::{Analysis, Facts, Pins, Selection, infer, relate};
-use crate::calibrate::{Batches, GatherError};
+use crate::calibrate::{Batches, GatherError, held_out};
 use crate::linear::{Bias, Linear, views};
 use crate::model::{Model, ValueId};
 use crate::progress::{Phase, Work};
@@ -44,9 +44,6 @@ pub struct Repair {
     /// After.
     pub after: f64,
 }
-
-/// One run in this many is held out.
-const HELD_OUT: usize = 6;
 
 /// Mends a pruned model (each reader of a small constant with its own copy). Errors: a model that does not run, inputs
 /// that can not be read, a stop asked for.
@@ -222,7 +219,7 @@ impl Passes<'_> {
             for (number, (found, original, mended)) in numbers.iter().zip(results) {
                 for (into, found) in rows.iter_mut().zip(found) {
                     let Some(found) = found else { continue };
-                    if number % HELD_OUT == HELD_OUT - 1 { into.1.push(found) } else { into.0.push(found) }
+                    if held_out(*number) { into.1.push(found) } else { into.0.push(found) }
                 }
                 kept.0 = kept.0.zip(original).map(|(mut kept, new)| {
                     kept.push(new);
