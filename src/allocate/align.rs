@@ -58,6 +58,8 @@ pub struct Width {
     /// Narrower only where nothing else is left to cut: a layer of a few channels is a bottleneck that curves of single
     /// groups do not see.
     pub least: usize,
+    /// Whether all units may go together.
+    pub whole: bool,
 }
 
 /// Share of a group that [`Width::least`] holds.
@@ -68,7 +70,7 @@ impl Align {
     pub fn width(&self, group: &Group) -> Width {
         let align = self.of(group);
         let least = ((group.units.len() as f64 * LEAST).ceil() as usize).max(1).next_multiple_of(align as usize);
-        Width { align, least }
+        Width { align, least, whole: false }
     }
 
     /// The number that holds for a group.

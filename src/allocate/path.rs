@@ -55,8 +55,11 @@ impl<'a> Path<'a> {
     /// Finds the way for some groups (numbers into the analysis) with their curves (in the same order). What steps save is
     /// measured in the targets' units, in multiply-accumulates where there are none.
     pub fn new(analysis: &'a Analysis, groups: &[usize], curves: &[Curve], widths: &[Width], targets: &[Target]) -> Self {
-        let order: Vec<Vec<u32>> =
-            groups.iter().zip(curves).map(|(group, curve)| removable(&analysis.groups[*group], analysis, &curve.order)).collect();
+        let order = |((group, curve), width): ((&usize, &Curve), &Width)| match width.whole {
+            true => curve.order.clone(),
+            false => removable(&analysis.groups[*group], analysis, &curve.order),
+        };
+        let order: Vec<Vec<u32>> = groups.iter().zip(curves).zip(widths).map(order).collect();
         let mut path = Path {
             analysis,
             groups: groups.to_vec(),
@@ -109,13 +112,18 @@ impl<'a> Path<'a> {
         targets: &[Target],
         ledger: &Ledger,
     ) -> Option<(Price, usize)> {
-        let Width { align, least } = self.widths[place];
+        let Width { align, least, whole } = self.widths[place];
         let (total, align) = (slopes[place].len(), align.max(1) as usize);
         let least = if floor { least } else { align };
         let kept = total - gone;
-        let next = (kept - 1) / align * align;
+        let mut next = kept.saturating_sub(1) / align * align;
+        // On a straight stretch of the envelope the widths between its ends are worse than it says.
+        let straight = slopes[place].get(gone) == slopes[place].last();
+        if whole && (next < least || straight) {
+            next = 0;
+        }
         let to = total - next;
-        if next < least || to > self.order[place].len() {
+        if kept == 0 || (next < least && !whole) || to > self.order[place].len() {
             return None;
         }
         let now = ledger.cost();
@@ -239,7 +247,9 @@ impl<'a> Path<'a> {
         // Where aligned steps are coarse for the whole, one group ends at a width of its own.
         let short = |cost: &Cost| targets.iter().all(|target| target.of(cost, &self.original) < target.fraction() - TOLERANCE);
         for step in self.steps[..=last].iter().rev() {
-            while gone[step.place] > 0 && short(&ledger.cost()) {
+            // What went as a whole stays away.
+            let whole = gone[step.place] == self.analysis.groups[self.groups[step.place]].units.len();
+            while !whole && gone[step.place] > 0 && short(&ledger.cost()) {
                 let mut back = self.shares(step.place, gone[step.place] - 1);
                 for (class, _) in self.shares(step.place, gone[step.place]) {
                     if !back.iter().any(|(other, _)| *other == class) {

@@ -23,6 +23,8 @@ pub enum Kind {
     HeadDims,
     /// Channels that a normalisation reads whole.
     Width,
+    /// Whole branches beside a residual stream: a group of another kind that loses all of its units.
+    Layers,
 }
 
 impl fmt::Display for Kind {
@@ -32,6 +34,7 @@ impl fmt::Display for Kind {
             Kind::Heads => "heads",
             Kind::HeadDims => "head-dims",
             Kind::Width => "width",
+            Kind::Layers => "layers",
         })
     }
 }
@@ -85,6 +88,19 @@ impl Selection {
     /// Classes that lose something, with what stays.
     pub fn classes(&self) -> impl Iterator<Item = (ClassId, &[u32])> {
         self.kept.iter().map(|(class, kept)| (*class, &**kept))
+    }
+
+    /// The same with the first unit left of every group that loses all, and which groups these are.
+    pub fn sparing(&self, groups: &[Group]) -> (Selection, Vec<usize>) {
+        let emptied = |class: &ClassId| self.kept(*class).is_some_and(<[u32]>::is_empty);
+        let gone: Vec<usize> = (0..groups.len()).filter(|group| groups[*group].classes.iter().any(emptied)).collect();
+        let mut spared = self.clone();
+        for (class, element) in gone.iter().filter_map(|group| groups[*group].units.first()).flatten() {
+            let kept = spared.kept.entry(*class).or_default();
+            let all: std::collections::BTreeSet<u32> = kept.iter().copied().chain([*element]).collect();
+            *kept = all.into_iter().collect();
+        }
+        (spared, gone)
     }
 
     /// Whether nothing goes.

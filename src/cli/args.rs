@@ -134,7 +134,7 @@ pub(super) struct Prune {
     /// Score, cut and recover so many times on the way to the targets (with --data)
     #[arg(long, value_name = "N", value_parser = values::positive, default_value = "1")]
     pub rounds: usize,
-    /// Which kinds may go, of channels, heads, head-dims, width
+    /// Which kinds may go, of channels, heads, head-dims, width, layers
     #[arg(long, value_name = "LIST", value_parser = values::kinds, default_value = "channels,heads")]
     pub units: Kinds,
     /// Only groups whose weights or nodes match; repeatable
@@ -180,7 +180,7 @@ pub(super) struct Inspect {
     /// The model
     #[arg(value_name = "MODEL.onnx")]
     pub model: PathBuf,
-    /// Which kinds may go, of channels, heads, head-dims, width
+    /// Which kinds may go, of channels, heads, head-dims, width, layers
     #[arg(long, value_name = "LIST", value_parser = values::kinds, default_value = "channels,heads")]
     pub units: Kinds,
     /// Pin the dynamic dimensions of an input, input_ids=1x128; repeatable

@@ -3,7 +3,7 @@
 use super::args::Inspect;
 use super::watch::Watch;
 use super::{Exit, convert, data, output};
-use crate::analysis::{Cost, Granularity, Kind, Options};
+use crate::analysis::{Cost, Granularity, Kind, Options, branch_ends};
 use crate::job::Prepared;
 use crate::progress::{Phase, Progress};
 use crate::report;
@@ -20,7 +20,10 @@ pub(super) fn run(args: &Inspect) -> anyhow::Result<Exit> {
     let granularity = if fine { Granularity::Fine } else { Granularity::Coarse };
     let prepared = Prepared::new(&model, &Options { granularity, pins, ..Default::default() })?;
     let groups = &prepared.analysis.groups;
-    let chosen: Vec<usize> = (0..groups.len()).filter(|at| groups.get(*at).is_some_and(|group| kinds.contains(&group.kind))).collect();
+    let whole = |group: usize| branch_ends(&prepared.working, &prepared.analysis, &[group]).is_some();
+    let layers: Vec<usize> = (0..groups.len()).filter(|group| kinds.contains(&Kind::Layers) && whole(*group)).collect();
+    let chosen: Vec<usize> =
+        (0..groups.len()).filter(|at| groups.get(*at).is_some_and(|group| kinds.contains(&group.kind)) || layers.contains(at)).collect();
     let mut report = convert::begin(&model, args.json);
     convert::inspection(&mut report, &prepared, &chosen);
     let cost = Cost { bytes: model.source.total_bytes as f64, ..prepared.analysis.account.at(|_| 1.0) };
@@ -31,6 +34,10 @@ pub(super) fn run(args: &Inspect) -> anyhow::Result<Exit> {
             let lossy = if kind == Kind::Width { ", at a loss" } else { "" };
             report.remarks.push(format!("{count} more of kind {kind}{lossy}: add {kind} to --units"));
         }
+    }
+    if kinds.contains(&Kind::Layers) {
+        let ids: Vec<&str> = layers.iter().filter_map(|group| Some(groups.get(*group)?.id.as_str())).collect();
+        report.remarks.push(format!("{} groups can go altogether, and with each its layer: {}", ids.len(), ids.join(", ")));
     }
     report.seconds = watch.finish();
     report.peak_rss_bytes = output::peak_rss_bytes();

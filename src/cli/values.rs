@@ -112,13 +112,13 @@ pub(super) fn recovery(text: &str) -> Result<Recovery, String> {
 }
 
 pub(super) fn kinds(text: &str) -> Result<Kinds, String> {
-    const AVAILABLE: &str = "channels, heads, head-dims, width";
+    const AVAILABLE: &str = "channels, heads, head-dims, width, layers";
     let kind = |name: &str| match name.trim() {
         "channels" => Ok(Kind::Channels),
         "heads" => Ok(Kind::Heads),
         "head-dims" => Ok(Kind::HeadDims),
         "width" => Ok(Kind::Width),
-        "layers" => Err(later("layers", AVAILABLE)),
+        "layers" => Ok(Kind::Layers),
         other => Err(format!("no such kind '{other}'; there are {AVAILABLE}")),
     };
     text.split(',').map(kind).collect::<Result<_, _>>().map(Kinds)
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(pin("a=b=1x128"), Ok(Pin { name: "a=b".to_owned(), dims: vec![1, 128] }));
         assert!(pin("a=0x2").is_err() && pin("a=").is_err() && pin("a").is_err());
         assert_eq!(kinds("heads, width"), Ok(Kinds(vec![Kind::Heads, Kind::Width])));
-        assert!(kinds("layers").is_err() && align("0").is_err());
+        assert!(kinds("channels,layers").is_ok() && kinds("blocks").is_err() && align("0").is_err());
         assert_eq!(shard("2/3"), Ok(Shard { number: 2, of: 3 }));
         assert!(["0/3", "4/3", "1", "a/2", "1/0"].iter().all(|wrong| shard(wrong).is_err()));
         assert_eq!(score("own/Scores.JSON"), Ok(Scoring::File("own/Scores.JSON".into())));

@@ -20,6 +20,9 @@ pub enum Error {
     Unreachable(#[from] Unreachable),
     #[error(transparent)]
     Scores(#[from] GivenError),
+    /// Whole layers are asked for without inputs.
+    #[error("whole layers are chosen by what they do to the outputs; give inputs with --data, or leave layers out of --units")]
+    LayersNeedData,
     #[error("score {0} is computed from activations; give inputs with --data, or statistics with --stats")]
     NeedsData(String),
     #[error("nothing can be pruned: {0}")]

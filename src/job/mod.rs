@@ -242,6 +242,9 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
     let needs_run = request.score == ScoreName::Obs || request.score.needs_data() || data.statistics.is_some();
     let by_curves =
         runtime.filter(|_| calibrated && !candidates.is_empty() && (needs_run || (request.recover.is_some() && bench.require().is_ok())));
+    if by_curves.is_none() && request.layers() && request.plan.is_none() && !candidates.is_empty() {
+        return Err(Error::LayersNeedData);
+    }
     let (decided, made) = match by_curves {
         Some(runtime) => {
             let original = &prepared;

@@ -112,23 +112,33 @@ impl<'a> Quality<'a> {
             let align = width.align.max(1) as usize;
             let units = curve.order.len();
             let (mut measured, mut foreseen) = (0.0, 0.0);
+            let drift = |order: &[u32]| -> Result<f64, Error> {
+                let mut removed = vec![Vec::new(); self.prepared.analysis.groups.len()];
+                removed[*group] = order.to_vec();
+                removed[*group].sort_unstable();
+                let drift = self.drift(&self.prepared.select(&removed), data, bench)?;
+                Ok((drift * drift - before * before).max(0.0))
+            };
             for level in LEVELS {
                 let kept = (((units as f64 * (1.0 - level)).round() as usize).max(1)).next_multiple_of(align).min(units);
                 if kept == units {
                     continue;
                 }
-                let mut removed = vec![Vec::new(); self.prepared.analysis.groups.len()];
-                removed[*group] = curve.order[..units - kept].to_vec();
-                removed[*group].sort_unstable();
-                let selection = self.prepared.select(&removed);
-                let pruned = self.cut(&selection)?;
-                let drift = bench.quick_drift(&pruned, data).map_err(Error::Unverifiable)?;
-                measured += (drift * drift - before * before).max(0.0);
+                measured += drift(&curve.order[..units - kept])?;
                 foreseen += curve.error[units - kept];
             }
             if foreseen > 0.0 && measured.is_finite() {
                 let factor = measured / foreseen;
                 curve.error.iter_mut().for_each(|error| *error *= factor);
+            }
+            // What a whole branch does is not to be told from what parts of it do.
+            if width.whole {
+                let (gone, before) = (drift(&curve.order)?, curve.error.iter().rev().nth(1).copied().unwrap_or(0.0));
+                if let Some(last) = curve.error.last_mut().filter(|_| gone.is_finite()) {
+                    *last = gone;
+                    curve.error.iter_mut().for_each(|error| *error = error.min(gone));
+                }
+                tracing::debug!(gone, before, "a whole branch");
             }
             work.progress.advance(1);
         }
@@ -147,7 +157,13 @@ impl<'a> Quality<'a> {
 
     /// The same, every reader of a shared constant keeping its own copy.
     pub fn raw_cut(&self, selection: &Selection) -> Result<Model, Error> {
-        Ok(surgery::apply(&self.mended(selection), &self.prepared.analysis, selection, &[])?)
+        Ok(surgery::apply(&self.mended(selection, |_| true), &self.prepared.analysis, selection, &[])?)
+    }
+
+    /// The same with all weights as they were, but that the biases left of whole branches give the branches' means.
+    pub fn bare_cut(&self, selection: &Selection) -> Result<Model, Error> {
+        let whole = |gone: &[bool]| gone.iter().all(|gone| *gone);
+        Ok(surgery::apply(&self.mended(selection, whole), &self.prepared.analysis, selection, &[])?)
     }
 
     /// The weights of a view once columns are gone; `None` where none are, or nothing is known of its input.
@@ -168,7 +184,8 @@ impl<'a> Quality<'a> {
         found
     }
 
-    fn mended(&self, selection: &Selection) -> Model {
+    /// The whole model, in which the products whose lost columns are `meant` make up for them.
+    fn mended(&self, selection: &Selection, meant: impl Fn(&[bool]) -> bool + Sync) -> Model {
         let working = &self.prepared.working;
         let mut mended = working.clone();
         let stays = |slice: &Option<(ClassId, u32)>| {
@@ -176,7 +193,7 @@ impl<'a> Quality<'a> {
         };
         let gone: Vec<Vec<bool>> =
             self.columns.iter().map(|columns| columns.iter().map(|slice| !stays(slice)).collect::<Vec<bool>>()).collect();
-        let found: Vec<Option<Arc<Mended>>> = gone.into_par_iter().enumerate().map(|(at, gone)| self.weights(at, gone)).collect();
+        let found: Vec<Option<Arc<Mended>>> = gone.into_par_iter().enumerate().map(|(at, gone)| if meant(&gone) { self.weights(at, gone) } else { None }).collect();
         for (view, found) in self.views.iter().zip(found) {
             let Some(found) = found else { continue };
             let (new, shift) = &*found;

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use globset::{Glob, GlobMatcher};
 
 use super::Prepared;
-use crate::allocate::{Align, Target};
-use crate::analysis::{Granularity, Group, Kind, Pins};
+use crate::allocate::{Align, Target, Width};
+use crate::analysis::{Granularity, Group, Kind, Pins, branch_ends};
 use crate::calibrate::Statistics;
 use crate::plan::Plan;
 use crate::recover::Method;
@@ -167,12 +167,35 @@ impl Request {
         let (only, exclude) = (matchers(&self.only), matchers(&self.exclude));
         let matches =
             |globs: &[GlobMatcher], group: &Group| names(prepared, group).iter().any(|name| globs.iter().any(|glob| glob.is_match(name)));
-        let admitted =
-            |group: &Group| self.kinds.contains(&group.kind) && (only.is_empty() || matches(&only, group)) && !matches(&exclude, group);
+        let admitted = |group: &Group| {
+            let kind = self.kinds.contains(&group.kind) || self.layers();
+            kind && (only.is_empty() || matches(&only, group)) && !matches(&exclude, group)
+        };
         // The user's scores say which groups go: those that they name.
         let scored = |group: &Group| !matches!(&self.score, ScoreName::Given(given) if given.of(group).is_none());
+        let can_go = |at: usize, group: &Group| self.kinds.contains(&group.kind) || self.goes_whole(prepared, at);
         let groups = prepared.analysis.groups.iter().enumerate();
-        groups.filter(|(_, group)| admitted(group) && scored(group)).map(|(at, _)| at).collect()
+        groups.filter(|(at, group)| admitted(group) && scored(group) && can_go(*at, group)).map(|(at, _)| at).collect()
+    }
+
+    /// Whether whole branches may go.
+    pub(super) fn layers(&self) -> bool {
+        self.kinds.contains(&Kind::Layers)
+    }
+
+    /// Whether all units of a group may go together.
+    fn goes_whole(&self, prepared: &Prepared, group: usize) -> bool {
+        self.layers() && branch_ends(&prepared.working, &prepared.analysis, &[group]).is_some()
+    }
+
+    /// What widths a group (of a model that may have been cut before) may have, counted in the original's units.
+    pub(super) fn width(&self, prepared: &Prepared, group: usize, original: &Group) -> Width {
+        let (width, whole) = (self.align.width(original), self.goes_whole(prepared, group));
+        match self.kinds.contains(&original.kind) {
+            true => Width { whole, ..width },
+            // All or nothing.
+            false => Width { align: original.units.len() as u32, least: original.units.len(), whole },
+        }
     }
 
     /// What the user should know of groups that the score has nothing to say of: `silent` of so many.

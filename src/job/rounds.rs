@@ -144,8 +144,8 @@ impl Rounds<'_> {
         };
         let matched: Vec<(usize, usize)> = self.candidates.iter().filter_map(find).collect();
         let groups: Vec<usize> = matched.iter().map(|(_, place)| *place).collect();
-        let widths: Vec<Width> =
-            matched.iter().map(|(group, _)| self.request.align.width(&self.original.analysis.groups[*group])).collect();
+        let width = |(group, place): &(usize, usize)| self.request.width(prepared, *place, &self.original.analysis.groups[*group]);
+        let widths: Vec<Width> = matched.iter().map(width).collect();
         let mut curves = match &self.request.score {
             ScoreName::Given(given) => {
                 let curve = |(group, _): &(usize, usize)| {
@@ -222,7 +222,7 @@ impl Rounds<'_> {
         let (model, repairs) = match self.request.recover {
             Some(_) if !self.measures() => (quality.raw_cut(selection)?, Vec::new()),
             Some(method) if !whole.is_empty() => {
-                let cut = prepared.raw_cut(selection, &[])?;
+                let cut = quality.bare_cut(selection)?;
                 mend(self.original, &whole, cut, method, self.data, self.runtime, self.work)?
             }
             _ => (prepared.raw_cut(selection, &[])?, Vec::new()),

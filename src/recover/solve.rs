@@ -240,7 +240,7 @@ pub fn local(matrix: &[f64], moments: &Moments, gone: &[bool]) -> Option<(Vec<f6
         let mut right = Mat::from_fn(columns, stay.len(), |column, b| covariance[(column, stay[b])]);
         stay.iter().enumerate().for_each(|(b, column)| right[(*column, b)] += ridge);
         let right = &weights * &right;
-        let solved = kept.llt(Side::Lower).ok()?.solve(right.transpose());
+        let solved = if stay.is_empty() { Mat::zeros(0, rows) } else { kept.llt(Side::Lower).ok()?.solve(right.transpose()) };
         for row in 0..rows {
             let mut shift = (0..columns).map(|column| weight(row, column) * mean[column]).sum::<f64>();
             for (b, column) in stay.iter().enumerate() {

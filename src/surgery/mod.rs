@@ -3,6 +3,7 @@
 //! Invariant: no scores, no runtimes, no files. Every extent is checked against the count of what was kept before the
 //! model is handed on.
 
+mod branch;
 mod cut;
 mod tidy;
 
@@ -23,12 +24,14 @@ pub struct SurgeryError {
 enum Kind {
     Rewrite(String),
     Index(String),
+    Whole,
 }
 
 impl fmt::Display for SurgeryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             Kind::Rewrite(reason) => write!(f, "{}: {reason}; leave the groups at this node out with --exclude", self.node),
+            Kind::Whole => write!(f, "{}: not all units can go together; leave one of each group", self.node),
             Kind::Index(reason) => write!(f, "the cut leaves a graph that is not valid: {reason}"),
         }
     }
@@ -38,8 +41,11 @@ impl std::error::Error for SurgeryError {}
 
 /// Applies a selection. `notes` (key, value) are recorded in the model's metadata.
 ///
-/// Errors: an attribute or shape operand that can not follow, though trials said that it could.
+/// Errors: an attribute or shape operand that can not follow, though trials said that it could; a group of which nothing
+/// stays and that is no branch.
 pub fn apply(model: &Model, analysis: &Analysis, selection: &Selection, notes: &[(&str, String)]) -> Result<Model, SurgeryError> {
+    let (spared, ends) = branch::emptied(model, analysis, selection)?;
+    let selection = &spared;
     let mut pruned = model.clone();
     cut::constants(&mut pruned, model, analysis, selection);
     cut::declared_shapes(&mut pruned, model, analysis, selection);
@@ -51,6 +57,8 @@ pub fn apply(model: &Model, analysis: &Analysis, selection: &Selection, notes: &
     })?;
     // Nodes were inserted, so subgraphs are elsewhere.
     reindex(&mut pruned)?;
+    branch::collapse(&mut pruned, model, analysis, &ends)
+        .ok_or_else(|| SurgeryError { node: ends.join(", "), kind: Kind::Index("a branch has no end".to_owned()) })?;
     tidy::remove_leftovers(&mut pruned, model);
     annotate(&mut pruned, notes);
     reindex(&mut pruned)?;

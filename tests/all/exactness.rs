@@ -35,7 +35,10 @@ fn check(case: &Case, granularity: Granularity, share: f64, seed: u64) -> (Strin
     }
     let saliency = Random { seed }.score(Evidence { model: &prepared.working, analysis }, &analysis.groups);
     let ranking = Ranking::new(analysis, &groups, &saliency, &Align::Multiple(1));
-    let choice = ranking.remove((ranking.len() as f64 * share).ceil() as usize);
+    let mut choice = ranking.remove((ranking.len() as f64 * share).ceil() as usize);
+    if share == LIGHT {
+        crate::branches::take(&prepared, &mut choice, seed);
+    }
     let selection = ranking.selection(&choice);
     let pruned = match prepared.cut(&selection, &[]) {
         Ok(pruned) => pruned,

@@ -316,7 +316,10 @@ fn check(sequence: bool, steps: &[Step], head: u8, fine: bool, share: f64, seed:
     }
     let saliency = Random { seed }.score(Evidence { model: &prepared.working, analysis }, &analysis.groups);
     let ranking = Ranking::new(analysis, &groups, &saliency, &Align::Multiple(1));
-    let choice = ranking.remove(((ranking.len() as f64 * share) as usize).max(1));
+    let mut choice = ranking.remove(((ranking.len() as f64 * share) as usize).max(1));
+    if seed % 2 == 0 {
+        crate::branches::take(&prepared, &mut choice, seed);
+    }
     let selection = ranking.selection(&choice);
     let removed = format!("removed {:?}", choice.removed);
     let pruned = match prepared.cut(&selection, &[]) {

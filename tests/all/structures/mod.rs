@@ -148,7 +148,10 @@ fn cut(model: &Model, prepared: &Prepared, share: f64, seed: u64) -> Result<bool
     }
     let saliency = Random { seed }.score(Evidence { model: &prepared.working, analysis }, &analysis.groups);
     let ranking = Ranking::new(analysis, &groups, &saliency, &Align::Multiple(1));
-    let choice = ranking.remove(((ranking.len() as f64 * share) as usize).max(1));
+    let mut choice = ranking.remove(((ranking.len() as f64 * share) as usize).max(1));
+    if seed % 2 == 0 {
+        crate::branches::take(prepared, &mut choice, seed);
+    }
     let selection = ranking.selection(&choice);
     let pruned = prepared.cut(&selection, &[]).map_err(|error| format!("surgery: {error}"))?;
     let masked = prepared.masked(&selection).map_err(|error| format!("mask: {error}"))?;

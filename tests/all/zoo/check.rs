@@ -112,7 +112,11 @@ impl Trial {
         let groups: Vec<usize> = (0..analysis.groups.len()).collect();
         let saliency = Random { seed: self.seed }.score(Evidence { model: &prepared.working, analysis }, &analysis.groups);
         let ranking = Ranking::new(analysis, &groups, &saliency, &Align::Multiple(1));
-        let selection = ranking.selection(&ranking.remove((ranking.len() as f64 * self.share).ceil() as usize));
+        let mut choice = ranking.remove((ranking.len() as f64 * self.share).ceil() as usize);
+        if self.granularity == Granularity::Coarse && self.share < 0.5 {
+            crate::branches::take(prepared, &mut choice, self.seed);
+        }
+        let selection = ranking.selection(&choice);
         (!selection.is_empty()).then_some(selection)
     }
 }
