@@ -23,10 +23,11 @@ pub(super) fn emptied(model: &Model, analysis: &Analysis, selection: &Selection)
 }
 
 /// Puts constants in the place of the products that give these values: their biases, of extent 1 on all other axes.
-pub(super) fn collapse(pruned: &mut Model, original: &Model, analysis: &Analysis, ends: &[String]) -> Option<()> {
+pub(super) fn collapse(pruned: &mut Model, original: &Model, analysis: &Analysis, selection: &Selection, ends: &[String]) -> Option<()> {
     for name in ends {
         let Origin::Output(node, _) = pruned.index().value(pruned.index().main_value(name)?).origin else { return None };
-        let fact = analysis.facts.of(original.index().main_value(name)?);
+        let value = original.index().main_value(name)?;
+        let fact = analysis.facts.of(value);
         let shape = fact.shape.as_ref()?;
         let bias = match pruned.node(node).op_type() {
             "MatMul" => None,
@@ -34,7 +35,8 @@ pub(super) fn collapse(pruned: &mut Model, original: &Model, analysis: &Analysis
         };
         // Channels of a convolution are its second axis, of the others the last.
         let axis = if pruned.node(node).op_type() == "Conv" { 1 } else { shape.len().saturating_sub(1) };
-        let channels = shape.get(axis).and_then(|dim| dim.count()).unwrap_or(1);
+        let left = analysis.new_extent(value, axis, selection);
+        let channels = left.as_ref().or(shape.get(axis)).and_then(|dim| dim.count()).unwrap_or(1);
         let mut tensor = match bias {
             Some(bias) => pruned.constant(bias)?,
             None => TensorRef { dtype: fact.dtype?, dims: Vec::new(), bytes: vec![0; fact.dtype?.bytes_for(channels)].into() },

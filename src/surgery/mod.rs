@@ -57,7 +57,7 @@ pub fn apply(model: &Model, analysis: &Analysis, selection: &Selection, notes: &
     })?;
     // Nodes were inserted, so subgraphs are elsewhere.
     reindex(&mut pruned)?;
-    branch::collapse(&mut pruned, model, analysis, &ends)
+    branch::collapse(&mut pruned, model, analysis, selection, &ends)
         .ok_or_else(|| SurgeryError { node: ends.join(", "), kind: Kind::Index("a branch has no end".to_owned()) })?;
     tidy::remove_leftovers(&mut pruned, model);
     annotate(&mut pruned, notes);
