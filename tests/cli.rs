@@ -80,7 +80,7 @@ fn bad_usage_names_what_there_is() {
         ("--target latency=1.5", "fraction"),
         ("--target latency=0.5 --no-verify", "leave out --no-verify"),
         ("--target macs=1.5", "fraction"),
-        ("--units layers", "not available"),
+        ("--units layers --target macs=0.5", "give inputs with --data"),
         ("--align auto --no-verify", "leave out --no-verify"),
         ("--align 0", "or auto"),
         ("--no-verify --max-drift 0.1", "cannot be used with"),

@@ -22,7 +22,8 @@ pub fn ends(model: &Model, analysis: &Analysis, groups: &[usize]) -> Option<Vec<
     let branch = Branch::new(model, analysis, &selection);
     let live = branch.live();
     let alive = |node: &NodeId| live[node.index()];
-    let ends: Vec<NodeId> = branch.ends.iter().copied().filter(|node| branch.output(*node).is_some_and(|end| branch.is_read(end, &live))).collect();
+    let ends: Vec<NodeId> =
+        branch.ends.iter().copied().filter(|node| branch.output(*node).is_some_and(|end| branch.is_read(end, &live))).collect();
     let left = model.index().nodes().map(|(node, _)| node).filter(alive).any(|node| branch.touches(node) && !ends.contains(&node));
     let seen = model.index().values().any(|(value, entry)| entry.is_output && branch.touched.contains(&value));
     (!ends.is_empty() && !left && !seen && branch.sums(&ends, &live)).then_some(ends)
@@ -135,7 +136,9 @@ impl<'a> Branch<'a> {
                 _ => return false,
             }
         }
-        let shown = |value: &ValueId| index.value(*value).is_output || index.value(*value).readers.iter().any(|(reader, _)| index.node(*reader).graph != Index::MAIN);
+        let shown = |value: &ValueId| {
+            index.value(*value).is_output || index.value(*value).readers.iter().any(|(reader, _)| index.node(*reader).graph != Index::MAIN)
+        };
         !constant.iter().any(shown)
     }
 

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::measure::{Bench, fitted_runs};
 use super::request::{Data, Request, ScoreName};
 use super::{Error, Prepared};
-use crate::allocate::Width;
+use crate::allocate::{Choice, Width};
 use crate::analysis::{Analysis, ClassId, Granularity, Group, Pins, Selection, analyse};
 use crate::calibrate::{Batches, GatherError, Statistics, gather};
 use crate::linear::{Bias, Linear, units_of_columns, views};
@@ -16,7 +16,7 @@ use crate::model::{Model, prefix};
 use crate::progress::{Phase, Work};
 use crate::recover::{Method, Options, Repair, Teacher, local, recover};
 use crate::run::Runtime;
-use crate::score::{Calibrated, Curve, Evidence, obs_curve, readers, variance_curve, wanda_curve};
+use crate::score::{Calibrated, Curve, Evidence, obs_curve, readers, swap_units, variance_curve, wanda_curve};
 use crate::surgery;
 
 /// Columns of a window beyond which its places are not told apart.
@@ -145,6 +145,34 @@ impl<'a> Quality<'a> {
         Ok(())
     }
 
+    /// The same choice with units swapped where the readers then lose less, if that moves the outputs less on inputs that
+    /// nothing was fitted to.
+    pub fn swapped(&self, choice: Choice, request: &Request, data: &Data, bench: &Bench) -> Result<Choice, Error> {
+        if request.score != ScoreName::Obs {
+            return Ok(choice);
+        }
+        let evidence = Evidence { model: &self.prepared.working, analysis: &self.prepared.analysis };
+        let calibrated = Calibrated { evidence, views: &self.views, statistics: Some(&self.statistics) };
+        let mut other = choice.clone();
+        for (group, removed) in self.prepared.analysis.groups.iter().zip(&mut other.removed) {
+            // Units of several classes may not cost the same.
+            let alike = group.units.iter().all(|unit| unit.len() == 1) && group.classes.len() == 1;
+            if !alike || removed.is_empty() || removed.len() == group.units.len() {
+                continue;
+            }
+            if let Some(better) = swap_units(&readers(&calibrated, group), removed, group.units.len()) {
+                *removed = better;
+            }
+        }
+        if other == choice {
+            return Ok(choice);
+        }
+        let drift = |choice: &Choice| self.drift(&self.prepared.select(&choice.removed), data, bench);
+        let (before, after) = (drift(&choice)?, drift(&other)?);
+        tracing::debug!(before, after, "units swapped");
+        Ok(if after < before { other } else { choice })
+    }
+
     /// The drift of a selection, readers making up for it by the statistics of the original.
     pub fn drift(&self, selection: &Selection, data: &Data, bench: &Bench) -> Result<f64, Error> {
         bench.quick_drift(&self.cut(selection)?, data).map_err(Error::Unverifiable)
@@ -193,7 +221,8 @@ impl<'a> Quality<'a> {
         };
         let gone: Vec<Vec<bool>> =
             self.columns.iter().map(|columns| columns.iter().map(|slice| !stays(slice)).collect::<Vec<bool>>()).collect();
-        let found: Vec<Option<Arc<Mended>>> = gone.into_par_iter().enumerate().map(|(at, gone)| if meant(&gone) { self.weights(at, gone) } else { None }).collect();
+        let found: Vec<Option<Arc<Mended>>> =
+            gone.into_par_iter().enumerate().map(|(at, gone)| if meant(&gone) { self.weights(at, gone) } else { None }).collect();
         for (view, found) in self.views.iter().zip(found) {
             let Some(found) = found else { continue };
             let (new, shift) = &*found;

@@ -114,6 +114,7 @@ impl Rounds<'_> {
                     unreachable.closest
                 }
             };
+            let choice = if self.measures() { quality.swapped(choice, self.request, self.data, self.bench)? } else { choice };
             let removed = plan.in_original(&choice, &state, self.original);
             let selection = plan.selection(prepared, &choice);
             state = self.cut(&state, removed, &selection, &quality)?;

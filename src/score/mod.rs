@@ -11,6 +11,7 @@ mod lamp;
 mod norm;
 mod obs;
 mod random;
+mod swap;
 #[cfg(test)]
 mod tests;
 mod variance;
@@ -29,6 +30,7 @@ pub use lamp::Lamp;
 pub use norm::Norm;
 pub use obs::{curve as obs_curve, readers};
 pub use random::Random;
+pub use swap::improve as swap_units;
 pub use variance::curve as variance_curve;
 pub use wanda::curve as wanda_curve;
 

@@ -19,13 +19,14 @@ const DAMPING: f64 = 1e-2;
 const AT_ONCE: usize = 48;
 
 /// One reader of a group's units.
+#[derive(Clone)]
 pub struct Reader {
     /// Place among the evidence's views.
     pub view: usize,
     inverse: Mat<f64>,
     weight: Mat<f64>,
     /// Columns of each unit of the group.
-    columns: Vec<Vec<usize>>,
+    pub(super) columns: Vec<Vec<usize>>,
     /// Variance of its output.
     variance: f64,
 }
@@ -52,7 +53,7 @@ pub fn readers(calibrated: &Calibrated, group: &Group) -> Vec<Reader> {
 }
 
 impl Reader {
-    fn new(view: usize, matrix: &[f64], mut covariance: Mat<f64>, columns: Vec<Vec<usize>>) -> Option<Self> {
+    pub(super) fn new(view: usize, matrix: &[f64], mut covariance: Mat<f64>, columns: Vec<Vec<usize>>) -> Option<Self> {
         let width = covariance.nrows();
         let rows = matrix.len() / width.max(1);
         let weight = Mat::from_fn(rows, width, |row, column| matrix[row * width + column]);
@@ -67,7 +68,7 @@ impl Reader {
     }
 
     /// What removing some columns costs, as a share of the variance.
-    fn cost(&self, gone: &[usize]) -> f64 {
+    pub(super) fn cost(&self, gone: &[usize]) -> f64 {
         let weight = |row: usize, column: usize| self.weight[(row, gone[column])];
         let rows = self.weight.nrows();
         if let [only] = gone {
@@ -82,8 +83,24 @@ impl Reader {
         0.5 * (0..gone.len()).map(|at| solved[(at, at)]).sum::<f64>() / self.variance
     }
 
+    /// Columns of its weight.
+    pub(super) fn width(&self) -> usize {
+        self.inverse.nrows()
+    }
+
+    /// Variance of its output.
+    pub(super) fn variance(&self) -> f64 {
+        self.variance
+    }
+
+    /// The weights of some columns, and the block of the inverse covariance that is theirs.
+    pub(super) fn parts(&self, columns: &[usize]) -> (Mat<f64>, Mat<f64>) {
+        let weight = Mat::from_fn(self.weight.nrows(), columns.len(), |row, at| self.weight[(row, columns[at])]);
+        (weight, Mat::from_fn(columns.len(), columns.len(), |a, b| self.inverse[(columns[a], columns[b])]))
+    }
+
     /// Removes columns: the others make up for them.
-    fn remove(&mut self, gone: &[usize]) {
+    pub(super) fn remove(&mut self, gone: &[usize]) {
         let width = self.inverse.nrows();
         let block = Mat::from_fn(gone.len(), gone.len(), |a, b| self.inverse[(gone[a], gone[b])]);
         let across = Mat::from_fn(gone.len(), width, |a, column| self.inverse[(gone[a], column)]);
