@@ -11,8 +11,8 @@ use rayon::prelude::*;
 /// Runs that come at once, and views that do.
 const RUNS: usize = 32;
 const VIEWS: usize = 4;
-/// Extent of the square product that is taken for the peak.
-const SQUARE: usize = 4096;
+/// Extent of the square product that is taken for the peak: a call takes about as long as those that are held against it.
+const SQUARE: usize = 2048;
 
 /// The shortest of many calls: what a machine gives that does nothing else.
 fn seconds(mut call: impl FnMut()) -> f64 {
