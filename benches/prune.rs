@@ -1,4 +1,7 @@
-//! Times of the steps on a network of ResNet-50's shape (102 MB, BatchNormalization folded): `cargo bench`.
+//! Times of the steps on a network of ResNet-50's shape (102 MB, BatchNormalization folded): `cargo bench`. What moments of
+//! activations make of the machine's speed: `cargo bench --bench prune gram`.
+
+mod gram;
 
 use std::fmt::Write;
 
@@ -8,7 +11,11 @@ use onnx_prune::model::{Limits, Model, load, save, text};
 use onnx_prune::progress::Work;
 
 fn main() {
-    divan::main();
+    if std::env::args().any(|argument| argument == "gram") {
+        gram::report();
+    } else {
+        divan::main();
+    }
 }
 
 /// ResNet-50 without its normalisations, as text.

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use super::array::Array;
 use super::error::Kind;
 use super::spec::dims_text;
 use super::{DataError, InputSpec, Preprocess, Tensors};
-use crate::model::TensorRef;
 
 /// How one array gives a tensor to every batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,7 +24,7 @@ pub(super) struct Column {
     pub spec: InputSpec,
     /// What messages call it.
     pub name: String,
-    pub array: TensorRef,
+    pub array: Array,
 }
 
 /// Arrays for all inputs, and how they are cut.
@@ -108,14 +108,19 @@ impl Columns {
         Ok(Columns { path: path.to_owned(), columns, preprocess, batches, per_batch, notes })
     }
 
-    /// The tensors of one batch. Errors: numbers that do not fit the model's type.
+    /// Whether a batch takes longer to make than to copy.
+    pub fn slow(&self) -> bool {
+        self.columns.iter().any(|(column, _)| column.array.slow())
+    }
+
+    /// The tensors of one batch. Errors: a file that can not be read, numbers that do not fit the model's type.
     pub fn batch(&self, number: usize) -> Result<Tensors, DataError> {
         let mut tensors = Tensors::new();
         for (Column { spec, name, array }, split) in &self.columns {
             let cut = match split {
-                Split::Whole => Some(array.clone()),
-                Split::Rows(rows) => cut(array, number * rows, *rows, true),
-                Split::Stacked => cut(array, number, 1, false),
+                Split::Whole => Some(array.whole(&self.path)?),
+                Split::Rows(rows) => array.cut(&self.path, number * rows, *rows, true)?,
+                Split::Stacked => array.cut(&self.path, number, 1, false)?,
             };
             let cut = cut.ok_or_else(|| DataError::new(&self.path, Kind::Format(format!("array '{name}' has no batch {number}"))))?;
             // Means are meant for the input that has such channels; others are only converted.
@@ -179,18 +184,4 @@ fn mismatch(column: &Column) -> Kind {
         expected: format!("{} for '{}'", column.spec.describe(), column.spec.name),
         hint,
     }
-}
-
-/// Entries `start..start + count` of the first axis; the axis itself goes when `keep_axis` is false.
-fn cut(array: &TensorRef, start: usize, count: usize, keep_axis: bool) -> Option<TensorRef> {
-    let (first, rest) = array.dims.split_first()?;
-    if start.checked_add(count)? > *first {
-        return None;
-    }
-    let row = array.bytes.len() / first;
-    let mut dims = rest.to_vec();
-    if keep_axis {
-        dims.insert(0, count);
-    }
-    Some(TensorRef { dtype: array.dtype, dims, bytes: array.bytes.slice(start * row..(start + count) * row) })
 }

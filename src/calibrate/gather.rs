@@ -5,64 +5,16 @@ use std::collections::BTreeMap;
 use rand::seq::index::sample;
 use rayon::prelude::*;
 
+use super::batches::{Batches, GatherError, run_in_order};
 use super::moments::{Moments, Statistics};
-use super::{DataError, Inputs, Tensors};
 use crate::linear::Linear;
 use crate::model::{Model, TensorRef};
 use crate::progress::{Phase, Work};
 use crate::rng::rng;
-use crate::run::{Runtime, Session, run_all};
-
-/// Inputs of a model, one run after the other, made when they are asked for.
-pub trait Batches: Sync {
-    /// How many there are.
-    fn count(&self) -> usize;
-
-    /// One of them. Errors: it can not be read.
-    fn fetch(&self, number: usize) -> Result<Tensors, DataError>;
-}
-
-impl Batches for Inputs {
-    fn count(&self) -> usize {
-        self.len()
-    }
-
-    fn fetch(&self, number: usize) -> Result<Tensors, DataError> {
-        self.batch(number)
-    }
-}
-
-impl Batches for Vec<Tensors> {
-    fn count(&self) -> usize {
-        self.len()
-    }
-
-    fn fetch(&self, number: usize) -> Result<Tensors, DataError> {
-        Ok(self[number].clone())
-    }
-}
-
-/// Why there are no statistics.
-#[derive(Debug, thiserror::Error)]
-pub enum GatherError {
-    /// The inputs can not be read.
-    #[error(transparent)]
-    Data(#[from] DataError),
-    /// The model does not run.
-    #[error("{0}")]
-    Run(String),
-    /// Somebody asked to stop.
-    #[error("stopped")]
-    Cancelled,
-}
+use crate::run::Runtime;
 
 /// Positions of a large map that one run gives rows for; neighbours say nearly the same.
 pub const POSITIONS: usize = 256;
-/// Bytes of activations that may be alive at once.
-const ALIVE: usize = 256 << 20;
-/// Runs at once, at most.
-const RUNS: usize = 32;
-
 /// One run in this many is held out from what is computed of the others.
 const HELD_OUT: usize = 6;
 
@@ -79,32 +31,6 @@ pub fn picks(key: &str, run: usize, positions: usize, limit: usize) -> Vec<usize
     let mut picks = sample(&mut rng(run as u64, key), positions, limit).into_vec();
     picks.sort_unstable();
     picks
-}
-
-/// Runs a session over some runs, so many at once that their outputs fit in memory, and hands the outputs on in order.
-pub fn run_in_order(
-    session: &dyn Session,
-    batches: &dyn Batches,
-    runs: &[usize],
-    work: &Work,
-    mut take: impl FnMut(&[usize], &[Vec<TensorRef>]) -> Result<(), GatherError>,
-) -> Result<(), GatherError> {
-    let (mut start, mut at_once) = (0, 1);
-    while start < runs.len() {
-        if work.progress.stop() {
-            return Err(GatherError::Cancelled);
-        }
-        let numbers = &runs[start..(start + at_once).min(runs.len())];
-        let inputs = numbers.par_iter().map(|number| batches.fetch(*number)).collect::<Result<Vec<_>, _>>()?;
-        let outputs: Vec<Vec<TensorRef>> =
-            run_all(session, &inputs).into_iter().collect::<Result<_, _>>().map_err(|error| GatherError::Run(error.to_string()))?;
-        let bytes = outputs.iter().flatten().map(|tensor| tensor.bytes.len()).sum::<usize>() / numbers.len().max(1);
-        take(numbers, &outputs)?;
-        work.progress.advance(numbers.len() as u64);
-        start += numbers.len();
-        at_once = (ALIVE / bytes.max(1)).clamp(1, RUNS);
-    }
-    Ok(())
 }
 
 /// Moments of the activations that some products read, over some runs of the original.
@@ -143,7 +69,7 @@ pub fn gather(
                 let tensor = result.get(*tap)?;
                 view.activations(tensor, &picks(key, *number, view.positions(&tensor.dims)?, POSITIONS))
             };
-            let parts: Vec<Vec<f32>> = numbers.iter().zip(results).filter_map(rows).collect();
+            let parts: Vec<Vec<f32>> = numbers.par_iter().zip(&results).filter_map(rows).collect();
             moments.add_parts(&parts);
         });
         statistics.samples += numbers.len();
@@ -153,15 +79,20 @@ pub fn gather(
     Ok(statistics)
 }
 
-/// Puts matrices of several groups on top of each other, group by group.
-pub fn stack(parts: &[Vec<f32>], groups: usize) -> Vec<f32> {
-    if let ([only], _) = (parts, groups) {
-        return only.clone();
+/// Puts matrices of several groups below each other, group by group.
+pub fn stack(mut parts: Vec<Vec<f32>>, groups: usize) -> Vec<f32> {
+    if parts.len() == 1 {
+        return parts.pop().unwrap_or_default();
     }
     let mut all = Vec::with_capacity(parts.iter().map(Vec::len).sum());
+    if groups == 1 {
+        // Each goes as soon as it is copied: there may be many.
+        parts.into_iter().for_each(|part| all.extend_from_slice(&part));
+        return all;
+    }
     for group in 0..groups {
-        for part in parts {
-            let size = part.len() / groups.max(1);
+        for part in &parts {
+            let size = part.len() / groups;
             all.extend_from_slice(&part[group * size..(group + 1) * size]);
         }
     }

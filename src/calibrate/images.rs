@@ -1,17 +1,17 @@
 //! Folders of photographs: short side resized to the model's, then the centre cut out.
 
 use std::io::Cursor;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use rayon::prelude::*;
 
+use super::array::Array;
 use super::columns::Column;
 use super::error::Kind;
 use super::{DataError, InputSpec};
-use crate::model::TensorRef;
-use crate::proto::Dtype;
 
 /// Height and width where the model leaves them open.
 const SIDE: usize = 224;
@@ -27,7 +27,32 @@ struct Layout {
     channels_last: bool,
 }
 
-/// Decodes an image, or all of a folder in the order of their paths. With a cap, they are taken evenly from the whole
+impl Layout {
+    fn bytes(self) -> usize {
+        self.channels * self.height * self.width
+    }
+}
+
+/// Image files, and how the model wants them.
+#[derive(Debug)]
+pub(super) struct Pictures {
+    files: Vec<PathBuf>,
+    layout: Layout,
+}
+
+impl Pictures {
+    /// The pixels of some of them, image after image. Errors: one that can not be decoded.
+    pub fn decode(&self, numbers: Range<usize>) -> Result<Vec<u8>, DataError> {
+        let mut pixels = Vec::with_capacity(numbers.len() * self.layout.bytes());
+        for file in self.files.get(numbers).unwrap_or_default() {
+            let image = decode(file, self.layout).map_err(|problem| DataError::new(file, Kind::Format(problem)))?;
+            pixels.extend(image);
+        }
+        Ok(pixels)
+    }
+}
+
+/// Opens an image, or all of a folder in the order of their paths; each is decoded when it is asked for. With a cap, they are taken evenly from the whole
 /// folder, for folders are often sorted by class; their places in the sorted list are returned.
 ///
 /// An image is shrunk or enlarged (bilinear, with antialiasing) until it just covers the model's height × width, and the
@@ -56,16 +81,16 @@ pub(super) fn read(path: &Path, specs: &[InputSpec], cap: Option<usize>) -> Resu
     })?;
     let count = cap.unwrap_or(files.len()).clamp(1, files.len());
     let places: Vec<usize> = (0..count).map(|number| number * files.len() / count).collect();
-    let pixels: Vec<Vec<u8>> = places
-        .par_iter()
-        .map(|place| {
-            let file = files.get(*place).map_or(path, PathBuf::as_path);
-            decode(file, layout).map_err(|problem| DataError::new(file, Kind::Format(problem)))
-        })
-        .collect::<Result<_, _>>()?;
+    let files: Vec<PathBuf> = places.iter().filter_map(|place| files.get(*place).cloned()).collect();
+    // What is no image at all is said at once, and not after half of the work.
+    files.par_iter().try_for_each(|file| {
+        let size = image::ImageReader::open(file).and_then(image::ImageReader::with_guessed_format).map_err(|error| error.to_string());
+        let size = size.and_then(|reader| reader.into_dimensions().map_err(|error| error.to_string()));
+        size.map(|_| ()).map_err(|problem| DataError::new(file, Kind::Format(problem)))
+    })?;
     let Layout { channels, height, width, channels_last } = layout;
     let dims = if channels_last { vec![count, height, width, channels] } else { vec![count, channels, height, width] };
-    let array = TensorRef { dtype: Dtype::Uint8, dims, bytes: pixels.concat().into() };
+    let array = Array::pictures(dims, Pictures { files, layout });
     Ok((Column { spec: spec.clone(), name: "images".into(), array }, places))
 }
 
@@ -144,6 +169,7 @@ mod tests {
     use super::super::{Options, load};
     use super::*;
     use crate::facts::Dim;
+    use crate::proto::Dtype;
 
     fn spec(dtype: Dtype, shape: &[i64]) -> InputSpec {
         InputSpec::new("x", dtype, shape.iter().map(|dim| if *dim < 0 { Dim::symbol("n") } else { Dim::Num(*dim) }).collect())

@@ -1,9 +1,10 @@
 //! The inputs of a model, batch by batch, wherever they come from.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rayon::prelude::*;
+use indexmap::IndexMap;
 
+use super::array::Array;
 use super::columns::{Column, Columns, Wanted};
 use super::error::Kind;
 use super::synthetic::Recipe;
@@ -36,7 +37,7 @@ pub struct Inputs {
 #[derive(Clone, Debug)]
 enum Source {
     Columns { columns: Columns, places: Option<Vec<usize>> },
-    Sets(Vec<Tensors>),
+    Sets { folders: Vec<PathBuf>, specs: Vec<InputSpec> },
     Recipe(Recipe),
 }
 
@@ -55,7 +56,7 @@ impl Inputs {
     pub fn len(&self) -> usize {
         match &self.source {
             Source::Columns { columns, .. } => columns.batches,
-            Source::Sets(sets) => sets.len(),
+            Source::Sets { folders, .. } => folders.len(),
             Source::Recipe(recipe) => recipe.batches,
         }
     }
@@ -66,7 +67,7 @@ impl Inputs {
     }
 
     /// One batch, counted from 0: a tensor for every input of the model.
-    /// Errors: no such batch; numbers that do not fit the model's type.
+    /// Errors: no such batch; a file that can not be read; numbers that do not fit the model's type.
     pub fn batch(&self, number: usize) -> Result<Tensors, DataError> {
         let missing = || DataError::new(Path::new(""), Kind::Format(format!("there is no batch {number}")));
         if number >= self.len() {
@@ -74,14 +75,18 @@ impl Inputs {
         }
         match &self.source {
             Source::Columns { columns, .. } => columns.batch(number),
-            Source::Sets(sets) => sets.get(number).cloned().ok_or_else(missing),
+            Source::Sets { folders, specs } => testsets::read(folders.get(number).ok_or_else(missing)?, specs),
             Source::Recipe(recipe) => recipe.batch(number),
         }
     }
 
-    /// All batches, in order.
-    pub fn all(&self) -> Result<Vec<Tensors>, DataError> {
-        (0..self.len()).into_par_iter().map(|number| self.batch(number)).collect()
+    /// Whether a batch takes longer to make than to copy, so that it is worth keeping.
+    pub fn slow(&self) -> bool {
+        match &self.source {
+            Source::Columns { columns, .. } => columns.slow(),
+            Source::Sets { .. } => false,
+            Source::Recipe(_) => true,
+        }
     }
 
     /// Where the samples of a batch stand in the file or the sorted folder: what their labels are found by.
@@ -108,10 +113,13 @@ pub fn load(path: &Path, specs: &[InputSpec], options: &Options) -> Result<Input
         Ok(Inputs::columns(columns, places))
     };
     let metadata = std::fs::metadata(path).map_err(|error| DataError::new(path, error))?;
-    let sets = if metadata.is_dir() { testsets::read(path, specs)? } else { None };
-    if let Some(mut sets) = sets {
-        sets.truncate(options.samples.unwrap_or(usize::MAX).max(1));
-        return Ok(Inputs { samples: sets.len(), synthetic: false, notes: Vec::new(), source: Source::Sets(sets) });
+    let sets = if metadata.is_dir() { testsets::find(path)? } else { None };
+    if let Some(mut folders) = sets {
+        folders.truncate(options.samples.unwrap_or(usize::MAX).max(1));
+        // What does not fit the model is said at once, and not after half of the work.
+        folders.iter().try_for_each(|folder| testsets::read(folder, specs).map(|_| ()))?;
+        let (samples, specs) = (folders.len(), specs.to_vec());
+        return Ok(Inputs { samples, synthetic: false, notes: Vec::new(), source: Source::Sets { folders, specs } });
     }
     let mut start = [0; 8];
     if metadata.is_file() {
@@ -119,7 +127,7 @@ pub fn load(path: &Path, specs: &[InputSpec], options: &Options) -> Result<Input
         read.map_err(|error| DataError::new(path, error))?;
     }
     if start.starts_with(b"PK") {
-        let (columns, notes) = by_name(path, npz::read_npz(path)?, specs)?;
+        let (columns, notes) = by_name(path, npz::open_npz(path)?, specs)?;
         let mut inputs: Inputs = arranged(columns, None)?;
         inputs.notes.splice(0..0, notes);
         return Ok(inputs);
@@ -128,7 +136,7 @@ pub fn load(path: &Path, specs: &[InputSpec], options: &Options) -> Result<Input
         let [spec] = specs else {
             return Err(DataError::new(path, Kind::OneArray { inputs: names(specs) }));
         };
-        return arranged(vec![Column { spec: spec.clone(), name: spec.name.clone(), array: npz::read_npy(path)? }], None);
+        return arranged(vec![Column { spec: spec.clone(), name: spec.name.clone(), array: npz::open_npy(path)? }], None);
     }
     let (column, places) = images::read(path, specs, options.samples)?;
     arranged(vec![column], Some(places))
@@ -139,14 +147,14 @@ fn names(specs: &[InputSpec]) -> Vec<String> {
 }
 
 /// Finds the array of every input: by its name; a single array for a single input; or numpy's `arr_0`, `arr_1` … in order.
-fn by_name(path: &Path, mut arrays: Tensors, specs: &[InputSpec]) -> Result<(Vec<Column>, Vec<String>), DataError> {
+fn by_name(path: &Path, mut arrays: IndexMap<String, Array>, specs: &[InputSpec]) -> Result<(Vec<Column>, Vec<String>), DataError> {
     let found: Vec<String> = arrays.keys().cloned().collect();
     let missing: Vec<String> = names(specs).into_iter().filter(|name| !arrays.contains_key(name)).collect();
     let mut notes = Vec::new();
     let unnamed = found.iter().enumerate().all(|(place, name)| *name == format!("arr_{place}"));
     let by_place = found.len() == specs.len() && missing.len() == specs.len() && (specs.len() == 1 || unnamed);
     let mut column = |spec: &InputSpec, name: &str| {
-        let array = arrays.swap_remove(name).unwrap_or(TensorRef::from_f32(vec![0], &[]));
+        let array = arrays.swap_remove(name).unwrap_or_else(|| TensorRef::from_f32(vec![0], &[]).into());
         Column { spec: spec.clone(), name: name.to_owned(), array }
     };
     if by_place {

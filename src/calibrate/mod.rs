@@ -1,8 +1,12 @@
 //! Inputs to run a model on: from files of arrays, folders of images, ONNX test sets, or made up from declared shapes.
 //!
-//! Arrays stay as they lie in the file (mapped where they are not compressed) and are cut into batches, scaled and
-//! converted only when a batch is asked for. Invariant: knows a model's inputs by [`InputSpec`] alone, no graph.
+//! Whatever there is much of stays where it lies, and is read, decoded, scaled and converted batch by batch when a batch is
+//! asked for: memory does not grow with the number of samples. Two kinds of arrays are held in memory: compressed ones of
+//! up to 64 MiB (larger ones are inflated to a temporary file), and those in column-major order.
+//! Invariant: knows a model's inputs by [`InputSpec`] alone, no graph.
 
+mod array;
+mod batches;
 mod columns;
 mod error;
 mod gather;
@@ -12,18 +16,21 @@ mod leaves;
 mod moments;
 mod npz;
 mod preprocess;
+mod ready;
 mod saved;
 mod spec;
 mod symbols;
 mod synthetic;
 mod testsets;
 
+pub use batches::{Batches, GatherError, in_order, size};
 pub use error::DataError;
-pub use gather::{Batches, GatherError, POSITIONS, gather, held_out, picks, run_in_order, stack};
+pub use gather::{POSITIONS, gather, held_out, picks, stack};
 pub use inputs::{Inputs, Options, load};
 pub use moments::{Moments, Statistics};
 pub use npz::{read_npy, read_npz, write_npy, write_npz};
 pub use preprocess::Preprocess;
+pub use ready::Ready;
 pub use spec::{InputKind, InputSpec};
 pub use synthetic::synthetic;
 

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use faer::linalg::matmul::triangular::{BlockStructure, matmul};
-use faer::{Accum, Mat, MatRef, Par};
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, MatMut, MatRef, Par};
+use rayon::prelude::*;
 
 /// First and second moments of the rows of an activation matrix, group by group.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +20,13 @@ pub struct Moments {
 /// Rows whose products are added in single precision before they go into the sums (the error of a block of this size is
 /// far below that of the data).
 const BLOCK: usize = 4096;
+/// Columns are shared among threads in panels, of which there are about so many where they have the best width.
+const PANELS: usize = 6;
+/// Panels are multiples of this wide, for kernels work on so many columns at once.
+const LANES: usize = 16;
+/// Narrower panels leave kernels idle, wider ones compute much above the diagonal and leave the caches.
+const NARROWEST: usize = 48;
+const WIDEST: usize = 128;
 /// Fewer rows than this for a column, and correlations are noise (onnxsim's README measured the cliff).
 pub const ROWS_PER_COLUMN: f64 = 2.0;
 
@@ -39,43 +47,26 @@ impl Moments {
     }
 
     /// Adds rows from several runs, each given as groups × rows × columns. What is added for one run does not depend on
-    /// which others come with it, so that sums over parts of the data are those of the whole.
-    pub fn add_parts<P: AsRef<[f32]>>(&mut self, parts: &[P]) {
+    /// which others come with it, so that sums over parts of the data are those of the whole. Threads share the columns
+    /// among them, never the rows, so that the numbers are the same whatever their number.
+    pub fn add_parts<P: AsRef<[f32]> + Sync>(&mut self, parts: &[P]) {
         let (groups, columns) = (self.gram.len(), self.columns());
         if groups * columns == 0 {
             return;
         }
-        let mut product = Mat::<f32>::zeros(columns, columns);
         for matrix in parts {
-            let matrix = matrix.as_ref();
-            let rows = matrix.len() / (groups * columns);
-            self.rows += rows as f64;
-            for (group, gram) in self.gram.iter_mut().enumerate() {
-                let matrix = &matrix[group * rows * columns..(group + 1) * rows * columns];
-                let sum = &mut self.sum[group * columns..(group + 1) * columns];
-                for block in matrix.chunks(BLOCK * columns) {
-                    let block = MatRef::from_row_major_slice(block, block.len() / columns, columns);
-                    let lower = BlockStructure::TriangularLower;
-                    let whole = BlockStructure::Rectangular;
-                    matmul(product.as_mut(), lower, Accum::Replace, block.transpose(), whole, block, whole, 1.0, Par::Seq);
-                    for column in 0..columns {
-                        for row in column..columns {
-                            gram[(row, column)] += f64::from(product[(row, column)]);
-                        }
-                    }
-                }
-                for row in matrix.chunks_exact(columns) {
-                    sum.iter_mut().zip(row).for_each(|(sum, element)| *sum += f64::from(*element));
-                }
-            }
+            self.rows += (matrix.as_ref().len() / (groups * columns)) as f64;
         }
-        for gram in &mut self.gram {
+        let width = (columns / PANELS).next_multiple_of(LANES).clamp(NARROWEST, WIDEST);
+        self.gram.par_iter_mut().zip(self.sum.par_chunks_mut(columns)).enumerate().for_each(|(group, (gram, sum))| {
+            let panels = gram.as_mut().par_col_chunks_mut(width).zip(sum.par_chunks_mut(width)).enumerate();
+            panels.for_each(|(panel, (gram, sum))| add_panel(gram, sum, panel * width, parts, (group, groups)));
             for column in 0..columns {
                 for row in column + 1..columns {
                     gram[(column, row)] = gram[(row, column)];
                 }
             }
-        }
+        });
     }
 
     /// Adds what another part of the data gave. Errors: other groups or columns.
@@ -108,6 +99,32 @@ impl Moments {
         let determined = self.determined();
         let entry = |row: usize, column: usize| self.gram[group][(row, column)] / rows - mean[row] * mean[column];
         Mat::from_fn(self.columns(), self.columns(), |row, column| if determined || row == column { entry(row, column) } else { 0.0 })
+    }
+}
+
+/// Adds rows to some neighbouring columns of one group, from the column `start` on: to the part of their products that is
+/// not above the diagonal, and to their sums.
+fn add_panel<P: AsRef<[f32]>>(mut gram: MatMut<f64>, sum: &mut [f64], start: usize, parts: &[P], (group, groups): (usize, usize)) {
+    let (columns, width) = (gram.nrows(), gram.ncols());
+    let mut product = Mat::<f32>::zeros(columns - start, width);
+    for matrix in parts {
+        let matrix = matrix.as_ref();
+        let size = matrix.len() / groups;
+        let matrix = matrix.get(group * size..(group + 1) * size).unwrap_or_default();
+        for block in matrix.chunks(BLOCK * columns) {
+            let rows = MatRef::from_row_major_slice(block, block.len() / columns, columns);
+            let below = rows.subcols(start, columns - start).transpose();
+            matmul(product.as_mut(), Accum::Replace, below, rows.subcols(start, width), 1.0, Par::Seq);
+            for (mut into, from) in gram.as_mut().subrows_mut(start, columns - start).col_iter_mut().zip(product.col_iter()) {
+                let (into, from) = (into.as_mut().try_as_col_major_mut(), from.try_as_col_major());
+                if let (Some(into), Some(from)) = (into, from) {
+                    into.as_slice_mut().iter_mut().zip(from.as_slice()).for_each(|(sum, product)| *sum += f64::from(*product));
+                }
+            }
+        }
+        for row in matrix.chunks_exact(columns) {
+            sum.iter_mut().zip(&row[start..]).for_each(|(sum, element)| *sum += f64::from(*element));
+        }
     }
 }
 
@@ -164,6 +181,28 @@ mod tests {
             }
         }
         assert!(one.merge(&Moments::new(1, 4)).is_err());
+    }
+
+    #[test]
+    fn any_number_of_threads_gives_the_same_numbers() {
+        let (groups, columns) = (2, 150);
+        let part = |rows: usize| -> Vec<f32> { (0..groups * rows * columns).map(|at| ((at * 7919) % 1009) as f32 / 997.0 - 0.5).collect() };
+        let parts = [part(70), part(3), part(41)];
+        let with = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let mut moments = Moments::new(groups, columns);
+            pool.install(|| moments.add_parts(&parts));
+            moments
+        };
+        let found = with(1);
+        assert_eq!(found, with(4));
+        for (group, row, column) in [(0, 0, 0), (0, 149, 3), (1, 60, 60), (1, 20, 140)] {
+            let rows = parts.iter().flat_map(|part| part[group * part.len() / 2..(group + 1) * part.len() / 2].chunks(columns));
+            let wanted: f64 = rows.clone().map(|entries| f64::from(entries[row]) * f64::from(entries[column])).sum();
+            assert!((found.gram[group][(row, column)] - wanted).abs() < 1e-4, "{group} {row} {column}");
+            let wanted: f64 = rows.map(|entries| f64::from(entries[column])).sum();
+            assert!((found.sum[group * columns + column] - wanted).abs() < 1e-9);
+        }
     }
 
     #[test]

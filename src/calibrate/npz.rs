@@ -1,92 +1,180 @@
 //! numpy's files: `.npy` holds one array, `.npz` is a zip of them.
 
-use std::io::{Cursor, Read, Seek, Write};
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, Write};
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use indexmap::IndexMap;
 use npyz::{DType, Endianness, NpyHeader, Order, TypeChar};
 
+use super::array::Array;
 use super::error::Kind;
 use super::{DataError, Tensors};
 use crate::model::TensorRef;
 use crate::proto::Dtype;
 
-/// Reads an `.npy` file. The bytes stay in the mapped file unless their order must change.
-/// Errors: not readable, no numpy array, an element type that no tensor has.
+/// Bytes of a compressed array that are held in memory; what is larger goes to a temporary file.
+const INFLATED: u64 = 64 << 20;
+/// Headers are shorter than this.
+const HEADER: u64 = 1 << 17;
+
+/// Reads an `.npy` file. Errors: not readable, no numpy array, an element type that no tensor has.
 pub fn read_npy(path: &Path) -> Result<TensorRef, DataError> {
-    let bytes = crate::model::map(path).map_err(|error| DataError::new(path, error))?;
-    parse_npy(bytes).map_err(|problem| DataError::new(path, Kind::Format(problem)))
+    open_npy(path)?.whole(path)
 }
 
-/// Reads all arrays of an `.npz` file, in the file's order; those that are not compressed stay in the map.
-/// Errors: as [`read_npy`], naming the array; no zip.
+/// Reads all arrays of an `.npz` file, in the file's order. Errors: as [`read_npy`], naming the array; no zip.
 pub fn read_npz(path: &Path) -> Result<Tensors, DataError> {
-    let map = crate::model::map(path).map_err(|error| DataError::new(path, error))?;
+    open_npz(path)?.into_iter().map(|(name, array)| Ok((name, array.whole(path)?))).collect()
+}
+
+/// Opens an `.npy` file. Its numbers stay there until they are asked for; an array in column-major order is read to memory.
+/// Errors: as [`read_npy`].
+pub(super) fn open_npy(path: &Path) -> Result<Array, DataError> {
     let fail = |problem: String| DataError::new(path, Kind::Format(problem));
-    let mut archive = zip::ZipArchive::new(Cursor::new(map.clone())).map_err(|error| fail(format!("no .npz file: {error}")))?;
-    let mut arrays = Tensors::new();
+    let (mut stream, file) =
+        File::open(path).and_then(|stream| Ok((stream, File::open(path)?))).map_err(|error| DataError::new(path, error))?;
+    let size = file.metadata().map_err(|error| DataError::new(path, error))?.len();
+    opened(&mut stream, HEADER, Some(&Stored { file: Arc::new(Mutex::new(file)), start: 0, size })).map_err(fail)
+}
+
+/// Opens all arrays of an `.npz` file, in the file's order. The numbers of those that are not compressed stay there until
+/// they are asked for; a large one that is compressed is inflated to a temporary file; a small one, or one in column-major
+/// order, is read to memory. Errors: as [`read_npz`].
+pub(super) fn open_npz(path: &Path) -> Result<IndexMap<String, Array>, DataError> {
+    let fail = |problem: String| DataError::new(path, Kind::Format(problem));
+    let open = || File::open(path).map_err(|error| DataError::new(path, error));
+    let (stream, file) = (BufReader::new(open()?), open()?);
+    let total = file.metadata().map_err(|error| DataError::new(path, error))?.len();
+    let file = Arc::new(Mutex::new(file));
+    let mut archive = zip::ZipArchive::new(stream).map_err(|error| fail(format!("no .npz file: {error}")))?;
+    let mut arrays = IndexMap::new();
     for entry in 0..archive.len() {
         let mut entry = archive.by_index(entry).map_err(|error| fail(format!("a damaged .npz file: {error}")))?;
         if entry.is_dir() {
             continue;
         }
         let name = entry.name().strip_suffix(".npy").unwrap_or(entry.name()).to_owned();
-        let stored = entry.compression() == zip::CompressionMethod::Stored && !entry.encrypted();
-        let range = entry.data_start().filter(|_| stored).map(|start| (start, start.saturating_add(entry.size())));
-        let bytes = match range {
-            Some((start, end)) if start <= end && end <= map.len() as u64 => map.slice(start as usize..end as usize),
-            _ => {
-                // The size that the file claims is not believed: the buffer grows as bytes really come.
-                let mut bytes = Vec::with_capacity(entry.size().min(1 << 26) as usize);
-                entry.read_to_end(&mut bytes).map_err(|error| fail(format!("array '{name}': {error}")))?;
-                bytes.into()
-            }
-        };
-        arrays.insert(name.clone(), parse_npy(bytes).map_err(|problem| fail(format!("array '{name}': {problem}")))?);
+        let plain = entry.compression() == zip::CompressionMethod::Stored && !entry.encrypted();
+        let size = entry.size();
+        let start = entry.data_start().filter(|start| plain && start.checked_add(size).is_some_and(|end| end <= total));
+        let stored = start.map(|start| Stored { file: file.clone(), start, size });
+        let limit = if stored.is_some() { HEADER } else { INFLATED };
+        let array = opened(&mut entry, limit, stored.as_ref()).map_err(|problem| fail(format!("array '{name}': {problem}")))?;
+        arrays.insert(name, array);
     }
     Ok(arrays)
 }
 
-fn parse_npy(bytes: Bytes) -> Result<TensorRef, String> {
-    let mut reader = Cursor::new(bytes.clone());
-    let header = NpyHeader::from_reader(&mut reader).map_err(|error| format!("no numpy array: {error}"))?;
-    let descr = header.dtype();
-    let unsupported = || format!("element type {} is not supported; save numbers or truth values", descr.descr());
-    let DType::Plain(kind) = &descr else { return Err(unsupported()) };
-    let dtype = match (kind.type_char(), kind.size_field()) {
-        (TypeChar::Bool, 1) => Dtype::Bool,
-        (TypeChar::Int, 1) => Dtype::Int8,
-        (TypeChar::Int, 2) => Dtype::Int16,
-        (TypeChar::Int, 4) => Dtype::Int32,
-        (TypeChar::Int, 8) => Dtype::Int64,
-        (TypeChar::Uint, 1) => Dtype::Uint8,
-        (TypeChar::Uint, 2) => Dtype::Uint16,
-        (TypeChar::Uint, 4) => Dtype::Uint32,
-        (TypeChar::Uint, 8) => Dtype::Uint64,
-        (TypeChar::Float, 2) => Dtype::Float16,
-        (TypeChar::Float, 4) => Dtype::Float,
-        (TypeChar::Float, 8) => Dtype::Double,
-        _ => return Err(unsupported()),
-    };
-    let dims: Option<Vec<usize>> = header.shape().iter().map(|dim| usize::try_from(*dim).ok()).collect();
-    let size = dtype.bits() / 8;
-    let start = reader.position() as usize;
-    let end = dims
-        .as_ref()
-        .and_then(|dims| dims.iter().try_fold(size, |product, dim| product.checked_mul(*dim)))
-        .and_then(|length| start.checked_add(length));
-    let (Some(dims), Some(end)) = (dims, end) else { return Err("its shape is larger than memory can address".into()) };
-    if end > bytes.len() {
-        return Err(format!("cut off: {} bytes of numbers where {} are expected", bytes.len().saturating_sub(start), end - start));
+/// Where an array lies in a file as it is.
+struct Stored {
+    file: Arc<Mutex<File>>,
+    start: u64,
+    size: u64,
+}
+
+/// An array from a stream of bytes: left where it is `stored`, else held in memory if it has no more than `limit` bytes.
+fn opened(stream: &mut impl Read, limit: u64, stored: Option<&Stored>) -> Result<Array, String> {
+    // The size that an archive claims is not believed: memory grows as bytes really come.
+    let mut bytes = Vec::new();
+    stream.take(limit).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    let header = Header::read(&bytes)?;
+    if let (Some(stored), false) = (stored, header.fortran) {
+        header.fits(stored.size)?;
+        return Ok(header.filed(stored.file.clone(), stored.start));
     }
-    let mut bytes = bytes.slice(start..end);
-    if kind.endianness() == Endianness::Big && size > 1 {
-        bytes = bytes.chunks_exact(size).flat_map(|element| element.iter().rev().copied()).collect::<Vec<_>>().into();
+    if bytes.len() as u64 == limit && !header.fortran {
+        let mut copied = || -> std::io::Result<(File, u64)> {
+            let mut file = tempfile::tempfile()?;
+            file.write_all(&bytes)?;
+            let rest = std::io::copy(stream, &mut file)?;
+            Ok((file, limit + rest))
+        };
+        let (file, length) = copied().map_err(|error| format!("can not be inflated to a temporary file: {error}"))?;
+        header.fits(length)?;
+        return Ok(header.filed(Arc::new(Mutex::new(file)), 0));
     }
-    if header.order() == Order::Fortran && dims.len() > 1 {
-        bytes = row_major(&bytes, &dims, size).into();
+    stream.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    header.array(&bytes.into()).map(Array::from)
+}
+
+/// What an `.npy` file says of its numbers.
+struct Header {
+    dtype: Dtype,
+    dims: Vec<usize>,
+    /// Where the numbers begin and end.
+    start: usize,
+    end: usize,
+    /// Whether each number has its last byte first.
+    swapped: bool,
+    fortran: bool,
+}
+
+impl Header {
+    /// Reads the beginning of a file.
+    fn read(bytes: &[u8]) -> Result<Self, String> {
+        let mut reader = std::io::Cursor::new(bytes);
+        let header = NpyHeader::from_reader(&mut reader).map_err(|error| format!("no numpy array: {error}"))?;
+        let descr = header.dtype();
+        let unsupported = || format!("element type {} is not supported; save numbers or truth values", descr.descr());
+        let DType::Plain(kind) = &descr else { return Err(unsupported()) };
+        let dtype = match (kind.type_char(), kind.size_field()) {
+            (TypeChar::Bool, 1) => Dtype::Bool,
+            (TypeChar::Int, 1) => Dtype::Int8,
+            (TypeChar::Int, 2) => Dtype::Int16,
+            (TypeChar::Int, 4) => Dtype::Int32,
+            (TypeChar::Int, 8) => Dtype::Int64,
+            (TypeChar::Uint, 1) => Dtype::Uint8,
+            (TypeChar::Uint, 2) => Dtype::Uint16,
+            (TypeChar::Uint, 4) => Dtype::Uint32,
+            (TypeChar::Uint, 8) => Dtype::Uint64,
+            (TypeChar::Float, 2) => Dtype::Float16,
+            (TypeChar::Float, 4) => Dtype::Float,
+            (TypeChar::Float, 8) => Dtype::Double,
+            _ => return Err(unsupported()),
+        };
+        let dims: Option<Vec<usize>> = header.shape().iter().map(|dim| usize::try_from(*dim).ok()).collect();
+        let size = dtype.bits() / 8;
+        let start = reader.position() as usize;
+        let end = dims
+            .as_ref()
+            .and_then(|dims| dims.iter().try_fold(size, |product, dim| product.checked_mul(*dim)))
+            .and_then(|length| start.checked_add(length));
+        let (Some(dims), Some(end)) = (dims, end) else { return Err("its shape is larger than memory can address".into()) };
+        let swapped = kind.endianness() == Endianness::Big && size > 1;
+        let fortran = header.order() == Order::Fortran && dims.len() > 1;
+        Ok(Header { dtype, dims, start, end, swapped, fortran })
     }
-    Ok(TensorRef { dtype, dims, bytes })
+
+    /// Errors: the numbers are not all there in a file of so many bytes.
+    fn fits(&self, total: u64) -> Result<(), String> {
+        let (start, end) = (self.start as u64, self.end as u64);
+        if end > total {
+            return Err(format!("cut off: {} bytes of numbers where {} are expected", total.saturating_sub(start), end - start));
+        }
+        Ok(())
+    }
+
+    /// The array in memory, in row-major order. Errors: the file is cut off.
+    fn array(self, bytes: &Bytes) -> Result<TensorRef, String> {
+        self.fits(bytes.len() as u64)?;
+        let size = self.dtype.bits() / 8;
+        let mut bytes = bytes.slice(self.start..self.end);
+        if self.swapped {
+            bytes = bytes.chunks_exact(size).flat_map(|element| element.iter().rev().copied()).collect::<Vec<_>>().into();
+        }
+        if self.fortran {
+            bytes = row_major(&bytes, &self.dims, size).into();
+        }
+        Ok(TensorRef { dtype: self.dtype, dims: self.dims, bytes })
+    }
+
+    /// The array in a file, in which the header stands at `offset`.
+    fn filed(self, file: Arc<Mutex<File>>, offset: u64) -> Array {
+        Array::filed(self.dtype, self.dims, file, offset + self.start as u64, self.swapped)
+    }
 }
 
 /// Elements in column-major order, put into row-major order.
@@ -175,7 +263,13 @@ fn npy_header(tensor: &TensorRef) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
     use super::*;
+
+    fn parse_npy(bytes: Bytes) -> Result<TensorRef, String> {
+        opened(&mut Cursor::new(bytes), INFLATED, None)?.whole(Path::new("")).map_err(|error| error.to_string())
+    }
 
     fn npy(descr: &str, fortran: &str, shape: &str, body: &[u8]) -> Bytes {
         let text = format!("{{'descr': '{descr}', 'fortran_order': {fortran}, 'shape': {shape}, }}\n");
@@ -194,6 +288,26 @@ mod tests {
         assert_eq!(big.to_i64().unwrap(), [1, 256]);
         let scalar = parse_npy(npy("<f4", "False", "()", &1.5f32.to_le_bytes())).unwrap();
         assert_eq!((scalar.dims.len(), scalar.to_f32().unwrap()), (0, vec![1.5]));
+    }
+
+    #[test]
+    fn what_memory_is_not_to_hold_is_read_from_files() {
+        let numbers: Vec<u8> = (0..40).collect();
+        let path = Path::new("");
+        for descr in ["<i2", ">i2"] {
+            let bytes = npy(descr, "False", "(5, 4)", &numbers);
+            let held = parse_npy(bytes.clone()).unwrap();
+            let limit = bytes.len() as u64 - 7;
+            let inflated = opened(&mut Cursor::new(bytes.clone()), limit, None).unwrap();
+            assert_eq!(inflated.whole(path).unwrap(), held);
+            assert!(opened(&mut Cursor::new(bytes.slice(..limit as usize + 3)), limit, None).unwrap_err().contains("cut off"));
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("x.npy");
+            std::fs::write(&file, &bytes).unwrap();
+            let rows = open_npy(&file).unwrap().cut(&file, 3, 2, true).unwrap().unwrap();
+            assert_eq!((rows.dims.as_slice(), rows.to_i64().unwrap()), ([2, 4].as_slice(), held.to_i64().unwrap()[12..].to_vec()));
+            assert!(open_npy(&file).unwrap().cut(&file, 4, 2, true).unwrap().is_none());
+        }
     }
 
     #[test]

@@ -10,11 +10,11 @@ use super::{DataError, InputSpec, Preprocess, Tensors};
 use crate::model::TensorRef;
 use crate::proto::TensorProto;
 
-/// Reads every set of a folder (or the one set that the folder itself is), each as one batch; `None` when there is none.
-/// Errors: inputs missing, damaged, or of other types and shapes than the model's.
-pub(super) fn read(folder: &Path, specs: &[InputSpec]) -> Result<Option<Vec<Tensors>>, DataError> {
+/// The sets of a folder (or the one set that the folder itself is), each of which is one batch; `None` when there is none.
+/// Errors: a folder that can not be listed.
+pub(super) fn find(folder: &Path) -> Result<Option<Vec<PathBuf>>, DataError> {
     if folder.join("input_0.pb").is_file() {
-        return Ok(Some(vec![read_set(folder, specs)?]));
+        return Ok(Some(vec![folder.to_owned()]));
     }
     let mut sets: Vec<(u64, PathBuf)> = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(|error| DataError::new(folder, error))? {
@@ -28,10 +28,11 @@ pub(super) fn read(folder: &Path, specs: &[InputSpec]) -> Result<Option<Vec<Tens
         return Ok(None);
     }
     sets.sort();
-    sets.iter().map(|(_, path)| read_set(path, specs)).collect::<Result<Vec<_>, _>>().map(Some)
+    Ok(Some(sets.into_iter().map(|(_, path)| path).collect()))
 }
 
-fn read_set(folder: &Path, specs: &[InputSpec]) -> Result<Tensors, DataError> {
+/// Reads one set. Errors: inputs missing, damaged, or of other types and shapes than the model's.
+pub(super) fn read(folder: &Path, specs: &[InputSpec]) -> Result<Tensors, DataError> {
     let mut found: Vec<(String, TensorRef)> = Vec::new();
     for number in 0.. {
         let path = folder.join(format!("input_{number}.pb"));
@@ -93,7 +94,7 @@ mod tests {
         }
         let specs = ["a", "b"].map(|name| InputSpec::new(name, Dtype::Float, vec![Dim::symbol("n")]));
         let inputs = load(folder.path(), &specs, &Options::default()).unwrap();
-        let seen: Vec<_> = inputs.all().unwrap().iter().map(|batch| batch["b"].to_f32().unwrap()[0]).collect();
+        let seen: Vec<_> = (0..2).map(|set| inputs.batch(set).unwrap()["b"].to_f32().unwrap()[0]).collect();
         assert_eq!(seen, [2.0, 10.0]);
         assert_eq!(inputs.batch(0).unwrap()["a"].to_f32().unwrap(), [-1.0]);
         let wrong = [InputSpec::new("b", Dtype::Float, vec![Dim::Num(3)])];

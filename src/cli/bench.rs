@@ -44,8 +44,8 @@ pub(super) fn run(args: &Bench) -> anyhow::Result<Exit> {
         let theirs = verify::list(&verify::inputs(other));
         bail!("{} takes other inputs ({theirs}) than {} ({})", other.path().display(), first.path().display(), verify::list(&wanted));
     }
-    let mut given = data::inputs(first, &args.data, None, &watch)?;
-    let Some(example) = given.inputs.drain(..).next() else { bail!("there are no inputs to run") };
+    let given = data::inputs(first, &args.data, None, &watch)?;
+    let Some(example) = given.inputs.example()? else { bail!("there are no inputs to run") };
     let runtime = TractRuntime::new(false);
     watch.begin(Phase::Latency, 0);
     let mut sessions: Vec<Box<dyn Session>> = Vec::new();

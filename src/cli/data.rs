@@ -2,18 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::bail;
 
 use super::args::DataArgs;
 use super::watch::Watch;
 use crate::analysis::{Pins, declared};
-use crate::calibrate::{self, InputKind, InputSpec, Inputs, Preprocess, Tensors, read_npy};
+use crate::calibrate::{self, Batches, InputKind, InputSpec, Inputs, Preprocess, Ready, Tensors, read_npy};
 use crate::job::Data;
 use crate::model::{Index, Model, ValueId};
 
 /// Runs on made-up inputs.
 const SYNTHETIC: usize = 4;
+/// Bytes of inputs that are kept where making them takes long.
+const READY: usize = 512 << 20;
 
 /// What the model wants, with the shapes that the user pinned. Errors: pins that do not fit.
 pub(super) fn specs(model: &Model, pins: &Pins) -> anyhow::Result<Vec<InputSpec>> {
@@ -81,17 +84,22 @@ pub(super) fn counted(specs: &[InputSpec], example: Option<Tensors>) -> Pins {
     example.into_iter().map(|(name, tensor)| (name, tensor.dims.iter().map(|dim| *dim as i64).collect())).collect()
 }
 
-/// Reads the inputs, or makes some up. Errors name the file, the array and what was expected.
+/// Opens the inputs, or makes some up. Errors name the file, the array and what was expected.
 pub(super) fn inputs(model: &Model, args: &DataArgs, labels: Option<&Path>, watch: &Watch) -> anyhow::Result<Data> {
     let specs = specs(model, &pins(&args.input))?;
     let Some(path) = &args.data else {
         watch.warn("no --data: the model is run on made-up inputs, which say little about how it behaves on real ones");
         let made = calibrate::synthetic(&specs, args.samples.unwrap_or(SYNTHETIC), args.seed)?;
-        return Ok(Data { inputs: made.all()?, synthetic: true, ..Default::default() });
+        return Ok(Data { inputs: batches(made), synthetic: true, ..Default::default() });
     };
     let read = read(path, &specs, args, watch)?;
     let labels = labels.map(|file| labels_of(&read, file)).transpose()?;
-    Ok(Data { inputs: read.all()?, labels, ..Default::default() })
+    Ok(Data { inputs: batches(read), labels, ..Default::default() })
+}
+
+/// Inputs, kept within a budget where they take long to make: recovery goes over them once for every layer.
+fn batches(inputs: Inputs) -> Arc<dyn Batches> {
+    if inputs.slow() { Arc::new(Ready::new(inputs, READY)) } else { Arc::new(inputs) }
 }
 
 /// Opens the inputs that the user gives; batches are made when they are asked for.

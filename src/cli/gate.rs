@@ -85,3 +85,22 @@ pub(super) fn exit(report: &Report, reached: bool, allow_unverified: bool) -> Ex
         _ => Exit::Done,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(target: f64, original: f64, pruned: f64) -> (Exit, usize) {
+        let mut report = Report::default();
+        latency_targets(&mut report, &[Target::Latency(target)], Some(Latency { original, pruned }));
+        (exit(&report, true, false), report.remarks.len())
+    }
+
+    #[test]
+    fn latencies_are_met_nearly_or_refused() {
+        assert_eq!(verdict(0.6, 10.0, 6.2), (Exit::Done, 0));
+        assert_eq!(verdict(0.6, 10.0, 6.4), (Exit::Missed, 0));
+        // Near enough to a light target, and slower all the same.
+        assert_eq!(verdict(0.99, 10.0, 10.1), (Exit::Missed, 1));
+    }
+}

@@ -45,7 +45,7 @@ pub(super) fn run(args: &Prune) -> anyhow::Result<Exit> {
         watch.say(&format!("statistics of {} samples", statistics.samples));
         inputs.statistics = Some(statistics);
     }
-    request.pins = data::counted(&specs, inputs.inputs.first().cloned());
+    request.pins = data::counted(&specs, inputs.inputs.example()?);
     let runtime = runs.then(|| TractRuntime::new(true));
     let runtime: Option<&dyn Runtime> = runtime.as_ref().map(|runtime| runtime as &dyn Runtime);
     let Some(outcome) = super::ran(job::prune(&model, &request, &inputs, runtime, &Work { progress: &watch }), &watch)? else {

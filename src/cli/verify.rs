@@ -1,15 +1,19 @@
 //! How far the outputs of one file moved from another's.
 
+use std::path::Path;
+
 use anyhow::bail;
 
 use super::args::Verify;
 use super::watch::Watch;
 use super::{Exit, convert, data, gate, output};
+use crate::calibrate::{GatherError, in_order, size};
+use crate::job::Data;
 use crate::model::{Index, Model, TensorRef};
-use crate::progress::{Phase, Progress};
+use crate::progress::{Phase, Progress, Work};
 use crate::report::{self, Outcome};
-use crate::run::{Runtime, Tensors, TractRuntime, run_all};
-use crate::verify::{drift, top1};
+use crate::run::{Runtime, Session, Tensors, TractRuntime};
+use crate::verify::{Drift, OutputDrift, Top1};
 
 pub(super) fn run(args: &Verify) -> anyhow::Result<Exit> {
     args.report.iter().try_for_each(|path| report::check_ending(path))?;
@@ -34,18 +38,10 @@ pub(super) fn run(args: &Verify) -> anyhow::Result<Exit> {
     let pins = data::pins(&args.data.input);
     report.original = convert::cost_of(&original, &pins);
     report.pruned = Some(convert::cost_of(&pruned, &pins));
-    watch.begin(Phase::Run, 0);
-    let before = outputs_of(&original, &args.original, &runtime, &given.inputs);
-    watch.begin(Phase::Drift, 0);
-    let after = before.and_then(|before| Ok((before, outputs_of(&pruned, &args.pruned, &runtime, &given.inputs)?)));
     let mut unverifiable = false;
-    match after {
-        Ok((before, after)) => {
-            let labels = given.labels.as_ref();
-            let labelled = labels.and_then(|labels| Some((top1(&before, 0, labels)?, top1(&after, 0, labels)?)));
-            let found = drift(&names, &before, &after);
-            convert::drift(&mut report, &found, given.inputs.len(), given.synthetic, labelled);
-        }
+    let (before, after) = ((&original, args.original.as_path()), (&pruned, args.pruned.as_path()));
+    match compare(&names, before, after, &runtime, &given, &watch)? {
+        Ok((found, labelled)) => convert::drift(&mut report, &found, given.inputs.count(), given.synthetic, labelled),
         Err(reason) => {
             unverifiable = true;
             report.drift.verdict = Outcome::Unverifiable;
@@ -77,11 +73,50 @@ pub(super) fn run(args: &Verify) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
-fn outputs_of(model: &Model, path: &std::path::Path, runtime: &dyn Runtime, inputs: &[Tensors]) -> Result<Vec<Vec<TensorRef>>, String> {
-    let fail = |reason: String| format!("{}: {reason}", path.display());
-    let Some(example) = inputs.first() else { return Err("there are no inputs to run".to_owned()) };
-    let session = runtime.prepare(model, example, &[]).map_err(|error| fail(error.to_string()))?;
-    run_all(&*session, inputs).into_iter().collect::<Result<_, _>>().map_err(|error| fail(error.to_string()))
+/// How far each output moved, and the share of right classes before and after, where there are labels.
+type Compared = (Vec<OutputDrift>, Option<(f64, f64)>);
+
+/// Runs both models side by side, some inputs at a time. Gives a reason where one of them does not run.
+fn compare(
+    names: &[String],
+    (original, original_path): (&Model, &Path),
+    (pruned, pruned_path): (&Model, &Path),
+    runtime: &dyn Runtime,
+    given: &Data,
+    watch: &Watch,
+) -> anyhow::Result<Result<Compared, String>> {
+    let Some(example) = given.inputs.example()? else { return Ok(Err("there are no inputs to run".to_owned())) };
+    let named = |path: &Path, reason: String| format!("{}: {reason}", path.display());
+    let session = |model: &Model, path: &Path| runtime.prepare(model, &example, &[]).map_err(|error| named(path, error.to_string()));
+    let sessions = session(original, original_path).and_then(|before| Ok((before, session(pruned, pruned_path)?)));
+    let (before, after) = match sessions {
+        Ok(sessions) => sessions,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let run = |session: &dyn Session, path: &Path, inputs: &Tensors| {
+        session.run(inputs).map_err(|error| GatherError::Run(named(path, error.to_string())))
+    };
+    let both = |_, inputs: Tensors| Ok((run(&*before, original_path, &inputs)?, run(&*after, pruned_path, &inputs)?));
+    let mut drift = Drift::new(names);
+    let mut labelled = given.labels.as_deref().map(|labels| (Top1::new(labels), Top1::new(labels)));
+    let runs: Vec<usize> = (0..given.inputs.count()).collect();
+    watch.begin(Phase::Drift, runs.len() as u64);
+    let bytes = |(before, after): &(Vec<TensorRef>, Vec<TensorRef>)| size(before) + size(after);
+    let compared = in_order(&*given.inputs, &runs, &Work { progress: watch }, both, bytes, |_, pairs| {
+        for (before, after) in &pairs {
+            drift.add(before, after);
+            if let Some((original, pruned)) = &mut labelled {
+                original.add(before);
+                pruned.add(after);
+            }
+        }
+        Ok(())
+    });
+    match compared {
+        Err(GatherError::Run(reason)) => return Ok(Err(reason)),
+        other => other?,
+    }
+    Ok(Ok((drift.finish(), labelled.and_then(|(original, pruned)| Some((original.share()?, pruned.share()?))))))
 }
 
 fn outputs(model: &Model) -> Vec<String> {

@@ -45,7 +45,7 @@ pub struct Foreseen {
 pub(super) struct Clock<'a> {
     measured: Measured<'a>,
     runtime: &'a dyn Runtime,
-    example: &'a Tensors,
+    example: Tensors,
     pins: Pins,
     session: Box<dyn Session>,
     /// Milliseconds of the original, its fastest run.
@@ -66,11 +66,11 @@ struct Part {
 
 impl<'a> Clock<'a> {
     /// Makes the original ready. Errors: it does not run.
-    pub fn new(model: &Model, request: &Request, data: &'a Data, runtime: &'a dyn Runtime) -> Result<Self, Error> {
+    pub fn new(model: &Model, request: &Request, data: &Data, runtime: &'a dyn Runtime) -> Result<Self, Error> {
         let refused = |reason: String| Error::Unverifiable(format!("a latency has to be measured, and the model does not run: {reason}"));
-        let example = data.inputs.first().ok_or_else(|| refused("there are no inputs".to_owned()))?;
-        let session = runtime.prepare_variant(model, example).map_err(|error| refused(error.to_string()))?;
-        let times = spread(&[&*session], example, RUNS, BUDGET).map_err(|error| refused(error.to_string()))?;
+        let example = data.inputs.example()?.ok_or_else(|| refused("there are no inputs".to_owned()))?;
+        let session = runtime.prepare_variant(model, &example).map_err(|error| refused(error.to_string()))?;
+        let times = spread(&[&*session], &example, RUNS, BUDGET).map_err(|error| refused(error.to_string()))?;
         let pins = example.iter().map(|(name, value)| (name.clone(), value.dims.iter().map(|dim| *dim as i64).collect())).collect();
         Ok(Clock {
             measured: Measured::open(runtime, request.latency_table.as_deref()),
@@ -220,8 +220,8 @@ impl<'a> Clock<'a> {
     /// Milliseconds of the original and of another model, taking turns.
     fn against(&self, model: &Model) -> Result<(Spread, Spread), Error> {
         let failed = |reason: String| Error::Unverifiable(format!("the pruned model's latency can not be measured: {reason}"));
-        let session = self.runtime.prepare_variant(model, self.example).map_err(|error| failed(error.to_string()))?;
-        let times = spread(&[&*self.session, &*session], self.example, RUNS, BUDGET).map_err(|error| failed(error.to_string()))?;
+        let session = self.runtime.prepare_variant(model, &self.example).map_err(|error| failed(error.to_string()))?;
+        let times = spread(&[&*self.session, &*session], &self.example, RUNS, BUDGET).map_err(|error| failed(error.to_string()))?;
         match times[..] {
             [original, pruned] => Ok((original, pruned)),
             _ => Err(failed("it gave no time".to_owned())),

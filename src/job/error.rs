@@ -1,6 +1,7 @@
 //! What can go wrong in the main job.
 
 use crate::allocate::Unreachable;
+use crate::calibrate::{DataError, GatherError};
 use crate::model::LoadError;
 use crate::plan::PlanError;
 use crate::score::GivenError;
@@ -20,9 +21,10 @@ pub enum Error {
     Unreachable(#[from] Unreachable),
     #[error(transparent)]
     Scores(#[from] GivenError),
-    /// Whole layers are asked for without inputs.
     #[error("whole layers are chosen by what they do to the outputs; give inputs with --data, or leave layers out of --units")]
     LayersNeedData,
+    #[error(transparent)]
+    Inputs(#[from] DataError),
     #[error("score {0} is computed from activations; give inputs with --data, or statistics with --stats")]
     NeedsData(String),
     #[error("nothing can be pruned: {0}")]
@@ -33,4 +35,14 @@ pub enum Error {
     Rounds(String),
     #[error("stopped")]
     Cancelled,
+}
+
+impl From<GatherError> for Error {
+    fn from(error: GatherError) -> Self {
+        match error {
+            GatherError::Cancelled => Error::Cancelled,
+            GatherError::Data(error) => Error::Inputs(error),
+            GatherError::Run(reason) => Error::Unverifiable(reason),
+        }
+    }
 }

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use super::original::{BUDGET, Original};
 use super::request::Data;
 use super::{Error, Prepared};
 use crate::analysis::{Selection, is_weight};
-use crate::calibrate::held_out;
-use crate::model::{Index, Model, TensorRef};
+use crate::calibrate::{GatherError, held_out};
+use crate::model::{Index, Model};
 use crate::progress::{Phase, Work};
-use crate::run::{Runtime, Session, Tensors, latency, run_all};
-use crate::verify::{Exactness, OutputDrift, Verdict, drift, exactness, top1, worst};
+use crate::run::{Runtime, Session, Tensors, latency};
+use crate::verify::{Drift, Exactness, OutputDrift, Top1, Verdict, exactness, worst};
 
 /// Inputs that a step of the search runs.
 const QUICK: usize = 32;
@@ -52,38 +53,44 @@ impl Checks {
     }
 }
 
-/// The original, made ready and run once.
+/// The original, made ready and run.
 pub(super) struct Bench<'a> {
     runtime: Option<&'a dyn Runtime>,
     names: Vec<String>,
-    session: Result<Box<dyn Session>, String>,
-    outputs: Vec<Vec<TensorRef>>,
+    original: Result<Original, String>,
 }
 
 impl<'a> Bench<'a> {
     pub(super) fn none() -> Self {
-        Bench { runtime: None, names: Vec::new(), session: Err("models are not run".to_owned()), outputs: Vec::new() }
+        Bench { runtime: None, names: Vec::new(), original: Err("models are not run".to_owned()) }
     }
 
-    /// Runs the original on all inputs.
-    pub(super) fn new(model: &Model, data: &Data, runtime: &'a dyn Runtime, work: &Work) -> Self {
-        work.progress.begin(Phase::Run, data.inputs.len() as u64);
+    /// Runs the original on the inputs, as many as its outputs are kept of; those that the search is judged by come first.
+    /// Errors: inputs that can not be read, a stop asked for.
+    pub(super) fn new(model: &Model, data: &Data, runtime: &'a dyn Runtime, work: &Work) -> Result<Self, Error> {
+        let count = data.inputs.count();
+        work.progress.begin(Phase::Run, count as u64);
         let names = model.index().graph(Index::MAIN).outputs.iter().map(|output| model.index().value(*output).name.clone()).collect();
-        let mut bench = Bench { runtime: Some(runtime), names, session: Err("there are no inputs to run".to_owned()), outputs: Vec::new() };
-        let Some(example) = data.inputs.first() else { return bench };
-        bench.session = runtime.prepare(model, example, &[]).map_err(|error| error.to_string());
-        if let Ok(session) = &bench.session {
-            match run_all(&**session, &data.inputs).into_iter().collect::<Result<Vec<_>, _>>() {
-                Ok(outputs) => bench.outputs = outputs,
-                Err(error) => bench.session = Err(error.to_string()),
+        let mut bench = Bench { runtime: Some(runtime), names, original: Err("there are no inputs to run".to_owned()) };
+        let Some(example) = data.inputs.example()? else { return Ok(bench) };
+        bench.original = match runtime.prepare(model, &example, &[]) {
+            Ok(session) => {
+                let mut runs = quick_runs(count);
+                let quick = runs.clone();
+                runs.extend((0..count).filter(|run| quick.binary_search(run).is_err()));
+                match Original::new(session, &*data.inputs, runs, BUDGET, work) {
+                    Err(GatherError::Run(reason)) => Err(reason),
+                    other => Ok(other?),
+                }
             }
-        }
-        bench
+            Err(error) => Err(error.to_string()),
+        };
+        Ok(bench)
     }
 
     /// Errors: the original does not run.
     pub(super) fn require(&self) -> Result<(), Error> {
-        match &self.session {
+        match &self.original {
             Ok(_) => Ok(()),
             Err(reason) => Err(Error::Unverifiable(format!(
                 "the search for a drift needs to run the model, and cannot: {reason}; name a size instead, with --target macs=0.7 for example"
@@ -92,27 +99,27 @@ impl<'a> Bench<'a> {
     }
 
     /// The drift on some of the inputs: those that no statistics were taken of, where there are enough.
-    pub(super) fn quick_drift(&self, pruned: &Model, data: &Data) -> Result<f64, String> {
-        let runs = quick_runs(data.inputs.len());
-        let inputs: Vec<Tensors> = runs.iter().map(|run| data.inputs[*run].clone()).collect();
-        let outputs = self.run(pruned, &inputs)?;
-        let before: Vec<Vec<TensorRef>> = runs.iter().map(|run| self.outputs[*run].clone()).collect();
-        Ok(worst(&drift(&self.names, &before, &outputs)))
+    pub(super) fn quick_drift(&self, pruned: &Model, data: &Data) -> Result<f64, Error> {
+        self.drift(pruned, data, &quick_runs(data.inputs.count()))
     }
 
     /// The drift on all inputs.
-    pub(super) fn full_drift(&self, pruned: &Model, data: &Data) -> Result<f64, String> {
-        let outputs = self.run(pruned, &data.inputs)?;
-        Ok(worst(&drift(&self.names, &self.outputs, &outputs)))
+    pub(super) fn full_drift(&self, pruned: &Model, data: &Data) -> Result<f64, Error> {
+        self.drift(pruned, data, &(0..data.inputs.count()).collect::<Vec<usize>>())
     }
 
-    fn run(&self, model: &Model, inputs: &[Tensors]) -> Result<Vec<Vec<TensorRef>>, String> {
-        let session = self.prepare(model, inputs)?;
-        run_all(&*session, inputs).into_iter().collect::<Result<_, _>>().map_err(|error| error.to_string())
+    fn drift(&self, pruned: &Model, data: &Data, runs: &[usize]) -> Result<f64, Error> {
+        let original = self.original.as_ref().map_err(|reason| Error::Unverifiable(reason.clone()))?;
+        let Some(example) = data.inputs.example()? else { return Err(Error::Unverifiable("there are no inputs to run".to_owned())) };
+        let session = self.prepare(pruned, &example).map_err(Error::Unverifiable)?;
+        let mut drift = Drift::new(&self.names);
+        // Whoever asks for drifts again and again counts those, not their runs.
+        original.beside(&*session, &*data.inputs, runs, &Work { progress: &() }, |before, after| drift.add(before, after))?;
+        Ok(worst(&drift.finish()))
     }
 
-    fn prepare(&self, model: &Model, inputs: &[Tensors]) -> Result<Box<dyn Session>, String> {
-        let (Some(runtime), Some(example)) = (self.runtime, inputs.first()) else { return Err("there are no inputs to run".to_owned()) };
+    fn prepare(&self, model: &Model, example: &Tensors) -> Result<Box<dyn Session>, String> {
+        let Some(runtime) = self.runtime else { return Err("models are not run".to_owned()) };
         runtime.prepare_variant(model, example).map_err(|error| error.to_string())
     }
 
@@ -135,33 +142,45 @@ impl<'a> Bench<'a> {
             labelled: None,
             latency: None,
         };
-        let session = match &self.session {
-            Ok(session) => session,
+        let original = match &self.original {
+            Ok(original) => original,
             Err(reason) => {
                 checks.exactness.verdict = Verdict::Unverifiable(reason.clone());
                 return Ok(checks);
             }
         };
+        let count = data.inputs.count();
         work.progress.begin(Phase::Verify, 0);
         if !selection.is_empty() {
-            let count = data.inputs.len().min(EXACT);
             let masked = prepared.masked(selection)?;
-            checks.exactness = exactness(runtime, &self.outputs[..count], &masked, bare, &data.inputs[..count], session.noise());
+            let inputs = (0..count.min(EXACT)).map(|run| data.inputs.fetch(run)).collect::<Result<Vec<_>, _>>()?;
+            let outputs = inputs.iter().enumerate().map(|(run, inputs)| original.outputs(run, inputs)).collect::<Result<Vec<_>, _>>()?;
+            checks.exactness = exactness(runtime, &outputs, &masked, bare, &inputs, original.session.noise());
         }
-        work.progress.begin(Phase::Drift, data.inputs.len() as u64);
-        let pruned_session = match self.prepare(pruned, &data.inputs) {
-            Ok(session) => session,
-            Err(_) => return Ok(checks),
-        };
-        if let Ok(outputs) = run_all(&*pruned_session, &data.inputs).into_iter().collect::<Result<Vec<_>, _>>() {
-            checks.outputs = drift(&self.names, &self.outputs, &outputs);
-            checks.inputs = outputs.len();
-            checks.labelled = data.labels.as_ref().and_then(|labels| Some((top1(&self.outputs, 0, labels)?, top1(&outputs, 0, labels)?)));
-            work.progress.begin(Phase::Latency, 0);
-            let example = &data.inputs[0];
-            if let Ok(times) = latency(&[&**session, &*pruned_session], example, ROUNDS, LATENCY) {
-                checks.latency = Some(Latency { original: times[0], pruned: times[1] });
+        work.progress.begin(Phase::Drift, count as u64);
+        let Some(example) = data.inputs.example()? else { return Ok(checks) };
+        let Ok(session) = self.prepare(pruned, &example) else { return Ok(checks) };
+        let mut drift = Drift::new(&self.names);
+        let mut labelled = data.labels.as_deref().map(|labels| (Top1::new(labels), Top1::new(labels)));
+        let all: Vec<usize> = (0..count).collect();
+        let compared = original.beside(&*session, &*data.inputs, &all, work, |before, after| {
+            drift.add(before, after);
+            if let Some((original, pruned)) = &mut labelled {
+                original.add(before);
+                pruned.add(after);
             }
+        });
+        match compared {
+            // What was cut and does not run has no drift.
+            Err(GatherError::Run(_)) => return Ok(checks),
+            other => other?,
+        }
+        checks.outputs = drift.finish();
+        checks.inputs = count;
+        checks.labelled = labelled.and_then(|(original, pruned)| Some((original.share()?, pruned.share()?)));
+        work.progress.begin(Phase::Latency, 0);
+        if let Ok(times) = latency(&[&*original.session, &*session], &example, ROUNDS, LATENCY) {
+            checks.latency = Some(Latency { original: times[0], pruned: times[1] });
         }
         Ok(checks)
     }

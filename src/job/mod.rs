@@ -7,6 +7,7 @@ mod decide;
 mod error;
 mod measure;
 mod operator;
+mod original;
 mod quality;
 mod request;
 mod rounds;
@@ -197,7 +198,8 @@ const FAR: f64 = 0.5;
 pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn Runtime>, work: &Work) -> Result<Outcome, Error> {
     work.progress.begin(Phase::Analyse, 0);
     let options = Options { granularity: request.granularity(), pins: request.pins.clone(), ..Default::default() };
-    let runs = runtime.is_some() && !data.inputs.is_empty();
+    let example = if runtime.is_some() { data.inputs.example()? } else { None };
+    let runs = example.is_some();
     let measured = runs && (!data.synthetic || data.statistics.is_some());
     if request.score.needs_data() && request.plan.is_none() && !measured {
         return Err(Error::NeedsData(request.score.to_string()));
@@ -206,7 +208,10 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
     let mends = runs && (request.recover.is_some() || calibrated);
     // A runtime that does not take a bias before a norm gets the model as it is.
     let mendable = if mends { Some(Prepared::mendable(model, &options)?) } else { None };
-    let taken = |prepared: &Prepared| runtime.is_some_and(|runtime| quality::can_be_tapped(prepared, data, runtime));
+    let taken = |prepared: &Prepared| match (&example, runtime) {
+        (Some(example), Some(runtime)) => quality::can_be_tapped(prepared, example, runtime),
+        _ => false,
+    };
     let mut prepared = match mendable.filter(taken) {
         Some(prepared) => prepared,
         None => Prepared::new(model, &options)?,
@@ -234,7 +239,7 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
     let clock = clock.as_ref();
     let sha256 = if request.needs_digest() { model.source.sha256() } else { String::new() };
     let bench = match runtime {
-        Some(runtime) => measure::Bench::new(model, data, runtime, work),
+        Some(runtime) => measure::Bench::new(model, data, runtime, work)?,
         None => measure::Bench::none(),
     };
     // What is ranked by weights alone can be pruned even where the model does not run, and is not measured group by group
@@ -297,6 +302,12 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
     if !model.proto.functions.is_empty() && pruned.proto.functions.is_empty() {
         remarks.push("calls of the model's own functions were replaced by the functions' nodes".to_owned());
     }
+    // A choice that comes near enough by the table is refused where the clock says otherwise.
+    let foreseen = clock.and_then(|clock| clock.foreseen.lock().ok().and_then(|foreseen| *foreseen));
+    let measured = checks.as_ref().and_then(|checks| checks.latency).map(|latency| latency.pruned / latency.original);
+    if let (Some(foreseen), Some(measured)) = (foreseen, measured) {
+        reached &= measured <= foreseen.target * (1.0 + NEAR);
+    }
     if let (Some(allowed), Some(drift)) = (request.drift, checks.as_ref().and_then(Checks::drift)) {
         // The search measures on some of the inputs; the promise is for all of them.
         if drift > allowed * 1.1 {
@@ -326,7 +337,7 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
         candidates,
         before,
         after,
-        foreseen: clock.and_then(|clock| clock.foreseen.lock().ok().and_then(|foreseen| *foreseen)),
+        foreseen,
         checks,
         repairs,
         tradeoff: decided.tradeoff,

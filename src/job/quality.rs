@@ -15,7 +15,7 @@ use crate::linear::{Bias, Linear, units_of_columns, views};
 use crate::model::{Model, prefix};
 use crate::progress::{Phase, Work};
 use crate::recover::{Method, Options, Repair, Teacher, local, recover};
-use crate::run::Runtime;
+use crate::run::{Runtime, Tensors};
 use crate::score::{Calibrated, Curve, Evidence, obs_curve, readers, swap_units, variance_curve, wanda_curve};
 use crate::surgery;
 
@@ -53,10 +53,10 @@ impl<'a> Quality<'a> {
             let statistics = Statistics { samples: known.samples, of: fitting.collect() };
             return Ok(Quality { prepared, views, columns, statistics, mended: Mutex::default() });
         }
-        let runs = fitted_runs(data.inputs.len());
+        let runs = fitted_runs(data.inputs.count());
         let can_go = |columns: &Vec<Option<(ClassId, u32)>>| columns.iter().any(Option::is_some);
         let read: Vec<Linear> = views.iter().zip(&columns).filter(|(_, columns)| can_go(columns)).map(|(view, _)| view.clone()).collect();
-        let statistics = gather(&prepared.working, &read, &data.inputs, &runs, runtime, work).map_err(gathering)?;
+        let statistics = gather(&prepared.working, &read, &*data.inputs, &runs, runtime, work).map_err(gathering)?;
         Ok(Quality { prepared, views, columns, statistics, mended: Mutex::default() })
     }
 
@@ -104,7 +104,7 @@ impl<'a> Quality<'a> {
     ) -> Result<(), Error> {
         work.progress.begin(Phase::Sensitivity, candidates.len() as u64);
         // What the model has lost already counts for no group.
-        let before = bench.quick_drift(&self.prepared.working, data).map_err(Error::Unverifiable)?;
+        let before = bench.quick_drift(&self.prepared.working, data)?;
         for ((group, curve), width) in candidates.iter().zip(curves).zip(widths) {
             if work.progress.stop() {
                 return Err(Error::Cancelled);
@@ -175,7 +175,7 @@ impl<'a> Quality<'a> {
 
     /// The drift of a selection, readers making up for it by the statistics of the original.
     pub fn drift(&self, selection: &Selection, data: &Data, bench: &Bench) -> Result<f64, Error> {
-        bench.quick_drift(&self.cut(selection)?, data).map_err(Error::Unverifiable)
+        bench.quick_drift(&self.cut(selection)?, data)
     }
 
     /// The cut model, with readers making up for what they lost by the statistics of the original.
@@ -269,17 +269,15 @@ pub fn calibrate(
 }
 
 /// Whether the runtime gives what the products of a model read and compute.
-pub(super) fn can_be_tapped(prepared: &Prepared, data: &Data, runtime: &dyn Runtime) -> bool {
+pub(super) fn can_be_tapped(prepared: &Prepared, example: &Tensors, runtime: &dyn Runtime) -> bool {
     let model = &prepared.working;
     let views = views(model, &prepared.analysis.relations);
     let values = views.iter().flat_map(|view| [Some(view.data), view.output]).flatten();
     let mut names: Vec<String> = values.map(|value| model.index().value(value).name.clone()).collect();
     names.sort();
     names.dedup();
-    let computed = |name: &String| !data.inputs.first().is_some_and(|inputs| inputs.contains_key(name));
-    names.retain(computed);
-    let part = prefix(model, &names, &BTreeMap::new());
-    data.inputs.first().is_some_and(|example| part.is_ok_and(|part| runtime.prepare_variant(&part, example).is_ok()))
+    names.retain(|name| !example.contains_key(name));
+    prefix(model, &names, &BTreeMap::new()).is_ok_and(|part| runtime.prepare_variant(&part, example).is_ok())
 }
 
 /// Mends a cut model on all inputs.
@@ -293,13 +291,13 @@ pub(super) fn mend(
     work: &Work,
 ) -> Result<(Model, Vec<Repair>), Error> {
     let teacher = Teacher { model: &prepared.working, analysis: &prepared.analysis, selection };
-    let runs: Vec<usize> = (0..data.inputs.len()).collect();
-    recover(teacher, cut, &data.inputs, &runs, runtime, &Options { method }, work).map_err(gathering)
+    let runs: Vec<usize> = (0..data.inputs.count()).collect();
+    recover(teacher, cut, &*data.inputs, &runs, runtime, &Options { method }, work).map_err(gathering)
 }
 
 pub(super) fn gathering(error: GatherError) -> Error {
     match error {
-        GatherError::Cancelled => Error::Cancelled,
-        other => Error::Unverifiable(format!("calibration needs to run the model, and cannot: {other}")),
+        GatherError::Run(reason) => Error::Unverifiable(format!("calibration needs to run the model, and cannot: {reason}")),
+        other => other.into(),
     }
 }

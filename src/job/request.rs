@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use globset::{Glob, GlobMatcher};
 
 use super::Prepared;
 use crate::allocate::{Align, Target, Width};
 use crate::analysis::{Granularity, Group, Kind, Pins, branch_ends};
-use crate::calibrate::Statistics;
+use crate::calibrate::{Batches, Statistics};
 use crate::plan::Plan;
 use crate::recover::Method;
 use crate::run::Tensors;
@@ -113,10 +114,10 @@ impl Default for Request {
 }
 
 /// Inputs to measure with.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Data {
-    /// One entry a run.
-    pub inputs: Vec<Tensors>,
+    /// One batch a run, made whenever it is asked for.
+    pub inputs: Arc<dyn Batches>,
     /// Whether they were made up from the declared shapes.
     pub synthetic: bool,
     /// Class ids of all rows of all inputs, in order.
@@ -125,10 +126,16 @@ pub struct Data {
     pub statistics: Option<Statistics>,
 }
 
+impl Default for Data {
+    fn default() -> Self {
+        Data { inputs: Arc::new(Vec::<Tensors>::new()), synthetic: false, labels: None, statistics: None }
+    }
+}
+
 impl Data {
     /// Whether statistics are all that is known of how the model is used.
     pub(super) fn statistics_alone(&self) -> bool {
-        self.statistics.is_some() && (self.synthetic || self.inputs.is_empty())
+        self.statistics.is_some() && (self.synthetic || self.inputs.count() == 0)
     }
 }
 

@@ -242,7 +242,7 @@ impl Rounds<'_> {
 
     fn drift(&self, state: &State) -> Result<f64, Error> {
         let model = &state.prepared.as_ref().unwrap_or(self.original).working;
-        self.bench.full_drift(model, self.data).map_err(Error::Unverifiable)
+        self.bench.full_drift(model, self.data)
     }
 
     /// The steps of one path that come nearest to the drift asked for, from below.

@@ -60,7 +60,7 @@ pub fn load(path: &Path, limits: Limits) -> Result<Model, LoadError> {
 }
 
 /// Maps a whole file. Empty files give empty bytes, for they can not be mapped.
-pub(crate) fn map(path: &Path) -> std::io::Result<Bytes> {
+pub(super) fn map(path: &Path) -> std::io::Result<Bytes> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     if metadata.is_dir() {

@@ -19,7 +19,6 @@ use std::path::{Path, PathBuf};
 
 pub use error::{LoadError, SaveError};
 pub use index::{GraphEntry, GraphId, Index, NodeEntry, NodeId, Origin, ValueEntry, ValueId};
-pub(crate) use load::map;
 pub use load::{Limits, load};
 pub use prefix::prefix;
 pub use save::{encoded_len, save};

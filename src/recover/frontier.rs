@@ -7,20 +7,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::order::Depths;
+use super::shelf::Shelf;
 use crate::analysis::Facts;
 use crate::model::{Index, Model, NodeId, Origin, TensorRef, ValueId, prefix};
 use crate::run::{Runtime, Session, Tensors};
 
 /// Bytes of activations kept, at most; beyond, passes start further back.
 const BUDGET: usize = 768 << 20;
+/// So many of them in memory, the rest in a temporary file.
+const MEMORY: usize = 64 << 20;
 
 /// What is kept of one model.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Frontier {
     /// Names of the values kept.
     names: Vec<String>,
     /// Their numbers, run by run (in the order of the runs); empty where nothing is kept yet.
-    kept: Vec<Tensors>,
+    kept: Shelf,
 }
 
 /// A part of a model made ready, and what it gives.
@@ -30,6 +33,12 @@ pub(super) struct Part {
     pub outputs: Vec<String>,
     /// Those that are to be kept.
     next: Vec<String>,
+}
+
+impl Default for Frontier {
+    fn default() -> Self {
+        Frontier { names: Vec::new(), kept: Shelf::new(0) }
+    }
 }
 
 impl Frontier {
@@ -48,7 +57,7 @@ impl Frontier {
         outputs.extend(next.iter().filter(|name| !taps.contains(name)).cloned());
         // What is kept already is no output of what starts there.
         outputs.retain(|name| !self.names.contains(name) || taps.contains(name));
-        let example = self.inputs(0, first.clone());
+        let example = self.inputs(0, first.clone())?;
         let starts: BTreeMap<String, TensorRef> =
             self.names.iter().filter_map(|name| Some((name.clone(), example.get(name)?.clone()))).collect();
         let computed: Vec<String> = outputs.iter().filter(|name| !starts.contains_key(*name)).cloned().collect();
@@ -58,16 +67,14 @@ impl Frontier {
     }
 
     /// The inputs of a run: the model's own, and what is kept.
-    fn inputs(&self, at: usize, mut inputs: Tensors) -> Tensors {
-        if let Some(kept) = self.kept.get(at) {
-            inputs.extend(kept.iter().map(|(name, tensor)| (name.clone(), tensor.clone())));
-        }
-        inputs
+    fn inputs(&self, at: usize, mut inputs: Tensors) -> Result<Tensors, String> {
+        inputs.extend(self.kept.get(at).map_err(|error| format!("activations that were put away are lost: {error}"))?);
+        Ok(inputs)
     }
 
     /// Runs a part on one of the runs (the `at`th); gives all its outputs and what was kept, by name.
     pub fn run(&self, part: &Part, at: usize, inputs: Tensors) -> Result<Tensors, String> {
-        let inputs = self.inputs(at, inputs);
+        let inputs = self.inputs(at, inputs)?;
         let outputs = part.session.run(&inputs).map_err(|error| error.to_string())?;
         let mut named: Tensors = part.outputs.iter().cloned().zip(outputs).collect();
         for name in &self.names {
@@ -78,10 +85,14 @@ impl Frontier {
         Ok(named)
     }
 
-    /// Keeps what the next passes start from, if it fits. `runs` are the results of all runs, reduced to what `keeps` says.
-    pub fn advance(&mut self, part: &Part, runs: Vec<Tensors>) {
-        let bytes: usize = runs.iter().flat_map(|run| run.values()).map(|tensor| tensor.bytes.len()).sum();
-        if bytes <= BUDGET && !runs.is_empty() {
+    /// Where the results of all runs are put, reduced to what `keeps` says.
+    pub fn shelf() -> Shelf {
+        Shelf::new(MEMORY)
+    }
+
+    /// Keeps what the next passes start from.
+    pub fn advance(&mut self, part: &Part, runs: Shelf) {
+        if !runs.is_empty() {
             self.names = part.next.clone();
             self.kept = runs;
         }

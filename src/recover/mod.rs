@@ -9,6 +9,7 @@ mod frontier;
 mod order;
 mod repair;
 mod rows;
+mod shelf;
 mod solve;
 
 pub use repair::{Options, Repair, Teacher, recover};

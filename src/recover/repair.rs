@@ -8,6 +8,7 @@ use super::aim::Aim;
 use super::frontier::Frontier;
 use super::order::Depths;
 use super::rows::{Layer, Rows, Taps};
+use super::shelf::Shelf;
 use super::solve::{Method, Problem};
 use crate::analysis::{Analysis, Facts, Pins, Selection, infer, relate};
 use crate::calibrate::{Batches, GatherError, held_out};
@@ -197,7 +198,7 @@ impl Passes<'_> {
         let mended = theirs.frontier.part(pruned, (&theirs.facts, &theirs.depths, depth), &pruned_taps, &example, self.runtime);
         let (original, mended) = (original.map_err(GatherError::Run)?, mended.map_err(GatherError::Run)?);
         let mut rows: Vec<(Vec<Rows>, Vec<Rows>)> = vec![Default::default(); layers.len()];
-        let mut kept: (Option<Vec<Tensors>>, Option<Vec<Tensors>>) = (Some(Vec::new()), Some(Vec::new()));
+        let mut kept = (Some(Frontier::shelf()), Some(Frontier::shelf()));
         for (start, numbers) in self.runs.chunks(AT_ONCE).enumerate() {
             if self.work.progress.stop() {
                 return Err(GatherError::Cancelled);
@@ -221,14 +222,7 @@ impl Passes<'_> {
                     let Some(found) = found else { continue };
                     if held_out(*number) { into.1.push(found) } else { into.0.push(found) }
                 }
-                kept.0 = kept.0.zip(original).map(|(mut kept, new)| {
-                    kept.push(new);
-                    kept
-                });
-                kept.1 = kept.1.zip(mended).map(|(mut kept, new)| {
-                    kept.push(new);
-                    kept
-                });
+                kept = (put_away(kept.0, original), put_away(kept.1, mended));
             }
         }
         if let Some(kept) = kept.0 {
@@ -245,6 +239,18 @@ impl Passes<'_> {
             }
         }
         Ok(repairs)
+    }
+}
+
+/// Puts away what is kept of a run; nothing is kept any more where that is too much.
+fn put_away(shelf: Option<Shelf>, run: Option<Tensors>) -> Option<Shelf> {
+    let (mut shelf, run) = shelf.zip(run)?;
+    match shelf.put(run) {
+        Ok(()) => Some(shelf),
+        Err(error) => {
+            tracing::warn!("activations can not be put away, so that more has to be computed again: {error}");
+            None
+        }
     }
 }
 

@@ -112,6 +112,6 @@ impl Rows {
             aims.push(part.aims);
             added.push(part.added);
         }
-        Rows { inputs: stack(&inputs, groups), aims: stack(&aims, groups), added: stack(&added, groups) }
+        Rows { inputs: stack(inputs, groups), aims: stack(aims, groups), added: stack(added, groups) }
     }
 }

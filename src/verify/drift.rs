@@ -33,19 +33,31 @@ struct Sums {
     scores: bool,
 }
 
-/// The drift of every output, given the outputs of both models on the same inputs. Outputs of other types than real
-/// numbers count as how often they differ.
-pub fn drift(names: &[String], original: &[Vec<TensorRef>], pruned: &[Vec<TensorRef>]) -> Vec<OutputDrift> {
-    let one = |(at, name): (usize, &String)| {
-        let mut sums = Sums { scores: true, ..Default::default() };
-        for (original, pruned) in original.iter().zip(pruned) {
-            if let (Some(original), Some(pruned)) = (original.get(at), pruned.get(at)) {
-                sums.add(original, pruned);
-            }
+/// The drift of every output, run after run: what is kept of a run are sums, and the outputs can be forgotten.
+#[derive(Clone, Debug)]
+pub struct Drift {
+    outputs: Vec<(String, Sums)>,
+}
+
+impl Drift {
+    /// Of outputs of these names, before any run.
+    pub fn new(names: &[String]) -> Self {
+        let none = |name: &String| (name.clone(), Sums { scores: true, ..Default::default() });
+        Drift { outputs: names.iter().map(none).collect() }
+    }
+
+    /// Adds what both models gave for the same inputs. Outputs of other types than real numbers count as how often they
+    /// differ.
+    pub fn add(&mut self, original: &[TensorRef], pruned: &[TensorRef]) {
+        for ((_, sums), (original, pruned)) in self.outputs.iter_mut().zip(original.iter().zip(pruned)) {
+            sums.add(original, pruned);
         }
-        sums.finish(name)
-    };
-    names.iter().enumerate().map(one).collect()
+    }
+
+    /// The drift over all runs that were added.
+    pub fn finish(self) -> Vec<OutputDrift> {
+        self.outputs.into_iter().map(|(name, sums)| sums.finish(&name)).collect()
+    }
 }
 
 /// The number that budgets and gates go by: the largest relative L2 drift of any output.
@@ -131,13 +143,27 @@ fn softmax(row: &[f64]) -> Vec<f64> {
 mod tests {
     use super::*;
 
+    fn drift(original: &[TensorRef], pruned: &[TensorRef]) -> OutputDrift {
+        let mut drift = Drift::new(&["y".to_owned()]);
+        original.iter().zip(pruned).for_each(|(a, b)| drift.add(std::slice::from_ref(a), std::slice::from_ref(b)));
+        drift.finish().remove(0)
+    }
+
     #[test]
     fn drift_of_scores() {
-        let original = vec![vec![TensorRef::from_f32(vec![2, 2], &[3.0, 0.0, 0.0, 4.0])]];
-        let pruned = vec![vec![TensorRef::from_f32(vec![2, 2], &[3.0, 0.0, 5.0, 4.0])]];
-        let drift = drift(&["y".to_owned()], &original, &pruned);
-        assert!((drift[0].relative_l2 - 1.0).abs() < 1e-12);
-        assert_eq!((drift[0].top1_agreement, drift[0].max_abs), (Some(0.5), 5.0));
-        assert_eq!(super::drift(&["y".to_owned()], &original, &original)[0].cosine, 1.0);
+        let original = TensorRef::from_f32(vec![2, 2], &[3.0, 0.0, 0.0, 4.0]);
+        let pruned = TensorRef::from_f32(vec![2, 2], &[3.0, 0.0, 5.0, 4.0]);
+        let found = drift(std::slice::from_ref(&original), &[pruned]);
+        assert!((found.relative_l2 - 1.0).abs() < 1e-12);
+        assert_eq!((found.top1_agreement, found.max_abs), (Some(0.5), 5.0));
+        assert_eq!(drift(std::slice::from_ref(&original), std::slice::from_ref(&original)).cosine, 1.0);
+    }
+
+    #[test]
+    fn runs_add_up_to_one_run_of_all_rows() {
+        let row = |numbers: [f32; 2]| TensorRef::from_f32(vec![1, 2], &numbers);
+        let both = |a: [f32; 2], b: [f32; 2]| TensorRef::from_f32(vec![2, 2], &[a, b].concat());
+        let (a, b, c, d) = ([3.0, 1.0], [0.5, 4.0], [2.5, 1.5], [1.0, 0.0]);
+        assert_eq!(drift(&[row(a), row(b)], &[row(c), row(d)]), drift(&[both(a, b)], &[both(c, d)]));
     }
 }

@@ -1,4 +1,4 @@
-//! Proof that the surgery is right ([`exactness`]), and measurement of how far the outputs moved ([`drift`]).
+//! Proof that the surgery is right ([`exactness`]), and measurement of how far the outputs moved ([`Drift`]).
 //!
 //! Invariant: mends nothing.
 
@@ -9,7 +9,7 @@ mod labels;
 mod mask;
 
 pub use compare::{largest_error, relative_error};
-pub use drift::{OutputDrift, drift, worst};
+pub use drift::{Drift, OutputDrift, worst};
 pub use exactness::{Exactness, HALF_TOLERANCE, TOLERANCE, Verdict, exactness};
-pub use labels::top1;
+pub use labels::Top1;
 pub use mask::masked;

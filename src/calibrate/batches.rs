@@ -1,0 +1,149 @@
+//! Runs over inputs that are made when they are asked for, some at a time.
+
+use std::fmt::Debug;
+
+use rayon::prelude::*;
+
+use super::{DataError, Inputs, Tensors};
+use crate::model::TensorRef;
+use crate::progress::Work;
+use crate::run::Session;
+
+/// Inputs of a model, one run after the other, made when they are asked for.
+pub trait Batches: Debug + Send + Sync {
+    /// How many there are.
+    fn count(&self) -> usize;
+
+    /// One of them. Errors: it can not be read.
+    fn fetch(&self, number: usize) -> Result<Tensors, DataError>;
+
+    /// The first, whose shapes all have; `None` where there is none. Errors: it can not be read.
+    fn example(&self) -> Result<Option<Tensors>, DataError> {
+        if self.count() == 0 { Ok(None) } else { self.fetch(0).map(Some) }
+    }
+}
+
+impl Batches for Inputs {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn fetch(&self, number: usize) -> Result<Tensors, DataError> {
+        self.batch(number)
+    }
+}
+
+impl Batches for Vec<Tensors> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn fetch(&self, number: usize) -> Result<Tensors, DataError> {
+        Ok(self[number].clone())
+    }
+}
+
+/// Why runs over inputs came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum GatherError {
+    /// The inputs can not be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The model does not run.
+    #[error("{0}")]
+    Run(String),
+    /// Somebody asked to stop.
+    #[error("stopped")]
+    Cancelled,
+}
+
+/// Bytes of results that may be alive at once.
+const ALIVE: usize = 256 << 20;
+/// Runs at once, at most.
+const RUNS: usize = 32;
+
+/// Makes something of some inputs, of so many at once that what is made, `bytes` of each, fits in memory, and hands it on
+/// in order.
+pub fn in_order<T: Send>(
+    batches: &dyn Batches,
+    runs: &[usize],
+    work: &Work,
+    make: impl Fn(usize, Tensors) -> Result<T, GatherError> + Sync,
+    bytes: impl Fn(&T) -> usize,
+    mut take: impl FnMut(&[usize], Vec<T>) -> Result<(), GatherError>,
+) -> Result<(), GatherError> {
+    let (mut start, mut at_once) = (0, rayon::current_num_threads().clamp(1, RUNS));
+    while start < runs.len() {
+        if work.progress.stop() {
+            return Err(GatherError::Cancelled);
+        }
+        let numbers = &runs[start..(start + at_once).min(runs.len())];
+        let one = |number: &usize| make(*number, batches.fetch(*number)?);
+        let made: Vec<T> = numbers.par_iter().map(one).collect::<Result<_, _>>()?;
+        let each = made.iter().map(&bytes).sum::<usize>() / numbers.len().max(1);
+        take(numbers, made)?;
+        work.progress.advance(numbers.len() as u64);
+        start += numbers.len();
+        at_once = (ALIVE / each.max(1)).clamp(1, RUNS);
+    }
+    Ok(())
+}
+
+/// Runs a session over some runs, and hands the outputs on in order.
+pub fn run_in_order(
+    session: &dyn Session,
+    batches: &dyn Batches,
+    runs: &[usize],
+    work: &Work,
+    take: impl FnMut(&[usize], Vec<Vec<TensorRef>>) -> Result<(), GatherError>,
+) -> Result<(), GatherError> {
+    let run = |_, inputs: Tensors| session.run(&inputs).map_err(|error| GatherError::Run(error.to_string()));
+    in_order(batches, runs, work, run, |outputs| size(outputs), take)
+}
+
+/// Bytes of some tensors.
+pub fn size<'a>(tensors: impl IntoIterator<Item = &'a TensorRef>) -> usize {
+    tensors.into_iter().map(|tensor| tensor.bytes.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_come_in_order_and_a_failure_ends_the_work() {
+        let batches = vec![Tensors::new(); 100];
+        let runs: Vec<usize> = (0..100).rev().collect();
+        let mut seen = Vec::new();
+        let work = Work { progress: &() };
+        // Results so large that only few may be alive.
+        in_order(
+            &batches,
+            &runs,
+            &work,
+            |number, _| Ok(number),
+            |_| ALIVE / 3,
+            |numbers, made| {
+                assert!(numbers.len() <= rayon::current_num_threads().max(3));
+                seen.extend(made);
+                Ok(())
+            },
+        )
+        .unwrap();
+        assert_eq!(seen, runs);
+        let fails = |number: usize, _| if number == 40 { Err(GatherError::Run("no".to_owned())) } else { Ok(()) };
+        let mut count = 0;
+        let failed = in_order(
+            &batches,
+            &runs,
+            &work,
+            fails,
+            |()| 0,
+            |numbers, _| {
+                count += numbers.len();
+                Ok(())
+            },
+        );
+        assert!(matches!(failed, Err(GatherError::Run(_))) && count < 60);
+    }
+}
