@@ -1,15 +1,20 @@
 //! How far the outputs of one file moved from another's.
 
-use anyhow::bail;
+use std::collections::BTreeMap;
+
+use anyhow::{Context, bail};
 
 use super::args::Verify;
 use super::watch::Watch;
 use super::{Exit, convert, data, gate, output};
+use crate::analysis::{Pins, infer};
+use crate::facts::Dim;
 use crate::model::{Index, Model, TensorRef};
+use crate::plan::Plan;
 use crate::progress::{Phase, Progress};
 use crate::report::{self, Outcome};
 use crate::run::{Runtime, Tensors, TractRuntime, run_all};
-use crate::verify::{drift, top1};
+use crate::verify::{drift, kept, top1};
 
 pub(super) fn run(args: &Verify) -> anyhow::Result<Exit> {
     args.report.iter().try_for_each(|path| report::check_ending(path))?;
@@ -19,13 +24,14 @@ pub(super) fn run(args: &Verify) -> anyhow::Result<Exit> {
     let watch = Watch::new(&args.common);
     watch.begin(Phase::Load, 0);
     let original = output::load(&args.original, &watch)?;
-    let pruned = output::load(&args.pruned, &watch)?;
+    let mut pruned = output::load(&args.pruned, &watch)?;
     let names = outputs(&original);
     for (what, ours, theirs) in [("inputs", inputs(&original), inputs(&pruned)), ("outputs", names.clone(), outputs(&pruned))] {
         if ours != theirs {
             bail!("the models' {what} differ: {} and {}; are they forms of the same model?", list(&ours), list(&theirs));
         }
     }
+    note_ends(args, &original, &mut pruned)?;
     let given = data::inputs(&original, &args.data, args.labels.as_deref(), &watch)?;
     let runtime = TractRuntime::new(true);
     let mut report = convert::begin(&original, args.json || !args.report.is_empty());
@@ -41,8 +47,10 @@ pub(super) fn run(args: &Verify) -> anyhow::Result<Exit> {
     let mut unverifiable = false;
     match after {
         Ok((before, after)) => {
-            let labels = given.labels.as_ref();
+            // Classes that are gone have no number any more.
+            let labels = given.labels.as_ref().filter(|_| !names.first().is_some_and(|name| pruned.ends.changes(name)));
             let labelled = labels.and_then(|labels| Some((top1(&before, 0, labels)?, top1(&after, 0, labels)?)));
+            let before = kept(&pruned.ends, &names, &before);
             let found = drift(&names, &before, &after);
             convert::drift(&mut report, &found, given.inputs.len(), given.synthetic, labelled);
         }
@@ -82,6 +90,34 @@ fn outputs_of(model: &Model, path: &std::path::Path, runtime: &dyn Runtime, inpu
     let Some(example) = inputs.first() else { return Err("there are no inputs to run".to_owned()) };
     let session = runtime.prepare(model, example, &[]).map_err(|error| fail(error.to_string()))?;
     run_all(&*session, inputs).into_iter().collect::<Result<_, _>>().map_err(|error| fail(error.to_string()))
+}
+
+/// Finds out what is left of inputs and outputs that shrank. Errors: a plan that can not be read, shapes that it does not explain.
+fn note_ends(args: &Verify, original: &Model, pruned: &mut Model) -> anyhow::Result<()> {
+    let shapes = |model: &Model| -> BTreeMap<String, Vec<Dim>> {
+        let facts = infer(model, &Pins::new());
+        let main = model.index().graph(Index::MAIN);
+        let ends = main.inputs.iter().chain(&main.outputs);
+        ends.filter_map(|value| Some((model.index().value(*value).name.clone(), facts.of(*value).shape.clone()?))).collect()
+    };
+    let (ours, theirs) = (shapes(original), shapes(pruned));
+    if let Some(path) = &args.plan {
+        let plan = Plan::read(path).context("--plan")?;
+        if plan.model_sha256 != original.source.sha256() {
+            bail!("--plan: {} was made for another model than {}", path.display(), args.original.display());
+        }
+        plan.note_ends(pruned, |name, axis| ours.get(name)?.get(axis)?.count())?;
+    }
+    for (name, shape) in &ours {
+        let Some(other) = theirs.get(name) else { continue };
+        let differs = shape.len() != other.len()
+            || shape.iter().zip(other).any(|(one, other)| one.num() != other.num() && one.num().and(other.num()).is_some());
+        if differs && !pruned.ends.changes(name) {
+            let list = |shape: &[Dim]| shape.iter().map(ToString::to_string).collect::<Vec<_>>().join("×");
+            bail!("'{name}' is {} and {}; give the plan by which it was cut, with --plan FILE.json", list(shape), list(other));
+        }
+    }
+    Ok(())
 }
 
 fn outputs(model: &Model) -> Vec<String> {

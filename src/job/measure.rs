@@ -8,7 +8,7 @@ use crate::analysis::{Selection, is_weight};
 use crate::model::{Index, Model, TensorRef};
 use crate::progress::{Phase, Work};
 use crate::run::{Runtime, Session, Tensors, latency, run_all};
-use crate::verify::{Exactness, OutputDrift, Verdict, drift, exactness, top1, worst};
+use crate::verify::{Exactness, OutputDrift, Verdict, drift, exactness, kept, top1, worst};
 
 /// Inputs that a step of the search runs.
 const QUICK: usize = 32;
@@ -92,13 +92,19 @@ impl<'a> Bench<'a> {
     pub(super) fn quick_drift(&self, pruned: &Model, data: &Data) -> Result<f64, String> {
         let count = data.inputs.len().min(QUICK);
         let outputs = self.run(pruned, &data.inputs[..count])?;
-        Ok(worst(&drift(&self.names, &self.outputs[..count], &outputs)))
+        Ok(worst(&self.drift(pruned, &outputs)))
     }
 
     /// The drift on all inputs.
     pub(super) fn full_drift(&self, pruned: &Model, data: &Data) -> Result<f64, String> {
         let outputs = self.run(pruned, &data.inputs)?;
-        Ok(worst(&drift(&self.names, &self.outputs, &outputs)))
+        Ok(worst(&self.drift(pruned, &outputs)))
+    }
+
+    /// The drift of outputs of a pruned model on the first inputs; where slices of an output are gone, that of the others.
+    fn drift(&self, pruned: &Model, outputs: &[Vec<TensorRef>]) -> Vec<OutputDrift> {
+        let count = outputs.len().min(self.outputs.len());
+        drift(&self.names, &kept(&pruned.ends, &self.names, &self.outputs[..count]), outputs)
     }
 
     fn run(&self, model: &Model, inputs: &[Tensors]) -> Result<Vec<Vec<TensorRef>>, String> {
@@ -149,9 +155,11 @@ impl<'a> Bench<'a> {
             Err(_) => return Ok(checks),
         };
         if let Ok(outputs) = run_all(&*pruned_session, &data.inputs).into_iter().collect::<Result<Vec<_>, _>>() {
-            checks.outputs = drift(&self.names, &self.outputs, &outputs);
+            checks.outputs = self.drift(pruned, &outputs);
             checks.inputs = outputs.len();
-            checks.labelled = data.labels.as_ref().and_then(|labels| Some((top1(&self.outputs, 0, labels)?, top1(&outputs, 0, labels)?)));
+            // Classes that are gone have no number any more.
+            let labels = data.labels.as_ref().filter(|_| !self.names.first().is_some_and(|name| pruned.ends.changes(name)));
+            checks.labelled = labels.and_then(|labels| Some((top1(&self.outputs, 0, labels)?, top1(&outputs, 0, labels)?)));
             work.progress.begin(Phase::Latency, 0);
             let example = &data.inputs[0];
             if let Ok(times) = latency(&[&**session, &*pruned_session], example, ROUNDS, LATENCY) {

@@ -68,7 +68,9 @@ fn past_keys_and_values_freeze_heads_unless_they_may_shrink() {
         ..Default::default()
     };
     let prepared = onnx_prune::job::Prepared::new(&model, &options).unwrap();
-    Structure::new(&text, 80.0).allow(&allowed).reaches(&prepared, options.granularity, &[2]);
+    Structure::new(&text, 80.0).reaches(&prepared, options.granularity, &[2]);
+    // Dimensions of heads stay, for their axes were not named.
+    Structure::new(&text, 0.0).allow(&allowed).coarse(&[2]).holds();
     let pruned = prepared.cut(&prepared.select(&[vec![0]]), &[]).unwrap();
     let keys = onnx_prune::analysis::declared(&pruned.graph(onnx_prune::model::Index::MAIN).input[1]);
     assert_eq!(keys.shape.unwrap()[1].num(), Some(1), "the graph's input has one head left");
