@@ -55,6 +55,9 @@ const QUANTIZED: Conv = Conv {
     ..PLAIN
 };
 
+/// Why a filter's axis loses indices at a loss.
+const NEIGHBOURS: Reason = Reason::operator("neighbours are filtered together");
+
 /// Shapes of the two operands, read once.
 struct Operands<'a> {
     batch: &'a Dim,
@@ -158,19 +161,34 @@ pub(super) fn set_extent(cut: &Cut, edit: &mut NodeEdit, label: &str, attribute:
 }
 
 impl Conv {
+    /// Whether this is a filter along one axis, whose every index gives one of the same place: channels that look at their
+    /// neighbours (efficient channel attention). Without some, others are neighbours.
+    fn single_channel(&self, node: &NodeView, at: &Operands, positions: &[Dim]) -> bool {
+        let one = at.group == 1 && at.inner.is_one() && at.outer.is_one() && !self.transposed && self.residual.is_none();
+        let steps = node.ints("strides").unwrap_or_default().iter().all(|stride| *stride == 1);
+        one && steps && at.spatial.len() == 1 && at.spatial == positions
+    }
+
     fn labels(&self, node: &NodeView, builder: &mut Builder, at: &Operands) -> Option<Labels> {
         let positions = match (at.last, node.output_shape(0)?) {
             (false, [_, _, positions @ ..]) | (true, [_, positions @ .., _]) => positions,
             _ => return None,
         };
+        let single = self.single_channel(node, at, positions);
+        let s = if single {
+            at.spatial.iter().map(|extent| builder.lossy("s", extent.clone(), NEIGHBOURS)).collect()
+        } else {
+            fixed(builder, "s", at.spatial, &SPATIAL)
+        };
+        let t = if single { s.clone() } else { fixed(builder, "t", positions, &SPATIAL) };
         Some(Labels {
             b: builder.free("b", at.batch.clone()),
             g: builder.free("g", at.group),
             i: builder.free("i", at.inner.clone()),
             o: builder.free("o", at.outer.clone()),
-            s: fixed(builder, "s", at.spatial, &SPATIAL),
+            s,
             k: fixed(builder, "k", at.kernel, &KERNEL),
-            t: fixed(builder, "t", positions, &SPATIAL),
+            t,
         })
     }
 
@@ -301,6 +319,15 @@ mod tests {
             .weight("3x2x1x2x3")
             .gives("1x3x4x4x4")
             .relates("x[b, g·i, s, s2, s3] w[g·o, i, k, k2, k3] → y[b, g·o, t, t2, t3]  Σ i,k,k2,k3");
+    }
+
+    #[test]
+    fn a_filter_along_one_axis_looks_at_other_neighbours() {
+        let filter = |x: &str, w: &str, pads: &[i64]| Prove::op("Conv").input(x).weight(w).ints("pads", pads);
+        filter("bx1x24", "1x1x5", &[2, 2]).gives("bx1x24").relates("x[b, g·i, s] w[g·o, i, k] → y[b, g·o, s]  Σ i,k");
+        // One that shortens the axis, or of several channels, goes by places.
+        filter("bx1x24", "1x1x5", &[0, 0]).gives("bx1x20").relates("x[b, g·i, s] w[g·o, i, k] → y[b, g·o, t]  Σ i,k");
+        filter("bx2x24", "1x2x5", &[2, 2]).gives("bx1x24").relates("x[b, g·i, s] w[g·o, i, k] → y[b, g·o, t]  Σ i,k");
     }
 
     #[test]
