@@ -23,6 +23,7 @@ pub use error::{LoadError, SaveError};
 pub use index::{GraphEntry, GraphId, Index, NodeEntry, NodeId, Origin, ValueEntry, ValueId};
 pub(crate) use load::map;
 pub use load::{Limits, load};
+pub(crate) use prefix::input as declared_input;
 pub use prefix::prefix;
 pub use save::{encoded_len, save};
 pub use tensor::{TensorError, TensorRef};
