@@ -259,14 +259,13 @@ impl Pieces {
     /// Makes a boundary at an index.
     pub(super) fn split(&mut self, at: u64) -> Result<bool, Reason> {
         // Most boundaries that are asked for are there already.
-        let Some(of_band) = self.band_at(at).and_then(|range| self.0.get(range)) else { return Ok(false) };
+        let of_band = self.band_at(at).and_then(|range| self.0.get(range)).unwrap_or_default();
         let Some(lead) = of_band.first() else { return Ok(false) };
         let band = Band { start: lead.band, repeats: lead.repeats.length(), period: lead.period, offsets: Vec::new() };
         if at == band.start || at >= band.end() {
             return Ok(false);
         }
-        let of_band = of_band.to_vec();
-        let first = self.0.partition_point(|piece| piece.band < band.start);
+        let (of_band, first) = (of_band.to_vec(), self.0.partition_point(|piece| piece.band < band.start));
         let (count, offset) = ((at - band.start) / band.period, (at - band.start) % band.period);
         let mut parts = Vec::new();
         let mut part = |from: u64, repeats: u64| {
