@@ -212,7 +212,8 @@ impl Pieces {
 
     /// The piece that begins at an index.
     pub(super) fn at(&self, start: u64) -> Option<usize> {
-        self.0.iter().position(|piece| piece.start == start)
+        // Pieces begin in ascending order.
+        self.0.binary_search_by_key(&start, |piece| piece.start).ok()
     }
 
     /// The piece that an index belongs to, and its place there.
@@ -237,6 +238,13 @@ impl Pieces {
         bands
     }
 
+    /// The pieces of the band that begins last before an index or at it.
+    fn band_at(&self, at: u64) -> Option<std::ops::Range<usize>> {
+        let end = self.0.partition_point(|piece| piece.band <= at);
+        let band = self.0.get(end.checked_sub(1)?)?.band;
+        Some(self.0.partition_point(|piece| piece.band < band)..end)
+    }
+
     /// Divides a piece at a stride; what its band repeats is divided for all pieces of the band.
     pub(super) fn cut(&mut self, at: usize, stride: u64) -> Result<bool, Reason> {
         let Some(piece) = self.0.get_mut(at) else { return Ok(false) };
@@ -250,9 +258,14 @@ impl Pieces {
 
     /// Makes a boundary at an index.
     pub(super) fn split(&mut self, at: u64) -> Result<bool, Reason> {
-        let Some(band) = self.bands().into_iter().find(|band| band.start < at && at < band.end()) else { return Ok(false) };
-        let of_band: Vec<Piece> = self.0.iter().filter(|piece| piece.band == band.start).cloned().collect();
-        let Some(first) = self.0.iter().position(|piece| piece.band == band.start) else { return Ok(false) };
+        // Most boundaries that are asked for are there already.
+        let of_band = self.band_at(at).and_then(|range| self.0.get(range)).unwrap_or_default();
+        let Some(lead) = of_band.first() else { return Ok(false) };
+        let band = Band { start: lead.band, repeats: lead.repeats.length(), period: lead.period, offsets: Vec::new() };
+        if at == band.start || at >= band.end() {
+            return Ok(false);
+        }
+        let (of_band, first) = (of_band.to_vec(), self.0.partition_point(|piece| piece.band < band.start));
         let (count, offset) = ((at - band.start) / band.period, (at - band.start) % band.period);
         let mut parts = Vec::new();
         let mut part = |from: u64, repeats: u64| {

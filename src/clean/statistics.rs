@@ -9,8 +9,9 @@ use rayon::prelude::*;
 
 use super::{edit, unused};
 use crate::analysis::{Facts, Pins, infer};
-use crate::model::{Index, LoadError, Model, NodeId, Origin, TensorRef, ValueId};
-use crate::proto::{GraphProto, TensorProto, ValueInfoProto};
+use crate::facts::Contents;
+use crate::model::{Index, LoadError, Model, NodeId, Origin, TensorRef, ValueId, declared_input};
+use crate::proto::{Dtype, GraphProto, TensorProto, ValueInfoProto};
 use crate::run::{Runtime, Tensors};
 
 /// Stores the results of nodes that normalise constants, wherever the file does not grow by it and the runtime can compute
@@ -38,11 +39,13 @@ pub fn fold_statistics(model: &Model, runtime: &dyn Runtime) -> Result<Option<Mo
             wanted.push((node, value));
         }
     }
-    let results = wanted.par_iter().filter_map(|(node, value)| {
-        let tensor = computed.run(model, &facts, *node, *value, runtime)?;
-        Some((*node, tensor.to_proto(&model.index().value(*value).name)))
-    });
-    let stored: BTreeMap<NodeId, TensorProto> = results.collect();
+    let parts: Vec<Part> = wanted.iter().filter_map(|(node, value)| computed.part(model, &facts, *node, *value)).collect();
+    let mut stored: BTreeMap<NodeId, TensorProto> = BTreeMap::new();
+    let mut alike: BTreeMap<&[String], Vec<&Part>> = BTreeMap::new();
+    parts.iter().for_each(|part| alike.entry(&part.operators).or_default().push(part));
+    for parts in alike.into_values() {
+        stored.extend(results(&parts, runtime).into_iter().map(|(part, tensor)| (part.node, tensor.to_proto(&part.name))));
+    }
     if stored.is_empty() {
         return Ok(None);
     }
@@ -52,6 +55,34 @@ pub fn fold_statistics(model: &Model, runtime: &dyn Runtime) -> Result<Option<Mo
     edit::remove_nodes(&mut folded, &removed)?;
     unused::remove(&mut folded)?;
     Ok(Some(folded))
+}
+
+/// A value that constants give, and how.
+struct Part {
+    node: NodeId,
+    name: String,
+    dtype: Dtype,
+    elements: usize,
+    /// The types of its operators, in order.
+    operators: Vec<String>,
+    model: Model,
+    inputs: Tensors,
+}
+
+/// What computations by the same operators give, where the runtime computes the smallest of them alike in two ways.
+fn results<'a>(parts: &[&'a Part], runtime: &dyn Runtime) -> Vec<(&'a Part, TensorRef)> {
+    let Some(smallest) = parts.iter().min_by_key(|part| part.elements) else { return Vec::new() };
+    if let Err(why) = runtime.prepare(&smallest.model, &smallest.inputs, &[]) {
+        tracing::debug!(%why, "'{}' and those alike are not folded", smallest.name);
+        return Vec::new();
+    }
+    let result = |part: &&'a Part| {
+        let session = runtime.prepare_variant(&part.model, &part.inputs).ok()?;
+        let result = session.run(&part.inputs).ok()?.into_iter().next()?;
+        let right = result.dtype == part.dtype && result.dims.iter().product::<usize>() == part.elements;
+        right.then_some((*part, result))
+    };
+    parts.par_iter().filter_map(result).collect()
 }
 
 /// What depends on constants alone.
@@ -93,8 +124,8 @@ impl Computed {
         self.statistics[value.index()] && !entry.is_output && entry.readers.iter().any(|(reader, _)| read(*reader))
     }
 
-    /// Computes a value; `None` where that fails, or where the constants that it is computed from are smaller or are needed still.
-    fn run(&self, model: &Model, facts: &Facts, node: NodeId, value: ValueId, runtime: &dyn Runtime) -> Option<TensorRef> {
+    /// The computation of a value; `None` where the constants that it is computed from are smaller or are needed still.
+    fn part(&self, model: &Model, facts: &Facts, node: NodeId, value: ValueId) -> Option<Part> {
         let fact = facts.of(value);
         let (dtype, elements) = (fact.dtype?, fact.elements()?);
         let (nodes, constants) = self.behind(model, node);
@@ -108,21 +139,26 @@ impl Computed {
         if elements > constants.iter().filter(|value| goes(value)).map(size).max()? {
             return None;
         }
-        let name = &model.index().value(value).name;
-        let named = |value: &ValueId| Some(model.constant(*value)?.to_proto(&model.index().value(*value).name));
-        let graph = GraphProto {
+        let name = model.index().value(value).name.clone();
+        let mut graph = GraphProto {
             name: Some("constants".into()),
             node: nodes.iter().map(|node| model.node(*node).clone()).collect(),
-            initializer: constants.iter().map(named).collect::<Option<_>>()?,
             output: vec![ValueInfoProto { name: Some(name.clone()), ..Default::default() }],
             ..Default::default()
         };
-        let part = model.with_graph(graph).ok()?;
-        let none = Tensors::new();
-        let session = runtime.prepare(&part, &none, &[]).map_err(|why| tracing::debug!(%why, "'{name}' is not folded")).ok()?;
-        let result = session.run(&none).ok()?.into_iter().next()?;
-        let right = result.dtype == dtype && result.dims.iter().product::<usize>() == elements;
-        right.then_some(result)
+        let mut inputs = Tensors::new();
+        for constant in constants {
+            let (tensor, name) = (model.constant(constant)?, &model.index().value(constant).name);
+            // A runtime that sees constants computes with them while it makes the model ready, operator by operator.
+            if tensor.dtype.is_float() && size(&constant) > Contents::LIMIT {
+                graph.input.push(declared_input(name, &tensor));
+                inputs.insert(name.clone(), tensor);
+            } else {
+                graph.initializer.push(tensor.to_proto(name));
+            }
+        }
+        let operators = graph.node.iter().map(|node| node.op_type().to_owned()).collect();
+        Some(Part { node, name, dtype, elements, operators, model: model.with_graph(graph).ok()?, inputs })
     }
 
     /// The nodes that lead to one, in order, itself included, and the constants that they read.

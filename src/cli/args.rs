@@ -7,6 +7,7 @@ use clap_complete::Shell;
 
 use super::values::{self, Goal, Kinds, Numbers, Pin, Recovery, Scoring, Shard};
 use crate::allocate::Align;
+use crate::job::Allowance;
 
 /// Prune trained ONNX models structurally, and prove the result right.
 #[derive(Debug, Parser)]
@@ -87,6 +88,15 @@ pub(super) struct DataArgs {
     pub seed: u64,
 }
 
+/// What may shrink although callers see it.
+#[derive(Clone, Debug, Args)]
+pub(super) struct AllowIo {
+    /// Graph inputs and outputs that may lose slices, all their axes (a glob over names, past_key_values.*) or one (NAME:AXIS);
+    /// repeatable. Whoever calls the pruned model has to give and take the smaller shapes
+    #[arg(long = "allow-io", value_name = "NAME[:AXIS]", value_parser = values::allowance)]
+    pub ends: Vec<Allowance>,
+}
+
 /// When outputs count as near enough.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Gate {
@@ -143,6 +153,8 @@ pub(super) struct Prune {
     /// No groups whose weights or nodes match; repeatable
     #[arg(long, value_name = "GLOB", value_parser = values::glob)]
     pub exclude: Vec<globset::Glob>,
+    #[command(flatten)]
+    pub allow: AllowIo,
     /// Kept widths are multiples of N; auto measures for each group which of 1, 4, 8 and 16 is cheapest here; 8 in groups of 64
     /// units and more, 4 from 32, if not given
     #[arg(long, value_name = "N|auto", value_parser = values::align)]
@@ -183,6 +195,8 @@ pub(super) struct Inspect {
     /// Which kinds may go, of channels, heads, head-dims, width, layers
     #[arg(long, value_name = "LIST", value_parser = values::kinds, default_value = "channels,heads")]
     pub units: Kinds,
+    #[command(flatten)]
+    pub allow: AllowIo,
     /// Pin the dynamic dimensions of an input, input_ids=1x128; repeatable
     #[arg(long, value_name = "NAME=SHAPE", value_parser = values::pin)]
     pub input: Vec<Pin>,
@@ -201,6 +215,9 @@ pub(super) struct Verify {
     /// What was made of it
     #[arg(value_name = "PRUNED.onnx")]
     pub pruned: PathBuf,
+    /// The plan by which it was pruned: says what is left of inputs and outputs that were allowed to shrink
+    #[arg(long, value_name = "FILE.json")]
+    pub plan: Option<PathBuf>,
     #[command(flatten)]
     pub data: DataArgs,
     /// Class ids of all samples, for a labelled metric
@@ -245,6 +262,8 @@ pub(super) struct Calibrate {
     /// Only part i of n of the samples; the statistics of all parts add up to those of the whole
     #[arg(long, value_name = "i/n", value_parser = values::shard)]
     pub shard: Option<Shard>,
+    #[command(flatten)]
+    pub allow: AllowIo,
     #[command(flatten)]
     pub common: Common,
 }

@@ -7,6 +7,7 @@ use anyhow::bail;
 use super::args::Calibrate;
 use super::watch::Watch;
 use super::{Exit, data, output};
+use crate::analysis::Options;
 use crate::calibrate::Statistics;
 use crate::job;
 use crate::model::Model;
@@ -25,8 +26,9 @@ pub(super) fn run(args: &Calibrate) -> anyhow::Result<Exit> {
     let runs: Vec<usize> = (0..inputs.len()).filter(takes).collect();
     let Some(first) = runs.first() else { bail!("this shard has no samples: there are {} runs in all", inputs.len()) };
     let pins = data::counted(&specs, Some(inputs.batch(*first)?));
+    let options = Options { pins, allowed: job::allowed(&model, &args.allow.ends)?, ..Default::default() };
     let Some(statistics) =
-        super::ran(job::calibrate(&model, &pins, &inputs, &runs, &TractRuntime::new(true), &Work { progress: &watch }), &watch)?
+        super::ran(job::calibrate(&model, &options, &inputs, &runs, &TractRuntime::new(true), &Work { progress: &watch }), &watch)?
     else {
         return Ok(Exit::Unverifiable);
     };

@@ -3,7 +3,8 @@
 use indexmap::IndexMap;
 
 use crate::analysis::{self, Analysis, Cost, Group};
-use crate::job::{Checks, Outcome, Prepared};
+use crate::facts::Dim;
+use crate::job::{ChangedEnd, Checks, Outcome, Prepared};
 use crate::model::Model;
 use crate::report::{self, ExactnessVerdict, Report};
 use crate::run::Runtime;
@@ -97,11 +98,18 @@ pub(super) fn outcome(report: &mut Report, outcome: &Outcome, synthetic: bool) {
         measured_ms: latency.map_or(foreseen.measured, |latency| latency.pruned),
         corrections: foreseen.corrections,
     });
+    report.io_changed = outcome.changed_ends.iter().map(io_changed).collect();
     report.remarks.extend(outcome.remarks.iter().cloned());
     if let Some(checks) = &outcome.checks {
         exactness(report, checks);
         drift(report, &checks.outputs, checks.inputs, synthetic, checks.labelled);
     }
+}
+
+fn io_changed(end: &ChangedEnd) -> report::IoChanged {
+    let extent = |dim: &Dim| dim.num().map_or_else(|| report::Extent::Symbol(dim.to_string()), report::Extent::Number);
+    let shape = |dims: &[Dim]| dims.iter().map(extent).collect();
+    report::IoChanged { name: end.name.clone(), from: shape(&end.from), to: shape(&end.to) }
 }
 
 fn exactness(report: &mut Report, checks: &Checks) {

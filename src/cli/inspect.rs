@@ -4,7 +4,7 @@ use super::args::Inspect;
 use super::watch::Watch;
 use super::{Exit, convert, data, output};
 use crate::analysis::{Cost, Granularity, Kind, Options, branch_ends};
-use crate::job::Prepared;
+use crate::job::{Prepared, allowed};
 use crate::progress::{Phase, Progress};
 use crate::report;
 
@@ -18,7 +18,8 @@ pub(super) fn run(args: &Inspect) -> anyhow::Result<Exit> {
     let kinds = &args.units.0;
     let fine = kinds.contains(&Kind::HeadDims) && !kinds.contains(&Kind::Heads);
     let granularity = if fine { Granularity::Fine } else { Granularity::Coarse };
-    let prepared = Prepared::new(&model, &Options { granularity, pins, ..Default::default() })?;
+    let prepared =
+        Prepared::new(&model, &Options { granularity, pins, allowed: allowed(&model, &args.allow.ends)?, ..Default::default() })?;
     let groups = &prepared.analysis.groups;
     let whole = |group: usize| branch_ends(&prepared.working, &prepared.analysis, &[group]).is_some();
     let layers: Vec<usize> = (0..groups.len()).filter(|group| kinds.contains(&Kind::Layers) && whole(*group)).collect();

@@ -9,7 +9,7 @@ use super::values::{Goal, Recovery, Scoring};
 use super::watch::Watch;
 use super::{Exit, calibrate, convert, data, gate, output};
 use crate::allocate::{Align, Target};
-use crate::analysis::Kind;
+use crate::analysis::{Allowed, Kind};
 use crate::job::{self, Data, Request, ScoreName};
 use crate::plan::Plan;
 use crate::progress::{Phase, Progress, Work};
@@ -33,6 +33,7 @@ pub(super) fn run(args: &Prune) -> anyhow::Result<Exit> {
     let mut request = request(args, &watch)?;
     watch.begin(Phase::Load, 0);
     let model = output::load(path, &watch)?;
+    request.allowed = job::allowed(&model, &args.allow.ends)?;
     let specs = data::specs(&model, &request.pins)?;
     // Models are run to search for a drift and to check the result, else not at all.
     let searches = request.targets.is_empty() && request.plan.is_none();
@@ -146,6 +147,7 @@ fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
         kinds,
         only: args.only.clone(),
         exclude: args.exclude.clone(),
+        allowed: Allowed::new(),
         align: args.align.clone().unwrap_or(Align::ByWidth),
         latency_table: args.latency_table.clone().or_else(output::latency_table),
         plan,

@@ -6,7 +6,7 @@ use globset::Glob;
 
 use crate::allocate::{Align, Target};
 use crate::analysis::Kind;
-use crate::job::ScoreName;
+use crate::job::{Allowance, ScoreName};
 use crate::recover::Method;
 
 /// What `--target` asks for.
@@ -134,6 +134,10 @@ pub(super) fn align(text: &str) -> Result<Align, String> {
 
 pub(super) fn glob(text: &str) -> Result<Glob, String> {
     Glob::new(text).map_err(|error| error.kind().to_string())
+}
+
+pub(super) fn allowance(text: &str) -> Result<Allowance, String> {
+    Allowance::parse(text).map_err(|error| error.kind().to_string())
 }
 
 pub(super) fn pin(text: &str) -> Result<Pin, String> {

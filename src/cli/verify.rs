@@ -1,15 +1,19 @@
 //! How far the outputs of one file moved from another's.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 use super::args::Verify;
 use super::watch::Watch;
 use super::{Exit, convert, data, gate, output};
+use crate::analysis::{Pins, infer};
 use crate::calibrate::{GatherError, in_order, size};
+use crate::facts::Dim;
 use crate::job::Data;
 use crate::model::{Index, Model, TensorRef};
+use crate::plan::Plan;
 use crate::progress::{Phase, Progress, Work};
 use crate::report::{self, Outcome};
 use crate::run::{Runtime, Session, Tensors, TractRuntime};
@@ -23,13 +27,14 @@ pub(super) fn run(args: &Verify) -> anyhow::Result<Exit> {
     let watch = Watch::new(&args.common);
     watch.begin(Phase::Load, 0);
     let original = output::load(&args.original, &watch)?;
-    let pruned = output::load(&args.pruned, &watch)?;
+    let mut pruned = output::load(&args.pruned, &watch)?;
     let names = outputs(&original);
     for (what, ours, theirs) in [("inputs", inputs(&original), inputs(&pruned)), ("outputs", names.clone(), outputs(&pruned))] {
         if ours != theirs {
             bail!("the models' {what} differ: {} and {}; are they forms of the same model?", list(&ours), list(&theirs));
         }
     }
+    note_ends(args, &original, &mut pruned)?;
     let given = data::inputs(&original, &args.data, args.labels.as_deref(), &watch)?;
     let runtime = TractRuntime::new(true);
     let mut report = convert::begin(&original, args.json || !args.report.is_empty());
@@ -97,8 +102,10 @@ fn compare(
         session.run(inputs).map_err(|error| GatherError::Run(named(path, error.to_string())))
     };
     let both = |_, inputs: Tensors| Ok((run(&*before, original_path, &inputs)?, run(&*after, pruned_path, &inputs)?));
-    let mut drift = Drift::new(names);
-    let mut labelled = given.labels.as_deref().map(|labels| (Top1::new(labels), Top1::new(labels)));
+    let mut drift = Drift::new(names, &pruned.ends);
+    // Classes that are gone have no number any more.
+    let labels = given.labels.as_deref().filter(|_| !names.first().is_some_and(|name| pruned.ends.changes(name)));
+    let mut labelled = labels.map(|labels| (Top1::new(labels), Top1::new(labels)));
     let runs: Vec<usize> = (0..given.inputs.count()).collect();
     watch.begin(Phase::Drift, runs.len() as u64);
     let bytes = |(before, after): &(Vec<TensorRef>, Vec<TensorRef>)| size(before) + size(after);
@@ -117,6 +124,34 @@ fn compare(
         other => other?,
     }
     Ok(Ok((drift.finish(), labelled.and_then(|(original, pruned)| Some((original.share()?, pruned.share()?))))))
+}
+
+/// Finds out what is left of inputs and outputs that shrank. Errors: a plan that can not be read, shapes that it does not explain.
+fn note_ends(args: &Verify, original: &Model, pruned: &mut Model) -> anyhow::Result<()> {
+    let shapes = |model: &Model| -> BTreeMap<String, Vec<Dim>> {
+        let facts = infer(model, &Pins::new());
+        let main = model.index().graph(Index::MAIN);
+        let ends = main.inputs.iter().chain(&main.outputs);
+        ends.filter_map(|value| Some((model.index().value(*value).name.clone(), facts.of(*value).shape.clone()?))).collect()
+    };
+    let (ours, theirs) = (shapes(original), shapes(pruned));
+    if let Some(path) = &args.plan {
+        let plan = Plan::read(path).context("--plan")?;
+        if plan.model_sha256 != original.source.sha256() {
+            bail!("--plan: {} was made for another model than {}", path.display(), args.original.display());
+        }
+        plan.note_ends(pruned, |name, axis| ours.get(name)?.get(axis)?.count())?;
+    }
+    for (name, shape) in &ours {
+        let Some(other) = theirs.get(name) else { continue };
+        let differs = shape.len() != other.len()
+            || shape.iter().zip(other).any(|(one, other)| one.num() != other.num() && one.num().and(other.num()).is_some());
+        if differs && !pruned.ends.changes(name) {
+            let list = |shape: &[Dim]| shape.iter().map(ToString::to_string).collect::<Vec<_>>().join("×");
+            bail!("'{name}' is {} and {}; give the plan by which it was cut, with --plan FILE.json", list(shape), list(other));
+        }
+    }
+    Ok(())
 }
 
 fn outputs(model: &Model) -> Vec<String> {

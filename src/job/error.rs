@@ -27,6 +27,10 @@ pub enum Error {
     Inputs(#[from] DataError),
     #[error("score {0} is computed from activations; give inputs with --data, or statistics with --stats")]
     NeedsData(String),
+    #[error("--allow-io '{text}': the model has no such input or output; there are {ends}")]
+    NoSuchEnd { text: String, ends: String },
+    #[error("--allow-io: axis {axis} of '{name}' ({shape}) is not there or has no fixed extent")]
+    NoSuchAxis { name: String, axis: i64, shape: String },
     #[error("nothing can be pruned: {0}")]
     Nothing(String),
     #[error("{0}")]

@@ -112,7 +112,7 @@ impl<'a> Bench<'a> {
         let original = self.original.as_ref().map_err(|reason| Error::Unverifiable(reason.clone()))?;
         let Some(example) = data.inputs.example()? else { return Err(Error::Unverifiable("there are no inputs to run".to_owned())) };
         let session = self.prepare(pruned, &example).map_err(Error::Unverifiable)?;
-        let mut drift = Drift::new(&self.names);
+        let mut drift = Drift::new(&self.names, &pruned.ends);
         // Whoever asks for drifts again and again counts those, not their runs.
         original.beside(&*session, &*data.inputs, runs, &Work { progress: &() }, |before, after| drift.add(before, after))?;
         Ok(worst(&drift.finish()))
@@ -160,8 +160,10 @@ impl<'a> Bench<'a> {
         work.progress.begin(Phase::Drift, count as u64);
         let Some(example) = data.inputs.example()? else { return Ok(checks) };
         let Ok(session) = self.prepare(pruned, &example) else { return Ok(checks) };
-        let mut drift = Drift::new(&self.names);
-        let mut labelled = data.labels.as_deref().map(|labels| (Top1::new(labels), Top1::new(labels)));
+        let mut drift = Drift::new(&self.names, &pruned.ends);
+        // Classes that are gone have no number any more.
+        let labels = data.labels.as_deref().filter(|_| !self.names.first().is_some_and(|name| pruned.ends.changes(name)));
+        let mut labelled = labels.map(|labels| (Top1::new(labels), Top1::new(labels)));
         let all: Vec<usize> = (0..count).collect();
         let compared = original.beside(&*session, &*data.inputs, &all, work, |before, after| {
             drift.add(before, after);

@@ -4,6 +4,7 @@
 
 mod clock;
 mod decide;
+mod ends;
 mod error;
 mod measure;
 mod operator;
@@ -13,6 +14,7 @@ mod request;
 mod rounds;
 
 pub use clock::{Foreseen, NEAR};
+pub use ends::{Allowance, ChangedEnd, allowed};
 pub use error::Error;
 pub use measure::{Checks, Latency};
 pub use quality::calibrate;
@@ -24,7 +26,7 @@ use crate::allocate::{Align, Choice};
 use crate::analysis::{Analysis, Cost, Options, Selection, analyse};
 use crate::linear::{Bias, views};
 use crate::model::{Copies, Index, Model, Origin, ValueId, functions, reshare, unshare};
-use crate::plan::Plan;
+use crate::plan::{AllowedAxes, Plan};
 use crate::progress::{Phase, Work};
 use crate::recover::Repair;
 use crate::run::{Runtime, TractRuntime};
@@ -64,6 +66,8 @@ pub struct Outcome {
     pub checks: Option<Checks>,
     /// What recovery did to each layer.
     pub repairs: Vec<Repair>,
+    /// Inputs and outputs whose shape changed.
+    pub changed_ends: Vec<ChangedEnd>,
     /// The points that the search tried, widest first.
     pub tradeoff: Vec<Point>,
     /// Whether all targets were met.
@@ -197,7 +201,7 @@ const FAR: f64 = 0.5;
 /// Errors: targets out of reach, a plan that does not fit, surgery that fails, a stop asked for.
 pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn Runtime>, work: &Work) -> Result<Outcome, Error> {
     work.progress.begin(Phase::Analyse, 0);
-    let options = Options { granularity: request.granularity(), pins: request.pins.clone(), ..Default::default() };
+    let options = request.options();
     let example = if runtime.is_some() { data.inputs.example()? } else { None };
     let runs = example.is_some();
     let measured = runs && (!data.synthetic || data.statistics.is_some());
@@ -264,7 +268,7 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
     };
     let selection = prepared.select(&decided.choice.removed);
     work.progress.begin(Phase::Cut, 0);
-    let plan = prepared.plan(&decided.choice, sha256);
+    let plan = Plan { allowed: AllowedAxes::list(&options.allowed), ..prepared.plan(&decided.choice, sha256) };
     let notes = request.notes(&plan);
     let cut = prepared.raw_cut(&selection, &notes)?;
     let bare = prepared.finish(cut.clone())?;
@@ -321,6 +325,8 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
             drift * 100.0
         ));
     }
+    let changed_ends = ends::changed_ends(&prepared.working, &prepared.analysis, &selection);
+    remarks.extend(ends::remark(&changed_ends));
     let Prepared { working, analysis, .. } = prepared;
     let before = Cost { bytes: model.source.total_bytes as f64, params: measure::params(model), ..analysis.account.at(|_| 1.0) };
     let after = Cost {
@@ -340,6 +346,7 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
         foreseen,
         checks,
         repairs,
+        changed_ends,
         tradeoff: decided.tradeoff,
         reached,
         remarks,

@@ -9,7 +9,7 @@ use super::measure::{Bench, fitted_runs};
 use super::request::{Data, Request, ScoreName};
 use super::{Error, Prepared};
 use crate::allocate::{Choice, Width};
-use crate::analysis::{Analysis, ClassId, Granularity, Group, Pins, Selection, analyse};
+use crate::analysis::{Analysis, ClassId, Granularity, Group, Selection, analyse};
 use crate::calibrate::{Batches, GatherError, Statistics, gather};
 use crate::linear::{Bias, Linear, units_of_columns, views};
 use crate::model::{Model, prefix};
@@ -246,20 +246,21 @@ fn narrow_views(prepared: &Prepared) -> Vec<Linear> {
     views(&prepared.working, &prepared.analysis.relations).into_iter().map(narrow).collect()
 }
 
-/// Statistics of what the products of a model read that may lose columns, whatever the kinds of units, over some runs.
+/// Statistics of what the products of a model read that may lose columns, whatever the kinds of units and the granularity,
+/// over some runs.
 /// Those of parts of the runs add up to those of the whole.
 ///
 /// Errors: the model does not run, inputs that can not be read, a stop asked for.
 pub fn calibrate(
     model: &Model,
-    pins: &Pins,
+    options: &crate::analysis::Options,
     batches: &dyn Batches,
     runs: &[usize],
     runtime: &dyn Runtime,
     work: &Work,
 ) -> Result<Statistics, Error> {
     work.progress.begin(Phase::Analyse, 0);
-    let options = |granularity| crate::analysis::Options { granularity, pins: pins.clone(), ..Default::default() };
+    let options = |granularity| crate::analysis::Options { granularity, ..options.clone() };
     let prepared = Prepared::mendable(model, &options(Granularity::Coarse))?;
     let fine = analyse(&prepared.working, &options(Granularity::Fine));
     let mut views = narrow_views(&prepared);

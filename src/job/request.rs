@@ -8,7 +8,7 @@ use globset::{Glob, GlobMatcher};
 
 use super::Prepared;
 use crate::allocate::{Align, Target, Width};
-use crate::analysis::{Granularity, Group, Kind, Pins, branch_ends};
+use crate::analysis::{Allowed, Granularity, Group, Kind, Options, Pins, branch_ends};
 use crate::calibrate::{Batches, Statistics};
 use crate::plan::Plan;
 use crate::recover::Method;
@@ -75,6 +75,8 @@ pub struct Request {
     pub only: Vec<Glob>,
     /// No group whose weights or nodes match one of these.
     pub exclude: Vec<Glob>,
+    /// Axes of graph inputs and outputs that may shrink; those that a plan names need not stand here.
+    pub allowed: Allowed,
     /// Rounding of widths.
     pub align: Align,
     /// The file that keeps measured latencies of operators; `None`: they are not kept.
@@ -102,6 +104,7 @@ impl Default for Request {
             kinds: vec![Kind::Channels, Kind::Heads],
             only: Vec::new(),
             exclude: Vec::new(),
+            allowed: Allowed::new(),
             align: Align::ByWidth,
             latency_table: None,
             plan: None,
@@ -144,6 +147,13 @@ impl Request {
     pub(super) fn granularity(&self) -> Granularity {
         let dims = self.kinds.contains(&Kind::HeadDims) && !self.kinds.contains(&Kind::Heads);
         if dims { Granularity::Fine } else { Granularity::Coarse }
+    }
+
+    /// What analysis may assume.
+    pub fn options(&self) -> Options {
+        let planned = self.plan.iter().flat_map(Plan::allowed);
+        let allowed = self.allowed.iter().cloned().chain(planned).collect();
+        Options { granularity: self.granularity(), allowed, pins: self.pins.clone(), ..Default::default() }
     }
 
     /// Whether a latency is aimed at.

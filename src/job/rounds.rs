@@ -9,7 +9,7 @@ use super::quality::{Quality, mend};
 use super::request::{Data, Request, ScoreName};
 use super::{Error, Point, Prepared};
 use crate::allocate::{Choice, Path, Target, Width};
-use crate::analysis::{Cost, Options, Selection, analyse};
+use crate::analysis::{Cost, Selection, analyse};
 use crate::model::{Model, ValueId};
 use crate::progress::{Phase, Work};
 use crate::recover::Repair;
@@ -228,8 +228,7 @@ impl Rounds<'_> {
             }
             _ => (prepared.raw_cut(selection, &[])?, Vec::new()),
         };
-        let options = Options { granularity: self.request.granularity(), pins: self.request.pins.clone(), ..Default::default() };
-        let mut analysis = analyse(&model, &options);
+        let mut analysis = analyse(&model, &self.request.options());
         if let Some(clock) = self.clock {
             clock.attach(&model, &mut analysis, self.work)?;
         }

@@ -3,6 +3,7 @@
 //! Weights are ranges of the mapped file ([`bytes::Bytes`]); nothing is copied until it is changed.
 //! Invariant: no operator names, no floats, no second representation of the graph.
 
+mod ends;
 mod error;
 mod external;
 pub mod functions;
@@ -17,9 +18,11 @@ mod unshare;
 
 use std::path::{Path, PathBuf};
 
+pub use ends::Ends;
 pub use error::{LoadError, SaveError};
 pub use index::{GraphEntry, GraphId, Index, NodeEntry, NodeId, Origin, ValueEntry, ValueId};
 pub use load::{Limits, load};
+pub(crate) use prefix::input as declared_input;
 pub use prefix::prefix;
 pub use save::{encoded_len, save};
 pub use tensor::{TensorError, TensorRef};
@@ -34,6 +37,8 @@ pub struct Model {
     pub proto: ModelProto,
     /// Where it came from.
     pub source: Source,
+    /// What is left of its inputs and outputs, where it was cut out of another model.
+    pub ends: Ends,
     index: Index,
 }
 
@@ -64,7 +69,7 @@ impl Model {
     /// Indexes a message. Errors: names that clash or are not produced, cycles.
     pub fn new(proto: ModelProto, source: Source) -> Result<Self, LoadError> {
         let index = Index::build(&proto).map_err(|kind| LoadError::new(&source.path, kind))?;
-        Ok(Model { proto, source, index })
+        Ok(Model { proto, source, ends: Ends::default(), index })
     }
 
     /// A graph as a model of its own, under the versions of this one. Errors: names that clash or are not produced, cycles.

@@ -36,7 +36,8 @@ pub fn prefix(model: &Model, outputs: &[String], starts: &BTreeMap<String, Tenso
     Ok(part)
 }
 
-fn input(name: &str, tensor: &TensorRef) -> ValueInfoProto {
+/// The declaration of an input that takes tensors like this one.
+pub(crate) fn input(name: &str, tensor: &TensorRef) -> ValueInfoProto {
     let dim = |dim: &usize| tensor_shape_proto::Dimension {
         value: Some(tensor_shape_proto::dimension::Value::DimValue(*dim as i64)),
         ..Default::default()

@@ -6,6 +6,7 @@
 //! const w f32[4,3,3,3]            # random, by its name
 //! const shape i64[2] = 0, -1      # or these numbers
 //! const var f32[4] = positive     # or random between 0.5 and 1.5
+//! const q i4[4,8] = full          # or random whole numbers of all that the type holds
 //! y = Conv(x, w, _) {pads=[1,1,1,1]}
 //! z, mask = com.example.Odd(y, shape) {alpha=0.5, mode="a", then_branch=@taken}
 //! output z
@@ -121,6 +122,8 @@ fn dtype(text: &str) -> Result<Dtype, String> {
         "i32" => Dtype::Int32,
         "i8" => Dtype::Int8,
         "u8" => Dtype::Uint8,
+        "i4" => Dtype::Int4,
+        "u4" => Dtype::Uint4,
         "bool" => Dtype::Bool,
         _ => return Err(format!("no type '{text}'")),
     })
@@ -160,6 +163,11 @@ fn constant(text: &str) -> Result<TensorProto, String> {
         "" if dtype.is_float() => (0..count).map(|_| random.random_range(-1.0..1.0)).collect(),
         "" => (0..count).map(|_| f64::from(random.random_range(0..2u8))).collect(),
         "positive" => (0..count).map(|_| random.random_range(0.5..1.5)).collect(),
+        "full" if !dtype.is_float() && dtype.bits() <= 8 => {
+            let (bits, signed) = (dtype.bits() as u32, matches!(dtype, Dtype::Int8 | Dtype::Int4));
+            let lowest = if signed { -(1i64 << (bits - 1)) } else { 0 };
+            (0..count).map(|_| random.random_range(lowest..lowest + (1 << bits)) as f64).collect()
+        }
         list => {
             let numbers: Vec<f64> =
                 list.split(',').map(|x| x.trim().parse().map_err(|_| format!("no number '{x}'"))).collect::<Result<_, _>>()?;
@@ -171,6 +179,12 @@ fn constant(text: &str) -> Result<TensorProto, String> {
         }
     };
     let mut bytes = Vec::new();
+    if dtype.bits() == 4 {
+        // The first of two numbers is in the lower half of the byte.
+        let nibble = |x: Option<&f64>| x.map_or(0, |x| *x as i64 as u8 & 15);
+        bytes.extend(numbers.chunks(2).map(|pair| nibble(pair.first()) | nibble(pair.get(1)) << 4));
+        return Ok(TensorRef { dtype, dims, bytes: bytes.into() }.to_proto(name));
+    }
     for x in numbers {
         match dtype {
             Dtype::Float => bytes.extend((x as f32).to_le_bytes()),

@@ -55,6 +55,9 @@ const QUANTIZED: Conv = Conv {
     ..PLAIN
 };
 
+/// Why a filter's axis loses indices at a loss.
+const NEIGHBOURS: Reason = Reason::operator("neighbours are filtered together");
+
 /// Shapes of the two operands, read once.
 struct Operands<'a> {
     batch: &'a Dim,
@@ -158,19 +161,34 @@ pub(super) fn set_extent(cut: &Cut, edit: &mut NodeEdit, label: &str, attribute:
 }
 
 impl Conv {
+    /// Whether this is a filter along one axis, whose every index gives one of the same place: channels that look at their
+    /// neighbours (efficient channel attention). Without some, others are neighbours.
+    fn single_channel(&self, node: &NodeView, at: &Operands, positions: &[Dim]) -> bool {
+        let one = at.group == 1 && at.inner.is_one() && at.outer.is_one() && !self.transposed && self.residual.is_none();
+        let steps = node.ints("strides").unwrap_or_default().iter().all(|stride| *stride == 1);
+        one && steps && at.spatial.len() == 1 && at.spatial == positions
+    }
+
     fn labels(&self, node: &NodeView, builder: &mut Builder, at: &Operands) -> Option<Labels> {
         let positions = match (at.last, node.output_shape(0)?) {
             (false, [_, _, positions @ ..]) | (true, [_, positions @ .., _]) => positions,
             _ => return None,
         };
+        let single = self.single_channel(node, at, positions);
+        let s = if single {
+            at.spatial.iter().map(|extent| builder.lossy("s", extent.clone(), NEIGHBOURS)).collect()
+        } else {
+            fixed(builder, "s", at.spatial, &SPATIAL)
+        };
+        let t = if single { s.clone() } else { fixed(builder, "t", positions, &SPATIAL) };
         Some(Labels {
             b: builder.free("b", at.batch.clone()),
             g: builder.free("g", at.group),
             i: builder.free("i", at.inner.clone()),
             o: builder.free("o", at.outer.clone()),
-            s: fixed(builder, "s", at.spatial, &SPATIAL),
+            s,
             k: fixed(builder, "k", at.kernel, &KERNEL),
-            t: fixed(builder, "t", positions, &SPATIAL),
+            t,
         })
     }
 
@@ -267,127 +285,4 @@ pub(super) static RULES: &[Rule] = &[
 ];
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ops::prove::Prove;
-
-    #[test]
-    fn plain_grouped_and_depthwise() {
-        let text = "x[b, g·i, s, s2] w[g·o, i, k, k2] bias[g·o] → y[b, g·o, t, t2]  Σ i,k,k2";
-        let conv = || Prove::op("Conv").at(17);
-        conv()
-            .input("bx3xhxw")
-            .weight("64x3x7x7")
-            .weight("64")
-            .ints("strides", &[2, 2])
-            .ints("pads", &[3; 4])
-            .gives("bx64xfloor((h + 1)/(2))xfloor((w + 1)/(2))")
-            .relates(text);
-        conv().input("2x12x5x5").weight("8x3x3x3").weight("8").int("group", 4).gives("2x8x3x3").relates(text);
-        conv().input("2x12x5x5").weight("12x1x3x3").weight("12").int("group", 12).ints("pads", &[1; 4]).gives("2x12x5x5").relates(text);
-    }
-
-    #[test]
-    fn one_and_three_spatial_axes() {
-        let conv = || Prove::op("Conv").at(7);
-        conv()
-            .input("2x4x10")
-            .weight("6x4x3")
-            .ints("dilations", &[2])
-            .gives("2x6x6")
-            .relates("x[b, g·i, s] w[g·o, i, k] → y[b, g·o, t]  Σ i,k");
-        conv()
-            .input("1x2x4x5x6")
-            .weight("3x2x1x2x3")
-            .gives("1x3x4x4x4")
-            .relates("x[b, g·i, s, s2, s3] w[g·o, i, k, k2, k3] → y[b, g·o, t, t2, t3]  Σ i,k,k2,k3");
-    }
-
-    #[test]
-    fn automatic_padding() {
-        let conv = |padding| Prove::op("Conv").input("1x1xhx7").weight("1x1x3x3").ints("strides", &[2, 2]).text("auto_pad", padding);
-        conv("SAME_UPPER").gives("1x1xfloor((h + 1)/(2))x4");
-        conv("SAME_LOWER").gives("1x1xfloor((h + 1)/(2))x4");
-        conv("VALID").gives("1x1xfloor((h - 1)/(2))x3");
-    }
-
-    #[test]
-    fn windows_resolve_padding() {
-        let pads = |input: &str, padding| {
-            let conv = Prove::op("Conv").input(input).weight("1x1x3").ints("strides", &[2]).text("auto_pad", padding);
-            conv.view(|view| PLAIN.relate(view).terms[0].window.clone().unwrap().pads)
-        };
-        assert_eq!(pads("1x1x8", "SAME_UPPER"), [0, 1]);
-        assert_eq!(pads("1x1x8", "SAME_LOWER"), [1, 0]);
-        assert!(pads("1x1xh", "SAME_UPPER").is_empty());
-    }
-
-    #[test]
-    fn transposed() {
-        let text = "x[b, g·i, s, s2] w[g·i, o, k, k2] bias[g·o] → y[b, g·o, t, t2]  Σ i";
-        let conv = || Prove::op("ConvTranspose").input("1x4xhx3").weight("4x3x3x3").weight("6").int("group", 2).ints("strides", &[2, 2]);
-        conv().gives("1x6x2*h + 1x7").relates(text);
-        conv().ints("pads", &[1; 4]).ints("output_padding", &[1, 1]).gives("1x6x2*hx6").relates(text);
-        conv().ints("output_shape", &[9, 8]).gives("1x6x9x8");
-        conv().text("auto_pad", "SAME_UPPER").gives("1x6x2*hx6");
-    }
-
-    #[test]
-    fn integers() {
-        Prove::op("ConvInteger")
-            .input("u8:1x4x5x5")
-            .weight("u8:6x4x3x3")
-            .weight("u8:")
-            .weight("u8:6")
-            .gives("1x6x3x3")
-            .relates("x[b, g·i, s, s2] w[g·o, i, k, k2] x_zero[] w_zero[g·o] → y[b, g·o, t, t2]  Σ i,k,k2");
-        let start = Prove::op("QLinearConv").input("u8:1x4x5").weight("").weight("u8:").weight("i8:6x2x3");
-        start.weight("6").weight("i8:6").weight("").weight("u8:").weight("i32:6").int("group", 2).gives("1x6x3").relates(
-            "x[b, g·i, s] x_scale[] x_zero[] w[g·o, i, k] w_scale[g·o] w_zero[g·o] y_scale[] y_zero[] bias[g·o] → y[b, g·o, t]  Σ i,k",
-        );
-    }
-
-    #[test]
-    fn fused() {
-        let start = Prove::op("FusedConv").domain("com.microsoft").at(1).input("1x4x5x5").weight("6x4x3x3").weight("6").input("1x6x3x3");
-        start.gives("1x6x3x3").relates("x[b, g·i, s, s2] w[g·o, i, k, k2] bias[g·o] z[b, g·o, t, t2] → y[b, g·o, t, t2]  Σ i,k,k2");
-        let nhwc = Prove::op("NhwcConv").domain("com.microsoft").at(1).input("1x5x5x4").weight("6x4x3x3");
-        nhwc.gives("1x3x3x6").relates("x[b, s, s2, g·i] w[g·o, i, k, k2] → y[b, t, t2, g·o]  Σ i,k,k2");
-    }
-
-    #[test]
-    fn deformed() {
-        let start = || Prove::op("DeformConv").input("1x4x5x5").weight("6x4x3x3").input("1x18x3x3");
-        start().gives("1x6x3x3").relates("x[b, g·i, s, s2] w[g·o, i, k, k2] offset[b, d, t, t2] → y[b, g·o, t, t2]  Σ i,k,k2");
-    }
-
-    #[test]
-    fn group_follows_the_groups() {
-        let groups = Prove::op("Conv").input("1x12x5x5").weight("12x1x3x3").int("group", 12).view(|view| {
-            let relation = PLAIN.relate(view);
-            let mut kept = vec![None; relation.labels.len()];
-            kept[relation.named("g").unwrap().index()] = Some([0, 3, 4, 7, 11].into());
-            let mut edit = NodeEdit::default();
-            PLAIN.rewrite(view, &Cut { relation: &relation, kept }, &mut edit).unwrap();
-            edit.settings
-        });
-        assert_eq!(groups, [("group", crate::ops::Setting::Int(5))]);
-    }
-
-    #[test]
-    fn offset_groups_fix_the_channels() {
-        let start = Prove::op("DeformConv").input("1x4x5x5").weight("6x4x3x3").input("1x36x3x3").int("offset_group", 2);
-        let relation = start.view(|view| DeformConv.relate(view));
-        let fixed = |name| matches!(relation.label(relation.named(name).unwrap()).fate, crate::relation::Fate::Fixed(_));
-        assert!(fixed("g") && fixed("i") && !fixed("o"));
-    }
-
-    #[test]
-    fn an_unknown_rank_fixes_the_node() {
-        let mut conv = Prove::op("Conv").input("1x4x5x5").weight("6x4x3x3").weight("6");
-        conv.inputs[1].as_mut().unwrap().fact.shape = None;
-        let conv = conv.gives("?");
-        let relation = conv.view(|view| PLAIN.relate(view));
-        assert!(relation.labels.iter().all(|label| matches!(label.fate, crate::relation::Fate::Fixed(_))));
-    }
-}
+mod tests;

@@ -76,7 +76,8 @@ impl Operator for Expand {
         let changed = |((asked, old), new): ((&Option<Dim>, &Dim), Dim)| {
             // A 1 in the shape takes whatever the input has.
             let follows = asked.as_ref().is_some_and(Dim::is_one);
-            (!follows && *old != new && new.num().is_some()).then_some(new)
+            // What is computed may be of heads merged into the batch: a symbol's multiple.
+            (!follows && *old != new && (new.num().is_some() || asked.is_some())).then_some(new)
         };
         let elements: Vec<Option<Dim>> = target.iter().zip(old.iter().skip(skip)).zip(new.into_iter().skip(skip)).map(changed).collect();
         if elements.iter().any(Option::is_some) {
@@ -153,10 +154,13 @@ impl Operator for Tile {
     fn rewrite(&self, node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
         let (Some(shape), Some(y)) = (node.shape(0), cut.relation.ports.get(&Port::Out(0))) else { return Ok(()) };
         let repeats = Self::repeats(node, shape.len()).unwrap_or_default();
-        // The repeats are the outer label; where it is the only one, the input's axis is 1.
+        // The repeats are the outer label; where it is the only one, the input's axis is 1. They stay what they were where only the
+        // inner one is cut, however they are computed from it (heads merged into the batch, divided by the heads).
         let changed = |(axis, repeats): (&Layout, &Option<Dim>)| {
-            let label = axis.labels().next().filter(|_| repeats.as_ref().is_some_and(|repeats| !repeats.is_one()))?;
-            cut.kept(label).map(|kept| Dim::from(kept.len()))
+            let repeats = repeats.as_ref().filter(|repeats| !repeats.is_one())?;
+            let mut labels = axis.labels();
+            let outer = labels.next().and_then(|label| cut.kept(label)).map(|kept| Dim::from(kept.len()));
+            outer.or_else(|| labels.any(|label| cut.kept(label).is_some()).then(|| repeats.clone()))
         };
         let elements: Vec<Option<Dim>> = y.axes.iter().zip(&repeats).map(changed).collect();
         if elements.iter().any(Option::is_some) {
@@ -205,7 +209,7 @@ mod tests {
     fn tile_repeats_axes() {
         let tiled = Prove::op("Tile").input("bx8x1").list(&[1, 3, 5]);
         let tiled = tiled.gives("bx24x5").relates("x[a, b, 1] repeats[3] → y[a, t·b, t2]");
-        assert_eq!(tiled.edit(&[("b", &[0, 1]), ("t2", &[0])]).unwrap().demands, [demand(&[None, None, Some(1)])]);
+        assert_eq!(tiled.edit(&[("b", &[0, 1]), ("t2", &[0])]).unwrap().demands, [demand(&[None, Some(3), Some(1)])]);
         assert_eq!(tiled.edit(&[("t", &[2])]).unwrap().demands, [demand(&[None, Some(1), None])]);
         Prove::op("Tile").input("bx8").computed(&[Dim::Num(1), Dim::symbol("n")]).gives("bx8*n");
         Prove::op("Tile").list(&[1, 2]).list(&[2]).gives("4").holds(&[1, 2, 1, 2]);

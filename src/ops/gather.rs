@@ -6,6 +6,8 @@ use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Element, Fact};
 use crate::relation::{LabelId, Layout, Port, Reason, Relation};
 
+/// Why an axis stays of which one index is read.
+pub const ONE_READ: Reason = Reason::operator("one index is read");
 pub(super) const LOOKED_UP: Reason = Reason::operator("rows are looked up at run time");
 
 /// Reads whole slices of one axis.
@@ -45,7 +47,6 @@ impl Operator for Gather {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        const ONE: Reason = Reason::operator("one index is read");
         let (Some(shape), Some(indices)) = (node.shape(0), node.shape(1)) else { return node.frozen(Reason::Dynamic) };
         let Ok(axis) = Self::axis(node, shape.len()) else { return node.frozen(Reason::Dynamic) };
         let mut builder = node.relation();
@@ -58,7 +59,7 @@ impl Operator for Gather {
                 (label, vec![Layout::pick(label, positions)], true)
             }
             None => {
-                let reason = if indices.is_empty() && node.numbers(1).is_some() { ONE } else { LOOKED_UP };
+                let reason = if indices.is_empty() && node.numbers(1).is_some() { ONE_READ } else { LOOKED_UP };
                 let label = letters.fixed(&mut builder, &shape[axis], &reason);
                 (label, letters.all(&mut builder, indices).into_iter().map(Layout::from).collect(), false)
             }
@@ -79,7 +80,11 @@ impl Operator for Gather {
         let (Some(shape), Some(port)) = (node.shape(0), cut.relation.ports.get(&Port::In(0))) else { return Ok(()) };
         let Ok(axis) = Self::axis(node, shape.len()) else { return Ok(()) };
         let kept = port.axes.get(axis).and_then(|layout| layout.labels().next()).and_then(|label| cut.kept(label));
-        if let (Some(kept), Some(positions)) = (kept, Self::positions(node, &shape[axis])) {
+        let Some(kept) = kept else { return Ok(()) };
+        if node.shape(1).is_some_and(<[Dim]>::is_empty) {
+            // Cut only where nobody looks at what is read: any index will do, as long as it is there.
+            edit.demand(1, vec![Some(Dim::Num(0))]);
+        } else if let Some(positions) = Self::positions(node, &shape[axis]) {
             edit.replace(1, positions.iter().filter_map(|at| kept.binary_search(at).ok()).map(|at| at as i64).collect());
         }
         Ok(())

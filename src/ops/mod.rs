@@ -61,6 +61,7 @@ mod view;
 mod window;
 
 pub use edit::{Cut, Demand, NodeEdit, RewriteError, Setting};
+pub use gather::ONE_READ;
 pub use registry::{Rule, lookup};
 pub use view::{Branch, NodeView};
 

@@ -1,13 +1,13 @@
 //! The decision as data: which units go, written to JSON, read back, and checked against the model it is applied to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::analysis::{Analysis, Selection};
-use crate::model::{Copies, Model};
+use crate::analysis::{Allowed, Analysis, Selection};
+use crate::model::{Copies, Index, Model, ValueId};
 
 /// A plan file (format 1 of the command-line contract).
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
@@ -22,6 +22,12 @@ pub struct Plan {
     pub groups: Vec<GroupCut>,
     /// The same as slices of the constants, for anyone to check.
     pub removed: Vec<SliceCut>,
+    /// Graph inputs and outputs that were allowed to shrink: what the units are depends on it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed: Vec<AllowedAxes>,
+    /// What goes from graph inputs and outputs, for whoever feeds the pruned model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub io: Vec<SliceCut>,
 }
 
 /// Name and version of a program.
@@ -45,10 +51,33 @@ pub struct GroupCut {
     pub removed: Vec<u32>,
 }
 
-/// The slices that go from one axis of one constant.
+/// Axes of one graph input or output.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct AllowedAxes {
+    /// Its name.
+    pub value: String,
+    /// The axes, ascending.
+    pub axes: Vec<usize>,
+}
+
+impl AllowedAxes {
+    /// Axes by value.
+    pub fn list(allowed: &Allowed) -> Vec<Self> {
+        let mut list: Vec<AllowedAxes> = Vec::new();
+        for (value, axis) in allowed {
+            match list.last_mut().filter(|last| last.value == *value) {
+                Some(last) => last.axes.push(*axis),
+                None => list.push(AllowedAxes { value: value.clone(), axes: vec![*axis] }),
+            }
+        }
+        list
+    }
+}
+
+/// The slices that go from one axis of one constant, graph input or output.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct SliceCut {
-    /// The constant's name in the original file, with the prefix of its subgraph.
+    /// Its name in the original file, with the prefix of its subgraph.
     pub value: String,
     /// The axis.
     pub axis: usize,
@@ -98,7 +127,14 @@ impl Plan {
             model_sha256,
             groups,
             removed: merged(slices(model, analysis, &selection), copies),
+            allowed: Vec::new(),
+            io: io_slices(model, analysis, &selection),
         }
+    }
+
+    /// Axes of graph inputs and outputs that may shrink for this plan.
+    pub fn allowed(&self) -> impl Iterator<Item = (String, usize)> {
+        self.allowed.iter().flat_map(|allowed| allowed.axes.iter().map(|axis| (allowed.value.clone(), *axis)))
     }
 
     /// Reads a plan file.
@@ -127,6 +163,18 @@ impl Plan {
         hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// Tells a model that was made by this plan and read from its file what is left of its inputs and outputs.
+    /// `whole`: the original's extents. Errors: slices that the original does not have.
+    pub fn note_ends(&self, pruned: &mut Model, whole: impl Fn(&str, usize) -> Option<usize>) -> Result<(), PlanError> {
+        for cut in &self.io {
+            let extent = whole(&cut.value, cut.axis).filter(|extent| cut.indices.iter().all(|index| (*index as usize) < *extent));
+            let Some(extent) = extent else { return Err(PlanError::NotItsUnits { value: cut.value.clone(), axis: cut.axis }) };
+            let gone: BTreeSet<u32> = cut.indices.iter().copied().collect();
+            pruned.ends.keep(&cut.value, cut.axis, extent, (0..extent as u32).filter(|index| !gone.contains(index)).collect());
+        }
+        Ok(())
+    }
+
     /// The units that go, by group of the analysis. Errors: the plan does not fit the model.
     pub fn check(&self, model: &Model, analysis: &Analysis, sha256: &str) -> Result<Vec<Vec<u32>>, PlanError> {
         if self.model_sha256 != sha256 {
@@ -149,9 +197,12 @@ impl Plan {
             let group = analysis.groups.iter().find(|group| group.classes.contains(&class));
             return Err(PlanError::Empties(group.map_or_else(String::new, |group| group.id.clone())));
         }
-        let own: BTreeMap<(String, usize), Vec<u32>> =
-            slices(model, analysis, &selection).into_iter().map(|slice| ((slice.value, slice.axis), slice.indices)).collect();
-        for slice in &self.removed {
+        let own: BTreeMap<(String, usize), Vec<u32>> = slices(model, analysis, &selection)
+            .into_iter()
+            .chain(io_slices(model, analysis, &selection))
+            .map(|slice| ((slice.value, slice.axis), slice.indices))
+            .collect();
+        for slice in self.removed.iter().chain(&self.io) {
             let known = own.get(&(slice.value.clone(), slice.axis));
             if !known.is_some_and(|known| slice.indices.iter().all(|index| known.binary_search(index).is_ok())) {
                 return Err(PlanError::NotItsUnits { value: slice.value.clone(), axis: slice.axis });
@@ -197,13 +248,39 @@ fn slices(model: &Model, analysis: &Analysis, selection: &Selection) -> Vec<Slic
     let mut slices = Vec::new();
     for (value, entry) in model.index().values() {
         let Some(tensor) = model.tensor_proto(value) else { continue };
-        for (axis, dim) in tensor.dims.iter().enumerate() {
-            let Some(kept) = analysis.kept_axis(value, axis, selection) else { continue };
-            let mut gone = vec![true; *dim as usize];
-            kept.iter().for_each(|index| gone[*index as usize] = false);
-            let indices = gone.iter().enumerate().filter(|(_, gone)| **gone).map(|(index, _)| index as u32).collect();
-            slices.push(SliceCut { value: format!("{}{}", model.index().prefix(model, entry.graph), entry.name), axis, indices });
+        let name = format!("{}{}", model.index().prefix(model, entry.graph), entry.name);
+        let dims = tensor.dims.iter().map(|dim| *dim as usize).collect::<Vec<_>>();
+        slices.extend(gone(analysis, selection, value, &name, &dims));
+    }
+    slices
+}
+
+/// The slices that a selection takes from graph inputs and outputs.
+fn io_slices(model: &Model, analysis: &Analysis, selection: &Selection) -> Vec<SliceCut> {
+    let main = model.index().graph(Index::MAIN);
+    let mut slices: Vec<SliceCut> = Vec::new();
+    for value in main.inputs.iter().chain(&main.outputs).filter(|value| model.tensor_proto(**value).is_none()) {
+        let name = &model.index().value(*value).name;
+        // An axis of unknown extent never loses slices.
+        let dims: Vec<usize> = analysis.facts.of(*value).shape.iter().flatten().map(|dim| dim.count().unwrap_or(0)).collect();
+        if !slices.iter().any(|slice| slice.value == *name) {
+            slices.extend(gone(analysis, selection, *value, name, &dims));
         }
     }
     slices
+}
+
+fn gone(analysis: &Analysis, selection: &Selection, value: ValueId, name: &str, dims: &[usize]) -> Vec<SliceCut> {
+    let one = |(axis, dim): (usize, &usize)| {
+        let kept = analysis.kept_axis(value, axis, selection)?;
+        let mut gone = vec![true; *dim];
+        for index in kept {
+            if let Some(gone) = gone.get_mut(index as usize) {
+                *gone = false;
+            }
+        }
+        let indices = gone.iter().enumerate().filter(|(_, gone)| **gone).map(|(index, _)| index as u32).collect();
+        Some(SliceCut { value: name.to_owned(), axis, indices })
+    };
+    dims.iter().enumerate().filter_map(one).collect()
 }

@@ -48,6 +48,7 @@ pub(super) fn html(report: &Report) -> Result<String, ReportError> {
     let tables: Vec<_> = [
         ("Checks", view::checks(report)),
         ("Outputs", view::outputs(report)),
+        ("Inputs and outputs that changed", view::io_changed(report, usize::MAX)),
         ("Trade-off", view::tradeoff(report)),
         ("Out of reach", view::frozen(report, usize::MAX)),
     ]

@@ -17,6 +17,7 @@ pub fn markdown(report: &Report) -> String {
     for (title, part) in [
         ("Checks", view::checks(report)),
         ("Outputs", view::outputs(report)),
+        ("Inputs and outputs that changed", view::io_changed(report, usize::MAX)),
         ("Trade-off", view::tradeoff(report)),
         ("Groups cut", view::cut(report, usize::MAX)),
         ("Out of reach", view::frozen(report, usize::MAX)),

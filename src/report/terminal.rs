@@ -9,6 +9,8 @@ use super::{Report, units};
 const GROUPS: usize = 8;
 /// Reasons shown.
 const REASONS: usize = 6;
+/// Inputs and outputs shown.
+const ENDS: usize = 8;
 /// Groups that an inspection shows.
 const INSPECTED: usize = 24;
 
@@ -17,6 +19,7 @@ pub fn summary(report: &Report) -> String {
     let mut text = draw(&view::costs(report));
     text += "\n";
     verdicts(report, &mut text);
+    part(&mut text, "Inputs and outputs that changed", &view::io_changed(report, ENDS), "input or output");
     part(&mut text, "Trade-off", &view::tradeoff(report), "point");
     part(&mut text, "Groups cut most", &view::cut(report, GROUPS), "group");
     part(&mut text, "Out of reach", &view::frozen(report, REASONS), "reason");

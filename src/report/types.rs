@@ -21,6 +21,8 @@ pub struct Report {
     pub groups: Vec<Group>,
     /// What can not, most parameters first.
     pub frozen: Vec<Frozen>,
+    /// Inputs and outputs whose shape changed.
+    pub io_changed: Vec<IoChanged>,
     /// Whether the surgery did what the plan says.
     pub exactness: Exactness,
     /// How far the outputs moved.
@@ -107,6 +109,24 @@ pub struct Frozen {
     pub reason: String,
     pub params: u64,
     pub nodes: Vec<String>,
+}
+
+/// An input or output whose shape changed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[allow(missing_docs)]
+pub struct IoChanged {
+    pub name: String,
+    pub from: Vec<Extent>,
+    pub to: Vec<Extent>,
+}
+
+/// An extent: a number, or the name of one that is known at run time only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+#[allow(missing_docs)]
+pub enum Extent {
+    Number(i64),
+    Symbol(String),
 }
 
 /// Whether the surgery did what the plan says.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::types::{Cost, ExactnessVerdict, Foreseen, Group, Outcome, Report};
+use super::types::{Cost, ExactnessVerdict, Extent, Foreseen, Group, IoChanged, Outcome, Report};
 use super::units;
 
 /// A table of text.
@@ -115,6 +115,20 @@ pub fn outputs(report: &Report) -> Table {
             ]
         })
         .collect();
+    table
+}
+
+/// Inputs and outputs whose shape changed.
+pub fn io_changed(report: &Report, limit: usize) -> Table {
+    let mut table = Table::new(&["input or output", "before", "after"], &[0, 1, 2]);
+    table.left_out = report.io_changed.len().saturating_sub(limit);
+    let extent = |extent: &Extent| match extent {
+        Extent::Number(number) => number.to_string(),
+        Extent::Symbol(name) => name.clone(),
+    };
+    let shape = |shape: &[Extent]| shape.iter().map(extent).collect::<Vec<_>>().join("×");
+    let row = |changed: &IoChanged| vec![changed.name.clone(), shape(&changed.from), shape(&changed.to)];
+    table.rows = report.io_changed.iter().take(limit).map(row).collect();
     table
 }
 

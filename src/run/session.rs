@@ -1,9 +1,11 @@
 //! What a runtime offers, whichever it is.
 
+use std::borrow::Cow;
+
 use indexmap::IndexMap;
 use rayon::prelude::*;
 
-use crate::model::{Model, TensorRef};
+use crate::model::{Ends, Model, TensorRef};
 
 /// Tensors by the names of the values that they stand for.
 pub type Tensors = IndexMap<String, TensorRef>;
@@ -36,7 +38,7 @@ pub trait Runtime: Sync {
     /// Its version for reports.
     fn version(&self) -> &str;
 
-    /// Makes a session for inputs of the same shapes as `example`; `taps` are values of the main graph that it gives besides the outputs.
+    /// Makes a session for inputs of the same shapes as `example` (a model that was cut at its inputs takes the original's); `taps` are values of the main graph that it gives besides the outputs.
     ///
     /// Errors: an operator that the runtime lacks or gets wrong, a failed self-check, a tap or an input that is not there.
     fn prepare(&self, model: &Model, example: &Tensors, taps: &[String]) -> Result<Box<dyn Session>, Unverifiable>;
@@ -63,6 +65,14 @@ pub trait Session: Send + Sync {
 
     /// How far two ways of computing the same outputs differed, relative to the outputs' largest; 0 when that was not looked at.
     fn noise(&self) -> f64;
+}
+
+/// What a model takes of inputs that are meant for the model that it was cut from.
+pub(super) fn fitted<'a>(ends: &Ends, inputs: &'a Tensors) -> Cow<'a, Tensors> {
+    if !inputs.keys().any(|name| ends.changes(name)) {
+        return Cow::Borrowed(inputs);
+    }
+    Cow::Owned(inputs.iter().map(|(name, tensor)| (name.clone(), ends.of(name, tensor).into_owned())).collect())
 }
 
 /// Runs every input, in parallel; results in the order of the inputs.

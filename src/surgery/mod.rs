@@ -10,7 +10,7 @@ mod tidy;
 use std::fmt;
 
 use crate::analysis::{Analysis, Selection, rewrite};
-use crate::model::Model;
+use crate::model::{Index, Model};
 use crate::proto::StringStringEntryProto;
 
 /// A cut that can not be carried through.
@@ -49,6 +49,7 @@ pub fn apply(model: &Model, analysis: &Analysis, selection: &Selection, notes: &
     let mut pruned = model.clone();
     cut::constants(&mut pruned, model, analysis, selection);
     cut::declared_shapes(&mut pruned, model, analysis, selection);
+    note_ends(&mut pruned, model, analysis, selection);
     rewrite(&mut pruned, model, analysis, selection).map_err(|failures| {
         let first = failures.into_iter().next();
         let (node, reason) =
@@ -67,6 +68,19 @@ pub fn apply(model: &Model, analysis: &Analysis, selection: &Selection, notes: &
 
 fn reindex(pruned: &mut Model) -> Result<(), SurgeryError> {
     pruned.reindex().map_err(|error| SurgeryError { node: String::new(), kind: Kind::Index(error.to_string()) })
+}
+
+/// Notes which slices of the inputs and outputs are left.
+fn note_ends(pruned: &mut Model, model: &Model, analysis: &Analysis, selection: &Selection) {
+    let main = model.index().graph(Index::MAIN);
+    for value in main.inputs.iter().chain(&main.outputs) {
+        let (name, dims) = (&model.index().value(*value).name, analysis.facts.of(*value).shape.iter().flatten());
+        for (axis, dim) in dims.enumerate() {
+            if let (Some(whole), Some(kept)) = (dim.count(), analysis.kept_axis(*value, axis, selection)) {
+                pruned.ends.keep(name, axis, whole, kept);
+            }
+        }
+    }
 }
 
 /// Records notes (key, value) in a model's metadata.

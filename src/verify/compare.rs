@@ -1,6 +1,8 @@
 //! How far two sets of outputs are apart.
 
-use crate::model::TensorRef;
+use std::borrow::Cow;
+
+use crate::model::{Ends, TensorRef};
 
 /// The largest difference of two tensors relative to the largest magnitude of the first, or of `reference` where that is
 /// larger (an output that collapsed to almost nothing is judged on the scale that it had). Values that are no numbers must
@@ -39,6 +41,15 @@ pub fn largest_error(expected: &[TensorRef], found: &[TensorRef], reference: &[T
     }
     let one = |(at, (expected, found)): (usize, (&TensorRef, &TensorRef))| relative_error(expected, found, reference.get(at));
     expected.iter().zip(found).enumerate().map(one).fold(0.0, f64::max)
+}
+
+/// What a model's ends leave of the original's outputs, run by run.
+pub fn kept<'a>(ends: &Ends, names: &[String], outputs: &'a [Vec<TensorRef>]) -> Cow<'a, [Vec<TensorRef>]> {
+    if !names.iter().any(|name| ends.changes(name)) {
+        return Cow::Borrowed(outputs);
+    }
+    let run = |run: &Vec<TensorRef>| names.iter().zip(run).map(|(name, tensor)| ends.of(name, tensor).into_owned()).collect();
+    Cow::Owned(outputs.iter().map(run).collect())
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! How far the pruned model's outputs moved from the original's.
 
-use crate::model::TensorRef;
+use crate::model::{Ends, TensorRef};
 
 /// The drift of one output over all inputs.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
@@ -37,20 +37,21 @@ struct Sums {
 #[derive(Clone, Debug)]
 pub struct Drift {
     outputs: Vec<(String, Sums)>,
+    ends: Ends,
 }
 
 impl Drift {
-    /// Of outputs of these names, before any run.
-    pub fn new(names: &[String]) -> Self {
+    /// Of outputs of these names, before any run; where slices of an output are gone, that of the others.
+    pub fn new(names: &[String], ends: &Ends) -> Self {
         let none = |name: &String| (name.clone(), Sums { scores: true, ..Default::default() });
-        Drift { outputs: names.iter().map(none).collect() }
+        Drift { outputs: names.iter().map(none).collect(), ends: ends.clone() }
     }
 
     /// Adds what both models gave for the same inputs. Outputs of other types than real numbers count as how often they
     /// differ.
     pub fn add(&mut self, original: &[TensorRef], pruned: &[TensorRef]) {
-        for ((_, sums), (original, pruned)) in self.outputs.iter_mut().zip(original.iter().zip(pruned)) {
-            sums.add(original, pruned);
+        for ((name, sums), (original, pruned)) in self.outputs.iter_mut().zip(original.iter().zip(pruned)) {
+            sums.add(&self.ends.of(name, original), pruned);
         }
     }
 
@@ -144,7 +145,7 @@ mod tests {
     use super::*;
 
     fn drift(original: &[TensorRef], pruned: &[TensorRef]) -> OutputDrift {
-        let mut drift = Drift::new(&["y".to_owned()]);
+        let mut drift = Drift::new(&["y".to_owned()], &Ends::default());
         original.iter().zip(pruned).for_each(|(a, b)| drift.add(std::slice::from_ref(a), std::slice::from_ref(b)));
         drift.finish().remove(0)
     }

@@ -189,7 +189,9 @@ impl Masker<'_> {
         let (name, output) = (self.fresh("indices"), target.unwrap_or_else(|| self.fresh("gathered")));
         let edit = self.edits.entry(node).or_default();
         edit.constants.push((name.clone(), TensorRef::from_i64(vec![indices.len()], indices)));
-        let message = operator("Gather", &[source, name], &output, Some(axis as i64));
+        // Its output may have the name of the node that it stands behind.
+        let message =
+            NodeProto { name: Some(format!("{name}_gather")), ..operator("Gather", &[source, name.clone()], &output, Some(axis as i64)) };
         if before {
             edit.before.push(message)
         } else {

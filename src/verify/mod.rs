@@ -8,7 +8,7 @@ mod exactness;
 mod labels;
 mod mask;
 
-pub use compare::{largest_error, relative_error};
+pub use compare::{kept, largest_error, relative_error};
 pub use drift::{Drift, OutputDrift, worst};
 pub use exactness::{Exactness, HALF_TOLERANCE, TOLERANCE, Verdict, exactness};
 pub use labels::Top1;

@@ -6,9 +6,10 @@ use super::facts;
 use super::plan::{Plan, Trust, plain, run, trusted, typed};
 use super::tensor::{from_tract, to_tract};
 use super::weights::Weights;
-use crate::model::{Model, TensorRef};
+use crate::model::{Ends, Model, TensorRef};
 use crate::proto::GraphProto;
 use crate::run::prepare::{Infer, prepare};
+use crate::run::session::fitted;
 use crate::run::{RunError, Runtime, Session, Tensors, Unverifiable};
 
 /// tract.
@@ -54,6 +55,7 @@ impl Runtime for TractRuntime {
 impl TractRuntime {
     fn session(&self, model: &Model, example: &Tensors, taps: &[String], self_check: bool) -> Result<Box<dyn Session>, Unverifiable> {
         self.weights.tidy();
+        let example = &*fitted(&model.ends, example);
         let prepared = prepare(model, example, taps, &self.infer)?;
         let graph = prepared.proto.graph.clone().unwrap_or_default();
         let inputs: Vec<Formal> = graph
@@ -81,7 +83,7 @@ impl TractRuntime {
         let names: Vec<String> = inputs.iter().map(|input| input.name.clone()).collect();
         let typed = typed(&prepared.proto, &self.weights, &names, &wanted)?;
         let (plan, trust) = trusted(&typed, &graph)?;
-        let mut session = TractSession { plan, inputs, pinned: prepared.pinned, results, noise: 0.0 };
+        let mut session = TractSession { plan, inputs, pinned: prepared.pinned, results, noise: 0.0, ends: model.ends.clone() };
         if self_check {
             session.noise = check(&session, trust, typed, example, graph.output.len(), allowed(&graph))?;
         }
@@ -160,6 +162,8 @@ struct TractSession {
     pinned: Vec<(String, TensorRef)>,
     results: Vec<Given>,
     noise: f64,
+    /// What of the inputs it takes.
+    ends: Ends,
 }
 
 impl TractSession {
@@ -179,10 +183,8 @@ impl TractSession {
         }
         Ok(values)
     }
-}
 
-impl Session for TractSession {
-    fn run(&self, inputs: &Tensors) -> Result<Vec<TensorRef>, RunError> {
+    fn run_fitted(&self, inputs: &Tensors) -> Result<Vec<TensorRef>, RunError> {
         let computed = run(&self.plan, self.convert(inputs)?).map_err(RunError)?;
         self.results
             .iter()
@@ -194,6 +196,19 @@ impl Session for TractSession {
                 }
             })
             .collect()
+    }
+}
+
+impl Session for TractSession {
+    fn run(&self, inputs: &Tensors) -> Result<Vec<TensorRef>, RunError> {
+        self.run_fitted(&fitted(&self.ends, inputs))
+    }
+
+    fn time(&self, inputs: &Tensors) -> Result<f64, RunError> {
+        let inputs = fitted(&self.ends, inputs);
+        let start = std::time::Instant::now();
+        self.run_fitted(&inputs)?;
+        Ok(start.elapsed().as_secs_f64() * 1e3)
     }
 
     fn noise(&self) -> f64 {

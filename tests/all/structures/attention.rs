@@ -68,7 +68,9 @@ fn past_keys_and_values_freeze_heads_unless_they_may_shrink() {
         ..Default::default()
     };
     let prepared = onnx_prune::job::Prepared::new(&model, &options).unwrap();
-    Structure::new(&text, 80.0).allow(&allowed).reaches(&prepared, options.granularity, &[2]);
+    Structure::new(&text, 80.0).reaches(&prepared, options.granularity, &[2]);
+    // Dimensions of heads stay, for their axes were not named.
+    Structure::new(&text, 0.0).allow(&allowed).coarse(&[2]).holds();
     let pruned = prepared.cut(&prepared.select(&[vec![0]]), &[]).unwrap();
     let keys = onnx_prune::analysis::declared(&pruned.graph(onnx_prune::model::Index::MAIN).input[1]);
     assert_eq!(keys.shape.unwrap()[1].num(), Some(1), "the graph's input has one head left");
@@ -133,4 +135,17 @@ fn a_scale_worked_out_from_the_width_of_a_head() {
         q1 = MatMul(x, q)\nq2 = Reshape(q1, apart)\nq3 = Transpose(q2) {perm=[0,2,1,3]}\nk1 = MatMul(x, k)\nk2 = Reshape(k1, apart)\nk3 = Transpose(k2) {perm=[0,2,3,1]}\nv1 = MatMul(x, v)\nv2 = Reshape(v1, apart)\nv3 = Transpose(v2) {perm=[0,2,1,3]}
         s = Shape(q3)\nd = Gather(s, last)\nd1 = Cast(d) {to=1}\nr = Pow(d1, half)\na = MatMul(q3, k3)\na1 = Div(a, r)\na2 = Softmax(a1) {axis=-1}\na3 = MatMul(a2, v3)\na4 = Transpose(a3) {perm=[0,2,1,3]}\na5 = Reshape(a4, back)\ny = MatMul(a5, o)\noutput y";
     Structure::new(text, 99.0).coarse(&[2]).fine(&[6, 6]).holds();
+}
+
+#[test]
+fn positions_repeated_for_every_sample_and_head() {
+    // As in DeBERTa: heads stand in the batch, keys of relative positions are repeated so many times as that holds the heads, and
+    // what is looked up in them is spread over all of it.
+    let text = "input x f32[n,3,5]\nconst rel f32[6,5]\nconst wq f32[5,8]\nconst wk f32[5,8]\nconst wv f32[5,8]\nconst o f32[8,5]\nconst heads i64[4] = 0,0,4,2\nconst merged i64[3] = -1,3,2\nconst apart i64[3] = 6,4,2\nconst back i64[4] = -1,4,3,2\nconst flat i64[3] = 0,0,8\nconst four i64[] = 4\nconst zero i64[] = 0\nconst ax i64[1] = 0\nconst ones i64[2] = 1,1\nconst square i64[2] = 3,3\nconst at i64[1,3,3] = 0,1,2,1,0,3,5,3,4
+        q0 = MatMul(x, wq)\nq1 = Reshape(q0, heads)\nq2 = Transpose(q1) {perm=[0,2,1,3]}\nq = Reshape(q2, merged)\nv0 = MatMul(x, wv)\nv1 = Reshape(v0, heads)\nv2 = Transpose(v1) {perm=[0,2,1,3]}\nv = Reshape(v2, merged)
+        s = Shape(q)\ns0 = Gather(s, zero)\nr0 = Div(s0, four)\nr1 = Unsqueeze(r0, ax)\nr = Concat(r1, ones) {axis=0}\nk0 = MatMul(rel, wk)\nk1 = Reshape(k0, apart)\nk2 = Transpose(k1) {perm=[1,2,0]}\nk = Tile(k2, r)\na = MatMul(q, k)
+        c = Shape(x)\nc0 = Gather(c, zero)\nm = Mul(four, c0)\nm1 = Unsqueeze(m, ax)\nm2 = Concat(m1, square) {axis=0}\ne = Expand(at, m2)\ng = GatherElements(a, e) {axis=2}
+        p = Softmax(g) {axis=-1}\nb = MatMul(p, v)\nb0 = Reshape(b, back)\nb1 = Transpose(b0) {perm=[0,2,1,3]}\nb2 = Reshape(b1, flat)\ny = MatMul(b2, o)\noutput y";
+    // The positions themselves are a weight with channels of its own.
+    Structure::new(text, 80.0).coarse(&[4, 5]).holds();
 }

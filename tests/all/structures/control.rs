@@ -63,3 +63,13 @@ fn a_slice_to_an_end_computed_from_the_extent_that_is_cut() {
         h = MatMul(x, a)\nr = Relu(h)\ns = Shape(h)\nr1 = Slice(r, from, s)\ny = MatMul(r1, b)\noutput y";
     Structure::new(text, 99.0).coarse(&[8]).holds();
 }
+
+#[test]
+fn an_index_that_is_read_for_its_shape_alone() {
+    // As in BART: the last channel is read to find out how many samples and tokens there are.
+    let text = "input x f32[n,3,5]\nconst a f32[5,8]\nconst b f32[8,4]\nconst last i64[] = -1\nconst rest i64[1] = 4
+        h = MatMul(x, a)\nc = Gather(h, last) {axis=2}\ns = Shape(c)\nr = Relu(h)\nz = MatMul(r, b)\nt = Concat(s, rest) {axis=0}\ny = Reshape(z, t)\noutput y";
+    Structure::new(text, 99.0).coarse(&[8]).fine(&[8]).holds();
+    // Where its number is used it stays.
+    Structure::new(&text.replace("output y", "y1 = Identity(c)\noutput y\noutput y1"), 0.0).holds();
+}

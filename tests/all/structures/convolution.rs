@@ -64,3 +64,11 @@ fn a_detection_head_concatenates_anchors() {
         e0 = Conv(c1, p)\ne1 = Transpose(e0) {perm=[0,2,3,1]}\ne2 = Reshape(e1, s)\nf0 = Conv(d1, q)\nf1 = Transpose(f0) {perm=[0,2,3,1]}\nf2 = Reshape(f1, s)\ny = Concat(e2, f2) {axis=1}\noutput y";
     Structure::new(text, 99.0).coarse(&[6, 8]).holds();
 }
+
+#[test]
+fn channels_that_look_at_their_neighbours() {
+    // Efficient channel attention: a filter slides along the channels of the pooled map.
+    let text = "input x f32[n,3,6,6]\nconst a f32[12,3,3,3]\nconst e f32[1,1,3]\nconst b f32[12,12,3,3]\nconst h f32[12,5]\nconst row i64[3] = 0,1,12\nconst map i64[4] = 0,12,1,1
+        f = Conv(x, a) {pads=[1,1,1,1]}\nr = Relu(f)\nc = Conv(r, b) {pads=[1,1,1,1]}\np = GlobalAveragePool(c)\np1 = Reshape(p, row)\np2 = Conv(p1, e) {pads=[1,1]}\np3 = Sigmoid(p2)\np4 = Reshape(p3, map)\nd = Mul(c, p4)\nj = Add(r, d)\ng = GlobalAveragePool(j)\nk = Flatten(g)\ny = MatMul(k, h)\noutput y";
+    Structure::new(text, 95.0).coarse(&[12]).fine(&[12]).holds();
+}

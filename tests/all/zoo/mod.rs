@@ -9,8 +9,8 @@ mod check;
 mod fill;
 mod inputs;
 mod manifest;
-mod onnxruntime;
-mod row;
+pub mod onnxruntime;
+pub mod row;
 mod table;
 mod torchvision;
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use onnx_prune::calibrate::write_npz;
 use onnx_prune::model::{Model, save};
@@ -34,6 +35,15 @@ struct Answer {
 }
 
 impl OnnxRuntime {
+    /// Whether Python has what the script needs.
+    pub fn is_there() -> bool {
+        static THERE: OnceLock<bool> = OnceLock::new();
+        *THERE.get_or_init(|| {
+            let output = Command::new("python3").args(["-c", "import numpy, onnxruntime"]).output();
+            output.is_ok_and(|output| output.status.success())
+        })
+    }
+
     pub fn new(folder: &Path, original: &Model, masked: &Model, pruned: &Path) -> Self {
         let write = |model: &Model, name: &str| save(model, &folder.join(name)).err().map(|error| error.to_string());
         let problem = write(original, "original.onnx").or_else(|| write(masked, "masked.onnx"));

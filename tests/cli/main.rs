@@ -1,5 +1,7 @@
 //! The command line as scripts see it: exit codes, files, JSON.
 
+mod ends;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -159,6 +161,7 @@ fn a_run_leaves_its_reports_and_its_plan() {
         "/frozen/0/reason",
         "/frozen/0/params",
         "/frozen/0/nodes/0",
+        "/io_changed",
         "/exactness/verdict",
         "/exactness/max_relative_error",
         "/exactness/inputs",

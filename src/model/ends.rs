@@ -1,0 +1,80 @@
+//! How the inputs and outputs of a model that was cut relate to those of the model it was cut from.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use super::TensorRef;
+
+/// The slices of graph inputs and outputs that cuts left, by name and axis. A runtime feeds a model with these slices of
+/// what the original is fed; outputs are compared on them. Empty for a model that was not cut, or not at its ends.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ends {
+    axes: BTreeMap<String, BTreeMap<usize, Kept>>,
+}
+
+/// What is left of one axis.
+#[derive(Clone, Debug, PartialEq)]
+struct Kept {
+    /// Slices of the original.
+    whole: usize,
+    /// Those that stay, ascending.
+    indices: Vec<u32>,
+}
+
+impl Ends {
+    /// Whether inputs and outputs are those of the original.
+    pub fn is_empty(&self) -> bool {
+        self.axes.is_empty()
+    }
+
+    /// Whether something of an input or output is gone.
+    pub fn changes(&self, name: &str) -> bool {
+        self.axes.contains_key(name)
+    }
+
+    /// Notes that of `whole` slices of an axis these stay. After an earlier cut, `indices` count what that one left.
+    pub fn keep(&mut self, name: &str, axis: usize, whole: usize, indices: Vec<u32>) {
+        let axes = self.axes.entry(name.to_owned()).or_default();
+        match axes.get_mut(&axis) {
+            Some(kept) => kept.indices = indices.iter().filter_map(|index| kept.indices.get(*index as usize).copied()).collect(),
+            None => {
+                axes.insert(axis, Kept { whole, indices });
+            }
+        }
+    }
+
+    /// The slices of the original's tensor that stay. A tensor that is no longer whole is left as it is.
+    pub fn of<'a>(&self, name: &str, tensor: &'a TensorRef) -> Cow<'a, TensorRef> {
+        self.picked(name, tensor, |kept| kept.indices.clone())
+    }
+
+    /// As many slices, each the next of one that stays: what a cut in the wrong places would leave.
+    pub fn beside<'a>(&self, name: &str, tensor: &'a TensorRef) -> Cow<'a, TensorRef> {
+        self.picked(name, tensor, |kept| kept.indices.iter().map(|index| (index + 1) % kept.whole as u32).collect())
+    }
+
+    fn picked<'a>(&self, name: &str, tensor: &'a TensorRef, pick: impl Fn(&Kept) -> Vec<u32>) -> Cow<'a, TensorRef> {
+        let Some(axes) = self.axes.get(name) else { return Cow::Borrowed(tensor) };
+        let whole = |axis: usize, dim: usize| axes.get(&axis).filter(|kept| kept.whole == dim);
+        let picks: Vec<Option<Vec<u32>>> = tensor.dims.iter().enumerate().map(|(axis, dim)| whole(axis, *dim).map(&pick)).collect();
+        if picks.iter().all(Option::is_none) { Cow::Borrowed(tensor) } else { Cow::Owned(tensor.select(&picks)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cuts_of_cuts_count_from_the_first_model() {
+        let tensor = TensorRef::from_i64(vec![4, 2], &(0..8).collect::<Vec<_>>());
+        let mut ends = Ends::default();
+        ends.keep("x", 0, 4, vec![0, 2, 3]);
+        ends.keep("x", 0, 3, vec![1, 2]);
+        let kept = ends.of("x", &tensor).into_owned();
+        assert_eq!((kept.dims.as_slice(), kept.to_i64().unwrap()), ([2, 2].as_slice(), vec![4, 5, 6, 7]));
+        assert_eq!(*ends.of("x", &kept), kept, "what is cut already is not cut again");
+        assert_eq!(ends.beside("x", &tensor).to_i64().unwrap(), [6, 7, 0, 1]);
+        assert_eq!(*ends.of("y", &tensor), tensor);
+    }
+}
