@@ -13,7 +13,7 @@ use crate::run::{Runtime, Session, Tensors, latency};
 use crate::verify::{Drift, Exactness, OutputDrift, Top1, Verdict, exactness, worst};
 
 /// Inputs that a step of the search runs.
-const QUICK: usize = 32;
+const QUICK: usize = 128;
 /// With fewer inputs than this none is spared for judging.
 const SPARED: usize = 48;
 /// Inputs that exactness is checked on: more would prove no more.

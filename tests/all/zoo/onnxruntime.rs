@@ -74,6 +74,9 @@ impl OnnxRuntime {
         let tolerance = tolerance(masked);
         match answer {
             Answer { failed: Some((which, why)), .. } if which == "original" => open(format!("ONNX Runtime: {why}")),
+            Answer { failed: Some((which, why)), .. } if which == "both" => {
+                open(format!("neither the masked nor the pruned model runs on this input: {why}"))
+            }
             Answer { failed: Some((which, why)), .. } => (Kind::Wrong, None, format!("ONNX Runtime, {which}: {why}")),
             Answer { error: Some(error), moved: Some(moved), .. } => {
                 let kind = match () {
