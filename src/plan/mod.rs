@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::analysis::{Allowed, Analysis, Selection};
+use crate::analysis::{Allowed, Analysis, Selection, branch_ends};
 use crate::model::{Copies, Index, Model, ValueId};
 
 /// A plan file (format 1 of the command-line contract).
@@ -97,7 +97,7 @@ pub enum PlanError {
     NoSuchGroup(String),
     #[error("the plan removes unit {unit} of group '{group}', which has {units}")]
     NoSuchUnit { group: String, unit: u32, units: usize },
-    #[error("the plan removes all of group '{0}'; at least one unit of every axis must stay")]
+    #[error("the plan removes all of group '{0}', which is no branch that can go as a whole; at least one of its units must stay")]
     Empties(String),
     #[error("the plan's slices of '{value}' axis {axis} are not those that its units hold; make the plan again, or edit its groups only")]
     NotItsUnits { value: String, axis: usize },
@@ -193,9 +193,9 @@ impl Plan {
             removed[at] = sorted;
         }
         let selection = analysis.select(removed.iter().enumerate().map(|(group, units)| (group, units.as_slice())));
-        if let Some((class, _)) = selection.classes().find(|(_, kept)| kept.is_empty()) {
-            let group = analysis.groups.iter().find(|group| group.classes.contains(&class));
-            return Err(PlanError::Empties(group.map_or_else(String::new, |group| group.id.clone())));
+        let (_, emptied) = selection.sparing(&analysis.groups);
+        if let Some(first) = emptied.first().filter(|_| branch_ends(model, analysis, &emptied).is_none()) {
+            return Err(PlanError::Empties(analysis.groups[*first].id.clone()));
         }
         let own: BTreeMap<(String, usize), Vec<u32>> = slices(model, analysis, &selection)
             .into_iter()

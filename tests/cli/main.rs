@@ -63,6 +63,7 @@ fn bad_input_is_one_line_and_two() {
         "calibrate @digits_cnn.onnx --data {}/missing.npz -o {}/x.stats",
         "@digits_cnn.onnx -o {}/x.onnx --target macs=0.5 --stats {}/text.onnx",
         "@digits_cnn.onnx -o {}/x.onnx --target macs=0.5 --score variance",
+        "@digits_cnn.onnx -o {}/x.onnx --target macs=0.5 --units layers",
         "@digits_cnn.onnx -o {}/x.onnx --target macs=0.5 --score {}/missing.json",
     ] {
         let (code, text) = code(path, line);
@@ -82,7 +83,6 @@ fn bad_usage_names_what_there_is() {
         ("--target latency=1.5", "fraction"),
         ("--target latency=0.5 --no-verify", "leave out --no-verify"),
         ("--target macs=1.5", "fraction"),
-        ("--units layers --target macs=0.5", "give inputs with --data"),
         ("--align auto --no-verify", "leave out --no-verify"),
         ("--align 0", "or auto"),
         ("--no-verify --max-drift 0.1", "cannot be used with"),
@@ -93,6 +93,28 @@ fn bad_usage_names_what_there_is() {
         assert!(code == 2 && text.starts_with("error: ") && text.contains(named), "{options}: {text}");
     }
     assert_eq!(code(folder.path(), "").0, 2);
+}
+
+#[test]
+fn whole_layers_go_and_a_plan_takes_them_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let line = "@digits_transformer.onnx --data @digits_calibration.npz --samples 64 --force --report {}/r.json";
+    let made = format!("{line} -o {{}}/x.onnx --units layers --target macs=0.8 --plan-out {{}}/p.json");
+    assert_eq!(code(path, &made).0, 0);
+    let report = json(&path.join("r.json"));
+    assert_eq!(report["exactness"]["verdict"], "exact");
+    let kept: Vec<(u64, u64)> = report["groups"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|group| (group["kept"].as_u64().unwrap(), group["units"].as_u64().unwrap()))
+        .collect();
+    assert!(kept.iter().all(|(kept, units)| *kept == 0 || kept == units) && kept.iter().any(|(kept, _)| *kept == 0), "{kept:?}");
+    let nodes = |name: &str| load(&path.join(name), Limits::default()).unwrap().index().nodes().count();
+    assert!(nodes("x.onnx") < load(&fixture("digits_transformer.onnx"), Limits::default()).unwrap().index().nodes().count() - 4);
+    assert_eq!(code(path, &format!("{line} -o {{}}/y.onnx --units layers --plan {{}}/p.json --recover none")).0, 0);
+    assert_eq!((json(&path.join("r.json"))["exactness"]["verdict"].as_str(), nodes("y.onnx")), (Some("exact"), nodes("x.onnx")));
 }
 
 #[test]
