@@ -166,7 +166,7 @@ fn cut(model: &Model, prepared: &Prepared, share: f64, seed: u64) -> Result<Outc
     let saliency = Random { seed }.score(Evidence { model: &prepared.working, analysis }, &analysis.groups);
     let ranking = Ranking::new(analysis, &groups, &saliency, &Align::Multiple(1));
     let mut choice = ranking.remove(((ranking.len() as f64 * share) as usize).max(1));
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         crate::branches::take(prepared, &mut choice, seed);
     }
     let selection = ranking.selection(&choice);
