@@ -1,13 +1,14 @@
 """How much of the theoretical speed-up at a share of the multiply-accumulates is realised, in tract and in ONNX Runtime.
 
-    python benches/speedup.py --binary target/release/onnx-prune [--target 0.5] [--align auto] MODEL.onnx...
+    python benches/speedup.py --binary target/release/onnx-prune [--target 0.5] MODEL.onnx... [-- OPTION...]
 
-Both models take turns on one thread; the fastest run of each counts. Needs the Python packages numpy and onnxruntime.
+Options after -- go to onnx-prune: --align auto, or --units layers with --data. Both models take turns on one thread; the fastest run of each counts. Needs the Python packages numpy and onnxruntime.
 """
 import argparse
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -40,16 +41,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", default="target/release/onnx-prune")
     parser.add_argument("--target", type=float, default=0.5)
-    parser.add_argument("--align")
     parser.add_argument("models", nargs="+")
-    args = parser.parse_args()
+    words = sys.argv[1:]
+    options = words[words.index("--") + 1 :] if "--" in words else []
+    args = parser.parse_args(words[: words.index("--")] if "--" in words else words)
     print(f"{'model':26} {'runtime':8} {'MACs':>6} {'before ms':>10} {'after ms':>9} {'speed-up':>9} {'of theory':>10}")
     for model in args.models:
         with tempfile.TemporaryDirectory() as folder:
             pruned, report = os.path.join(folder, "pruned.onnx"), os.path.join(folder, "report.json")
-            align = ["--align", args.align] if args.align else []
-            subprocess.run([args.binary, model, "-o", pruned, "--target", f"macs={args.target}", "--report", report, "-q", *align],
-                           check=True, stdout=subprocess.DEVNULL)
+            command = [args.binary, model, "-o", pruned, "--target", f"macs={args.target}", "--report", report, "-q", *options]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             with open(report) as file:
                 result = json.load(file)
             share = result["pruned"]["macs"] / result["original"]["macs"]

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use super::{Analysis, Selection};
 use crate::facts::Dim;
-use crate::model::{Index, Model, NodeId, Origin, ValueId};
+use crate::model::{Index, Model, NodeId, Origin, ValueId, normal_domain};
 
 /// What ends the branches of some groups, if these may lose all their units together: the products that give their
 /// biases alone.
@@ -74,6 +74,7 @@ impl<'a> Branch<'a> {
         let bias = self.model.index().node(node).inputs.get(2).copied().flatten();
         let constant = |bias: ValueId| self.model.constant(bias).filter(|tensor| tensor.dtype.is_float());
         match message.op_type() {
+            _ if !normal_domain(message.domain()).is_empty() => false,
             "Conv" => bias.is_none_or(|bias| constant(bias).is_some()),
             "Gemm" => {
                 let plain = message.attribute.iter().all(|attribute| attribute.name() != "beta" || attribute.f() == 1.0);
