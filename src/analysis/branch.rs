@@ -24,7 +24,7 @@ pub fn ends(model: &Model, analysis: &Analysis, groups: &[usize]) -> Option<Vec<
     let alive = |node: &NodeId| live[node.index()];
     let ends: Vec<NodeId> =
         branch.ends.iter().copied().filter(|node| branch.output(*node).is_some_and(|end| branch.is_read(end, &live))).collect();
-    let left = model.index().nodes().map(|(node, _)| node).filter(alive).any(|node| branch.touches(node) && !ends.contains(&node));
+    let left = model.index().nodes().map(|(node, _)| node).filter(alive).any(|node| branch.touches(node));
     let seen = model.index().values().any(|(value, entry)| entry.is_output && branch.touched.contains(&value));
     (!ends.is_empty() && !left && !seen && branch.sums(&ends, &live)).then_some(ends)
 }

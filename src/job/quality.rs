@@ -133,12 +133,12 @@ impl<'a> Quality<'a> {
             }
             // What a whole branch does is not to be told from what parts of it do.
             if width.whole {
-                let (gone, before) = (drift(&curve.order)?, curve.error.iter().rev().nth(1).copied().unwrap_or(0.0));
+                let gone = drift(&curve.order)?;
                 if let Some(last) = curve.error.last_mut().filter(|_| gone.is_finite()) {
                     *last = gone;
                     curve.error.iter_mut().for_each(|error| *error = error.min(gone));
                 }
-                tracing::debug!(gone, before, "a whole branch");
+                tracing::debug!(gone, group = self.prepared.analysis.groups[*group].id, "a whole branch");
             }
             work.progress.advance(1);
         }
