@@ -3,8 +3,8 @@
 use super::args::Inspect;
 use super::watch::Watch;
 use super::{Exit, convert, data, output};
-use crate::analysis::{Cost, Granularity, Kind, Options, branch_ends};
-use crate::job::{Prepared, allowed};
+use crate::analysis::{Cost, Kind};
+use crate::job::{Prepared, Request, allowed};
 use crate::progress::{Phase, Progress};
 use crate::report;
 
@@ -16,15 +16,10 @@ pub(super) fn run(args: &Inspect) -> anyhow::Result<Exit> {
     let pins = data::counted(&specs, None);
     watch.begin(Phase::Analyse, 0);
     let kinds = &args.units.0;
-    let fine = kinds.contains(&Kind::HeadDims) && !kinds.contains(&Kind::Heads);
-    let granularity = if fine { Granularity::Fine } else { Granularity::Coarse };
-    let prepared =
-        Prepared::new(&model, &Options { granularity, pins, allowed: allowed(&model, &args.allow.ends)?, ..Default::default() })?;
+    let request = Request { kinds: kinds.clone(), pins, allowed: allowed(&model, &args.allow.ends)?, ..Default::default() };
+    let prepared = Prepared::new(&model, &request.options())?;
     let groups = &prepared.analysis.groups;
-    let whole = |group: usize| branch_ends(&prepared.working, &prepared.analysis, &[group]).is_some();
-    let layers: Vec<usize> = (0..groups.len()).filter(|group| kinds.contains(&Kind::Layers) && whole(*group)).collect();
-    let chosen: Vec<usize> =
-        (0..groups.len()).filter(|at| groups.get(*at).is_some_and(|group| kinds.contains(&group.kind)) || layers.contains(at)).collect();
+    let chosen = request.candidates(&prepared);
     let mut report = convert::begin(&model, args.json);
     convert::inspection(&mut report, &prepared, &chosen);
     let cost = Cost { bytes: model.source.total_bytes as f64, ..prepared.analysis.account.at(|_| 1.0) };
@@ -37,7 +32,8 @@ pub(super) fn run(args: &Inspect) -> anyhow::Result<Exit> {
         }
     }
     if kinds.contains(&Kind::Layers) {
-        let ids: Vec<&str> = layers.iter().filter_map(|group| Some(groups.get(*group)?.id.as_str())).collect();
+        let whole = chosen.iter().filter(|group| request.goes_whole(&prepared, **group));
+        let ids: Vec<&str> = whole.filter_map(|group| Some(groups.get(*group)?.id.as_str())).collect();
         report.remarks.push(format!("{} groups can go altogether, and with each its layer: {}", ids.len(), ids.join(", ")));
     }
     report.seconds = watch.finish();

@@ -179,20 +179,17 @@ impl Request {
     }
 
     /// The groups that may be cut, as numbers into the analysis.
-    pub(super) fn candidates(&self, prepared: &Prepared) -> Vec<usize> {
+    pub fn candidates(&self, prepared: &Prepared) -> Vec<usize> {
         let matchers = |globs: &[Glob]| -> Vec<GlobMatcher> { globs.iter().map(Glob::compile_matcher).collect() };
         let (only, exclude) = (matchers(&self.only), matchers(&self.exclude));
         let matches =
             |globs: &[GlobMatcher], group: &Group| names(prepared, group).iter().any(|name| globs.iter().any(|glob| glob.is_match(name)));
-        let admitted = |group: &Group| {
-            let kind = self.kinds.contains(&group.kind) || self.layers();
-            kind && (only.is_empty() || matches(&only, group)) && !matches(&exclude, group)
-        };
+        let named = |group: &Group| (only.is_empty() || matches(&only, group)) && !matches(&exclude, group);
         // The user's scores say which groups go: those that they name.
         let scored = |group: &Group| !matches!(&self.score, ScoreName::Given(given) if given.of(group).is_none());
-        let can_go = |at: usize, group: &Group| self.kinds.contains(&group.kind) || self.goes_whole(prepared, at);
+        let admitted = |at: usize, group: &Group| self.kinds.contains(&group.kind) || self.goes_whole(prepared, at);
         let groups = prepared.analysis.groups.iter().enumerate();
-        groups.filter(|(at, group)| admitted(group) && scored(group) && can_go(*at, group)).map(|(at, _)| at).collect()
+        groups.filter(|(at, group)| named(group) && scored(group) && admitted(*at, group)).map(|(at, _)| at).collect()
     }
 
     /// Whether whole branches may go.
@@ -201,7 +198,7 @@ impl Request {
     }
 
     /// Whether all units of a group may go together.
-    fn goes_whole(&self, prepared: &Prepared, group: usize) -> bool {
+    pub fn goes_whole(&self, prepared: &Prepared, group: usize) -> bool {
         self.layers() && branch_ends(&prepared.working, &prepared.analysis, &[group]).is_some()
     }
 

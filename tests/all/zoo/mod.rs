@@ -79,7 +79,7 @@ fn a_sample_of_the_zoo_is_exact() {
 }
 
 #[test]
-#[ignore = "takes an hour; run by name"]
+#[ignore = "takes a quarter of an hour for one seed, an hour for three; run by name"]
 fn whole_zoo() {
     let Some(zoo) = Zoo::find() else { return };
     let resume = std::env::var_os("ONNX_PRUNE_RESUME").is_some();
