@@ -201,12 +201,12 @@ pub(super) fn view<'a>(model: &'a Model, facts: &'a Facts, id: NodeId, with_outp
         inputs: known(&entry.inputs),
         outputs: if with_outputs { known(&entry.outputs) } else { Vec::new() },
         branches: entry.subgraphs.iter().map(branch).collect(),
-        squares: node.op_type() == "ReduceMean" && squares(model, facts, id),
+        magnitudes: node.op_type() == "ReduceMean" && magnitudes(model, facts, id),
     }
 }
 
-/// Whether a node's first input is the square of a value that is no difference (which is how a mean is taken off).
-fn squares(model: &Model, facts: &Facts, id: NodeId) -> bool {
+/// Whether a node's first input is the square or the norm of a value that is no difference (which is how a mean is taken off).
+fn magnitudes(model: &Model, facts: &Facts, id: NodeId) -> bool {
     let source = |node: NodeId, input: usize| {
         let mut value = model.index().node(node).inputs.get(input).copied().flatten()?;
         loop {
@@ -219,12 +219,13 @@ fn squares(model: &Model, facts: &Facts, id: NodeId) -> bool {
             }
         }
     };
-    let Some((_, Some(square))) = source(id, 0) else { return false };
-    let Some((base, producer)) = source(square, 0) else { return false };
-    let squared = match model.node(square).op_type() {
-        "Mul" => source(square, 1).is_some_and(|(other, _)| other == base),
+    let Some((_, Some(magnitude))) = source(id, 0) else { return false };
+    let Some((base, producer)) = source(magnitude, 0) else { return false };
+    let is_one = match model.node(magnitude).op_type() {
+        "Abs" | "ReduceL1" | "ReduceL2" | "ReduceSumSquare" => true,
+        "Mul" => source(magnitude, 1).is_some_and(|(other, _)| other == base),
         "Pow" => {
-            let exponent = model.index().node(square).inputs.get(1).copied().flatten();
+            let exponent = model.index().node(magnitude).inputs.get(1).copied().flatten();
             let elements = exponent.and_then(|exponent| facts.of(exponent).contents.as_ref());
             elements.is_some_and(
                 |elements| matches!(&elements.0[..], [element] if element.real() == Some(2.0) || element.dim() == Some(Dim::Num(2))),
@@ -232,5 +233,5 @@ fn squares(model: &Model, facts: &Facts, id: NodeId) -> bool {
         }
         _ => false,
     };
-    squared && producer.is_none_or(|producer| model.node(producer).op_type() != "Sub")
+    is_one && producer.is_none_or(|producer| model.node(producer).op_type() != "Sub")
 }

@@ -1,10 +1,11 @@
-//! Attention of ai.onnx. Heads go as a whole (of grouped queries: a key head with its queries, or the same query head of every
+//! Attention of ai.onnx, and FlexAttention, which passes scores and probabilities through subgraphs. Heads go as a whole (of grouped queries: a key head with its queries, or the same query head of every
 //! group), and so do single dimensions of queries with keys, or of values.
 
 use super::fit::{expect, misfit, unless_ranked};
 use super::frozen::outputs;
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
+use crate::proto::Dtype;
 use crate::relation::{Builder, LabelId, Layout, Port, Reason, Relation, Term};
 
 /// Softmax runs over the keys.
@@ -14,7 +15,7 @@ pub(super) const CACHE: Reason = Reason::operator("positions of a cache");
 /// Queries that know their position.
 pub(super) const CAUSAL: Reason = Reason::operator("causal attention counts positions");
 
-/// Attention (23 and later).
+/// Attention (23 and later); FlexAttention has three inputs of four axes, one output, and no attributes but the scale.
 struct Attention;
 
 /// The extents of an attention.
@@ -163,7 +164,12 @@ impl Operator for Attention {
         builder.port(Port::Out(0), "y", axes(s, &[k, r], e));
         builder.port(Port::Out(1), "nextk", [b.into(), k.into(), all.clone(), d.into()]);
         builder.port(Port::Out(2), "nextv", [b.into(), k.into(), all.clone(), e.into()]);
-        builder.port(Port::Out(3), "qk", full.map(|(_, layout)| layout));
+        let scores = full.map(|(_, layout)| layout);
+        builder.port(Port::Out(3), "qk", scores.clone());
+        for branch in 0..node.branches.len() as u32 {
+            builder.port(Port::Formal(branch, 0), "scores", scores.clone());
+            builder.port(Port::Result(branch, 0), "modified", scores.clone());
+        }
         scores_and_values(&mut builder, &[b, s, k, r], [d, e], t, p.map(|p| (p, 4)));
         builder.finish()
     }
@@ -171,6 +177,13 @@ impl Operator for Attention {
     fn rewrite(&self, node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
         set_heads(node, cut, edit, "q_num_heads", "kv_num_heads")?;
         keep_scale(cut, edit, node.float("scale").is_some())
+    }
+
+    fn formals(&self, node: &NodeView, _: u32) -> Vec<Fact> {
+        let Ok(Some(at)) = Extents::of(node) else { return Vec::new() };
+        let precision = node.int("softmax_precision").and_then(|code| Dtype::from_code(code as i32));
+        let usual = if node.dtype(0) == Some(Dtype::Double) { Dtype::Double } else { Dtype::Float };
+        vec![Fact::new(Some(precision.unwrap_or(usual)), vec![at.b.clone(), at.heads(), at.s.clone(), at.keys()])]
     }
 }
 
@@ -218,7 +231,8 @@ pub(super) fn keep_scale(cut: &Cut, edit: &mut NodeEdit, given: bool) -> Result<
     Ok(())
 }
 
-pub(super) static RULES: &[Rule] = &[Rule::onnx("Attention", &Attention)];
+pub(super) static RULES: &[Rule] =
+    &[Rule::onnx("Attention", &Attention), Rule { domain: "ai.onnx.preview", op_type: "FlexAttention", operator: &Attention }];
 
 #[cfg(test)]
 mod tests {
@@ -287,6 +301,16 @@ mod tests {
     }
 
     #[test]
+    fn flexible_attention() {
+        let flex = Prove::op("FlexAttention").domain("ai.onnx.preview").at(1);
+        flex.input("bx4xsx8")
+            .input("bx2xtx8")
+            .input("bx2xtx6")
+            .gives("bx4xsx6")
+            .relates("q[b, k·r, s, d] key[b, k, t, d] v[b, k, t, e] → y[b, k·r, s, e]  Σ d; Σ t");
+    }
+
+    #[test]
     fn odd_heads_are_errors() {
         let proof = packed().input("2x5x25").input("2x7x8").input("2x7x10");
         let node = proof.named();
@@ -297,7 +321,7 @@ mod tests {
             inputs: facts.iter().map(Some).collect(),
             outputs: vec![],
             branches: vec![],
-            squares: false,
+            magnitudes: false,
         };
         assert!(Attention.infer(&view).is_err());
         assert_eq!(Attention.relate(&view).terms, []);

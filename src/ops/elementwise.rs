@@ -179,7 +179,11 @@ impl Operator for Dropout {
         }
         let mut builder = node.relation();
         let dims = node.output_shape(0).unwrap_or_default();
-        broadcast(&mut builder, dims, [(Port::In(0), "x"), (Port::Out(0), "y"), (Port::Out(1), "mask")]);
+        let labels = broadcast(&mut builder, dims, [(Port::In(0), "x"), (Port::Out(0), "y"), (Port::Out(1), "mask")]);
+        // Another shape is another draw.
+        let off = node.contents(2).is_some_and(|training| training.0.iter().all(|truth| truth.real() == Some(0.0)));
+        let drops = node.has_input(2) && !off;
+        labels.iter().filter(|_| drops).for_each(|label| builder.fix(*label, Reason::operator("entries dropped at random")));
         for (at, name) in [(1, "ratio"), (2, "training")] {
             builder.whole(Port::In(at), name, &Reason::operator("a single number"));
         }

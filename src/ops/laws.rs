@@ -51,7 +51,7 @@ fn run(case: &Prove) -> Result<usize, Failure> {
     for granularity in [Granularity::Coarse, Granularity::Fine] {
         for seed in 0..SEEDS {
             let model = model(case, seed)?;
-            compared += usize::from(hold(&model, &feeds(&model, seed), granularity, seed)?);
+            compared += usize::from(hold(&in_tract, &model, &feeds(&model, seed), granularity, seed)?);
         }
     }
     Ok(compared)
@@ -59,8 +59,7 @@ fn run(case: &Prove) -> Result<usize, Failure> {
 
 /// Holds a random cut of a model, in which every axis of every input and output may shrink, against its mask; whether
 /// there was anything to cut.
-fn hold(model: &Model, whole: &Tensors, granularity: Granularity, seed: u64) -> Result<bool, Failure> {
-    let runtime = TractRuntime::new(false);
+fn hold(run: Run, model: &Model, whole: &Tensors, granularity: Granularity, seed: u64) -> Result<bool, Failure> {
     let main = model.index().graph(Index::MAIN);
     let ends = main.inputs.iter().chain(&main.outputs);
     // More axes than a tensor has do no harm.
@@ -73,8 +72,8 @@ fn hold(model: &Model, whole: &Tensors, granularity: Granularity, seed: u64) -> 
     let cut = surgery::apply(model, &analysis, &selection, &[]).map_err(|error| Failure::Broken(format!("the cut is refused: {error}")))?;
     let masked = masked(model, &analysis, &selection).map_err(|error| Failure::Broken(format!("the mask fails: {error}")))?;
     let kept = kept(model, &analysis, &selection, whole);
-    let expected = outputs(&runtime, model, whole).and_then(|_| outputs(&runtime, &masked, whole)).map_err(not_run)?;
-    let found = outputs(&runtime, &cut, &kept).map_err(|error| match error {
+    let expected = run(model, whole).and_then(|_| run(&masked, whole)).map_err(not_run)?;
+    let found = run(&cut, &kept).map_err(|error| match error {
         // Faults of the runtime: it lays out what it computed itself in another way than it reads it, or its own passes contradict
         // each other.
         error if error.contains("not contiguous") || error.contains("Trying to substitute") => Failure::NotRun(error),
@@ -124,8 +123,11 @@ fn distance(expected: &TensorRef, found: &TensorRef) -> f64 {
     }
 }
 
-fn outputs(runtime: &TractRuntime, model: &Model, feeds: &Tensors) -> Result<Vec<TensorRef>, String> {
-    let session = runtime.prepare(model, feeds, &[]).map_err(|error| error.to_string())?;
+/// How a model's outputs are computed.
+type Run<'a> = &'a dyn Fn(&Model, &Tensors) -> Result<Vec<TensorRef>, String>;
+
+fn in_tract(model: &Model, feeds: &Tensors) -> Result<Vec<TensorRef>, String> {
+    let session = TractRuntime::new(false).prepare(model, feeds, &[]).map_err(|error| error.to_string())?;
     session.run(feeds).map_err(|error| error.to_string())
 }
 
@@ -252,7 +254,7 @@ fn model(case: &Prove, seed: u64) -> Result<Model, Failure> {
     let node = case.named();
     let inferred = {
         let inputs = case.inputs.iter().map(|input| input.as_ref().map(|input| &input.fact)).collect();
-        let view = super::NodeView { node: &node, opset: case.opset, inputs, outputs: Vec::new(), branches: Vec::new(), squares: false };
+        let view = super::NodeView { node: &node, opset: case.opset, inputs, outputs: Vec::new(), branches: Vec::new(), magnitudes: false };
         let operator = super::lookup(node.domain(), node.op_type()).ok_or_else(|| not_run("no rule"))?;
         operator.infer(&view).map_err(not_run)?
     };

@@ -157,7 +157,7 @@ impl Prove {
     pub fn view<T>(&self, use_view: impl FnOnce(&NodeView) -> T) -> T {
         let node = self.named();
         let inputs: Vec<Option<&Fact>> = self.inputs.iter().map(|input| input.as_ref().map(|input| &input.fact)).collect();
-        let mut view = NodeView { node: &node, opset: self.opset, inputs, outputs: Vec::new(), branches: Vec::new(), squares: false };
+        let mut view = NodeView { node: &node, opset: self.opset, inputs, outputs: Vec::new(), branches: Vec::new(), magnitudes: false };
         let operator = lookup(node.domain(), node.op_type()).unwrap_or_else(|| panic!("no rule for {}", node.op_type()));
         let facts = operator.infer(&view).unwrap_or_else(|error| panic!("{}: {error}", node.op_type()));
         view.outputs = facts.iter().map(Some).collect();

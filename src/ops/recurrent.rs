@@ -286,7 +286,7 @@ mod tests {
             inputs: facts.iter().map(Some).collect(),
             outputs: vec![],
             branches: vec![],
-            squares: false,
+            magnitudes: false,
         };
         assert!(Recurrent { gates: 4 }.infer(&view).is_err());
     }

@@ -112,8 +112,8 @@ impl Operator for Reduce {
         let fate = |reduced: bool| match self.kind {
             _ if !reduced => Fate::Free,
             Kind::Sum => Fate::Free,
-            // What is zero adds nothing to a mean of squares, which then only has to count as many entries as before.
-            Kind::Lossy if mean_of_squares(node) => Fate::Free,
+            // What is zero adds nothing to a mean of magnitudes, which then only has to count as many entries as before.
+            Kind::Lossy if mean_of_magnitudes(node) => Fate::Free,
             Kind::Lossy => Fate::Lossy(Reason::operator("a statistic over fewer entries")),
             Kind::Position => Fate::Fixed(Reason::operator("positions along the axis are the result")),
         };
@@ -137,14 +137,14 @@ impl Operator for Reduce {
         builder.port(Port::In(0), "x", labels.clone());
         builder.whole(Port::In(1), "axes", &Reason::operator("numbers of axes"));
         builder.port(Port::Out(0), "y", result);
-        if (matches!(self.kind, Kind::Sum) || mean_of_squares(node)) && !summed.is_empty() {
+        if (matches!(self.kind, Kind::Sum) || mean_of_magnitudes(node)) && !summed.is_empty() {
             builder.term(Term { data: Port::In(0), weight: None, zero: None, labels, summed, window: None });
         }
         builder.finish()
     }
 
     fn rewrite(&self, node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
-        if !mean_of_squares(node) {
+        if !mean_of_magnitudes(node) {
             return Ok(());
         }
         let mut ratio = 1.0;
@@ -165,8 +165,8 @@ impl Operator for Reduce {
     }
 }
 
-fn mean_of_squares(node: &NodeView) -> bool {
-    node.squares && node.node.op_type() == "ReduceMean"
+fn mean_of_magnitudes(node: &NodeView) -> bool {
+    node.magnitudes && node.node.op_type() == "ReduceMean"
 }
 
 /// Global pools: every spatial axis becomes one entry.

@@ -179,7 +179,7 @@ impl Operator for Blocks {
         let (b, c) = (named(&mut builder, "b", &b), named(&mut builder, "c", &c));
         let (h, w) = (named(&mut builder, "h", &h), named(&mut builder, "w", &w));
         let (r, q) = (builder.fixed("r", size.clone(), BLOCK), builder.fixed("q", size, BLOCK));
-        let deep = if self.to_space && node.string("mode") == Some("CRD") { [c, r, q] } else { [r, q, c] };
+        let deep = if node.string("mode") == Some("CRD") { [c, r, q] } else { [r, q, c] };
         let coarse = [Layout::from(b), Layout::product(&deep), h.into(), w.into()];
         let fine = [Layout::from(b), c.into(), Layout::product(&[h, r]), Layout::product(&[w, q])];
         let (x, y) = if self.to_space { (coarse, fine) } else { (fine, coarse) };

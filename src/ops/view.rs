@@ -30,9 +30,10 @@ pub struct NodeView<'a> {
     pub outputs: Vec<Option<&'a Fact>>,
     /// Its subgraphs.
     pub branches: Vec<Branch>,
-    /// Whether the first input holds the squares of another value, not less its mean: the one thing that a rule may know of
-    /// the nodes around, for the mean of such squares follows a cut without loss and another mean does not.
-    pub squares: bool,
+    /// Whether the first input holds squares or norms of another value, not less its mean: the one thing that a rule may know
+    /// of the nodes around, for the mean of such magnitudes (root mean square normalisation, global response normalisation)
+    /// follows a cut without loss and another mean does not.
+    pub magnitudes: bool,
 }
 
 impl<'a> NodeView<'a> {

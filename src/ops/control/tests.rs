@@ -24,7 +24,7 @@ fn branch(attribute: &str, formals: &[Fact], results: &[Fact]) -> Branch {
 }
 
 fn view<'a>(node: &'a NodeProto, inputs: &[Option<&'a Fact>], branches: Vec<Branch>) -> NodeView<'a> {
-    NodeView { node, opset: 21, inputs: inputs.to_vec(), outputs: Vec::new(), branches, squares: false }
+    NodeView { node, opset: 21, inputs: inputs.to_vec(), outputs: Vec::new(), branches, magnitudes: false }
 }
 
 fn check(operator: &dyn Operator, view: &NodeView, shapes: &str, relation: &str) {

@@ -34,11 +34,13 @@ struct Structure<'a> {
     coarse: &'a [usize],
     fine: &'a [usize],
     allowed: &'a [(&'a str, usize)],
+    /// Whether no statistic may change for what stays.
+    lossless: bool,
 }
 
 impl<'a> Structure<'a> {
     fn new(text: &'a str, reach: f64) -> Self {
-        Structure { text, reach, coarse: &[], fine: &[], allowed: &[] }
+        Structure { text, reach, coarse: &[], fine: &[], allowed: &[], lossless: false }
     }
 
     /// What is to be cut: whole heads or channels.
@@ -50,6 +52,12 @@ impl<'a> Structure<'a> {
     /// What is to be cut along the innermost factors.
     fn fine(mut self, units: &'a [usize]) -> Self {
         self.fine = units;
+        self
+    }
+
+    /// No cut may change a statistic over what stays.
+    fn lossless(mut self) -> Self {
+        self.lossless = true;
         self
     }
 
@@ -107,6 +115,7 @@ impl<'a> Structure<'a> {
             analysis.groups.iter().map(|group| format!("{} {} {}", group.id, group.kind, group.units.len())).collect();
         let context = || format!("{granularity:?}: {percent:.1} % in reach, {groups:?}, frozen {why:?}\n{}", self.text);
         assert!(percent >= self.reach, "{}", context());
+        assert!(!self.lossless || analysis.groups.iter().all(|group| group.lossy.is_none()), "{}", context());
         if !units.is_empty() {
             let mut found: Vec<usize> = analysis.groups.iter().map(|group| group.units.len()).collect();
             found.sort_unstable();

@@ -24,7 +24,7 @@ fn residual_width_through_layer_norm_at_a_loss() {
 fn residual_width_through_a_fused_root_mean_square() {
     let text = "opset 23\nir 11\ninput t i64[n,3]\nconst e f32[9,8]\nconst g f32[8]\nconst u f32[8,12]\nconst d f32[12,8]\nconst h f32[8,5]
         x = Gather(e, t)\nf = RMSNormalization(x, g) {axis=-1}\nf1 = MatMul(f, u)\nf2 = Relu(f1)\nf3 = MatMul(f2, d)\nx1 = Add(x, f3)\nf4 = RMSNormalization(x1, g) {axis=-1}\ny = MatMul(f4, h)\noutput y";
-    Structure::new(text, 99.0).coarse(&[8, 12]).holds();
+    Structure::new(text, 99.0).coarse(&[8, 12]).lossless().holds();
 }
 
 #[test]
@@ -33,7 +33,14 @@ fn residual_width_through_a_written_out_root_mean_square() {
         x = Gather(e, t)\na = Pow(x, two)\na1 = ReduceMean(a, last)\na2 = Add(a1, eps)\na3 = Sqrt(a2)\na4 = Div(one, a3)\na5 = Mul(x, a4)\nf = Mul(a5, g)
         f1 = MatMul(f, u)\nf2 = Relu(f1)\nf3 = MatMul(f2, d)\nx1 = Add(x, f3)
         b = Mul(x1, x1)\nb1 = ReduceMean(b, last)\nb2 = Add(b1, eps)\nb3 = Sqrt(b2)\nb5 = Div(x1, b3)\nf4 = Mul(g, b5)\ny = MatMul(f4, h)\noutput y";
-    Structure::new(text, 98.0).coarse(&[8, 12]).holds();
+    Structure::new(text, 98.0).coarse(&[8, 12]).lossless().holds();
+}
+
+#[test]
+fn hidden_channels_through_a_global_response_normalisation() {
+    let text = "opset 18\ninput x f32[n,3,6,6]\nconst w f32[8,3,3,3]\nconst wb f32[8]\nconst g f32[8,1,1]\nconst b f32[8,1,1]\nconst v f32[5,8,1,1]\nconst eps f32[] = 0.001\nconst area i64[2] = 2, 3\nconst channels i64[1] = 1
+        h0 = Conv(x, w, wb)\nh = Sigmoid(h0)\nr = ReduceL2(h, area)\nm = ReduceMean(r, channels)\nm1 = Add(m, eps)\nq = Div(r, m1)\nn1 = Mul(h, q)\nn2 = Mul(g, n1)\nn3 = Add(b, n2)\nz = Add(h, n3)\ny = Conv(z, v)\noutput y";
+    Structure::new(text, 98.0).coarse(&[8]).lossless().holds();
 }
 
 #[test]
