@@ -4,8 +4,9 @@
 
 Prints one line of JSON: {"error": …, "moved": …}, or {"failed": [which model, what ONNX Runtime says]}. Where the masked and
 the pruned model fail alike (a detector whose graph does not take it that nothing is found), what was worked out before that
-is compared instead: the last products on the way to the node that fails, wherever the cut left them their shapes. "both" are
-at fault where nothing can be compared. The zoo's check calls this where the runtime that is built in lacks an operator.
+is compared instead: the last products on the way to the node that fails, wherever the cut left them their shapes. Of what
+lies behind a hard choice (which regions to look at, taken between numbers that are nearly the same) most rows must agree.
+"both" are at fault where nothing can be compared. The zoo's check calls this where the runtime that is built in lacks an operator.
 Needs numpy, onnx and onnxruntime.
 """
 
@@ -18,6 +19,7 @@ import onnx
 import onnxruntime
 
 PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+CHOICES = {"NonMaxSuppression", "TopK"}
 
 
 def run(model, inputs):
@@ -56,16 +58,21 @@ def before(graph, name):
     return found
 
 
-def ending_at(model, values):
-    """The model that gives these values and computes nothing else."""
-    makers = {output: node for node in model.graph.node for output in node.output}
+def behind(graph, values):
+    """The nodes that lead to these values, in order."""
+    makers = {output: node for node in graph.node for output in node.output}
     waiting, needed = list(values), set()
     while waiting:
         node = makers.get(waiting.pop())
         if node is not None and id(node) not in needed:
             needed.add(id(node))
             waiting += reads(node)
-    nodes = [node for node in model.graph.node if id(node) in needed]
+    return [node for node in graph.node if id(node) in needed]
+
+
+def ending_at(model, values):
+    """The model that gives these values and computes nothing else."""
+    nodes = behind(model.graph, values)
     del model.graph.output[:], model.graph.node[:]
     model.graph.node.extend(nodes)
     model.graph.output.extend(onnx.helper.make_tensor_value_info(value, onnx.TensorProto.FLOAT, None) for value in values)
@@ -73,7 +80,7 @@ def ending_at(model, values):
 
 
 def what_ran(paths, inputs, failure):
-    """Triples of what the three models work out before the node that fails; none where that can not be told."""
+    """The error and the movement of what the three models work out before the node that fails; none where nothing can be told."""
     name = re.search(r"Name:'([^']+)'", failure)
     models = {which: onnx.load(path) for which, path in paths.items()}
     values = before(models["original"].graph, name.group(1)) if name else []
@@ -81,9 +88,16 @@ def what_ran(paths, inputs, failure):
         given = {output for node in model.graph.node for output in node.output}
         values = [value for value in values if value in given]
     if not values:
-        return []
+        return None
+    chosen = [any(node.op_type in CHOICES for node in behind(models["original"].graph, [value])) for value in values]
     outputs = [run(ending_at(model, values), inputs) for model in models.values()]
-    return [(o, m, p) for o, m, p in zip(*outputs) if o.size and m.shape == p.shape]
+    errors, moved = [], []
+    for chosen, o, m, p in zip(chosen, *outputs):
+        if o.size and m.size and m.shape == p.shape:
+            rows = [distance(a, b, o) for a, b in zip(m, p)] if chosen else [distance(m, p, o)]
+            errors.append(float(np.median(rows)))
+            moved.append(distance(o, m, o))
+    return (max(errors), max(moved)) if errors else None
 
 
 def distance(expected, found, original):
@@ -115,17 +129,18 @@ def main():
             outputs[which] = run(path, inputs)
         except Exception as error:  # ONNX Runtime's errors share no base class
             failed[which] = str(error).strip().splitlines()[0]
-    triples = [] if failed else list(zip(*(outputs[which] for which in paths)))
     if failed:
         why = next(iter(failed.values()))
         alike = "original" not in failed and failed.get("masked") == failed.get("pruned")
-        triples = what_ran(paths, inputs, why) if alike else []
-        if not triples:
+        found = what_ran(paths, inputs, why) if alike else None
+        if found is None:
             print(json.dumps({"failed": ["both" if alike else next(iter(failed)), why[:300]]}))
             return
-    error = max((distance(m, p, o) for o, m, p in triples), default=0.0)
-    # What ran before a failure may hold other numbers of rows with and without the mask.
-    moved = max((distance(o, m, o) for o, m, p in triples), default=0.0)
+        error, moved = found
+    else:
+        triples = list(zip(*(outputs[which] for which in paths)))
+        error = max((distance(m, p, o) for o, m, p in triples), default=0.0)
+        moved = max((distance(o, m, o) for o, m, p in triples), default=0.0)
     # JSON has no infinity.
     print(json.dumps({"error": min(error, 1e30), "moved": min(moved, 1e30)}))
 

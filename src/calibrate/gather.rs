@@ -80,7 +80,7 @@ pub fn gather(
 }
 
 /// Puts matrices of several groups below each other, group by group.
-pub fn stack(mut parts: Vec<Vec<f32>>, groups: usize) -> Vec<f32> {
+pub fn stack<T: Copy>(mut parts: Vec<Vec<T>>, groups: usize) -> Vec<T> {
     if parts.len() == 1 {
         return parts.pop().unwrap_or_default();
     }

@@ -17,6 +17,8 @@ pub(super) struct Aim {
     pub offset: Vec<f64>,
     /// The function that the sum goes into, if that is its only reader.
     pub function: Option<Clamp>,
+    /// What the function gives: each number of the layer's output at its own place.
+    pub end: Option<ValueId>,
 }
 
 /// ReLU, ReLU6 and Clip: what is below and above makes no difference.
@@ -44,6 +46,7 @@ impl Aim {
             let message = model.node(reader);
             let inputs = &model.index().node(reader).inputs;
             let constant = |at: usize| model.constant(inputs.get(at).copied().flatten()?)?.to_f32();
+            let output = model.index().node(reader).outputs.first().copied().flatten();
             match message.op_type() {
                 "BatchNormalization" if axis == 1 && slot == 0 && aim.added.is_none() => {
                     let epsilon =
@@ -69,10 +72,12 @@ impl Aim {
                 }
                 "Relu" => {
                     aim.function = Some(Clamp { low: 0.0, high: f64::INFINITY });
+                    aim.end = output;
                     break;
                 }
                 "Clip" => {
                     aim.function = clip(model, reader);
+                    aim.end = output;
                     break;
                 }
                 "QuantizeLinear" if slot == 0 => {
@@ -85,13 +90,14 @@ impl Aim {
                         }
                         None => {
                             aim.function = Some(range);
+                            aim.end = dequantized(model, reader);
                             break;
                         }
                     }
                 }
                 _ => break,
             }
-            value = model.index().node(reader).outputs.first().copied().flatten()?;
+            value = output?;
         }
         Some(aim)
     }
@@ -114,17 +120,26 @@ fn quantized(model: &Model, node: NodeId) -> Option<Clamp> {
     Some(Clamp { low: (least - point) * scale, high: (most - point) * scale })
 }
 
-/// The dequantized value behind a quantization, if a sum alone reads it.
-fn towards_sum(model: &Model, node: NodeId) -> Option<ValueId> {
-    let index = model.index();
-    let only_reader = |value: ValueId| match index.value(value).readers[..] {
-        [(reader, 0 | 1)] if !index.value(value).is_output => Some(reader),
+/// The one node that reads a value, as its first or second input.
+fn only_reader(model: &Model, value: ValueId) -> Option<NodeId> {
+    let entry = model.index().value(value);
+    match entry.readers[..] {
+        [(reader, 0 | 1)] if !entry.is_output => Some(reader),
         _ => None,
-    };
-    let output = |node: NodeId| index.node(node).outputs.first().copied().flatten();
-    let dequantize = only_reader(output(node)?).filter(|reader| model.node(*reader).op_type() == "DequantizeLinear")?;
-    let value = output(dequantize)?;
-    only_reader(value).filter(|reader| model.node(*reader).op_type() == "Add").map(|_| value)
+    }
+}
+
+/// The dequantized value behind a quantization that nothing else reads.
+fn dequantized(model: &Model, node: NodeId) -> Option<ValueId> {
+    let output = |node: NodeId| model.index().node(node).outputs.first().copied().flatten();
+    let reader = only_reader(model, output(node)?).filter(|reader| model.node(*reader).op_type() == "DequantizeLinear")?;
+    output(reader)
+}
+
+/// The same, if a sum alone reads it.
+fn towards_sum(model: &Model, node: NodeId) -> Option<ValueId> {
+    let value = dequantized(model, node)?;
+    only_reader(model, value).filter(|reader| model.node(*reader).op_type() == "Add").map(|_| value)
 }
 
 fn clip(model: &Model, node: NodeId) -> Option<Clamp> {

@@ -168,7 +168,7 @@ mod tests {
                     a = MatMul(x, d)\nb = Relu(a)\ne = DequantizeLinear(v, s)\nc = MatMul(b, e)\noutput c\n";
         let model = crate::model::text::model(text).unwrap();
         let facts = infer(&model, &Pins::new());
-        let depths = Depths::new(&model, &views(&model, &relate(&model, &facts)));
+        let depths = Depths::new(&model, views(&model, &relate(&model, &facts)).iter());
         // Before the second layer's pass all but its own output is final; its weights are no activation all the same.
         assert_eq!(Frontier::default().next(&model, &facts, &depths, 2), ["b"]);
     }

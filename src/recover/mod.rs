@@ -6,7 +6,10 @@
 
 mod aim;
 mod frontier;
+mod joint;
+mod layers;
 mod order;
+mod patches;
 mod repair;
 mod rows;
 mod shelf;

@@ -14,9 +14,10 @@ pub(super) struct Depths {
 }
 
 impl Depths {
-    /// Depths of all values of the main graph.
-    pub fn new(model: &Model, layers: &[Linear]) -> Self {
-        let is_layer: BTreeMap<NodeId, ()> = layers.iter().map(|layer| (layer.node, ())).collect();
+    /// Depths of all values of the main graph, where a pass fits each of these layers. What lies between two layers that one
+    /// pass fits together, and the second of them, is as deep as the first.
+    pub fn new<'a>(model: &Model, layers: impl Iterator<Item = &'a Linear>) -> Self {
+        let is_layer: BTreeSet<NodeId> = layers.map(|layer| layer.node).collect();
         let mut depths = Depths::default();
         for node in &model.index().graph(crate::model::Index::MAIN).nodes {
             let entry = model.index().node(*node);
@@ -27,7 +28,7 @@ impl Depths {
             }
             let reads = |input: &ValueId| depths.varies(model, *input);
             let varies = !entry.subgraphs.is_empty() || entry.inputs.iter().flatten().any(reads);
-            let after = before + usize::from(is_layer.contains_key(node));
+            let after = before + usize::from(is_layer.contains(node));
             entry.outputs.iter().flatten().for_each(|output| {
                 depths.of.insert(*output, after);
                 if varies {

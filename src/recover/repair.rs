@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use super::aim::Aim;
 use super::frontier::Frontier;
+use super::joint::Pair;
+use super::layers::layers;
 use super::order::Depths;
+use super::patches::Patches;
 use super::rows::{Layer, Rows, Taps};
 use super::shelf::Shelf;
 use super::solve::{Method, Problem};
-use crate::analysis::{Analysis, Facts, Pins, Selection, infer, relate};
+use crate::analysis::{Analysis, Facts, Pins, Selection, infer};
 use crate::calibrate::{Batches, GatherError, held_out};
-use crate::linear::{Bias, Linear, views};
+use crate::linear::Linear;
 use crate::model::{Model, ValueId};
 use crate::progress::{Phase, Work};
 use crate::run::{Runtime, Tensors};
@@ -57,11 +59,12 @@ pub fn recover(
     options: &Options,
     work: &Work,
 ) -> Result<(Model, Vec<Repair>), GatherError> {
-    let views = views_of(&pruned);
-    let layers = pair(teacher, &pruned, views);
+    let layers = layers(teacher, &pruned, options.method == Method::LeastSquares);
+    let first = |layer: &'_ Layer| layer.before.as_deref().unwrap_or(layer).clone();
+    let firsts: Vec<Layer> = layers.iter().map(first).collect();
     let mut sides = (
-        Side::new(teacher.model, &layers.iter().map(|layer| layer.original.clone()).collect::<Vec<_>>()),
-        Side::new(&pruned, &layers.iter().map(|layer| layer.pruned.clone()).collect::<Vec<_>>()),
+        Side::new(teacher.model, firsts.iter().map(|layer| &layer.original)),
+        Side::new(&pruned, firsts.iter().map(|layer| &layer.pruned)),
     );
     let mut passes: BTreeMap<usize, Vec<Layer>> = BTreeMap::new();
     for mut layer in layers {
@@ -90,64 +93,6 @@ pub fn recover(
     Ok((pruned, repairs))
 }
 
-fn views_of(model: &Model) -> Vec<Linear> {
-    views(model, &relate(model, &infer(model, &Pins::new())))
-}
-
-/// The layers whose inputs changed, in both models.
-fn pair(teacher: Teacher, pruned: &Model, views_of_pruned: Vec<Linear>) -> Vec<Layer> {
-    let Teacher { model, analysis, selection } = teacher;
-    let mut touched = vec![false; model.index().values().len()];
-    for (node, entry) in model.index().nodes() {
-        let cut = analysis.kept_labels(node, selection).iter().any(Option::is_some);
-        if cut || entry.inputs.iter().flatten().any(|input| touched[input.index()]) {
-            entry.outputs.iter().flatten().for_each(|output| touched[output.index()] = true);
-        }
-    }
-    let name = |model: &Model, value: Option<ValueId>| value.map(|value| model.index().value(value).name.clone());
-    let mut by_output: BTreeMap<String, Linear> =
-        views_of_pruned.into_iter().filter_map(|view| Some((name(pruned, view.output)?, view))).collect();
-    let mut layers = Vec::new();
-    for original in views(model, &analysis.relations) {
-        let Some(output) = original.output else { continue };
-        if !touched[original.data.index()] {
-            continue;
-        }
-        let Some(own) = name(model, Some(output)).and_then(|name| by_output.remove(&name)) else { continue };
-        let layer = layer(teacher, pruned, original, output, own);
-        layers.extend(layer);
-    }
-    layers
-}
-
-fn layer(teacher: Teacher, pruned: &Model, original: Linear, output: ValueId, own: Linear) -> Option<Layer> {
-    let Teacher { model, analysis, selection } = teacher;
-    let (axis, places) = original.channel_axis()?;
-    let (_, own_places) = own.channel_axis()?;
-    let kept_axis: Option<Vec<u32>> = analysis.kept_axis(output, axis, selection);
-    let mut channel_at = vec![None; places.iter().max().map_or(0, |last| last + 1)];
-    places.iter().enumerate().for_each(|(channel, place)| channel_at[*place] = Some(channel));
-    let kept: Vec<usize> = own_places
-        .iter()
-        .map(|place| {
-            let place = kept_axis.as_ref().map_or(Some(*place), |kept| kept.get(*place).map(|index| *index as usize))?;
-            channel_at.get(place).copied().flatten()
-        })
-        .collect::<Option<_>>()?;
-    let outside = Bias::find(model, &original).filter(|bias| bias.outside).and_then(|bias| bias.read(model));
-    let key = original.key(model);
-    Some(Layer {
-        bias: Bias::find(pruned, &own),
-        aim: Aim::find(pruned, &own)?,
-        original_aim: Aim::find(model, &original)?,
-        original,
-        pruned: own,
-        outside,
-        kept,
-        key,
-    })
-}
-
 /// One model on its way through the passes.
 struct Side {
     facts: Facts,
@@ -156,7 +101,7 @@ struct Side {
 }
 
 impl Side {
-    fn new(model: &Model, layers: &[Linear]) -> Self {
+    fn new<'a>(model: &Model, layers: impl Iterator<Item = &'a Linear>) -> Self {
         Side { facts: infer(model, &Pins::new()), depths: Depths::new(model, layers), frontier: Frontier::default() }
     }
 }
@@ -178,26 +123,15 @@ impl Passes<'_> {
     /// Runs both models up to the layers of one depth, and mends them.
     fn pass(&self, pruned: &mut Model, depth: usize, layers: &[Layer], sides: &mut (Side, Side)) -> Result<Vec<Repair>, GatherError> {
         let (Some(first), model) = (self.runs.first(), self.teacher.model) else { return Ok(Vec::new()) };
-        let name = |model: &Model, value: ValueId| model.index().value(value).name.clone();
-        let taps: Vec<Taps> = layers
-            .iter()
-            .filter_map(|layer| {
-                Some(Taps {
-                    output: name(model, layer.original.output?),
-                    original_added: layer.original_aim.added.map(|added| name(model, added)),
-                    data: name(pruned, layer.pruned.data),
-                    added: layer.aim.added.map(|added| name(pruned, added)),
-                })
-            })
-            .collect();
-        let original_taps = distinct(taps.iter().flat_map(|taps| [Some(&taps.output), taps.original_added.as_ref()]));
-        let pruned_taps = distinct(taps.iter().flat_map(|taps| [Some(&taps.data), taps.added.as_ref()]));
+        let named: Vec<Named> = layers.iter().map(|layer| Named::new(layer, model, pruned)).collect::<Option<_>>().unwrap_or_default();
+        let original_taps = distinct(named.iter().flat_map(Named::of_original));
+        let pruned_taps = distinct(named.iter().flat_map(Named::of_pruned));
         let example = self.batches.fetch(*first)?;
         let (ours, theirs) = (&sides.0, &sides.1);
         let original = ours.frontier.part(model, (&ours.facts, &ours.depths, depth), &original_taps, &example, self.runtime);
         let mended = theirs.frontier.part(pruned, (&theirs.facts, &theirs.depths, depth), &pruned_taps, &example, self.runtime);
         let (original, mended) = (original.map_err(GatherError::Run)?, mended.map_err(GatherError::Run)?);
-        let mut rows: Vec<(Vec<Rows>, Vec<Rows>)> = vec![Default::default(); layers.len()];
+        let mut found = vec![Found::default(); layers.len()];
         let mut kept = (Some(Frontier::shelf()), Some(Frontier::shelf()));
         for (start, numbers) in self.runs.chunks(AT_ONCE).enumerate() {
             if self.work.progress.stop() {
@@ -208,19 +142,17 @@ impl Passes<'_> {
                 let inputs = self.batches.fetch(*number)?;
                 let ran = (ours.frontier.run(&original, at, inputs.clone()), theirs.frontier.run(&mended, at, inputs));
                 let (ran, ran_mended) = (ran.0.map_err(GatherError::Run)?, ran.1.map_err(GatherError::Run)?);
-                let rows: Vec<Option<Rows>> = layers
-                    .iter()
-                    .zip(&taps)
-                    .map(|(layer, taps)| layer.rows(taps, *number, &ran, &ran_mended, layer.limit(self.runs.len())))
-                    .collect();
+                let rows = layers.iter().zip(&named).map(|(layer, named)| named.rows(layer, *number, &ran, &ran_mended, self.runs.len()));
+                let rows: Vec<(Option<Rows>, Option<Patches>)> = rows.collect();
                 let count = self.runs.len();
                 Ok((rows, Frontier::keeps(&original, &ran, count), Frontier::keeps(&mended, &ran_mended, count)))
             };
             let results: Vec<_> = numbers.par_iter().enumerate().map(one).collect::<Result<_, _>>()?;
-            for (number, (found, original, mended)) in numbers.iter().zip(results) {
-                for (into, found) in rows.iter_mut().zip(found) {
-                    let Some(found) = found else { continue };
-                    if held_out(*number) { into.1.push(found) } else { into.0.push(found) }
+            for (number, (rows, original, mended)) in numbers.iter().zip(results) {
+                for (into, (rows, patches)) in found.iter_mut().zip(rows) {
+                    let held = usize::from(held_out(*number));
+                    into.rows[held].extend(rows);
+                    into.patches[held].extend(patches);
                 }
                 kept = (put_away(kept.0, original), put_away(kept.1, mended));
             }
@@ -232,14 +164,129 @@ impl Passes<'_> {
             sides.1.frontier.advance(&mended, kept);
         }
         let mut repairs = Vec::new();
-        for (layer, (fit, held)) in layers.iter().zip(rows) {
-            if !fit.is_empty() && !held.is_empty() {
-                let groups = layer.pruned.groups;
-                repairs.extend(mend(pruned, layer, &Rows::stack(fit, groups), &Rows::stack(held, groups), self.options));
-            }
+        for (layer, found) in layers.iter().zip(found) {
+            repairs.extend(found.mend(pruned, layer, self.options));
         }
         Ok(repairs)
     }
+}
+
+/// What a pass needs of both models for a layer and the one that is mended with it, by name.
+struct Named {
+    own: Taps,
+    first: Option<Taps>,
+}
+
+impl Named {
+    fn new(layer: &Layer, model: &Model, pruned: &Model) -> Option<Self> {
+        let name = |model: &Model, value: ValueId| model.index().value(value).name.clone();
+        let taps = |layer: &Layer| {
+            Some(Taps {
+                output: name(model, layer.original.output?),
+                original_added: layer.original_aim.added.map(|added| name(model, added)),
+                data: name(pruned, layer.pruned.data),
+                added: layer.aim.added.map(|added| name(pruned, added)),
+            })
+        };
+        let first = layer.before.as_deref().map(taps);
+        Some(Named { own: taps(layer)?, first: if let Some(first) = first { Some(first?) } else { None } })
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Taps> {
+        self.first.iter().chain([&self.own])
+    }
+
+    fn of_original(&self) -> Vec<Option<&String>> {
+        self.all().flat_map(|taps| [Some(&taps.output), taps.original_added.as_ref()]).collect()
+    }
+
+    /// The second of two layers has its input from the first, as it is mended.
+    fn of_pruned(&self) -> Vec<Option<&String>> {
+        let added = self.all().map(|taps| taps.added.as_ref());
+        added.chain([Some(&self.first.as_ref().unwrap_or(&self.own).data)]).collect()
+    }
+
+    /// The rows of one run: of a layer alone (of two, the first), and of both.
+    fn rows(&self, layer: &Layer, number: usize, original: &Tensors, pruned: &Tensors, runs: usize) -> (Option<Rows>, Option<Patches>) {
+        let alone = |layer: &Layer, taps: &Taps| layer.rows(taps, number, original, pruned, layer.limit(runs));
+        match layer.before.as_deref().zip(self.first.as_ref()) {
+            Some((first, taps)) => {
+                let rows = first.touched.then(|| alone(first, taps)).flatten();
+                (rows, layer.patches(first, (&self.own, taps), number, original, pruned, runs))
+            }
+            None => (alone(layer, &self.own), None),
+        }
+    }
+}
+
+/// What was found for a layer: fitted and held out.
+#[derive(Clone, Default)]
+struct Found {
+    rows: [Vec<Rows>; 2],
+    patches: [Vec<Patches>; 2],
+}
+
+/// Positions of a part of the rows: enough for fast products, few enough for many threads.
+const PART: usize = 1024;
+
+impl Found {
+    fn mend(self, pruned: &mut Model, layer: &Layer, options: &Options) -> Vec<Repair> {
+        let alone = layer.before.as_deref().unwrap_or(layer);
+        let [fit, held] = self.rows.map(|rows| Rows::stack(rows, alone.pruned.groups));
+        let mut repairs = Vec::new();
+        if !fit.inputs.is_empty() && !held.inputs.is_empty() {
+            repairs.extend(mend(pruned, alone, &fit, &held, options));
+        }
+        if let Some(first) = layer.before.as_deref() {
+            let [fit, held] = self.patches.map(|runs| Patches::parts(runs, (first, layer), PART));
+            if !fit.is_empty() && !held.is_empty() {
+                repairs.extend(mend_both(pruned, (first, layer), &fit, &held, options));
+            }
+        }
+        repairs
+    }
+}
+
+/// Mends the second of two layers, then both at once.
+fn mend_both(
+    pruned: &mut Model,
+    (first, second): (&Layer, &Layer),
+    fit: &[Patches],
+    held: &[Patches],
+    options: &Options,
+) -> Option<Repair> {
+    let pair = Pair::new(first, second);
+    let matrices = |pruned: &Model, layer: &Layer| -> Option<(Vec<f64>, Vec<f64>)> {
+        let bias = layer.bias.as_ref().and_then(|bias| bias.read(pruned));
+        Some((layer.pruned.matrix(pruned)?, bias.unwrap_or_else(|| vec![0.0; layer.units()])))
+    };
+    let parameters = |pruned: &Model| {
+        let (first, second) = (matrices(pruned, first)?, matrices(pruned, second)?);
+        Some(pair.parameters((&first.0, &first.1), (&second.0, &second.1)))
+    };
+    let (weight, bias) = matrices(pruned, first)?;
+    let mut repair = mend(pruned, second, &pair.rows(fit, &weight, &bias), &pair.rows(held, &weight, &bias), options)?;
+    let start = parameters(pruned)?;
+    let write = |pruned: &mut Model, all: &[f64]| {
+        let [weight, bias, second_weight, second_bias] = pair.split(all);
+        put(pruned, first, weight, bias)?;
+        put(pruned, second, second_weight, second_bias)
+    };
+    // Where they can not be written nothing is to be tried.
+    if write(pruned, &start).is_none() {
+        return Some(repair);
+    }
+    let before = pair.error(held, &start);
+    write(pruned, &pair.refine(fit, held, &start))?;
+    // Quantized weights were rounded.
+    let after = pair.error(held, &parameters(pruned)?);
+    if after < before {
+        repair.after = after;
+    } else {
+        write(pruned, &start)?;
+    }
+    tracing::debug!(layer = repair.layer, before, after, "refitted with the layer before it");
+    Some(repair)
 }
 
 /// Puts away what is kept of a run; nothing is kept any more where that is too much.

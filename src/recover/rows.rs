@@ -20,6 +20,10 @@ pub(super) struct Layer {
     pub original_aim: Aim,
     /// What rows are drawn by.
     pub key: String,
+    /// Whether what it reads differs from the original's, so that it is to be mended.
+    pub touched: bool,
+    /// The layer whose output it alone reads, through a function: the two are mended together.
+    pub before: Option<Box<Layer>>,
 }
 
 /// What a layer needs of both models, by name.
@@ -48,7 +52,7 @@ const LEAST: usize = 32768;
 const PER_COLUMN: usize = 110;
 
 /// Bytes of rows, at most.
-const MEMORY: usize = 256 << 20;
+pub(super) const MEMORY: usize = 256 << 20;
 
 impl Layer {
     /// Rows that one of so many runs gives.
@@ -74,17 +78,24 @@ impl Layer {
 
     /// The rows of a run, given what the original and the pruned model gave. `None`: tensors do not fit.
     pub fn rows(&self, taps: &Taps, number: usize, original: &Tensors, pruned: &Tensors, limit: usize) -> Option<Rows> {
-        let (data, output) = (pruned.get(&taps.data)?, original.get(&taps.output)?);
+        let data = pruned.get(&taps.data)?;
         let picks = picks(&self.key, number, self.pruned.positions(&data.dims)?, limit);
         let inputs = self.pruned.activations(data, &picks)?;
-        let before = self.original.outputs(output, &picks)?;
+        let (aims, added) = self.wanted(taps, &picks, original, pruned)?;
+        Some(Rows { inputs, aims, added })
+    }
+
+    /// Aims at some positions, and what the pruned model adds there: each groups × picks × channels of the group.
+    pub fn wanted(&self, taps: &Taps, picks: &[usize], original: &Tensors, pruned: &Tensors) -> Option<(Vec<f32>, Vec<f32>)> {
+        let output = original.get(&taps.output)?;
+        let before = self.original.outputs(output, picks)?;
         let original_added = match taps.original_added.as_ref().map(|tap| original.get(tap)) {
-            Some(Some(tensor)) if tensor.dims == output.dims => Some(self.original.outputs(tensor, &picks)?),
+            Some(Some(tensor)) if tensor.dims == output.dims => Some(self.original.outputs(tensor, picks)?),
             Some(_) => return None,
             None => None,
         };
         let added = match &taps.added {
-            Some(tap) => self.pruned.outputs(pruned.get(tap)?, &picks)?,
+            Some(tap) => self.pruned.outputs(pruned.get(tap)?, picks)?,
             None => vec![0.0; self.pruned.groups * picks.len() * self.pruned.rows],
         };
         let mut aims = vec![0.0f32; added.len()];
@@ -99,7 +110,7 @@ impl Layer {
                 aims[(group * picks.len() + at) * self.pruned.rows + row] = (before.get(from)? + outside) * scale + offset + more;
             }
         }
-        Some(Rows { inputs, aims, added })
+        Some((aims, added))
     }
 }
 

@@ -1,0 +1,170 @@
+//! What two layers in a row are fitted to: rows of the first one's input, where the second one finds its output, and what
+//! the second should give.
+
+use rand::Rng;
+
+use super::rows::{Layer, MEMORY, Taps};
+use crate::calibrate::stack;
+use crate::model::TensorRef;
+use crate::rng::rng;
+use crate::run::Tensors;
+
+/// A place outside of the first layer's output: padding.
+pub(super) const NOWHERE: u32 = u32::MAX;
+
+/// Rows of some runs.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Patches {
+    /// Positions of the first layer's output that the rows read.
+    pub positions: usize,
+    /// Rows of the second layer.
+    pub rows: usize,
+    /// What the first layer reads there: its groups × positions × columns.
+    pub inputs: Vec<f32>,
+    /// Where the second layer's inputs stand among positions × units of the first: its groups × rows × columns.
+    pub places: Vec<u32>,
+    /// As in [`super::rows::Rows`], of the second layer.
+    pub aims: Vec<f32>,
+    pub added: Vec<f32>,
+}
+
+/// Multiplications that one look at all rows may cost.
+const WORK: usize = 4_000_000_000;
+/// Rows per column at least.
+const PER_COLUMN: usize = 8;
+/// Numbers that single precision tells apart.
+const COUNTABLE: usize = 1 << 24;
+
+impl Layer {
+    /// Units of the output.
+    pub fn units(&self) -> usize {
+        self.pruned.groups * self.pruned.rows
+    }
+
+    /// Whether enough rows of both layers are few enough numbers.
+    pub fn fits_behind(&self, first: &Layer) -> bool {
+        MEMORY / self.patch_bytes(first) >= PER_COLUMN * self.pruned.columns
+    }
+
+    fn patch_bytes(&self, first: &Layer) -> usize {
+        let (own, before) = (&self.pruned, &first.pruned);
+        4 * (own.taps() * before.groups * before.columns + 2 * own.groups * (own.columns + own.rows)).max(1)
+    }
+
+    /// Rows of both that one of so many runs gives.
+    fn patch_limit(&self, first: &Layer, runs: usize) -> usize {
+        let (own, before) = (&self.pruned, &first.pruned);
+        // Neighbouring rows share most of what they read.
+        let work = own.taps().min(2) * before.groups * before.rows * before.columns + own.groups * own.rows * own.columns;
+        let rows = (MEMORY / self.patch_bytes(first)).min(WORK / work.max(1)).max(PER_COLUMN * own.columns);
+        self.limit(runs).min(rows / runs.max(1)).max(1)
+    }
+
+    /// The rows of a run for this layer and the one before it. `None`: tensors do not fit.
+    pub fn patches(
+        &self,
+        first: &Layer,
+        (taps, first_taps): (&Taps, &Taps),
+        number: usize,
+        original: &Tensors,
+        pruned: &Tensors,
+        runs: usize,
+    ) -> Option<Patches> {
+        let data = pruned.get(&first_taps.data)?;
+        let between = first.dims_between(original.get(&first_taps.output)?)?;
+        let count: usize = between.iter().product();
+        if count >= COUNTABLE {
+            return None;
+        }
+        // A tensor of which each number says where it stands, read by the second layer and given by the first.
+        let named = TensorRef::from_f32(between.clone(), &(1..=count).map(|place| place as f32).collect::<Vec<_>>());
+        let picks = neighbours(&self.key, number, self.pruned.positions(&between)?, self.patch_limit(first, runs));
+        let read = self.pruned.activations(&named, &picks)?;
+        let all: Vec<usize> = (0..first.pruned.positions(&data.dims)?).collect();
+        let given = first.pruned.outputs(&named, &all)?;
+        let mut source = vec![None; count + 1];
+        for (at, place) in given.iter().enumerate() {
+            let (group, rest) = (at / (all.len() * first.pruned.rows), at % (all.len() * first.pruned.rows));
+            let (position, row) = (rest / first.pruned.rows, rest % first.pruned.rows);
+            source[*place as usize] = Some((position, group * first.pruned.rows + row));
+        }
+        let mut slot_of = vec![NOWHERE; all.len()];
+        let mut needed = Vec::new();
+        let mut places = Vec::with_capacity(read.len());
+        for place in read {
+            if place == 0.0 {
+                places.push(NOWHERE);
+                continue;
+            }
+            let (position, unit) = source[place as usize]?;
+            if slot_of[position] == NOWHERE {
+                slot_of[position] = needed.len() as u32;
+                needed.push(position);
+            }
+            places.push(slot_of[position] * first.units() as u32 + unit as u32);
+        }
+        let (aims, added) = self.wanted(taps, &picks, original, pruned)?;
+        let inputs = first.pruned.activations(data, &needed)?;
+        Some(Patches { positions: needed.len(), rows: picks.len(), inputs, places, aims, added })
+    }
+
+    /// The dims of the pruned model's output, from those of the original's.
+    fn dims_between(&self, original: &TensorRef) -> Option<Vec<usize>> {
+        let (axis, places) = self.pruned.channel_axis()?;
+        let mut dims = original.dims.clone();
+        *dims.get_mut(axis)? = places.len();
+        Some(dims)
+    }
+}
+
+/// So many positions next to each other, from a place drawn by the run's number.
+fn neighbours(key: &str, run: usize, positions: usize, limit: usize) -> Vec<usize> {
+    if positions <= limit {
+        return (0..positions).collect();
+    }
+    let start = rng(run as u64, key).random_range(0..=positions - limit);
+    (start..start + limit).collect()
+}
+
+impl Patches {
+    /// Puts the rows of several runs together, in parts of at least so many positions.
+    pub fn parts(runs: Vec<Patches>, (first, second): (&Layer, &Layer), least: usize) -> Vec<Patches> {
+        let (mut parts, mut open, mut positions) = (Vec::new(), Vec::new(), 0);
+        for run in runs {
+            positions += run.positions;
+            open.push(run);
+            if positions >= least {
+                parts.push(Patches::join(std::mem::take(&mut open), first, second));
+                positions = 0;
+            }
+        }
+        if !open.is_empty() {
+            parts.push(Patches::join(open, first, second));
+        }
+        parts
+    }
+
+    fn join(runs: Vec<Patches>, first: &Layer, second: &Layer) -> Patches {
+        let (mut positions, mut rows) = (0, 0);
+        let (mut inputs, mut places, mut aims, mut added) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for mut run in runs {
+            let shift = (positions * first.units()) as u32;
+            run.places.iter_mut().filter(|place| **place != NOWHERE).for_each(|place| *place += shift);
+            positions += run.positions;
+            rows += run.rows;
+            inputs.push(run.inputs);
+            places.push(run.places);
+            aims.push(run.aims);
+            added.push(run.added);
+        }
+        let groups = second.pruned.groups;
+        Patches {
+            positions,
+            rows,
+            inputs: stack(inputs, first.pruned.groups),
+            places: stack(places, groups),
+            aims: stack(aims, groups),
+            added: stack(added, groups),
+        }
+    }
+}
