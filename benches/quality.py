@@ -23,6 +23,13 @@ def cifar(model, target, allowed, *options, data=True):
                 evaluate=["classify", "{}", "sets/cifar10_test.npz", "sets/cifar10_test_labels.npy"], unit=100.0)
 
 
+def digits(model):
+    here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "fixtures")
+    return dict(model=os.path.join(here, model), target="macs=0.5", allowed=1.0, options=[], prepare=[], unit=100.0, labelled=True,
+                data=os.path.join(here, "digits_calibration.npz"), test=os.path.join(here, "digits_test.npz"),
+                labels=os.path.join(here, "digits_test_labels.npy"))
+
+
 ROWS = {
     "resnet56-0.7": cifar("cifar10_resnet56_fused", "macs=0.7", 0.2),
     "resnet56-0.47": cifar("cifar10_resnet56_fused", "macs=0.47", 1.0),
@@ -34,6 +41,9 @@ ROWS = {
                               data="sets/imagenet_calib", agreement=True, unit=100.0),
     "resnet56-0.7-data-free": cifar("cifar10_resnet56_fused", "macs=0.7", 5.0, "--samples", "64", "--score", "obs",
                                     "--recover", "least-squares", data=False),
+    "digits-cnn-0.5": digits("digits_cnn"),
+    "digits-transformer-0.5": digits("digits_transformer"),
+    "digits-lstm-0.5": digits("digits_lstm"),
 }
 
 
@@ -51,6 +61,13 @@ def agreement(binary, corpus, row, original, pruned):
     result = subprocess.run([binary, "verify", original, pruned, "--data", test, *row["prepare"], "--json", "-q"],
                             capture_output=True, text=True)
     return json.loads(result.stdout)["drift"]["outputs"][0]["top1_agreement"]
+
+
+def labelled(binary, row, original, pruned):
+    result = subprocess.run([binary, "verify", original, pruned, "--data", row["test"], "--labels", row["labels"], "--json", "-q"],
+                            capture_output=True, text=True)
+    metric = json.loads(result.stdout)["drift"]["labelled"]
+    return metric["original"], metric["pruned"]
 
 
 def main():
@@ -73,7 +90,9 @@ def main():
             subprocess.run([*command, *row["options"]], check=True, capture_output=True)
             seconds = time.time() - start
             facts = json.load(open(report))
-            if row.get("agreement"):
+            if row.get("labelled"):
+                dense, after = labelled(arguments.binary, row, original, pruned)
+            elif row.get("agreement"):
                 dense, after = 1.0, agreement(arguments.binary, arguments.corpus, row, original, pruned)
             else:
                 dense, after = evaluate(arguments.corpus, row, original), evaluate(arguments.corpus, row, pruned)

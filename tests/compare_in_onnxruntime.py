@@ -2,11 +2,12 @@
 
     python tests/compare_in_onnxruntime.py ORIGINAL.onnx MASKED.onnx PRUNED.onnx INPUTS.npz
 
-Prints one line of JSON: {"error": …, "moved": …}, or {"failed": [which model, what ONNX Runtime says]}. Where the masked and
-the pruned model fail alike (a detector whose graph does not take it that nothing is found), what was worked out before that
-is compared instead: the last products on the way to the node that fails, wherever the cut left them their shapes. Of what
-lies behind a hard choice (which regions to look at, taken between numbers that are nearly the same) most rows must agree.
-"both" are at fault where nothing can be compared. The zoo's check calls this where the runtime that is built in lacks an operator.
+Prints one line of JSON: {"error": …, "moved": …, "noise": …}, the last of which says how far apart two ways of running the
+masked model are, or {"failed": [which model, what ONNX Runtime says]}. Where the masked and the pruned model fail alike (a
+detector whose graph does not take it that nothing is found), what was worked out before that is compared instead: the last
+products on the way to the node that fails, wherever the cut left them their shapes. Of what lies behind a hard choice
+(which regions to look at, taken between numbers that are nearly the same) most rows must agree. "both" are at fault where
+nothing can be compared. The zoo's check calls this where the runtime that is built in lacks an operator.
 Needs numpy, onnx and onnxruntime.
 """
 
@@ -22,8 +23,10 @@ PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 CHOICES = {"NonMaxSuppression", "TopK"}
 
 
-def run(model, inputs):
+def run(model, inputs, optimized=True):
     options = onnxruntime.SessionOptions()
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -123,7 +126,7 @@ def main():
     paths = dict(zip(("original", "masked", "pruned"), models))
     with np.load(data) as arrays:
         inputs = {name: arrays[name] for name in arrays.files}
-    outputs, failed = {}, {}
+    outputs, failed, noise = {}, {}, 0.0
     for which, path in paths.items():
         try:
             outputs[which] = run(path, inputs)
@@ -141,8 +144,10 @@ def main():
         triples = list(zip(*(outputs[which] for which in paths)))
         error = max((distance(m, p, o) for o, m, p in triples), default=0.0)
         moved = max((distance(o, m, o) for o, m, p in triples), default=0.0)
+        plain = run(paths["masked"], inputs, optimized=False)
+        noise = max((distance(m, other, o) for (o, m, p), other in zip(triples, plain)), default=0.0)
     # JSON has no infinity.
-    print(json.dumps({"error": min(error, 1e30), "moved": min(moved, 1e30)}))
+    print(json.dumps({"error": min(error, 1e30), "moved": min(moved, 1e30), "noise": min(noise, 1e30)}))
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ impl Frontier {
         let example = self.inputs(0, first.clone())?;
         let starts: BTreeMap<String, TensorRef> =
             self.names.iter().filter_map(|name| Some((name.clone(), example.get(name)?.clone()))).collect();
-        let computed: Vec<String> = outputs.iter().filter(|name| !starts.contains_key(*name)).cloned().collect();
+        let computed: Vec<String> = outputs.iter().filter(|name| !example.contains_key(*name)).cloned().collect();
         let part = prefix(model, &computed, &starts).map_err(|error| error.to_string())?;
         let session = runtime.prepare_variant(&part, &example).map_err(|error| error.to_string())?;
         Ok(Part { session, outputs: computed, next })
@@ -72,16 +72,14 @@ impl Frontier {
         Ok(inputs)
     }
 
-    /// Runs a part on one of the runs (the `at`th); gives all its outputs and what was kept, by name.
+    /// Runs a part on one of the runs (the `at`th); gives all its outputs, the inputs and what was kept, by name.
     pub fn run(&self, part: &Part, at: usize, inputs: Tensors) -> Result<Tensors, String> {
         let inputs = self.inputs(at, inputs)?;
         let outputs = part.session.run(&inputs).map_err(|error| error.to_string())?;
         let mut named: Tensors = part.outputs.iter().cloned().zip(outputs).collect();
-        for name in &self.names {
-            if let Some(kept) = inputs.get(name) {
-                named.insert(name.clone(), kept.clone());
-            }
-        }
+        inputs.into_iter().for_each(|(name, tensor)| {
+            named.entry(name).or_insert(tensor);
+        });
         Ok(named)
     }
 
@@ -168,7 +166,7 @@ mod tests {
                     a = MatMul(x, d)\nb = Relu(a)\ne = DequantizeLinear(v, s)\nc = MatMul(b, e)\noutput c\n";
         let model = crate::model::text::model(text).unwrap();
         let facts = infer(&model, &Pins::new());
-        let depths = Depths::new(&model, views(&model, &relate(&model, &facts)).iter());
+        let depths = Depths::new(&model, views(&model, &relate(&model, &facts)).iter().map(|view| view.node));
         // Before the second layer's pass all but its own output is final; its weights are no activation all the same.
         assert_eq!(Frontier::default().next(&model, &facts, &depths, 2), ["b"]);
     }

@@ -5,15 +5,18 @@
 //! runs that they were not fitted to. Invariant: the graph stays as it is, except for a bias where there was none.
 
 mod aim;
+mod cell;
 mod frontier;
 mod joint;
 mod layers;
+mod mend;
 mod order;
 mod patches;
 mod repair;
 mod rows;
 mod shelf;
 mod solve;
+mod task;
 
 pub use repair::{Options, Repair, Teacher, recover};
 pub use solve::{Method, local};

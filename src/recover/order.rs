@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::linear::Linear;
 use crate::model::{Model, NodeId, Origin, ValueId};
 
 /// For each layer how many layers lie before it, at most, and for any value the same. Values no layer leads to have depth 0.
@@ -16,8 +15,8 @@ pub(super) struct Depths {
 impl Depths {
     /// Depths of all values of the main graph, where a pass fits each of these layers. What lies between two layers that one
     /// pass fits together, and the second of them, is as deep as the first.
-    pub fn new<'a>(model: &Model, layers: impl Iterator<Item = &'a Linear>) -> Self {
-        let is_layer: BTreeSet<NodeId> = layers.map(|layer| layer.node).collect();
+    pub fn new(model: &Model, layers: impl Iterator<Item = NodeId>) -> Self {
+        let is_layer: BTreeSet<NodeId> = layers.collect();
         let mut depths = Depths::default();
         for node in &model.index().graph(crate::model::Index::MAIN).nodes {
             let entry = model.index().node(*node);

@@ -168,3 +168,58 @@ impl Patches {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::{Options, analyse};
+    use crate::model::text;
+    use crate::recover::joint::Pair;
+    use crate::recover::layers::layers;
+    use crate::recover::mend::Product;
+    use crate::recover::repair::Teacher;
+    use crate::run::{Runtime, TractRuntime};
+    use crate::surgery;
+
+    /// What the second of two convolutions reads at the rows is what the runtime gives it.
+    #[test]
+    fn the_second_layer_finds_what_the_first_gives() {
+        for (attributes, weight) in [("{pads=[1,1,1,1],strides=[2,2]}", "f32[5,6,3,3]"), ("{pads=[1,1,1,1],group=6}", "f32[6,1,3,3]")] {
+            let text = format!(
+                "opset 13\ninput x f32[1,2,6,5]\nconst w0 f32[4,2,1,1]\nconst w f32[6,4,3,3]\nconst b f32[6]\nconst v {weight}\n\
+                 x1 = Conv(x, w0)\nx2 = Relu(x1)\nh = Conv(x2, w, b) {{pads=[0,1,0,1]}}\nh1 = Relu(h)\ny = Conv(h1, v) {attributes}\noutput y\n"
+            );
+            let model = text::model(&text).unwrap();
+            let analysis = analyse(&model, &Options::default());
+            let groups: Vec<(usize, &[u32])> = analysis.groups.iter().enumerate().map(|(at, _)| (at, &[1u32][..])).collect();
+            let selection = analysis.select(groups);
+            let pruned = surgery::apply(&model, &analysis, &selection, &[]).unwrap();
+            let layers = layers(Teacher { model: &model, analysis: &analysis, selection: &selection }, &pruned, true);
+            let layer = layers.iter().find(|layer| layer.before.is_some()).unwrap();
+            let first = layer.before.as_deref().unwrap();
+            let numbers: Vec<f32> = (0..60).map(|at| (at * 37 % 61) as f32 / 30.0 - 1.0).collect();
+            let inputs = Tensors::from([("x".to_owned(), TensorRef::from_f32(vec![1, 2, 6, 5], &numbers))]);
+            let named = |model, taps: &[&str]| -> Tensors {
+                let names: Vec<String> = taps.iter().map(|tap| (*tap).to_owned()).collect();
+                let session = TractRuntime::new(false).prepare(model, &inputs, &names).unwrap();
+                let outputs = session.run(&inputs).unwrap();
+                names.into_iter().zip(outputs.into_iter().skip(1)).collect()
+            };
+            let (original, ran) = (named(&model, &["h", "y"]), named(&pruned, &["x2", "h1"]));
+            let taps = |output: &str, data: &str| Taps {
+                output: output.into(),
+                original_added: None,
+                original_data: None,
+                data: data.into(),
+                added: None,
+            };
+            let patches = layer.patches(first, (&taps("y", "h1"), &taps("h", "x2")), 0, &original, &ran, 1).unwrap();
+            let (weight, bias) = first.read(&pruned).unwrap();
+            let rows = Pair::new(first, layer).rows(&[patches], &weight, &bias.unwrap());
+            let picks: Vec<usize> = (0..layer.pruned.positions(&ran["h1"].dims).unwrap()).collect();
+            let expected = layer.pruned.activations(&ran["h1"], &picks).unwrap();
+            assert_eq!(rows.inputs.len(), expected.len());
+            rows.inputs.iter().zip(&expected).for_each(|(found, wanted)| assert!((found - wanted).abs() < 1e-4, "{found}, {wanted}"));
+        }
+    }
+}

@@ -31,6 +31,8 @@ pub(super) struct Layer {
 pub(super) struct Taps {
     pub output: String,
     pub original_added: Option<String>,
+    /// The original's own data, where the aims are worked out from it.
+    pub original_data: Option<String>,
     pub data: String,
     pub added: Option<String>,
 }
@@ -47,7 +49,7 @@ pub(super) struct Rows {
 }
 
 /// Rows at least, however many columns.
-const LEAST: usize = 32768;
+pub(super) const LEAST: usize = 32768;
 /// Rows per column: more would hardly change the fit.
 const PER_COLUMN: usize = 110;
 

@@ -1,0 +1,174 @@
+//! New weights for what the rows are of, kept only where the held-out rows say so.
+
+use super::aim::Clamp;
+use super::joint::Pair;
+use super::patches::Patches;
+use super::repair::{Options, Repair};
+use super::rows::{Layer, Rows};
+use super::solve::{Method, Problem};
+use crate::model::Model;
+
+/// Matrices of one size each: how many, and their rows and columns.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    pub groups: usize,
+    pub rows: usize,
+    pub columns: usize,
+}
+
+/// Matrices that rows can be fitted by, and where they stand in the model.
+pub(super) trait Product {
+    fn shape(&self) -> Shape;
+    /// Matrices, group by group, and the biases, if there are any.
+    fn read(&self, model: &Model) -> Option<(Vec<f64>, Option<Vec<f64>>)>;
+    /// Puts them in (no biases where there are none). `None`: its constants are shared, or hold no real numbers.
+    fn write(&self, model: &mut Model, matrix: &[f64], bias: &[f64]) -> Option<()>;
+    /// By channel: what a sum is multiplied by, and what is added then, before it is held against the aim.
+    fn scale(&self) -> &[f64];
+    fn offset(&self) -> &[f64];
+    /// The function that follows.
+    fn function(&self) -> Option<Clamp>;
+    /// What reports call it.
+    fn name(&self, model: &Model) -> String;
+}
+
+impl Product for Layer {
+    fn shape(&self) -> Shape {
+        Shape { groups: self.pruned.groups, rows: self.pruned.rows, columns: self.pruned.columns }
+    }
+
+    fn read(&self, model: &Model) -> Option<(Vec<f64>, Option<Vec<f64>>)> {
+        Some((self.pruned.matrix(model)?, self.bias.as_ref().and_then(|bias| bias.read(model))))
+    }
+
+    fn write(&self, model: &mut Model, matrix: &[f64], bias: &[f64]) -> Option<()> {
+        self.pruned.set_matrix(model, matrix)?;
+        match &self.bias {
+            Some(place) => place.write(model, bias),
+            None => Some(()),
+        }
+    }
+
+    fn scale(&self) -> &[f64] {
+        &self.aim.scale
+    }
+
+    fn offset(&self) -> &[f64] {
+        &self.aim.offset
+    }
+
+    fn function(&self) -> Option<Clamp> {
+        Layer::function(self)
+    }
+
+    fn name(&self, model: &Model) -> String {
+        self.pruned.output.map(|output| model.index().value(output).name.clone()).unwrap_or_default()
+    }
+}
+
+/// Fits a product anew. `None`: its constants can not be read, or not be written.
+pub(super) fn mend(pruned: &mut Model, product: &dyn Product, fit: &Rows, held: &Rows, options: &Options) -> Option<Repair> {
+    let Shape { groups, rows: channels, columns } = product.shape();
+    let (matrix, stands) = product.read(pruned)?;
+    let bias = stands.clone().unwrap_or_else(|| vec![0.0; groups * channels]);
+    let part = |list: &[f32], width: usize, group: usize| -> std::ops::Range<usize> {
+        let size = list.len() / groups;
+        debug_assert_eq!(size % width, 0);
+        group * size..(group + 1) * size
+    };
+    let problem = |group: usize| -> Option<Problem> {
+        let of = group * channels..(group + 1) * channels;
+        Some(Problem {
+            inputs: &fit.inputs[part(&fit.inputs, columns, group)],
+            aims: &fit.aims[part(&fit.aims, channels, group)],
+            added: &fit.added[part(&fit.added, channels, group)],
+            held_inputs: &held.inputs[part(&held.inputs, columns, group)],
+            held_aims: &held.aims[part(&held.aims, channels, group)],
+            held_added: &held.added[part(&held.added, channels, group)],
+            columns,
+            channels,
+            scale: product.scale().get(of.clone())?,
+            offset: product.offset().get(of)?,
+            function: product.function(),
+            biased: stands.is_some(),
+        })
+    };
+    let problems: Vec<Problem> = (0..groups).map(problem).collect::<Option<_>>()?;
+    let size = channels * columns;
+    let error = |matrix: &[f64], bias: &[f64]| -> f64 {
+        problems
+            .iter()
+            .enumerate()
+            .map(|(group, problem)| problem.error(&matrix[group * size..][..size], &bias[group * channels..][..channels]))
+            .sum()
+    };
+    // Where they can not be written nothing is to be tried.
+    product.write(pruned, &matrix, &bias)?;
+    let before = error(&matrix, &bias);
+    let mut after = before;
+    // Quantized weights are rounded and clipped by the scales that stand: what counts is what the model holds in the end. A
+    // factor for each channel may fit where weights of any kind do not.
+    let methods =
+        if options.method == Method::LeastSquares { vec![Method::LeastSquares, Method::Statistics] } else { vec![options.method] };
+    for method in methods {
+        let (mut new, mut new_bias) = (Vec::new(), Vec::new());
+        for (group, problem) in problems.iter().enumerate() {
+            let found = problem.solve(&matrix[group * size..][..size], &bias[group * channels..][..channels], method);
+            new.extend(found.weight);
+            new_bias.extend(found.bias);
+        }
+        product.write(pruned, &new, &new_bias)?;
+        let (written, written_bias) = product.read(pruned)?;
+        after = error(&written, &written_bias.unwrap_or_else(|| bias.clone()));
+        if after < before {
+            break;
+        }
+        product.write(pruned, &matrix, &bias)?;
+        after = before;
+    }
+    let name = product.name(pruned);
+    tracing::debug!(layer = name, before, after, rows = fit.inputs.len() / columns.max(1) / groups, columns, "refitted");
+    Some(Repair { layer: name, before, after })
+}
+
+/// Mends the second of two layers, then both at once.
+pub(super) fn mend_both(
+    pruned: &mut Model,
+    (first, second): (&Layer, &Layer),
+    fit: &[Patches],
+    held: &[Patches],
+    options: &Options,
+) -> Option<Repair> {
+    let pair = Pair::new(first, second);
+    let matrices = |pruned: &Model, layer: &Layer| -> Option<(Vec<f64>, Vec<f64>)> {
+        let (matrix, bias) = layer.read(pruned)?;
+        Some((matrix, bias.unwrap_or_else(|| vec![0.0; layer.units()])))
+    };
+    let parameters = |pruned: &Model| {
+        let (first, second) = (matrices(pruned, first)?, matrices(pruned, second)?);
+        Some(pair.parameters((&first.0, &first.1), (&second.0, &second.1)))
+    };
+    let (weight, bias) = matrices(pruned, first)?;
+    let mut repair = mend(pruned, second, &pair.rows(fit, &weight, &bias), &pair.rows(held, &weight, &bias), options)?;
+    let start = parameters(pruned)?;
+    let write = |pruned: &mut Model, all: &[f64]| {
+        let [weight, bias, second_weight, second_bias] = pair.split(all);
+        first.write(pruned, weight, bias)?;
+        second.write(pruned, second_weight, second_bias)
+    };
+    // Where they can not be written nothing is to be tried.
+    if write(pruned, &start).is_none() {
+        return Some(repair);
+    }
+    let before = pair.error(held, &start);
+    write(pruned, &pair.refine(fit, held, &start))?;
+    // Quantized weights were rounded.
+    let after = pair.error(held, &parameters(pruned)?);
+    if after < before {
+        repair.after = after;
+    } else {
+        write(pruned, &start)?;
+    }
+    tracing::debug!(layer = repair.layer, before, after, "refitted with the layer before it");
+    Some(repair)
+}

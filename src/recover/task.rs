@@ -1,0 +1,137 @@
+//! What is mended in one go: a layer, two in a row, or the cell of a recurrent layer.
+
+use super::cell::{Cell, cells};
+use super::layers::layers;
+use super::mend::{Product, mend, mend_both};
+use super::patches::Patches;
+use super::repair::{Options, Repair, Teacher};
+use super::rows::{Layer, Rows, Taps};
+use crate::model::{Model, NodeId, ValueId};
+use crate::run::Tensors;
+
+/// One of them.
+pub(super) enum Task {
+    Layer(Layer),
+    Cell(Cell),
+}
+
+/// All that is to be mended; two layers in a row together if `joined` asks for it.
+pub(super) fn tasks(teacher: Teacher, pruned: &Model, joined: bool) -> Vec<Task> {
+    let layers = layers(teacher, pruned, joined).into_iter().map(Task::Layer);
+    layers.chain(cells(teacher, pruned).into_iter().map(Task::Cell)).collect()
+}
+
+impl Task {
+    /// The nodes that begin it, in the original and the pruned model.
+    pub fn nodes(&self) -> (NodeId, NodeId) {
+        match self {
+            Task::Layer(layer) => {
+                let first = layer.before.as_deref().unwrap_or(layer);
+                (first.original.node, first.pruned.node)
+            }
+            Task::Cell(cell) => cell.nodes(),
+        }
+    }
+
+    /// What it gives in the pruned model.
+    pub fn output(&self) -> Option<ValueId> {
+        match self {
+            Task::Layer(layer) => layer.pruned.output,
+            Task::Cell(cell) => Some(cell.output()),
+        }
+    }
+}
+
+/// What a pass needs of both models for a task, by name.
+pub(super) struct Named {
+    own: Taps,
+    /// Of the layer that is mended with it.
+    first: Option<Taps>,
+}
+
+impl Named {
+    /// `None`: the model does not name it.
+    pub fn new(task: &Task, model: &Model, pruned: &Model) -> Option<Self> {
+        let name = |model: &Model, value: ValueId| model.index().value(value).name.clone();
+        let taps = |layer: &Layer| {
+            Some(Taps {
+                output: name(model, layer.original.output?),
+                original_added: layer.original_aim.added.map(|added| name(model, added)),
+                original_data: None,
+                data: name(pruned, layer.pruned.data),
+                added: layer.aim.added.map(|added| name(pruned, added)),
+            })
+        };
+        match task {
+            Task::Layer(layer) => match layer.before.as_deref() {
+                Some(first) => Some(Named { own: taps(layer)?, first: Some(taps(first)?) }),
+                None => Some(Named { own: taps(layer)?, first: None }),
+            },
+            Task::Cell(cell) => Some(Named { own: cell.taps(model, pruned), first: None }),
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Taps> {
+        self.first.iter().chain([&self.own])
+    }
+
+    pub fn of_original(&self) -> Vec<Option<&String>> {
+        self.all().flat_map(|taps| [Some(&taps.output), taps.original_added.as_ref(), taps.original_data.as_ref()]).collect()
+    }
+
+    /// The second of two layers has its input from the first, as it is mended.
+    pub fn of_pruned(&self) -> Vec<Option<&String>> {
+        let added = self.all().map(|taps| taps.added.as_ref());
+        added.chain([Some(&self.first.as_ref().unwrap_or(&self.own).data)]).collect()
+    }
+
+    /// The rows of one run: of a layer alone (of two, the first), and of both.
+    pub fn rows(&self, task: &Task, number: usize, original: &Tensors, pruned: &Tensors, runs: usize) -> (Option<Rows>, Option<Patches>) {
+        let layer = match task {
+            Task::Layer(layer) => layer,
+            Task::Cell(cell) => return (cell.rows(&self.own, number, original, pruned, runs), None),
+        };
+        let alone = |layer: &Layer, taps: &Taps| layer.rows(taps, number, original, pruned, layer.limit(runs));
+        match layer.before.as_deref().zip(self.first.as_ref()) {
+            Some((first, taps)) => {
+                let rows = first.touched.then(|| alone(first, taps)).flatten();
+                (rows, layer.patches(first, (&self.own, taps), number, original, pruned, runs))
+            }
+            None => (alone(layer, &self.own), None),
+        }
+    }
+}
+
+/// What was found for a task: fitted and held out.
+#[derive(Clone, Default)]
+pub(super) struct Found {
+    pub rows: [Vec<Rows>; 2],
+    pub patches: [Vec<Patches>; 2],
+}
+
+/// Positions of a part of the rows: enough for fast products, few enough for many threads.
+const PART: usize = 1024;
+
+impl Found {
+    /// Mends what the rows are of.
+    pub fn mend(self, pruned: &mut Model, task: &Task, options: &Options) -> Vec<Repair> {
+        let product: &dyn Product = match task {
+            Task::Layer(layer) => layer.before.as_deref().unwrap_or(layer),
+            Task::Cell(cell) => cell,
+        };
+        let [fit, held] = self.rows.map(|rows| Rows::stack(rows, product.shape().groups));
+        let mut repairs = Vec::new();
+        if !fit.inputs.is_empty() && !held.inputs.is_empty() {
+            repairs.extend(mend(pruned, product, &fit, &held, options));
+        }
+        if let Task::Layer(layer) = task
+            && let Some(first) = layer.before.as_deref()
+        {
+            let [fit, held] = self.patches.map(|runs| Patches::parts(runs, (first, layer), PART));
+            if !fit.is_empty() && !held.is_empty() {
+                repairs.extend(mend_both(pruned, (first, layer), &fit, &held, options));
+            }
+        }
+        repairs
+    }
+}
