@@ -14,9 +14,9 @@ use super::patches::{NOWHERE, Patches};
 use super::rows::{Layer, Rows};
 
 /// Steps at most.
-const STEPS: usize = 4;
+const STEPS: usize = 3;
 /// Products with the second derivatives in each.
-const PRODUCTS: usize = 12;
+const PRODUCTS: usize = 8;
 /// Parts of a step that are tried.
 const LENGTHS: [f64; 4] = [1.0, 0.5, 0.25, 0.1];
 /// How much of the second moments is added to the second derivatives, and of the mean diagonal to the second moments.

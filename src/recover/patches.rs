@@ -29,7 +29,7 @@ pub(super) struct Patches {
 }
 
 /// Multiplications that one look at all rows may cost.
-const WORK: usize = 4_000_000_000;
+const WORK: usize = 2_000_000_000;
 /// Rows per column at least.
 const PER_COLUMN: usize = 8;
 /// Numbers that single precision tells apart.
