@@ -12,6 +12,7 @@ pub(super) fn run(args: &Inspect) -> anyhow::Result<Exit> {
     let watch = Watch::new(&args.common);
     watch.begin(Phase::Load, 0);
     let model = output::load(&args.model, &watch)?;
+    let mut report = convert::begin(&model, args.json);
     let specs = data::specs(&model, &data::pins(&args.input))?;
     let pins = data::counted(&specs, None);
     watch.begin(Phase::Analyse, 0);
@@ -20,7 +21,6 @@ pub(super) fn run(args: &Inspect) -> anyhow::Result<Exit> {
     let prepared = Prepared::new(&model, &request.options())?;
     let groups = &prepared.analysis.groups;
     let chosen = request.candidates(&prepared);
-    let mut report = convert::begin(&model, args.json);
     convert::inspection(&mut report, &prepared, &chosen);
     let cost = Cost { bytes: model.source.total_bytes as f64, ..prepared.analysis.account.at(|_| 1.0) };
     report.original = convert::cost(&cost, None);

@@ -4,10 +4,15 @@
 //! Stiefel 1952) and made easy by the two layers' own second moments, as in Martens and Grosse 2015. How much of a step is taken
 //! the held-out rows say.
 
-use faer::linalg::matmul::matmul;
-use faer::linalg::solvers::{Llt, Solve};
-use faer::{Accum, Mat, MatMut, MatRef, Par, Side};
+mod half;
+mod moments;
+#[cfg(test)]
+mod tests;
+
 use rayon::prelude::*;
+
+use half::Half;
+use moments::Moments;
 
 use super::aim::Clamp;
 use super::patches::{NOWHERE, Patches};
@@ -19,23 +24,11 @@ const STEPS: usize = 3;
 const PRODUCTS: usize = 8;
 /// Parts of a step that are tried.
 const LENGTHS: [f64; 4] = [1.0, 0.5, 0.25, 0.1];
-/// How much of the second moments is added to the second derivatives, and of the mean diagonal to the second moments.
+/// How much of the second moments is added to the second derivatives.
 const DAMPING: f64 = 1e-2;
-const RIDGE: f64 = 1e-4;
 
 /// Weights and biases of both layers, one after the other.
 pub(super) type Parameters = Vec<f64>;
-
-/// Matrices of one layer.
-struct Half<'a> {
-    groups: usize,
-    rows: usize,
-    columns: usize,
-    biased: bool,
-    scale: &'a [f64],
-    offset: &'a [f64],
-    function: Option<Clamp>,
-}
 
 /// Two layers.
 pub(super) struct Pair<'a> {
@@ -53,80 +46,6 @@ struct Point {
     /// rows × channels: how far off the sum is where that matters, and how it follows the second layer's weights.
     errors: Vec<f32>,
     follows: Vec<f32>,
-}
-
-impl<'a> Half<'a> {
-    fn new(layer: &'a Layer, function: Option<Clamp>) -> Self {
-        let view = &layer.pruned;
-        Half {
-            groups: view.groups,
-            rows: view.rows,
-            columns: view.columns,
-            biased: layer.bias.is_some(),
-            scale: &layer.aim.scale,
-            offset: &layer.aim.offset,
-            function,
-        }
-    }
-
-    fn units(&self) -> usize {
-        self.groups * self.rows
-    }
-
-    fn weights(&self) -> usize {
-        self.units() * self.columns
-    }
-
-    fn input<'m>(&self, inputs: &'m [f32], count: usize, group: usize) -> MatRef<'m, f32> {
-        MatRef::from_row_major_slice(&inputs[group * count * self.columns..][..count * self.columns], count, self.columns)
-    }
-
-    fn weight<'m>(&self, weight: &'m [f32], group: usize) -> MatRef<'m, f32> {
-        MatRef::from_row_major_slice(&weight[group * self.rows * self.columns..][..self.rows * self.columns], self.rows, self.columns)
-    }
-
-    fn output<'m>(&self, output: &'m [f32], count: usize, group: usize) -> MatRef<'m, f32> {
-        MatRef::from_row_major_slice(output, count, self.units()).submatrix(0, group * self.rows, count, self.rows)
-    }
-
-    /// Adds the products of inputs and weights: count × units.
-    fn multiply(&self, output: &mut [f32], inputs: &[f32], count: usize, weight: &[f32]) {
-        for group in 0..self.groups {
-            let into = MatMut::from_row_major_slice_mut(&mut *output, count, self.units());
-            let into = into.submatrix_mut(0, group * self.rows, count, self.rows);
-            let (inputs, weight) = (self.input(inputs, count, group), self.weight(weight, group));
-            matmul(into, Accum::Add, inputs, weight.transpose(), 1.0, Par::Seq);
-        }
-    }
-
-    /// What the weights and the bias get of `pulls` on the outputs (count × units).
-    fn gather(&self, pulls: &[f32], inputs: &[f32], count: usize, weight: &mut [f64], bias: &mut [f64]) {
-        for group in 0..self.groups {
-            let mut part = Mat::<f32>::zeros(self.rows, self.columns);
-            let pulls = self.output(pulls, count, group);
-            matmul(part.as_mut(), Accum::Replace, pulls.transpose(), self.input(inputs, count, group), 1.0, Par::Seq);
-            for row in 0..self.rows {
-                let into = &mut weight[(group * self.rows + row) * self.columns..][..self.columns];
-                into.iter_mut().enumerate().for_each(|(column, sum)| *sum += f64::from(part[(row, column)]));
-            }
-        }
-        if self.biased {
-            for row in pulls.chunks_exact(self.units()) {
-                bias.iter_mut().zip(row).for_each(|(sum, pull)| *sum += f64::from(*pull));
-            }
-        }
-    }
-
-    /// What the inputs get of pulls on the outputs: groups × count × columns.
-    fn back(&self, pulls: &[f32], count: usize, weight: &[f32]) -> Vec<f32> {
-        let mut inputs = vec![0.0f32; self.groups * count * self.columns];
-        for group in 0..self.groups {
-            let into = &mut inputs[group * count * self.columns..][..count * self.columns];
-            let into = MatMut::from_row_major_slice_mut(into, count, self.columns);
-            matmul(into, Accum::Replace, self.output(pulls, count, group), self.weight(weight, group), 1.0, Par::Seq);
-        }
-        inputs
-    }
 }
 
 fn single(numbers: &[f64]) -> Vec<f32> {
@@ -339,238 +258,4 @@ fn sum(parts: Vec<Vec<f64>>) -> Option<Vec<f64>> {
         all.iter_mut().zip(part).for_each(|(sum, number)| *sum += number);
         all
     })
-}
-
-/// The second derivatives with all that couples units left out: for each group the second moments of its inputs (and of the
-/// constant that a bias is multiplied by), times a factor for each unit.
-struct Moments {
-    first: Vec<(Mat<f64>, Llt<f64>)>,
-    second: Vec<(Mat<f64>, Llt<f64>)>,
-    first_factors: Vec<f64>,
-    second_factors: Vec<f64>,
-}
-
-impl Moments {
-    fn new(pair: &Pair, fit: &[Patches], points: &[Point], now: &[f64]) -> Option<Self> {
-        let (first, second) = (&pair.first, &pair.second);
-        let inputs: Vec<(&[f32], usize)> = fit.iter().map(|part| (&part.inputs[..], part.positions)).collect();
-        let inner: Vec<(&[f32], usize)> = fit.iter().zip(points).map(|(part, point)| (&point.inputs[..], part.rows)).collect();
-        let (positions, rows) = (fit.iter().map(|part| part.positions).sum::<usize>(), fit.iter().map(|part| part.rows).sum::<usize>());
-        let mut second_factors = vec![0.0; second.units()];
-        for row in points.iter().flat_map(|point| point.follows.chunks_exact(second.units())) {
-            second_factors.iter_mut().zip(row).for_each(|(sum, follows)| *sum += f64::from(*follows).powi(2));
-        }
-        second_factors.iter_mut().for_each(|factor| *factor /= rows.max(1) as f64);
-        // How much a unit of the first layer moves the sums, over all columns of the second that read it.
-        let weight = pair.split(now)[2];
-        let reach: Vec<f64> = (0..second.groups * second.columns)
-            .map(|at| {
-                let (group, column) = (at / second.columns, at % second.columns);
-                let unit = |row: usize| group * second.rows + row;
-                (0..second.rows).map(|row| weight[unit(row) * second.columns + column].powi(2) * second_factors[unit(row)]).sum()
-            })
-            .collect();
-        let mut first_factors = vec![0.0; first.units()];
-        for (part, point) in fit.iter().zip(points) {
-            for (at, place) in part.places.iter().enumerate().filter(|(_, place)| **place != NOWHERE) {
-                let (group, column) = (at / (part.rows * second.columns), at % second.columns);
-                let slope = f64::from(point.slopes[*place as usize]);
-                first_factors[*place as usize % first.units()] += slope * slope * reach[group * second.columns + column];
-            }
-        }
-        first_factors.iter_mut().for_each(|factor| *factor /= positions.max(1) as f64);
-        for factors in [&mut first_factors, &mut second_factors] {
-            let most = factors.iter().copied().fold(0.0, f64::max);
-            factors.iter_mut().for_each(|factor| *factor = factor.max(1e-6 * most).max(f64::MIN_POSITIVE));
-        }
-        Some(Moments { first: factored(first, &inputs)?, second: factored(second, &inner)?, first_factors, second_factors })
-    }
-
-    /// Applies `to` to the rows of each unit, with its factor.
-    fn each(
-        &self,
-        pair: &Pair,
-        all: &[f64],
-        to: impl Fn(&(Mat<f64>, Llt<f64>), &Mat<f64>) -> Mat<f64>,
-        factor: impl Fn(f64) -> f64,
-    ) -> Vec<f64> {
-        let mut result = vec![0.0; all.len()];
-        let [first, first_bias, second, second_bias] = pair.split(all);
-        let [to_first, to_first_bias, to_second, to_second_bias] = pair.split_mut(&mut result);
-        let sides = [
-            (&pair.first, &self.first, &self.first_factors, (first, first_bias), (to_first, to_first_bias)),
-            (&pair.second, &self.second, &self.second_factors, (second, second_bias), (to_second, to_second_bias)),
-        ];
-        for (side, moments, factors, (weight, bias), (into, into_bias)) in sides {
-            for (group, moments) in moments.iter().enumerate() {
-                let unit = |row: usize| group * side.rows + row;
-                let rows = Mat::from_fn(side.columns + usize::from(side.biased), side.rows, |column, row| {
-                    if column < side.columns { weight[unit(row) * side.columns + column] } else { bias[unit(row)] }
-                });
-                let applied = to(moments, &rows);
-                for row in 0..side.rows {
-                    let factor = factor(factors[unit(row)]);
-                    for column in 0..side.columns {
-                        into[unit(row) * side.columns + column] = applied[(column, row)] * factor;
-                    }
-                    if side.biased {
-                        into_bias[unit(row)] = applied[(side.columns, row)] * factor;
-                    }
-                }
-            }
-        }
-        result
-    }
-
-    fn multiply(&self, pair: &Pair, all: &[f64]) -> Vec<f64> {
-        self.each(pair, all, |(moments, _), rows| moments * rows, |factor| factor)
-    }
-
-    fn solve(&self, pair: &Pair, all: &[f64]) -> Vec<f64> {
-        self.each(pair, all, |(_, factors), rows| factors.solve(rows), |factor| 1.0 / factor)
-    }
-}
-
-/// Second moments of a layer's inputs, with a one beside them where there is a bias, group by group.
-fn factored(side: &Half, inputs: &[(&[f32], usize)]) -> Option<Vec<(Mat<f64>, Llt<f64>)>> {
-    let size = side.columns + usize::from(side.biased);
-    let one = |group: usize| -> Option<(Mat<f64>, Llt<f64>)> {
-        let part = |(inputs, count): &(&[f32], usize)| -> Mat<f32> {
-            let inputs = side.input(inputs, *count, group);
-            let mut part = Mat::<f32>::zeros(size, size);
-            let square = part.as_mut().submatrix_mut(0, 0, side.columns, side.columns);
-            matmul(square, Accum::Replace, inputs.transpose(), inputs, 1.0, Par::Seq);
-            if side.biased {
-                for column in 0..side.columns {
-                    let total: f32 = (0..*count).map(|row| inputs[(row, column)]).sum();
-                    part[(side.columns, column)] = total;
-                    part[(column, side.columns)] = total;
-                }
-                part[(side.columns, side.columns)] = *count as f32;
-            }
-            part
-        };
-        let parts: Vec<Mat<f32>> = inputs.par_iter().map(part).collect();
-        let mut moments = Mat::<f64>::zeros(size, size);
-        for part in parts {
-            for column in 0..size {
-                for row in 0..size {
-                    moments[(row, column)] += f64::from(part[(row, column)]);
-                }
-            }
-        }
-        let ridge = RIDGE * (0..size).map(|at| moments[(at, at)]).sum::<f64>() / size.max(1) as f64;
-        (0..size).for_each(|at| moments[(at, at)] += ridge);
-        let factors = moments.llt(Side::Lower).ok()?;
-        Some((moments, factors))
-    };
-    (0..side.groups).map(one).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use rand::Rng;
-
-    use super::*;
-    use crate::rng::rng;
-
-    fn numbers(count: usize, name: &str) -> Vec<f64> {
-        let mut random = rng(7, name);
-        (0..count).map(|_| random.random_range(-1.0..1.0)).collect()
-    }
-
-    const RELU: Option<Clamp> = Some(Clamp { low: 0.0, high: f64::INFINITY });
-    const ONES: [f64; 4] = [1.0; 4];
-    const SCALES: [f64; 4] = [1.5, -0.5, 1.0, 2.0];
-    const OFFSETS: [f64; 4] = [0.1, 0.0, -0.2, 0.3];
-    const ZEROS: [f64; 4] = [0.0; 4];
-
-    /// Two groups of two units that read three numbers; one channel that reads all four units at two places, or two groups
-    /// that read two units each.
-    fn pair(groups: usize, function: Option<Clamp>) -> Pair<'static> {
-        let (scale, offset) = (&SCALES[..], &OFFSETS[..]);
-        Pair {
-            first: Half { groups: 2, rows: 2, columns: 3, biased: true, scale, offset, function: RELU },
-            second: Half { groups, rows: 2, columns: 8 / groups, biased: true, scale: &ONES, offset: &ZEROS, function },
-        }
-    }
-
-    /// Rows that read two neighbouring positions, the last of which lies outside.
-    fn patches(pair: &Pair, positions: usize, name: &str) -> Patches {
-        let groups = pair.second.groups;
-        let mut places = Vec::new();
-        for group in 0..groups {
-            for row in 0..positions {
-                for place in [row, row + 1] {
-                    let units = (4 / groups * group)..(4 / groups * (group + 1));
-                    places.extend(units.map(|unit| if place < positions { (place * 4 + unit) as u32 } else { NOWHERE }));
-                }
-            }
-        }
-        let single = |count: usize, part: &str| numbers(count, &format!("{name} {part}")).iter().map(|n| *n as f32).collect::<Vec<f32>>();
-        let sums = groups * positions * 2;
-        let (inputs, aims, added) = (single(2 * positions * 3, "inputs"), single(sums, "aims"), single(sums, "added"));
-        Patches { positions, rows: positions, inputs, places, aims, added }
-    }
-
-    fn parameters(pair: &Pair, name: &str) -> Parameters {
-        let count = pair.first.weights() + pair.first.units() + pair.second.weights() + pair.second.units();
-        numbers(count, name)
-    }
-
-    #[test]
-    fn pulls_are_collected_where_parameters_push() {
-        for (groups, function) in [(1, None), (2, None), (1, RELU), (2, RELU)] {
-            let pair = pair(groups, function);
-            let part = patches(&pair, 6, "part");
-            let (now, direction) = (parameters(&pair, "now"), parameters(&pair, "direction"));
-            let point = pair.point(&part, &now);
-            let near = |step: f64| {
-                let there: Vec<f64> = now.iter().zip(&direction).map(|(at, along)| at + step * along).collect();
-                pair.point(&part, &there).errors
-            };
-            const STEP: f64 = 1e-3;
-            let (after, before) = (near(STEP), near(-STEP));
-            let pushed: Vec<f64> = after.iter().zip(&before).map(|(a, b)| f64::from(a - b) / (2.0 * STEP)).collect();
-            let pulls: Vec<f32> =
-                point.follows.iter().zip(numbers(pushed.len(), "pulls")).map(|(follows, pull)| follows * pull as f32).collect();
-            // ⟨Jᵀp, d⟩ = ⟨p, Jd⟩, where kinks are not near.
-            let collected = dot(&pair.collect(&part, &point, &pulls, &now), &direction);
-            let expected: f64 = pulls
-                .iter()
-                .zip(&point.follows)
-                .zip(&pushed)
-                .map(|((pull, follows), pushed)| if *follows == 0.0 { 0.0 } else { f64::from(pull / follows) * pushed })
-                .sum();
-            assert!((collected - expected).abs() < 1e-2 * expected.abs().max(1.0), "{groups} groups: {collected}, {expected}");
-            let curved = dot(&pair.curved(&part, &point, &direction, &now), &direction);
-            let squares: f64 = pushed.iter().map(|pushed| pushed * pushed).sum();
-            assert!((curved - squares).abs() < 2e-2 * squares, "{groups} groups: {curved}, {squares}");
-        }
-    }
-
-    #[test]
-    fn what_a_second_layer_alone_can_not_give_two_together_do() {
-        for groups in [1, 2] {
-            let pair = pair(groups, None);
-            let truth = parameters(&pair, "truth");
-            let with_aims = |name: &str| {
-                let mut part = patches(&pair, 300, name);
-                let errors = pair.point(&part, &truth).errors;
-                for row in 0..part.rows {
-                    for unit in 0..pair.second.units() {
-                        let at = ((unit / 2) * part.rows + row) * 2 + unit % 2;
-                        part.aims[at] += errors[row * pair.second.units() + unit];
-                    }
-                }
-                part
-            };
-            let (fit, held) = ([with_aims("fit"), with_aims("more")], [with_aims("held")]);
-            assert!(pair.error(&held, &truth) < 1e-9);
-            let start: Vec<f64> = truth.iter().zip(parameters(&pair, "off")).map(|(at, off)| at + 0.2 * off).collect();
-            let before = pair.error(&held, &start);
-            let after = pair.error(&held, &pair.refine(&fit, &held, &start));
-            assert!(after < 0.05 * before, "{groups} groups: {before} to {after}");
-        }
-    }
 }

@@ -1,7 +1,8 @@
-//! Better weights for what stays: closed form, layer after layer, no gradients.
+//! Better weights for what stays: least squares, layer after layer, with no training.
 //!
 //! Every product whose input has changed is fitted anew, in topological order: its input is taken from the pruned model
-//! with all layers before it already mended, its aim from the original. New weights are kept only where they do better on
+//! with all layers before it already mended, its aim from the original. Two layers with nothing but a function between
+//! them are fitted once more together, and so are all that the cell of a recurrent layer reads. New weights are kept only where they do better on
 //! runs that they were not fitted to. Invariant: the graph stays as it is, except for a bias where there was none.
 
 mod aim;

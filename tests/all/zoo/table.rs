@@ -10,10 +10,10 @@ use super::torchvision;
 const HEAD: &str = "# The zoo
 
 Graphs of many architectures as exporters write them, with weights drawn at random. For each: the share of the parameters that
-some removable unit holds, by default (channels and heads) and with `width`; the time of the analysis (an unoptimised test
-build); the largest reasons for what is frozen, in per cent of the parameters; and what random plans gave: one to three seeds (8
-plans at two sizes are of one, 16 of three), 20 and
-60 per cent of the units, coarse and fine units, at two sizes of the inputs where the graph takes several. A plan is *exact*
+some removable unit holds, by default (channels and heads) and with `width`; the time of the analysis (a test
+build, hardly optimised, with other work beside it); the largest reasons for what is frozen, in per cent of the parameters; and
+what random plans gave: one to three seeds (8 plans at two sizes are of one, 16 of three), 20 and 60 per cent of the units,
+coarse and fine units, at two sizes of the inputs where the graph takes several. A plan is *exact*
 where the pruned model equals the masked original to 1e-4 of the outputs' scale (1e-2 in half precision; more where two ways
 of running the original differ by more) and the mask moved the outputs by more than that; *weak* where it did not move them.
 `cargo test --test all whole_zoo -- --ignored` writes this page.
