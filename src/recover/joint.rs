@@ -117,11 +117,11 @@ impl<'a> Pair<'a> {
         second.multiply(&mut errors, &inputs, part.rows, &single(weight));
         let mut follows = vec![0.0f32; errors.len()];
         for row in 0..part.rows {
-            for unit in 0..second.units() {
+            for (unit, bias) in bias.iter().enumerate() {
                 let (at, (group, channel)) = (row * second.units() + unit, (unit / second.rows, unit % second.rows));
                 let from = (group * part.rows + row) * second.rows + channel;
                 let (aim, added) = (f64::from(part.aims[from]), f64::from(part.added[from]));
-                let sum = (f64::from(errors[at]) + bias[unit]) * second.scale[unit] + second.offset[unit] + added;
+                let sum = (f64::from(errors[at]) + bias) * second.scale[unit] + second.offset[unit] + added;
                 // Where the original is cut off, anything beyond does as well.
                 let error = match second.function {
                     Some(function) if aim <= function.low => (sum - function.low).max(0.0),

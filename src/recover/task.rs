@@ -11,14 +11,14 @@ use crate::run::Tensors;
 
 /// One of them.
 pub(super) enum Task {
-    Layer(Layer),
-    Cell(Cell),
+    Layer(Box<Layer>),
+    Cell(Box<Cell>),
 }
 
 /// All that is to be mended; two layers in a row together if `joined` asks for it.
 pub(super) fn tasks(teacher: Teacher, pruned: &Model, joined: bool) -> Vec<Task> {
-    let layers = layers(teacher, pruned, joined).into_iter().map(Task::Layer);
-    layers.chain(cells(teacher, pruned).into_iter().map(Task::Cell)).collect()
+    let layers = layers(teacher, pruned, joined).into_iter().map(|layer| Task::Layer(Box::new(layer)));
+    layers.chain(cells(teacher, pruned).into_iter().map(|cell| Task::Cell(Box::new(cell)))).collect()
 }
 
 impl Task {
@@ -117,7 +117,7 @@ impl Found {
     pub fn mend(self, pruned: &mut Model, task: &Task, options: &Options) -> Vec<Repair> {
         let product: &dyn Product = match task {
             Task::Layer(layer) => layer.before.as_deref().unwrap_or(layer),
-            Task::Cell(cell) => cell,
+            Task::Cell(cell) => &**cell,
         };
         let [fit, held] = self.rows.map(|rows| Rows::stack(rows, product.shape().groups));
         let mut repairs = Vec::new();
