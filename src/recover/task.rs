@@ -119,10 +119,13 @@ impl Found {
             Task::Layer(layer) => layer.before.as_deref().unwrap_or(layer),
             Task::Cell(cell) => &**cell,
         };
-        let [fit, held] = self.rows.map(|rows| Rows::stack(rows, product.shape().groups));
         let mut repairs = Vec::new();
-        if !fit.inputs.is_empty() && !held.inputs.is_empty() {
-            repairs.extend(mend(pruned, product, &fit, &held, options));
+        {
+            // Gone before the rows of both are looked at: each may be large.
+            let [fit, held] = self.rows.map(|rows| Rows::stack(rows, product.shape().groups));
+            if !fit.inputs.is_empty() && !held.inputs.is_empty() {
+                repairs.extend(mend(pruned, product, &fit, &held, options));
+            }
         }
         if let Task::Layer(layer) = task
             && let Some(first) = layer.before.as_deref()
