@@ -32,8 +32,6 @@ pub(super) struct Patches {
 const WORK: usize = 2_000_000_000;
 /// Rows per column at least.
 const PER_COLUMN: usize = 8;
-/// Numbers that single precision tells apart.
-const COUNTABLE: usize = 1 << 24;
 
 impl Layer {
     /// Units of the output.
@@ -73,11 +71,10 @@ impl Layer {
         let data = pruned.get(&first_taps.data)?;
         let between = first.dims_between(original.get(&first_taps.output)?)?;
         let count: usize = between.iter().product();
-        if count >= COUNTABLE {
-            return None;
-        }
-        // A tensor of which each number says where it stands, read by the second layer and given by the first.
-        let named = TensorRef::from_f32(between.clone(), &(1..=count).map(|place| place as f32).collect::<Vec<_>>());
+        // A tensor of which each number says in its bits where it stands, read by the second layer and given by the first:
+        // both only copy it. Padding reads 0.
+        let last = u32::try_from(count).ok()?;
+        let named = TensorRef::from_f32(between.clone(), &(1..=last).map(f32::from_bits).collect::<Vec<_>>());
         let picks = neighbours(&self.key, number, self.pruned.positions(&between)?, self.patch_limit(first, runs));
         let read = self.pruned.activations(&named, &picks)?;
         let all: Vec<usize> = (0..first.pruned.positions(&data.dims)?).collect();
@@ -86,13 +83,14 @@ impl Layer {
         for (at, place) in given.iter().enumerate() {
             let (group, rest) = (at / (all.len() * first.pruned.rows), at % (all.len() * first.pruned.rows));
             let (position, row) = (rest / first.pruned.rows, rest % first.pruned.rows);
-            source[*place as usize] = Some((position, group * first.pruned.rows + row));
+            source[place.to_bits() as usize] = Some((position, group * first.pruned.rows + row));
         }
         let mut slot_of = vec![NOWHERE; all.len()];
         let mut needed = Vec::new();
         let mut places = Vec::with_capacity(read.len());
         for place in read {
-            if place == 0.0 {
+            let place = place.to_bits();
+            if place == 0 {
                 places.push(NOWHERE);
                 continue;
             }
