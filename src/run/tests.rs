@@ -29,6 +29,12 @@ fn int(mut node: NodeProto, name: &str, value: i64) -> NodeProto {
     node
 }
 
+fn ints(mut node: NodeProto, name: &str, values: &[i64]) -> NodeProto {
+    let attribute = AttributeProto { ints: values.to_vec(), ..Default::default() };
+    node.attribute.push(AttributeProto { name: Some(name.into()), r#type: Some(AttributeType::Ints as i32), ..attribute });
+    node
+}
+
 fn text(mut node: NodeProto, name: &str, value: &'static str) -> NodeProto {
     let s = Some(value.as_bytes().into());
     node.attribute.push(AttributeProto { name: Some(name.into()), s, r#type: Some(AttributeType::String as i32), ..Default::default() });
@@ -186,6 +192,38 @@ fn normalising_by_the_batch_uses_its_own_statistics() {
     let proto = message(graph(&[("x", Dtype::Float)], &["y"], &constants, vec![norm]));
     let got = run(proto, &[("x", TensorRef::from_f32(vec![2, 1, 1], &[3.0, 5.0]))]);
     assert!((got[0][0] + 1.0).abs() < 1e-4 && (got[0][1] - 3.0).abs() < 1e-4, "{got:?}");
+}
+
+/// A node that asks for shapes stands beside them, since these rules do not ask for any.
+#[test]
+fn sums_over_rows_are_those_of_the_elements() {
+    let x: Vec<f32> = (0..24).map(|at| (at * at % 17) as f32).collect();
+    let cases: [(&str, &[i64], i64); 6] =
+        [("x", &[0, 2], 1), ("x", &[-1, 0], 0), ("y", &[2], 1), ("y", &[0, 2, 3], 0), ("x", &[0, 1, 2], 1), ("x", &[1], 1)];
+    for (name, axes, keep) in cases {
+        let reduce = |op: &str| int(ints(node(op, &[name], &[op]), "axes", axes), "keepdims", keep);
+        let nodes = vec![reduce("ReduceSum"), reduce("ReduceMean"), node("Squeeze", &["x"], &["z"])];
+        let mut proto = message(graph(&[("x", Dtype::Float), ("y", Dtype::Float)], &["ReduceSum", "ReduceMean", "z"], &[], nodes));
+        proto.opset_import[0].version = Some(11);
+        let feed = |dims: &[usize]| TensorRef::from_f32(dims.to_vec(), &x);
+        let inputs = feeds(&[("x", feed(&[1, 4, 6])), ("y", feed(&[1, 4, 6, 1]))]);
+        let got = session(proto, &inputs, &[]).unwrap().run(&inputs).unwrap();
+        let (rows, width, stride) = match axes {
+            [1] => (6, 4, 6),
+            [0, 1, 2] => (1, 24, 1),
+            _ => (4, 6, 1),
+        };
+        let first = |row: usize| if axes == [1] { row } else { row * width };
+        let sums: Vec<f32> = (0..rows).map(|row| (0..width).map(|at| x[first(row) + at * stride]).sum()).collect();
+        let means = sums.iter().map(|sum| sum / width as f32).collect::<Vec<_>>();
+        close(&got[0].to_f32().unwrap(), &sums);
+        close(&got[1].to_f32().unwrap(), &means);
+        let extents = inputs[name].dims.iter().enumerate();
+        let reduced = |axis: usize| axes.contains(&(axis as i64)) || axes.contains(&(axis as i64 - inputs[name].dims.len() as i64));
+        let dims: Vec<usize> =
+            extents.filter(|(axis, _)| keep == 1 || !reduced(*axis)).map(|(axis, dim)| if reduced(axis) { 1 } else { *dim }).collect();
+        assert_eq!((&got[0].dims, &got[1].dims), (&dims, &dims), "{name} {axes:?}");
+    }
 }
 
 #[test]

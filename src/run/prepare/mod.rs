@@ -21,6 +21,7 @@ mod precision;
 mod quantized;
 mod quantized_lstm;
 mod recurrent;
+mod reduce;
 mod rules;
 mod sequences;
 mod sparse;

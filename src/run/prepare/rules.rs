@@ -6,7 +6,7 @@ use super::draft::Draft;
 use super::known::Known;
 use super::node::{kind, label, subgraphs_mut};
 use super::wire::Wire;
-use super::{attention, batch_norm, blocks, contrib, embedding, indices, multi_head, older, quantized, quantized_lstm, recurrent};
+use super::{attention, batch_norm, blocks, contrib, embedding, indices, multi_head, older, quantized, quantized_lstm, recurrent, reduce};
 use crate::model::TensorRef;
 use crate::proto::{Dtype, GraphProto, NodeProto};
 use crate::run::Unverifiable;
@@ -61,7 +61,7 @@ pub(super) struct Rules(BTreeMap<(&'static str, &'static str), Rule>);
 
 impl Rules {
     pub(super) fn all() -> Self {
-        let families: [&[Entry]; 11] = [
+        let families: [&[Entry]; 12] = [
             attention::RULES,
             batch_norm::RULES,
             blocks::RULES,
@@ -73,6 +73,7 @@ impl Rules {
             quantized::RULES,
             quantized_lstm::RULES,
             recurrent::RULES,
+            reduce::RULES,
         ];
         Rules(families.iter().flat_map(|family| family.iter()).map(|(domain, op, rule)| ((*domain, *op), *rule)).collect())
     }
