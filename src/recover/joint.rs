@@ -16,7 +16,7 @@ use moments::Moments;
 
 use super::aim::Clamp;
 use super::patches::{NOWHERE, Patches};
-use super::rows::{Layer, Rows};
+use super::rows::{Gathered, Layer, Rows};
 
 /// Steps at most.
 const STEPS: usize = 3;
@@ -24,6 +24,8 @@ const STEPS: usize = 3;
 const PRODUCTS: usize = 8;
 /// Parts of a step that are tried.
 const LENGTHS: [f64; 4] = [1.0, 0.5, 0.25, 0.1];
+/// Parts whose rows are made at once.
+const AT_ONCE: usize = 8;
 /// How much of the second moments is added to the second derivatives.
 const DAMPING: f64 = 1e-2;
 
@@ -99,13 +101,18 @@ impl<'a> Pair<'a> {
     }
 
     /// The second layer's rows at the first one's weights, for fitting it alone.
-    pub fn rows(&self, parts: &[Patches], weight: &[f64], bias: &[f64]) -> Rows {
+    pub fn rows(&self, parts: &[Patches], weight: &[f64], bias: &[f64]) -> Gathered {
         let row = |part: &Patches| Rows {
             inputs: read(&part.places, &self.hidden(part, weight, bias).0),
             aims: part.aims.clone(),
             added: part.added.clone(),
         };
-        Rows::stack(parts.par_iter().map(row).collect(), self.second.groups)
+        let mut all = Gathered::new(self.second.groups);
+        for few in parts.chunks(AT_ONCE) {
+            let rows: Vec<Rows> = few.par_iter().map(row).collect();
+            rows.iter().for_each(|rows| all.add(rows));
+        }
+        all
     }
 
     fn point(&self, part: &Patches, all: &[f64]) -> Point {

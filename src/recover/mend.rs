@@ -4,7 +4,7 @@ use super::aim::Clamp;
 use super::joint::Pair;
 use super::patches::Patches;
 use super::repair::{Options, Repair};
-use super::rows::{Layer, Rows};
+use super::rows::{Gathered, Layer};
 use super::solve::{Method, Problem};
 use crate::model::Model;
 
@@ -67,24 +67,20 @@ impl Product for Layer {
 }
 
 /// Fits a product anew. `None`: its constants can not be read, or not be written.
-pub(super) fn mend(pruned: &mut Model, product: &dyn Product, fit: &Rows, held: &Rows, options: &Options) -> Option<Repair> {
+pub(super) fn mend(pruned: &mut Model, product: &dyn Product, fit: &Gathered, held: &Gathered, options: &Options) -> Option<Repair> {
     let Shape { groups, rows: channels, columns } = product.shape();
     let (matrix, stands) = product.read(pruned)?;
     let bias = stands.clone().unwrap_or_else(|| vec![0.0; groups * channels]);
-    let part = |list: &[f32], width: usize, group: usize| -> std::ops::Range<usize> {
-        let size = list.len() / groups;
-        debug_assert_eq!(size % width, 0);
-        group * size..(group + 1) * size
-    };
     let problem = |group: usize| -> Option<Problem> {
         let of = group * channels..(group + 1) * channels;
+        let (fit, held) = (fit.0.get(group)?, held.0.get(group)?);
         Some(Problem {
-            inputs: &fit.inputs[part(&fit.inputs, columns, group)],
-            aims: &fit.aims[part(&fit.aims, channels, group)],
-            added: &fit.added[part(&fit.added, channels, group)],
-            held_inputs: &held.inputs[part(&held.inputs, columns, group)],
-            held_aims: &held.aims[part(&held.aims, channels, group)],
-            held_added: &held.added[part(&held.added, channels, group)],
+            inputs: &fit.inputs,
+            aims: &fit.aims,
+            added: &fit.added,
+            held_inputs: &held.inputs,
+            held_aims: &held.aims,
+            held_added: &held.added,
             columns,
             channels,
             scale: product.scale().get(of.clone())?,
@@ -127,7 +123,14 @@ pub(super) fn mend(pruned: &mut Model, product: &dyn Product, fit: &Rows, held: 
         after = before;
     }
     let name = product.name(pruned);
-    tracing::debug!(layer = name, before, after, rows = fit.inputs.len() / columns.max(1) / groups, columns, "refitted");
+    tracing::debug!(
+        layer = name,
+        before,
+        after,
+        rows = problems.first().map_or(0, |problem| problem.inputs.len() / columns.max(1)),
+        columns,
+        "refitted"
+    );
     Some(Repair { layer: name, before, after })
 }
 

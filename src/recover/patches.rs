@@ -124,24 +124,39 @@ fn neighbours(key: &str, run: usize, positions: usize, limit: usize) -> Vec<usiz
     (start..start + limit).collect()
 }
 
-impl Patches {
-    /// Puts the rows of several runs together, in parts of at least so many positions.
-    pub fn parts(runs: Vec<Patches>, (first, second): (&Layer, &Layer), least: usize) -> Vec<Patches> {
-        let (mut parts, mut open, mut positions) = (Vec::new(), Vec::new(), 0);
-        for run in runs {
-            positions += run.positions;
-            open.push(run);
-            if positions >= least {
-                parts.push(Patches::join(std::mem::take(&mut open), first, second));
-                positions = 0;
-            }
+/// Rows of many runs, put together in parts as they come.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    done: Vec<Patches>,
+    open: Vec<Patches>,
+}
+
+/// Positions of a part: enough for fast products, few enough for many threads.
+const PART: usize = 1024;
+
+impl Parts {
+    /// Adds the rows of a run.
+    pub fn add(&mut self, run: Patches, pair: (&Layer, &Layer)) {
+        self.open.push(run);
+        if self.open.iter().map(|run| run.positions).sum::<usize>() >= PART {
+            self.close(pair);
         }
-        if !open.is_empty() {
-            parts.push(Patches::join(open, first, second));
-        }
-        parts
     }
 
+    fn close(&mut self, (first, second): (&Layer, &Layer)) {
+        self.done.push(Patches::join(std::mem::take(&mut self.open), first, second));
+    }
+
+    /// All of them.
+    pub fn finish(mut self, pair: (&Layer, &Layer)) -> Vec<Patches> {
+        if !self.open.is_empty() {
+            self.close(pair);
+        }
+        self.done
+    }
+}
+
+impl Patches {
     fn join(runs: Vec<Patches>, first: &Layer, second: &Layer) -> Patches {
         let (mut positions, mut rows) = (0, 0);
         let (mut inputs, mut places, mut aims, mut added) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -216,8 +231,12 @@ mod tests {
             let rows = Pair::new(first, layer).rows(&[patches], &weight, &bias.unwrap());
             let picks: Vec<usize> = (0..layer.pruned.positions(&ran["h1"].dims).unwrap()).collect();
             let expected = layer.pruned.activations(&ran["h1"], &picks).unwrap();
-            assert_eq!(rows.inputs.len(), expected.len());
-            rows.inputs.iter().zip(&expected).for_each(|(found, wanted)| assert!((found - wanted).abs() < 1e-4, "{found}, {wanted}"));
+            assert_eq!(rows.0.iter().map(|rows| rows.inputs.len()).sum::<usize>(), expected.len());
+            rows.0
+                .iter()
+                .flat_map(|rows| &rows.inputs)
+                .zip(&expected)
+                .for_each(|(found, wanted)| assert!((found - wanted).abs() < 1e-4, "{found}, {wanted}"));
         }
     }
 }

@@ -128,7 +128,7 @@ impl Passes<'_> {
         let original = ours.frontier.part(model, (&ours.facts, &ours.depths, depth), &original_taps, &example, self.runtime);
         let mended = theirs.frontier.part(pruned, (&theirs.facts, &theirs.depths, depth), &pruned_taps, &example, self.runtime);
         let (original, mended) = (original.map_err(GatherError::Run)?, mended.map_err(GatherError::Run)?);
-        let mut found = vec![Found::default(); tasks.len()];
+        let mut found: Vec<Found> = tasks.iter().map(|task| Found::new(task)).collect();
         let mut kept = (Some(Frontier::shelf()), Some(Frontier::shelf()));
         for (start, numbers) in self.runs.chunks(AT_ONCE).enumerate() {
             if self.work.progress.stop() {
@@ -146,10 +146,8 @@ impl Passes<'_> {
             };
             let results: Vec<_> = numbers.par_iter().enumerate().map(one).collect::<Result<_, _>>()?;
             for (number, (rows, original, mended)) in numbers.iter().zip(results) {
-                for (into, (rows, patches)) in found.iter_mut().zip(rows) {
-                    let held = usize::from(held_out(*number));
-                    into.rows[held].extend(rows);
-                    into.patches[held].extend(patches);
+                for ((into, task), rows) in found.iter_mut().zip(&tasks).zip(rows) {
+                    into.add(task, held_out(*number), rows);
                 }
                 kept = (put_away(kept.0, original), put_away(kept.1, mended));
             }

@@ -1,7 +1,7 @@
 //! What one layer is fitted to: rows of its input in the pruned model, and what they should give.
 
 use super::aim::{Aim, Clamp};
-use crate::calibrate::{picks, stack};
+use crate::calibrate::picks;
 use crate::linear::{Bias, Linear};
 use crate::run::Tensors;
 
@@ -37,7 +37,7 @@ pub(super) struct Taps {
     pub added: Option<String>,
 }
 
-/// Rows of one group of a layer: for fitting, or held out.
+/// Rows of a layer: for fitting, or held out.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rows {
     /// groups × rows × columns.
@@ -116,15 +116,32 @@ impl Layer {
     }
 }
 
-impl Rows {
-    /// Puts the rows of several runs below each other.
-    pub fn stack(parts: Vec<Rows>, groups: usize) -> Rows {
-        let (mut inputs, mut aims, mut added) = (Vec::new(), Vec::new(), Vec::new());
-        for part in parts {
-            inputs.push(part.inputs);
-            aims.push(part.aims);
-            added.push(part.added);
+/// Rows of many runs, each group's by itself. What a run gives is added as it comes, so that nothing is held twice.
+#[derive(Clone, Debug)]
+pub(super) struct Gathered(pub Vec<Rows>);
+
+impl Gathered {
+    /// None yet, of so many groups.
+    pub fn new(groups: usize) -> Self {
+        Gathered(vec![Rows::default(); groups])
+    }
+
+    /// Puts the rows of a run below those that are there.
+    pub fn add(&mut self, run: &Rows) {
+        let groups = self.0.len();
+        let extend = |into: &mut Vec<f32>, from: &[f32], group: usize| {
+            let size = from.len() / groups;
+            into.extend_from_slice(&from[group * size..(group + 1) * size]);
+        };
+        for (group, into) in self.0.iter_mut().enumerate() {
+            extend(&mut into.inputs, &run.inputs, group);
+            extend(&mut into.aims, &run.aims, group);
+            extend(&mut into.added, &run.added, group);
         }
-        Rows { inputs: stack(inputs, groups), aims: stack(aims, groups), added: stack(added, groups) }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|rows| rows.inputs.is_empty())
     }
 }

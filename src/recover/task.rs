@@ -3,9 +3,9 @@
 use super::cell::{Cell, cells};
 use super::layers::layers;
 use super::mend::{Product, mend, mend_both};
-use super::patches::Patches;
+use super::patches::{Parts, Patches};
 use super::repair::{Options, Repair, Teacher};
-use super::rows::{Layer, Rows, Taps};
+use super::rows::{Gathered, Layer, Rows, Taps};
 use crate::model::{Model, NodeId, ValueId};
 use crate::run::Tensors;
 
@@ -30,6 +30,22 @@ impl Task {
                 (first.original.node, first.pruned.node)
             }
             Task::Cell(cell) => cell.nodes(),
+        }
+    }
+
+    /// What is mended alone: of two layers, the first.
+    fn product(&self) -> &dyn Product {
+        match self {
+            Task::Layer(layer) => layer.before.as_deref().unwrap_or(layer),
+            Task::Cell(cell) => &**cell,
+        }
+    }
+
+    /// Two layers, the first one first.
+    fn pair(&self) -> Option<(&Layer, &Layer)> {
+        match self {
+            Task::Layer(layer) => Some((layer.before.as_deref()?, layer)),
+            Task::Cell(_) => None,
         }
     }
 
@@ -103,36 +119,42 @@ impl Named {
 }
 
 /// What was found for a task: fitted and held out.
-#[derive(Clone, Default)]
 pub(super) struct Found {
-    pub rows: [Vec<Rows>; 2],
-    pub patches: [Vec<Patches>; 2],
+    rows: [Gathered; 2],
+    patches: [Parts; 2],
 }
 
-/// Positions of a part of the rows: enough for fast products, few enough for many threads.
-const PART: usize = 1024;
-
 impl Found {
+    /// Nothing yet.
+    pub fn new(task: &Task) -> Self {
+        let rows = Gathered::new(task.product().shape().groups);
+        Found { rows: [rows.clone(), rows], patches: Default::default() }
+    }
+
+    /// Adds what a run gave, held out or not.
+    pub fn add(&mut self, task: &Task, held: bool, (rows, patches): (Option<Rows>, Option<Patches>)) {
+        if let Some(rows) = rows {
+            self.rows[usize::from(held)].add(&rows);
+        }
+        if let (Some(patches), Some(pair)) = (patches, task.pair()) {
+            self.patches[usize::from(held)].add(patches, pair);
+        }
+    }
+
     /// Mends what the rows are of.
     pub fn mend(self, pruned: &mut Model, task: &Task, options: &Options) -> Vec<Repair> {
-        let product: &dyn Product = match task {
-            Task::Layer(layer) => layer.before.as_deref().unwrap_or(layer),
-            Task::Cell(cell) => &**cell,
-        };
         let mut repairs = Vec::new();
         {
             // Gone before the rows of both are looked at: each may be large.
-            let [fit, held] = self.rows.map(|rows| Rows::stack(rows, product.shape().groups));
-            if !fit.inputs.is_empty() && !held.inputs.is_empty() {
-                repairs.extend(mend(pruned, product, &fit, &held, options));
+            let [fit, held] = self.rows;
+            if !fit.is_empty() && !held.is_empty() {
+                repairs.extend(mend(pruned, task.product(), &fit, &held, options));
             }
         }
-        if let Task::Layer(layer) = task
-            && let Some(first) = layer.before.as_deref()
-        {
-            let [fit, held] = self.patches.map(|runs| Patches::parts(runs, (first, layer), PART));
+        if let Some(pair) = task.pair() {
+            let [fit, held] = self.patches.map(|parts| parts.finish(pair));
             if !fit.is_empty() && !held.is_empty() {
-                repairs.extend(mend_both(pruned, (first, layer), &fit, &held, options));
+                repairs.extend(mend_both(pruned, pair, &fit, &held, options));
             }
         }
         repairs
