@@ -16,7 +16,8 @@ use moments::Moments;
 
 use super::aim::Clamp;
 use super::patches::{NOWHERE, Patches};
-use super::rows::{Gathered, Layer, Rows};
+use super::rows::{Layer, Rows};
+use super::sample::Sample;
 
 /// Steps at most.
 const STEPS: usize = 3;
@@ -24,8 +25,6 @@ const STEPS: usize = 3;
 const PRODUCTS: usize = 8;
 /// Parts of a step that are tried.
 const LENGTHS: [f64; 4] = [1.0, 0.5, 0.25, 0.1];
-/// Parts whose rows are made at once.
-const AT_ONCE: usize = 8;
 /// How much of the second moments is added to the second derivatives.
 const DAMPING: f64 = 1e-2;
 
@@ -101,17 +100,15 @@ impl<'a> Pair<'a> {
     }
 
     /// The second layer's rows at the first one's weights, for fitting it alone.
-    pub fn rows(&self, parts: &[Patches], weight: &[f64], bias: &[f64]) -> Gathered {
+    pub fn rows(&self, parts: &[Patches], weight: &[f64], bias: &[f64]) -> Sample<'static> {
         let row = |part: &Patches| Rows {
             inputs: read(&part.places, &self.hidden(part, weight, bias).0),
             aims: part.aims.clone(),
             added: part.added.clone(),
         };
-        let mut all = Gathered::new(self.second.groups);
-        for few in parts.chunks(AT_ONCE) {
-            let rows: Vec<Rows> = few.par_iter().map(row).collect();
-            rows.iter().for_each(|rows| all.add(rows));
-        }
+        let rows: Vec<Rows> = parts.par_iter().map(row).collect();
+        let mut all = Sample::new(self.second.groups);
+        rows.into_iter().for_each(|rows| all.give(rows));
         all
     }
 

@@ -4,7 +4,8 @@ use super::aim::Clamp;
 use super::joint::Pair;
 use super::patches::Patches;
 use super::repair::{Options, Repair};
-use super::rows::{Gathered, Layer};
+use super::rows::Layer;
+use super::sample::Sample;
 use super::solve::{Method, Problem};
 use crate::model::Model;
 
@@ -67,7 +68,7 @@ impl Product for Layer {
 }
 
 /// Fits a product anew. `None`: its constants can not be read, or not be written.
-pub(super) fn mend(pruned: &mut Model, product: &dyn Product, fit: &Gathered, held: &Gathered, options: &Options) -> Option<Repair> {
+pub(super) fn mend(pruned: &mut Model, product: &dyn Product, fit: &Sample, held: &Sample, options: &Options) -> Option<Repair> {
     let Shape { groups, rows: channels, columns } = product.shape();
     let (matrix, stands) = product.read(pruned)?;
     let bias = stands.clone().unwrap_or_else(|| vec![0.0; groups * channels]);
@@ -134,8 +135,25 @@ pub(super) fn mend(pruned: &mut Model, product: &dyn Product, fit: &Gathered, he
     Some(Repair { layer: name, before, after })
 }
 
-/// Mends the second of two layers, then both at once.
+/// Mends two layers one after the other, then both at once.
 pub(super) fn mend_both(
+    pruned: &mut Model,
+    (first, second): (&Layer, &Layer),
+    fit: &[Patches],
+    held: &[Patches],
+    options: &Options,
+) -> Vec<Repair> {
+    let mut repairs = Vec::new();
+    if first.touched {
+        let (fit, held) = (Patches::of_first(fit, first), Patches::of_first(held, first));
+        repairs.extend(mend(pruned, first, &fit, &held, options));
+    }
+    repairs.extend(mend_second(pruned, (first, second), fit, held, options));
+    repairs
+}
+
+/// Mends the second of two layers, then both at once.
+fn mend_second(
     pruned: &mut Model,
     (first, second): (&Layer, &Layer),
     fit: &[Patches],

@@ -15,6 +15,7 @@ mod order;
 mod patches;
 mod repair;
 mod rows;
+mod sample;
 mod shelf;
 mod solve;
 mod task;

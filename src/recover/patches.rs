@@ -3,7 +3,8 @@
 
 use rand::Rng;
 
-use super::rows::{Layer, MEMORY, Taps};
+use super::rows::{Layer, MEMORY, Rows, Taps};
+use super::sample::Sample;
 use crate::calibrate::stack;
 use crate::model::TensorRef;
 use crate::rng::rng;
@@ -23,13 +24,17 @@ pub(super) struct Patches {
     pub inputs: Vec<f32>,
     /// Where the second layer's inputs stand among positions × units of the first: its groups × rows × columns.
     pub places: Vec<u32>,
-    /// As in [`super::rows::Rows`], of the second layer.
+    /// As in [`Rows`], of the second layer.
     pub aims: Vec<f32>,
     pub added: Vec<f32>,
+    /// Likewise of the first, by positions; none where it is not mended alone.
+    pub first: Rows,
 }
 
 /// Multiplications that one look at all rows may cost.
 const WORK: usize = 2_000_000_000;
+/// Positions of the first layer that a row takes with it at most, beside those that its neighbours read as well.
+const SHARED: usize = 4;
 /// Rows per column at least.
 const PER_COLUMN: usize = 8;
 
@@ -46,13 +51,14 @@ impl Layer {
 
     fn patch_bytes(&self, first: &Layer) -> usize {
         let (own, before) = (&self.pruned, &first.pruned);
-        4 * (own.taps() * before.groups * before.columns + 2 * own.groups * (own.columns + own.rows)).max(1)
+        // Neighbouring rows share most of what they read.
+        let positions = own.taps().min(SHARED) * before.groups * (before.columns + 2 * before.rows);
+        4 * (positions + 2 * own.groups * (own.columns + own.rows)).max(1)
     }
 
     /// Rows of both that one of so many runs gives.
     fn patch_limit(&self, first: &Layer, runs: usize) -> usize {
         let (own, before) = (&self.pruned, &first.pruned);
-        // Neighbouring rows share most of what they read.
         let work = own.taps().min(2) * before.groups * before.rows * before.columns + own.groups * own.rows * own.columns;
         let rows = (MEMORY / self.patch_bytes(first)).min(WORK / work.max(1)).max(PER_COLUMN * own.columns);
         self.limit(runs).min(rows / runs.max(1)).max(1)
@@ -103,7 +109,11 @@ impl Layer {
         }
         let (aims, added) = self.wanted(taps, &picks, original, pruned)?;
         let inputs = first.pruned.activations(data, &needed)?;
-        Some(Patches { positions: needed.len(), rows: picks.len(), inputs, places, aims, added })
+        let mut before = Rows::default();
+        if first.touched {
+            (before.aims, before.added) = first.wanted(first_taps, &needed, original, pruned)?;
+        }
+        Some(Patches { positions: needed.len(), rows: picks.len(), inputs, places, aims, added, first: before })
     }
 
     /// The dims of the pruned model's output, from those of the original's.
@@ -160,6 +170,7 @@ impl Patches {
     fn join(runs: Vec<Patches>, first: &Layer, second: &Layer) -> Patches {
         let (mut positions, mut rows) = (0, 0);
         let (mut inputs, mut places, mut aims, mut added) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut first_aims, mut first_added) = (Vec::new(), Vec::new());
         for mut run in runs {
             let shift = (positions * first.units()) as u32;
             run.places.iter_mut().filter(|place| **place != NOWHERE).for_each(|place| *place += shift);
@@ -169,16 +180,26 @@ impl Patches {
             places.push(run.places);
             aims.push(run.aims);
             added.push(run.added);
+            first_aims.push(run.first.aims);
+            first_added.push(run.first.added);
         }
-        let groups = second.pruned.groups;
+        let (groups, before) = (second.pruned.groups, first.pruned.groups);
         Patches {
             positions,
             rows,
-            inputs: stack(inputs, first.pruned.groups),
+            inputs: stack(inputs, before),
             places: stack(places, groups),
             aims: stack(aims, groups),
             added: stack(added, groups),
+            first: Rows { inputs: Vec::new(), aims: stack(first_aims, before), added: stack(first_added, before) },
         }
+    }
+
+    /// The first layer's rows, for fitting it alone.
+    pub fn of_first<'a>(parts: &'a [Patches], first: &Layer) -> Sample<'a> {
+        let mut all = Sample::new(first.pruned.groups);
+        parts.iter().for_each(|part| all.lend(&part.inputs, &part.first));
+        all
     }
 }
 
@@ -231,7 +252,7 @@ mod tests {
             let rows = Pair::new(first, layer).rows(&[patches], &weight, &bias.unwrap());
             let picks: Vec<usize> = (0..layer.pruned.positions(&ran["h1"].dims).unwrap()).collect();
             let expected = layer.pruned.activations(&ran["h1"], &picks).unwrap();
-            assert_eq!(rows.0.iter().map(|rows| rows.inputs.len()).sum::<usize>(), expected.len());
+            assert_eq!(rows.0.iter().map(|rows| rows.inputs.concat().len()).sum::<usize>(), expected.len());
             rows.0
                 .iter()
                 .flat_map(|rows| &rows.inputs)

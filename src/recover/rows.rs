@@ -54,7 +54,7 @@ pub(super) const LEAST: usize = 32768;
 const PER_COLUMN: usize = 110;
 
 /// Bytes of rows, at most.
-pub(super) const MEMORY: usize = 256 << 20;
+pub(super) const MEMORY: usize = 128 << 20;
 
 impl Layer {
     /// Rows that one of so many runs gives.
@@ -113,35 +113,5 @@ impl Layer {
             }
         }
         Some((aims, added))
-    }
-}
-
-/// Rows of many runs, each group's by itself. What a run gives is added as it comes, so that nothing is held twice.
-#[derive(Clone, Debug)]
-pub(super) struct Gathered(pub Vec<Rows>);
-
-impl Gathered {
-    /// None yet, of so many groups.
-    pub fn new(groups: usize) -> Self {
-        Gathered(vec![Rows::default(); groups])
-    }
-
-    /// Puts the rows of a run below those that are there.
-    pub fn add(&mut self, run: &Rows) {
-        let groups = self.0.len();
-        let extend = |into: &mut Vec<f32>, from: &[f32], group: usize| {
-            let size = from.len() / groups;
-            into.extend_from_slice(&from[group * size..(group + 1) * size]);
-        };
-        for (group, into) in self.0.iter_mut().enumerate() {
-            extend(&mut into.inputs, &run.inputs, group);
-            extend(&mut into.aims, &run.aims, group);
-            extend(&mut into.added, &run.added, group);
-        }
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.iter().all(|rows| rows.inputs.is_empty())
     }
 }

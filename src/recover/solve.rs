@@ -4,6 +4,8 @@
 //! by the held-out error. Before a ReLU the aim is one-sided: where the original is cut off at zero, anything below does as
 //! well, so the rows' aims move with the fit (majorize, minimise), as in the asymmetric reconstruction of Zhang et al. 2015.
 
+use std::borrow::Cow;
+
 use faer::linalg::matmul::matmul;
 use faer::linalg::solvers::Solve;
 use faer::{Accum, Mat, MatRef, Par, Side};
@@ -23,10 +25,11 @@ pub enum Method {
 
 /// One group of a layer: its rows, and how its output is used.
 pub(super) struct Problem<'a> {
-    pub inputs: &'a [f32],
+    /// In as many pieces as they came in.
+    pub inputs: &'a [Cow<'a, [f32]>],
     pub aims: &'a [f32],
     pub added: &'a [f32],
-    pub held_inputs: &'a [f32],
+    pub held_inputs: &'a [Cow<'a, [f32]>],
     pub held_aims: &'a [f32],
     pub held_added: &'a [f32],
     pub columns: usize,
@@ -55,12 +58,12 @@ impl Problem<'_> {
     /// The best of what there is and what can be fitted, by the held-out error.
     pub fn solve(&self, weight: &[f64], bias: &[f64], method: Method) -> Fit {
         let mut best = Fit { weight: weight.to_vec(), bias: bias.to_vec(), error: self.error(weight, bias) };
-        let rows = self.inputs.len() / self.columns.max(1);
+        let rows = self.aims.len() / self.channels.max(1);
         if rows < 2 || !best.error.is_finite() {
             return best;
         }
         let mut moments = Moments::new(1, self.columns);
-        moments.add(self.inputs);
+        moments.add_parts(self.inputs);
         let mean = if self.biased { moments.mean(0) } else { vec![0.0; self.columns] };
         let count = rows as f64;
         let gram = Mat::from_fn(self.columns, self.columns, |a, b| moments.gram[0][(a, b)] / count - mean[a] * mean[b]);
@@ -144,14 +147,20 @@ impl Problem<'_> {
     }
 
     /// rows × channels.
-    fn product(&self, inputs: &[f32], weight: &[f64]) -> Vec<f32> {
-        let rows = inputs.len() / self.columns.max(1);
+    fn product(&self, pieces: &[Cow<[f32]>], weight: &[f64]) -> Vec<f32> {
         let weight: Vec<f32> = weight.iter().map(|number| *number as f32).collect();
-        let mut outputs = vec![0.0f32; rows * self.channels];
-        let target = faer::MatMut::from_row_major_slice_mut(&mut outputs, rows, self.channels);
-        let inputs = MatRef::from_row_major_slice(inputs, rows, self.columns);
         let weight = MatRef::from_row_major_slice(&weight, self.channels, self.columns);
-        matmul(target, Accum::Replace, inputs, weight.transpose(), 1.0, Par::rayon(0));
+        let elements: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let mut outputs = vec![0.0f32; elements / self.columns.max(1) * self.channels];
+        let mut rest = &mut outputs[..];
+        for piece in pieces {
+            let rows = piece.len() / self.columns.max(1);
+            let (part, after) = rest.split_at_mut(rows * self.channels);
+            rest = after;
+            let target = faer::MatMut::from_row_major_slice_mut(part, rows, self.channels);
+            let inputs = MatRef::from_row_major_slice(piece, rows, self.columns);
+            matmul(target, Accum::Replace, inputs, weight.transpose(), 1.0, Par::rayon(0));
+        }
         outputs
     }
 
@@ -159,12 +168,15 @@ impl Problem<'_> {
     fn cross(&self, mean: &[f64], targets: &[f32]) -> (Mat<f64>, Vec<f64>) {
         /// Rows whose products are added in single precision.
         const BLOCK: usize = 4096;
-        let rows = self.inputs.len() / self.columns;
+        let rows = targets.len() / self.channels;
         let mut sum = Mat::<f64>::zeros(self.channels, self.columns);
         let mut part = Mat::<f32>::zeros(self.channels, self.columns);
         let mut means = vec![0.0; self.channels];
-        for (inputs, targets) in self.inputs.chunks(BLOCK * self.columns).zip(targets.chunks(BLOCK * self.channels)) {
+        let mut rest = targets;
+        for inputs in self.inputs.iter().flat_map(|piece| piece.chunks(BLOCK * self.columns)) {
             let count = inputs.len() / self.columns;
+            let (targets, after) = rest.split_at(count * self.channels);
+            rest = after;
             let inputs = MatRef::from_row_major_slice(inputs, count, self.columns);
             let matrix = MatRef::from_row_major_slice(targets, count, self.channels);
             matmul(part.as_mut(), Accum::Replace, matrix.transpose(), inputs, 1.0, Par::rayon(0));
@@ -264,8 +276,8 @@ mod tests {
     }
 
     fn problem<'a>(
-        fit: &'a (Vec<f32>, Vec<f32>, Vec<f32>),
-        held: &'a (Vec<f32>, Vec<f32>, Vec<f32>),
+        fit: &'a ([Cow<'a, [f32]>; 2], Vec<f32>, Vec<f32>),
+        held: &'a ([Cow<'a, [f32]>; 2], Vec<f32>, Vec<f32>),
         function: Option<Clamp>,
     ) -> Problem<'a> {
         Problem {
@@ -287,7 +299,7 @@ mod tests {
     const TRUE: [f64; 6] = [1.0, -2.0, 0.5, 0.3, 0.8, -1.0];
 
     /// Rows whose aims are what the true weights give through scale, offset and what is added, bent by `bend`.
-    fn rows(count: usize, seed: usize, bend: fn(f64) -> f64) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    fn rows(count: usize, seed: usize, bend: fn(f64) -> f64) -> ([Cow<'static, [f32]>; 2], Vec<f32>, Vec<f32>) {
         let (inputs, added) = (noise(count * 3, seed), noise(count * 2, seed + 100));
         let mut aims = Vec::new();
         for (at, row) in inputs.chunks(3).enumerate() {
@@ -297,7 +309,8 @@ mod tests {
                 aims.push(bend(through) as f32);
             }
         }
-        (inputs, aims, added)
+        let (first, second) = inputs.split_at(count / 3 * 3);
+        ([first.to_vec().into(), second.to_vec().into()], aims, added)
     }
 
     #[test]

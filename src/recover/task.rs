@@ -5,7 +5,8 @@ use super::layers::layers;
 use super::mend::{Product, mend, mend_both};
 use super::patches::{Parts, Patches};
 use super::repair::{Options, Repair, Teacher};
-use super::rows::{Gathered, Layer, Rows, Taps};
+use super::rows::{Layer, Rows, Taps};
+use super::sample::Sample;
 use crate::model::{Model, NodeId, ValueId};
 use crate::run::Tensors;
 
@@ -33,10 +34,10 @@ impl Task {
         }
     }
 
-    /// What is mended alone: of two layers, the first.
+    /// What is mended, if it is one.
     fn product(&self) -> &dyn Product {
         match self {
-            Task::Layer(layer) => layer.before.as_deref().unwrap_or(layer),
+            Task::Layer(layer) => &**layer,
             Task::Cell(cell) => &**cell,
         }
     }
@@ -101,33 +102,29 @@ impl Named {
         added.chain([Some(&self.first.as_ref().unwrap_or(&self.own).data)]).collect()
     }
 
-    /// The rows of one run: of a layer alone (of two, the first), and of both.
+    /// The rows of one run: of a task alone, or of two layers.
     pub fn rows(&self, task: &Task, number: usize, original: &Tensors, pruned: &Tensors, runs: usize) -> (Option<Rows>, Option<Patches>) {
         let layer = match task {
             Task::Layer(layer) => layer,
             Task::Cell(cell) => return (cell.rows(&self.own, number, original, pruned, runs), None),
         };
-        let alone = |layer: &Layer, taps: &Taps| layer.rows(taps, number, original, pruned, layer.limit(runs));
         match layer.before.as_deref().zip(self.first.as_ref()) {
-            Some((first, taps)) => {
-                let rows = first.touched.then(|| alone(first, taps)).flatten();
-                (rows, layer.patches(first, (&self.own, taps), number, original, pruned, runs))
-            }
-            None => (alone(layer, &self.own), None),
+            Some((first, taps)) => (None, layer.patches(first, (&self.own, taps), number, original, pruned, runs)),
+            None => (layer.rows(&self.own, number, original, pruned, layer.limit(runs)), None),
         }
     }
 }
 
 /// What was found for a task: fitted and held out.
 pub(super) struct Found {
-    rows: [Gathered; 2],
+    rows: [Sample<'static>; 2],
     patches: [Parts; 2],
 }
 
 impl Found {
     /// Nothing yet.
     pub fn new(task: &Task) -> Self {
-        let rows = Gathered::new(task.product().shape().groups);
+        let rows = Sample::new(task.product().shape().groups);
         Found { rows: [rows.clone(), rows], patches: Default::default() }
     }
 
@@ -143,20 +140,15 @@ impl Found {
 
     /// Mends what the rows are of.
     pub fn mend(self, pruned: &mut Model, task: &Task, options: &Options) -> Vec<Repair> {
-        let mut repairs = Vec::new();
-        {
-            // Gone before the rows of both are looked at: each may be large.
-            let [fit, held] = self.rows;
-            if !fit.is_empty() && !held.is_empty() {
-                repairs.extend(mend(pruned, task.product(), &fit, &held, options));
-            }
-        }
-        if let Some(pair) = task.pair() {
-            let [fit, held] = self.patches.map(|parts| parts.finish(pair));
-            if !fit.is_empty() && !held.is_empty() {
-                repairs.extend(mend_both(pruned, pair, &fit, &held, options));
-            }
-        }
-        repairs
+        let Some(pair) = task.pair() else {
+            let [fit, held] = &self.rows;
+            return if fit.is_empty() || held.is_empty() {
+                Vec::new()
+            } else {
+                Vec::from_iter(mend(pruned, task.product(), fit, held, options))
+            };
+        };
+        let [fit, held] = self.patches.map(|parts| parts.finish(pair));
+        if fit.is_empty() || held.is_empty() { Vec::new() } else { mend_both(pruned, pair, &fit, &held, options) }
     }
 }

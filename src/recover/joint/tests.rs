@@ -39,7 +39,7 @@ fn patches(pair: &Pair, positions: usize, name: &str) -> Patches {
     let single = |count: usize, part: &str| numbers(count, &format!("{name} {part}")).iter().map(|n| *n as f32).collect::<Vec<f32>>();
     let sums = groups * positions * 2;
     let (inputs, aims, added) = (single(2 * positions * 3, "inputs"), single(sums, "aims"), single(sums, "added"));
-    Patches { positions, rows: positions, inputs, places, aims, added }
+    Patches { positions, rows: positions, inputs, places, aims, added, first: Rows::default() }
 }
 
 fn parameters(pair: &Pair, name: &str) -> Parameters {
