@@ -15,7 +15,7 @@ use crate::run::{Runtime, Session, Tensors};
 /// Bytes of activations kept, at most; beyond, passes start further back.
 const BUDGET: usize = 768 << 20;
 /// So many of them in memory, the rest in a temporary file.
-const MEMORY: usize = 64 << 20;
+const MEMORY: usize = 16 << 20;
 
 /// What is kept of one model.
 #[derive(Debug)]
