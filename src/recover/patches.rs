@@ -35,6 +35,8 @@ pub(super) struct Patches {
 const WORK: usize = 2_000_000_000;
 /// Positions of the first layer that a row takes with it at most, beside those that its neighbours read as well.
 const SHARED: usize = 4;
+/// Rows that read neighbouring positions, at least: fewer would share too little of what the first layer reads.
+const TOGETHER: usize = 8;
 /// Rows per column at least.
 const PER_COLUMN: usize = 8;
 
@@ -56,15 +58,21 @@ impl Layer {
         4 * (positions + 2 * own.groups * (own.columns + own.rows)).max(1)
     }
 
-    /// Rows of both that one of so many runs gives.
-    fn patch_limit(&self, first: &Layer, runs: usize) -> usize {
+    /// Rows of both that one of so many runs gives; 0 where so few would fit that only some of the runs give any.
+    fn patch_limit(&self, first: &Layer, number: usize, runs: usize) -> usize {
         let (own, before) = (&self.pruned, &first.pruned);
+        // Neighbouring rows share most of what they read.
         let work = own.taps().min(2) * before.groups * before.rows * before.columns + own.groups * own.rows * own.columns;
         let rows = (MEMORY / self.patch_bytes(first)).min(WORK / work.max(1)).max(PER_COLUMN * own.columns);
-        self.limit(runs).min(rows / runs.max(1)).max(1)
+        let limit = self.limit(runs).min(rows / runs.max(1)).max(1);
+        if limit >= TOGETHER || own.taps() == 1 {
+            return limit;
+        }
+        let gives = rng(number as u64, &format!("{} gives", self.key)).random_range(0..TOGETHER * runs) < rows;
+        if gives { TOGETHER } else { 0 }
     }
 
-    /// The rows of a run for this layer and the one before it. `None`: tensors do not fit.
+    /// The rows of a run for this layer and the one before it. `None`: it gives none, or tensors do not fit.
     pub fn patches(
         &self,
         first: &Layer,
@@ -74,6 +82,7 @@ impl Layer {
         pruned: &Tensors,
         runs: usize,
     ) -> Option<Patches> {
+        let limit = Some(self.patch_limit(first, number, runs)).filter(|limit| *limit > 0)?;
         let data = pruned.get(&first_taps.data)?;
         let between = first.dims_between(original.get(&first_taps.output)?)?;
         let count: usize = between.iter().product();
@@ -81,7 +90,7 @@ impl Layer {
         // both only copy it. Padding reads 0.
         let last = u32::try_from(count).ok()?;
         let named = TensorRef::from_f32(between.clone(), &(1..=last).map(f32::from_bits).collect::<Vec<_>>());
-        let picks = neighbours(&self.key, number, self.pruned.positions(&between)?, self.patch_limit(first, runs));
+        let picks = neighbours(&self.key, number, self.pruned.positions(&between)?, limit);
         let read = self.pruned.activations(&named, &picks)?;
         let all: Vec<usize> = (0..first.pruned.positions(&data.dims)?).collect();
         let given = first.pruned.outputs(&named, &all)?;
@@ -255,7 +264,7 @@ mod tests {
             assert_eq!(rows.0.iter().map(|rows| rows.inputs.concat().len()).sum::<usize>(), expected.len());
             rows.0
                 .iter()
-                .flat_map(|rows| &rows.inputs)
+                .flat_map(|rows| rows.inputs.iter().flat_map(|piece| piece.iter()))
                 .zip(&expected)
                 .for_each(|(found, wanted)| assert!((found - wanted).abs() < 1e-4, "{found}, {wanted}"));
         }
