@@ -74,14 +74,9 @@ pub(super) fn mend(pruned: &mut Model, product: &dyn Product, fit: &Sample, held
     let bias = stands.clone().unwrap_or_else(|| vec![0.0; groups * channels]);
     let problem = |group: usize| -> Option<Problem> {
         let of = group * channels..(group + 1) * channels;
-        let (fit, held) = (fit.0.get(group)?, held.0.get(group)?);
         Some(Problem {
-            inputs: &fit.inputs,
-            aims: &fit.aims,
-            added: &fit.added,
-            held_inputs: &held.inputs,
-            held_aims: &held.aims,
-            held_added: &held.added,
+            fit: fit.0.get(group)?,
+            held: held.0.get(group)?,
             columns,
             channels,
             scale: product.scale().get(of.clone())?,
@@ -128,7 +123,7 @@ pub(super) fn mend(pruned: &mut Model, product: &dyn Product, fit: &Sample, held
         layer = name,
         before,
         after,
-        rows = problems.first().map_or(0, |problem| problem.inputs.len() / columns.max(1)),
+        rows = problems.first().map_or(0, |problem| problem.fit.aims.len() / channels.max(1)),
         columns,
         "refitted"
     );

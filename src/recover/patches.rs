@@ -63,8 +63,9 @@ impl Layer {
         let (own, before) = (&self.pruned, &first.pruned);
         // Neighbouring rows share most of what they read.
         let work = own.taps().min(2) * before.groups * before.rows * before.columns + own.groups * own.rows * own.columns;
-        let rows = (MEMORY / self.patch_bytes(first)).min(WORK / work.max(1)).max(PER_COLUMN * own.columns);
-        let limit = self.limit(runs).min(rows / runs.max(1)).max(1);
+        let most = (MEMORY / self.patch_bytes(first)).min(WORK / work.max(1)).max(PER_COLUMN * own.columns);
+        let rows = self.limit(1).min(most);
+        let limit = (rows / runs.max(1)).max(1);
         if limit >= TOGETHER || own.taps() == 1 {
             return limit;
         }

@@ -11,6 +11,7 @@ use faer::linalg::solvers::Solve;
 use faer::{Accum, Mat, MatRef, Par, Side};
 
 use super::aim::Clamp;
+use super::sample::Group;
 use crate::calibrate::Moments;
 
 /// How weights are mended.
@@ -25,13 +26,8 @@ pub enum Method {
 
 /// One group of a layer: its rows, and how its output is used.
 pub(super) struct Problem<'a> {
-    /// In as many pieces as they came in.
-    pub inputs: &'a [Cow<'a, [f32]>],
-    pub aims: &'a [f32],
-    pub added: &'a [f32],
-    pub held_inputs: &'a [Cow<'a, [f32]>],
-    pub held_aims: &'a [f32],
-    pub held_added: &'a [f32],
+    pub fit: &'a Group<'a>,
+    pub held: &'a Group<'a>,
     pub columns: usize,
     pub channels: usize,
     pub scale: &'a [f64],
@@ -58,12 +54,12 @@ impl Problem<'_> {
     /// The best of what there is and what can be fitted, by the held-out error.
     pub fn solve(&self, weight: &[f64], bias: &[f64], method: Method) -> Fit {
         let mut best = Fit { weight: weight.to_vec(), bias: bias.to_vec(), error: self.error(weight, bias) };
-        let rows = self.aims.len() / self.channels.max(1);
+        let rows = self.fit.aims.len() / self.channels.max(1);
         if rows < 2 || !best.error.is_finite() {
             return best;
         }
         let mut moments = Moments::new(1, self.columns);
-        moments.add_parts(self.inputs);
+        moments.add_parts(&self.fit.inputs);
         let mean = if self.biased { moments.mean(0) } else { vec![0.0; self.columns] };
         let count = rows as f64;
         let gram = Mat::from_fn(self.columns, self.columns, |a, b| moments.gram[0][(a, b)] / count - mean[a] * mean[b]);
@@ -103,8 +99,8 @@ impl Problem<'_> {
 
     /// What the layer itself should give: the aims less what is added, through the affine part backwards.
     fn targets(&self) -> Vec<f32> {
-        let mut targets = vec![0.0f32; self.aims.len()];
-        for (at, (target, (aim, added))) in targets.iter_mut().zip(self.aims.iter().zip(self.added)).enumerate() {
+        let mut targets = vec![0.0f32; self.fit.aims.len()];
+        for (at, (target, (aim, added))) in targets.iter_mut().zip(self.fit.aims.iter().zip(&self.fit.added)).enumerate() {
             let channel = at % self.channels;
             *target = self.backwards(channel, aim - added);
         }
@@ -119,29 +115,30 @@ impl Problem<'_> {
 
     /// Where the function is flat in the original, the fit's own value will do if it lies there too.
     fn move_targets(&self, targets: &mut [f32], function: Clamp, fit: &Fit) {
-        let outputs = self.product(self.inputs, &fit.weight);
+        let outputs = self.product(&self.fit.inputs, &fit.weight);
         for (at, target) in targets.iter_mut().enumerate() {
             let channel = at % self.channels;
-            let sum = (f64::from(outputs[at]) + fit.bias[channel]) * self.scale[channel] + self.offset[channel] + f64::from(self.added[at]);
-            let aim = f64::from(self.aims[at]);
+            let sum =
+                (f64::from(outputs[at]) + fit.bias[channel]) * self.scale[channel] + self.offset[channel] + f64::from(self.fit.added[at]);
+            let aim = f64::from(self.fit.aims[at]);
             let wanted = match () {
                 () if aim <= function.low => sum.min(function.low),
                 () if aim >= function.high => sum.max(function.high),
                 () => aim,
             };
-            *target = self.backwards(channel, (wanted - f64::from(self.added[at])) as f32);
+            *target = self.backwards(channel, (wanted - f64::from(self.fit.added[at])) as f32);
         }
     }
 
     /// Mean squared error over the held-out rows, after the function.
     pub fn error(&self, weight: &[f64], bias: &[f64]) -> f64 {
-        let outputs = self.product(self.held_inputs, weight);
+        let outputs = self.product(&self.held.inputs, weight);
         let clamp = |sum: f64| self.function.map_or(sum, |function| sum.max(function.low).min(function.high));
         let mut error = 0.0;
         for (at, output) in outputs.iter().enumerate() {
             let channel = at % self.channels;
-            let sum = (f64::from(*output) + bias[channel]) * self.scale[channel] + self.offset[channel] + f64::from(self.held_added[at]);
-            error += (clamp(sum) - clamp(f64::from(self.held_aims[at]))).powi(2);
+            let sum = (f64::from(*output) + bias[channel]) * self.scale[channel] + self.offset[channel] + f64::from(self.held.added[at]);
+            error += (clamp(sum) - clamp(f64::from(self.held.aims[at]))).powi(2);
         }
         error / outputs.len().max(1) as f64
     }
@@ -173,7 +170,7 @@ impl Problem<'_> {
         let mut part = Mat::<f32>::zeros(self.channels, self.columns);
         let mut means = vec![0.0; self.channels];
         let mut rest = targets;
-        for inputs in self.inputs.iter().flat_map(|piece| piece.chunks(BLOCK * self.columns)) {
+        for inputs in self.fit.inputs.iter().flat_map(|piece| piece.chunks(BLOCK * self.columns)) {
             let count = inputs.len() / self.columns;
             let (targets, after) = rest.split_at(count * self.channels);
             rest = after;
@@ -275,31 +272,14 @@ mod tests {
         (0..count).map(|_| random.random_range(-1.0..1.0)).collect()
     }
 
-    fn problem<'a>(
-        fit: &'a ([Cow<'a, [f32]>; 2], Vec<f32>, Vec<f32>),
-        held: &'a ([Cow<'a, [f32]>; 2], Vec<f32>, Vec<f32>),
-        function: Option<Clamp>,
-    ) -> Problem<'a> {
-        Problem {
-            inputs: &fit.0,
-            aims: &fit.1,
-            added: &fit.2,
-            held_inputs: &held.0,
-            held_aims: &held.1,
-            held_added: &held.2,
-            columns: 3,
-            channels: 2,
-            scale: &[2.0, -1.0],
-            offset: &[0.5, 0.0],
-            function,
-            biased: true,
-        }
+    fn problem<'a>(fit: &'a Group<'a>, held: &'a Group<'a>, function: Option<Clamp>) -> Problem<'a> {
+        Problem { fit, held, columns: 3, channels: 2, scale: &[2.0, -1.0], offset: &[0.5, 0.0], function, biased: true }
     }
 
     const TRUE: [f64; 6] = [1.0, -2.0, 0.5, 0.3, 0.8, -1.0];
 
     /// Rows whose aims are what the true weights give through scale, offset and what is added, bent by `bend`.
-    fn rows(count: usize, seed: usize, bend: fn(f64) -> f64) -> ([Cow<'static, [f32]>; 2], Vec<f32>, Vec<f32>) {
+    fn rows(count: usize, seed: usize, bend: fn(f64) -> f64) -> Group<'static> {
         let (inputs, added) = (noise(count * 3, seed), noise(count * 2, seed + 100));
         let mut aims = Vec::new();
         for (at, row) in inputs.chunks(3).enumerate() {
@@ -310,7 +290,7 @@ mod tests {
             }
         }
         let (first, second) = inputs.split_at(count / 3 * 3);
-        ([first.to_vec().into(), second.to_vec().into()], aims, added)
+        Group { inputs: vec![first.to_vec().into(), second.to_vec().into()], aims, added }
     }
 
     #[test]

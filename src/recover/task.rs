@@ -140,15 +140,19 @@ impl Found {
 
     /// Mends what the rows are of.
     pub fn mend(self, pruned: &mut Model, task: &Task, options: &Options) -> Vec<Repair> {
-        let Some(pair) = task.pair() else {
+        if let Some(pair) = task.pair() {
+            let [fit, held] = self.patches.map(|parts| parts.finish(pair));
+            if !fit.is_empty() && !held.is_empty() {
+                return mend_both(pruned, pair, &fit, &held, options);
+            }
+        } else {
             let [fit, held] = &self.rows;
-            return if fit.is_empty() || held.is_empty() {
-                Vec::new()
-            } else {
-                Vec::from_iter(mend(pruned, task.product(), fit, held, options))
-            };
-        };
-        let [fit, held] = self.patches.map(|parts| parts.finish(pair));
-        if fit.is_empty() || held.is_empty() { Vec::new() } else { mend_both(pruned, pair, &fit, &held, options) }
+            if !fit.is_empty() && !held.is_empty() {
+                return mend(pruned, task.product(), fit, held, options).into_iter().collect();
+            }
+        }
+        let layer = task.output().map_or_else(String::new, |output| pruned.index().value(output).name.clone());
+        tracing::debug!(layer, "no rows to fit or to judge by");
+        Vec::new()
     }
 }
