@@ -30,7 +30,8 @@ pub(super) fn sums(wire: &mut Wire, op: &str, x: (&str, &[i64]), axes: &[i64], k
     let rank = dims.len() as i64;
     let reduced: Vec<bool> = (0..rank).map(|axis| axes.contains(&axis) || axes.contains(&(axis - rank))).collect();
     let wide: Vec<bool> = reduced.iter().zip(dims).filter(|(_, dim)| **dim != 1).map(|(reduced, _)| *reduced).collect();
-    if !wide.is_sorted() || wide.last() != Some(&true) {
+    // A reshape to an extent of 0 would mean another.
+    if dims.contains(&0) || !wide.is_sorted() || wide.last() != Some(&true) {
         return None;
     }
     let (mut rows, mut length, mut kept) = (1, 1, Vec::new());
