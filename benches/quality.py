@@ -30,11 +30,14 @@ def digits(model):
                 labels=os.path.join(here, "digits_test_labels.npy"))
 
 
+# The widths of ResNet-20 are few: on the held-out calibration inputs, multiples of four and eight cost it 4 to 16 % of drift.
+NARROW = ["--align", "1"]
+
 ROWS = {
     "resnet56-0.7": cifar("cifar10_resnet56_fused", "macs=0.7", 0.2),
     "resnet56-0.47": cifar("cifar10_resnet56_fused", "macs=0.47", 1.0),
-    "resnet20-0.6": cifar("cifar10_resnet20_bn", "macs=0.6", 1.5),
-    "resnet20-qdq-0.7": cifar("cifar10_resnet20_qdq", "macs=0.7", 1.5),
+    "resnet20-0.6": cifar("cifar10_resnet20_bn", "macs=0.6", 1.5, *NARROW),
+    "resnet20-qdq-0.7": cifar("cifar10_resnet20_qdq", "macs=0.7", 1.5, *NARROW),
     "minilm-0.6": dict(model="minilm_l6_sentence", target="macs=0.6", allowed=0.01, options=[], prepare=[],
                        data="sets/stsb_calib.npz", evaluate=["sts", "{}", "sets/stsb_test.npz", "sets/stsb_test_scores.npy"], unit=1.0),
     "efficientnet-0.75": dict(model="efficientnet_lite0", target="macs=0.75", allowed=3.0, options=[], prepare=IMAGENET,

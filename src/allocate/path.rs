@@ -21,6 +21,8 @@ pub struct Path<'a> {
     order: Vec<Vec<u32>>,
     widths: Vec<Width>,
     original: Cost,
+    /// What each removal of a group costs, by its curve's envelope.
+    slopes: Vec<Vec<f64>>,
     steps: Vec<Step>,
 }
 
@@ -66,59 +68,52 @@ impl<'a> Path<'a> {
             order,
             widths: widths.to_vec(),
             original: analysis.account.at(|_| 1.0),
+            slopes: curves.iter().map(Curve::slopes).collect(),
             steps: Vec::new(),
         };
-        let slopes: Vec<Vec<f64>> = curves.iter().map(Curve::slopes).collect();
         let mut ledger = Ledger::new(&analysis.account, analysis.classes.classes.len());
         let mut gone = vec![0usize; groups.len()];
         let mut error = 0.0;
         for floor in [true, false] {
-            path.descend(&slopes, floor, targets, &mut ledger, &mut gone, &mut error);
+            path.descend(floor, targets, &mut ledger, &mut gone, &mut error);
         }
         path
     }
 
-    fn descend(&mut self, slopes: &[Vec<f64>], floor: bool, targets: &[Target], ledger: &mut Ledger, gone: &mut [usize], error: &mut f64) {
+    fn descend(&mut self, floor: bool, targets: &[Target], ledger: &mut Ledger, gone: &mut [usize], error: &mut f64) {
         let mut queue: BinaryHeap<Reverse<(Price, usize)>> = BinaryHeap::new();
         for (place, gone) in gone.iter().enumerate() {
-            if let Some((price, _)) = self.price(place, *gone, slopes, floor, targets, ledger) {
+            if let Some((price, _)) = self.price(place, *gone, floor, targets, ledger) {
                 queue.push(Reverse((price, place)));
             }
         }
         while let Some(Reverse((_, place))) = queue.pop() {
             // What it saves may have shrunk since it was put there.
-            let Some((price, to)) = self.price(place, gone[place], slopes, floor, targets, ledger) else { continue };
+            let Some((price, to)) = self.price(place, gone[place], floor, targets, ledger) else { continue };
             if queue.peek().is_some_and(|Reverse(next)| *next < (price, place)) {
                 queue.push(Reverse((price, place)));
                 continue;
             }
-            *error += slopes[place][gone[place]..to].iter().sum::<f64>();
+            *error += self.slopes[place][gone[place]..to].iter().sum::<f64>();
             ledger.set(&self.shares(place, to));
             self.steps.push(Step { place, from: gone[place], to, cost: ledger.cost(), error: *error });
             gone[place] = to;
-            if let Some((price, _)) = self.price(place, to, slopes, floor, targets, ledger) {
+            if let Some((price, _)) = self.price(place, to, floor, targets, ledger) {
                 queue.push(Reverse((price, place)));
             }
         }
     }
 
     /// The next aligned step of a group, and its price.
-    fn price(
-        &self,
-        place: usize,
-        gone: usize,
-        slopes: &[Vec<f64>],
-        floor: bool,
-        targets: &[Target],
-        ledger: &Ledger,
-    ) -> Option<(Price, usize)> {
+    fn price(&self, place: usize, gone: usize, floor: bool, targets: &[Target], ledger: &Ledger) -> Option<(Price, usize)> {
         let Width { align, least, whole } = self.widths[place];
-        let (total, align) = (slopes[place].len(), align.max(1) as usize);
+        let slopes = &self.slopes[place];
+        let (total, align) = (slopes.len(), align.max(1) as usize);
         let least = if floor { least } else { align };
         let kept = total - gone;
         let mut next = kept.saturating_sub(1) / align * align;
         // On a straight stretch of the envelope the widths between its ends are worse than it says.
-        let straight = slopes[place].get(gone) == slopes[place].last();
+        let straight = slopes.get(gone) == slopes.last();
         if whole && (next < least || straight) {
             next = 0;
         }
@@ -130,7 +125,7 @@ impl<'a> Path<'a> {
         let then = ledger.with(&self.shares(place, to));
         let saved = |target: &Target| (target.of(&now, &self.original) - target.of(&then, &self.original)).max(0.0);
         let saving: f64 = if targets.is_empty() { saved(&Target::Macs(0.0)) } else { targets.iter().map(saved).sum() };
-        let error: f64 = slopes[place][gone..to].iter().sum();
+        let error: f64 = slopes[gone..to].iter().sum();
         Some((Price(if saving > 0.0 { error / saving } else { f64::INFINITY }), to))
     }
 
@@ -171,18 +166,33 @@ impl<'a> Path<'a> {
         steps.checked_sub(1).and_then(|at| self.steps.get(at)).map_or(0.0, |step| step.error)
     }
 
-    /// The choice after so many steps.
-    pub fn at(&self, steps: usize) -> Choice {
-        self.choice(&self.counts(steps))
+    /// Some units more of one group, beside those that are gone of each: those of which the curves foresee most error, but no
+    /// more than is left. With that error; `None`: a single unit of any group is foreseen to cost more.
+    pub fn beyond(&self, gone: &[usize], left: f64) -> Option<(Vec<usize>, f64)> {
+        let more = |(place, gone): (usize, &usize)| {
+            let most = self.order[place].len().min(self.slopes[place].len().saturating_sub(self.widths[place].least));
+            let sums = self.slopes[place][*gone..most.max(*gone)].iter().scan(0.0, |sum, slope| {
+                *sum += slope;
+                Some(*sum)
+            });
+            let (at, error) = sums.enumerate().take_while(|(_, error)| *error <= left).last()?;
+            Some((error, place, gone + at + 1))
+        };
+        let (error, place, to) = gone.iter().enumerate().filter_map(more).max_by(|a, b| a.0.total_cmp(&b.0))?;
+        let mut gone = gone.to_vec();
+        gone[place] = to;
+        Some((gone, error))
     }
 
-    fn counts(&self, steps: usize) -> Vec<usize> {
+    /// How many units of each group are gone after so many steps.
+    pub fn counts(&self, steps: usize) -> Vec<usize> {
         let mut gone = vec![0; self.groups.len()];
         self.steps[..steps.min(self.steps.len())].iter().for_each(|step| gone[step.place] = step.to);
         gone
     }
 
-    fn choice(&self, gone: &[usize]) -> Choice {
+    /// The choice in which so many units of each group go.
+    pub fn choice(&self, gone: &[usize]) -> Choice {
         let mut removed = vec![Vec::new(); self.analysis.groups.len()];
         for (place, gone) in gone.iter().enumerate() {
             let units = &mut removed[self.groups[place]];
@@ -215,10 +225,10 @@ impl<'a> Path<'a> {
     pub fn meet(&self, targets: &[Target]) -> Result<Choice, Unreachable> {
         let fits = |cost: &Cost| targets.iter().all(|target| target.of(cost, &self.original) <= target.fraction() + 1e-9);
         if fits(&self.original) {
-            return Ok(self.at(0));
+            return Ok(self.choice(&self.counts(0)));
         }
         let Some(last) = self.steps.iter().position(|step| fits(&step.cost)) else {
-            let closest = self.at(self.len());
+            let closest = self.choice(&self.counts(self.len()));
             let cost = self.steps.last().map_or(self.original, |step| step.cost);
             let reachable = |target: &Target| (*target, target.of(&cost, &self.original));
             let missed = targets.iter().map(reachable).filter(|(target, reachable)| *reachable > target.fraction() + TOLERANCE);
@@ -283,4 +293,25 @@ fn removable(group: &Group, analysis: &Analysis, order: &[u32]) -> Vec<u32> {
         }
     }
     removable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::{Options, analyse};
+
+    #[test]
+    fn a_step_beyond_takes_as_much_as_is_left() {
+        let text = "opset 13\ninput x f32[1,4]\nconst a f32[4,8]\nconst b f32[8,4]\nconst c f32[4,4]\n\
+                    h = MatMul(x, a)\nr = Relu(h)\ny = MatMul(r, b)\ns = Relu(y)\nz = MatMul(s, c)\noutput z\n";
+        let analysis = analyse(&crate::model::text::model(text).unwrap(), &Options::default());
+        assert_eq!(analysis.groups.iter().map(|group| group.units.len()).collect::<Vec<_>>(), [8, 4]);
+        let curves = [Curve::from_losses(&[1.0; 8]), Curve::from_losses(&[0.7; 4])];
+        let widths = [Width { align: 4, least: 4, whole: false }, Width { align: 4, least: 1, whole: false }];
+        let path = Path::new(&analysis, &[0, 1], &curves, &widths, &[]);
+        let gone = |left: f64| path.beyond(&[0, 0], left).map(|(gone, _)| gone);
+        // Units of one group, whichever comes nearest; none below a width's least.
+        assert_eq!([gone(0.5), gone(0.9), gone(1.5), gone(3.0)], [None, Some(vec![0, 1]), Some(vec![0, 2]), Some(vec![3, 0])]);
+        assert_eq!(gone(100.0), Some(vec![4, 0]));
+    }
 }

@@ -12,6 +12,7 @@ mod original;
 mod quality;
 mod request;
 mod rounds;
+mod search;
 
 pub use clock::{Foreseen, NEAR};
 pub use ends::{Allowance, ChangedEnd, allowed};

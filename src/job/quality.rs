@@ -105,7 +105,8 @@ impl<'a> Quality<'a> {
         work.progress.begin(Phase::Sensitivity, candidates.len() as u64);
         // What the model has lost already counts for no group.
         let before = bench.quick_drift(&self.prepared.working, data)?;
-        for ((group, curve), width) in candidates.iter().zip(curves).zip(widths) {
+        // A model is made ready on one core: two at a time keep all busy.
+        candidates.par_iter().zip(curves.par_iter_mut()).zip(widths).try_for_each(|((group, curve), width)| {
             if work.progress.stop() {
                 return Err(Error::Cancelled);
             }
@@ -141,8 +142,8 @@ impl<'a> Quality<'a> {
                 tracing::debug!(gone, group = self.prepared.analysis.groups[*group].id, "a whole branch");
             }
             work.progress.advance(1);
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// The same choice with units swapped where the readers then lose less, if that moves the outputs less on inputs that

@@ -2,8 +2,10 @@
 //!
 //! Every round works on what the last one left, so scores see the repaired model; recovery always aims at the original.
 
+use rayon::prelude::*;
+
 use super::clock::Clock;
-use super::decide::{DEFAULT_DRIFT, Decided};
+use super::decide::Decided;
 use super::measure::Bench;
 use super::quality::{Quality, mend};
 use super::request::{Data, Request, ScoreName};
@@ -38,18 +40,14 @@ pub(super) struct Rounds<'a> {
 }
 
 /// Where a round begins.
-struct State {
+pub(super) struct State {
     /// The model so far; `None`: the original.
-    prepared: Option<Prepared>,
+    pub prepared: Option<Prepared>,
     /// Units of the original that are gone, by group.
-    gone: Vec<Vec<u32>>,
-    repairs: Vec<Repair>,
+    pub gone: Vec<Vec<u32>>,
+    pub repairs: Vec<Repair>,
 }
 
-/// Evaluations of a search for a drift, at most.
-const TRIALS: usize = 6;
-/// How near to the drift asked for a search ends.
-const NEAR: f64 = 0.05;
 /// By how much a curve may be corrected.
 const SMALLEST: f64 = 0.1;
 const LARGEST: f64 = 10.0;
@@ -134,7 +132,7 @@ impl Rounds<'_> {
     }
 
     /// Error curves of the groups that are left.
-    fn curves(&self, state: &State, quality: &Quality, decided: &mut Decided) -> Result<Curves, Error> {
+    pub(super) fn curves(&self, state: &State, quality: &Quality, decided: &mut Decided) -> Result<Curves, Error> {
         let prepared = state.prepared.as_ref().unwrap_or(self.original);
         // Groups keep their ids; one that is down to a single unit is a group no more.
         let find = |group: &usize| {
@@ -180,7 +178,7 @@ impl Rounds<'_> {
         let mut factors = vec![1.0; plan.matched.len()];
         let cut: Vec<usize> = (0..plan.matched.len()).filter(|place| !choice.removed[plan.matched[*place].1].is_empty()).collect();
         self.work.progress.begin(Phase::Sensitivity, cut.len() as u64);
-        for place in cut {
+        let factor = |place: usize| -> Result<Option<f64>, Error> {
             if self.work.progress.stop() {
                 return Err(Error::Cancelled);
             }
@@ -192,11 +190,13 @@ impl Rounds<'_> {
             less.removed[group] = path.alone(place, back).removed[group].clone();
             let drift = quality.drift(&plan.selection(prepared, &less), self.data, self.bench)?;
             let foreseen = plan.curves[place].error[gone] - plan.curves[place].error[back];
-            if foreseen > 0.0 {
-                // Differences of measurements are noisy: go half of the way.
-                factors[place] = ((now * now - drift * drift) / foreseen).clamp(SMALLEST, LARGEST).sqrt();
-            }
             self.work.progress.advance(1);
+            // Differences of measurements are noisy: go half of the way.
+            Ok((foreseen > 0.0).then(|| ((now * now - drift * drift) / foreseen).clamp(SMALLEST, LARGEST).sqrt()))
+        };
+        let found: Vec<Option<f64>> = cut.par_iter().map(|place| factor(*place)).collect::<Result<_, _>>()?;
+        for (place, found) in cut.iter().zip(found) {
+            factors[*place] = found.unwrap_or(1.0);
         }
         // What is not cut was foreseen as well as the others on the whole.
         let typical = median(factors.iter().copied().filter(|factor| *factor != 1.0).collect());
@@ -217,7 +217,7 @@ impl Rounds<'_> {
     }
 
     /// Cuts and mends: `removed` are units of the original, `selection` the same in the model so far.
-    fn cut(&self, state: &State, removed: Vec<Vec<u32>>, selection: &Selection, quality: &Quality) -> Result<State, Error> {
+    pub(super) fn cut(&self, state: &State, removed: Vec<Vec<u32>>, selection: &Selection, quality: &Quality) -> Result<State, Error> {
         let prepared = state.prepared.as_ref().unwrap_or(self.original);
         let whole = self.original.select(&removed);
         let (model, repairs) = match self.request.recover {
@@ -235,67 +235,16 @@ impl Rounds<'_> {
         Ok(State { prepared: Some(Prepared::plain(model, analysis)), gone: removed, repairs })
     }
 
-    fn cost(&self, gone: &[Vec<u32>]) -> Cost {
+    pub(super) fn cost(&self, gone: &[Vec<u32>]) -> Cost {
         self.original.analysis.account.of(&self.original.analysis.classes, &self.original.select(gone))
     }
 
-    fn drift(&self, state: &State) -> Result<f64, Error> {
+    pub(super) fn drift(&self, state: &State) -> Result<f64, Error> {
         let model = &state.prepared.as_ref().unwrap_or(self.original).working;
         self.bench.full_drift(model, self.data)
     }
 
-    /// The steps of one path that come nearest to the drift asked for, from below.
-    fn search(&self, state: State, mut decided: Decided) -> Result<Made, Error> {
-        let allowed = self.request.drift.unwrap_or(DEFAULT_DRIFT);
-        let quality = Quality::new(self.original, self.data.statistics.as_ref(), self.data, self.runtime, self.work)?;
-        let plan = self.curves(&state, &quality, &mut decided)?;
-        let path = plan.path(self.original, &[]);
-        self.work.progress.begin(Phase::Search, TRIALS as u64);
-        let (mut low, mut high) = ((0usize, 0.0f64), (path.len() + 1, f64::INFINITY));
-        let mut best = None;
-        // The curves foresee drift squared, before recovery, which takes some of it away.
-        let mut scale = 0.5;
-        for _ in 0..TRIALS {
-            let wanted = (allowed * (1.0 - NEAR / 2.0) / scale).powi(2);
-            let guess = (1..=path.len()).take_while(|steps| path.error(*steps) <= wanted).last().unwrap_or(0);
-            let inside = guess.clamp(low.0 + 1, high.0.saturating_sub(1).max(low.0 + 1));
-            if inside >= high.0 || inside > path.len() {
-                break;
-            }
-            let choice = path.at(inside);
-            let removed = plan.in_original(&choice, &state, self.original);
-            let tried = self.cut(&state, removed, &plan.selection(self.original, &choice), &quality)?;
-            let drift = self.drift(&tried)?;
-            decided.tradeoff.push(Point { cost: self.cost(&tried.gone), drift });
-            self.work.progress.advance(1);
-            if path.error(inside) > 0.0 && drift > 0.0 {
-                scale = drift / path.error(inside).sqrt();
-            }
-            if drift <= allowed {
-                low = (inside, drift);
-                best = Some(tried);
-                if drift >= allowed * (1.0 - NEAR) {
-                    break;
-                }
-            } else {
-                high = (inside, drift);
-            }
-            if high.0 <= low.0 + 1 {
-                break;
-            }
-        }
-        decided.tradeoff.sort_by(|a, b| b.cost.macs.total_cmp(&a.cost.macs));
-        let state = best.unwrap_or(State { prepared: None, ..state });
-        if state.prepared.is_none() {
-            decided.reached = false;
-            decided.remarks.push(format!(
-                "no cut keeps the drift within {allowed}; allow more with --target drift=X, or name a size with --target macs=X"
-            ));
-        }
-        self.finish(state, decided)
-    }
-
-    fn finish(&self, state: State, mut decided: Decided) -> Result<Made, Error> {
+    pub(super) fn finish(&self, state: State, mut decided: Decided) -> Result<Made, Error> {
         decided.choice = Choice { removed: state.gone };
         let Some(prepared) = state.prepared else {
             return Ok(Made { decided, model: self.original.working.clone(), repairs: Vec::new() });
@@ -315,7 +264,7 @@ fn median(mut list: Vec<f64>) -> f64 {
 }
 
 /// Curves of the groups that a round may cut.
-struct Curves {
+pub(super) struct Curves {
     /// Numbers in the original and in the model so far.
     matched: Vec<(usize, usize)>,
     widths: Vec<Width>,
@@ -323,17 +272,17 @@ struct Curves {
 }
 
 impl Curves {
-    fn path<'a>(&self, prepared: &'a Prepared, targets: &[Target]) -> Path<'a> {
+    pub fn path<'a>(&self, prepared: &'a Prepared, targets: &[Target]) -> Path<'a> {
         let groups: Vec<usize> = self.matched.iter().map(|(_, place)| *place).collect();
         Path::new(&prepared.analysis, &groups, &self.curves, &self.widths, targets)
     }
 
-    fn selection(&self, prepared: &Prepared, choice: &Choice) -> Selection {
+    pub fn selection(&self, prepared: &Prepared, choice: &Choice) -> Selection {
         prepared.select(&choice.removed)
     }
 
     /// All units of the original that are gone after a choice.
-    fn in_original(&self, choice: &Choice, state: &State, original: &Prepared) -> Vec<Vec<u32>> {
+    pub fn in_original(&self, choice: &Choice, state: &State, original: &Prepared) -> Vec<Vec<u32>> {
         let mut gone = state.gone.clone();
         for (group, place) in &self.matched {
             let before = &state.gone[*group];

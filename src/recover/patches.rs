@@ -2,6 +2,7 @@
 //! the second should give.
 
 use rand::Rng;
+use rand::seq::index::sample;
 
 use super::rows::{Layer, MEMORY, Rows, Taps};
 use super::sample::Sample;
@@ -135,13 +136,20 @@ impl Layer {
     }
 }
 
-/// So many positions next to each other, from a place drawn by the run's number.
+/// So many positions, always a few next to each other, from places drawn by the run's number: whatever the number of runs, a
+/// row takes as many of the first layer's positions with it.
 fn neighbours(key: &str, run: usize, positions: usize, limit: usize) -> Vec<usize> {
     if positions <= limit {
         return (0..positions).collect();
     }
-    let start = rng(run as u64, key).random_range(0..=positions - limit);
-    (start..start + limit).collect()
+    let mut rng = rng(run as u64, key);
+    let strips = positions.div_ceil(TOGETHER);
+    let mut drawn = sample(&mut rng, strips, limit.div_ceil(TOGETHER)).into_vec();
+    drawn.sort_unstable();
+    // Strips need not begin where the rows of a map do.
+    let shift = rng.random_range(0..positions);
+    let all = drawn.iter().flat_map(|strip| strip * TOGETHER..((strip + 1) * TOGETHER).min(positions));
+    all.take(limit).map(|position| (position + shift) % positions).collect()
 }
 
 /// Rows of many runs, put together in parts as they come.
@@ -224,6 +232,20 @@ mod tests {
     use crate::recover::repair::Teacher;
     use crate::run::{Runtime, TractRuntime};
     use crate::surgery;
+
+    #[test]
+    fn rows_are_drawn_in_strips() {
+        for (positions, limit, strips) in [(64, 8, 1), (64, 32, 4), (100, 31, 4), (5, 8, 1), (1024, 1, 1)] {
+            let mut picks = neighbours("layer", 3, positions, limit);
+            assert_eq!(picks.len(), limit.min(positions));
+            picks.sort_unstable();
+            let gaps = picks.windows(2).filter(|pair| pair[1] > pair[0] + 1).count();
+            assert!(
+                picks.windows(2).all(|pair| pair[0] < pair[1]) && picks.iter().all(|at| *at < positions) && gaps <= strips,
+                "{picks:?}"
+            );
+        }
+    }
 
     /// What the second of two convolutions reads at the rows is what the runtime gives it.
     #[test]

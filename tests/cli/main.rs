@@ -397,3 +397,13 @@ fn calibrated_pruning_keeps_what_magnitudes_lose() {
     assert!(dense - calibrated <= 0.01 && dense - in_rounds <= 0.015, "{dense}: {calibrated}, {in_rounds}");
     assert!(by_norms < calibrated - 0.05, "{by_norms} against {calibrated}");
 }
+
+#[test]
+fn a_search_lands_near_the_drift_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = "--target drift=0.2 --data @digits_calibration.npz --report {}/r.json -q";
+    assert_eq!(code(folder.path(), &format!("@digits_lstm.onnx -o {{}}/x.onnx {options}")).0, 0);
+    let report: Value = serde_json::from_slice(&std::fs::read(folder.path().join("r.json")).unwrap()).unwrap();
+    let drift = report["drift"]["outputs"][0]["relative_l2"].as_f64().unwrap();
+    assert!((0.18..=0.2).contains(&drift), "{drift}");
+}
