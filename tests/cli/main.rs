@@ -1,6 +1,7 @@
 //! The command line as scripts see it: exit codes, files, JSON.
 
 mod ends;
+mod quality;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -378,32 +379,4 @@ fn scores_of_the_user_are_followed() {
     refused("2 scores are given");
     write(&[1, 2], "nothing:0");
     refused("'nothing:0', which the model has not");
-}
-
-#[test]
-fn calibrated_pruning_keeps_what_magnitudes_lose() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path();
-    let accuracy = |options: &str| {
-        assert_eq!(code(path, &format!("@digits_cnn.onnx -o {{}}/x.onnx --target macs=0.5 -q --force {options}")).0, 0, "{options}");
-        let verify = "verify @digits_cnn.onnx {}/x.onnx --data @digits_test.npz --labels @digits_test_labels.npy --json";
-        let report: Value = serde_json::from_slice(&run(path, verify).stdout).unwrap();
-        let labelled = &report["drift"]["labelled"];
-        (labelled["original"].as_f64().unwrap(), labelled["pruned"].as_f64().unwrap())
-    };
-    let (dense, calibrated) = accuracy("--data @digits_calibration.npz");
-    let (_, in_rounds) = accuracy("--data @digits_calibration.npz --rounds 2");
-    let (_, by_norms) = accuracy("--score l2");
-    assert!(dense - calibrated <= 0.01 && dense - in_rounds <= 0.015, "{dense}: {calibrated}, {in_rounds}");
-    assert!(by_norms < calibrated - 0.05, "{by_norms} against {calibrated}");
-}
-
-#[test]
-fn a_search_lands_near_the_drift_asked_for() {
-    let folder = tempfile::tempdir().unwrap();
-    let options = "--target drift=0.2 --data @digits_calibration.npz --report {}/r.json -q";
-    assert_eq!(code(folder.path(), &format!("@digits_lstm.onnx -o {{}}/x.onnx {options}")).0, 0);
-    let report: Value = serde_json::from_slice(&std::fs::read(folder.path().join("r.json")).unwrap()).unwrap();
-    let drift = report["drift"]["outputs"][0]["relative_l2"].as_f64().unwrap();
-    assert!((0.18..=0.2).contains(&drift), "{drift}");
 }
