@@ -30,7 +30,7 @@ def digits(model):
                 labels=os.path.join(here, "digits_test_labels.npy"))
 
 
-# The widths of ResNet-20 are few: on the held-out calibration inputs, multiples of four and eight cost it 4 to 16 % of drift.
+# The widths of ResNet-20 are few: on the calibration inputs, multiples of four and eight cost it 4 to 16 % of drift.
 NARROW = ["--align", "1"]
 
 ROWS = {
