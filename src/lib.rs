@@ -7,6 +7,7 @@ pub mod calibrate;
 pub mod clean;
 pub mod cli;
 pub mod facts;
+pub mod files;
 pub mod job;
 pub mod linear;
 pub mod model;

@@ -59,15 +59,11 @@ impl Pictures {
 /// middle is kept; no further border is cut off.
 pub(super) fn read(path: &Path, specs: &[InputSpec], cap: Option<usize>) -> Result<(Column, Vec<usize>), DataError> {
     let fail = |kind: Kind| DataError::new(path, kind);
-    let mut files = Vec::new();
-    if path.is_dir() {
-        list(path, DEPTH, &mut files).map_err(|error| fail(error.into()))?;
-        files.sort();
-    } else if is_image(path) {
-        files.push(path.to_owned());
-    } else {
-        return Err(fail(Kind::Empty("neither an archive of arrays nor an image")));
-    }
+    let files = match path.is_dir() {
+        true => files(path).map_err(|error| fail(error.into()))?,
+        false if is_image(path) => vec![path.to_owned()],
+        false => return Err(fail(Kind::Empty("neither an archive of arrays nor an image"))),
+    };
     if files.is_empty() {
         return Err(fail(Kind::Empty("the folder has no .jpg or .png images and no test_data_set_* folders")));
     }
@@ -84,7 +80,8 @@ pub(super) fn read(path: &Path, specs: &[InputSpec], cap: Option<usize>) -> Resu
     let files: Vec<PathBuf> = places.iter().filter_map(|place| files.get(*place).cloned()).collect();
     // What is no image at all is said at once, and not after half of the work.
     files.par_iter().try_for_each(|file| {
-        let size = image::ImageReader::open(file).and_then(image::ImageReader::with_guessed_format).map_err(|error| error.to_string());
+        let opened = crate::files::open(file).map(|file| image::ImageReader::new(std::io::BufReader::new(file)));
+        let size = opened.and_then(image::ImageReader::with_guessed_format).map_err(|error| error.to_string());
         let size = size.and_then(|reader| reader.into_dimensions().map_err(|error| error.to_string()));
         size.map(|_| ()).map_err(|problem| DataError::new(file, Kind::Format(problem)))
     })?;
@@ -92,6 +89,14 @@ pub(super) fn read(path: &Path, specs: &[InputSpec], cap: Option<usize>) -> Resu
     let dims = if channels_last { vec![count, height, width, channels] } else { vec![count, channels, height, width] };
     let array = Array::pictures(dims, Pictures { files, layout });
     Ok((Column { spec: spec.clone(), name: "images".into(), array }, places))
+}
+
+/// The images of a folder. Errors: it cannot be listed.
+pub(super) fn files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    list(folder, DEPTH, &mut files)?;
+    files.sort();
+    Ok(files)
 }
 
 fn is_image(path: &Path) -> bool {
@@ -136,7 +141,7 @@ fn layout(spec: &InputSpec) -> Option<Layout> {
 }
 
 fn decode(file: &Path, layout: Layout) -> Result<Vec<u8>, String> {
-    let bytes = std::fs::read(file).map_err(|error| error.to_string())?;
+    let bytes = crate::files::read(file).map_err(|error| error.to_string())?;
     let reader = image::ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
     let image = reader.decode().map_err(|error| error.to_string())?;
     let (width, height) = (image.width(), image.height());

@@ -9,6 +9,7 @@ use super::columns::{Column, Columns, Wanted};
 use super::error::Kind;
 use super::synthetic::Recipe;
 use super::{DataError, InputSpec, Preprocess, Tensors, images, npz, testsets};
+use crate::files;
 use crate::model::TensorRef;
 
 /// How inputs are read.
@@ -112,7 +113,7 @@ pub fn load(path: &Path, specs: &[InputSpec], options: &Options) -> Result<Input
         let columns = Columns::arrange(path, columns, wanted, options.preprocess.clone())?;
         Ok(Inputs::columns(columns, places))
     };
-    let metadata = std::fs::metadata(path).map_err(|error| DataError::new(path, error))?;
+    let metadata = files::metadata(path).map_err(|error| DataError::new(path, error))?;
     let sets = if metadata.is_dir() { testsets::find(path)? } else { None };
     if let Some(mut folders) = sets {
         folders.truncate(options.samples.unwrap_or(usize::MAX).max(1));
@@ -140,6 +141,17 @@ pub fn load(path: &Path, specs: &[InputSpec], options: &Options) -> Result<Input
     }
     let (column, places) = images::read(path, specs, options.samples)?;
     arranged(vec![column], Some(places))
+}
+
+/// The files that are read when inputs are taken from a path, as far as that can be told without reading them.
+pub fn sources(path: &Path) -> Vec<PathBuf> {
+    if !path.is_dir() {
+        return vec![path.to_owned()];
+    }
+    match testsets::find(path) {
+        Ok(Some(folders)) => folders.iter().flat_map(|folder| testsets::files(folder)).collect(),
+        _ => images::files(path).unwrap_or_default(),
+    }
 }
 
 fn names(specs: &[InputSpec]) -> Vec<String> {

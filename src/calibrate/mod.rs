@@ -26,7 +26,7 @@ mod testsets;
 pub use batches::{Batches, GatherError, in_order, size};
 pub use error::DataError;
 pub use gather::{POSITIONS, gather, held_out, picks, stack};
-pub use inputs::{Inputs, Options, load};
+pub use inputs::{Inputs, Options, load, sources};
 pub use moments::{Moments, Statistics};
 pub use npz::{read_npy, read_npz, write_npy, write_npz};
 pub use preprocess::Preprocess;

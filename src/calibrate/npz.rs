@@ -12,6 +12,7 @@ use npyz::{DType, Endianness, NpyHeader, Order, TypeChar};
 use super::array::Array;
 use super::error::Kind;
 use super::{DataError, Tensors};
+use crate::files;
 use crate::model::TensorRef;
 use crate::proto::Dtype;
 
@@ -35,7 +36,7 @@ pub fn read_npz(path: &Path) -> Result<Tensors, DataError> {
 pub(super) fn open_npy(path: &Path) -> Result<Array, DataError> {
     let fail = |problem: String| DataError::new(path, Kind::Format(problem));
     let (mut stream, file) =
-        File::open(path).and_then(|stream| Ok((stream, File::open(path)?))).map_err(|error| DataError::new(path, error))?;
+        files::open(path).and_then(|stream| Ok((stream, files::open(path)?))).map_err(|error| DataError::new(path, error))?;
     let size = file.metadata().map_err(|error| DataError::new(path, error))?.len();
     opened(&mut stream, HEADER, Some(&Stored { file: Arc::new(Mutex::new(file)), start: 0, size })).map_err(fail)
 }
@@ -45,7 +46,7 @@ pub(super) fn open_npy(path: &Path) -> Result<Array, DataError> {
 /// order, is read to memory. Errors: as [`read_npz`].
 pub(super) fn open_npz(path: &Path) -> Result<IndexMap<String, Array>, DataError> {
     let fail = |problem: String| DataError::new(path, Kind::Format(problem));
-    let open = || File::open(path).map_err(|error| DataError::new(path, error));
+    let open = || files::open(path).map_err(|error| DataError::new(path, error));
     let (stream, file) = (BufReader::new(open()?), open()?);
     let total = file.metadata().map_err(|error| DataError::new(path, error))?.len();
     let file = Arc::new(Mutex::new(file));
@@ -204,33 +205,32 @@ fn row_major(bytes: &[u8], dims: &[usize], size: usize) -> Vec<u8> {
 
 /// Writes one array. Errors: what the file system says, and element types that numpy lacks.
 pub fn write_npy(path: &Path, tensor: &TensorRef) -> Result<(), DataError> {
-    let bytes = npy_header(tensor).ok_or_else(|| DataError::new(path, no_numpy_type("array", tensor.dtype)))?;
-    let mut file = std::fs::File::create(path).map_err(|error| DataError::new(path, error))?;
-    file.write_all(&bytes).and_then(|()| file.write_all(&tensor.bytes)).map_err(|error| DataError::new(path, error))
+    let header = npy_header(tensor).ok_or_else(|| no_numpy_type("array", tensor.dtype));
+    let fill = |file: &mut File| file.write_all(&header?).and_then(|()| file.write_all(&tensor.bytes));
+    files::write(path, fill).map_err(|error| DataError::new(path, std::io::Error::other(error)))
 }
 
 /// Writes arrays by name, compressed. Errors: as [`write_npy`].
 pub fn write_npz(path: &Path, tensors: &Tensors) -> Result<(), DataError> {
-    let file = std::fs::File::create(path).map_err(|error| DataError::new(path, error))?;
-    write_archive(path, file, tensors)
+    files::write(path, |file| write_archive(file, tensors)).map_err(|error| DataError::new(path, std::io::Error::other(error)))
 }
 
-pub(super) fn write_archive(path: &Path, file: impl Write + Seek, tensors: &Tensors) -> Result<(), DataError> {
-    let zip_error = |error: zip::result::ZipError| DataError::new(path, Kind::Format(error.to_string()));
+pub(super) fn write_archive(file: impl Write + Seek, tensors: &Tensors) -> std::io::Result<()> {
     let mut archive = zip::ZipWriter::new(file);
     for (name, tensor) in tensors {
-        let header = npy_header(tensor).ok_or_else(|| DataError::new(path, no_numpy_type(name, tensor.dtype)))?;
+        let header = npy_header(tensor).ok_or_else(|| no_numpy_type(name, tensor.dtype))?;
         let large = tensor.bytes.len() as u64 >= u64::from(u32::MAX);
         let options = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated).large_file(large);
-        archive.start_file(format!("{name}.npy"), options).map_err(zip_error)?;
-        archive.write_all(&header).and_then(|()| archive.write_all(&tensor.bytes)).map_err(|error| DataError::new(path, error))?;
+        archive.start_file(format!("{name}.npy"), options)?;
+        archive.write_all(&header)?;
+        archive.write_all(&tensor.bytes)?;
     }
-    archive.finish().map_err(zip_error)?;
+    archive.finish()?;
     Ok(())
 }
 
-fn no_numpy_type(name: &str, dtype: Dtype) -> Kind {
-    Kind::Format(format!("array '{name}': numpy has no {dtype}"))
+fn no_numpy_type(name: &str, dtype: Dtype) -> std::io::Error {
+    std::io::Error::other(format!("array '{name}': numpy has no {dtype}"))
 }
 
 /// Magic, version 1.0, and the description padded so that the numbers start at a multiple of 64.

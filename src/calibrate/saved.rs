@@ -3,6 +3,7 @@
 //! `model_sha256` (bytes of its hexadecimal text), `samples`, and for each activation matrix, by its key, `KEY/rows`,
 //! `KEY/sum` (groups × columns) and `KEY/gram` (groups × columns × columns).
 
+use std::io::{Seek, Write};
 use std::path::Path;
 
 use faer::Mat;
@@ -10,7 +11,7 @@ use faer::Mat;
 use super::error::Kind;
 use super::moments::{Moments, Statistics};
 use super::npz::write_archive;
-use super::{DataError, Tensors, read_npz, write_npz};
+use super::{DataError, Tensors, read_npz};
 use crate::model::TensorRef;
 use crate::proto::Dtype;
 
@@ -18,8 +19,8 @@ const DIGEST: &str = "model_sha256";
 const SAMPLES: &str = "samples";
 
 impl Statistics {
-    /// Writes them, whole or not at all, with the digest of the model that they are of. Errors: what the file system says.
-    pub fn write(&self, path: &Path, sha256: &str) -> Result<(), DataError> {
+    /// Writes them with the digest of the model that they are of. Errors: what the file system says.
+    pub fn write(&self, file: impl Write + Seek, sha256: &str) -> std::io::Result<()> {
         let digest = TensorRef { dtype: Dtype::Uint8, dims: vec![sha256.len()], bytes: sha256.as_bytes().to_vec().into() };
         let mut arrays = Tensors::new();
         arrays.insert(DIGEST.to_owned(), digest);
@@ -32,23 +33,7 @@ impl Statistics {
             arrays.insert(format!("{key}/sum"), doubles(vec![groups, columns], moments.sum.iter().copied()));
             arrays.insert(format!("{key}/gram"), doubles(vec![groups, columns, columns], gram));
         }
-        // Something that is there and is no plain file (a pipe, a device) can only be written to.
-        if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-            return write_npz(path, &arrays);
-        }
-        let fail = |error: std::io::Error| DataError::new(path, error);
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".onnx-prune-");
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            builder.permissions(std::fs::Permissions::from_mode(0o666));
-        }
-        let mut file = builder.tempfile_in(folder).map_err(fail)?;
-        write_archive(path, file.as_file_mut(), &arrays)?;
-        file.persist(path).map_err(|error| fail(error.error))?;
-        Ok(())
+        write_archive(file, &arrays)
     }
 
     /// Reads them back. Errors: not readable, no file of statistics, or one of another model than that of the digest.
@@ -94,6 +79,7 @@ fn doubles(dims: Vec<usize>, numbers: impl Iterator<Item = f64>) -> TensorRef {
 
 #[cfg(test)]
 mod tests {
+    use super::super::write_npz;
     use super::*;
 
     #[test]
@@ -103,7 +89,7 @@ mod tests {
         let statistics = Statistics { samples: 4, of: [("a/b [w0,1] Σ2".to_owned(), moments)].into_iter().collect() };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.stats");
-        statistics.write(&path, "12ab").unwrap();
+        statistics.write(std::fs::File::create(&path).unwrap(), "12ab").unwrap();
         assert_eq!(Statistics::read(&path, "12ab").unwrap(), statistics);
         let other = Statistics::read(&path, "12ac").unwrap_err().to_string();
         assert!(other.contains("of another model (sha256 12ab, this one has 12ac)"), "{other}");

@@ -31,16 +31,18 @@ pub(super) fn find(folder: &Path) -> Result<Option<Vec<PathBuf>>, DataError> {
     Ok(Some(sets.into_iter().map(|(_, path)| path).collect()))
 }
 
+/// The files of one set, in the order of the inputs.
+pub(super) fn files(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let folder = folder.to_owned();
+    (0..).map(move |number| folder.join(format!("input_{number}.pb"))).take_while(|path| path.is_file())
+}
+
 /// Reads one set. Errors: inputs missing, damaged, or of other types and shapes than the model's.
 pub(super) fn read(folder: &Path, specs: &[InputSpec]) -> Result<Tensors, DataError> {
     let mut found: Vec<(String, TensorRef)> = Vec::new();
-    for number in 0.. {
-        let path = folder.join(format!("input_{number}.pb"));
-        if !path.is_file() {
-            break;
-        }
+    for path in files(folder) {
         let fail = |problem: String| DataError::new(&path, Kind::Format(problem));
-        let bytes = std::fs::read(&path).map_err(|error| DataError::new(&path, error))?;
+        let bytes = crate::files::read(&path).map_err(|error| DataError::new(&path, error))?;
         let message = TensorProto::decode(bytes::Bytes::from(bytes)).map_err(|error| fail(format!("no tensor: {error}")))?;
         let tensor = TensorRef::from_proto(&message).map_err(|error| fail(error.to_string()))?;
         found.push((message.name().to_owned(), tensor));

@@ -6,6 +6,7 @@ use anyhow::bail;
 use serde::Serialize;
 
 use super::args::Bench;
+use super::stop::Stop;
 use super::watch::Watch;
 use super::{Exit, convert, data, output, verify};
 use crate::progress::{Phase, Progress};
@@ -34,10 +35,10 @@ struct Timed {
     latency_ms: f64,
 }
 
-pub(super) fn run(args: &Bench) -> anyhow::Result<Exit> {
-    let watch = Watch::new(&args.common);
+pub(super) fn run(args: &Bench, stop: &Stop) -> anyhow::Result<Exit> {
+    let watch = Watch::new(&args.common, stop);
     watch.begin(Phase::Load, 0);
-    let models = args.models.iter().map(|path| output::load(path, &watch)).collect::<anyhow::Result<Vec<_>>>()?;
+    let models = args.models.iter().map(|path| output::load(path, &watch, stop)).collect::<anyhow::Result<Vec<_>>>()?;
     let Some(first) = models.first() else { bail!("no model given") };
     let wanted = verify::inputs(first);
     if let Some(other) = models.iter().find(|model| verify::inputs(model) != wanted) {

@@ -5,21 +5,24 @@ use std::path::PathBuf;
 use anyhow::bail;
 
 use super::args::Calibrate;
+use super::stop::Stop;
 use super::watch::Watch;
 use super::{Exit, data, output};
 use crate::analysis::Options;
 use crate::calibrate::Statistics;
+use crate::files::Staged;
 use crate::job;
 use crate::model::Model;
 use crate::progress::{Phase, Progress, Work};
 use crate::run::TractRuntime;
 
-pub(super) fn run(args: &Calibrate) -> anyhow::Result<Exit> {
+pub(super) fn run(args: &Calibrate, stop: &Stop) -> anyhow::Result<Exit> {
     let Some(path) = &args.data.data else { bail!("calibrate needs inputs; give them with --data") };
-    output::check_output(&args.output, &[&args.model, path])?;
-    let watch = Watch::new(&args.common);
+    let place = stop.outputs.claim(&args.output, "the file of statistics")?;
+    output::reads_data(stop, Some(path), None)?;
+    let watch = Watch::new(&args.common, stop);
     watch.begin(Phase::Load, 0);
-    let model = output::load(&args.model, &watch)?;
+    let model = output::load(&args.model, &watch, stop)?;
     let specs = data::specs(&model, &data::pins(&args.data.input))?;
     let inputs = data::read(path, &specs, &args.data, &watch)?;
     let takes = |number: &usize| args.shard.is_none_or(|shard| number % shard.of == shard.number - 1);
@@ -33,11 +36,13 @@ pub(super) fn run(args: &Calibrate) -> anyhow::Result<Exit> {
         return Ok(Exit::Unverifiable);
     };
     watch.begin(Phase::Save, 0);
-    statistics.write(&args.output, &model.source.sha256())?;
+    let mut staged = Staged::new(&stop.outputs);
+    staged.write(&place, |file| statistics.write(file, &model.source.sha256()))?;
     watch.finish();
     if !args.common.quiet {
         output::print(&format!("{} samples, {} activation matrices\n", statistics.samples, statistics.of.len()))?;
     }
+    stop.commit(staged)?;
     watch.say(&format!("wrote {}", args.output.display()));
     Ok(Exit::Done)
 }

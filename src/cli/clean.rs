@@ -1,21 +1,24 @@
 //! Lossless clean-up.
 
 use super::args::Clean;
+use super::stop::Stop;
 use super::watch::Watch;
 use super::{Exit, output};
 use crate::clean::{Options, clean};
+use crate::files::Staged;
 use crate::progress::{Phase, Progress};
 
-pub(super) fn run(args: &Clean) -> anyhow::Result<Exit> {
-    output::check_output(&args.output, &[&args.model])?;
-    let watch = Watch::new(&args.common);
+pub(super) fn run(args: &Clean, stop: &Stop) -> anyhow::Result<Exit> {
+    let place = stop.outputs.claim(&args.output, "the clean model")?;
+    let watch = Watch::new(&args.common, stop);
     watch.begin(Phase::Load, 0);
-    let mut model = output::load(&args.model, &watch)?;
+    let mut model = output::load(&args.model, &watch, stop)?;
     watch.begin(Phase::Cut, 0);
     let contents = crate::analysis::known(&model);
     let cleaned = clean(&mut model, Options { contents: Some(&contents), fold_norms: args.fold_norms })?;
     watch.begin(Phase::Save, 0);
-    crate::model::save(&model, &args.output)?;
+    let mut staged = Staged::new(&stop.outputs);
+    crate::model::stage(&model, &place, &mut staged)?;
     watch.finish();
     if !args.common.quiet {
         output::print(&format!(
@@ -23,6 +26,7 @@ pub(super) fn run(args: &Clean) -> anyhow::Result<Exit> {
             cleaned.removed_nodes, cleaned.removed_initializers, cleaned.merged, cleaned.folded, cleaned.folded_norms, cleaned.bytes_saved
         ))?;
     }
+    stop.commit(staged)?;
     watch.say(&format!("wrote {}", args.output.display()));
     Ok(Exit::Done)
 }

@@ -1,6 +1,7 @@
 //! What could be pruned, what is frozen and why.
 
 use super::args::Inspect;
+use super::stop::Stop;
 use super::watch::Watch;
 use super::{Exit, convert, data, output};
 use crate::analysis::{Cost, Kind};
@@ -8,10 +9,10 @@ use crate::job::{Prepared, Request, allowed};
 use crate::progress::{Phase, Progress};
 use crate::report;
 
-pub(super) fn run(args: &Inspect) -> anyhow::Result<Exit> {
-    let watch = Watch::new(&args.common);
+pub(super) fn run(args: &Inspect, stop: &Stop) -> anyhow::Result<Exit> {
+    let watch = Watch::new(&args.common, stop);
     watch.begin(Phase::Load, 0);
-    let model = output::load(&args.model, &watch)?;
+    let model = output::load(&args.model, &watch, stop)?;
     let mut report = convert::begin(&model, args.json);
     let specs = data::specs(&model, &data::pins(&args.input))?;
     let pins = data::counted(&specs, None);

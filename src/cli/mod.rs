@@ -12,6 +12,7 @@ mod gate;
 mod inspect;
 mod output;
 mod prune;
+mod stop;
 mod values;
 mod verify;
 mod watch;
@@ -22,6 +23,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command};
+use stop::Stop;
 
 /// How a command ended, as scripts see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,16 +41,24 @@ enum Exit {
 /// Runs the command line.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    let stop = Stop::listen();
     let result = match &cli.command {
-        None => prune::run(&cli.prune),
-        Some(Command::Inspect(args)) => inspect::run(args),
-        Some(Command::Verify(args)) => verify::run(args),
-        Some(Command::Clean(args)) => clean::run(args),
-        Some(Command::Calibrate(args)) => calibrate::run(args),
-        Some(Command::Bench(args)) => bench::run(args),
+        None => prune::run(&cli.prune, &stop),
+        Some(Command::Inspect(args)) => inspect::run(args, &stop),
+        Some(Command::Verify(args)) => verify::run(args, &stop),
+        Some(Command::Clean(args)) => clean::run(args, &stop),
+        Some(Command::Calibrate(args)) => calibrate::run(args, &stop),
+        Some(Command::Bench(args)) => bench::run(args, &stop),
         Some(Command::Completions { shell }) => completions(*shell),
         Some(Command::Sparsify(_)) => Err(anyhow::anyhow!("sparsify is not available in this version")),
     };
+    // Whatever the work came to: a stop that was asked for is the reason.
+    if !matches!(result, Ok(Exit::Done))
+        && let Some((code, said)) = stop.ending()
+    {
+        complain(&said);
+        return ExitCode::from(code);
+    }
     let exit = result.unwrap_or_else(|error| {
         complain(&format!("{error:#}"));
         Exit::Usage

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
+use super::stop::Stop;
+use crate::files::{Place, Staged};
 use crate::model::Model;
+use crate::report::{self, Report};
 
 /// Writes to stdout. A reader that has seen enough (`| head`) is no error.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
@@ -22,50 +25,43 @@ pub(super) fn default_output(model: &Path) -> PathBuf {
     model.with_file_name(format!("{stem}.pruned.onnx"))
 }
 
-/// Refuses to write over a file that is read. Errors: they are the same, the folder does not exist.
-pub(super) fn check_output(output: &Path, read: &[&Path]) -> anyhow::Result<()> {
-    for input in read {
-        if same_file(output, input) {
-            bail!("{}: the output is the file that is read; name another with -o", output.display());
-        }
-    }
-    check_folder(output)?;
-    if output.is_dir() {
-        bail!("{}: this is a folder; name a file with -o", output.display());
-    }
-    Ok(())
-}
-
-/// Errors: the folder that a file is to go to does not exist.
-pub(super) fn check_folder(output: &Path) -> anyhow::Result<()> {
-    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !folder.is_dir() {
-        bail!("{}: there is no folder {}", output.display(), folder.display());
-    }
-    Ok(())
-}
-
-fn same_file(a: &Path, b: &Path) -> bool {
-    if a == b {
-        return true;
-    }
-    #[cfg(unix)]
-    if let (Ok(a), Ok(b)) = (std::fs::metadata(a), std::fs::metadata(b)) {
-        use std::os::unix::fs::MetadataExt;
-        // Hard links are the same file under other names.
-        return (a.dev(), a.ino()) == (b.dev(), b.ino());
-    }
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
-}
-
-/// Loads a model and says what could not be kept of it.
-pub(super) fn load(path: &Path, watch: &super::watch::Watch) -> anyhow::Result<Model> {
+/// Loads a model and says what could not be kept of it. Errors: it cannot be read, one of its files is to be written.
+pub(super) fn load(path: &Path, watch: &super::watch::Watch, stop: &Stop) -> anyhow::Result<Model> {
+    stop.outputs.reads(path, "the model")?;
     let model = crate::model::load(path, crate::model::Limits::default())?;
     if !model.source.unknown_fields.is_empty() {
         let names = model.source.unknown_fields.join(", ");
         watch.warn(&format!("{}: fields that this version does not know would be lost: {names}", path.display()));
     }
+    model.source.files.iter().skip(1).try_for_each(|file| stop.outputs.reads(&file.path, "the model's external data"))?;
     Ok(model)
+}
+
+/// Notes files that the command reads. Errors: one of them is to be written.
+pub(super) fn reads<'a>(stop: &Stop, role: &str, files: impl IntoIterator<Item = &'a PathBuf>) -> anyhow::Result<()> {
+    files.into_iter().try_for_each(|file| Ok(stop.outputs.reads(file, role)?))
+}
+
+/// Notes the files of inputs and labels. Errors: one of them is to be written.
+pub(super) fn reads_data(stop: &Stop, data: Option<&PathBuf>, labels: Option<&PathBuf>) -> anyhow::Result<()> {
+    let files = data.map(|path| crate::calibrate::sources(path)).unwrap_or_default();
+    reads(stop, "one of the inputs", &files)?;
+    reads(stop, "the labels", labels)
+}
+
+/// Claims the places of reports. Errors: an unknown ending, a place that cannot be written.
+pub(super) fn claim_reports(stop: &Stop, files: &[PathBuf]) -> anyhow::Result<Vec<Place>> {
+    files.iter().try_for_each(|path| report::check_ending(path))?;
+    files.iter().map(|path| Ok(stop.outputs.claim(path, "the report")?)).collect()
+}
+
+/// Writes reports, to be committed. Errors: what the file system says.
+pub(super) fn stage_reports(report: &Report, places: &[Place], staged: &mut Staged) -> anyhow::Result<()> {
+    for place in places {
+        let text = report::text(report, &place.given)?;
+        staged.write(place, |file| file.write_all(text.as_bytes()))?;
+    }
+    Ok(())
 }
 
 /// The kernel's high-water mark of this process's memory, mapped file pages included.

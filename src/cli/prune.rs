@@ -1,16 +1,20 @@
 //! The main job.
 
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, bail};
 
 use super::args::Prune;
+use super::stop::Stop;
 use super::values::{Goal, Recovery, Scoring};
 use super::watch::Watch;
 use super::{Exit, calibrate, convert, data, gate, output};
 use crate::allocate::{Align, Target};
 use crate::analysis::{Allowed, Kind};
+use crate::files::{Place, Staged};
 use crate::job::{self, Data, Request, ScoreName};
+use crate::model;
 use crate::plan::Plan;
 use crate::progress::{Phase, Progress, Work};
 use crate::recover::Method;
@@ -21,18 +25,14 @@ use crate::score::Given;
 /// The drift allowed when nothing is asked for.
 const DEFAULT_DRIFT: f64 = 0.05;
 
-pub(super) fn run(args: &Prune) -> anyhow::Result<Exit> {
+pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     let Some(path) = &args.model else { bail!("no model given") };
-    args.report.iter().try_for_each(|path| report::check_ending(path))?;
     let target = args.output.clone().unwrap_or_else(|| output::default_output(path));
-    output::check_output(&target, &[path])?;
-    for file in args.report.iter().chain(&args.plan_out) {
-        output::check_output(file, &[path, &target])?;
-    }
-    let watch = Watch::new(&args.common);
+    let places = Places::claim(args, &target, stop)?;
+    let watch = Watch::new(&args.common, stop);
     let mut request = request(args, &watch)?;
     watch.begin(Phase::Load, 0);
-    let model = output::load(path, &watch)?;
+    let model = output::load(path, &watch, stop)?;
     request.allowed = job::allowed(&model, &args.allow.ends)?;
     let specs = data::specs(&model, &request.pins)?;
     // Models are run to search for a drift and to check the result, else not at all.
@@ -63,23 +63,58 @@ pub(super) fn run(args: &Prune) -> anyhow::Result<Exit> {
     gate::thresholds(&mut report, &args.gate);
     let exit = gate::exit(&report, outcome.reached, args.gate.allow_unverified);
     watch.begin(Phase::Save, 0);
-    let written = !args.dry_run && (exit == Exit::Done || args.force);
-    if written {
-        crate::model::save(&outcome.model, &target)?;
+    // What the exit code does not stand for is not written, unless the user insists.
+    let stands = exit == Exit::Done || args.force;
+    let written = places.model.is_some() && stands;
+    let mut staged = Staged::new(&stop.outputs);
+    if let Some(place) = places.model.as_ref().filter(|_| stands) {
+        model::stage(&outcome.model, place, &mut staged)?;
     }
-    if let Some(path) = &args.plan_out {
-        report::write_file(path, &outcome.plan.to_json())?;
+    if let Some(place) = places.plan.as_ref().filter(|_| stands) {
+        staged.write(place, |file| file.write_all(outcome.plan.to_json().as_bytes()))?;
     }
     report.seconds = watch.finish();
     report.peak_rss_bytes = output::peak_rss_bytes();
-    for path in &args.report {
-        report::write(&report, path)?;
-    }
+    output::stage_reports(&report, &places.reports, &mut staged)?;
+    // All that can fail comes before any file gets its name: a run that ends with an error has written nothing.
     if !args.common.quiet {
         output::print(&report::summary(&report))?;
     }
+    stop.commit(staged)?;
     say(&watch, exit, written, args, &target, &report.remarks);
     Ok(exit)
+}
+
+/// Where the outputs go.
+struct Places {
+    /// `None` in a dry run.
+    model: Option<Place>,
+    plan: Option<Place>,
+    reports: Vec<Place>,
+}
+
+impl Places {
+    /// Claims them, before the work, and notes what is read. Errors: one that cannot be written, or that is read.
+    fn claim(args: &Prune, target: &Path, stop: &Stop) -> anyhow::Result<Self> {
+        let outputs = &stop.outputs;
+        let places = Places {
+            model: if args.dry_run { None } else { Some(outputs.claim(target, "the pruned model")?) },
+            plan: args.plan_out.as_ref().map(|path| outputs.claim(path, "the plan made")).transpose()?,
+            reports: output::claim_reports(stop, &args.report)?,
+        };
+        if let Some(path) = &args.latency_table {
+            outputs.claim(path, "the table of latencies")?;
+        }
+        output::reads(stop, "the plan", &args.plan)?;
+        output::reads(stop, "one of the statistics", &args.stats)?;
+        if let Some(Scoring::File(path)) = &args.score {
+            outputs.reads(path, "the file of scores")?;
+        }
+        output::reads_data(stop, args.data.data.as_ref(), args.labels.as_ref())?;
+        // Said before the model is read.
+        output::reads(stop, "the model", &args.model)?;
+        Ok(places)
+    }
 }
 
 fn say(watch: &Watch, exit: Exit, written: bool, args: &Prune, target: &Path, remarks: &[String]) {

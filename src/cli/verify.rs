@@ -6,11 +6,13 @@ use std::path::Path;
 use anyhow::{Context, bail};
 
 use super::args::Verify;
+use super::stop::Stop;
 use super::watch::Watch;
 use super::{Exit, convert, data, gate, output};
 use crate::analysis::{Pins, infer};
 use crate::calibrate::{GatherError, in_order, size};
 use crate::facts::Dim;
+use crate::files::Staged;
 use crate::job::Data;
 use crate::model::{Index, Model, TensorRef};
 use crate::plan::Plan;
@@ -19,15 +21,14 @@ use crate::report::{self, Outcome};
 use crate::run::{Runtime, Session, Tensors, TractRuntime};
 use crate::verify::{Drift, OutputDrift, Top1};
 
-pub(super) fn run(args: &Verify) -> anyhow::Result<Exit> {
-    args.report.iter().try_for_each(|path| report::check_ending(path))?;
-    for file in &args.report {
-        output::check_output(file, &[&args.original, &args.pruned])?;
-    }
-    let watch = Watch::new(&args.common);
+pub(super) fn run(args: &Verify, stop: &Stop) -> anyhow::Result<Exit> {
+    let reports = output::claim_reports(stop, &args.report)?;
+    output::reads(stop, "the plan", &args.plan)?;
+    output::reads_data(stop, args.data.data.as_ref(), args.labels.as_ref())?;
+    let watch = Watch::new(&args.common, stop);
     watch.begin(Phase::Load, 0);
-    let original = output::load(&args.original, &watch)?;
-    let mut pruned = output::load(&args.pruned, &watch)?;
+    let original = output::load(&args.original, &watch, stop)?;
+    let mut pruned = output::load(&args.pruned, &watch, stop)?;
     let names = outputs(&original);
     for (what, ours, theirs) in [("inputs", inputs(&original), inputs(&pruned)), ("outputs", names.clone(), outputs(&pruned))] {
         if ours != theirs {
@@ -60,14 +61,14 @@ pub(super) fn run(args: &Verify) -> anyhow::Result<Exit> {
     };
     report.seconds = watch.finish();
     report.peak_rss_bytes = output::peak_rss_bytes();
-    for path in &args.report {
-        report::write(&report, path)?;
-    }
+    let mut staged = Staged::new(&stop.outputs);
+    output::stage_reports(&report, &reports, &mut staged)?;
     if args.json {
         output::print(&report::json(&report))?;
     } else if !args.common.quiet {
         output::print(&report::verification(&report))?;
     }
+    stop.commit(staged)?;
     match exit {
         Exit::Missed => super::complain("thresholds are not met"),
         Exit::Unverifiable => {

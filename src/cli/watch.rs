@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing_subscriber::EnvFilter;
 
 use super::args::Common;
+use super::stop::Stop;
 use crate::progress::{Phase, Progress};
 
 /// Watches the work of one command.
@@ -16,6 +17,7 @@ pub(super) struct Watch {
     quiet: bool,
     bar: Option<ProgressBar>,
     times: Mutex<Times>,
+    stop: Stop,
 }
 
 #[derive(Default)]
@@ -34,7 +36,7 @@ impl Times {
 
 impl Watch {
     /// Begins to watch: sets up the log, the threads, and on a terminal the progress bar.
-    pub fn new(common: &Common) -> Self {
+    pub fn new(common: &Common, stop: &Stop) -> Self {
         let shown = !common.quiet && common.verbose == 0 && std::io::stderr().is_terminal();
         let bar = shown.then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
@@ -55,7 +57,7 @@ impl Watch {
         let _ = log.with_writer(move || Lines(lines.clone())).try_init();
         // Likewise the threads.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(common.threads).build_global();
-        Watch { quiet: common.quiet, bar, times: Mutex::default() }
+        Watch { quiet: common.quiet, bar, times: Mutex::default(), stop: stop.clone() }
     }
 
     /// Tells the user something on stderr.
@@ -108,22 +110,26 @@ impl Progress for Watch {
             bar.inc(steps);
         }
     }
+
+    fn stop(&self) -> bool {
+        self.stop.asked()
+    }
 }
 
-/// Lines on stderr that do not run into the bar.
+/// Lines on stderr that do not run into the bar. Where nobody reads them any more, they go nowhere.
 struct Lines(Option<ProgressBar>);
 
 impl Write for Lines {
     fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
-        match &self.0 {
-            Some(bar) if !bar.is_finished() => bar.suspend(|| std::io::stderr().write_all(text))?,
-            _ => std::io::stderr().write_all(text)?,
-        }
+        let _ = match &self.0 {
+            Some(bar) if !bar.is_finished() => bar.suspend(|| std::io::stderr().write_all(text)),
+            _ => std::io::stderr().write_all(text),
+        };
         Ok(text.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        std::io::stderr().flush()
+        Ok(())
     }
 }
 

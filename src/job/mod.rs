@@ -268,6 +268,7 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
         },
     };
     let selection = prepared.select(&decided.choice.removed);
+    model.source.check()?;
     work.progress.begin(Phase::Cut, 0);
     let plan = Plan { allowed: AllowedAxes::list(&options.allowed), ..prepared.plan(&decided.choice, sha256) };
     let notes = request.notes(&plan);
@@ -297,6 +298,7 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
         pruned = bare.clone();
     }
     surgery::annotate(&mut pruned, &notes);
+    model.source.check()?;
     let checks = match (request.verify, runtime) {
         (true, Some(runtime)) => Some(bench.check(&prepared, &selection, &bare, &pruned, data, runtime, work)?),
         _ => None,

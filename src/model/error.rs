@@ -41,6 +41,8 @@ impl LoadError {
     pub fn hint(&self) -> &'static str {
         match &self.kind {
             LoadKind::Io(error) if error.kind() == std::io::ErrorKind::NotFound => "check the path",
+            LoadKind::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => "run again when nobody writes to it",
+            LoadKind::Io(error) if error.kind() == std::io::ErrorKind::InvalidInput => "give a regular file",
             LoadKind::Io(_) => "check that the file can be read",
             LoadKind::Empty | LoadKind::NotProtobuf(_) | LoadKind::NoGraph => {
                 "is the file complete, and really an .onnx file? download or export it again"
@@ -65,12 +67,3 @@ impl fmt::Display for LoadError {
 }
 
 impl std::error::Error for LoadError {}
-
-/// A model that could not be written.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot write {}: {source}", path.display())]
-pub struct SaveError {
-    pub(super) path: PathBuf,
-    #[source]
-    pub(super) source: std::io::Error,
-}

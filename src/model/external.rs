@@ -5,17 +5,23 @@ use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 
+use crate::files::{self, Stamp};
 use crate::proto::{TensorProto, tensor_proto::DataLocation};
 
-/// The files beside one model, mapped when first asked for.
+/// The files beside one model, opened when first asked for.
 pub(super) struct External {
     folder: PathBuf,
-    files: BTreeMap<String, Bytes>,
+    /// Where the model's file really is, if it was named by a link in another folder.
+    real: Option<PathBuf>,
+    files: BTreeMap<String, (Bytes, Stamp)>,
 }
 
 impl External {
-    pub(super) fn new(folder: &Path) -> Self {
-        External { folder: folder.to_owned(), files: BTreeMap::new() }
+    pub(super) fn new(model: &Path) -> Self {
+        let folder = model.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let linked = model.canonicalize().ok().and_then(|real| real.parent().map(Path::to_owned));
+        let real = linked.filter(|real| folder.canonicalize().is_ok_and(|folder| folder != *real));
+        External { folder: folder.to_owned(), real, files: BTreeMap::new() }
     }
 
     /// Whether the model has external weights.
@@ -23,8 +29,13 @@ impl External {
         !self.files.is_empty()
     }
 
-    pub(super) fn mapped_bytes(&self) -> u64 {
-        self.files.values().map(|bytes| bytes.len() as u64).sum()
+    pub(super) fn total_bytes(&self) -> u64 {
+        self.files.values().map(|(bytes, _)| bytes.len() as u64).sum()
+    }
+
+    /// The files as they were when they were opened.
+    pub(super) fn stamps(&self) -> impl Iterator<Item = Stamp> {
+        self.files.values().map(|(_, stamp)| stamp.clone())
     }
 
     /// Puts the external bytes of a tensor into its `raw_data`, as a range of the mapped file.
@@ -55,19 +66,22 @@ impl External {
     }
 
     fn file(&mut self, location: &str) -> Result<Bytes, String> {
-        if let Some(bytes) = self.files.get(location) {
+        if let Some((bytes, _)) = self.files.get(location) {
             return Ok(bytes.clone());
         }
         let relative = Path::new(location);
         let inside = relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-        let path = self.folder.join(relative);
+        let beside = |folder: &PathBuf| (folder.join(relative), folder.clone());
+        let elsewhere = self.real.as_ref().map(beside).filter(|(path, _)| !self.folder.join(relative).exists() && path.exists());
+        let (path, folder) = elsewhere.unwrap_or_else(|| beside(&self.folder));
         // Links could lead out as well as `..` and absolute paths do.
-        let stays = |path: &Path| Some(path.canonicalize().ok()?.starts_with(self.folder.canonicalize().ok()?));
+        let stays = |path: &Path| Some(path.canonicalize().ok()?.starts_with(folder.canonicalize().ok()?));
         if !inside || stays(&path) == Some(false) {
             return Err(format!("external data file '{location}' lies outside the model's folder, which is not allowed"));
         }
-        let bytes = super::load::map(&path).map_err(|error| format!("external data file '{}': {error}", path.display()))?;
-        self.files.insert(location.to_owned(), bytes.clone());
+        let opened = files::bytes(&path).map_err(|error| format!("external data file '{}': {error}", path.display()))?;
+        let bytes = opened.0.clone();
+        self.files.insert(location.to_owned(), opened);
         Ok(bytes)
     }
 }

@@ -1,14 +1,13 @@
 //! From a file to a model: mapped, decoded without copying, and checked.
 
-use std::fs::File;
 use std::path::Path;
 
-use bytes::Bytes;
 use prost::Message;
 
 use super::error::LoadKind;
 use super::external::External;
 use super::{LoadError, Model, Source};
+use crate::files;
 use crate::proto::{AttributeProto, GraphProto, ModelProto, TensorProto};
 
 /// What a file may ask for.
@@ -30,7 +29,7 @@ impl Default for Limits {
 /// model's folder, unknown element types, sizes that do not fit.
 pub fn load(path: &Path, limits: Limits) -> Result<Model, LoadError> {
     let fail = |kind: LoadKind| LoadError::new(path, kind);
-    let bytes = map(path).map_err(|error| fail(error.into()))?;
+    let (bytes, stamp) = files::bytes(path).map_err(|error| fail(error.into()))?;
     if bytes.is_empty() {
         return Err(fail(LoadKind::Empty));
     }
@@ -42,8 +41,7 @@ pub fn load(path: &Path, limits: Limits) -> Result<Model, LoadError> {
         return Err(fail(LoadKind::OldIr(proto.ir_version())));
     }
     let unknown_fields = if proto.encoded_len() == bytes.len() { Vec::new() } else { unknown_fields(&proto, &bytes) };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut external = External::new(folder);
+    let mut external = External::new(path);
     each_tensor(&mut proto, &mut |tensor| {
         let result = external.attach(tensor).and_then(|()| check(tensor, limits));
         result.map_err(|problem| LoadKind::Tensor { tensor: tensor.name().to_owned(), problem })
@@ -51,28 +49,13 @@ pub fn load(path: &Path, limits: Limits) -> Result<Model, LoadError> {
     .map_err(fail)?;
     let source = Source {
         path: path.to_owned(),
-        total_bytes: bytes.len() as u64 + external.mapped_bytes(),
+        total_bytes: bytes.len() as u64 + external.total_bytes(),
         external: external.any(),
+        files: std::iter::once(stamp).chain(external.stamps()).collect(),
         bytes,
         unknown_fields,
     };
     Model::new(proto, source)
-}
-
-/// Maps a whole file. Empty files give empty bytes, for they can not be mapped.
-pub(super) fn map(path: &Path) -> std::io::Result<Bytes> {
-    let file = File::open(path)?;
-    let metadata = file.metadata()?;
-    if metadata.is_dir() {
-        return Err(std::io::Error::new(std::io::ErrorKind::IsADirectory, "this is a folder, not a file"));
-    }
-    if metadata.len() == 0 {
-        return Ok(Bytes::new());
-    }
-    // Safety: the map is read-only; this tool never writes to a file that it has mapped (it writes a
-    // temporary file and renames it), and another process that truncates the file meanwhile breaks any reader.
-    let map = unsafe { memmap2::Mmap::map(&file)? };
-    Ok(Bytes::from_owner(map))
 }
 
 /// Calls a function for every dense tensor of the model that may hold weights.

@@ -1,6 +1,6 @@
 //! A file as a graph, losslessly: the prost message *is* the model, plus an index of its names.
 //!
-//! Weights are ranges of the mapped file ([`bytes::Bytes`]); nothing is copied until it is changed.
+//! Weights are ranges of the file's bytes ([`bytes::Bytes`], mapped where it is large); nothing is copied until it is changed.
 //! Invariant: no operator names, no floats, no second representation of the graph.
 
 mod ends;
@@ -19,15 +19,16 @@ mod unshare;
 use std::path::{Path, PathBuf};
 
 pub use ends::Ends;
-pub use error::{LoadError, SaveError};
+pub use error::LoadError;
 pub use index::{GraphEntry, GraphId, Index, NodeEntry, NodeId, Origin, ValueEntry, ValueId};
 pub use load::{Limits, load};
 pub(crate) use prefix::input as declared_input;
 pub use prefix::prefix;
-pub use save::{encoded_len, save};
+pub use save::{encoded_len, save, stage};
 pub use tensor::{TensorError, TensorRef};
 pub use unshare::{Copies, reshare, unshare};
 
+use crate::files::Stamp;
 use crate::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 
 /// A model in memory.
@@ -47,8 +48,10 @@ pub struct Model {
 pub struct Source {
     /// The `.onnx` file; empty for a model made in memory.
     pub path: PathBuf,
-    /// The file's bytes (a memory map).
+    /// The file's bytes (a memory map if it is large).
     pub bytes: bytes::Bytes,
+    /// The files that were read, the model's own first, those with its external weights after it.
+    pub files: Vec<Stamp>,
     /// Bytes on disk, external data included.
     pub total_bytes: u64,
     /// Whether weights stood in files of their own; saving then does the same.
@@ -58,6 +61,11 @@ pub struct Source {
 }
 
 impl Source {
+    /// Errors: a large file has changed since it was opened, so that its bytes must not be touched any more.
+    pub fn check(&self) -> Result<(), LoadError> {
+        self.files.iter().try_for_each(|file| file.check().map_err(|error| LoadError::new(&file.path, error.into())))
+    }
+
     /// SHA-256 of the file, in hex.
     pub fn sha256(&self) -> String {
         use sha2::{Digest, Sha256};

@@ -1,5 +1,5 @@
 //! From a model to a file: streamed field by field, so that weights go from the map to the disk without
-//! standing in memory; written beside the target and renamed, so that there is never half a file.
+//! standing in memory.
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -7,7 +7,8 @@ use std::path::Path;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
-use super::{Model, SaveError};
+use super::Model;
+use crate::files::{FileError, Outputs, Place, Staged};
 use crate::proto::{GraphProto, ModelProto, StringStringEntryProto, TensorProto, tensor_proto::DataLocation};
 
 /// Protobuf messages over this size are not readable everywhere.
@@ -22,40 +23,28 @@ pub fn encoded_len(model: &Model) -> u64 {
     model.proto.encoded_len() as u64
 }
 
-/// Writes a model, and `NAME.data` beside it where the model had external weights or is too large for one
-/// file. The files appear whole or not at all. Errors: whatever the file system says.
-pub fn save(model: &Model, path: &Path) -> Result<(), SaveError> {
-    let error = |source: io::Error| SaveError { path: path.to_owned(), source };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut temporary = tempfile::Builder::new().prefix(".onnx-prune-").tempfile_in(folder).map_err(error)?;
-    let mut data = None;
-    if model.source.external || encoded_len(model) > LARGEST_FILE {
-        let name = path.file_name().map_or_else(|| "weights.data".into(), |name| format!("{}.data", name.to_string_lossy()));
-        let mut file = tempfile::Builder::new().prefix(".onnx-prune-").tempfile_in(folder).map_err(error)?;
-        let shadow = externalise(&model.proto, &name, file.as_file_mut()).map_err(error)?;
-        write_model(&shadow, &mut temporary).map_err(error)?;
-        data = Some((file, folder.join(name)));
-    } else {
-        write_model(&model.proto, &mut temporary).map_err(error)?;
-    }
-    if let Some((file, target)) = data {
-        readable(file.as_file()).map_err(error)?;
-        file.persist(target).map_err(|failed| error(failed.error))?;
-    }
-    readable(temporary.as_file()).map_err(error)?;
-    temporary.persist(path).map_err(|failed| error(failed.error))?;
-    Ok(())
+/// Writes a model, and its weights beside it (`NAME.DIGEST.data`) where it had external weights or is too large for one
+/// file. The files appear whole or not at all. Errors: whatever the file system says; the model's own file has changed.
+pub fn save(model: &Model, path: &Path) -> Result<(), FileError> {
+    let outputs = Outputs::default();
+    let place = outputs.claim(path, "the model")?;
+    model.source.files.iter().for_each(|file| outputs.spares(&file.path));
+    let mut staged = Staged::new(&outputs);
+    stage(model, &place, &mut staged)?;
+    staged.commit()
 }
 
-/// Temporary files are private to the user; a model is an ordinary file.
-fn readable(file: &std::fs::File) -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
+/// Writes a model beside its place, to be committed with other outputs of the run. Errors: as [`save`].
+pub fn stage(model: &Model, place: &Place, staged: &mut Staged) -> Result<(), FileError> {
+    let unchanged = || model.source.check().map_err(io::Error::other);
+    unchanged().map_err(|source| FileError::Io { path: place.given.clone(), source })?;
+    if model.source.external || encoded_len(model) > LARGEST_FILE {
+        let (name, mut shadow) = staged.write_data(place, |out| externalise(&model.proto, out))?;
+        locate(&mut shadow, &name);
+        staged.write_model(place, |file| write_model(&shadow, file).and_then(|()| unchanged()))
+    } else {
+        staged.write_model(place, |file| write_model(&model.proto, file).and_then(|()| unchanged()))
     }
-    let _ = file;
-    Ok(())
 }
 
 /// Fields in tag order, which is prost's own: the bytes equal `encode_to_vec`'s.
@@ -156,11 +145,10 @@ fn header(out: &mut impl Write, tag: u32, length: usize) -> io::Result<()> {
     out.write_all(&bytes)
 }
 
-/// Writes the large tensors to `file` and gives back the model that points there (its bytes are shared, so
-/// the copy is small).
-fn externalise(model: &ModelProto, name: &str, file: &mut std::fs::File) -> io::Result<ModelProto> {
+/// Writes the large tensors to `out` and gives back the model that points there (its bytes are shared, so the copy is
+/// small). The place is to be named yet.
+fn externalise(model: &ModelProto, out: &mut dyn Write) -> io::Result<ModelProto> {
     let mut shadow = model.clone();
-    let mut out = BufWriter::with_capacity(1 << 16, file);
     let mut offset = 0u64;
     for tensor in shadow.graph.iter_mut().flat_map(|graph| &mut graph.initializer) {
         if tensor.raw_data.as_ref().is_none_or(|raw| raw.len() < EXTERNAL_FROM) {
@@ -168,15 +156,24 @@ fn externalise(model: &ModelProto, name: &str, file: &mut std::fs::File) -> io::
         }
         let raw = tensor.raw_data.take().unwrap_or_default();
         let padding = offset.next_multiple_of(EXTERNAL_ALIGN) - offset;
-        io::copy(&mut io::Read::take(io::repeat(0), padding), &mut out)?;
+        io::copy(&mut io::Read::take(io::repeat(0), padding), out)?;
         offset += padding;
         out.write_all(&raw)?;
-        let entry = |key: &str, value: String| StringStringEntryProto { key: Some(key.into()), value: Some(value) };
-        tensor.external_data =
-            vec![entry("location", name.to_owned()), entry("offset", offset.to_string()), entry("length", raw.len().to_string())];
+        tensor.external_data = vec![entry("offset", offset.to_string()), entry("length", raw.len().to_string())];
         tensor.data_location = Some(DataLocation::External as i32);
         offset += raw.len() as u64;
     }
-    out.flush()?;
     Ok(shadow)
+}
+
+/// Names the file of external weights.
+fn locate(model: &mut ModelProto, name: &str) {
+    let tensors = model.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
+    tensors
+        .filter(|tensor| tensor.data_location == Some(DataLocation::External as i32))
+        .for_each(|tensor| tensor.external_data.insert(0, entry("location", name.to_owned())));
+}
+
+fn entry(key: &str, value: String) -> StringStringEntryProto {
+    StringStringEntryProto { key: Some(key.into()), value: Some(value) }
 }

@@ -140,7 +140,7 @@ impl Plan {
     /// Reads a plan file.
     pub fn read(path: &Path) -> Result<Self, PlanError> {
         let error = |problem: String| PlanError::File { path: path.display().to_string(), problem };
-        let text = std::fs::read_to_string(path).map_err(|problem| error(problem.to_string()))?;
+        let text = crate::files::text(path).map_err(|problem| error(problem.to_string()))?;
         let plan: Plan = serde_json::from_str(&text).map_err(|problem| error(format!("not a plan: {problem}")))?;
         if plan.format != 1 {
             return Err(error(format!("format {} is not known to this version", plan.format)));

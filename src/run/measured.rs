@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::latency::spread;
 use super::{Runtime, Tensors};
+use crate::files;
 use crate::model::Model;
 
 /// Time for measuring one operator, and runs at most.
@@ -45,7 +46,7 @@ impl<'a> Measured<'a> {
             machine: machine(),
             operators: BTreeMap::new(),
         };
-        let read = path.and_then(|path| serde_json::from_str::<Table>(&std::fs::read_to_string(path).ok()?).ok());
+        let read = path.and_then(|path| serde_json::from_str::<Table>(&files::text(path).ok()?).ok());
         let fits = |table: &Table| table.format == 1 && table.runtime == empty.runtime && table.machine == empty.machine;
         let table = read.filter(fits).unwrap_or(empty);
         Measured { runtime, path: path.map(Path::to_owned), table: Mutex::new(table) }
@@ -69,10 +70,8 @@ impl<'a> Measured<'a> {
         let (Some(path), Ok(table)) = (&self.path, self.table.lock()) else { return Ok(()) };
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(serde_json::to_string_pretty(&*table)?.as_bytes())?;
-        file.persist(path)?;
-        Ok(())
+        let text = serde_json::to_string_pretty(&*table)?;
+        files::write(path, |file| file.write_all(text.as_bytes())).map_err(std::io::Error::other)
     }
 }
 

@@ -44,7 +44,7 @@ impl Given {
     /// Reads a file of scores. Errors: it can not be read, is no such file, or names a group twice.
     pub fn read(path: &Path) -> Result<Self, GivenError> {
         let error = |problem: String| GivenError::File { path: path.display().to_string(), problem };
-        let text = std::fs::read_to_string(path).map_err(|problem| error(problem.to_string()))?;
+        let text = crate::files::text(path).map_err(|problem| error(problem.to_string()))?;
         Self::parse(&text).map_err(error)
     }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 /// The rooms from the top down; a room may use those before it.
 const ROOMS: &[&str] = &[
+    "files",
     "proto",
     "model",
     "facts",

@@ -1,6 +1,8 @@
 //! The command line as scripts see it: exit codes, files, JSON.
 
 mod ends;
+mod files;
+mod kills;
 mod quality;
 
 use std::path::{Path, PathBuf};
