@@ -4,6 +4,7 @@
 //! strange graph: it freezes, with a [`Reason`]. Invariant: no scores, no weights' values.
 
 mod account;
+mod bounds;
 mod branch;
 mod classes;
 mod demand;
@@ -25,6 +26,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use account::{Account, Cost, Extent, Ledger, is_weight};
+pub use bounds::bounds;
 pub use branch::ends as branch_ends;
 pub use classes::{Allowed, Class, ClassId, Classes, Factor};
 pub use frozen::{Frozen, frozen};

@@ -103,6 +103,12 @@ impl InputSpec {
         Ok(())
     }
 
+    /// The shapes that made-up inputs have, by name.
+    pub fn made_up(specs: &[InputSpec]) -> BTreeMap<String, Vec<i64>> {
+        let shapes = super::symbols::resolve(specs).into_iter().map(|dims| dims.into_iter().map(|dim| dim as i64).collect());
+        specs.iter().map(|spec| spec.name.clone()).zip(shapes).collect()
+    }
+
     /// All extents, if none is dynamic.
     pub(super) fn fixed(&self) -> Option<Vec<usize>> {
         self.shape.iter().map(Dim::count).collect()

@@ -71,7 +71,7 @@ fn fill(spec: &InputSpec, dims: &[usize], sequence: i64, random: &mut ChaCha8Rng
     let count: usize = dims.iter().product();
     let row = dims.last().copied().unwrap_or(1).max(1);
     let dtype = spec.dtype;
-    if dtype.is_float() && spec.kind == InputKind::Values {
+    if dtype.is_float() && spec.kind == InputKind::Values && spec.range.is_none() {
         if let Some(layout) = Layout::of(dims) {
             return from_real(&layout.pictures(random, |random| normal_pair(random)[0]), dtype);
         }
@@ -88,7 +88,7 @@ fn fill(spec: &InputSpec, dims: &[usize], sequence: i64, random: &mut ChaCha8Rng
         InputKind::Mask => rows(count, row, || row - random.random_range(0..=row / 4), |at, end| i64::from(at < end)),
         InputKind::TokenTypes => rows(count, row, || random.random_range(1..=row), |at, end| i64::from(at >= end)),
         InputKind::Positions => (0..count).map(|at| number(at).clamp(low, if spec.range.is_some() { high } else { i64::MAX })).collect(),
-        InputKind::Lengths => vec![sequence; count],
+        InputKind::Lengths => vec![spec.range.map_or(sequence, |_| sequence.clamp(low, high)); count],
         InputKind::SampleRate => vec![16000; count],
         InputKind::Values | InputKind::Indices => (0..count).map(|_| random.random_range(low..=high)).collect(),
     };

@@ -8,10 +8,10 @@ use anyhow::bail;
 
 use super::args::DataArgs;
 use super::watch::Watch;
-use crate::analysis::{Pins, declared};
+use crate::analysis::{self, Pins, declared};
 use crate::calibrate::{self, Batches, InputKind, InputSpec, Inputs, Preprocess, Ready, Tensors, read_npy};
 use crate::job::Data;
-use crate::model::{Index, Model, ValueId};
+use crate::model::{Index, Model};
 
 /// Runs on made-up inputs.
 const SYNTHETIC: usize = 4;
@@ -32,43 +32,18 @@ pub(super) fn specs(model: &Model, pins: &Pins) -> anyhow::Result<Vec<InputSpec>
             }
             continue;
         };
-        let mut spec = InputSpec::new(name, dtype, shape);
-        if spec.dtype.is_integer() {
-            spec.range = rows(model, *value, 8).map(|rows| (0, (rows - 1).max(0)));
-            if spec.kind == InputKind::TokenTypes && spec.range.is_some_and(|(_, last)| last < 1) {
-                spec.kind = InputKind::Indices;
-            }
-        }
-        specs.push(spec);
+        specs.push(InputSpec::new(name, dtype, shape));
     }
     InputSpec::pin(&mut specs, pins)?;
-    Ok(specs)
-}
-
-/// The rows of the table that a value picks from, the smallest if there are several.
-fn rows(model: &Model, value: ValueId, depth: usize) -> Option<i64> {
-    let extent = |value: Option<ValueId>, axis: i64| {
-        let dims = &model.tensor_proto(value?)?.dims;
-        let axis = if axis < 0 { axis + dims.len() as i64 } else { axis };
-        dims.get(usize::try_from(axis).ok()?).copied()
-    };
-    let one = |(node, slot): &(crate::model::NodeId, u32)| {
-        let (message, entry) = (model.node(*node), model.index().node(*node));
-        let input = |at: usize| entry.inputs.get(at).copied().flatten();
-        match (message.op_type(), slot) {
-            ("Gather", 1) => {
-                let axis = message.attribute.iter().find(|attribute| attribute.name() == "axis").map_or(0, |attribute| attribute.i());
-                extent(input(0), axis)
-            }
-            ("EmbedLayerNormalization", 0) => extent(input(2), 0),
-            ("EmbedLayerNormalization", 1) => extent(input(4), 0),
-            ("Cast" | "Identity" | "Reshape" | "Unsqueeze" | "Squeeze" | "Flatten" | "Transpose", 0) if depth > 0 => {
-                entry.outputs.first().copied().flatten().and_then(|output| rows(model, output, depth - 1))
-            }
-            _ => None,
+    // Numbers that pick entries stay within the axes that made-up inputs have.
+    let bounds = analysis::bounds(model, &InputSpec::made_up(&specs));
+    for spec in &mut specs {
+        spec.range = bounds.get(&spec.name).copied();
+        if spec.kind == InputKind::TokenTypes && spec.range.is_some_and(|(_, last)| last < 1) {
+            spec.kind = InputKind::Indices;
         }
-    };
-    model.index().value(value).readers.iter().filter_map(one).min()
+    }
+    Ok(specs)
 }
 
 /// The pins of the command line.

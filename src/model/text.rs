@@ -120,6 +120,8 @@ fn dtype(text: &str) -> Result<Dtype, String> {
         "bf16" => Dtype::Bfloat16,
         "i64" => Dtype::Int64,
         "i32" => Dtype::Int32,
+        "i16" => Dtype::Int16,
+        "u16" => Dtype::Uint16,
         "i8" => Dtype::Int8,
         "u8" => Dtype::Uint8,
         "i4" => Dtype::Int4,
@@ -193,6 +195,8 @@ fn constant(text: &str) -> Result<TensorProto, String> {
             Dtype::Bfloat16 => bytes.extend(half::bf16::from_f64(x).to_le_bytes()),
             Dtype::Int64 => bytes.extend((x as i64).to_le_bytes()),
             Dtype::Int32 => bytes.extend((x as i32).to_le_bytes()),
+            Dtype::Int16 => bytes.extend((x as i16).to_le_bytes()),
+            Dtype::Uint16 => bytes.extend((x as u16).to_le_bytes()),
             Dtype::Int8 => bytes.extend((x as i8).to_le_bytes()),
             _ => bytes.push(x as u8),
         }

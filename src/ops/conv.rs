@@ -80,6 +80,9 @@ impl Conv {
             _ => return Err(InferError("the input has no channel axis".into())),
         };
         let [first, second, kernel @ ..] = w else { return Err(InferError("the weight has no channel axes".into())) };
+        if kernel.is_empty() {
+            return Err(InferError("a window without axes to slide over".into()));
+        }
         if kernel.len() != spatial.len() {
             return Err(InferError(format!("a weight of {} axes for an input of {}", w.len(), x.len())));
         }

@@ -21,8 +21,29 @@ pub(super) fn like(node: &NodeView, input: usize) -> Fact {
 /// BatchNormalization: every channel for itself.
 struct BatchNormalization;
 
+impl BatchNormalization {
+    /// Errors: the parameters do not fit the channels. A tensor of one axis has one channel.
+    fn fits(node: &NodeView) -> Result<(), InferError> {
+        let one = [Dim::Num(1)];
+        let places = match node.shape(0) {
+            None => return Ok(()),
+            Some([]) => return Err(InferError("a single number has no channels".into())),
+            Some([_]) => &one,
+            Some([_, places @ ..]) => places,
+        };
+        for (input, dims) in (1..5).filter_map(|input| Some((input, node.shape(input)?))) {
+            let fits = !dims.is_empty() && dims.len() <= places.len() && dims.iter().zip(places).all(|(dim, place)| !dim.differs(place));
+            if !fits {
+                return Err(InferError(format!("input {input} does not fit the channels")));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Operator for BatchNormalization {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        Self::fits(node)?;
         let statistic = |input| Fact { dtype: node.dtype(input).or(node.dtype(0)), ..like(node, input) };
         Ok(operand::outputs(node, [like(node, 0), statistic(3), statistic(4), statistic(3), statistic(4)]))
     }
@@ -64,6 +85,10 @@ struct InstanceNormalization;
 
 impl Operator for InstanceNormalization {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        operand::at_least(node, 0, 2)?;
+        if let Some([_, channels, ..]) = node.shape(0) {
+            operand::lists(node, 1..3, channels)?;
+        }
         Ok(operand::outputs(node, [like(node, 0)]))
     }
 
@@ -87,6 +112,12 @@ struct GroupNormalization;
 
 impl Operator for GroupNormalization {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        operand::at_least(node, 0, 2)?;
+        let groups =
+            Dim::Num(node.int("num_groups").filter(|groups| *groups > 0).ok_or_else(|| InferError("num_groups is missing".into()))?);
+        if let Some([_, channels, ..]) = node.shape(0) {
+            operand::lists(node, 1..3, if node.opset < 21 { &groups } else { channels })?;
+        }
         Ok(operand::outputs(node, [like(node, 0)]))
     }
 
@@ -216,6 +247,7 @@ struct Lrn;
 
 impl Operator for Lrn {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        operand::at_least(node, 0, 2)?;
         Ok(operand::outputs(node, [like(node, 0)]))
     }
 
@@ -237,6 +269,11 @@ struct MeanVariance;
 
 impl Operator for MeanVariance {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        if let Some(dims) = node.shape(0)
+            && let Some(axis) = node.ints("axes").unwrap_or(&[0, 2, 3]).iter().find(|axis| NodeView::axis(**axis, dims.len()).is_none())
+        {
+            return Err(InferError(format!("axis {axis} of a tensor of {} axes", dims.len())));
+        }
         Ok(operand::outputs(node, [like(node, 0)]))
     }
 
@@ -318,6 +355,19 @@ mod tests {
         let start = || Prove::op("SimplifiedLayerNormalization").input("bxsx8").weight("8");
         start().gives("bxsx8").relates(text);
         start().outputs(2).gives("bxsx8 bxsx1").relates("x[p, p2, c] scale[c] → y[p, p2, c] inv_std[p, p2, 1]");
+    }
+
+    #[test]
+    fn a_norm_without_channels_or_with_too_few_numbers_is_a_misfit() {
+        let norm = |input: &str, numbers: &str| {
+            let start = Prove::op("BatchNormalization").at(15).input(input);
+            start.weight(numbers).weight(numbers).weight(numbers).weight(numbers).problem()
+        };
+        assert!(norm("", "8").is_some() && norm("8", "8").is_some() && norm("2x8", "7").is_some());
+        assert_eq!((norm("8", "1"), norm("2x8", "8"), norm("bx8xs", "8")), (None, None, None));
+        let instance = |input: &str| Prove::op("InstanceNormalization").input(input).weight("8").weight("8").problem();
+        assert!(instance("8").is_some() && instance("2x8x3").is_none() && instance("2x7x3").is_some());
+        assert!(Prove::op("LRN").input("8").int("size", 3).problem().is_some());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Small operands that lie along the axes of a larger tensor: scales, zero points, biases.
 
-use super::NodeView;
+use super::{InferError, NodeView};
 use crate::facts::{Dim, Fact};
 use crate::proto::Dtype;
 use crate::relation::{Builder, LabelId, Layout, Port, Reason, Relation};
@@ -69,6 +69,27 @@ pub(super) fn along(builder: &mut Builder, input: u32, name: &'static str, axis:
 /// Describes operands with one element each.
 pub(super) fn single(builder: &mut Builder, inputs: &[(u32, &'static str)]) -> Option<()> {
     inputs.iter().try_for_each(|(input, name)| aligned(builder, *input, name, &[], &[]))
+}
+
+/// Errors: the input has fewer axes than that.
+pub(super) fn at_least(node: &NodeView, input: usize, axes: usize) -> Result<(), InferError> {
+    match node.shape(input) {
+        Some(dims) if dims.len() < axes => Err(InferError(format!("input {input} has {} axes, {axes} are needed", dims.len()))),
+        _ => Ok(()),
+    }
+}
+
+/// Errors: one of the inputs is no list of so many numbers.
+pub(super) fn lists(node: &NodeView, inputs: std::ops::Range<usize>, extent: &Dim) -> Result<(), InferError> {
+    for input in inputs {
+        match node.shape(input) {
+            None => {}
+            Some([dim]) if !dim.differs(extent) => {}
+            Some([dim]) => return Err(InferError(format!("input {input} has {dim} entries, {extent} are needed"))),
+            Some(dims) => return Err(InferError(format!("input {input} has {} axes, one is needed", dims.len()))),
+        }
+    }
+    Ok(())
 }
 
 /// One fact per output slot of the node: `first`, then facts of which nothing is known.

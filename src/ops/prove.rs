@@ -1,6 +1,6 @@
 //! Proving a rule on one node: its shapes, its relation as text, and the laws.
 
-use super::{Cut, NodeEdit, NodeView, RewriteError, lookup};
+use super::{Cut, InferError, NodeEdit, NodeView, RewriteError, lookup};
 use crate::facts::{Contents, Dim, Element, Fact};
 use crate::proto::{AttributeProto, Dtype, NodeProto, TensorProto, attribute_proto::AttributeType};
 
@@ -155,13 +155,23 @@ impl Prove {
 
     /// Runs a function on the view with all facts inferred.
     pub fn view<T>(&self, use_view: impl FnOnce(&NodeView) -> T) -> T {
+        self.inferred(|view, facts| {
+            let facts = facts.unwrap_or_else(|error| panic!("{}: {error}", view.node.op_type()));
+            use_view(&NodeView { outputs: facts.iter().map(Some).collect(), ..view.clone() })
+        })
+    }
+
+    /// What does not fit, if something does not.
+    pub fn problem(&self) -> Option<String> {
+        self.inferred(|_, facts| facts.err().map(|error| error.to_string()))
+    }
+
+    fn inferred<T>(&self, use_facts: impl FnOnce(&NodeView, Result<Vec<Fact>, InferError>) -> T) -> T {
         let node = self.named();
         let inputs: Vec<Option<&Fact>> = self.inputs.iter().map(|input| input.as_ref().map(|input| &input.fact)).collect();
-        let mut view = NodeView { node: &node, opset: self.opset, inputs, outputs: Vec::new(), branches: Vec::new(), magnitudes: false };
+        let view = NodeView { node: &node, opset: self.opset, inputs, outputs: Vec::new(), branches: Vec::new(), magnitudes: false };
         let operator = lookup(node.domain(), node.op_type()).unwrap_or_else(|| panic!("no rule for {}", node.op_type()));
-        let facts = operator.infer(&view).unwrap_or_else(|error| panic!("{}: {error}", node.op_type()));
-        view.outputs = facts.iter().map(Some).collect();
-        use_view(&view)
+        use_facts(&view, operator.infer(&view))
     }
 
     /// The outputs' facts.

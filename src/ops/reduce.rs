@@ -174,6 +174,7 @@ struct GlobalPool;
 
 impl Operator for GlobalPool {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        super::operand::at_least(node, 0, 2)?;
         let dims = node
             .shape(0)
             .map(|shape| shape.iter().enumerate().map(|(axis, dim)| if axis < 2 { dim.clone() } else { Dim::Num(1) }).collect());

@@ -17,6 +17,12 @@ struct ScatterElements;
 
 impl Operator for ScatterElements {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        if let (Some(shape), Some(indices), Some(updates)) = (node.shape(0), node.shape(1), node.shape(2)) {
+            axis_attribute(node, "axis", 0, shape.len())?;
+            if indices.len() != shape.len() || updates.len() != shape.len() {
+                return Err(InferError(format!("{} axes are written into {} at {}", updates.len(), shape.len(), indices.len())));
+            }
+        }
         Ok(like_first(node))
     }
 
@@ -52,6 +58,14 @@ struct ScatterND;
 
 impl Operator for ScatterND {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        if let (Some(shape), Some(indices)) = (node.shape(0), node.shape(1)) {
+            let Some((last, outer)) = indices.split_last() else { return Err(InferError("scalar indices".into())) };
+            let count = last.count().unwrap_or(0);
+            let written = node.shape(2).filter(|_| last.count().is_some()).map(<[Dim]>::len);
+            if count > shape.len() || written.is_some_and(|written| written != outer.len() + shape.len() - count) {
+                return Err(InferError(format!("{count} positions and {} axes for a tensor of {}", written.unwrap_or(0), shape.len())));
+            }
+        }
         Ok(like_first(node))
     }
 

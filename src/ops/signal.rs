@@ -23,7 +23,10 @@ fn transformed(node: &NodeView) -> Result<Vec<Fact>, InferError> {
         (false, true) => node.numbers(2).and_then(|numbers| numbers.first().copied()),
     };
     let mut dims = dims.to_vec();
-    let Some(axis) = axis.and_then(|axis| NodeView::axis(axis, dims.len())) else { return nothing() };
+    let Some(axis) = axis else { return nothing() };
+    // The last axis holds the real and the imaginary part.
+    let error = || InferError(format!("axis {axis} of a signal of {} axes", dims.len()));
+    let axis = NodeView::axis(axis, dims.len()).filter(|axis| axis + 1 < dims.len()).ok_or_else(error)?;
     let length = if node.has_input(1) { extent_in(node, 1).unwrap_or_else(|| node.unknown(0, axis)) } else { dims[axis].clone() };
     let (inverse, one) = (node.int("inverse").unwrap_or(0) != 0, node.int("onesided").unwrap_or(0) != 0);
     dims[axis] = match (inverse, one) {
@@ -42,7 +45,12 @@ fn transformed(node: &NodeView) -> Result<Vec<Fact>, InferError> {
 /// STFT: `[batch, frames, bins, 2]`.
 fn framed(node: &NodeView) -> Result<Vec<Fact>, InferError> {
     let dtype = node.dtype(0);
-    let Some([b, length, ..]) = node.shape(0) else { return Ok(outputs(node, [Fact { dtype, ..Fact::default() }])) };
+    let (b, length) = match node.shape(0) {
+        None => return Ok(outputs(node, [Fact { dtype, ..Fact::default() }])),
+        // torch leaves out the axis of a real signal's only part.
+        Some([b, length] | [b, length, _]) => (b, length),
+        Some(dims) => return Err(InferError(format!("a signal of {} axes", dims.len()))),
+    };
     let window = || node.shape(2).and_then(|dims| dims.first().cloned());
     let frame = if node.has_input(3) { extent_in(node, 3) } else { window() };
     let frames = frame.as_ref().zip(extent_in(node, 1)).and_then(|(frame, step)| Some(&(length - frame).floor_div(&step)? + &Dim::Num(1)));
@@ -88,6 +96,10 @@ mod tests {
         Prove::op("DFT").at(17).int("axis", 1).input("bx16x3x1").number(8).gives("bx8x3x2");
         Prove::op("DFT").at(20).int("onesided", 1).int("inverse", 1).input("bx3x9x2").gives("bx3x16x1");
         Prove::op("STFT").input("bx128x1").number(8).weight("16").gives("bx15x9x2");
+        Prove::op("STFT").input("bx128").number(8).weight("16").gives("bx15x9x2");
+        let at = |axis, input: &str| Prove::op("DFT").at(17).int("axis", axis).input(input).problem();
+        assert!(at(7, "").is_some() && at(2, "bx16x1").is_some() && at(-2, "bx16x1").is_none());
+        assert!(Prove::op("STFT").input("128").number(8).weight("16").problem().is_some());
         Prove::op("HannWindow").number(16).gives("16").relates("input 0[] → output 0[16]");
         Prove::op("MelWeightMatrix").number(40).number(512).number(16000).weight("").weight("").gives("257x40");
     }

@@ -233,3 +233,39 @@ fn other_shapes_than_the_example_are_an_error_not_a_panic() {
     assert!(session.run(&feeds(&[("x", floats(&[3], 0.0))])).is_err());
     assert!(session.run(&Tensors::new()).is_err());
 }
+
+fn of_text(text: &str, inputs: &[(&str, TensorRef)]) -> Result<Box<dyn Session>, Unverifiable> {
+    TractRuntime::new(true).prepare(&crate::model::text::model(text).unwrap(), &feeds(inputs), &[])
+}
+
+/// tract reads extents of these unchecked, which ends the process.
+#[test]
+fn what_does_not_fit_is_refused_by_name() {
+    let refused = |text: &str, dims: &[usize]| of_text(text, &[("x", floats(dims, 0.0))]).err().unwrap().reason;
+    let numbers = "const s f32[8] = positive\n";
+    for (dims, shape) in [(&[8][..], "8"), (&[], "")] {
+        let norm = format!("input x f32[{shape}]\n{numbers}z = BatchNormalization(x, s, s, s, s)\noutput z");
+        assert!(refused(&norm, dims).contains("BatchNormalization 'z'"), "{}", refused(&norm, dims));
+    }
+    // In constants that are folded, and in a branch.
+    let hidden =
+        format!("input x f32[2]\n{numbers}c = BatchNormalization(s, s, s, s, s)\nz = Mul(c, c)\ny = Concat(x, z) {{axis=0}}\noutput y");
+    assert!(refused(&hidden, &[2]).contains("BatchNormalization 'c'"));
+    let branch = format!(
+        "input x f32[8]\n{numbers}const zero f32[] = 0\nm = ReduceMax(x) {{keepdims=0}}\nc = Less(m, zero)\n\
+         z = If(c) {{then_branch=@a, else_branch=@b}}\noutput z\n\
+         graph a\nr = BatchNormalization(x, s, s, s, s)\noutput r\nend\ngraph b\nr = Neg(x)\noutput r\nend"
+    );
+    assert!(refused(&branch, &[8]).contains("BatchNormalization 'r'"));
+    assert!(refused("opset 17\ninput x f32[]\nz = DFT(x) {axis=7}\noutput z", &[]).contains("DFT 'z'"));
+    let window = "input x f32[2,3]\nconst w f32[4,3]\nz = Conv(x, w)\noutput z";
+    assert!(refused(window, &[2, 3]).contains("Conv 'z'"));
+}
+
+#[test]
+fn an_index_that_is_not_there_names_its_input() {
+    let text = "const t f32[4,3]\ninput i i64[2]\nconst last i64[1] = 1\np = Unsqueeze(i, last)\ny = GatherND(t, p)\noutput y";
+    let session = of_text(text, &[("i", TensorRef::from_i64(vec![2], &[0, 3]))]).unwrap();
+    let error = session.run(&feeds(&[("i", TensorRef::from_i64(vec![2], &[0, 9]))])).unwrap_err();
+    assert!(error.0.contains("the values of 'i' do not fit") && error.0.contains("give inputs"), "{error}");
+}

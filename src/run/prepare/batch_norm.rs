@@ -13,7 +13,15 @@ pub(super) const RULES: &[Entry] = &[("", "BatchNormalization", in_primitives)];
 fn in_primitives(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
     let given = int_or(node, "training_mode", 0) == 0;
     if given && (1..5).all(|at| site.tensor(input(node, at)).is_some()) {
-        return Ok(Outcome::Leave);
+        // Only a tensor of one axis, which is one channel, is not for tract.
+        if site.shape(input(node, 1)).as_deref() != Some(&[1]) {
+            return Ok(Outcome::Leave);
+        }
+        match site.shape(input(node, 0)) {
+            Some(dims) if dims.len() == 1 => {}
+            None if !site.asked() => return Ok(Outcome::NeedsFacts),
+            _ => return Ok(Outcome::Leave),
+        }
     }
     let (Some(x), Some(scale), Some(bias)) = (input(node, 0), input(node, 1), input(node, 2)) else {
         return Err(Unverifiable::new(format!("{}: lacks an input", label(node))));

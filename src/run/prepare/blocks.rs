@@ -1,14 +1,12 @@
 //! Weights quantized block by block become floats.
 
 use super::node::{input, int_or, label};
-use super::rules::{Entry, Outcome, Site};
+use super::rules::{Outcome, Site};
 use crate::model::TensorRef;
 use crate::proto::NodeProto;
 use crate::run::Unverifiable;
 
-pub(super) const RULES: &[Entry] = &[("", "DequantizeLinear", blocked)];
-
-fn blocked(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
+pub(super) fn blocked(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
     let size = int_or(node, "block_size", 0);
     if size == 0 {
         return Ok(Outcome::Leave);
@@ -27,7 +25,8 @@ fn blocked(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
     Ok(Outcome::Done)
 }
 
-fn dequantize(weight: &TensorRef, scale: &TensorRef, zero: Option<&TensorRef>, axis: i64, size: i64) -> Option<TensorRef> {
+/// Block after block along an axis, as floats.
+pub(super) fn dequantize(weight: &TensorRef, scale: &TensorRef, zero: Option<&TensorRef>, axis: i64, size: i64) -> Option<TensorRef> {
     let rank = weight.dims.len();
     let axis = usize::try_from(if axis < 0 { axis + rank as i64 } else { axis }).ok().filter(|axis| *axis < rank)?;
     let size = usize::try_from(size).ok().filter(|size| *size > 0)?;

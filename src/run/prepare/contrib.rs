@@ -3,6 +3,7 @@
 use super::node::{float, floats, input, int_or, label, text, with_float, with_int};
 use super::rules::{Entry, Outcome, Site};
 use super::wire::Wire;
+use crate::model::TensorRef;
 use crate::proto::{Dtype, NodeProto};
 use crate::run::Unverifiable;
 
@@ -13,6 +14,7 @@ pub(super) const RULES: &[Entry] = &[
     ("com.microsoft", "TransposeMatMul", fused_matmul),
     ("com.microsoft", "DynamicQuantizeMatMul", dynamic_matmul),
     ("com.microsoft", "MatMulIntegerToFloat", integer_to_float),
+    ("com.microsoft", "RotaryEmbedding", rotation),
     ("com.microsoft", "DequantizeLinear", standard),
     ("com.microsoft", "QuantizeLinear", standard),
 ];
@@ -118,6 +120,34 @@ fn integer_to_float(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unveri
     let operands = given(node, &[0, 1, 4, 5]);
     let [a, b, a_zero, b_zero] = operands.as_slice() else { return Ok(Outcome::Leave) };
     integer_product(node, &mut site.wire, [a, b, a_zero, b_zero], input(node, 2).unwrap_or_default(), 3, 6);
+    Ok(Outcome::Done)
+}
+
+/// tract wants the number of heads, and a position for every token instead of the first one's.
+fn rotation(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
+    let (Some(x), Some(places)) = (input(node, 0), input(node, 1)) else { return Ok(Outcome::Leave) };
+    let (Some(dims), Some(start), Some(table)) = (site.shape(Some(x)), site.shape(Some(places)), site.shape(input(node, 2))) else {
+        return Ok(Outcome::NeedsFacts);
+    };
+    let heads = match (dims.as_slice(), table.as_slice()) {
+        ([_, _, width], [_, half]) if int_or(node, "num_heads", 0) == 0 && *half > 0 && width % (2 * half) == 0 => Some(width / (2 * half)),
+        _ => None,
+    };
+    let first_only = start.as_slice() == [1] && dims.len() >= 3;
+    if heads.is_none() && !first_only {
+        return Ok(Outcome::Leave);
+    }
+    let mut rotated = node.clone();
+    if let Some(heads) = heads {
+        rotated.attribute.retain(|attribute| attribute.name() != "num_heads");
+        rotated.attribute.push(with_int("num_heads", heads));
+    }
+    if let ([batch, .., length, _], true) = (dims.as_slice(), first_only) {
+        let steps: Vec<i64> = (0..batch.saturating_mul(*length).min(1 << 24)).map(|at| at % length).collect();
+        let steps = site.wire.constant(&TensorRef::from_i64(vec![*batch as usize, *length as usize], &steps));
+        rotated.input[1] = site.wire.op("Add", &[&steps, places], Vec::new());
+    }
+    site.wire.nodes.push(rotated);
     Ok(Outcome::Done)
 }
 

@@ -6,8 +6,7 @@ use crate::model::TensorRef;
 use crate::proto::{Dtype, NodeProto};
 use crate::run::Unverifiable;
 
-pub(super) const RULES: &[Entry] =
-    &[("", "CumSum", cumulate), ("", "Pad", pad_value), ("", "ScatterND", from_the_end), ("", "GatherND", gathered_from_the_end)];
+pub(super) const RULES: &[Entry] = &[("", "CumSum", cumulate), ("", "ScatterND", from_the_end), ("", "GatherND", gathered_from_the_end)];
 
 /// tract takes int64 values that are cast for extents, which it can not add up at run time. Positions and counts fit 32 bits.
 fn cumulate(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
@@ -26,24 +25,6 @@ fn cumulate(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> 
     site.wire.nodes.push(sum);
     let large = site.wire.cast(&output, Dtype::Int64);
     site.wire.give(&large, node, 0);
-    Ok(Outcome::Done)
-}
-
-/// The value to pad with, in one dimension instead of none.
-fn pad_value(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
-    let Some(value) = input(node, 2) else { return Ok(Outcome::Leave) };
-    let Some(dims) = site.shape(Some(value)) else { return Ok(Outcome::NeedsFacts) };
-    if dims.is_empty() || dims.iter().any(|dim| *dim != 1) {
-        return Ok(Outcome::Leave);
-    }
-    let axes: Vec<i64> = (0..dims.len() as i64).collect();
-    let scalar = match site.tensor(Some(value)) {
-        Some(tensor) => site.wire.constant(&TensorRef { dims: Vec::new(), ..tensor }),
-        None => site.wire.squeeze(value, &axes),
-    };
-    let mut node = node.clone();
-    node.input[2] = scalar;
-    site.wire.nodes.push(node);
     Ok(Outcome::Done)
 }
 

@@ -4,8 +4,10 @@
 
 mod attention;
 mod batch_norm;
+mod bits;
 mod blocks;
 mod branch;
+mod columns;
 mod contents;
 mod contrib;
 mod draft;
@@ -17,6 +19,7 @@ mod loops;
 mod multi_head;
 mod node;
 mod older;
+mod pads;
 mod precision;
 mod quantized;
 mod quantized_lstm;
@@ -25,8 +28,10 @@ mod reduce;
 mod rules;
 mod sequences;
 mod sparse;
+mod spectra;
+mod steps;
 mod wire;
 
 pub(super) use draft::prepare;
 pub use known::{Infer, Known};
-pub(super) use node::{input, int, kind, output, text, texts};
+pub(super) use node::{input, int, kind, label, output, text, texts};

@@ -1,32 +1,43 @@
 //! Half precision becomes single, and whole numbers below eight bits become bytes: tract has neither.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::draft::Draft;
-use super::node::{each_graph, input, label};
+use super::node::{each_graph, input, label, with_int};
 use crate::model::TensorRef;
-use crate::proto::{AttributeProto, Dtype, NodeProto, TensorProto, ValueInfoProto, type_proto};
+use crate::proto::{AttributeProto, Dtype, GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
 use crate::run::Unverifiable;
 
 /// Raises types everywhere: constants, declared types, and attributes that name a type.
 pub(super) fn raise(draft: &mut Draft) -> Result<(), Unverifiable> {
     each_graph(draft.graph(), &mut |graph| {
-        let packed: BTreeSet<String> =
-            graph.initializer.iter().filter(|tensor| is_packed(tensor)).map(|tensor| tensor.name().to_owned()).collect();
+        let packed = packed(graph);
         graph.initializer.iter_mut().try_for_each(tensor)?;
         graph.input.iter_mut().chain(&mut graph.output).for_each(declared);
         for node in &mut graph.node {
-            if node.op_type() == "QuantizeLinear" && input(node, 2).is_some_and(|name| packed.contains(name)) {
-                return Err(Unverifiable::new(format!("{}: rounds to fewer than eight bits", label(node))));
-            }
+            let bits = if node.op_type() == "QuantizeLinear" { input(node, 2).and_then(|name| packed.get(name)) } else { None };
+            node.attribute.extend(bits.map(|bits| with_int(BITS, *bits)));
             attributes(node)?;
         }
         Ok(())
     })
 }
 
-fn is_packed(tensor: &TensorProto) -> bool {
-    Dtype::from_code(tensor.data_type()).is_some_and(|dtype| dtype.bits() > 0 && dtype.bits() < 8)
+/// The attribute that remembers how many bits a node rounds to, where its type is raised to bytes.
+pub(super) const BITS: &str = "bits of the result";
+
+/// Constants of fewer than eight bits, and how many they have.
+fn packed(graph: &GraphProto) -> BTreeMap<String, i64> {
+    let bits = |tensor: &TensorProto| {
+        let bits = Dtype::from_code(tensor.data_type()).map_or(0, |dtype| dtype.bits());
+        (1..8).contains(&bits).then_some(bits as i64)
+    };
+    let initializers = graph.initializer.iter().filter_map(|tensor| Some((tensor.name().to_owned(), bits(tensor)?)));
+    let nodes = graph.node.iter().filter(|node| node.op_type() == "Constant").filter_map(|node| {
+        let tensor = node.attribute.iter().find_map(|attribute| attribute.t.as_ref())?;
+        Some((node.output.first()?.clone(), bits(tensor)?))
+    });
+    initializers.chain(nodes).collect()
 }
 
 /// The type that stands for another; `None` where it may stay.
@@ -72,17 +83,21 @@ fn declared(info: &mut ValueInfoProto) {
 fn attributes(node: &mut NodeProto) -> Result<(), Unverifiable> {
     let label = label(node);
     let op = node.op_type().to_owned();
+    let mut bits = None;
     for attribute in &mut node.attribute {
         attribute.t.iter_mut().chain(&mut attribute.tensors).try_for_each(tensor)?;
         if let Some(dtype) = named_type(&op, attribute)
             && let Some(to) = raised(dtype)
         {
-            if to != Dtype::Float {
+            if op == "QuantizeLinear" && to != Dtype::Float {
+                bits = Some(with_int(BITS, dtype.bits() as i64));
+            } else if to != Dtype::Float {
                 return Err(Unverifiable::new(format!("{label}: rounds to fewer than eight bits")));
             }
             attribute.i = Some(i64::from(to.code()));
         }
     }
+    node.attribute.extend(bits);
     Ok(())
 }
 

@@ -6,7 +6,10 @@ use super::draft::Draft;
 use super::known::Known;
 use super::node::{kind, label, subgraphs_mut};
 use super::wire::Wire;
-use super::{attention, batch_norm, blocks, contrib, embedding, indices, multi_head, older, quantized, quantized_lstm, recurrent, reduce};
+use super::{
+    attention, batch_norm, bits, columns, contrib, embedding, indices, multi_head, older, pads, quantized, quantized_lstm, recurrent,
+    reduce, spectra, steps,
+};
 use crate::model::TensorRef;
 use crate::proto::{Dtype, GraphProto, NodeProto};
 use crate::run::Unverifiable;
@@ -36,6 +39,11 @@ pub(super) struct Site<'a> {
 }
 
 impl Site<'_> {
+    /// Whether it was asked what is known: what is missing then will not be known before the model runs.
+    pub(super) fn asked(&self) -> bool {
+        !self.known.dtypes.is_empty()
+    }
+
     /// A constant's elements.
     pub(super) fn tensor(&self, name: Option<&str>) -> Option<TensorRef> {
         let name = name?;
@@ -61,19 +69,23 @@ pub(super) struct Rules(BTreeMap<(&'static str, &'static str), Rule>);
 
 impl Rules {
     pub(super) fn all() -> Self {
-        let families: [&[Entry]; 12] = [
+        let families: [&[Entry]; 16] = [
             attention::RULES,
             batch_norm::RULES,
-            blocks::RULES,
+            bits::RULES,
+            columns::RULES,
             contrib::RULES,
             embedding::RULES,
             indices::RULES,
             multi_head::RULES,
             older::RULES,
+            pads::RULES,
             quantized::RULES,
             quantized_lstm::RULES,
             recurrent::RULES,
             reduce::RULES,
+            spectra::RULES,
+            steps::RULES,
         ];
         Rules(families.iter().flat_map(|family| family.iter()).map(|(domain, op, rule)| ((*domain, *op), *rule)).collect())
     }

@@ -145,8 +145,13 @@ impl<'a> Wire<'a> {
     }
 
     pub(super) fn dequantize(&mut self, node: &NodeProto, at: usize) -> String {
+        self.dequantize_along(node, at, 1)
+    }
+
+    /// The value at input `at` by the scale and zero point behind it, which lie along an axis if they are several.
+    pub(super) fn dequantize_along(&mut self, node: &NodeProto, at: usize, axis: i64) -> String {
         let inputs: Vec<&str> = (at..at + 3).filter_map(|at| input(node, at)).collect();
-        self.op("DequantizeLinear", &inputs, Vec::new())
+        self.op("DequantizeLinear", &inputs, vec![with_int("axis", axis)])
     }
 
     /// Quantizes `value` by the scale at input `at` and the zero point behind it.

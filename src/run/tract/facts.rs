@@ -1,5 +1,7 @@
 //! What is known of a model that tract may not be able to run yet: by tract's own inference, and by the operators' rules.
 
+use std::collections::BTreeMap;
+
 use tract_onnx::tract_hir::infer::Factoid;
 
 use super::guard::guard;
@@ -7,21 +9,63 @@ use super::skeleton::{analyse, parse_hollow};
 use super::tensor::{dtype, from_tract};
 use crate::analysis;
 use crate::model::{Index, Model, Source};
-use crate::proto::ModelProto;
-use crate::run::prepare::{Known, kind};
-use crate::run::table;
+use crate::ops::lookup;
+use crate::proto::{ModelProto, NodeProto};
+use crate::run::prepare::{Infer, Known, input, kind, label};
+use crate::run::{Unverifiable, table};
 
 /// Elements of a value whose contents are read.
 const LIMIT: usize = 4096;
 
-/// Infers types, shapes and small contents. Operators that tract lacks or gets wrong count as unknown, and so does `If`:
-/// both its branches would have to fit.
+/// Operators of which tract reads extents unchecked: the input and the axes that it must have.
+const RANKED: &[(&str, usize, usize)] = &[
+    ("AveragePool", 0, 3),
+    ("BatchNormalization", 0, 2),
+    ("Conv", 0, 3),
+    ("Conv", 1, 3),
+    ("ConvInteger", 0, 3),
+    ("ConvInteger", 1, 3),
+    ("ConvTranspose", 0, 3),
+    ("ConvTranspose", 1, 3),
+    ("GlobalAveragePool", 0, 2),
+    ("GlobalLpPool", 0, 2),
+    ("GlobalMaxPool", 0, 2),
+    ("MaxPool", 0, 3),
+    ("QLinearConv", 0, 3),
+    ("QLinearConv", 3, 3),
+];
+
+/// Infers types, shapes and small contents: first by the operators' own rules, then by tract, which never sees a node that does
+/// not fit or whose operands have an unknown rank where that matters. Operators that tract lacks or gets wrong count as unknown,
+/// and so does `If`: both its branches would have to fit.
 pub(in crate::run) fn infer(proto: &ModelProto) -> Known {
-    let mut known = Known::default();
-    let original = proto;
+    // Each round tells ranks of nodes that the one before had to leave out.
+    const ROUNDS: usize = 8;
+    let Rules { mut known, problems, .. } = by_rules(proto);
+    let mut left_out = usize::MAX;
+    for _ in 0..ROUNDS {
+        let (seen, unranked) = hidden(proto, &known, &problems);
+        if unranked >= left_out {
+            break;
+        }
+        by_tract(&seen, &mut known);
+        if unranked == 0 {
+            break;
+        }
+        left_out = unranked;
+    }
+    known
+}
+
+/// What tract may see of a model, and how many nodes it may not see for want of a rank.
+fn hidden(proto: &ModelProto, known: &Known, problems: &BTreeMap<String, String>) -> (ModelProto, usize) {
     let mut proto = proto.clone();
+    let mut unranked = 0;
     for node in proto.graph.iter_mut().flat_map(|graph| &mut graph.node) {
-        if table::problem(node).is_some() || kind(node) == ("", "If") {
+        let misfit = node.output.iter().any(|name| problems.contains_key(name));
+        let open = !misfit && needs_rank(node, &|name| known.shapes.get(name).map(Vec::len));
+        unranked += usize::from(open);
+        if misfit || open || table::problem(node).is_some() || kind(node) == ("", "If") {
             node.op_type = Some("~Unknown".into());
             node.attribute.clear();
         }
@@ -32,10 +76,18 @@ pub(in crate::run) fn infer(proto: &ModelProto) -> Known {
             mask.clear();
         }
     }
-    let Ok(mut parsed) = guard(|| parse_hollow(&proto)) else {
-        by_rules(original, &mut known);
-        return known;
-    };
+    (proto, unranked)
+}
+
+/// Whether tract would read extents of an operand that has not so many axes, or of which the rank is not known.
+fn needs_rank(node: &NodeProto, rank: &dyn Fn(&str) -> Option<usize>) -> bool {
+    let of_it = RANKED.iter().filter(|(op, ..)| kind(node) == ("", *op));
+    of_it.filter_map(|(_, at, least)| Some((input(node, *at)?, least))).any(|(name, least)| rank(name).is_none_or(|rank| rank < *least))
+}
+
+/// Adds what tract finds out.
+fn by_tract(proto: &ModelProto, known: &mut Known) {
+    let Ok(mut parsed) = guard(|| parse_hollow(proto)) else { return };
     let _ = guard(|| {
         analyse(&mut parsed.model);
         Ok(())
@@ -55,14 +107,28 @@ pub(in crate::run) fn infer(proto: &ModelProto) -> Known {
             known.contents.insert(name.clone(), contents);
         }
     }
-    if parsed.outlets.keys().any(|name| !known.shapes.contains_key(name)) {
-        by_rules(original, &mut known);
-    }
-    known
 }
 
-/// Adds what the operators' own rules know: tract learns the shapes of some fused operators only when it translates them.
-fn by_rules(proto: &ModelProto, known: &mut Known) {
+/// What the operators' own rules say of a model.
+#[derive(Default)]
+struct Rules {
+    /// Types and shapes of the main graph.
+    known: Known,
+    /// What does not fit, by the outputs of the node in the main graph that holds it.
+    problems: BTreeMap<String, String>,
+    /// The first node, in any graph, that does not fit or whose operands' rank must be known and is not.
+    refused: Option<Refused>,
+}
+
+/// A node that tract must not see.
+struct Refused {
+    node: NodeProto,
+    /// What does not fit; `None`: a rank is not known.
+    problem: Option<String>,
+    main: bool,
+}
+
+fn by_rules(proto: &ModelProto) -> Rules {
     let mut proto = proto.clone();
     for node in proto.graph.iter_mut().flat_map(|graph| &mut graph.node) {
         // One whose first turns are written out has inputs that are not the operator's.
@@ -71,16 +137,52 @@ fn by_rules(proto: &ModelProto, known: &mut Known) {
             node.attribute.clear();
         }
     }
-    let Ok(model) = Model::new(proto, Source::default()) else { return };
+    let Ok(model) = Model::new(proto, Source::default()) else { return Rules::default() };
     let facts = analysis::infer(&model, &analysis::Pins::new());
+    let mut rules = Rules::default();
     for (value, entry) in model.index().values().filter(|(_, entry)| entry.graph == Index::MAIN) {
         let fact = facts.of(value);
         if let Some(dtype) = fact.dtype {
-            known.dtypes.entry(entry.name.clone()).or_insert(dtype);
+            rules.known.dtypes.insert(entry.name.clone(), dtype);
         }
         let dims: Option<Vec<i64>> = fact.shape.as_ref().and_then(|shape| shape.iter().map(|dim| dim.num()).collect());
         if let Some(dims) = dims {
-            known.shapes.entry(entry.name.clone()).or_insert(dims);
+            rules.known.shapes.insert(entry.name.clone(), dims);
+        }
+    }
+    for (id, entry) in model.index().nodes() {
+        let node = model.node(id);
+        let main = entry.graph == Index::MAIN;
+        // An operator without a rule is none that does not fit.
+        let problem = facts.problems.get(&id).filter(|_| lookup(node.domain(), node.op_type()).is_some());
+        if let Some(problem) = problem.filter(|_| main) {
+            rules.problems.extend(node.output.iter().map(|name| (name.clone(), problem.clone())));
+        }
+        // A branch that is not taken need not fit, so long as tract can look at it.
+        let problem = problem.filter(|_| main || RANKED.iter().any(|(op, ..)| kind(node) == ("", *op)));
+        let rank = |at: usize| facts.of(entry.inputs.get(at).copied().flatten()?).shape.as_ref().map(Vec::len);
+        let open = || needs_rank(node, &|name| rank(node.input.iter().position(|input| input == name)?));
+        if rules.refused.is_none() && (problem.is_some() || open()) {
+            rules.refused = Some(Refused { node: node.clone(), problem: problem.cloned(), main });
+        }
+    }
+    rules
+}
+
+/// Refuses a model of which tract would read extents that are not there. Errors: the first node that does not fit by its own
+/// rule, or whose operands' rank is not known.
+pub(super) fn check(proto: &ModelProto, infer: &Infer) -> Result<(), Unverifiable> {
+    let Some(Refused { node, problem, main }) = by_rules(proto).refused else { return Ok(()) };
+    if let Some(problem) = problem {
+        return Err(Unverifiable::new(format!("{}: {problem}", label(&node))));
+    }
+    let known = infer(proto);
+    let ranked = |node: &NodeProto| !needs_rank(node, &|name| known.shapes.get(name).map(Vec::len));
+    let open = proto.graph.iter().flat_map(|graph| &graph.node).find(|node| !ranked(node));
+    match open.or(if main { None } else { Some(&node) }) {
+        None => Ok(()),
+        Some(node) => {
+            Err(Unverifiable::new(format!("{}: the number of its input's axes is too small, or not known before it runs", label(node))))
         }
     }
 }

@@ -2,8 +2,10 @@
 
 mod facts;
 mod guard;
+mod optimize;
 mod plan;
 mod runtime;
+mod session;
 mod skeleton;
 mod tensor;
 mod weights;

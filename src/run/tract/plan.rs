@@ -6,6 +6,7 @@ use tract_onnx::prelude::{InferenceModelExt, TValue, TVec, TractResult, TypedMod
 use tract_onnx::tract_hir::internal::IntoRunnable;
 
 use super::guard::guard;
+use super::optimize::{Extent, optimized};
 use super::skeleton::{parse, select};
 use super::weights::Weights;
 use crate::proto::{GraphProto, ModelProto};
@@ -24,22 +25,33 @@ pub(super) fn plain(typed: TypedModel) -> Result<Plan, Unverifiable> {
     guard(|| typed.into_runnable()).map_err(|error| refused("plans", &error))
 }
 
-/// The optimized plan; the plain one where that is known to be right and the optimized one known to be wrong or not to be made.
-pub(super) fn trusted(typed: &TypedModel, graph: &GraphProto) -> Result<(Plan, Trust), Unverifiable> {
+/// What of a failing optimizer means that the plain form computes wrongly as well, without a word.
+const WRONG_PLAIN: &[&str] = &["Mask must be floating point"];
+
+/// The optimized plan of at most this extent; less of it, or the plain one, where that cannot be made.
+pub(super) fn fastest(typed: &TypedModel, graph: &GraphProto) -> Result<(Plan, Trust), Unverifiable> {
     if has_quantized_softmax(graph) {
         return Ok((plain(typed.clone())?, Trust::Plain));
     }
-    match guard(|| typed.clone().into_optimized()?.into_runnable()) {
-        Ok(plan) => Ok((plan, Trust::Optimized)),
-        Err(error) if error.contains("Invalid axis") => Ok((plain(typed.clone())?, Trust::Plain)),
-        Err(error) => Err(refused("optimizes", &error)),
+    for extent in [Extent::Full, Extent::NodeByNode] {
+        match at(typed, extent) {
+            Ok(plan) => return Ok((plan, Trust::Optimized(extent))),
+            Err(error) if WRONG_PLAIN.iter().any(|wrong| error.contains(wrong)) => return Err(refused("optimizes", &error)),
+            Err(error) => tracing::debug!(error, ?extent, "tract does not optimize the model"),
+        }
     }
+    Ok((plain(typed.clone())?, Trust::Plain))
+}
+
+/// The plan that is optimized so far. Errors: what tract says.
+pub(super) fn at(typed: &TypedModel, extent: Extent) -> Result<Plan, String> {
+    guard(|| optimized(typed.clone(), extent)?.into_runnable())
 }
 
 /// Which plan it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trust {
-    Optimized,
+    Optimized(Extent),
     Plain,
 }
 

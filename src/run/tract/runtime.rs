@@ -1,12 +1,15 @@
 //! The runtime and its sessions.
 
-use tract_onnx::prelude::{IntoTValue, TValue, TVec};
+use std::sync::Arc;
+
+use tract_onnx::prelude::TypedModel;
 
 use super::facts;
-use super::plan::{Plan, Trust, plain, run, trusted, typed};
-use super::tensor::{from_tract, to_tract};
+use super::optimize::Extent;
+use super::plan::{Trust, at, fastest, plain, typed};
+use super::session::{Formal, Given, Spare, TractSession};
 use super::weights::Weights;
-use crate::model::{Ends, Model, TensorRef};
+use crate::model::{Model, TensorRef};
 use crate::proto::GraphProto;
 use crate::run::prepare::{Infer, prepare};
 use crate::run::session::fitted;
@@ -17,19 +20,19 @@ pub struct TractRuntime {
     /// Whether a session is made only after tract's optimized plan was compared with its plain one on the example: once for an
     /// original model is enough, its masked and pruned forms being made of the same operators.
     pub self_check: bool,
-    infer: Box<Infer>,
-    weights: Weights,
+    infer: Arc<Infer>,
+    weights: Arc<Weights>,
 }
 
 impl TractRuntime {
     /// A runtime that prepares models by what tract's own inference knows of them.
     pub fn new(self_check: bool) -> Self {
-        Self::with_infer(self_check, Box::new(facts::infer))
+        Self::with_infer(self_check, Arc::new(facts::infer))
     }
 
     /// A runtime that prepares models by another inference.
-    pub fn with_infer(self_check: bool, infer: Box<Infer>) -> Self {
-        TractRuntime { self_check, infer, weights: Weights::default() }
+    pub fn with_infer(self_check: bool, infer: Arc<Infer>) -> Self {
+        TractRuntime { self_check, infer, weights: Arc::default() }
     }
 }
 
@@ -56,16 +59,55 @@ impl TractRuntime {
     fn session(&self, model: &Model, example: &Tensors, taps: &[String], self_check: bool) -> Result<Box<dyn Session>, Unverifiable> {
         self.weights.tidy();
         let example = &*fitted(&model.ends, example);
-        let prepared = prepare(model, example, taps, &self.infer)?;
+        let made = Made::new(model, example, taps, &*self.infer, &self.weights)?;
+        let (plan, trust) = fastest(&made.typed, &made.graph)?;
+        let session = TractSession {
+            plan,
+            spare: if trust == Trust::Plain { None } else { Some(self.spare(model, example, taps)) },
+            inputs: made.inputs,
+            pinned: made.pinned,
+            results: made.results,
+            noise: 0.0,
+            ends: model.ends.clone(),
+        };
+        if !self_check {
+            return Ok(Box::new(session));
+        }
+        let (outputs, allowed) = (made.graph.output.len(), allowed(&made.graph));
+        Ok(Box::new(settle(session, trust, &made.typed, example, outputs, allowed)?))
+    }
+
+    /// The plain form of the same model, made from the start when it is needed: kept ready it would hold all weights once more.
+    fn spare(&self, model: &Model, example: &Tensors, taps: &[String]) -> Arc<Spare> {
+        let (model, example, taps) = (model.clone(), example.clone(), taps.to_vec());
+        let (infer, weights) = (self.infer.clone(), self.weights.clone());
+        Spare::new(move || {
+            let made = Made::new(&model, &example, &taps, &*infer, &weights).ok()?;
+            plain(made.typed).ok()
+        })
+    }
+}
+
+/// A model in tract's typed form, and where its inputs and results are.
+struct Made {
+    graph: GraphProto,
+    typed: TypedModel,
+    inputs: Vec<Formal>,
+    pinned: Vec<(String, TensorRef)>,
+    results: Vec<Given>,
+}
+
+impl Made {
+    fn new(model: &Model, example: &Tensors, taps: &[String], infer: &Infer, weights: &Weights) -> Result<Self, Unverifiable> {
+        let prepared = prepare(model, example, taps, infer)?;
+        facts::check(&prepared.proto, infer)?;
         let graph = prepared.proto.graph.clone().unwrap_or_default();
-        let inputs: Vec<Formal> = graph
-            .input
-            .iter()
-            .map(|input| {
-                let value = example.get(input.name());
-                Formal { name: input.name().to_owned(), dims: value.map_or_else(Vec::new, |value| value.dims.clone()) }
-            })
-            .collect();
+        let formal = |name: &str| {
+            let value = example.get(name);
+            let dims = value.map_or_else(Vec::new, |value| value.dims.clone());
+            Formal { name: name.to_owned(), dims, whole: value.is_some_and(|value| value.dtype.is_integer()) }
+        };
+        let inputs: Vec<Formal> = graph.input.iter().map(|input| formal(input.name())).collect();
         let outputs = graph.output.iter().map(|output| output.name().to_owned());
         let mut wanted: Vec<String> = Vec::new();
         let mut results = Vec::new();
@@ -81,13 +123,8 @@ impl TractRuntime {
             results.push(Given::Computed(at));
         }
         let names: Vec<String> = inputs.iter().map(|input| input.name.clone()).collect();
-        let typed = typed(&prepared.proto, &self.weights, &names, &wanted)?;
-        let (plan, trust) = trusted(&typed, &graph)?;
-        let mut session = TractSession { plan, inputs, pinned: prepared.pinned, results, noise: 0.0, ends: model.ends.clone() };
-        if self_check {
-            session.noise = check(&session, trust, typed, example, graph.output.len(), allowed(&graph))?;
-        }
-        Ok(Box::new(session))
+        let typed = typed(&prepared.proto, weights, &names, &wanted)?;
+        Ok(Made { graph, typed, inputs, pinned: prepared.pinned, results })
     }
 }
 
@@ -97,30 +134,41 @@ fn allowed(graph: &GraphProto) -> f64 {
     if graph.node.iter().any(|node| rounds(node.op_type())) { 5e-2 } else { 1e-3 }
 }
 
-/// Runs the example both ways. Errors: they disagree, or one fails.
-fn check(
-    session: &TractSession,
+/// The session with the plan that agrees with the plain one on the example: the fastest such, or the plain one where no
+/// optimized one runs. Errors: they disagree, or the plain one fails.
+fn settle(
+    session: TractSession,
     trust: Trust,
-    typed: tract_onnx::prelude::TypedModel,
+    typed: &TypedModel,
     example: &Tensors,
     outputs: usize,
     allowed: f64,
-) -> Result<f64, Unverifiable> {
+) -> Result<TractSession, Unverifiable> {
     let fail = |error: RunError| Unverifiable::new(format!("the runtime tract fails on the example: {error}"));
-    let first = session.run(example).map_err(fail)?;
-    if trust == Trust::Plain {
-        return Ok(0.0);
+    let Trust::Optimized(extent) = trust else {
+        session.run(example).map_err(fail)?;
+        return Ok(session);
+    };
+    let plain = plain(typed.clone())?;
+    let right = session.run_once(&plain, example).map_err(fail)?;
+    let less = || if extent == Extent::Full { at(typed, Extent::NodeByNode).ok() } else { None };
+    let plans = std::iter::once(Some(session.plan.clone())).chain(std::iter::once_with(less)).flatten();
+    let mut apart = None;
+    for plan in plans {
+        let Ok(first) = session.run_once(&plan, example) else { continue };
+        let pairs = first.iter().zip(&right).take(outputs);
+        let noise = pairs.filter_map(|(first, second)| difference(first, second)).fold(0.0, f64::max);
+        if noise <= allowed {
+            return Ok(TractSession { plan, noise, ..session });
+        }
+        apart.get_or_insert(noise);
     }
-    let other = TractSession { plan: plain(typed)?, ..session.clone() };
-    let second = other.run(example).map_err(fail)?;
-    let pairs = first.iter().zip(&second).take(outputs);
-    let noise = pairs.filter_map(|(first, second)| difference(first, second)).fold(0.0, f64::max);
-    if noise > allowed {
-        return Err(Unverifiable::new(format!(
-            "the runtime tract contradicts itself: optimized and plain differ by {noise:.1e} of the output"
-        )));
+    match apart {
+        Some(noise) => {
+            Err(Unverifiable::new(format!("the runtime tract contradicts itself: optimized and plain differ by {noise:.1e} of the output")))
+        }
+        None => Ok(TractSession { plan: plain, spare: None, ..session }),
     }
-    Ok(noise)
 }
 
 /// The largest difference relative to the largest element; `None` for what is no float.
@@ -140,78 +188,4 @@ fn difference(first: &TensorRef, second: &TensorRef) -> Option<f64> {
     });
     let apart = apart.fold(0.0, f64::max);
     Some(if apart == 0.0 { 0.0 } else { apart / largest.max(f64::MIN_POSITIVE) })
-}
-
-#[derive(Clone, Debug)]
-struct Formal {
-    name: String,
-    dims: Vec<usize>,
-}
-
-/// Where a result comes from.
-#[derive(Clone, Debug)]
-enum Given {
-    Input(String),
-    Computed(usize),
-}
-
-#[derive(Clone)]
-struct TractSession {
-    plan: Plan,
-    inputs: Vec<Formal>,
-    pinned: Vec<(String, TensorRef)>,
-    results: Vec<Given>,
-    noise: f64,
-    /// What of the inputs it takes.
-    ends: Ends,
-}
-
-impl TractSession {
-    fn convert(&self, inputs: &Tensors) -> Result<TVec<TValue>, RunError> {
-        for (name, value) in &self.pinned {
-            if inputs.get(name).is_some_and(|given| given != value) {
-                return Err(RunError(format!("input '{name}' decides the control flow and differs from the example's")));
-            }
-        }
-        let mut values = TVec::new();
-        for Formal { name, dims } in &self.inputs {
-            let value = inputs.get(name).ok_or_else(|| RunError(format!("input '{name}' is missing")))?;
-            if value.dims != *dims {
-                return Err(RunError(format!("input '{name}' has shape {:?}, prepared was {dims:?}", value.dims)));
-            }
-            values.push(to_tract(value).map_err(|error| RunError(format!("input '{name}': {error}")))?.into_tvalue());
-        }
-        Ok(values)
-    }
-
-    fn run_fitted(&self, inputs: &Tensors) -> Result<Vec<TensorRef>, RunError> {
-        let computed = run(&self.plan, self.convert(inputs)?).map_err(RunError)?;
-        self.results
-            .iter()
-            .map(|result| match result {
-                Given::Input(name) => inputs.get(name).cloned().ok_or_else(|| RunError(format!("input '{name}' is missing"))),
-                Given::Computed(at) => {
-                    let value = computed.get(*at).ok_or_else(|| RunError("an output is missing".into()))?;
-                    from_tract(value).map_err(|error| RunError(error.to_string()))
-                }
-            })
-            .collect()
-    }
-}
-
-impl Session for TractSession {
-    fn run(&self, inputs: &Tensors) -> Result<Vec<TensorRef>, RunError> {
-        self.run_fitted(&fitted(&self.ends, inputs))
-    }
-
-    fn time(&self, inputs: &Tensors) -> Result<f64, RunError> {
-        let inputs = fitted(&self.ends, inputs);
-        let start = std::time::Instant::now();
-        self.run_fitted(&inputs)?;
-        Ok(start.elapsed().as_secs_f64() * 1e3)
-    }
-
-    fn noise(&self) -> f64 {
-        self.noise
-    }
 }

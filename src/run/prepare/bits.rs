@@ -1,0 +1,119 @@
+//! Weights of a few bits, packed in blocks, in forms that tract does not take: floats.
+
+use super::node::{input, int, int_or, label, with_int};
+use super::rules::{Entry, Outcome, Site};
+use crate::model::TensorRef;
+use crate::proto::{Dtype, NodeProto};
+use crate::run::Unverifiable;
+
+pub(super) const RULES: &[Entry] = &[("com.microsoft", "MatMulNBits", product), ("com.microsoft", "GatherBlockQuantized", rows)];
+
+/// tract takes 2 and 4 bits with blocks in order and zero points packed likewise.
+fn product(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
+    let bits = int_or(node, "bits", 4);
+    let packed_zeros = input(node, 3).is_none_or(|name| site.dtype(Some(name)) == Some(Dtype::Uint8));
+    if matches!(bits, 2 | 4) && packed_zeros && input(node, 4).is_none() {
+        return Ok(Outcome::Leave);
+    }
+    let Some(x) = input(node, 0) else { return Ok(Outcome::Leave) };
+    let weight = dense(node, site, bits).ok_or_else(|| Unverifiable::new(format!("{}: its packed weight cannot be read", label(node))))?;
+    let wire = &mut site.wire;
+    let weight = wire.constant(&weight);
+    let mut value = wire.op("MatMul", &[x, &weight], Vec::new());
+    if let Some(bias) = input(node, 5) {
+        value = wire.op("Add", &[&value, bias], Vec::new());
+    }
+    wire.give(&value, node, 0);
+    Ok(Outcome::Done)
+}
+
+/// The weight as K × N floats: B is N × blocks × bytes, scales N × blocks, zero points packed by row or one a block.
+fn dense(node: &NodeProto, site: &Site, bits: i64) -> Option<TensorRef> {
+    let (sum, columns) = (count(node, "K")?, count(node, "N")?);
+    let (size, bits) = (count(node, "block_size")?, usize::try_from(bits).ok()?);
+    let (bytes, scales) = (site.tensor(input(node, 1))?, site.tensor(input(node, 2))?.to_f32()?);
+    let blocks = sum.div_ceil(size);
+    let blob = (size * bits).div_ceil(8);
+    let whole = matches!(bits, 1 | 2 | 4 | 8) && bytes.dtype == Dtype::Uint8;
+    if !whole || bytes.bytes.len() != columns.checked_mul(blocks)?.checked_mul(blob)? || scales.len() != columns * blocks {
+        return None;
+    }
+    let zeros = zeros(node, site, bits, [columns, blocks])?;
+    let order = match input(node, 4) {
+        None => None,
+        order => Some(site.tensor(order)?.to_i64()?),
+    };
+    let mut dense = vec![0.0; sum.checked_mul(columns)?];
+    for (cell, number) in dense.iter_mut().enumerate() {
+        let (at, column) = (cell / columns, cell % columns);
+        let row = bytes.bytes.get((column * blocks + at / size) * blob..)?;
+        let block = match &order {
+            None => at / size,
+            Some(order) => usize::try_from(*order.get(at)?).ok().filter(|block| *block < blocks)?,
+        };
+        let place = column * blocks + block;
+        *number = (f32::from(number_at(row, at % size, bits)?) - zeros.get(place)?) * scales.get(place)?;
+    }
+    Some(TensorRef::from_f32(vec![sum, columns], &dense))
+}
+
+/// One zero point for every block: half the range where none is given.
+fn zeros(node: &NodeProto, site: &Site, bits: usize, [rows, blocks]: [usize; 2]) -> Option<Vec<f32>> {
+    let Some(name) = input(node, 3) else { return Some(vec![(1u32 << (bits - 1)) as f32; rows * blocks]) };
+    let given = site.tensor(Some(name))?;
+    if given.dtype != Dtype::Uint8 {
+        return given.to_f32().filter(|zeros| zeros.len() == rows * blocks);
+    }
+    let bytes = (blocks * bits).div_ceil(8);
+    let each = (0..rows * blocks).map(|place| {
+        let row = given.bytes.get(place / blocks * bytes..)?;
+        Some(f32::from(number_at(row, place % blocks, bits)?))
+    });
+    each.collect()
+}
+
+/// One of the numbers packed into bytes, the low bits first.
+fn number_at(bytes: &[u8], at: usize, bits: usize) -> Option<u8> {
+    let byte = bytes.get(at * bits / 8)?;
+    let mask = if bits == 8 { u8::MAX } else { (1 << bits) - 1 };
+    Some(byte >> (at * bits % 8) & mask)
+}
+
+fn count(node: &NodeProto, name: &str) -> Option<usize> {
+    int(node, name).and_then(|count| usize::try_from(count).ok()).filter(|count| (1..1 << 24).contains(count))
+}
+
+/// tract takes rows of two 4-bit numbers a byte, quantized along the last axis.
+fn rows(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
+    let (Some(table), Some(at)) = (site.tensor(input(node, 0)), input(node, 1)) else { return Ok(Outcome::Leave) };
+    let (Some(scales), zeros) = (site.tensor(input(node, 2)), site.tensor(input(node, 3))) else { return Ok(Outcome::Leave) };
+    if input(node, 3).is_some() && zeros.is_none() {
+        return Ok(Outcome::Leave);
+    }
+    let rank = table.dims.len() as i64;
+    let wrapped = |axis: i64| if axis < 0 { axis + rank } else { axis };
+    let (from, along) = (wrapped(int_or(node, "gather_axis", 0)), wrapped(int_or(node, "quantize_axis", 1)));
+    let size = int_or(node, "block_size", 128);
+    let strange = || Unverifiable::new(format!("{}: its blocks cannot be read", label(node)));
+    let width = *usize::try_from(along).ok().and_then(|axis| table.dims.get(axis)).ok_or_else(strange)? as i64;
+    let blocks = *usize::try_from(along).ok().and_then(|axis| scales.dims.get(axis)).ok_or_else(strange)? as i64;
+    let bits = int_or(node, "bits", 4);
+    // Numbers of fewer than eight bits stand alone where the file gives them a type of their own.
+    let packed = bits < 8
+        && table.dtype == Dtype::Uint8
+        && width.saturating_mul(8 / bits.max(1)) > size.saturating_mul(blocks - 1)
+        && width <= size * blocks * bits / 8;
+    if packed && bits == 4 && rank == 2 && from == 0 && along == 1 && size >= 16 && size & (size - 1) == 0 {
+        return Ok(Outcome::Leave);
+    }
+    if packed {
+        return Err(Unverifiable::new(format!("{}: packed along another axis than tract takes", label(node))));
+    }
+    let middle = if bits == 8 && table.dtype == Dtype::Uint8 { 128.0 } else { 0.0 };
+    let zeros = zeros.unwrap_or_else(|| TensorRef::from_f32(scales.dims.clone(), &vec![middle; scales.elements()]));
+    let dense = super::blocks::dequantize(&table, &scales, Some(&zeros), along, size).ok_or_else(strange)?;
+    let dense = site.wire.constant(&dense);
+    let value = site.wire.op("Gather", &[&dense, at], vec![with_int("axis", from)]);
+    site.wire.give(&value, node, 0);
+    Ok(Outcome::Done)
+}
