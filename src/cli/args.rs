@@ -12,7 +12,9 @@ use crate::job::Allowance;
 /// Prune trained ONNX models structurally, and prove the result right.
 #[derive(Debug, Parser)]
 #[command(name = "onnx-prune", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-#[command(after_help = "Exit codes: 0 done and thresholds met, 1 target or thresholds not met, 2 bad usage or input, 3 unverifiable.")]
+#[command(
+    after_help = "Exit codes: 0 done and thresholds met, 1 target or thresholds not met, 2 bad usage or input, 3 unverifiable, 130 and 143 interrupted."
+)]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,

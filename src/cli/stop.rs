@@ -1,4 +1,5 @@
-//! SIGINT and SIGTERM: the work stops at its next item, nothing is written, and the exit code says so.
+//! SIGINT and SIGTERM: the work stops at its next item, nothing is written, and the exit code says so. SIGBUS: the same, at
+//! once, for a mapped file has become shorter than it was.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -66,12 +67,16 @@ fn said(signal: usize) -> String {
 
 #[cfg(unix)]
 mod listener {
+    use std::fs::File;
     use std::io::{IsTerminal, Read, Write};
+    use std::mem::ManuallyDrop;
+    use std::os::fd::FromRawFd;
     use std::os::unix::net::UnixStream;
     use std::sync::atomic::Ordering;
+    use std::sync::mpsc;
     use std::time::Duration;
 
-    use signal_hook::consts::{SIGINT, SIGTERM};
+    use signal_hook::consts::{SIGBUS, SIGINT, SIGTERM};
     use signal_hook::{flag, low_level};
 
     use super::Stop;
@@ -79,12 +84,23 @@ mod listener {
     /// How long the work may take to come to its next item.
     const GRACE: Duration = Duration::from_secs(1);
 
+    /// What is said when bytes of a mapped file are gone.
+    const SHORTER: &[u8] = b"error: a file of the model was made shorter while it was read; nothing written\n";
+
     /// Notes signals, and ends the process where the work does not end by itself, or at a second signal.
     pub fn start(stop: &Stop) -> std::io::Result<()> {
         let (mut signals, sender) = UnixStream::pair()?;
         for signal in [SIGINT, SIGTERM] {
             flag::register_usize(signal, stop.signal.clone(), signal as usize)?;
             low_level::pipe::register(signal, sender.try_clone()?)?;
+        }
+        // Safety: a write to a descriptor and `_exit` are all that is done, and both may be done in a signal handler. The
+        // thread cannot go on: it asked for bytes that are not there.
+        unsafe {
+            low_level::register(SIGBUS, || {
+                let _ = ManuallyDrop::new(File::from_raw_fd(2)).write_all(SHORTER);
+                low_level::exit(super::super::Exit::Usage as i32);
+            })?;
         }
         let stop = stop.clone();
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
@@ -97,14 +113,24 @@ mod listener {
             let _ = signals.read_exact(&mut one);
             if stop.outputs.close() {
                 let signal = stop.signal.load(Ordering::SeqCst);
-                if std::io::stderr().is_terminal() {
-                    // The progress bar's line.
-                    let _ = write!(std::io::stderr(), "\r\x1b[K");
-                }
-                super::super::complain(&super::said(signal));
+                tell(super::said(signal));
                 low_level::exit(i32::from(super::code(signal)));
             }
         })?;
         Ok(())
+    }
+
+    /// Says it, unless nobody takes it: whoever waits for that must not keep the process from its end.
+    fn tell(said: String) {
+        let (done, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            if std::io::stderr().is_terminal() {
+                // The progress bar's line.
+                let _ = write!(std::io::stderr(), "\r\x1b[K");
+            }
+            super::super::complain(&said);
+            let _ = done.send(());
+        });
+        let _ = told.recv_timeout(Duration::from_millis(200));
     }
 }

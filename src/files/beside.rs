@@ -13,7 +13,7 @@ const DIGITS: usize = 16;
 /// Models of more bytes than this are not searched for names.
 const SEARCHED: u64 = 256 << 20;
 /// How long others may take to give files their names.
-const WAIT: Duration = Duration::from_secs(10);
+const WAIT: Duration = Duration::from_secs(3);
 
 /// The name of data by their digest (hexadecimal) and their model's name.
 pub(super) fn name(model: &str, digest: &str) -> String {
@@ -115,7 +115,7 @@ pub(super) struct Condemned {
     path: PathBuf,
     mark: Option<PathBuf>,
     /// Locked: the second name is no leftover as long as this process lives.
-    _file: File,
+    file: File,
 }
 
 impl Condemned {
@@ -125,11 +125,14 @@ impl Condemned {
         if file.try_lock().is_err() || !Identity::still_at(&file, &path) {
             return None;
         }
-        Some(Condemned { mark: super::sweep::mark(&path), path, _file: file })
+        Some(Condemned { mark: super::sweep::mark(&path), path, file })
     }
 
     pub fn remove(self) {
-        let _ = std::fs::remove_file(&self.path);
+        // The same contents may have been written anew meanwhile.
+        if Identity::still_at(&self.file, &self.path) {
+            let _ = std::fs::remove_file(&self.path);
+        }
         if let Some(mark) = &self.mark {
             let _ = std::fs::remove_file(mark);
         }

@@ -148,11 +148,15 @@ fn put_data(outputs: &Outputs, draft: Draft, path: &Path) -> io::Result<Placed> 
         if let Some(what) = kind::not_regular(&metadata) {
             return Err(io::Error::other(format!("{} is {what}", path.display())));
         }
-        if beside::same_contents(draft.path(), path)? {
+        let same = beside::same_contents(draft.path(), path)?;
+        if same {
+            // Unless somebody is about to remove it.
             let file = File::open(path)?;
-            return Ok((file.try_lock().is_ok().then_some(file), None));
+            if file.try_lock().is_ok() && kind::Identity::still_at(&file, path) {
+                return Ok((Some(file), None));
+            }
         }
-        if outputs.is_read(path) {
+        if !same && outputs.is_read(path) {
             return Err(io::Error::other(format!("{} is read, and is not what its name says", path.display())));
         }
     }
