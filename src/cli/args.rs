@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use super::values::{self, Goal, Kinds, Numbers, Pin, Recovery, Scoring, Shard};
+use super::values::{self, Engine, Goal, Kinds, Numbers, Pin, Recovery, Scoring, Shard};
 use crate::allocate::Align;
 use crate::job::Allowance;
 
@@ -99,6 +99,15 @@ pub(super) struct AllowIo {
     pub ends: Vec<Allowance>,
 }
 
+/// What runs models.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct EngineArgs {
+    /// What runs the models: auto, tract or ort. auto is tract, and ONNX Runtime for models that tract does not run, where its
+    /// library is found: the file that ORT_DYLIB_PATH names, or that of the Python package onnxruntime
+    #[arg(long, value_name = "NAME", value_parser = values::engine, default_value = "auto")]
+    pub runtime: Engine,
+}
+
 /// When outputs count as near enough.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Gate {
@@ -171,6 +180,8 @@ pub(super) struct Prune {
     /// Save the plan made
     #[arg(long, value_name = "FILE.json")]
     pub plan_out: Option<PathBuf>,
+    #[command(flatten)]
+    pub engine: EngineArgs,
     /// Do not run the models
     #[arg(long, conflicts_with_all = ["max_drift", "min_agreement"])]
     pub no_verify: bool,
@@ -226,6 +237,8 @@ pub(super) struct Verify {
     #[arg(long, value_name = "FILE.npy", requires = "data")]
     pub labels: Option<PathBuf>,
     #[command(flatten)]
+    pub engine: EngineArgs,
+    #[command(flatten)]
     pub gate: Gate,
     /// JSON on stdout
     #[arg(long)]
@@ -244,6 +257,8 @@ pub(super) struct Bench {
     pub models: Vec<PathBuf>,
     #[command(flatten)]
     pub data: DataArgs,
+    #[command(flatten)]
+    pub engine: EngineArgs,
     /// JSON on stdout
     #[arg(long)]
     pub json: bool,
@@ -264,6 +279,8 @@ pub(super) struct Calibrate {
     /// Only part i of n of the samples; the statistics of all parts add up to those of the whole
     #[arg(long, value_name = "i/n", value_parser = values::shard)]
     pub shard: Option<Shard>,
+    #[command(flatten)]
+    pub engine: EngineArgs,
     #[command(flatten)]
     pub allow: AllowIo,
     #[command(flatten)]

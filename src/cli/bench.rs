@@ -6,12 +6,14 @@ use anyhow::bail;
 use serde::Serialize;
 
 use super::args::Bench;
+use super::engine::{self, Done, Failure};
 use super::stop::Stop;
 use super::watch::Watch;
 use super::{Exit, convert, data, output, verify};
+use crate::model::Model;
 use crate::progress::{Phase, Progress};
 use crate::report::{self, Report};
-use crate::run::{Runtime, Session, TractRuntime, latency};
+use crate::run::{Runtime, Session, Tensors, latency};
 
 /// Rounds at most.
 const ROUNDS: usize = 200;
@@ -47,27 +49,22 @@ pub(super) fn run(args: &Bench, stop: &Stop) -> anyhow::Result<Exit> {
     }
     let given = data::inputs(first, &args.data, None, &watch)?;
     let Some(example) = given.inputs.example()? else { bail!("there are no inputs to run") };
-    let runtime = TractRuntime::new(false);
+    let runtime = engine::runtime(args.engine.runtime, false)?;
     watch.begin(Phase::Latency, 0);
-    let mut sessions: Vec<Box<dyn Session>> = Vec::new();
-    for model in &models {
-        match runtime.prepare(model, &example, &[]) {
-            Ok(session) => sessions.push(session),
-            Err(reason) => {
-                watch.finish();
-                super::complain(&format!("{}: {reason}", model.path().display()));
-                return Ok(Exit::Unverifiable);
-            }
+    let (times, runtime) = match engine::in_either(&*runtime, |runtime| times(&models, &example, runtime))? {
+        Ok(done) => done,
+        Err(failure) => {
+            watch.finish();
+            super::complain(&failure.reason);
+            return Ok(failure.exit());
         }
-    }
-    let sessions: Vec<&dyn Session> = sessions.iter().map(|session| &**session).collect();
-    let times = latency(&sessions, &example, ROUNDS, BUDGET * models.len() as u32)?;
+    };
     watch.begin(Phase::Analyse, 0);
     let pins = data::pins(&args.data.input);
     let costs: Vec<report::Cost> = models.iter().map(|model| convert::cost_of(model, &pins)).collect();
     let with_time = |at: usize| Some(report::Cost { latency_ms: Some(*times.get(at)?), ..*costs.get(at)? });
     let mut report = convert::begin(first, args.json);
-    report.runtime = Some(convert::runtime(&runtime));
+    report.runtime = Some(convert::runtime(runtime));
     report.original = with_time(0).unwrap_or_default();
     report.pruned = with_time(1);
     report.drift.synthetic = given.synthetic;
@@ -84,7 +81,22 @@ pub(super) fn run(args: &Bench, stop: &Stop) -> anyhow::Result<Exit> {
         output::print(&(serde_json::to_string_pretty(&Benched { report, models: timed })? + "\n"))?;
     } else {
         let rows: Vec<_> = timed.into_iter().map(|model| (model.path, model.params, model.bytes, model.latency_ms)).collect();
-        output::print(&report::latencies(&rows))?;
+        output::print(&format!("{}run in {} {}\n", report::latencies(&rows), runtime.name(), runtime.version()))?;
     }
     Ok(Exit::Done)
+}
+
+/// Milliseconds of each model in one runtime.
+fn times(models: &[Model], example: &Tensors, runtime: &dyn Runtime) -> Done<Vec<f64>> {
+    let mut sessions: Vec<Box<dyn Session>> = Vec::new();
+    for (at, model) in models.iter().enumerate() {
+        let session = runtime.prepare(model, example, &[]).map_err(|error| error.to_string());
+        // A model that is made ready may still fail on these inputs.
+        match session.and_then(|session| session.run(example).map(|_| session).map_err(|error| error.to_string())) {
+            Ok(session) => sessions.push(session),
+            Err(reason) => return Ok(Err(Failure { model: at, reason: format!("{}: {reason}", model.path().display()) })),
+        }
+    }
+    let sessions: Vec<&dyn Session> = sessions.iter().map(|session| &**session).collect();
+    Ok(Ok(latency(&sessions, example, ROUNDS, BUDGET * models.len() as u32)?))
 }

@@ -7,14 +7,13 @@ use anyhow::bail;
 use super::args::Calibrate;
 use super::stop::Stop;
 use super::watch::Watch;
-use super::{Exit, data, output};
+use super::{Exit, data, engine, output};
 use crate::analysis::Options;
 use crate::calibrate::Statistics;
 use crate::files::Staged;
 use crate::job;
 use crate::model::Model;
 use crate::progress::{Phase, Progress, Work};
-use crate::run::TractRuntime;
 
 pub(super) fn run(args: &Calibrate, stop: &Stop) -> anyhow::Result<Exit> {
     let Some(path) = &args.data.data else { bail!("calibrate needs inputs; give them with --data") };
@@ -30,8 +29,8 @@ pub(super) fn run(args: &Calibrate, stop: &Stop) -> anyhow::Result<Exit> {
     let Some(first) = runs.first() else { bail!("this shard has no samples: there are {} runs in all", inputs.len()) };
     let pins = data::counted(&specs, Some(inputs.batch(*first)?));
     let options = Options { pins, allowed: job::allowed(&model, &args.allow.ends)?, ..Default::default() };
-    let Some(statistics) =
-        super::ran(job::calibrate(&model, &options, &inputs, &runs, &TractRuntime::new(true), &Work { progress: &watch }), &watch)?
+    let runtime = engine::runtime(args.engine.runtime, true)?;
+    let Some(statistics) = super::ran(job::calibrate(&model, &options, &inputs, &runs, &*runtime, &Work { progress: &watch }), &watch)?
     else {
         return Ok(Exit::Unverifiable);
     };

@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 
 use crate::analysis::{self, Analysis, Cost, Group};
 use crate::facts::Dim;
-use crate::job::{ChangedEnd, Checks, Outcome, Prepared};
+use crate::job::{ChangedEnd, Checks, Engine, Outcome, Prepared};
 use crate::model::Model;
 use crate::report::{self, ExactnessVerdict, Report};
 use crate::run::Runtime;
@@ -114,8 +114,8 @@ fn io_changed(end: &ChangedEnd) -> report::IoChanged {
 
 fn exactness(report: &mut Report, checks: &Checks) {
     let (verdict, reason) = match &checks.exactness.verdict {
-        Verdict::Exact => (ExactnessVerdict::Exact, None),
-        Verdict::Inexact => (ExactnessVerdict::Inexact, None),
+        Verdict::Exact => (ExactnessVerdict::Exact, checks.exactness.reason.clone()),
+        Verdict::Inexact => (ExactnessVerdict::Inexact, checks.exactness.reason.clone()),
         Verdict::Unverifiable(reason) => (ExactnessVerdict::Unverifiable, Some(reason.clone())),
     };
     let (max_relative_error, inputs) = (checks.exactness.max_relative_error, checks.exactness.inputs);
@@ -131,6 +131,11 @@ pub(super) fn drift(report: &mut Report, outputs: &[OutputDrift], inputs: usize,
         outputs: outputs.to_vec(),
         labelled: labelled.map(|(original, pruned)| report::Labelled { metric: "top1".to_owned(), original, pruned }),
     };
+}
+
+/// Who ran the models of a job.
+pub(super) fn engine(engine: &Engine) -> report::Named {
+    report::Named { name: engine.name.clone(), version: engine.version.clone() }
 }
 
 /// Who runs the models.

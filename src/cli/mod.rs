@@ -8,6 +8,7 @@ mod calibrate;
 mod clean;
 mod convert;
 mod data;
+mod engine;
 mod gate;
 mod inspect;
 mod output;
@@ -23,6 +24,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command};
+pub use engine::onnxruntime;
 use stop::Stop;
 
 /// How a command ended, as scripts see it.

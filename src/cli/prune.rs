@@ -9,7 +9,7 @@ use super::args::Prune;
 use super::stop::Stop;
 use super::values::{Goal, Recovery, Scoring};
 use super::watch::Watch;
-use super::{Exit, calibrate, convert, data, gate, output};
+use super::{Exit, calibrate, convert, data, engine, gate, output};
 use crate::allocate::{Align, Target};
 use crate::analysis::{Allowed, Kind};
 use crate::files::{Place, Staged};
@@ -18,8 +18,7 @@ use crate::model;
 use crate::plan::Plan;
 use crate::progress::{Phase, Progress, Work};
 use crate::recover::Method;
-use crate::report;
-use crate::run::{Runtime, TractRuntime};
+use crate::report::{self, ExactnessVerdict, Report};
 use crate::score::Given;
 
 /// The drift allowed when nothing is asked for.
@@ -47,13 +46,13 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
         inputs.statistics = Some(statistics);
     }
     request.pins = data::counted(&specs, inputs.inputs.example()?);
-    let runtime = runs.then(|| TractRuntime::new(true));
-    let runtime: Option<&dyn Runtime> = runtime.as_ref().map(|runtime| runtime as &dyn Runtime);
+    let runtime = if runs { Some(engine::runtime(args.engine.runtime, true)?) } else { None };
+    let runtime = runtime.as_deref();
     let Some(outcome) = super::ran(job::prune(&model, &request, &inputs, runtime, &Work { progress: &watch }), &watch)? else {
         return Ok(Exit::Unverifiable);
     };
     let mut report = convert::begin(&model, !args.report.is_empty());
-    report.runtime = runtime.map(convert::runtime);
+    report.runtime = outcome.engine.as_ref().map(convert::engine);
     convert::outcome(&mut report, &outcome, inputs.synthetic);
     gate::targets(&mut report, &request.targets, &outcome.before, &outcome.after);
     gate::latency_targets(&mut report, &request.targets, outcome.checks.as_ref().and_then(|checks| checks.latency));
@@ -63,8 +62,9 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     gate::thresholds(&mut report, &args.gate);
     let exit = gate::exit(&report, outcome.reached, args.gate.allow_unverified);
     watch.begin(Phase::Save, 0);
-    // What the exit code does not stand for is not written, unless the user insists.
-    let stands = exit == Exit::Done || args.force;
+    // What the exit code does not stand for is not written, unless the user insists; what the surgery did wrong is of no use.
+    let inexact = report.exactness.verdict == ExactnessVerdict::Inexact;
+    let stands = !inexact && (exit == Exit::Done || args.force);
     let written = places.model.is_some() && stands;
     let mut staged = Staged::new(&stop.outputs);
     if let Some(place) = places.model.as_ref().filter(|_| stands) {
@@ -81,7 +81,7 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
         output::print(&report::summary(&report))?;
     }
     stop.commit(staged)?;
-    say(&watch, exit, written, args, &target, &report.remarks);
+    say(&watch, exit, written, args, &target, &report);
     Ok(exit)
 }
 
@@ -117,9 +117,18 @@ impl Places {
     }
 }
 
-fn say(watch: &Watch, exit: Exit, written: bool, args: &Prune, target: &Path, remarks: &[String]) {
+fn say(watch: &Watch, exit: Exit, written: bool, args: &Prune, target: &Path, report: &Report) {
+    if report.exactness.verdict == ExactnessVerdict::Inexact {
+        super::complain(&format!(
+            "{}. That is a fault of onnx-prune, so nothing is written; please report it, with the model or its graph and this command",
+            report::told_exactness(report)
+        ));
+        return;
+    }
     // Without the tables, the reason would be nowhere.
-    let reason = if args.common.quiet && !remarks.is_empty() { format!(": {}", remarks.join("; ")) } else { String::new() };
+    let reasons = report.exactness.reason.iter().filter(|_| exit == Exit::Unverifiable).chain(&report.remarks);
+    let reasons: Vec<&str> = reasons.map(String::as_str).collect();
+    let reason = if args.common.quiet && !reasons.is_empty() { format!(": {}", reasons.join("; ")) } else { String::new() };
     let ending = |force: &str| match (written, args.dry_run) {
         (true, _) => format!("wrote {} all the same", target.display()),
         (false, true) => "nothing written (--dry-run)".to_owned(),

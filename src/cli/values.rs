@@ -45,6 +45,15 @@ pub(super) enum Scoring {
     File(PathBuf),
 }
 
+/// What runs models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Engine {
+    /// tract, and ONNX Runtime for what tract lacks, where it is at hand.
+    Auto,
+    Tract,
+    Ort,
+}
+
 /// One part of the samples: those whose number leaves `number - 1` when divided by `of`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shard {
@@ -91,6 +100,15 @@ pub(super) fn score(text: &str) -> Result<Scoring, String> {
         _ => return Err(format!("no such score; available: {AVAILABLE}")),
     };
     Ok(Scoring::Name(name))
+}
+
+pub(super) fn engine(text: &str) -> Result<Engine, String> {
+    match text {
+        "auto" => Ok(Engine::Auto),
+        "tract" => Ok(Engine::Tract),
+        "ort" => Ok(Engine::Ort),
+        _ => Err("no such runtime; there are auto, tract and ort (ONNX Runtime)".to_owned()),
+    }
 }
 
 pub(super) fn shard(text: &str) -> Result<Shard, String> {

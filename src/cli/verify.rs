@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, bail};
 
 use super::args::Verify;
+use super::engine::{self, Done, Failure};
 use super::stop::Stop;
 use super::watch::Watch;
 use super::{Exit, convert, data, gate, output};
@@ -18,7 +20,7 @@ use crate::model::{Index, Model, TensorRef};
 use crate::plan::Plan;
 use crate::progress::{Phase, Progress, Work};
 use crate::report::{self, Outcome};
-use crate::run::{Runtime, Session, Tensors, TractRuntime};
+use crate::run::{Runtime, Session, Tensors};
 use crate::verify::{Drift, OutputDrift, Top1};
 
 pub(super) fn run(args: &Verify, stop: &Stop) -> anyhow::Result<Exit> {
@@ -37,27 +39,31 @@ pub(super) fn run(args: &Verify, stop: &Stop) -> anyhow::Result<Exit> {
     }
     note_ends(args, &original, &mut pruned)?;
     let given = data::inputs(&original, &args.data, args.labels.as_deref(), &watch)?;
-    let runtime = TractRuntime::new(true);
+    let runtime = engine::runtime(args.engine.runtime, true)?;
     let mut report = convert::begin(&original, args.json || !args.report.is_empty());
-    report.runtime = Some(convert::runtime(&runtime));
     watch.begin(Phase::Analyse, 0);
     let pins = data::pins(&args.data.input);
     report.original = convert::cost_of(&original, &pins);
     report.pruned = Some(convert::cost_of(&pruned, &pins));
-    let mut unverifiable = false;
     let (before, after) = ((&original, args.original.as_path()), (&pruned, args.pruned.as_path()));
-    match compare(&names, before, after, &runtime, &given, &watch)? {
-        Ok((found, labelled)) => convert::drift(&mut report, &found, given.inputs.count(), given.synthetic, labelled),
-        Err(reason) => {
-            unverifiable = true;
-            report.drift.verdict = Outcome::Unverifiable;
-            report.remarks.push(reason);
+    let compared = engine::in_either(&*runtime, |runtime| compare(&names, before, after, runtime, &given, &watch))?;
+    let failed = match compared {
+        Ok(((found, labelled), runtime)) => {
+            report.runtime = Some(convert::runtime(runtime));
+            convert::drift(&mut report, &found, given.inputs.count(), given.synthetic, labelled);
+            None
         }
-    }
+        Err(failure) => {
+            report.drift.verdict = if failure.exit() == Exit::Missed { Outcome::Fail } else { Outcome::Unverifiable };
+            report.remarks.push(failure.reason.clone());
+            Some(failure.exit())
+        }
+    };
     gate::thresholds(&mut report, &args.gate);
-    let exit = match gate::exit(&report, true, args.gate.allow_unverified) {
-        Exit::Done if unverifiable && !args.gate.allow_unverified => Exit::Unverifiable,
-        exit => exit,
+    let exit = match (failed, gate::exit(&report, true, args.gate.allow_unverified)) {
+        (Some(Exit::Missed), _) => Exit::Missed,
+        (Some(Exit::Unverifiable), Exit::Done) if !args.gate.allow_unverified => Exit::Unverifiable,
+        (_, exit) => exit,
     };
     report.seconds = watch.finish();
     report.peak_rss_bytes = output::peak_rss_bytes();
@@ -70,9 +76,13 @@ pub(super) fn run(args: &Verify, stop: &Stop) -> anyhow::Result<Exit> {
     }
     stop.commit(staged)?;
     match exit {
+        Exit::Missed if failed == Some(Exit::Missed) => {
+            super::complain(&format!("does not run though the original does: {}", report.remarks.first().map_or("", String::as_str)));
+        }
         Exit::Missed => super::complain("thresholds are not met"),
         Exit::Unverifiable => {
-            super::complain(&format!("unverifiable: {}", report.remarks.first().map_or("no answer", String::as_str)));
+            let reason = report.remarks.first().map_or("no answer", String::as_str);
+            super::complain(&format!("unverifiable: {reason}; --allow-unverified accepts that"));
         }
         _ => {}
     }
@@ -82,7 +92,7 @@ pub(super) fn run(args: &Verify, stop: &Stop) -> anyhow::Result<Exit> {
 /// How far each output moved, and the share of right classes before and after, where there are labels.
 type Compared = (Vec<OutputDrift>, Option<(f64, f64)>);
 
-/// Runs both models side by side, some inputs at a time. Gives a reason where one of them does not run.
+/// Runs both models side by side in one runtime, some inputs at a time.
 fn compare(
     names: &[String],
     (original, original_path): (&Model, &Path),
@@ -90,19 +100,25 @@ fn compare(
     runtime: &dyn Runtime,
     given: &Data,
     watch: &Watch,
-) -> anyhow::Result<Result<Compared, String>> {
-    let Some(example) = given.inputs.example()? else { return Ok(Err("there are no inputs to run".to_owned())) };
-    let named = |path: &Path, reason: String| format!("{}: {reason}", path.display());
-    let session = |model: &Model, path: &Path| runtime.prepare(model, &example, &[]).map_err(|error| named(path, error.to_string()));
-    let sessions = session(original, original_path).and_then(|before| Ok((before, session(pruned, pruned_path)?)));
+) -> Done<Compared> {
+    let none = Failure { model: 0, reason: "there are no inputs to run".to_owned() };
+    let Some(example) = given.inputs.example()? else { return Ok(Err(none)) };
+    let paths = [original_path, pruned_path];
+    let named = |model: usize, reason: String| Failure { model, reason: format!("{}: {reason}", paths[model].display()) };
+    let session = |at: usize, model: &Model| runtime.prepare(model, &example, &[]).map_err(|error| named(at, error.to_string()));
+    let sessions = session(0, original).and_then(|before| Ok((before, session(1, pruned)?)));
     let (before, after) = match sessions {
         Ok(sessions) => sessions,
-        Err(reason) => return Ok(Err(reason)),
+        Err(failure) => return Ok(Err(failure)),
     };
-    let run = |session: &dyn Session, path: &Path, inputs: &Tensors| {
-        session.run(inputs).map_err(|error| GatherError::Run(named(path, error.to_string())))
+    let at_fault = AtomicUsize::new(0);
+    let run = |session: &dyn Session, at: usize, inputs: &Tensors| {
+        session.run(inputs).map_err(|error| {
+            at_fault.fetch_max(at, Ordering::Relaxed);
+            GatherError::Run(error.to_string())
+        })
     };
-    let both = |_, inputs: Tensors| Ok((run(&*before, original_path, &inputs)?, run(&*after, pruned_path, &inputs)?));
+    let both = |_, inputs: Tensors| Ok((run(&*before, 0, &inputs)?, run(&*after, 1, &inputs)?));
     let mut drift = Drift::new(names, &pruned.ends);
     // Classes that are gone have no number any more.
     let labels = given.labels.as_deref().filter(|_| !names.first().is_some_and(|name| pruned.ends.changes(name)));
@@ -121,7 +137,7 @@ fn compare(
         Ok(())
     });
     match compared {
-        Err(GatherError::Run(reason)) => return Ok(Err(reason)),
+        Err(GatherError::Run(reason)) => return Ok(Err(named(at_fault.load(Ordering::Relaxed), reason))),
         other => other?,
     }
     Ok(Ok((drift.finish(), labelled.and_then(|(original, pruned)| Some((original.share()?, pruned.share()?))))))

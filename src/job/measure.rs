@@ -9,8 +9,8 @@ use crate::analysis::{Selection, is_weight};
 use crate::calibrate::{GatherError, held_out};
 use crate::model::{Index, Model};
 use crate::progress::{Phase, Work};
-use crate::run::{Runtime, Session, Tensors, latency};
-use crate::verify::{Drift, Exactness, OutputDrift, Top1, Verdict, exactness, worst};
+use crate::run::{Chosen, Runtime, Session, Tensors, latency};
+use crate::verify::{Drift, Exactness, OutputDrift, Top1, Verdict, worst};
 
 /// Inputs that a step of the search runs.
 const QUICK: usize = 128;
@@ -67,13 +67,15 @@ impl<'a> Bench<'a> {
 
     /// Runs the original on the inputs, as many as its outputs are kept of; those that the search is judged by come first.
     /// Errors: inputs that can not be read, a stop asked for.
-    pub(super) fn new(model: &Model, data: &Data, runtime: &'a dyn Runtime, work: &Work) -> Result<Self, Error> {
+    pub(super) fn new(model: &Model, data: &Data, chosen: Chosen<'a>, work: &Work) -> Result<Self, Error> {
         let count = data.inputs.count();
         work.progress.begin(Phase::Run, count as u64);
         let names = model.index().graph(Index::MAIN).outputs.iter().map(|output| model.index().value(*output).name.clone()).collect();
-        let mut bench = Bench { runtime: Some(runtime), names, original: Err("there are no inputs to run".to_owned()) };
-        let Some(example) = data.inputs.example()? else { return Ok(bench) };
-        bench.original = match runtime.prepare(model, &example, &[]) {
+        let mut bench = Bench { runtime: Some(chosen.runtime), names, original: Err("there are no inputs to run".to_owned()) };
+        if count == 0 {
+            return Ok(bench);
+        }
+        bench.original = match chosen.session {
             Ok(session) => {
                 let mut runs = quick_runs(count);
                 let quick = runs.clone();
@@ -136,7 +138,13 @@ impl<'a> Bench<'a> {
         work: &Work,
     ) -> Result<Checks, Error> {
         let mut checks = Checks {
-            exactness: Exactness { verdict: Verdict::Exact, max_relative_error: None, tolerance: crate::verify::TOLERANCE, inputs: 0 },
+            exactness: Exactness {
+                verdict: Verdict::Exact,
+                max_relative_error: None,
+                tolerance: crate::verify::TOLERANCE,
+                inputs: 0,
+                reason: None,
+            },
             outputs: Vec::new(),
             inputs: 0,
             labelled: None,
@@ -152,10 +160,9 @@ impl<'a> Bench<'a> {
         let count = data.inputs.count();
         work.progress.begin(Phase::Verify, 0);
         if !selection.is_empty() {
-            let masked = prepared.masked(selection)?;
             let inputs = (0..count.min(EXACT)).map(|run| data.inputs.fetch(run)).collect::<Result<Vec<_>, _>>()?;
             let outputs = inputs.iter().enumerate().map(|(run, inputs)| original.outputs(run, inputs)).collect::<Result<Vec<_>, _>>()?;
-            checks.exactness = exactness(runtime, &outputs, &masked, bare, &inputs, original.session.noise());
+            checks.exactness = prepared.exactness(selection, bare, runtime, &outputs, &inputs, original.session.noise());
         }
         work.progress.begin(Phase::Drift, count as u64);
         let Some(example) = data.inputs.example()? else { return Ok(checks) };
@@ -196,6 +203,14 @@ pub(super) fn fitted_runs(count: usize) -> Vec<usize> {
 /// The runs that a step of the search is judged by.
 fn quick_runs(count: usize) -> Vec<usize> {
     (0..count).filter(|run| count < SPARED || held_out(*run)).take(QUICK).collect()
+}
+
+/// What to know of a drift where no output is a real number.
+pub(super) fn of_ids(prepared: &Prepared) -> Option<String> {
+    let (index, facts) = (prepared.working.index(), &prepared.analysis.facts);
+    let outputs = &index.graph(Index::MAIN).outputs;
+    let whole = !outputs.is_empty() && outputs.iter().all(|output| facts.of(*output).dtype.is_some_and(|dtype| !dtype.is_float()));
+    whole.then(|| "all outputs are whole numbers (class ids), so the drift is the share of them that change".to_owned())
 }
 
 /// Parameters of a model.

@@ -5,6 +5,7 @@
 mod clock;
 mod decide;
 mod ends;
+mod engine;
 mod error;
 mod measure;
 mod operator;
@@ -16,6 +17,7 @@ mod search;
 
 pub use clock::{Foreseen, NEAR};
 pub use ends::{Allowance, ChangedEnd, allowed};
+pub use engine::{Engine, prune};
 pub use error::Error;
 pub use measure::{Checks, Latency};
 pub use quality::calibrate;
@@ -26,11 +28,12 @@ use std::collections::BTreeSet;
 use crate::allocate::{Align, Choice};
 use crate::analysis::{Analysis, Cost, Options, Selection, analyse};
 use crate::linear::{Bias, views};
-use crate::model::{Copies, Index, Model, Origin, ValueId, functions, reshare, unshare};
+use crate::model::{Copies, Index, Model, Origin, TensorRef, ValueId, functions, reshare, unshare};
 use crate::plan::{AllowedAxes, Plan};
 use crate::progress::{Phase, Work};
 use crate::recover::Repair;
-use crate::run::{Runtime, TractRuntime};
+use crate::run::{Chosen, Runtime, Tensors, TractRuntime};
+use crate::verify::Exactness;
 use crate::{clean, surgery, verify};
 
 /// One point that the search tried.
@@ -45,6 +48,8 @@ pub struct Point {
 /// What the job made and found.
 #[derive(Debug)]
 pub struct Outcome {
+    /// What ran the models; `None` where nothing was run.
+    pub engine: Option<Engine>,
     /// The pruned model.
     pub model: Model,
     /// What was removed, as data.
@@ -165,6 +170,21 @@ impl Prepared {
         Ok(verify::masked(&self.working, &self.analysis, selection)?)
     }
 
+    /// Whether a model is what a selection makes of this one. `original` holds what the model gives for `inputs`, and `noise` is
+    /// what two ways of running it differ by.
+    pub fn exactness(
+        &self,
+        selection: &Selection,
+        pruned: &Model,
+        runtime: &dyn Runtime,
+        original: &[Vec<TensorRef>],
+        inputs: &[Tensors],
+        noise: f64,
+    ) -> Exactness {
+        let cut = verify::Cut { working: &self.working, analysis: &self.analysis, selection, pruned };
+        verify::exactness(runtime, &cut, original, inputs, noise)
+    }
+
     /// The plan of a choice of units.
     pub fn plan(&self, choice: &Choice, sha256: String) -> Plan {
         let mut plan = Plan::new(&self.working, &self.analysis, &choice.removed, sha256, &self.copies);
@@ -197,10 +217,9 @@ fn freed_weights(model: &Model, analysis: &Analysis, copies: &Copies, stuck: &BT
 /// From this relative drift on the outputs have little in common with the original's.
 const FAR: f64 = 0.5;
 
-/// Prunes a model. `runtime` is `None` when nothing is to be run (no drift search, no checks).
-///
-/// Errors: targets out of reach, a plan that does not fit, surgery that fails, a stop asked for.
-pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn Runtime>, work: &Work) -> Result<Outcome, Error> {
+/// Prunes a model in one engine. `chosen` is `None` when nothing is to be run (no drift search, no checks).
+fn prune_in(model: &Model, request: &Request, data: &Data, chosen: Option<Chosen>, work: &Work) -> Result<Outcome, Error> {
+    let runtime = chosen.as_ref().map(|chosen| chosen.runtime);
     work.progress.begin(Phase::Analyse, 0);
     let options = request.options();
     let example = if runtime.is_some() { data.inputs.example()? } else { None };
@@ -243,8 +262,8 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
     }
     let clock = clock.as_ref();
     let sha256 = if request.needs_digest() { model.source.sha256() } else { String::new() };
-    let bench = match runtime {
-        Some(runtime) => measure::Bench::new(model, data, runtime, work)?,
+    let bench = match chosen {
+        Some(chosen) => measure::Bench::new(model, data, chosen, work)?,
         None => measure::Bench::none(),
     };
     // What is ranked by weights alone can be pruned even where the model does not run, and is not measured group by group
@@ -328,6 +347,7 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
             drift * 100.0
         ));
     }
+    remarks.extend(measure::of_ids(&prepared).filter(|_| checks.as_ref().is_some_and(|checks| !checks.outputs.is_empty())));
     let changed_ends = ends::changed_ends(&prepared.working, &prepared.analysis, &selection);
     remarks.extend(ends::remark(&changed_ends));
     let Prepared { working, analysis, .. } = prepared;
@@ -338,6 +358,7 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
         ..analysis.account.of(&analysis.classes, &selection)
     };
     Ok(Outcome {
+        engine: runtime.filter(|_| runs).map(Engine::of),
         model: pruned,
         plan,
         choice: decided.choice,

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use rayon::prelude::*;
 
+use super::engine::in_either;
 use super::measure::{Bench, fitted_runs};
 use super::request::{Data, Request, ScoreName};
 use super::{Error, Prepared};
@@ -267,7 +268,7 @@ pub fn calibrate(
     let mut views = narrow_views(&prepared);
     let loses = |analysis: &Analysis, view: &Linear| units_of_columns(analysis, view).iter().any(Option::is_some);
     views.retain(|view| loses(&prepared.analysis, view) || loses(&fine, view));
-    gather(&prepared.working, &views, batches, runs, runtime, work).map_err(gathering)
+    in_either(runtime, |runtime| gather(&prepared.working, &views, batches, runs, runtime, work).map_err(gathering))
 }
 
 /// Whether the runtime gives what the products of a model read and compute.

@@ -19,6 +19,7 @@ pub use markdown::markdown;
 pub use terminal::{inspection, latencies, summary, verification};
 pub use types::*;
 pub use units::error as number;
+pub use view::exactness as told_exactness;
 
 /// A report that cannot be made.
 #[derive(Debug, thiserror::Error)]

@@ -99,6 +99,9 @@ fn part(text: &mut String, title: &str, table: &Table, what: &str) {
 fn footer(report: &Report, text: &mut String) {
     let seconds: f64 = report.seconds.values().sum();
     *text += &format!("\n{}", units::seconds(seconds));
+    if let Some(runtime) = &report.runtime {
+        *text += &format!(", run in {} {}", runtime.name, runtime.version);
+    }
     if let Some(peak) = report.peak_rss_bytes {
         *text += &format!(", peak memory {}", units::bytes(peak));
     }

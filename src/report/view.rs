@@ -59,10 +59,18 @@ pub fn exactness(report: &Report) -> String {
     let exactness = &report.exactness;
     let inputs = plural(exactness.inputs, "input");
     let error = exactness.max_relative_error.map(units::error).unwrap_or_default();
+    let reason = exactness.reason.as_deref();
     match exactness.verdict {
-        ExactnessVerdict::Exact if exactness.inputs == 0 => "exact: nothing was removed".to_owned(),
-        ExactnessVerdict::Exact => format!("exact: equals the masked original on {inputs} (largest relative error {error})"),
-        ExactnessVerdict::Inexact => format!("INEXACT: differs from the masked original by {error} on {inputs}; the surgery is wrong"),
+        ExactnessVerdict::Exact if exactness.inputs == 0 => format!("exact: {}", reason.unwrap_or("nothing was removed")),
+        ExactnessVerdict::Exact => {
+            let equal = format!("exact: equals the masked original on {inputs} (largest relative error {error})");
+            reason.map_or(equal.clone(), |reason| format!("{equal}; {reason}"))
+        }
+        ExactnessVerdict::Inexact if exactness.inputs == 0 => format!("INEXACT: {}; the surgery is wrong", reason.unwrap_or_default()),
+        ExactnessVerdict::Inexact => {
+            let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+            format!("INEXACT: differs from the masked original by {error} on {inputs}{reason}; the surgery is wrong")
+        }
         ExactnessVerdict::Unverifiable => format!("unverifiable: {}", exactness.reason.as_deref().unwrap_or("unknown reason")),
         ExactnessVerdict::Skipped => "not checked".to_owned(),
     }

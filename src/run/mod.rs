@@ -3,11 +3,14 @@
 //! Invariant: knows nothing of pruning. A runtime never answers silently what it can not compute rightly: it says
 //! [`Unverifiable`], with the operator's name, and no panic of its own leaves this room.
 
+mod choose;
 #[cfg(test)]
 mod corpus;
 mod latency;
 mod measured;
+mod ort;
 mod prepare;
+mod quiet;
 mod session;
 mod table;
 #[cfg(test)]
@@ -16,8 +19,10 @@ mod tract;
 #[cfg(test)]
 mod twins;
 
+pub use choose::{Chosen, Engines, Find, choose};
 pub use latency::{Spread, latency, spread};
 pub use measured::{Measured, Table};
+pub use ort::{OrtRuntime, libraries};
 pub use prepare::{Infer, Known};
-pub use session::{RunError, Runtime, Session, Tensors, Unverifiable, run_all};
+pub use session::{Fallback, RunError, Runtime, Session, Tensors, Unverifiable, run_all};
 pub use tract::TractRuntime;

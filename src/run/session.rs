@@ -30,6 +30,16 @@ impl Unverifiable {
 #[error("{0}")]
 pub struct RunError(pub String);
 
+/// What runs a model that a runtime lacks something for.
+pub enum Fallback<'a> {
+    /// Nothing is meant to.
+    Nothing,
+    /// Another runtime would, but it is not at hand: one sentence on how to get it, without a full stop.
+    Missing(String),
+    /// This one.
+    Runtime(&'a dyn Runtime),
+}
+
 /// Something that runs models.
 pub trait Runtime: Sync {
     /// Its name for reports.
@@ -37,6 +47,11 @@ pub trait Runtime: Sync {
 
     /// Its version for reports.
     fn version(&self) -> &str;
+
+    /// What runs a model that this one does not run.
+    fn fallback(&self) -> Fallback<'_> {
+        Fallback::Nothing
+    }
 
     /// Makes a session for inputs of the same shapes as `example` (a model that was cut at its inputs takes the original's); `taps` are values of the main graph that it gives besides the outputs.
     ///
@@ -73,6 +88,25 @@ pub(super) fn fitted<'a>(ends: &Ends, inputs: &'a Tensors) -> Cow<'a, Tensors> {
         return Cow::Borrowed(inputs);
     }
     Cow::Owned(inputs.iter().map(|(name, tensor)| (name.clone(), ends.of(name, tensor).into_owned())).collect())
+}
+
+/// The largest difference relative to the largest element; `None` for what is no float.
+pub(super) fn difference(first: &TensorRef, second: &TensorRef) -> Option<f64> {
+    if !first.dtype.is_float() {
+        return None;
+    }
+    let (first, second) = (first.to_f64()?, second.to_f64()?);
+    let largest = first.iter().filter(|x| x.is_finite()).fold(0.0, |largest: f64, x| largest.max(x.abs()));
+    let apart = first.iter().zip(&second).map(|(x, y)| {
+        let same = x == y || (x.is_nan() && y.is_nan());
+        match (same, (x - y).abs()) {
+            (true, _) => 0.0,
+            (false, apart) if apart.is_finite() => apart,
+            _ => f64::INFINITY,
+        }
+    });
+    let apart = apart.fold(0.0, f64::max);
+    Some(if apart == 0.0 { 0.0 } else { apart / largest.max(f64::MIN_POSITIVE) })
 }
 
 /// Runs every input, in parallel; results in the order of the inputs.

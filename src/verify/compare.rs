@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::model::{Ends, TensorRef};
+use crate::proto::Dtype;
 
 /// The largest difference of two tensors relative to the largest magnitude of the first, or of `reference` where that is
 /// larger (an output that collapsed to almost nothing is judged on the scale that it had). Values that are no numbers must
@@ -41,6 +42,49 @@ pub fn largest_error(expected: &[TensorRef], found: &[TensorRef], reference: &[T
     }
     let one = |(at, (expected, found)): (usize, (&TensorRef, &TensorRef))| relative_error(expected, found, reference.get(at));
     expected.iter().zip(found).enumerate().map(one).fold(0.0, f64::max)
+}
+
+/// How far two tensors are apart as a whole: ‖found − expected‖₂ / ‖expected‖₂ over what is finite, and the root mean square of
+/// `expected`. Other shapes count as infinite; `None` for what is no number.
+pub fn distance(expected: &TensorRef, found: &TensorRef) -> Option<(f64, f64)> {
+    let (mut apart, mut whole, mut count) = (0.0f64, 0.0f64, 0usize);
+    let mut add = |a: f64, b: f64| {
+        if a.is_finite() && b.is_finite() {
+            apart += (a - b) * (a - b);
+            whole += a * a;
+            count += 1;
+        } else if a.is_finite() != b.is_finite() {
+            apart = f64::INFINITY;
+        }
+    };
+    if expected.dims != found.dims {
+        let (_, scale) = distance(expected, expected)?;
+        return Some((f64::INFINITY, scale));
+    }
+    if expected.dtype == Dtype::Float && found.dtype == Dtype::Float {
+        let (a, b) = (&expected.bytes, &found.bytes);
+        let number = |bytes: &[u8]| bytes.try_into().map_or(f64::NAN, |bytes| f64::from(f32::from_le_bytes(bytes)));
+        a.chunks_exact(4).zip(b.chunks_exact(4)).for_each(|(a, b)| add(number(a), number(b)));
+    } else {
+        let (a, b) = (expected.to_f64()?, found.to_f64()?);
+        a.iter().zip(&b).for_each(|(a, b)| add(*a, *b));
+    }
+    let apart = if apart == 0.0 { 0.0 } else { (apart / whole.max(f64::MIN_POSITIVE)).sqrt() };
+    Some((apart, (whole / count.max(1) as f64).sqrt()))
+}
+
+/// The same row by row of the first axis, and of these the median: behind a choice between numbers that are nearly the same,
+/// single rows may differ. `None` where there is nothing to compare, other numbers of rows included.
+pub fn median_distance(expected: &TensorRef, found: &TensorRef) -> Option<(f64, f64)> {
+    let rows = expected.dims.first().copied().filter(|rows| *rows > 0 && expected.dims == found.dims)?;
+    let row = |tensor: &TensorRef, at: usize| {
+        let length = tensor.bytes.len() / rows;
+        let bytes = tensor.bytes.slice(at * length..(at + 1) * length);
+        TensorRef { dtype: tensor.dtype, dims: tensor.dims.iter().skip(1).copied().collect(), bytes }
+    };
+    let mut all: Vec<(f64, f64)> = (0..rows).filter_map(|at| distance(&row(expected, at), &row(found, at))).collect();
+    all.sort_by(|one, other| one.0.total_cmp(&other.0));
+    all.get(all.len() / 2).copied()
 }
 
 /// What a model's ends leave of the original's outputs, run by run.

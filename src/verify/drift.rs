@@ -7,7 +7,7 @@ use crate::model::{Ends, TensorRef};
 pub struct OutputDrift {
     /// Its name.
     pub name: String,
-    /// ‖pruned − original‖₂ / ‖original‖₂, over all inputs together.
+    /// ‖pruned − original‖₂ / ‖original‖₂, over all inputs together; of whole numbers (class ids) the share that changed.
     pub relative_l2: f64,
     /// Cosine of the angle between the two, over all inputs together.
     pub cosine: f64,
@@ -31,6 +31,8 @@ struct Sums {
     agreeing: f64,
     kl: f64,
     scores: bool,
+    /// Whether what was added are whole numbers.
+    whole: bool,
 }
 
 /// The drift of every output, run after run: what is kept of a run are sums, and the outputs can be forgotten.
@@ -78,6 +80,7 @@ impl Sums {
             return;
         }
         let real = original.dtype.is_float();
+        self.whole = !real;
         for (a, b) in a.iter().zip(&b).filter(|(a, b)| a.is_finite() || b.is_finite()) {
             let (a, b) = if real { (*a, *b) } else { (1.0, f64::from(u8::from(a == b))) };
             self.difference += (a - b) * (a - b);
@@ -100,9 +103,10 @@ impl Sums {
     fn finish(self, name: &str) -> OutputDrift {
         let relative = |value: f64| if self.difference == 0.0 { 0.0 } else { value };
         let scores = self.scores && self.rows > 0.0;
+        let share = self.difference / self.original.max(f64::MIN_POSITIVE);
         OutputDrift {
             name: name.to_owned(),
-            relative_l2: relative((self.difference / self.original.max(f64::MIN_POSITIVE)).sqrt()),
+            relative_l2: relative(if self.whole { share } else { share.sqrt() }),
             cosine: if self.difference == 0.0 { 1.0 } else { self.product / (self.original * self.pruned).sqrt().max(f64::MIN_POSITIVE) },
             max_abs: self.max_abs,
             top1_agreement: scores.then(|| self.agreeing / self.rows),
@@ -158,6 +162,13 @@ mod tests {
         assert!((found.relative_l2 - 1.0).abs() < 1e-12);
         assert_eq!((found.top1_agreement, found.max_abs), (Some(0.5), 5.0));
         assert_eq!(drift(std::slice::from_ref(&original), std::slice::from_ref(&original)).cosine, 1.0);
+    }
+
+    #[test]
+    fn drift_of_class_ids_is_the_share_that_changed() {
+        let ids = |ids: &[i64]| TensorRef::from_i64(vec![1, ids.len()], ids);
+        let found = drift(&[ids(&[1, 2, 3, 4])], &[ids(&[1, 2, 3, 9])]);
+        assert_eq!((found.relative_l2, found.top1_agreement), (0.25, None));
     }
 
     #[test]

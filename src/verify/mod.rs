@@ -2,14 +2,19 @@
 //!
 //! Invariant: mends nothing.
 
+mod alive;
 mod compare;
 mod drift;
 mod exactness;
 mod labels;
 mod mask;
+mod taps;
+#[cfg(test)]
+mod tests;
+mod trial;
 
 pub use compare::{kept, largest_error, relative_error};
 pub use drift::{Drift, OutputDrift, worst};
-pub use exactness::{Exactness, HALF_TOLERANCE, TOLERANCE, Verdict, exactness};
+pub use exactness::{Cut, Exactness, HALF_TOLERANCE, TOLERANCE, Verdict, exactness};
 pub use labels::Top1;
 pub use mask::masked;

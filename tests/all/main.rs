@@ -3,6 +3,7 @@
 mod branches;
 mod corpus;
 mod docs;
+mod engines;
 mod exactness;
 mod files;
 mod latency;

@@ -4,6 +4,7 @@ mod ends;
 mod files;
 mod kills;
 mod quality;
+mod runtime;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -1,36 +1,13 @@
-//! tract's panics, turned into errors without a word on the terminal.
+//! tract's errors and panics as messages.
 
-use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
-use std::sync::Once;
-
-thread_local! {
-    static QUIET: Cell<bool> = const { Cell::new(false) };
-}
-
-static HOOK: Once = Once::new();
+use crate::run::quiet::quiet;
 
 /// Runs a call into tract; errors and panics alike become a message.
 pub(super) fn guard<T>(call: impl FnOnce() -> tract_onnx::prelude::TractResult<T>) -> Result<T, String> {
-    // The hook is a process's only one: it stays as it was for everyone outside such a call.
-    HOOK.call_once(|| {
-        let usual = take_hook();
-        set_hook(Box::new(move |panic| {
-            if !QUIET.with(Cell::get) {
-                usual(panic);
-            }
-        }));
-    });
-    let before = QUIET.with(|quiet| quiet.replace(true));
-    let result = catch_unwind(AssertUnwindSafe(call));
-    QUIET.with(|quiet| quiet.set(before));
-    match result {
+    match quiet(call) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(chain(&error)),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-            Err(format!("tract panicked: {}", text.unwrap_or("no message")))
-        }
+        Err(panic) => Err(format!("tract panicked: {panic}")),
     }
 }
 

@@ -12,7 +12,7 @@ use super::weights::Weights;
 use crate::model::{Model, TensorRef};
 use crate::proto::GraphProto;
 use crate::run::prepare::{Infer, prepare};
-use crate::run::session::fitted;
+use crate::run::session::{difference, fitted};
 use crate::run::{RunError, Runtime, Session, Tensors, Unverifiable};
 
 /// tract.
@@ -169,23 +169,4 @@ fn settle(
         }
         None => Ok(TractSession { plan: plain, spare: None, ..session }),
     }
-}
-
-/// The largest difference relative to the largest element; `None` for what is no float.
-fn difference(first: &TensorRef, second: &TensorRef) -> Option<f64> {
-    if !first.dtype.is_float() {
-        return None;
-    }
-    let (first, second) = (first.to_f64()?, second.to_f64()?);
-    let largest = first.iter().filter(|x| x.is_finite()).fold(0.0, |largest: f64, x| largest.max(x.abs()));
-    let apart = first.iter().zip(&second).map(|(x, y)| {
-        let same = x == y || (x.is_nan() && y.is_nan());
-        match (same, (x - y).abs()) {
-            (true, _) => 0.0,
-            (false, apart) if apart.is_finite() => apart,
-            _ => f64::INFINITY,
-        }
-    });
-    let apart = apart.fold(0.0, f64::max);
-    Some(if apart == 0.0 { 0.0 } else { apart / largest.max(f64::MIN_POSITIVE) })
 }

@@ -11,16 +11,15 @@ mod recurrent;
 use onnx_prune::allocate::{Align, Ranking};
 use onnx_prune::analysis::{Granularity, Options, frozen};
 use onnx_prune::job::Prepared;
-use onnx_prune::model::{Index, Model, TensorRef, save, text};
+use onnx_prune::model::{Index, Model, TensorRef, text};
 use onnx_prune::proto::{Dtype, tensor_shape_proto::dimension, type_proto};
 use onnx_prune::rng::rng;
-use onnx_prune::run::{Runtime, Tensors, TractRuntime};
+use onnx_prune::run::{Tensors, TractRuntime};
 use onnx_prune::score::{Evidence, Random, Score};
-use onnx_prune::verify::{Verdict, exactness};
+use onnx_prune::verify::Verdict;
 use rand::Rng;
 
-use crate::zoo::onnxruntime::OnnxRuntime;
-use crate::zoo::row::Kind;
+use crate::engines;
 
 /// A symbol's extent in these tests.
 const SYMBOL: usize = 2;
@@ -180,30 +179,19 @@ fn cut(model: &Model, prepared: &Prepared, share: f64, seed: u64) -> Result<Outc
     }
     let selection = ranking.selection(&choice);
     let pruned = prepared.cut(&selection, &[]).map_err(|error| format!("surgery: {error}"))?;
-    let masked = prepared.masked(&selection).map_err(|error| format!("mask: {error}"))?;
+    prepared.masked(&selection).map_err(|error| format!("mask: {error}"))?;
     let inputs = inputs(model, seed);
     let runtime = TractRuntime::new(false);
-    let session = match runtime.prepare(model, &inputs, &[]) {
-        Ok(session) => session,
-        Err(_) if !OnnxRuntime::is_there() => return Ok(Outcome::Skipped),
-        Err(error) => return in_onnxruntime(model, &masked, &pruned, &inputs).map_err(|what| format!("{what} (tract: {error})")),
+    let ran = match engines::original(&runtime, model, &inputs) {
+        Ok(ran) => ran,
+        Err(_) if engines::onnxruntime().is_none() => return Ok(Outcome::Skipped),
+        Err(error) => return Err(error),
     };
-    let original = vec![session.run(&inputs).map_err(|error| error.to_string())?];
-    let outcome = exactness(&runtime, &original, &masked, &pruned, &[inputs], session.noise());
+    let (outcome, engine) = engines::judge(&ran, model, prepared, &selection, &pruned, &inputs);
     match &outcome.verdict {
         Verdict::Exact => Ok(Outcome::Proved),
-        Verdict::Unverifiable(reason) if reason.contains("too weak") => Ok(Outcome::Open),
-        verdict => Err(format!("{verdict:?} {:?}; removed {:?}", outcome.max_relative_error, choice.removed)),
-    }
-}
-
-fn in_onnxruntime(model: &Model, masked: &Model, pruned: &Model, inputs: &Tensors) -> Result<Outcome, String> {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("pruned.onnx");
-    save(pruned, &path).map_err(|error| error.to_string())?;
-    match OnnxRuntime::new(folder.path(), model, masked, &path).compare(inputs, masked) {
-        (Kind::Exact, ..) => Ok(Outcome::Proved),
-        (Kind::Weak | Kind::Nothing, ..) => Ok(Outcome::Open),
-        (kind, error, note) => Err(format!("{kind:?} {error:?}: {note}")),
+        verdict => {
+            Err(format!("{engine}: {verdict:?} {:?} {:?}; removed {:?}", outcome.max_relative_error, outcome.reason, choice.removed))
+        }
     }
 }

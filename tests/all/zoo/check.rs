@@ -6,16 +6,16 @@ use std::time::Instant;
 use onnx_prune::allocate::{Align, Ranking};
 use onnx_prune::analysis::{Granularity, Kind as Units, Options, Selection, frozen};
 use onnx_prune::job::Prepared;
-use onnx_prune::model::{Limits, Model, TensorRef, load, save};
-use onnx_prune::run::{Runtime, Tensors, TractRuntime};
+use onnx_prune::model::{Limits, Model, load, save};
+use onnx_prune::run::{Tensors, TractRuntime};
 use onnx_prune::score::{Evidence, Random, Score};
-use onnx_prune::verify::{Verdict, exactness};
+use onnx_prune::verify::Verdict;
 use rayon::prelude::*;
 
 use super::manifest::{Graph, Zoo};
-use super::onnxruntime::OnnxRuntime;
 use super::row::{Found, Kind, Row};
 use super::{fill, inputs};
+use crate::engines::{self, Ran};
 
 /// A random plan.
 #[derive(Clone, Copy)]
@@ -31,11 +31,11 @@ pub struct Trial {
 /// Bytes of weights up to which several plans are checked at a time.
 const SMALL: u64 = 15_000_000;
 
-/// Inputs of one size with what tract made of the original, or why it can not.
-struct Ground {
+/// Inputs of one size with what the original gives for them, or why nothing runs it.
+struct Ground<'a> {
     label: String,
     inputs: Tensors,
-    original: Result<(Vec<Vec<TensorRef>>, f64), String>,
+    original: Result<Ran<'a>, String>,
 }
 
 /// Looks at one graph from all sides. Whatever goes wrong, panics too, ends in the row.
@@ -73,11 +73,14 @@ fn whole(zoo: &Zoo, graph: &Graph, trials: &[Trial], row: &mut Row) -> Result<()
     }
     let runtime = TractRuntime::new(true);
     let grounds: Vec<Ground> = graph.sizes().into_iter().map(|sizes| ground(graph, &model, &runtime, &sizes)).collect();
-    row.refused = grounds.iter().find_map(|ground| ground.original.as_ref().err().cloned());
+    row.refused = grounds.iter().find_map(|ground| match &ground.original {
+        Ok(ran) => ran.refused.clone(),
+        Err(refused) => Some(refused.clone()),
+    });
     let fine = prepared(&model, Granularity::Fine)?;
     let one = |trial: &Trial| {
         let prepared = if trial.granularity == Granularity::Coarse { &coarse } else { &fine };
-        let found = guarded(|| plan(&model, prepared, trial, &grounds, &runtime));
+        let found = guarded(|| plan(&model, prepared, trial, &grounds));
         found.unwrap_or_else(|panic| vec![Found { plan: trial.label(), verdict: Kind::Wrong, error: None, note: panic }])
     };
     row.verdicts =
@@ -89,15 +92,10 @@ fn prepared(model: &Model, granularity: Granularity) -> Result<Prepared, String>
     Prepared::new(model, &Options { granularity, ..Default::default() }).map_err(|error| error.to_string())
 }
 
-fn ground(graph: &Graph, model: &Model, runtime: &TractRuntime, sizes: &std::collections::BTreeMap<String, usize>) -> Ground {
+fn ground<'a>(graph: &Graph, model: &Model, runtime: &'a TractRuntime, sizes: &std::collections::BTreeMap<String, usize>) -> Ground<'a> {
     let inputs = inputs::inputs(graph, sizes);
     let label = sizes.iter().map(|(name, size)| format!("{name} {size}")).collect::<Vec<_>>().join(", ");
-    let original = || -> Result<_, String> {
-        let session = runtime.prepare(model, &inputs, &[]).map_err(|error| error.to_string())?;
-        let outputs = session.run(&inputs).map_err(|error| error.to_string())?;
-        Ok((vec![outputs], session.noise()))
-    };
-    let original = guarded(original).and_then(|outcome| outcome);
+    let original = guarded(|| engines::original(runtime, model, &inputs)).and_then(|outcome| outcome);
     Ground { label, inputs, original }
 }
 
@@ -122,42 +120,37 @@ impl Trial {
 }
 
 /// Cuts by one plan and judges the result.
-fn plan(model: &Model, prepared: &Prepared, trial: &Trial, grounds: &[Ground], runtime: &TractRuntime) -> Vec<Found> {
+fn plan(model: &Model, prepared: &Prepared, trial: &Trial, grounds: &[Ground]) -> Vec<Found> {
     let found =
         |label: &str, verdict: Kind, error, note: String| Found { plan: format!("{} {label}", trial.label()), verdict, error, note };
     let Some(selection) = trial.selection(prepared) else { return vec![found("", Kind::Nothing, None, String::new())] };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pruned.onnx");
-    let cut = || -> Result<(Model, Model), String> {
+    let cut = || -> Result<Model, String> {
         let pruned = prepared.cut(&selection, &[]).map_err(|error| error.to_string())?;
         // What is written must be what was made.
         save(&pruned, &path).map_err(|error| error.to_string())?;
-        let pruned = load(&path, Limits::default()).map_err(|error| error.to_string())?;
-        Ok((pruned, prepared.masked(&selection).map_err(|error| error.to_string())?))
+        load(&path, Limits::default()).map_err(|error| error.to_string())
     };
-    let (pruned, masked) = match cut() {
-        Ok(models) => models,
+    let pruned = match cut() {
+        Ok(pruned) => pruned,
         Err(problem) => return vec![found("", Kind::Wrong, None, format!("surgery: {problem}"))],
     };
-    let mut other = None;
     let chosen = grounds.iter().enumerate().filter(|(at, _)| trial.size.is_none_or(|size| size % grounds.len() == *at));
-    let mut all = Vec::new();
-    for (_, ground) in chosen {
-        let (verdict, error, note) = match &ground.original {
-            Ok((original, noise)) => {
-                let inputs = std::slice::from_ref(&ground.inputs);
-                let outcome = exactness(runtime, original, &masked, &pruned, inputs, *noise);
-                let (verdict, note) = match outcome.verdict {
-                    Verdict::Exact => (Kind::Exact, "tract".to_owned()),
-                    Verdict::Inexact => (Kind::Wrong, "inexact".to_owned()),
-                    Verdict::Unverifiable(reason) if reason.contains("too weak") => (Kind::Weak, reason),
-                    Verdict::Unverifiable(reason) => (Kind::Wrong, reason),
-                };
-                (verdict, outcome.max_relative_error, note)
-            }
-            Err(_) => other.get_or_insert_with(|| OnnxRuntime::new(folder.path(), model, &masked, &path)).compare(&ground.inputs, &masked),
+    let judged = |(_, ground): (usize, &Ground)| {
+        let ran = match &ground.original {
+            Ok(ran) => ran,
+            Err(refused) => return found(&ground.label, Kind::Open, None, refused.clone()),
         };
-        all.push(found(&ground.label, verdict, error, note));
-    }
-    all
+        let (outcome, engine) = engines::judge(ran, model, prepared, &selection, &pruned, &ground.inputs);
+        let reason = outcome.reason.unwrap_or_default();
+        let (verdict, note) = match outcome.verdict {
+            Verdict::Exact if reason.contains("moves nothing either") => (Kind::Weak, reason),
+            Verdict::Exact => (Kind::Exact, engine),
+            Verdict::Inexact => (Kind::Wrong, format!("inexact in {engine}: {reason}")),
+            Verdict::Unverifiable(reason) => (Kind::Wrong, reason),
+        };
+        found(&ground.label, verdict, outcome.max_relative_error, note)
+    };
+    chosen.map(judged).collect()
 }

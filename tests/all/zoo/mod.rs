@@ -9,7 +9,6 @@ mod check;
 mod fill;
 mod inputs;
 mod manifest;
-pub mod onnxruntime;
 pub mod row;
 mod table;
 mod torchvision;

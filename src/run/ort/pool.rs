@@ -1,0 +1,107 @@
+//! Sessions of one model: as many as run at a time, for a session of ONNX Runtime is used by one thread only.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use ort::environment::Environment;
+use ort::logging::LogLevel;
+use ort::session::Session;
+use ort::session::builder::GraphOptimizationLevel;
+use prost::Message;
+
+use crate::model::{Model, encoded_len, save};
+use crate::run::quiet::quiet;
+
+/// Models of more bytes than this have one session, and stand in a file.
+const LARGE: u64 = 256 << 20;
+
+/// A model as ONNX Runtime takes it.
+pub(super) enum Source {
+    Bytes(Vec<u8>),
+    /// In a folder that goes with this.
+    File {
+        path: PathBuf,
+        _folder: tempfile::TempDir,
+    },
+}
+
+impl Source {
+    pub(super) fn new(model: &Model) -> Result<Self, String> {
+        if encoded_len(model) <= LARGE {
+            return Ok(Source::Bytes(model.proto.encode_to_vec()));
+        }
+        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let path = folder.path().join("model.onnx");
+        save(model, &path).map_err(|error| error.to_string())?;
+        Ok(Source::File { path, _folder: folder })
+    }
+
+    /// A session; `level` says what may be rewritten. Errors: what ONNX Runtime says, in one line.
+    pub(super) fn open(&self, environment: &Environment, level: GraphOptimizationLevel) -> Result<Session, String> {
+        let made = quiet(|| -> Result<Session, String> {
+            let mut builder = Session::builder(environment)
+                .map_err(|error| error.to_string())?
+                .with_intra_threads(1)
+                .and_then(|builder| builder.with_inter_threads(1))
+                .and_then(|builder| builder.with_deterministic_compute(true))
+                .and_then(|builder| builder.with_log_level(LogLevel::Fatal))
+                .and_then(|builder| builder.with_optimization_level(level))
+                .map_err(|error| error.to_string())?;
+            let session = match self {
+                Source::Bytes(bytes) => builder.commit_from_memory(bytes),
+                Source::File { path, .. } => builder.commit_from_file(path),
+            };
+            session.map_err(|error| error.to_string())
+        });
+        made.and_then(|made| made).map_err(|error| short(&error))
+    }
+}
+
+/// The sessions that are idle.
+pub(super) struct Pool {
+    environment: Environment,
+    source: Source,
+    level: fn() -> GraphOptimizationLevel,
+    idle: Mutex<Vec<Session>>,
+}
+
+impl Pool {
+    /// Opens the first session. Errors: what ONNX Runtime says.
+    pub(super) fn new(environment: Environment, source: Source, level: fn() -> GraphOptimizationLevel) -> Result<Self, String> {
+        let first = source.open(&environment, level())?;
+        Ok(Pool { environment, source, level, idle: Mutex::new(vec![first]) })
+    }
+
+    /// A session of the same model with other rewrites.
+    pub(super) fn other(&self, level: GraphOptimizationLevel) -> Result<Session, String> {
+        self.source.open(&self.environment, level)
+    }
+
+    /// Lends a session. Errors: one more cannot be opened.
+    pub(super) fn lend<T>(&self, work: impl FnOnce(&mut Session) -> T) -> Result<T, String> {
+        let lock = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Source::File { .. } = self.source {
+            let mut idle = lock();
+            let Some(session) = idle.first_mut() else { return Err("the session is gone".to_owned()) };
+            return Ok(work(session));
+        }
+        let waiting = lock().pop();
+        let mut session = match waiting {
+            Some(session) => session,
+            None => self.source.open(&self.environment, (self.level)())?,
+        };
+        let result = work(&mut session);
+        lock().push(session);
+        Ok(result)
+    }
+}
+
+/// One line of a message that may have many.
+pub(super) fn short(message: &str) -> String {
+    const LONG: usize = 300;
+    let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(LONG) {
+        Some((at, _)) => format!("{}…", line.get(..at).unwrap_or_default()),
+        None => line,
+    }
+}

@@ -1,0 +1,142 @@
+//! Where a cut can be looked at: what the nodes give that contract removed slices, and the outputs.
+
+use std::collections::BTreeSet;
+
+use crate::analysis::{Analysis, Pins, Selection, infer};
+use crate::model::{GraphId, Index, LoadError, Model, NodeId, ValueId, normal_domain};
+use crate::proto::{Dtype, ValueInfoProto};
+use crate::relation::Fate;
+use crate::run::Tensors;
+
+/// Operators that choose: between numbers that are nearly the same, rounding decides, and some of what lies behind differs.
+const CHOICES: &[&str] = &[
+    "ArgMax",
+    "ArgMin",
+    "Ceil",
+    "Equal",
+    "Floor",
+    "Greater",
+    "GreaterOrEqual",
+    "Hardmax",
+    "Less",
+    "LessOrEqual",
+    "Mod",
+    "NonMaxSuppression",
+    "NonZero",
+    "Round",
+    "Sign",
+    "TopK",
+    "Unique",
+];
+
+/// One value of the main graph, and what stays of each of its axes.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Tap {
+    pub(super) name: String,
+    pub(super) kept: Vec<Option<Vec<u32>>>,
+    /// Bytes that it takes in the original, as far as its extents are known.
+    pub(super) bytes: usize,
+    /// Whether it lies behind a choice.
+    pub(super) chosen: bool,
+}
+
+/// What can be looked at.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sights {
+    pub(super) taps: Vec<Tap>,
+    /// The graph outputs that lie behind a choice.
+    pub(super) chosen: BTreeSet<String>,
+}
+
+/// What is given by each node of the main graph that reads removed slices and sums over them (or takes their statistics), or
+/// holds a graph in which one does. Left out are graph outputs, which are compared anyway, and what the pruned model does not
+/// have (branches that are gone).
+pub(super) fn sights(model: &Model, analysis: &Analysis, selection: &Selection, pruned: &Model, example: &Tensors) -> Sights {
+    let index = model.index();
+    let pins: Pins = example.iter().map(|(name, tensor)| (name.clone(), tensor.dims.iter().map(|dim| *dim as i64).collect())).collect();
+    let facts = infer(model, &pins);
+    // What is left of a branch that is gone is a constant.
+    let nodes = pruned.proto.graph.iter().flat_map(|graph| &graph.node).filter(|node| node.op_type() != "Constant");
+    let given: BTreeSet<&String> = nodes.flat_map(|node| &node.output).collect();
+    let (mut touched, mut behind): (BTreeSet<ValueId>, BTreeSet<ValueId>) = Default::default();
+    let mut sights = Sights::default();
+    for node in &index.graph(Index::MAIN).nodes {
+        let (entry, mut reads) = (index.node(*node), BTreeSet::new());
+        reads_of(model, *node, &mut reads);
+        let sums = contracts(model, analysis, selection, *node);
+        let is_touched = sums || reads.iter().any(|value| touched.contains(value));
+        let chosen = reads.iter().any(|value| behind.contains(value)) || (is_touched && chooses(model, *node));
+        for value in entry.outputs.iter().flatten() {
+            if is_touched {
+                touched.insert(*value);
+            }
+            if chosen {
+                behind.insert(*value);
+            }
+            let (name, is_output) = (&index.value(*value).name, index.value(*value).is_output);
+            if is_output && chosen {
+                sights.chosen.insert(name.clone());
+            }
+            if !sums || is_output || !given.contains(name) {
+                continue;
+            }
+            let fact = facts.of(*value);
+            let (Some(shape), Some(dtype)) = (&fact.shape, fact.dtype) else { continue };
+            let kept: Vec<_> = (0..shape.len()).map(|axis| analysis.kept_axis(*value, axis, selection)).collect();
+            // Of a branch that is gone altogether a constant is left.
+            if kept.iter().flatten().any(Vec::is_empty) {
+                continue;
+            }
+            let elements: usize = shape.iter().map(|dim| dim.count().unwrap_or(1)).product();
+            sights.taps.push(Tap { name: name.clone(), kept, bytes: dtype.bytes_for(elements), chosen });
+        }
+    }
+    sights
+}
+
+/// The same model with these values among its outputs, behind those that it has.
+pub(super) fn tapped<'a>(model: &Model, taps: impl IntoIterator<Item = &'a Tap>) -> Result<Model, LoadError> {
+    let mut tapped = model.clone();
+    let graph = tapped.proto.graph.get_or_insert_default();
+    graph.output.extend(taps.into_iter().map(|tap| ValueInfoProto { name: Some(tap.name.clone()), ..Default::default() }));
+    tapped.reindex()?;
+    Ok(tapped)
+}
+
+/// Whether a node, or one of the graphs in it, sums over slices that go or takes their statistics.
+fn contracts(model: &Model, analysis: &Analysis, selection: &Selection, node: NodeId) -> bool {
+    let relation = &analysis.relations[node.index()];
+    let kept = analysis.kept_labels(node, selection);
+    let is_cut = |label: usize| kept.get(label).is_some_and(Option::is_some);
+    let summed = relation.terms.iter().flat_map(|term| &term.summed).any(|label| is_cut(label.index()));
+    let lossy = relation.labels.iter().enumerate().any(|(at, label)| is_cut(at) && matches!(label.fate, Fate::Lossy(_)));
+    summed || lossy || inner(model, node).any(|graph| nodes(model, graph).any(|node| contracts(model, analysis, selection, node)))
+}
+
+fn chooses(model: &Model, node: NodeId) -> bool {
+    let message = model.node(node);
+    let op = message.op_type();
+    let to_whole = || {
+        let code = message.attribute.iter().find(|attribute| attribute.name() == "to").map(|attribute| attribute.i() as i32);
+        code.and_then(Dtype::from_code).is_none_or(|dtype| !dtype.is_float())
+    };
+    let own = normal_domain(message.domain()).is_empty() && (CHOICES.contains(&op) || (op == "Cast" && to_whole()) || op == "If");
+    own || inner(model, node).any(|graph| nodes(model, graph).any(|node| chooses(model, node)))
+}
+
+/// All values that a node reads, in its graphs too.
+fn reads_of(model: &Model, node: NodeId, reads: &mut BTreeSet<ValueId>) {
+    reads.extend(model.index().node(node).inputs.iter().flatten());
+    for graph in inner(model, node) {
+        reads.extend(&model.index().graph(graph).outputs);
+        nodes(model, graph).for_each(|node| reads_of(model, node, reads));
+    }
+}
+
+fn inner(model: &Model, node: NodeId) -> impl Iterator<Item = GraphId> + '_ {
+    model.index().node(node).subgraphs.iter().copied()
+}
+
+fn nodes(model: &Model, graph: GraphId) -> impl Iterator<Item = NodeId> + '_ {
+    model.index().graph(graph).nodes.iter().copied()
+}
