@@ -55,7 +55,7 @@ pub(super) type Done<T> = anyhow::Result<Result<T, Failure>>;
 
 /// Does something with several models in a runtime, and where one of them does not run, all of it in what that falls back to.
 /// Gives the runtime that did it.
-pub(super) fn in_either<'a, T>(runtime: &'a dyn Runtime, work: impl Fn(&dyn Runtime) -> Done<T>) -> Done<(T, &'a dyn Runtime)> {
+pub(super) fn in_either<T>(runtime: &dyn Runtime, work: impl Fn(&dyn Runtime) -> Done<T>) -> Done<(T, &dyn Runtime)> {
     let first = match work(runtime)? {
         Ok(done) => return Ok(Ok((done, runtime))),
         Err(failure) => failure,

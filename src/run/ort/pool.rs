@@ -39,22 +39,22 @@ impl Source {
     /// A session; `level` says what may be rewritten. Errors: what ONNX Runtime says, in one line.
     pub(super) fn open(&self, environment: &Environment, level: GraphOptimizationLevel) -> Result<Session, String> {
         let made = quiet(|| -> Result<Session, String> {
-            let mut builder = Session::builder(environment)
-                .map_err(|error| error.to_string())?
-                .with_intra_threads(1)
-                .and_then(|builder| builder.with_inter_threads(1))
-                .and_then(|builder| builder.with_deterministic_compute(true))
-                .and_then(|builder| builder.with_log_level(LogLevel::Fatal))
-                .and_then(|builder| builder.with_optimization_level(level))
-                .map_err(|error| error.to_string())?;
+            let mut builder = Session::builder(environment).map_err(text)?;
+            builder = builder.with_intra_threads(1).map_err(text)?.with_inter_threads(1).map_err(text)?;
+            builder = builder.with_deterministic_compute(true).map_err(text)?.with_log_level(LogLevel::Fatal).map_err(text)?;
+            builder = builder.with_optimization_level(level).map_err(text)?;
             let session = match self {
                 Source::Bytes(bytes) => builder.commit_from_memory(bytes),
                 Source::File { path, .. } => builder.commit_from_file(path),
             };
-            session.map_err(|error| error.to_string())
+            session.map_err(text)
         });
         made.and_then(|made| made).map_err(|error| short(&error))
     }
+}
+
+fn text<T>(error: ort::Error<T>) -> String {
+    error.to_string()
 }
 
 /// The sessions that are idle.
