@@ -100,6 +100,11 @@ struct GatherElements;
 
 impl Operator for GatherElements {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        if let (Some(shape), Some(indices)) = (node.shape(0), node.shape(1))
+            && shape.len() != indices.len()
+        {
+            return Err(InferError(format!("indices of {} axes into a tensor of {}", indices.len(), shape.len())));
+        }
         Ok(vec![Fact { dtype: node.dtype(0), shape: node.shape(1).map(<[Dim]>::to_vec), contents: None }])
     }
 

@@ -6,7 +6,7 @@ use super::rules::{Outcome, Rules};
 use super::wire::Names;
 use super::{branch, contents, inputs, loops, precision, sequences, sparse};
 use crate::model::{Model, TensorRef, functions};
-use crate::proto::{GraphProto, ModelProto};
+use crate::proto::{GraphProto, ModelProto, NodeProto};
 use crate::run::{Tensors, Unverifiable, table};
 
 /// The copy that is being prepared.
@@ -50,13 +50,20 @@ pub(in crate::run) fn prepare(model: &Model, example: &Tensors, taps: &[String],
     let pinned = inputs::fix(&mut draft, example)?;
     precision::raise(&mut draft)?;
     inputs::lift_constants(&mut draft)?;
-    rewrite(&mut draft, infer)?;
-    if let Some(node) = &draft.waiting {
-        return Err(Unverifiable::new(format!("{node}: a shape or a type that the runtime tract needs is not known before it runs")));
+    let known = rewrite(&mut draft, infer)?;
+    if let Some(node) = draft.waiting.take() {
+        return Err(stuck(&mut draft, &known, &node));
     }
     contents::drop_dead(&mut draft);
     check(&draft)?;
     Ok(Prepared { proto: draft.proto, pinned })
+}
+
+/// Why a node cannot be rewritten: one before it does not fit, or something is not known.
+fn stuck(draft: &mut Draft, known: &Known, waiting: &str) -> Unverifiable {
+    let problem = |node: &NodeProto| Some(format!("{}: {}", label(node), node.output.iter().find_map(|name| known.problems.get(name))?));
+    let missing = || format!("{waiting}: a shape or a type that the runtime tract needs is not known before it runs");
+    Unverifiable::new(draft.graph().node.iter().find_map(problem).unwrap_or_else(missing))
 }
 
 /// Optional inputs left out at the end of a list may be written as empty names, which tract takes for inputs.
@@ -71,8 +78,9 @@ fn drop_empty_tails(graph: &mut GraphProto) {
     }
 }
 
-/// Applies rules until none applies; asks what is known only when a rule, a branch or a constant needs it.
-fn rewrite(draft: &mut Draft, infer: &Infer) -> Result<(), Unverifiable> {
+/// Applies rules until none applies; asks what is known only when a rule, a branch or a constant needs it. Gives what is known
+/// at last.
+fn rewrite(draft: &mut Draft, infer: &Infer) -> Result<Known, Unverifiable> {
     const ROUNDS: usize = 256;
     let rules = Rules::all();
     let mut known = Known::default();
@@ -80,7 +88,7 @@ fn rewrite(draft: &mut Draft, infer: &Infer) -> Result<(), Unverifiable> {
         contents::drop_dead(draft);
         match rules.apply(draft, &known)? {
             Outcome::Done => continue,
-            Outcome::Leave if !contents::wanted(draft) => return Ok(()),
+            Outcome::Leave if !contents::wanted(draft) => return Ok(known),
             Outcome::Leave | Outcome::NeedsFacts => {}
         }
         known = infer(&draft.proto);
@@ -91,10 +99,10 @@ fn rewrite(draft: &mut Draft, infer: &Infer) -> Result<(), Unverifiable> {
         contents::drop_dead(draft);
         let ruled = rules.apply(draft, &known)?;
         if !folded && !branched && !unrolled && !listed && ruled != Outcome::Done {
-            return Ok(());
+            return Ok(known);
         }
     }
-    Ok(())
+    Ok(known)
 }
 
 /// Puts the nodes of every graph into an order in which producers come before readers, as the index found it.

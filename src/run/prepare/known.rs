@@ -14,6 +14,8 @@ pub struct Known {
     pub shapes: BTreeMap<String, Vec<i64>>,
     /// Elements of small tensors that do not depend on the contents of the inputs.
     pub contents: BTreeMap<String, TensorRef>,
+    /// What does not fit, by the outputs of the node.
+    pub problems: BTreeMap<String, String>,
 }
 
 /// Infers what is known of a model whose inputs have concrete shapes.

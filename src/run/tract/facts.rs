@@ -1,7 +1,5 @@
 //! What is known of a model that tract may not be able to run yet: by tract's own inference, and by the operators' rules.
 
-use std::collections::BTreeMap;
-
 use tract_onnx::tract_hir::infer::Factoid;
 
 use super::guard::guard;
@@ -41,10 +39,10 @@ const RANKED: &[(&str, usize, usize)] = &[
 pub(in crate::run) fn infer(proto: &ModelProto) -> Known {
     // Each round tells ranks of nodes that the one before had to leave out.
     const ROUNDS: usize = 8;
-    let Rules { mut known, problems, .. } = by_rules(proto);
+    let mut known = by_rules(proto).known;
     let mut left_out = usize::MAX;
     for _ in 0..ROUNDS {
-        let (seen, unranked) = hidden(proto, &known, &problems);
+        let (seen, unranked) = hidden(proto, &known);
         if unranked >= left_out {
             break;
         }
@@ -58,11 +56,11 @@ pub(in crate::run) fn infer(proto: &ModelProto) -> Known {
 }
 
 /// What tract may see of a model, and how many nodes it may not see for want of a rank.
-fn hidden(proto: &ModelProto, known: &Known, problems: &BTreeMap<String, String>) -> (ModelProto, usize) {
+fn hidden(proto: &ModelProto, known: &Known) -> (ModelProto, usize) {
     let mut proto = proto.clone();
     let mut unranked = 0;
     for node in proto.graph.iter_mut().flat_map(|graph| &mut graph.node) {
-        let misfit = node.output.iter().any(|name| problems.contains_key(name));
+        let misfit = node.output.iter().any(|name| known.problems.contains_key(name));
         let open = !misfit && needs_rank(node, &|name| known.shapes.get(name).map(Vec::len));
         unranked += usize::from(open);
         if misfit || open || table::problem(node).is_some() || kind(node) == ("", "If") {
@@ -85,7 +83,7 @@ fn needs_rank(node: &NodeProto, rank: &dyn Fn(&str) -> Option<usize>) -> bool {
     of_it.filter_map(|(_, at, least)| Some((input(node, *at)?, least))).any(|(name, least)| rank(name).is_none_or(|rank| rank < *least))
 }
 
-/// Adds what tract finds out.
+/// Adds what tract finds out beyond that: of some forms that are yet to be rewritten it has a wrong idea.
 fn by_tract(proto: &ModelProto, known: &mut Known) {
     let Ok(mut parsed) = guard(|| parse_hollow(proto)) else { return };
     let _ = guard(|| {
@@ -95,11 +93,11 @@ fn by_tract(proto: &ModelProto, known: &mut Known) {
     for (name, outlet) in &parsed.outlets {
         let Ok(fact) = parsed.model.outlet_fact(*outlet) else { continue };
         if let Some(theirs) = fact.datum_type.concretize().and_then(dtype) {
-            known.dtypes.insert(name.clone(), theirs);
+            known.dtypes.entry(name.clone()).or_insert(theirs);
         }
         let dims = fact.shape.concretize().and_then(|dims| dims.iter().map(|dim| dim.to_i64().ok()).collect::<Option<Vec<_>>>());
         if let Some(dims) = dims {
-            known.shapes.insert(name.clone(), dims);
+            known.shapes.entry(name.clone()).or_insert(dims);
         }
         if let Some(value) = fact.value.concretize().filter(|value| value.len() <= LIMIT)
             && let Ok(contents) = guard(|| from_tract(&value))
@@ -112,10 +110,8 @@ fn by_tract(proto: &ModelProto, known: &mut Known) {
 /// What the operators' own rules say of a model.
 #[derive(Default)]
 struct Rules {
-    /// Types and shapes of the main graph.
+    /// Types and shapes of the main graph, and what does not fit in it.
     known: Known,
-    /// What does not fit, by the outputs of the node in the main graph that holds it.
-    problems: BTreeMap<String, String>,
     /// The first node, in any graph, that does not fit or whose operands' rank must be known and is not.
     refused: Option<Refused>,
 }
@@ -156,7 +152,7 @@ fn by_rules(proto: &ModelProto) -> Rules {
         // An operator without a rule is none that does not fit.
         let problem = facts.problems.get(&id).filter(|_| lookup(node.domain(), node.op_type()).is_some());
         if let Some(problem) = problem.filter(|_| main) {
-            rules.problems.extend(node.output.iter().map(|name| (name.clone(), problem.clone())));
+            rules.known.problems.extend(node.output.iter().map(|name| (name.clone(), problem.clone())));
         }
         // A branch that is not taken need not fit, so long as tract can look at it.
         let problem = problem.filter(|_| main || RANKED.iter().any(|(op, ..)| kind(node) == ("", *op)));
