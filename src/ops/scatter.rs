@@ -65,6 +65,9 @@ impl Operator for ScatterND {
             if count > shape.len() || written.is_some_and(|written| written != outer.len() + shape.len() - count) {
                 return Err(InferError(format!("{count} positions and {} axes for a tensor of {}", written.unwrap_or(0), shape.len())));
             }
+            if let Some((there, here)) = outer.iter().zip(node.shape(2).unwrap_or_default()).find(|(there, here)| there.differs(here)) {
+                return Err(InferError(format!("{here} entries at {there} places")));
+            }
         }
         Ok(like_first(node))
     }

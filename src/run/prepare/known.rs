@@ -12,6 +12,8 @@ pub struct Known {
     pub dtypes: BTreeMap<String, Dtype>,
     /// Extents.
     pub shapes: BTreeMap<String, Vec<i64>>,
+    /// How many axes there are, also where not all extents are known.
+    pub ranks: BTreeMap<String, usize>,
     /// Elements of small tensors that do not depend on the contents of the inputs.
     pub contents: BTreeMap<String, TensorRef>,
     /// What does not fit, by the outputs of the node.

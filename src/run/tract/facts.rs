@@ -38,7 +38,7 @@ const RANKED: &[(&str, usize, usize)] = &[
 /// and so does `If`: both its branches would have to fit.
 pub(in crate::run) fn infer(proto: &ModelProto) -> Known {
     // Each round tells ranks of nodes that the one before had to leave out.
-    const ROUNDS: usize = 8;
+    const ROUNDS: usize = 3;
     let mut known = by_rules(proto).known;
     let mut left_out = usize::MAX;
     for _ in 0..ROUNDS {
@@ -61,7 +61,7 @@ fn hidden(proto: &ModelProto, known: &Known) -> (ModelProto, usize) {
     let mut unranked = 0;
     for node in proto.graph.iter_mut().flat_map(|graph| &mut graph.node) {
         let misfit = node.output.iter().any(|name| known.problems.contains_key(name));
-        let open = !misfit && needs_rank(node, &|name| known.shapes.get(name).map(Vec::len));
+        let open = !misfit && needs_rank(node, &|name| known.ranks.get(name).copied());
         unranked += usize::from(open);
         if misfit || open || table::problem(node).is_some() || kind(node) == ("", "If") {
             node.op_type = Some("~Unknown".into());
@@ -94,6 +94,9 @@ fn by_tract(proto: &ModelProto, known: &mut Known) {
         let Ok(fact) = parsed.model.outlet_fact(*outlet) else { continue };
         if let Some(theirs) = fact.datum_type.concretize().and_then(dtype) {
             known.dtypes.entry(name.clone()).or_insert(theirs);
+        }
+        if let Some(rank) = fact.shape.rank().concretize().and_then(|rank| usize::try_from(rank).ok()) {
+            known.ranks.entry(name.clone()).or_insert(rank);
         }
         let dims = fact.shape.concretize().and_then(|dims| dims.iter().map(|dim| dim.to_i64().ok()).collect::<Option<Vec<_>>>());
         if let Some(dims) = dims {
@@ -141,6 +144,9 @@ fn by_rules(proto: &ModelProto) -> Rules {
         if let Some(dtype) = fact.dtype {
             rules.known.dtypes.insert(entry.name.clone(), dtype);
         }
+        if let Some(shape) = &fact.shape {
+            rules.known.ranks.insert(entry.name.clone(), shape.len());
+        }
         let dims: Option<Vec<i64>> = fact.shape.as_ref().and_then(|shape| shape.iter().map(|dim| dim.num()).collect());
         if let Some(dims) = dims {
             rules.known.shapes.insert(entry.name.clone(), dims);
@@ -173,7 +179,7 @@ pub(super) fn check(proto: &ModelProto, infer: &Infer) -> Result<(), Unverifiabl
         return Err(Unverifiable::new(format!("{}: {problem}", label(&node))));
     }
     let known = infer(proto);
-    let ranked = |node: &NodeProto| !needs_rank(node, &|name| known.shapes.get(name).map(Vec::len));
+    let ranked = |node: &NodeProto| !needs_rank(node, &|name| known.ranks.get(name).copied());
     let open = proto.graph.iter().flat_map(|graph| &graph.node).find(|node| !ranked(node));
     match open.or(if main { None } else { Some(&node) }) {
         None => Ok(()),
