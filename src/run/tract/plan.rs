@@ -28,12 +28,12 @@ pub(super) fn plain(typed: TypedModel) -> Result<Plan, Unverifiable> {
 /// What of a failing optimizer means that the plain form computes wrongly as well, without a word.
 const WRONG_PLAIN: &[&str] = &["Mask must be floating point"];
 
-/// The optimized plan of at most this extent; less of it, or the plain one, where that cannot be made.
-pub(super) fn fastest(typed: &TypedModel, graph: &GraphProto) -> Result<(Plan, Trust), Unverifiable> {
+/// The fastest plan that is no faster than what is trusted and can be made.
+pub(super) fn fastest(typed: &TypedModel, graph: &GraphProto, trusted: Trust) -> Result<(Plan, Trust), Unverifiable> {
     if has_quantized_softmax(graph) {
         return Ok((plain(typed.clone())?, Trust::Plain));
     }
-    for extent in [Extent::Full, Extent::NodeByNode] {
+    for extent in [Extent::Full, Extent::NodeByNode].into_iter().filter(|extent| Trust::Optimized(*extent) >= trusted) {
         match at(typed, extent) {
             Ok(plan) => return Ok((plan, Trust::Optimized(extent))),
             Err(error) if WRONG_PLAIN.iter().any(|wrong| error.contains(wrong)) => return Err(refused("optimizes", &error)),
@@ -48,8 +48,8 @@ pub(super) fn at(typed: &TypedModel, extent: Extent) -> Result<Plan, String> {
     guard(|| optimized(typed.clone(), extent)?.into_runnable())
 }
 
-/// Which plan it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which plan it is, the fastest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Trust {
     Optimized(Extent),
     Plain,

@@ -1,6 +1,6 @@
 //! The runtime and its sessions.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tract_onnx::prelude::TypedModel;
 
@@ -22,6 +22,8 @@ pub struct TractRuntime {
     pub self_check: bool,
     infer: Arc<Infer>,
     weights: Arc<Weights>,
+    /// The fastest way of computing that no self-check found wrong: a model's masked and pruned forms are computed as it is.
+    trusted: Mutex<Trust>,
 }
 
 impl TractRuntime {
@@ -32,7 +34,7 @@ impl TractRuntime {
 
     /// A runtime that prepares models by another inference.
     pub fn with_infer(self_check: bool, infer: Arc<Infer>) -> Self {
-        TractRuntime { self_check, infer, weights: Arc::default() }
+        TractRuntime { self_check, infer, weights: Arc::default(), trusted: Mutex::new(Trust::Optimized(Extent::Full)) }
     }
 }
 
@@ -60,7 +62,8 @@ impl TractRuntime {
         self.weights.tidy();
         let example = &*fitted(&model.ends, example);
         let made = Made::new(model, example, taps, &*self.infer, &self.weights)?;
-        let (plan, trust) = fastest(&made.typed, &made.graph)?;
+        let trusted = *self.trusted.lock().unwrap_or_else(PoisonError::into_inner);
+        let (plan, trust) = fastest(&made.typed, &made.graph, trusted)?;
         let session = TractSession {
             plan,
             spare: if trust == Trust::Plain { None } else { Some(self.spare(model, example, taps)) },
@@ -74,7 +77,10 @@ impl TractRuntime {
             return Ok(Box::new(session));
         }
         let (outputs, allowed) = (made.graph.output.len(), allowed(&made.graph));
-        Ok(Box::new(settle(session, trust, &made.typed, example, outputs, allowed)?))
+        let (session, trust) = settle(session, trust, &made.typed, example, outputs, allowed)?;
+        let mut trusted = self.trusted.lock().unwrap_or_else(PoisonError::into_inner);
+        *trusted = trust.max(*trusted);
+        Ok(Box::new(session))
     }
 
     /// The plain form of the same model, made from the start when it is needed: kept ready it would hold all weights once more.
@@ -143,23 +149,23 @@ fn settle(
     example: &Tensors,
     outputs: usize,
     allowed: f64,
-) -> Result<TractSession, Unverifiable> {
+) -> Result<(TractSession, Trust), Unverifiable> {
     let fail = |error: RunError| Unverifiable::new(format!("the runtime tract fails on the example: {error}"));
     let Trust::Optimized(extent) = trust else {
         session.run(example).map_err(fail)?;
-        return Ok(session);
+        return Ok((session, trust));
     };
     let plain = plain(typed.clone())?;
     let right = session.run_once(&plain, example).map_err(fail)?;
-    let less = || if extent == Extent::Full { at(typed, Extent::NodeByNode).ok() } else { None };
-    let plans = std::iter::once(Some(session.plan.clone())).chain(std::iter::once_with(less)).flatten();
+    let less = || if extent == Extent::Full { Some((at(typed, Extent::NodeByNode).ok()?, Extent::NodeByNode)) } else { None };
+    let plans = std::iter::once(Some((session.plan.clone(), extent))).chain(std::iter::once_with(less)).flatten();
     let mut apart = None;
-    for plan in plans {
+    for (plan, extent) in plans {
         let Ok(first) = session.run_once(&plan, example) else { continue };
         let pairs = first.iter().zip(&right).take(outputs);
         let noise = pairs.filter_map(|(first, second)| difference(first, second)).fold(0.0, f64::max);
         if noise <= allowed {
-            return Ok(TractSession { plan, noise, ..session });
+            return Ok((TractSession { plan, noise, ..session }, Trust::Optimized(extent)));
         }
         apart.get_or_insert(noise);
     }
@@ -167,6 +173,6 @@ fn settle(
         Some(noise) => {
             Err(Unverifiable::new(format!("the runtime tract contradicts itself: optimized and plain differ by {noise:.1e} of the output")))
         }
-        None => Ok(TractSession { plan: plain, spare: None, ..session }),
+        None => Ok((TractSession { plan: plain, spare: None, ..session }, Trust::Plain)),
     }
 }
