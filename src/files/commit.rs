@@ -79,14 +79,17 @@ impl<'a> Staged<'a> {
             return Err(FileError::Closed);
         }
         files.iter().chain(&model).try_for_each(|(_, place)| place.check())?;
+        let mut folders: Vec<PathBuf> = files.iter().chain(&model).map(|(_, place)| place.folder().to_owned()).collect();
+        folders.sort();
+        folders.dedup();
         for (draft, place) in files {
             draft.rename(&place.real).map_err(|error| place.failed(error))?;
-            sync(place.folder());
         }
         if let Some((draft, place)) = model {
             switch(outputs, draft, &place, data).map_err(|error| place.failed(error))?;
         }
         *gate = Gate::Passed;
+        folders.iter().for_each(|folder| sync(folder));
         Ok(())
     }
 }
@@ -119,9 +122,14 @@ fn switch(outputs: &Outputs, model: Draft, place: &Place, data: Option<(Draft, P
         None => (None, None),
     };
     let old = if alone.is_some() { condemned(outputs, place, fresh.as_deref()) } else { Vec::new() };
-    sync(place.folder());
+    if fresh.is_some() || !old.is_empty() {
+        // What the model refers to reaches the disk before the model, and goes after it.
+        sync(place.folder());
+    }
     let renamed = model.rename(&place.real);
-    sync(place.folder());
+    if !old.is_empty() {
+        sync(place.folder());
+    }
     if let Err(error) = renamed {
         old.into_iter().for_each(Condemned::spare);
         if let (Some(mark), Some(fresh), Some(_)) = (&mark, &fresh, &alone)

@@ -42,7 +42,9 @@ impl LoadError {
         match &self.kind {
             LoadKind::Io(error) if error.kind() == std::io::ErrorKind::NotFound => "check the path",
             LoadKind::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => "run again when nobody writes to it",
-            LoadKind::Io(error) if error.kind() == std::io::ErrorKind::InvalidInput => "give a regular file",
+            LoadKind::Io(error) if matches!(error.kind(), std::io::ErrorKind::InvalidInput | std::io::ErrorKind::IsADirectory) => {
+                "give a regular file"
+            }
             LoadKind::Io(_) => "check that the file can be read",
             LoadKind::Empty | LoadKind::NotProtobuf(_) | LoadKind::NoGraph => {
                 "is the file complete, and really an .onnx file? download or export it again"
