@@ -53,16 +53,13 @@ const LONGER: [i64; 2] = [512, 16000];
 /// The shapes at which operations are counted, by input: those that made-up inputs have, with the extents that are pinned.
 /// Where `counts` says that nothing is computed at these, longer sequences are tried.
 pub fn counting_shapes(specs: &[InputSpec], counts: impl Fn(&BTreeMap<String, Vec<i64>>) -> bool) -> BTreeMap<String, Vec<i64>> {
-    let shapes = |sequence: i64| -> BTreeMap<String, Vec<i64>> {
-        let dims = symbols::resolve(specs, sequence).into_iter().map(|dims| dims.into_iter().map(|dim| dim as i64).collect());
-        specs.iter().map(|spec| spec.name.clone()).zip(dims).collect()
-    };
-    let usual = shapes(symbols::SEQUENCE);
+    let usual = InputSpec::made_up(specs);
     let open = specs.iter().any(|spec| spec.fixed().is_none());
     if !open || counts(&usual) {
         return usual;
     }
-    LONGER.into_iter().map(shapes).find(|shapes| counts(shapes)).unwrap_or(usual)
+    let mut longer = LONGER.into_iter().map(|sequence| InputSpec::with_sequences(specs, sequence));
+    longer.find(|shapes| counts(shapes)).unwrap_or(usual)
 }
 
 fn error(problem: String) -> DataError {

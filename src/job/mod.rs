@@ -31,7 +31,7 @@ use crate::model::{Model, Origins};
 use crate::plan::{AllowedAxes, Plan};
 use crate::progress::{Phase, Work};
 use crate::recover::Repair;
-use crate::run::{Chosen, Runtime};
+use crate::run::Chosen;
 use crate::surgery;
 
 /// One point that the search tried.
