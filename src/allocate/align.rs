@@ -60,6 +60,8 @@ pub struct Width {
     pub least: usize,
     /// Whether all units may go together.
     pub whole: bool,
+    /// How many units must go, if any do, for the cut to pay (see [`super::least_cuts`]).
+    pub first: usize,
 }
 
 /// Share of a group that [`Width::least`] holds.
@@ -70,7 +72,7 @@ impl Align {
     pub fn width(&self, group: &Group) -> Width {
         let align = self.of(group);
         let least = ((group.units.len() as f64 * LEAST).ceil() as usize).max(1).next_multiple_of(align as usize);
-        Width { align, least, whole: false }
+        Width { align, least, whole: false, first: 1 }
     }
 
     /// The number that holds for a group.

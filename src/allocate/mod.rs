@@ -3,6 +3,7 @@
 //! Invariant: no weights, no runtimes; saliencies and costs come in as data.
 
 mod align;
+mod copies;
 mod path;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use std::fmt;
 use crate::analysis::{Analysis, Cost, Group, Kind, Selection};
 
 pub use align::{Align, Width, cheapest};
+pub use copies::least_cuts;
 pub use path::Path;
 
 /// A cost to come down to, as a fraction of the original that remains.
@@ -109,6 +111,8 @@ pub struct Ranking<'a> {
     /// All units, least salient first: (group as a place in `groups`).
     queue: Vec<usize>,
     align: Vec<u32>,
+    /// For each of them how many units must go, if any do.
+    least: Vec<usize>,
     original: Cost,
 }
 
@@ -128,7 +132,8 @@ impl<'a> Ranking<'a> {
             order,
             queue: all.iter().map(|(_, place, _)| *place).collect(),
             align: groups.iter().map(|group| align.of(&analysis.groups[*group])).collect(),
-            original: analysis.account.at(|_| 1.0),
+            least: least_cuts(analysis, groups).into_iter().map(|least| least.unwrap_or(usize::MAX)).collect(),
+            original: analysis.account.original(),
         }
     }
 
@@ -144,18 +149,18 @@ impl<'a> Ranking<'a> {
 
     /// The choice after removing the `count` least salient units, widths rounded up to their multiples.
     pub fn remove(&self, count: usize) -> Choice {
-        self.choice(&self.rounded(count))
+        self.choice(&self.rounded(count, &self.least))
     }
 
-    /// How many units go from each group when the `count` least salient go.
-    fn rounded(&self, count: usize) -> Vec<usize> {
+    /// How many units go from each group when the `count` least salient go, of each at least so many or none.
+    fn rounded(&self, count: usize, least: &[usize]) -> Vec<usize> {
         let mut removed = vec![0usize; self.groups.len()];
         self.queue[..count.min(self.queue.len())].iter().for_each(|place| removed[*place] += 1);
         for (place, removed) in removed.iter_mut().enumerate() {
             let total = self.order[place].len();
             let align = self.align[place] as usize;
             let kept = (total - *removed).max(1).next_multiple_of(align).min(total);
-            *removed = total - kept;
+            *removed = paid(total - kept, least[place]);
         }
         removed
     }
@@ -212,15 +217,30 @@ impl<'a> Ranking<'a> {
     /// The choice that meets all targets and leaves as much as they allow: the least salient units go until every
     /// target holds, then the most salient of them come back while it still does.
     pub fn meet(&self, targets: &[Target]) -> Result<Choice, Unreachable> {
+        let mut least = self.least.clone();
+        loop {
+            let (removed, met) = self.come_down(targets, &least);
+            // Copies of constants that do not pay beside the other cuts are not made.
+            let unpaid = self.unpaid(&removed);
+            if unpaid.is_empty() {
+                let choice = self.choice(&removed);
+                return if met { Ok(choice) } else { self.unreachable(targets, choice) };
+            }
+            unpaid.into_iter().for_each(|place| least[place] = usize::MAX);
+        }
+    }
+
+    /// How many units of each group go, and whether the targets hold then.
+    fn come_down(&self, targets: &[Target], least: &[usize]) -> (Vec<usize>, bool) {
         // Widths are first held to a tenth of what they were, for a layer of a few channels is a bottleneck for all the
         // others; only where that does not suffice they may go down to the last.
         for floor in [0.1, 0.0] {
             let counts = |count: usize| -> Vec<usize> {
-                let mut removed = self.rounded(count);
+                let mut removed = self.rounded(count, least);
                 for (place, removed) in removed.iter_mut().enumerate() {
                     let total = self.order[place].len();
-                    let least = ((total as f64 * floor).ceil() as usize).max(1).next_multiple_of(self.align[place] as usize).min(total);
-                    *removed = (*removed).min(total - least);
+                    let narrow = ((total as f64 * floor).ceil() as usize).max(1).next_multiple_of(self.align[place] as usize).min(total);
+                    *removed = paid((*removed).min(total - narrow), least[place]);
                 }
                 removed
             };
@@ -237,10 +257,14 @@ impl<'a> Ranking<'a> {
                 if fits(&counts(middle)) { high = middle } else { low = middle + 1 }
             }
             let mut removed = counts(high);
-            self.give_back(&mut removed, &fits);
-            return Ok(self.choice(&removed));
+            self.give_back(&mut removed, least, &fits);
+            return (removed, true);
         }
-        let closest = self.choice(&self.rounded(self.len()));
+        (self.rounded(self.len(), least), false)
+    }
+
+    /// What comes closest to targets out of reach, unless that is near enough.
+    fn unreachable(&self, targets: &[Target], closest: Choice) -> Result<Choice, Unreachable> {
         let cost = self.cost(&closest);
         let reachable = |target: &Target| (*target, target.of(&cost, &self.original));
         let missed = targets.iter().map(reachable).filter(|(target, reachable)| *reachable > target.fraction() + TOLERANCE);
@@ -248,8 +272,20 @@ impl<'a> Ranking<'a> {
         if reachable.is_empty() { Ok(closest) } else { Err(Unreachable { reachable, closest }) }
     }
 
+    /// Groups whose cut makes copies of constants that cost more than it saves.
+    fn unpaid(&self, removed: &[usize]) -> Vec<usize> {
+        let now = self.cost(&self.choice(removed));
+        let unpaid = |place: &usize| {
+            let mut whole = removed.to_vec();
+            whole[*place] = 0;
+            let cost = self.cost(&self.choice(&whole));
+            cost.params < now.params || cost.bytes < now.bytes
+        };
+        (0..self.groups.len()).filter(|place| self.least[*place] > 1 && removed[*place] > 0).filter(unpaid).collect()
+    }
+
     /// Restores units in steps of the alignment, most salient first, while the targets hold.
-    fn give_back(&self, removed: &mut [usize], fits: &dyn Fn(&[usize]) -> bool) {
+    fn give_back(&self, removed: &mut [usize], least: &[usize], fits: &dyn Fn(&[usize]) -> bool) {
         // Groups whose next unit was removed last come first.
         let mut rank: Vec<(usize, usize)> =
             (0..self.groups.len()).map(|place| (self.queue.iter().rposition(|other| *other == place).unwrap_or(0), place)).collect();
@@ -262,15 +298,21 @@ impl<'a> Ranking<'a> {
                 if step == 0 {
                     continue;
                 }
-                removed[*place] -= step;
+                let before = removed[*place];
+                removed[*place] = paid(before - step, least[*place]);
                 if fits(removed) {
                     again = true;
                 } else {
-                    removed[*place] += step;
+                    removed[*place] = before;
                 }
             }
         }
     }
+}
+
+/// So many units, or none where these are too few.
+fn paid(removed: usize, least: usize) -> usize {
+    if removed < least { 0 } else { removed }
 }
 
 /// Whether a group may be cut by default (`channels,heads`) or by the kinds asked for.

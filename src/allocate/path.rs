@@ -106,27 +106,40 @@ impl<'a> Path<'a> {
 
     /// The next aligned step of a group, and its price.
     fn price(&self, place: usize, gone: usize, floor: bool, targets: &[Target], ledger: &Ledger) -> Option<(Price, usize)> {
-        let Width { align, least, whole } = self.widths[place];
+        let Width { align, least, whole, first } = self.widths[place];
         let slopes = &self.slopes[place];
         let (total, align) = (slopes.len(), align.max(1) as usize);
         let least = if floor { least } else { align };
         let kept = total - gone;
         let mut next = kept.saturating_sub(1) / align * align;
+        // A cut that makes copies of constants begins where it pays.
+        if gone < first {
+            next = next.min(total.checked_sub(first)? / align * align);
+        }
         // On a straight stretch of the envelope the widths between its ends are worse than it says.
         let straight = slopes.get(gone) == slopes.last();
         if whole && (next < least || straight) {
             next = 0;
         }
-        let to = total - next;
-        if kept == 0 || (next < least && !whole) || to > self.order[place].len() {
+        if kept == 0 || (next < least && !whole) || total - next > self.order[place].len() {
             return None;
         }
+        let step = |next: usize| (self.step_price(place, gone, total - next, targets, ledger), total - next);
+        if gone >= first || first == 1 {
+            return Some(step(next));
+        }
+        let deeper = (least..=next).rev().step_by(align).filter(|next| total - next <= self.order[place].len());
+        deeper.map(step).min_by(|a, b| a.0.cmp(&b.0).then(a.1.cmp(&b.1)))
+    }
+
+    /// Error by saving of a step.
+    fn step_price(&self, place: usize, gone: usize, to: usize, targets: &[Target], ledger: &Ledger) -> Price {
         let now = ledger.cost();
         let then = ledger.with(&self.shares(place, to));
         let saved = |target: &Target| (target.of(&now, &self.original) - target.of(&then, &self.original)).max(0.0);
         let saving: f64 = if targets.is_empty() { saved(&Target::Macs(0.0)) } else { targets.iter().map(saved).sum() };
-        let error: f64 = slopes[gone..to].iter().sum();
-        Some((Price(if saving > 0.0 { error / saving } else { f64::INFINITY }), to))
+        let error: f64 = self.slopes[place][gone..to].iter().sum();
+        Price(if saving > 0.0 { error / saving } else { f64::INFINITY })
     }
 
     /// What each class of a group keeps once so many units are gone.
@@ -176,7 +189,7 @@ impl<'a> Path<'a> {
                 Some(*sum)
             });
             let (at, error) = sums.enumerate().take_while(|(_, error)| *error <= left).last()?;
-            Some((error, place, gone + at + 1))
+            (gone + at + 1 >= self.widths[place].first).then_some((error, place, gone + at + 1))
         };
         let (error, place, to) = gone.iter().enumerate().filter_map(more).max_by(|a, b| a.0.total_cmp(&b.0))?;
         let mut gone = gone.to_vec();
@@ -259,7 +272,9 @@ impl<'a> Path<'a> {
         for step in self.steps[..=last].iter().rev() {
             // What went as a whole stays away.
             let whole = gone[step.place] == self.analysis.groups[self.groups[step.place]].units.len();
-            while !whole && gone[step.place] > 0 && short(&ledger.cost()) {
+            let first = self.widths[step.place].first;
+            let least = if first > 1 { first } else { 0 };
+            while !whole && gone[step.place] > least && short(&ledger.cost()) {
                 let mut back = self.shares(step.place, gone[step.place] - 1);
                 for (class, _) in self.shares(step.place, gone[step.place]) {
                     if !back.iter().any(|(other, _)| *other == class) {
@@ -307,7 +322,7 @@ mod tests {
         let analysis = analyse(&crate::model::text::model(text).unwrap(), &Options::default());
         assert_eq!(analysis.groups.iter().map(|group| group.units.len()).collect::<Vec<_>>(), [8, 4]);
         let curves = [Curve::from_losses(&[1.0; 8]), Curve::from_losses(&[0.7; 4])];
-        let widths = [Width { align: 4, least: 4, whole: false }, Width { align: 4, least: 1, whole: false }];
+        let widths = [Width { align: 4, least: 4, whole: false, first: 1 }, Width { align: 4, least: 1, whole: false, first: 1 }];
         let path = Path::new(&analysis, &[0, 1], &curves, &widths, &[]);
         let gone = |left: f64| path.beyond(&[0, 0], left).map(|(gone, _)| gone);
         // Units of one group, whichever comes nearest; none below a width's least.

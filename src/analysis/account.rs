@@ -1,15 +1,16 @@
 //! What the model costs, as a function of what is kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::classes::{ClassId, Classes};
+use super::count::{is_numeric, number, once_if_branch, products, size};
 use super::groups::Selection;
 use super::infer::{Facts, Pins, infer};
 use super::relate::relate;
 use super::spaces::{SpaceId, Spaces};
+use super::stored::{Constants, Stored};
 use super::timing::Timed;
-use crate::facts::Dim;
-use crate::model::{Model, ValueId};
+use crate::model::{Model, Origins};
 use crate::proto::Dtype;
 use crate::relation::{LabelId, Relation};
 
@@ -27,7 +28,7 @@ pub struct Cost {
 }
 
 /// How many indices of a space stay, as a linear function of how many elements of each class do.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Extent {
     constant: f64,
     parts: Vec<(ClassId, f64)>,
@@ -35,9 +36,9 @@ pub struct Extent {
 
 /// A cost that is a number times a product of extents.
 #[derive(Clone, Debug)]
-struct Product {
-    factor: f64,
-    extents: Vec<Extent>,
+pub(super) struct Product {
+    pub factor: f64,
+    pub extents: Vec<Extent>,
 }
 
 impl Extent {
@@ -45,10 +46,15 @@ impl Extent {
     pub fn at(&self, share: &dyn Fn(ClassId) -> f64) -> f64 {
         self.constant + self.parts.iter().map(|(class, part)| part * share(*class)).sum::<f64>()
     }
+
+    /// The classes that it depends on.
+    pub fn classes(&self) -> impl Iterator<Item = ClassId> + '_ {
+        self.parts.iter().map(|(class, _)| *class)
+    }
 }
 
 impl Product {
-    fn at(&self, share: &dyn Fn(ClassId) -> f64) -> f64 {
+    pub fn at(&self, share: &dyn Fn(ClassId) -> f64) -> f64 {
         self.factor * self.extents.iter().map(|extent| extent.at(share)).product::<f64>()
     }
 }
@@ -64,15 +70,18 @@ impl Timed {
 #[derive(Clone, Debug, Default)]
 pub struct Account {
     macs: Vec<Product>,
-    params: Vec<Product>,
-    bytes: Vec<Product>,
+    pub(super) constants: Constants,
     /// Milliseconds of what is not measured by itself.
     passes: Vec<Product>,
     /// Milliseconds of what is.
     times: Vec<Timed>,
-    fixed_bytes: f64,
     fixed_time: f64,
+    /// Parameters and bytes of the file, where the model was made ready for analysis.
+    file: Option<(f64, f64)>,
 }
+
+/// Bytes that the notes of a cut take in the file: who made it, and by which plan.
+pub const NOTES: f64 = 96.0;
 
 /// Numbers of the tables of an account.
 const MACS: u8 = 0;
@@ -84,7 +93,8 @@ const TIMES: u8 = 4;
 impl Account {
     /// Builds the cost model. `pins` give the input shapes at which operations are counted.
     pub fn build(model: &Model, spaces: &Spaces, classes: &Classes, facts: &Facts, relations: &[Relation], pins: &Pins) -> Self {
-        let mut account = Account { fixed_bytes: crate::model::encoded_len(model) as f64, ..Default::default() };
+        let constants = Constants::count(model, spaces, classes, &Origins::default());
+        let mut account = Account { constants, ..Default::default() };
         let concrete;
         let counted = if is_numeric(model, facts) {
             relations
@@ -93,60 +103,68 @@ impl Account {
             concrete = relate(model, &facts);
             &concrete
         };
-        for (node, entry) in model.index().nodes() {
+        for node in products(model) {
             let (relation, counted) = (&relations[node.index()], &counted[node.index()]);
-            let weight = once_if_branch(model, entry.graph);
+            let weight = once_if_branch(model, model.index().node(node).graph);
             for (term, counted_term) in relation.terms.iter().zip(&counted.terms) {
                 if !relation.multiplies(term) || relation.terms.len() != counted.terms.len() {
                     continue;
                 }
-                let full: f64 = counted_term.labels.iter().map(|label| number(&counted.label(*label).extent)).product();
                 let extents = term.labels.iter().filter_map(|label: &LabelId| share(spaces, classes, spaces.label(node, *label)));
-                account.macs.push(Product { factor: full * weight, extents: extents.collect() });
+                account.macs.push(Product { factor: size(counted, counted_term) * weight, extents: extents.collect() });
             }
-        }
-        for (value, _) in model.index().values() {
-            account.constant(model, spaces, classes, value);
         }
         account
     }
 
-    fn constant(&mut self, model: &Model, spaces: &Spaces, classes: &Classes, value: ValueId) {
-        let Some(tensor) = model.tensor_proto(value) else { return };
-        let elements = tensor.dims.iter().product::<i64>() as f64;
-        let extents: Vec<Extent> = spaces.axes(value).filter_map(|space| share(spaces, classes, space)).collect();
-        if is_weight(tensor) {
-            self.params.push(Product { factor: elements, extents: extents.clone() });
-        }
-        let bits = Dtype::from_code(tensor.data_type()).map_or(0, Dtype::bits) as f64;
-        if !extents.is_empty() {
-            self.fixed_bytes -= elements * bits / 8.0;
-            self.bytes.push(Product { factor: elements * bits / 8.0, extents });
+    /// How many entries a table has.
+    fn entries(&self, table: u8) -> usize {
+        match table {
+            MACS => self.macs.len(),
+            PARAMS => self.constants.params.len(),
+            BYTES => self.constants.bytes.len(),
+            PASSES => self.passes.len(),
+            _ => self.times.len(),
         }
     }
 
-    fn products(&self, table: u8) -> &[Product] {
+    /// The classes that an entry of a table depends on.
+    fn classes(&self, table: u8, at: usize) -> Vec<ClassId> {
+        let of = |extents: &[Extent]| extents.iter().flat_map(Extent::classes).collect();
         match table {
-            MACS => &self.macs,
-            PARAMS => &self.params,
-            BYTES => &self.bytes,
-            _ => &self.passes,
-        }
-    }
-
-    /// The widths that each entry of a table depends on.
-    fn widths(&self, table: u8) -> Vec<&[Extent]> {
-        match table {
-            TIMES => self.times.iter().map(|timed| timed.widths.as_slice()).collect(),
-            _ => self.products(table).iter().map(|product| product.extents.as_slice()).collect(),
+            MACS => of(&self.macs[at].extents),
+            PARAMS => self.constants.params[at].classes().collect(),
+            BYTES => self.constants.bytes[at].classes().collect(),
+            PASSES => of(&self.passes[at].extents),
+            _ => of(&self.times[at].widths),
         }
     }
 
     fn entry(&self, table: u8, at: usize, share: &dyn Fn(ClassId) -> f64) -> f64 {
         match table {
-            TIMES => self.times.get(at).map_or(0.0, |timed| timed.at(share)),
-            _ => self.products(table).get(at).map_or(0.0, |product| product.at(share)),
+            MACS => self.macs[at].at(share),
+            PARAMS => self.constants.params[at].at(share),
+            BYTES => self.constants.bytes[at].at(share),
+            PASSES => self.passes[at].at(share),
+            _ => self.times[at].at(share),
         }
+    }
+
+    /// Classes whose cut may make several tensors of one that several nodes read.
+    pub fn parting(&self) -> BTreeSet<ClassId> {
+        self.constants.bytes.iter().filter(|stored| stored.is_shared()).flat_map(Stored::classes).collect()
+    }
+
+    /// Says what the file costs, of which the analysed model is a form. The notes of a cut count from then on.
+    pub fn set_file(&mut self, params: f64, bytes: f64) {
+        self.file = Some((params, bytes));
+    }
+
+    /// The cost of the file: what fractions are of.
+    pub fn original(&self) -> Cost {
+        let whole = self.at(|_| 1.0);
+        let (params, bytes) = self.file.unwrap_or((whole.params, whole.bytes));
+        Cost { params, bytes, ..whole }
     }
 
     /// Takes up measured times: of nodes by their widths, and of everything else together, which is shared out by the
@@ -155,11 +173,6 @@ impl Account {
         self.times = times;
         self.fixed_time = fixed;
         self.passes = rest.into_iter().map(|(elements, extents)| Product { factor: elements * rest_per_element, extents }).collect();
-    }
-
-    /// Leaves out bytes that stand in the analysed model only.
-    pub fn discount_bytes(&mut self, bytes: f64) {
-        self.fixed_bytes -= bytes;
     }
 
     /// The cost of the model after a selection.
@@ -172,10 +185,11 @@ impl Account {
     /// The cost when this share of each class stays.
     pub fn at(&self, share: impl Fn(ClassId) -> f64) -> Cost {
         let sum = |products: &[Product]| -> f64 { products.iter().map(|product| product.at(&share)).sum() };
+        let kept = |constants: &[Stored]| -> f64 { constants.iter().map(|constant| constant.at(&share)).sum() };
         Cost {
             macs: sum(&self.macs),
-            params: sum(&self.params),
-            bytes: self.fixed_bytes + sum(&self.bytes),
+            params: kept(&self.constants.params),
+            bytes: self.constants.rest + kept(&self.constants.bytes) + if self.file.is_some() { NOTES } else { 0.0 },
             time: self.fixed_time + sum(&self.passes) + self.times.iter().map(|timed| timed.at(&share)).sum::<f64>(),
         }
     }
@@ -198,8 +212,8 @@ impl<'a> Ledger<'a> {
     pub fn new(account: &'a Account, classes: usize) -> Self {
         let mut occurs = vec![Vec::new(); classes];
         for table in [MACS, PARAMS, BYTES, PASSES, TIMES] {
-            for (at, widths) in account.widths(table).into_iter().enumerate() {
-                for (class, _) in widths.iter().flat_map(|extent| &extent.parts) {
+            for at in 0..account.entries(table) {
+                for class in account.classes(table, at) {
                     let places: &mut Vec<(u8, u32)> = &mut occurs[class.index()];
                     if places.last() != Some(&(table, at as u32)) {
                         places.push((table, at as u32));
@@ -245,11 +259,7 @@ impl<'a> Ledger<'a> {
 
 /// Whether a constant counts as parameters: real numbers, or the bytes of quantized weights.
 pub fn is_weight(tensor: &crate::proto::TensorProto) -> bool {
-    use Dtype::*;
-    let dtype = Dtype::from_code(tensor.data_type());
-    dtype.is_some_and(|dtype| {
-        dtype.is_float() || matches!(dtype, Int8 | Uint8 | Int4 | Uint4 | Int2 | Uint2) || dtype.name().starts_with("float")
-    })
+    Dtype::from_code(tensor.data_type()).is_some_and(Dtype::is_weight)
 }
 
 /// The share of a space that each class makes up; `None` when no class of it is free.
@@ -264,25 +274,4 @@ pub(super) fn share(spaces: &Spaces, classes: &Classes, space: SpaceId) -> Optio
         }
     }
     (!extent.parts.is_empty()).then_some(extent)
-}
-
-/// Extents that stay unknown even with pinned inputs depend on data; they count once.
-fn number(dim: &Dim) -> f64 {
-    dim.num().map_or(1.0, |number| number as f64)
-}
-
-fn is_numeric(model: &Model, facts: &Facts) -> bool {
-    model.index().values().all(|(value, _)| facts.of(value).shape.as_ref().is_none_or(|shape| shape.iter().all(|dim| dim.num().is_some())))
-}
-
-/// Only one branch of an `If` runs; each counts by its share.
-fn once_if_branch(model: &Model, graph: crate::model::GraphId) -> f64 {
-    let entry = model.index().graph(graph);
-    match entry.parent {
-        None => 1.0,
-        Some(node) => {
-            let own = if model.node(node).op_type() == "If" { 0.5 } else { 1.0 };
-            own * once_if_branch(model, model.index().node(node).graph)
-        }
-    }
 }

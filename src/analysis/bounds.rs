@@ -32,7 +32,7 @@ const PICKING: &[&str] = &[
 /// of the given shapes of the inputs. Negative numbers, which count from the end, are allowed only where nothing else is.
 pub fn bounds(model: &Model, pins: &Pins) -> BTreeMap<String, Range> {
     let inlined = functions::inlined(model).ok().flatten();
-    let model = inlined.as_ref().unwrap_or(model);
+    let model = inlined.as_ref().map_or(model, |(inlined, _)| inlined);
     if !model.index().nodes().any(|(node, _)| PICKING.contains(&model.node(node).op_type())) {
         return BTreeMap::new();
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Analysis, Group, is_weight};
-use crate::model::Model;
+use crate::model::{Family, Model, Origins};
 use crate::relation::Reason;
 
 /// Parameters out of reach for one reason.
@@ -19,17 +19,25 @@ pub struct Frozen {
 
 /// Sorts the parameters into those that belong to a unit of the given groups (their number is returned first) and those
 /// that do not, with the reasons, most parameters first.
-pub fn frozen<'a>(model: &Model, analysis: &Analysis, groups: impl IntoIterator<Item = &'a Group>) -> (u64, Vec<Frozen>) {
+///
+/// What several readers hold copies of counts once, and belongs to a unit where one of the copies does.
+pub fn frozen<'a>(
+    model: &Model,
+    analysis: &Analysis,
+    origins: &Origins,
+    groups: impl IntoIterator<Item = &'a Group>,
+) -> (u64, Vec<Frozen>) {
     let mut reachable = vec![false; analysis.classes.classes.len()];
     groups.into_iter().flat_map(|group| &group.classes).for_each(|class| reachable[class.index()] = true);
     let mut prunable = 0u64;
     let mut reasons: BTreeMap<Reason, (u64, Vec<String>)> = BTreeMap::new();
-    for (value, entry) in model.index().values() {
-        let Some(tensor) = model.tensor_proto(value).filter(|tensor| is_weight(tensor)) else { continue };
+    for Family { members, .. } in origins.families(model) {
+        let tensor = members.first().and_then(|first| model.tensor_proto(*first)).filter(|tensor| is_weight(tensor));
+        let Some(tensor) = tensor.filter(|_| !members.iter().any(|value| origins.is_added(model, *value))) else { continue };
         let params = tensor.dims.iter().product::<i64>().max(0) as u64;
         let mut reason: Option<&Reason> = None;
         let mut free = false;
-        for space in analysis.spaces.axes(value) {
+        for space in members.iter().flat_map(|value| analysis.spaces.axes(*value)) {
             for factor in analysis.classes.pieces(space).iter().flatten() {
                 let class = analysis.classes.get(factor.class);
                 free |= class.free && reachable[factor.class.index()];
@@ -44,7 +52,8 @@ pub fn frozen<'a>(model: &Model, analysis: &Analysis, groups: impl IntoIterator<
         let reason = reason.cloned().unwrap_or(Reason::operator("a single number, or a width of one"));
         let (sum, nodes) = reasons.entry(reason).or_default();
         *sum += params;
-        nodes.extend(entry.readers.iter().map(|(node, _)| model.node_label(*node).to_owned()));
+        let readers = members.iter().flat_map(|value| &model.index().value(*value).readers);
+        nodes.extend(readers.map(|(node, _)| model.node_label(*node).to_owned()));
     }
     let mut frozen: Vec<Frozen> = reasons
         .into_iter()

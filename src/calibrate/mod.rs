@@ -32,7 +32,7 @@ pub use npz::{read_npy, read_npz, write_npy, write_npz};
 pub use preprocess::Preprocess;
 pub use ready::Ready;
 pub use spec::{InputKind, InputSpec};
-pub use synthetic::synthetic;
+pub use synthetic::{counting_shapes, synthetic};
 
 /// The tensors of one run, by input name.
 pub type Tensors = indexmap::IndexMap<String, crate::model::TensorRef>;

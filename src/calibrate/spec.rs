@@ -105,7 +105,12 @@ impl InputSpec {
 
     /// The shapes that made-up inputs have, by name.
     pub fn made_up(specs: &[InputSpec]) -> BTreeMap<String, Vec<i64>> {
-        let shapes = super::symbols::resolve(specs).into_iter().map(|dims| dims.into_iter().map(|dim| dim as i64).collect());
+        Self::with_sequences(specs, super::symbols::SEQUENCE)
+    }
+
+    /// The same, sequences being so long.
+    pub(super) fn with_sequences(specs: &[InputSpec], sequence: i64) -> BTreeMap<String, Vec<i64>> {
+        let shapes = super::symbols::resolve(specs, sequence).into_iter().map(|dims| dims.into_iter().map(|dim| dim as i64).collect());
         specs.iter().map(|spec| spec.name.clone()).zip(shapes).collect()
     }
 

@@ -4,22 +4,26 @@ use std::collections::BTreeMap;
 
 use super::InputSpec;
 
-/// Numbers for every extent of every input; the same symbol gets the same number everywhere.
-pub(super) fn resolve(specs: &[InputSpec]) -> Vec<Vec<usize>> {
+/// How long sequences are where nobody says it.
+pub(super) const SEQUENCE: i64 = 32;
+
+/// Numbers for every extent of every input, sequences being so long; the same symbol gets the same number everywhere.
+pub(super) fn resolve(specs: &[InputSpec], sequence: i64) -> Vec<Vec<usize>> {
     let mut chosen: BTreeMap<String, i64> = BTreeMap::new();
     // Plain symbols first, so that sums of them (`past + sequence`) come out right.
     for spec in specs {
         for (axis, dim) in spec.shape.iter().enumerate() {
             let text = dim.to_string();
             if dim.num().is_none() && !is_sum(&text) {
-                chosen.entry(text.clone()).or_insert_with(|| choose(&text, spec, axis));
+                chosen.entry(text.clone()).or_insert_with(|| choose(&text, spec, axis, sequence));
             }
         }
     }
     let number = |spec: &InputSpec, axis: usize, dim: &crate::facts::Dim| {
         let text = dim.to_string();
-        let found =
-            dim.num().or_else(|| evaluate(&text, &|symbol| Some(chosen.get(symbol).copied().unwrap_or(choose(symbol, spec, axis)))));
+        let found = dim
+            .num()
+            .or_else(|| evaluate(&text, &|symbol| Some(chosen.get(symbol).copied().unwrap_or(choose(symbol, spec, axis, sequence)))));
         usize::try_from(found.unwrap_or(1)).unwrap_or(1)
     };
     specs.iter().map(|spec| spec.shape.iter().enumerate().map(|(axis, dim)| number(spec, axis, dim)).collect()).collect()
@@ -41,8 +45,7 @@ pub(super) fn evaluate(text: &str, symbol: &dyn Fn(&str) -> Option<i64>) -> Opti
 }
 
 /// A number for one symbol: by its name, else by where it stands.
-fn choose(symbol: &str, spec: &InputSpec, axis: usize) -> i64 {
-    const SEQUENCE: i64 = 32;
+fn choose(symbol: &str, spec: &InputSpec, axis: usize, sequence: i64) -> i64 {
     const PAST: i64 = 8;
     const SIDE: i64 = 224;
     const SOUND: i64 = 16000;
@@ -62,7 +65,7 @@ fn choose(symbol: &str, spec: &InputSpec, axis: usize) -> i64 {
     } else if has(&["num_samples", "audio", "wave"]) || (sound && rank <= 3 && axis + 1 == rank && axis > 0) {
         SOUND
     } else if has(&["seq", "token", "len", "time", "frame"]) || is(&["s", "t", "l"]) {
-        SEQUENCE
+        sequence
     } else if axis == 0 {
         1
     } else if rank == 4 && (float || spec.dtype.bits() == 8) {
@@ -70,7 +73,8 @@ fn choose(symbol: &str, spec: &InputSpec, axis: usize) -> i64 {
         let channels_last = matches!(last, Some(1 | 3 | 4));
         if axis == 1 && !channels_last { 3 } else { SIDE }
     } else {
-        SEQUENCE
+        // Only what runs along the last axis without a name is likely to be sound.
+        if axis + 1 == rank { sequence } else { SEQUENCE }
     }
 }
 
@@ -88,6 +92,6 @@ mod tests {
             spec("input_ids", Dtype::Int64, &["batch", "seq"]),
             spec("pixels", Dtype::Float, &["a1", "b1", "c1", "d1"]),
         ];
-        assert_eq!(resolve(&specs), [vec![1, 32 + 8], vec![1, 32], vec![1, 3, 224, 224]]);
+        assert_eq!(resolve(&specs, SEQUENCE), [vec![1, 32 + 8], vec![1, 32], vec![1, 3, 224, 224]]);
     }
 }

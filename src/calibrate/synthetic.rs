@@ -1,6 +1,7 @@
 //! Inputs made up from what a model declares, for models that come without data. They exercise the model; they say little
 //! about how it behaves on real inputs.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use rand::Rng;
@@ -36,7 +37,7 @@ pub fn synthetic(specs: &[InputSpec], samples: usize, seed: u64) -> Result<Input
             return Err(error(format!("input '{}' is {}, which can not be made up; give --data", spec.name, spec.describe())));
         }
     }
-    let dims = symbols::resolve(specs);
+    let dims = symbols::resolve(specs, symbols::SEQUENCE);
     let sizes = dims.iter().map(|dims| dims.iter().try_fold(8usize, |product, dim| product.checked_mul(*dim)));
     if sizes.into_iter().any(|size| size.is_none_or(|size| size > isize::MAX as usize)) {
         return Err(error("the model's inputs are larger than memory can address".into()));
@@ -44,6 +45,21 @@ pub fn synthetic(specs: &[InputSpec], samples: usize, seed: u64) -> Result<Input
     let per_batch = dims.iter().find_map(|dims| dims.first().copied()).unwrap_or(1).max(1);
     let batches = samples.max(1).div_ceil(per_batch);
     Ok(Inputs::made(Recipe { specs: specs.iter().cloned().zip(dims).collect(), seed, batches, per_batch }))
+}
+
+/// How long sequences are taken to be where a model computes nothing of shorter ones: frames and seconds of sound.
+const LONGER: [i64; 2] = [512, 16000];
+
+/// The shapes at which operations are counted, by input: those that made-up inputs have, with the extents that are pinned.
+/// Where `counts` says that nothing is computed at these, longer sequences are tried.
+pub fn counting_shapes(specs: &[InputSpec], counts: impl Fn(&BTreeMap<String, Vec<i64>>) -> bool) -> BTreeMap<String, Vec<i64>> {
+    let usual = InputSpec::made_up(specs);
+    let open = specs.iter().any(|spec| spec.fixed().is_none());
+    if !open || counts(&usual) {
+        return usual;
+    }
+    let mut longer = LONGER.into_iter().map(|sequence| InputSpec::with_sequences(specs, sequence));
+    longer.find(|shapes| counts(shapes)).unwrap_or(usual)
 }
 
 fn error(problem: String) -> DataError {
@@ -128,8 +144,6 @@ fn normal_pair(random: &mut ChaCha8Rng) -> [f64; 2] {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::facts::Dim;
 
@@ -178,5 +192,12 @@ mod tests {
             assert_eq!((tensor.dtype, tensor.bytes.len()), (dtype, dtype.bytes_for(10)));
         }
         assert!(synthetic(&[spec("x", Dtype::String, &["2"])], 1, 0).is_err());
+    }
+
+    #[test]
+    fn operations_are_counted_at_the_shapes_of_made_up_inputs() {
+        let specs = [spec("x", Dtype::Float, &["batch", "frames"])];
+        let counted = |least: i64| counting_shapes(&specs, |shapes| shapes["x"][1] >= least)["x"].clone();
+        assert_eq!([counted(1), counted(100), counted(1000), counted(1 << 20)], [[1, 32], [1, 512], [1, 16000], [1, 32]]);
     }
 }

@@ -15,8 +15,8 @@ use crate::proto::{Dtype, GraphProto, TensorProto, ValueInfoProto};
 use crate::run::{Runtime, Tensors};
 
 /// Stores the results of nodes that normalise constants, wherever the file does not grow by it and the runtime can compute
-/// them; `None` where there are none.
-pub fn fold_statistics(model: &Model, runtime: &dyn Runtime) -> Result<Option<Model>, LoadError> {
+/// them; with the names of what is stored now. `None` where there are none.
+pub fn fold_statistics(model: &Model, runtime: &dyn Runtime) -> Result<Option<(Model, BTreeSet<String>)>, LoadError> {
     let computed = Computed::of(model);
     if !computed.statistics.contains(&true) || !model.proto.training_info.is_empty() {
         return Ok(None);
@@ -51,10 +51,11 @@ pub fn fold_statistics(model: &Model, runtime: &dyn Runtime) -> Result<Option<Mo
     }
     let mut folded = model.clone();
     let removed: BTreeSet<NodeId> = stored.keys().copied().collect();
+    let names = stored.values().map(|tensor| tensor.name().to_owned()).collect();
     stored.into_values().for_each(|tensor| edit::add_initializer(&mut folded, Index::MAIN, tensor));
     edit::remove_nodes(&mut folded, &removed)?;
     unused::remove(&mut folded)?;
-    Ok(Some(folded))
+    Ok(Some((folded, names)))
 }
 
 /// A value that constants give, and how.

@@ -60,13 +60,14 @@ pub(super) fn run(args: &Bench, stop: &Stop) -> anyhow::Result<Exit> {
         }
     };
     watch.begin(Phase::Analyse, 0);
-    let pins = data::pins(&args.data.input);
+    let pins = data::counted(first, &data::specs(first, &data::pins(&args.data.input))?);
     let costs: Vec<report::Cost> = models.iter().map(|model| convert::cost_of(model, &pins)).collect();
     let with_time = |at: usize| Some(report::Cost { latency_ms: Some(*times.get(at)?), ..*costs.get(at)? });
     let mut report = convert::begin(first, args.json);
     report.runtime = Some(convert::runtime(runtime));
     report.original = with_time(0).unwrap_or_default();
     report.pruned = with_time(1);
+    report.counted_at = pins;
     report.drift.synthetic = given.synthetic;
     report.seconds = watch.finish();
     report.peak_rss_bytes = output::peak_rss_bytes();
@@ -80,8 +81,8 @@ pub(super) fn run(args: &Bench, stop: &Stop) -> anyhow::Result<Exit> {
     if args.json {
         output::print(&(serde_json::to_string_pretty(&Benched { report, models: timed })? + "\n"))?;
     } else {
-        let rows: Vec<_> = timed.into_iter().map(|model| (model.path, model.params, model.bytes, model.latency_ms)).collect();
-        output::print(&format!("{}run in {} {}\n", report::latencies(&rows), runtime.name(), runtime.version()))?;
+        let rows: Vec<_> = timed.iter().zip(&costs).map(|(model, cost)| (model.path.clone(), *cost, model.latency_ms)).collect();
+        output::print(&format!("{}run in {} {}\n", report::latencies(&report, &rows), runtime.name(), runtime.version()))?;
     }
     Ok(Exit::Done)
 }

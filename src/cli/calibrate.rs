@@ -26,8 +26,10 @@ pub(super) fn run(args: &Calibrate, stop: &Stop) -> anyhow::Result<Exit> {
     let inputs = data::read(path, &specs, &args.data, &watch)?;
     let takes = |number: &usize| args.shard.is_none_or(|shard| number % shard.of == shard.number - 1);
     let runs: Vec<usize> = (0..inputs.len()).filter(takes).collect();
-    let Some(first) = runs.first() else { bail!("this shard has no samples: there are {} runs in all", inputs.len()) };
-    let pins = data::counted(&specs, Some(inputs.batch(*first)?));
+    if runs.is_empty() {
+        bail!("this shard has no samples: there are {} runs in all", inputs.len());
+    }
+    let pins = data::counted(&model, &specs);
     let options = Options { pins, allowed: job::allowed(&model, &args.allow.ends)?, ..Default::default() };
     let runtime = engine::runtime(args.engine.runtime, true)?;
     let gathered = job::calibrate(&model, &options, &inputs, &runs, &*runtime, &Work { progress: &watch });

@@ -4,8 +4,8 @@ use indexmap::IndexMap;
 
 use crate::analysis::{self, Analysis, Cost, Group};
 use crate::facts::Dim;
-use crate::job::{ChangedEnd, Checks, Engine, Outcome, Prepared};
-use crate::model::Model;
+use crate::job::{self, ChangedEnd, Checks, Engine, Outcome, Prepared};
+use crate::model::{Model, Origins};
 use crate::report::{self, ExactnessVerdict, Report};
 use crate::run::Runtime;
 use crate::verify::{OutputDrift, Verdict};
@@ -33,22 +33,32 @@ pub(super) fn cost(cost: &Cost, latency_ms: Option<f64>) -> report::Cost {
 
 /// The cost of a model as it is.
 pub(super) fn cost_of(model: &Model, pins: &analysis::Pins) -> report::Cost {
-    let options = analysis::Options { pins: pins.clone(), ..Default::default() };
-    let known = analysis::analyse(model, &options);
-    let cost = Cost { bytes: model.source.total_bytes as f64, ..known.account.at(|_| 1.0) };
-    self::cost(&cost, None)
+    self::cost(&job::cost(model, pins), None)
+}
+
+/// What is known of a model that was made ready.
+struct Known<'a> {
+    model: &'a Model,
+    analysis: &'a Analysis,
+    origins: &'a Origins,
 }
 
 /// Fills in groups and reasons. `removed` counts the units that go, by group of the analysis.
-fn known(report: &mut Report, model: &Model, analysis: &Analysis, chosen: &[usize], removed: impl Fn(usize) -> usize) {
+fn known(report: &mut Report, known: Known, chosen: &[usize], removed: impl Fn(usize) -> usize) {
+    let Known { model, analysis, origins } = known;
     let groups: Vec<(usize, &Group)> = chosen.iter().filter_map(|at| Some((*at, analysis.groups.get(*at)?))).collect();
     let full = analysis.account.at(|_| 1.0);
     report.groups = groups
         .iter()
         .map(|(at, group)| {
             let without = analysis.account.at(|class| if group.classes.contains(&class) { 0.0 } else { 1.0 });
-            let mut weights: Vec<String> = group.weights.iter().map(|(value, _)| model.index().value(*value).name.clone()).collect();
-            weights.dedup();
+            let held = group.weights.iter().filter(|(value, _)| !origins.is_added(model, *value));
+            let mut weights: Vec<String> = Vec::new();
+            for name in held.map(|(value, _)| origins.in_file(model, *value)) {
+                if !weights.contains(&name) {
+                    weights.push(name);
+                }
+            }
             report::Group {
                 id: group.id.clone(),
                 kind: group.kind.to_string(),
@@ -61,7 +71,7 @@ fn known(report: &mut Report, model: &Model, analysis: &Analysis, chosen: &[usiz
             }
         })
         .collect();
-    let (prunable, frozen) = analysis::frozen(model, analysis, groups.iter().map(|(_, group)| *group));
+    let (prunable, frozen) = analysis::frozen(model, analysis, origins, groups.iter().map(|(_, group)| *group));
     report.params_prunable = prunable;
     report.frozen = frozen
         .into_iter()
@@ -71,13 +81,15 @@ fn known(report: &mut Report, model: &Model, analysis: &Analysis, chosen: &[usiz
 
 /// What can be removed of a model.
 pub(super) fn inspection(report: &mut Report, prepared: &Prepared, chosen: &[usize]) {
-    known(report, &prepared.working, &prepared.analysis, chosen, |_| 0);
+    let Prepared { working: model, analysis, origins } = prepared;
+    known(report, Known { model, analysis, origins }, chosen, |_| 0);
 }
 
 /// What the main job did.
 pub(super) fn outcome(report: &mut Report, outcome: &Outcome, synthetic: bool) {
     let removed = |group: usize| outcome.choice.removed.get(group).map_or(0, Vec::len);
-    known(report, &outcome.working, &outcome.analysis, &outcome.candidates, removed);
+    let Outcome { working: model, analysis, origins, .. } = outcome;
+    known(report, Known { model, analysis, origins }, &outcome.candidates, removed);
     let latency = outcome.checks.as_ref().and_then(|checks| checks.latency);
     report.original = cost(&outcome.before, latency.map(|latency| latency.original));
     report.pruned = Some(cost(&outcome.after, latency.map(|latency| latency.pruned)));

@@ -9,8 +9,8 @@ use anyhow::bail;
 use super::args::DataArgs;
 use super::watch::Watch;
 use crate::analysis::{self, Pins, declared};
-use crate::calibrate::{self, Batches, InputKind, InputSpec, Inputs, Preprocess, Ready, Tensors, read_npy};
-use crate::job::Data;
+use crate::calibrate::{self, Batches, InputKind, InputSpec, Inputs, Preprocess, Ready, read_npy};
+use crate::job::{Data, cost};
 use crate::model::{Index, Model};
 
 /// Runs on made-up inputs.
@@ -51,12 +51,11 @@ pub(super) fn pins(args: &[super::values::Pin]) -> Pins {
     args.iter().map(|pin| (pin.name.clone(), pin.dims.clone())).collect()
 }
 
-/// The input shapes at which operations are counted: those of the inputs at hand, else what made-up inputs would have.
-/// Nothing where that cannot be said; extents then count once.
-pub(super) fn counted(specs: &[InputSpec], example: Option<Tensors>) -> Pins {
-    let made = calibrate::synthetic(specs, 1, 0).and_then(|made| made.batch(0));
-    let example = example.or_else(|| made.ok()).unwrap_or_default();
-    example.into_iter().map(|(name, tensor)| (name, tensor.dims.iter().map(|dim| *dim as i64).collect())).collect()
+/// The input shapes at which operations are counted: the same in all commands, whatever inputs are at hand. What is not
+/// pinned is as made-up inputs are: batch 1, sequences of 32 (or, where the model computes nothing of so few, 512 or 16000),
+/// pictures of 224 × 224.
+pub(super) fn counted(model: &Model, specs: &[InputSpec]) -> Pins {
+    calibrate::counting_shapes(specs, |shapes| cost(model, shapes).macs > 0.0)
 }
 
 /// Opens the inputs, or makes some up. Errors name the file, the array and what was expected.

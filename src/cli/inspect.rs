@@ -4,7 +4,7 @@ use super::args::Inspect;
 use super::stop::Stop;
 use super::watch::Watch;
 use super::{Exit, convert, data, output};
-use crate::analysis::{Cost, Kind};
+use crate::analysis::Kind;
 use crate::job::{Prepared, Request, allowed};
 use crate::progress::{Phase, Progress};
 use crate::report;
@@ -15,7 +15,8 @@ pub(super) fn run(args: &Inspect, stop: &Stop) -> anyhow::Result<Exit> {
     let model = output::load(&args.model, &watch, stop)?;
     let mut report = convert::begin(&model, args.json);
     let specs = data::specs(&model, &data::pins(&args.input))?;
-    let pins = data::counted(&specs, None);
+    let pins = data::counted(&model, &specs);
+    report.counted_at = pins.clone();
     watch.begin(Phase::Analyse, 0);
     let kinds = &args.units.0;
     let request = Request { kinds: kinds.clone(), pins, allowed: allowed(&model, &args.allow.ends)?, ..Default::default() };
@@ -23,8 +24,7 @@ pub(super) fn run(args: &Inspect, stop: &Stop) -> anyhow::Result<Exit> {
     let groups = &prepared.analysis.groups;
     let chosen = request.candidates(&prepared);
     convert::inspection(&mut report, &prepared, &chosen);
-    let cost = Cost { bytes: model.source.total_bytes as f64, ..prepared.analysis.account.at(|_| 1.0) };
-    report.original = convert::cost(&cost, None);
+    report.original = convert::cost(&prepared.analysis.account.original(), None);
     for kind in [Kind::Channels, Kind::Heads, Kind::HeadDims, Kind::Width] {
         let count = groups.iter().filter(|group| group.kind == kind).count();
         if count > 0 && !kinds.contains(&kind) {

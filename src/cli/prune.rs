@@ -45,7 +45,7 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
         watch.say(&format!("statistics of {} samples", statistics.samples));
         inputs.statistics = Some(statistics);
     }
-    request.pins = data::counted(&specs, inputs.inputs.example()?);
+    request.pins = data::counted(&model, &specs);
     let runtime = if runs { Some(engine::runtime(args.engine.runtime, true)?) } else { None };
     let runtime = runtime.as_deref();
     let outcome = match super::ran(job::prune(&model, &request, &inputs, runtime, &Work { progress: &watch }), &watch)? {
@@ -54,6 +54,7 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     };
     let mut report = convert::begin(&model, !args.report.is_empty());
     report.runtime = outcome.engine.as_ref().map(convert::engine);
+    report.counted_at = request.pins.clone();
     convert::outcome(&mut report, &outcome, inputs.synthetic);
     gate::targets(&mut report, &request.targets, &outcome.before, &outcome.after);
     gate::latency_targets(&mut report, &request.targets, outcome.checks.as_ref().and_then(|checks| checks.latency));

@@ -42,9 +42,10 @@ pub(super) fn run(args: &Verify, stop: &Stop) -> anyhow::Result<Exit> {
     let runtime = engine::runtime(args.engine.runtime, true)?;
     let mut report = convert::begin(&original, args.json || !args.report.is_empty());
     watch.begin(Phase::Analyse, 0);
-    let pins = data::pins(&args.data.input);
+    let pins = data::counted(&original, &data::specs(&original, &data::pins(&args.data.input))?);
     report.original = convert::cost_of(&original, &pins);
     report.pruned = Some(convert::cost_of(&pruned, &pins));
+    report.counted_at = pins;
     let (before, after) = ((&original, args.original.as_path()), (&pruned, args.pruned.as_path()));
     let compared = engine::in_either(&*runtime, |runtime| compare(&names, before, after, runtime, &given, &watch))?;
     let failed = match compared {

@@ -22,7 +22,7 @@ const STEPS: u64 = 9;
 
 /// What a plan says. Errors: a plan for another model.
 pub(super) fn planned(prepared: &Prepared, plan: &crate::plan::Plan, sha256: &str) -> Result<Decided, Error> {
-    let removed = plan.check(&prepared.working, &prepared.analysis, sha256)?;
+    let removed = plan.check(&prepared.working, &prepared.analysis, &prepared.origins, sha256)?;
     Ok(Decided { choice: Choice { removed }, reached: true, ..Default::default() })
 }
 

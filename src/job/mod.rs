@@ -10,6 +10,7 @@ mod error;
 mod measure;
 mod operator;
 mod original;
+mod prepared;
 mod quality;
 mod request;
 mod rounds;
@@ -19,22 +20,19 @@ pub use clock::{Foreseen, NEAR};
 pub use ends::{Allowance, ChangedEnd, allowed};
 pub use engine::{Engine, prune};
 pub use error::Error;
-pub use measure::{Checks, Latency};
+pub use measure::{Checks, Latency, cost};
+pub use prepared::Prepared;
 pub use quality::calibrate;
 pub use request::{Data, Request, ScoreName};
 
-use std::collections::BTreeSet;
-
 use crate::allocate::{Align, Choice};
-use crate::analysis::{Analysis, Cost, Options, Selection, analyse};
-use crate::linear::{Bias, views};
-use crate::model::{Copies, Index, Model, Origin, TensorRef, ValueId, functions, reshare, unshare};
+use crate::analysis::{Analysis, Cost};
+use crate::model::{Model, Origins};
 use crate::plan::{AllowedAxes, Plan};
 use crate::progress::{Phase, Work};
 use crate::recover::Repair;
-use crate::run::{Chosen, Runtime, Tensors, TractRuntime};
-use crate::verify::Exactness;
-use crate::{clean, surgery, verify};
+use crate::run::Chosen;
+use crate::surgery;
 
 /// One point that the search tried.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,6 +58,8 @@ pub struct Outcome {
     pub analysis: Analysis,
     /// That model.
     pub working: Model,
+    /// What its constants are in the file.
+    pub origins: Origins,
     /// The groups that could be cut under the request, as numbers into the analysis.
     pub candidates: Vec<usize>,
     /// Costs of the original.
@@ -80,138 +80,6 @@ pub struct Outcome {
     pub reached: bool,
     /// What the user should know of the targets, one sentence each.
     pub remarks: Vec<String>,
-}
-
-/// A model made ready for pruning: analysed, with small shared constants apart.
-#[derive(Debug)]
-pub struct Prepared {
-    /// The model with its small shared constants given to each reader apart.
-    pub working: Model,
-    /// What is known of it.
-    pub analysis: Analysis,
-    copies: Copies,
-    /// Biases of zeros that the working model has and the original does not.
-    added: Vec<String>,
-}
-
-impl Prepared {
-    /// A model of which everything is known, and in which nothing was added or copied.
-    pub(crate) fn plain(working: Model, analysis: Analysis) -> Self {
-        Prepared { working, analysis, copies: Copies::new(), added: Vec::new() }
-    }
-
-    /// Analyses a model. A large weight that several nodes read stays one, unless one reader keeps all its axes from being
-    /// cut that another could cut: then each gets its own.
-    pub fn new(model: &Model, options: &Options) -> Result<Self, Error> {
-        // A function is one body for calls of different shapes; each call gets its own.
-        let inlined = functions::inlined(model)?;
-        let model = inlined.as_ref().unwrap_or(model);
-        // Statistics of constants are constants; computed in the model, they would tie the channels that they run over.
-        let folded = clean::fold_statistics(model, &TractRuntime::new(true))?;
-        let model = folded.as_ref().unwrap_or(model);
-        let (mut working, mut copies) = unshare(model.clone(), &BTreeSet::new())?;
-        let mut analysis = analyse(&working, options);
-        let stuck = stuck_weights(&working, &analysis);
-        if !stuck.is_empty() {
-            let (apart, copied) = unshare(model.clone(), &stuck)?;
-            let freed = freed_weights(&apart, &analyse(&apart, options), &copied, &stuck);
-            if !freed.is_empty() {
-                (working, copies) = unshare(model.clone(), &freed)?;
-                analysis = analyse(&working, options);
-            }
-        }
-        let copied = crate::model::encoded_len(&working) as f64 - crate::model::encoded_len(model) as f64;
-        analysis.account.discount_bytes(copied);
-        Ok(Prepared { working, analysis, copies, added: Vec::new() })
-    }
-
-    /// The same, with a bias of zeros in every product that could have one and has none, for recovery to use: what stays
-    /// can then make up for the mean of what goes. [`Prepared::finish`] takes out those that stay zero.
-    pub fn mendable(model: &Model, options: &Options) -> Result<Self, Error> {
-        let mut prepared = Prepared::new(model, options)?;
-        let found = views(&prepared.working, &prepared.analysis.relations);
-        let bare = crate::model::encoded_len(&prepared.working) as f64;
-        let copied = bare - crate::model::encoded_len(model) as f64;
-        prepared.added = Bias::add_missing(&mut prepared.working, &found);
-        if prepared.added.is_empty() {
-            return Ok(prepared);
-        }
-        prepared.working.reindex()?;
-        prepared.analysis = analyse(&prepared.working, options);
-        let grown = crate::model::encoded_len(&prepared.working) as f64 - bare;
-        prepared.analysis.account.discount_bytes(copied + grown);
-        Ok(prepared)
-    }
-
-    /// Applies a selection; `notes` go into the model's metadata.
-    pub fn cut(&self, selection: &Selection, notes: &[(&str, String)]) -> Result<Model, Error> {
-        self.finish(self.raw_cut(selection, notes)?)
-    }
-
-    /// Applies a selection, every reader of a shared constant keeping its own copy.
-    pub fn raw_cut(&self, selection: &Selection, notes: &[(&str, String)]) -> Result<Model, Error> {
-        Ok(surgery::apply(&self.working, &self.analysis, selection, notes)?)
-    }
-
-    /// Merges copies that are still equal, and takes out added biases that were not used.
-    pub fn finish(&self, mut pruned: Model) -> Result<Model, Error> {
-        Bias::remove_idle(&mut pruned, &self.added)?;
-        reshare(&mut pruned, &self.copies)?;
-        Ok(pruned)
-    }
-
-    /// The selection of units by group.
-    pub fn select(&self, removed: &[Vec<u32>]) -> Selection {
-        self.analysis.select(removed.iter().enumerate().map(|(group, units)| (group, units.as_slice())))
-    }
-
-    /// The masked original of a selection.
-    pub fn masked(&self, selection: &Selection) -> Result<Model, Error> {
-        Ok(verify::masked(&self.working, &self.analysis, selection)?)
-    }
-
-    /// Whether a model is what a selection makes of this one. `original` holds what the model gives for `inputs`, and `noise` is
-    /// what two ways of running it differ by.
-    pub fn exactness(
-        &self,
-        selection: &Selection,
-        pruned: &Model,
-        runtime: &dyn Runtime,
-        original: &[Vec<TensorRef>],
-        inputs: &[Tensors],
-        noise: f64,
-    ) -> Exactness {
-        let cut = verify::Cut { working: &self.working, analysis: &self.analysis, selection, pruned };
-        verify::exactness(runtime, &cut, original, inputs, noise)
-    }
-
-    /// The plan of a choice of units.
-    pub fn plan(&self, choice: &Choice, sha256: String) -> Plan {
-        let mut plan = Plan::new(&self.working, &self.analysis, &choice.removed, sha256, &self.copies);
-        plan.forget(&self.added);
-        plan
-    }
-}
-
-/// Shared weights of the main graph that no group reaches.
-fn stuck_weights(model: &Model, analysis: &Analysis) -> BTreeSet<String> {
-    let reached: BTreeSet<ValueId> = analysis.groups.iter().flat_map(|group| &group.weights).map(|(value, _)| *value).collect();
-    let shared = model.index().values().filter(|(value, entry)| {
-        let weight = model.tensor_proto(*value).is_some_and(crate::analysis::is_weight);
-        weight
-            && matches!(entry.origin, Origin::Initializer(_))
-            && entry.graph == Index::MAIN
-            && entry.readers.len() > 1
-            && !reached.contains(value)
-    });
-    shared.map(|(_, entry)| entry.name.clone()).collect()
-}
-
-/// Those of them that some group reaches once each reader has its own.
-fn freed_weights(model: &Model, analysis: &Analysis, copies: &Copies, stuck: &BTreeSet<String>) -> BTreeSet<String> {
-    let names = analysis.groups.iter().flat_map(|group| &group.weights).map(|(value, _)| &model.index().value(*value).name);
-    let originals = names.map(|name| copies.get(name).unwrap_or(name));
-    originals.filter(|name| stuck.contains(*name)).cloned().collect()
 }
 
 /// From this relative drift on the outputs have little in common with the original's.
@@ -350,13 +218,20 @@ fn prune_in(model: &Model, request: &Request, data: &Data, chosen: Option<Chosen
     remarks.extend(measure::of_ids(&prepared).filter(|_| checks.as_ref().is_some_and(|checks| !checks.outputs.is_empty())));
     let changed_ends = ends::changed_ends(&prepared.working, &prepared.analysis, &selection);
     remarks.extend(ends::remark(&changed_ends));
-    let Prepared { working, analysis, .. } = prepared;
-    let before = Cost { bytes: model.source.total_bytes as f64, params: measure::params(model), ..analysis.account.at(|_| 1.0) };
+    let Prepared { working, analysis, origins } = prepared;
+    let before = analysis.account.original();
     let after = Cost {
         bytes: crate::model::encoded_len(&pruned) as f64,
         params: measure::params(&pruned),
         ..analysis.account.of(&analysis.classes, &selection)
     };
+    if after.params > before.params && after.bytes > before.bytes {
+        reached = false;
+        remarks.push(format!(
+            "the cut makes the model larger ({} parameters, {} before): what goes is less than the biases and copies that it needs",
+            after.params, before.params
+        ));
+    }
     Ok(Outcome {
         engine: runtime.filter(|_| runs).map(Engine::of),
         model: pruned,
@@ -364,6 +239,7 @@ fn prune_in(model: &Model, request: &Request, data: &Data, chosen: Option<Chosen
         choice: decided.choice,
         analysis,
         working,
+        origins,
         candidates,
         before,
         after,

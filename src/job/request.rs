@@ -7,7 +7,7 @@ use std::sync::Arc;
 use globset::{Glob, GlobMatcher};
 
 use super::Prepared;
-use crate::allocate::{Align, Target, Width};
+use crate::allocate::{Align, Target, Width, least_cuts};
 use crate::analysis::{Allowed, Granularity, Group, Kind, Options, Pins, branch_ends};
 use crate::calibrate::{Batches, Statistics};
 use crate::plan::Plan;
@@ -189,7 +189,11 @@ impl Request {
         let scored = |group: &Group| !matches!(&self.score, ScoreName::Given(given) if given.of(group).is_none());
         let admitted = |at: usize, group: &Group| self.kinds.contains(&group.kind) || self.goes_whole(prepared, at);
         let groups = prepared.analysis.groups.iter().enumerate();
-        groups.filter(|(at, group)| named(group) && scored(group) && admitted(*at, group)).map(|(at, _)| at).collect()
+        let found: Vec<usize> =
+            groups.filter(|(at, group)| named(group) && scored(group) && admitted(*at, group)).map(|(at, _)| at).collect();
+        // Nor such as could only make the model larger.
+        let least = least_cuts(&prepared.analysis, &found);
+        found.into_iter().zip(least).filter(|(_, least)| least.is_some()).map(|(at, _)| at).collect()
     }
 
     /// Whether whole branches may go.
@@ -208,7 +212,7 @@ impl Request {
         match self.kinds.contains(&original.kind) {
             true => Width { whole, ..width },
             // All or nothing.
-            false => Width { align: original.units.len() as u32, least: original.units.len(), whole },
+            false => Width { align: original.units.len() as u32, least: original.units.len(), whole, ..width },
         }
     }
 

@@ -10,7 +10,7 @@ use super::measure::Bench;
 use super::quality::{Quality, mend};
 use super::request::{Data, Request, ScoreName};
 use super::{Error, Point, Prepared};
-use crate::allocate::{Choice, Path, Target, Width};
+use crate::allocate::{Choice, Path, Target, Width, least_cuts};
 use crate::analysis::{Cost, Selection, analyse};
 use crate::model::{Model, ValueId};
 use crate::progress::{Phase, Work};
@@ -71,7 +71,7 @@ impl Rounds<'_> {
         for round in 1..=rounds {
             let share = round as f64 / rounds as f64;
             let now = self.cost(&state.gone);
-            let whole = self.original.analysis.account.at(|_| 1.0);
+            let whole = self.original.analysis.account.original();
             let targets: Vec<Target> = self
                 .request
                 .targets
@@ -144,7 +144,8 @@ impl Rounds<'_> {
         let matched: Vec<(usize, usize)> = self.candidates.iter().filter_map(find).collect();
         let groups: Vec<usize> = matched.iter().map(|(_, place)| *place).collect();
         let width = |(group, place): &(usize, usize)| self.request.width(prepared, *place, &self.original.analysis.groups[*group]);
-        let widths: Vec<Width> = matched.iter().map(width).collect();
+        let first = least_cuts(&prepared.analysis, &groups).into_iter().map(|least| least.unwrap_or(usize::MAX));
+        let widths: Vec<Width> = matched.iter().map(width).zip(first).map(|(width, first)| Width { first, ..width }).collect();
         let mut curves = match &self.request.score {
             ScoreName::Given(given) => {
                 let curve = |(group, _): &(usize, usize)| {
@@ -232,7 +233,7 @@ impl Rounds<'_> {
         if let Some(clock) = self.clock {
             clock.attach(&model, &mut analysis, self.work)?;
         }
-        Ok(State { prepared: Some(Prepared::plain(model, analysis)), gone: removed, repairs })
+        Ok(State { prepared: Some(Prepared::plain(model, analysis, &self.original.origins)), gone: removed, repairs })
     }
 
     pub(super) fn cost(&self, gone: &[Vec<u32>]) -> Cost {

@@ -1,5 +1,7 @@
 //! The bias of a product: an input of its operator, or a constant that the next node adds.
 
+use std::collections::BTreeSet;
+
 use super::operand::Operand;
 use super::view::Linear;
 use crate::model::{Index, LoadError, Model, Origin, TensorRef, ValueId};
@@ -75,8 +77,8 @@ impl Bias {
     }
 
     /// Gives products that could take a bias and have none one of zeros; says their names. The model is to be indexed anew.
-    pub fn add_missing(model: &mut Model, views: &[Linear]) -> Vec<String> {
-        let mut added = Vec::new();
+    pub fn add_missing(model: &mut Model, views: &[Linear]) -> BTreeSet<String> {
+        let mut added = BTreeSet::new();
         for view in views {
             let (Some(output), Some((_, places))) = (view.output, view.channel_axis()) else { continue };
             let Some(slot) = bias_input(model.node(view.node).op_type()) else { continue };
@@ -100,13 +102,13 @@ impl Bias {
             let inputs = &mut model.node_mut(view.node).input;
             inputs.resize(inputs.len().max(slot + 1), String::new());
             inputs[slot] = name.clone();
-            added.push(name);
+            added.insert(name);
         }
         added
     }
 
     /// Takes out biases that were added and not used. Errors: none on a model that was indexed.
-    pub fn remove_idle(model: &mut Model, added: &[String]) -> Result<(), LoadError> {
+    pub fn remove_idle(model: &mut Model, added: &BTreeSet<String>) -> Result<(), LoadError> {
         let mut idle = Vec::new();
         for name in added {
             let Some(value) = model.index().main_value(name) else { continue };

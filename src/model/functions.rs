@@ -3,14 +3,18 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::{LoadError, Model, normal_domain};
-use crate::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto};
+use crate::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto};
 
 /// Makes names that are not taken yet, from a hint.
 type Fresh<'a> = &'a mut dyn FnMut(&str) -> String;
 
-/// The model with all calls of its own functions inlined; `None` where it has no functions, or such as can not be inlined.
+/// Names of what came out of functions → `FUNCTION/NAME` in the file.
+pub type Named = BTreeMap<String, String>;
+
+/// The model with all calls of its own functions inlined, and where its new names come from; `None` where it has no
+/// functions, or such as cannot be inlined. A constant of a function stays one, however often the function is called.
 /// Errors: the inlined graph is not valid (never expected).
-pub fn inlined(model: &Model) -> Result<Option<Model>, LoadError> {
+pub fn inlined(model: &Model) -> Result<Option<(Model, Named)>, LoadError> {
     if model.proto.functions.is_empty() {
         return Ok(None);
     }
@@ -22,28 +26,29 @@ pub fn inlined(model: &Model) -> Result<Option<Model>, LoadError> {
         name
     };
     let mut inlined = model.clone();
-    if inline(&mut inlined.proto, &mut fresh).is_err() {
-        return Ok(None);
-    }
+    let Ok(named) = inline(&mut inlined.proto, &mut fresh) else { return Ok(None) };
     inlined.reindex()?;
-    Ok(Some(inlined))
+    Ok(Some((inlined, named)))
 }
 
 /// Inlines all calls, nested ones too. Errors: a recursive function, or one written for other operator versions than the model.
-pub fn inline(proto: &mut ModelProto, fresh: Fresh) -> Result<(), String> {
+pub fn inline(proto: &mut ModelProto, fresh: Fresh) -> Result<Named, String> {
     const DEPTH: usize = 64;
     let functions = std::mem::take(&mut proto.functions);
     if functions.is_empty() {
-        return Ok(());
+        return Ok(Named::new());
     }
     for function in &functions {
         same_versions(proto, function)?;
     }
     let mut graph = proto.graph.take().unwrap_or_default();
+    let mut inliner = Inliner { functions: &functions, fresh, named: Named::new(), lifted: BTreeMap::new(), constants: Vec::new() };
     for _ in 0..DEPTH {
-        if !in_all_graphs(&mut graph, &functions, fresh) {
+        if !inliner.in_all_graphs(&mut graph) {
+            graph.initializer.append(&mut inliner.constants);
+            let named = inliner.named;
             proto.graph = Some(graph);
-            return Ok(());
+            return Ok(named);
         }
     }
     Err("a function of the model calls itself".into())
@@ -67,83 +72,152 @@ fn same_versions(model: &mut ModelProto, function: &FunctionProto) -> Result<(),
     Ok(())
 }
 
-fn in_all_graphs(graph: &mut GraphProto, functions: &[FunctionProto], fresh: Fresh) -> bool {
-    let mut changed = false;
-    for subgraph in graph.node.iter_mut().flat_map(subgraphs_mut) {
-        changed |= in_all_graphs(subgraph, functions, fresh);
-    }
-    in_graph(graph, functions, fresh) | changed
-}
-
 fn subgraphs_mut(node: &mut NodeProto) -> impl Iterator<Item = &mut GraphProto> {
     node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs))
 }
 
-fn in_graph(graph: &mut GraphProto, functions: &[FunctionProto], fresh: Fresh) -> bool {
-    let calls = |node: &NodeProto| {
-        let (domain, op) = (normal_domain(node.domain()), node.op_type());
-        let same = |function: &&FunctionProto| {
-            function.name() == op && normal_domain(function.domain()) == domain && function.overload() == node.overload()
-        };
-        functions.iter().find(same)
-    };
-    if !graph.node.iter().any(|node| calls(node).is_some()) {
-        return false;
-    }
-    let mut nodes = Vec::with_capacity(graph.node.len());
-    for node in std::mem::take(&mut graph.node) {
-        match calls(&node) {
-            Some(function) => nodes.extend(body(&node, function, fresh)),
-            None => nodes.push(node),
-        }
-    }
-    graph.node = nodes;
-    true
+/// What all calls share.
+struct Inliner<'a, 'f> {
+    functions: &'a [FunctionProto],
+    fresh: Fresh<'f>,
+    named: Named,
+    /// Constants of functions by their name in the file, and their name as initializers of the main graph.
+    lifted: BTreeMap<String, String>,
+    constants: Vec<TensorProto>,
 }
 
-/// A function's nodes with the names and attributes of one call.
-fn body(call: &NodeProto, function: &FunctionProto, fresh: Fresh) -> Vec<NodeProto> {
-    let mut names = BTreeMap::new();
-    for (at, formal) in function.input.iter().enumerate() {
-        names.insert(formal.clone(), call.input.get(at).cloned().unwrap_or_default());
+impl Inliner<'_, '_> {
+    fn in_all_graphs(&mut self, graph: &mut GraphProto) -> bool {
+        let mut changed = false;
+        for subgraph in graph.node.iter_mut().flat_map(subgraphs_mut) {
+            changed |= self.in_all_graphs(subgraph);
+        }
+        self.in_graph(graph) | changed
     }
-    let mut aliases = Vec::new();
-    for (at, formal) in function.output.iter().enumerate() {
-        let Some(actual) = call.output.get(at).filter(|name| !name.is_empty()) else { continue };
-        // An output that is an input handed through, or that is given twice, needs a node of its own.
-        if names.contains_key(formal) {
-            aliases.push((formal.clone(), actual.clone()));
-        } else {
-            names.insert(formal.clone(), actual.clone());
+
+    fn in_graph(&mut self, graph: &mut GraphProto) -> bool {
+        let functions = self.functions;
+        let called = |node: &NodeProto| {
+            let (domain, op) = (normal_domain(node.domain()), node.op_type());
+            let same = |function: &&FunctionProto| {
+                function.name() == op && normal_domain(function.domain()) == domain && function.overload() == node.overload()
+            };
+            functions.iter().find(same)
+        };
+        if !graph.node.iter().any(|node| called(node).is_some()) {
+            return false;
+        }
+        let (mut once, mut twice) = (HashSet::new(), HashSet::new());
+        for node in &graph.node {
+            if !once.insert(node.name().to_owned()) {
+                twice.insert(node.name().to_owned());
+            }
+        }
+        let mut nodes = Vec::with_capacity(graph.node.len());
+        for node in std::mem::take(&mut graph.node) {
+            match called(&node) {
+                // By its output where others are called alike.
+                Some(function) => {
+                    let by_output = node.name().is_empty() || twice.contains(node.name());
+                    let scope = if by_output { first_output(&node) } else { node.name() };
+                    nodes.extend(self.body(&node, scope, function));
+                }
+                None => nodes.push(node),
+            }
+        }
+        graph.node = nodes;
+        true
+    }
+
+    /// A function's nodes with the names and attributes of one call.
+    fn body(&mut self, call: &NodeProto, scope: &str, function: &FunctionProto) -> Vec<NodeProto> {
+        let mut names = BTreeMap::new();
+        for (at, formal) in function.input.iter().enumerate() {
+            names.insert(formal.clone(), call.input.get(at).cloned().unwrap_or_default());
+        }
+        // Plans prefix names by the function's; its domain stands before it only where another function is called so, too.
+        let alone = self.functions.iter().filter(|other| other.name() == function.name()).count() == 1;
+        let prefix = if alone { format!("{}/", function.name()) } else { format!("{}.{}/", function.domain(), function.name()) };
+        let mut nodes = function.node.clone();
+        nodes.retain(|node| !self.lift(node, &prefix, &mut names));
+        let mut aliases = Vec::new();
+        for (at, formal) in function.output.iter().enumerate() {
+            let Some(actual) = call.output.get(at).filter(|name| !name.is_empty()) else { continue };
+            // An output that is an input or a constant handed through, or that is given twice, needs a node of its own.
+            if names.contains_key(formal) {
+                aliases.push((formal.clone(), actual.clone()));
+            } else {
+                names.insert(formal.clone(), actual.clone());
+            }
+        }
+        let mut attributes: BTreeMap<&str, &AttributeProto> =
+            function.attribute_proto.iter().map(|attribute| (attribute.name(), attribute)).collect();
+        attributes.extend(call.attribute.iter().map(|attribute| (attribute.name(), attribute)));
+        for node in &mut nodes {
+            let written = node.clone();
+            bind(node, &attributes);
+            rename(node, &mut names, &mut |name| (self.fresh)(&format!("{scope}/{name}")));
+            let label = if node.name().is_empty() { first_output(&written) } else { node.name() };
+            node.name = Some(format!("{scope}/{label}"));
+            note(&mut self.named, &written, node, &prefix, &call.output);
+        }
+        for (formal, actual) in aliases {
+            let source = names.get(&formal).cloned().unwrap_or_default();
+            nodes.push(NodeProto {
+                op_type: Some("Identity".into()),
+                name: Some((self.fresh)("Identity")),
+                input: vec![source],
+                output: vec![actual],
+                ..Default::default()
+            });
+        }
+        nodes
+    }
+
+    /// Makes a constant of a function one of the main graph, for all calls. False for other nodes.
+    fn lift(&mut self, node: &NodeProto, prefix: &str, names: &mut BTreeMap<String, String>) -> bool {
+        let constant = node.op_type() == "Constant" && normal_domain(node.domain()).is_empty();
+        let value = node.attribute.iter().find(|attribute| attribute.name() == "value" && attribute.ref_attr_name().is_empty());
+        let (Some(tensor), Some(output)) = (value.filter(|_| constant).and_then(|value| value.t.as_ref()), node.output.first()) else {
+            return false;
+        };
+        let in_file = format!("{prefix}{output}");
+        let name = match self.lifted.get(&in_file) {
+            Some(name) => name.clone(),
+            None => {
+                let name = (self.fresh)(&in_file);
+                self.constants.push(TensorProto { name: Some(name.clone()), ..tensor.clone() });
+                self.named.insert(name.clone(), in_file.clone());
+                self.lifted.insert(in_file, name.clone());
+                name
+            }
+        };
+        names.insert(output.clone(), name);
+        true
+    }
+}
+
+/// Notes what a node's results, and the names in its subgraphs, were called in the function. Results of the call have
+/// their name from around it.
+fn note(named: &mut Named, written: &NodeProto, node: &NodeProto, prefix: &str, results: &[String]) {
+    for (old, new) in written.output.iter().zip(&node.output).filter(|(_, new)| !results.contains(new)) {
+        named.insert(new.clone(), format!("{prefix}{old}"));
+    }
+    let label = if written.name().is_empty() { first_output(written) } else { written.name() };
+    for attribute in &written.attribute {
+        let Some(now) = node.attribute.iter().find(|other| other.name() == attribute.name()) else { continue };
+        let prefix = format!("{prefix}{label}/{}/", attribute.name());
+        for (old, new) in attribute.g.iter().chain(&attribute.graphs).zip(now.g.iter().chain(&now.graphs)) {
+            for (old, new) in old.initializer.iter().zip(&new.initializer) {
+                named.insert(new.name().to_owned(), format!("{prefix}{}", old.name()));
+            }
+            old.node.iter().zip(&new.node).for_each(|(old, new)| note(named, old, new, &prefix, &[]));
         }
     }
-    let mut attributes: BTreeMap<&str, &AttributeProto> =
-        function.attribute_proto.iter().map(|attribute| (attribute.name(), attribute)).collect();
-    attributes.extend(call.attribute.iter().map(|attribute| (attribute.name(), attribute)));
-    let scope = match call.name() {
-        "" => call.output.first().map_or("", String::as_str),
-        name => name,
-    };
-    let mut nodes = function.node.clone();
-    for node in &mut nodes {
-        bind(node, &attributes);
-        rename(node, &mut names, &mut |name| fresh(&format!("{scope}/{name}")));
-        // One without a name goes by its output's, which no other has.
-        if !node.name().is_empty() {
-            node.name = Some(format!("{scope}/{}", node.name()));
-        }
-    }
-    for (formal, actual) in aliases {
-        let source = names.get(&formal).cloned().unwrap_or_default();
-        nodes.push(NodeProto {
-            op_type: Some("Identity".into()),
-            name: Some(fresh("Identity")),
-            input: vec![source],
-            output: vec![actual],
-            ..Default::default()
-        });
-    }
-    nodes
+}
+
+fn first_output(node: &NodeProto) -> &str {
+    node.output.iter().find(|name| !name.is_empty()).map_or("", String::as_str)
 }
 
 /// Replaces references to the function's attributes by their values; those without a value are left out.

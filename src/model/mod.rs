@@ -9,6 +9,7 @@ mod external;
 pub mod functions;
 mod index;
 mod load;
+mod origins;
 mod prefix;
 mod save;
 mod tensor;
@@ -22,11 +23,12 @@ pub use ends::Ends;
 pub use error::LoadError;
 pub use index::{GraphEntry, GraphId, Index, NodeEntry, NodeId, Origin, ValueEntry, ValueId};
 pub use load::{Limits, load};
+pub use origins::{Family, Origins};
 pub(crate) use prefix::input as declared_input;
 pub use prefix::prefix;
 pub use save::{encoded_len, save, stage};
 pub use tensor::{TensorError, TensorRef};
-pub use unshare::{Copies, reshare, unshare};
+pub use unshare::{Copies, Sharing, reshare, shared, unshare};
 
 use crate::files::Stamp;
 use crate::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
@@ -153,6 +155,15 @@ impl Model {
         let entry = self.index.node(id);
         let (graph, position) = (entry.graph, entry.position as usize);
         &mut self.graph_mut(graph).node[position]
+    }
+
+    /// How plans call a node: its name, unless another in its graph is called so, else that of its first output; with the
+    /// prefix of its subgraph.
+    pub fn node_in_plan(&self, id: NodeId) -> String {
+        let (entry, node) = (self.index.node(id), self.node(id));
+        let alike = self.graph(entry.graph).node.iter().filter(|other| other.name() == node.name()).count();
+        let by_output = node.output.iter().find(|name| !name.is_empty()).filter(|_| node.name().is_empty() || alike > 1);
+        format!("{}{}", self.index.prefix(self, entry.graph), by_output.map_or(node.name(), String::as_str))
     }
 
     /// How messages call a node: its name, else its first output's.

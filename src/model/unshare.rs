@@ -2,34 +2,70 @@
 //!
 //! Exporters merge constants that happen to be equal (two zero biases, the same shape). Read as one tensor they would tie
 //! layers together that have nothing to do with each other, so analysis works on a model in which every reader has its own;
-//! [`reshare`] merges again what a cut left equal.
+//! [`reshare`] merges again what a cut left equal. A matrix that several nodes read is a design (a module used twice, tied
+//! weights): it stays one unless somebody asks for copies by name, and says what they cost.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::{Index, LoadError, Model, Origin};
+use super::origins::same;
+use super::{Index, LoadError, Model, Origin, ValueId};
+use crate::proto::{Dtype, TensorProto};
 
-/// Constants above this size are copied only when asked for by name: that several nodes read a large weight is a design
-/// (tied weights), and a copy pays only where one reader would keep another's axes from being cut.
+/// Matrices above this size are never copied because they look like an accident.
 const LARGEST_COPY: i64 = 4096;
 
 /// Which copies were made: name of the copy → name of the original.
 pub type Copies = BTreeMap<String, String>;
 
-/// Gives every reader of a shared initializer of the main graph a copy of its own, if the initializer is small or one of `large`.
-/// Errors: none on a model that loaded.
-pub fn unshare(mut model: Model, large: &BTreeSet<String>) -> Result<(Model, Copies), LoadError> {
+/// How a constant comes to have several readers, as far as it tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// It looks like others by chance: a bias, a scale, a shape, a table of one number.
+    Accident,
+    /// A small matrix: a module used twice, or a table that costs little to have twice.
+    Small,
+    /// A large matrix.
+    Large,
+}
+
+/// Constants of the main graph that several nodes read, by name, and how they come to be shared.
+pub fn shared(model: &Model) -> BTreeMap<String, Sharing> {
+    let shared = |(value, entry): (ValueId, &super::ValueEntry)| {
+        let several = entry.graph == Index::MAIN && entry.readers.len() > 1 && !entry.is_output;
+        let tensor = model.tensor_proto(value).filter(|_| several && matches!(entry.origin, Origin::Initializer(_)))?;
+        Some((entry.name.clone(), sharing(tensor)?))
+    };
+    model.index().values().filter_map(shared).collect()
+}
+
+/// `None`: a large table of whole numbers, which stays one.
+fn sharing(tensor: &TensorProto) -> Option<Sharing> {
+    let small = tensor.dims.iter().product::<i64>() <= LARGEST_COPY;
+    let vector = tensor.dims.iter().filter(|dim| **dim != 1).count() <= 1;
+    let weight = Dtype::from_code(tensor.data_type()).is_some_and(Dtype::is_weight);
+    match (small, weight) {
+        _ if vector => Some(Sharing::Accident),
+        (true, false) => Some(Sharing::Accident),
+        (true, true) => Some(if is_uniform(tensor) { Sharing::Accident } else { Sharing::Small }),
+        (false, true) => Some(Sharing::Large),
+        (false, false) => None,
+    }
+}
+
+/// Whether all elements are the same.
+fn is_uniform(tensor: &TensorProto) -> bool {
+    let Ok(tensor) = super::TensorRef::from_proto(tensor) else { return false };
+    let width = (tensor.bytes.len() / tensor.elements().max(1)).max(1);
+    let mut elements = tensor.bytes.chunks(width);
+    elements.next().is_none_or(|first| elements.all(|element| element == first))
+}
+
+/// Gives every reader of these constants of the main graph a copy of its own. Errors: none on a model that loaded.
+pub fn unshare(mut model: Model, apart: &BTreeSet<String>) -> Result<(Model, Copies), LoadError> {
     let mut names: HashSet<String> = model.index().values().map(|(_, entry)| entry.name.clone()).collect();
     let mut copies = Copies::new();
-    let mut work = Vec::new();
-    for (value, entry) in model.index().values() {
-        let Origin::Initializer(_) = entry.origin else { continue };
-        let small =
-            model.tensor_proto(value).is_some_and(|tensor| tensor.dims.len() <= 1 || tensor.dims.iter().product::<i64>() <= LARGEST_COPY);
-        if entry.graph != Index::MAIN || entry.readers.len() < 2 || entry.is_output || !(small || large.contains(&entry.name)) {
-            continue;
-        }
-        work.push((value, entry.name.clone(), entry.readers.clone()));
-    }
+    let wanted = model.index().values().filter(|(_, entry)| entry.graph == Index::MAIN && apart.contains(&entry.name));
+    let work: Vec<_> = wanted.map(|(value, entry)| (value, entry.name.clone(), entry.readers.clone())).collect();
     for (value, name, readers) in work {
         let Some(tensor) = model.tensor_proto(value).cloned() else { continue };
         for (node, slot) in readers.into_iter().skip(1) {
@@ -54,20 +90,18 @@ pub fn reshare(model: &mut Model, copies: &Copies) -> Result<(), LoadError> {
         let graph = model.graph(Index::MAIN);
         let tensors: HashMap<&str, _> = graph.initializer.iter().map(|tensor| (tensor.name(), tensor)).collect();
         let mut families: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for (copy, original) in copies {
-            families.entry(original).or_default().push(copy);
+        for copy in copies.keys() {
+            let mut source = copy.as_str();
+            while let Some(next) = copies.get(source) {
+                source = next;
+            }
+            families.entry(source).or_default().push(copy);
         }
         for (original, family) in families {
             let mut leaders: Vec<&str> = Vec::new();
             for name in std::iter::once(original).chain(family) {
                 let Some(tensor) = tensors.get(name) else { continue };
-                let same = |leader: &&&str| {
-                    let other = tensors[**leader];
-                    (&other.dims, other.data_type, &other.raw_data) == (&tensor.dims, tensor.data_type, &tensor.raw_data)
-                        && (&other.float_data, &other.int32_data, &other.int64_data, &other.double_data, &other.uint64_data)
-                            == (&tensor.float_data, &tensor.int32_data, &tensor.int64_data, &tensor.double_data, &tensor.uint64_data)
-                };
-                match leaders.iter().find(same) {
+                match leaders.iter().find(|leader| same(tensors[**leader], tensor)) {
                     Some(leader) => {
                         renamed.insert(name.to_owned(), (*leader).to_owned());
                     }

@@ -1,13 +1,15 @@
 //! The decision as data: which units go, written to JSON, read back, and checked against the model it is applied to.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod slices;
+
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::analysis::{Allowed, Analysis, Selection, branch_ends};
-use crate::model::{Copies, Index, Model, ValueId};
+use crate::analysis::{Allowed, Analysis, branch_ends};
+use crate::model::{Model, Origins};
 
 /// A plan file (format 1 of the command-line contract).
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
@@ -77,12 +79,20 @@ impl AllowedAxes {
 /// The slices that go from one axis of one constant, graph input or output.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct SliceCut {
-    /// Its name in the original file, with the prefix of its subgraph.
+    /// Its name in the original file, with the prefix of its subgraph (`NODE/ATTRIBUTE/`) or function (`FUNCTION/`).
     pub value: String,
     /// The axis.
     pub axis: usize,
     /// Slices of the original axis, ascending.
     pub indices: Vec<u32>,
+    /// The one reader that loses them, where readers of a shared constant are cut differently: node and number of the input.
+    /// A node goes by its name, or by that of its first output where it has none or another of its graph has it too; with
+    /// the prefix of its subgraph, and in a function with `CALL/`, the name of the node that calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reader: Option<(String, u32)>,
+    /// Whether the file computes the value from constants.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub computed: bool,
 }
 
 /// A plan that does not fit.
@@ -104,13 +114,8 @@ pub enum PlanError {
 }
 
 impl Plan {
-    /// Leaves out constants that stand in the analysed model only.
-    pub fn forget(&mut self, names: &[String]) {
-        self.removed.retain(|cut| !names.contains(&cut.value));
-    }
-
     /// The plan of a choice of units (by group of the analysis).
-    pub fn new(model: &Model, analysis: &Analysis, removed: &[Vec<u32>], model_sha256: String, copies: &Copies) -> Self {
+    pub fn new(model: &Model, analysis: &Analysis, origins: &Origins, removed: &[Vec<u32>], model_sha256: String) -> Self {
         let groups = analysis.groups.iter().zip(removed).filter(|(_, removed)| !removed.is_empty());
         let groups: Vec<GroupCut> = groups
             .map(|(group, removed)| GroupCut {
@@ -126,9 +131,9 @@ impl Plan {
             tool: Tool { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
             model_sha256,
             groups,
-            removed: merged(slices(model, analysis, &selection), copies),
+            removed: slices::held(model, analysis, origins, &selection).iter().flat_map(slices::Held::cuts).collect(),
             allowed: Vec::new(),
-            io: io_slices(model, analysis, &selection),
+            io: slices::of_ends(model, analysis, &selection),
         }
     }
 
@@ -176,7 +181,7 @@ impl Plan {
     }
 
     /// The units that go, by group of the analysis. Errors: the plan does not fit the model.
-    pub fn check(&self, model: &Model, analysis: &Analysis, sha256: &str) -> Result<Vec<Vec<u32>>, PlanError> {
+    pub fn check(&self, model: &Model, analysis: &Analysis, origins: &Origins, sha256: &str) -> Result<Vec<Vec<u32>>, PlanError> {
         if self.model_sha256 != sha256 {
             return Err(PlanError::OtherModel { wanted: self.model_sha256.clone(), found: sha256.to_owned() });
         }
@@ -197,90 +202,21 @@ impl Plan {
         if let Some(first) = emptied.first().filter(|_| branch_ends(model, analysis, &emptied).is_none()) {
             return Err(PlanError::Empties(analysis.groups[*first].id.clone()));
         }
-        let own: BTreeMap<(String, usize), Vec<u32>> = slices(model, analysis, &selection)
-            .into_iter()
-            .chain(io_slices(model, analysis, &selection))
-            .map(|slice| ((slice.value, slice.axis), slice.indices))
-            .collect();
-        for slice in self.removed.iter().chain(&self.io) {
-            let known = own.get(&(slice.value.clone(), slice.axis));
-            if !known.is_some_and(|known| slice.indices.iter().all(|index| known.binary_search(index).is_ok())) {
-                return Err(PlanError::NotItsUnits { value: slice.value.clone(), axis: slice.axis });
+        let held = slices::held(model, analysis, origins, &selection);
+        let ends = slices::of_ends(model, analysis, &selection);
+        let wrong = |slice: &SliceCut| PlanError::NotItsUnits { value: slice.value.clone(), axis: slice.axis };
+        for slice in &self.removed {
+            if !held.iter().any(|held| held.name == slice.value && held.covers(slice)) {
+                return Err(wrong(slice));
+            }
+        }
+        for slice in &self.io {
+            let same = |end: &&SliceCut| end.value == slice.value && end.axis == slice.axis;
+            let known = ends.iter().find(same).ok_or_else(|| wrong(slice))?;
+            if !slice.indices.iter().all(|index| known.indices.binary_search(index).is_ok()) {
+                return Err(wrong(slice));
             }
         }
         Ok(removed)
     }
-}
-
-/// Speaks of constants by their names in the file. Where the copies of a shared one are cut differently, only what goes from
-/// all of them is named: the rest is still read by somebody.
-fn merged(slices: Vec<SliceCut>, copies: &Copies) -> Vec<SliceCut> {
-    let mut sizes: BTreeMap<&str, usize> = BTreeMap::new();
-    copies.values().for_each(|original| *sizes.entry(original).or_insert(1) += 1);
-    let mut found: BTreeMap<(String, usize), (usize, Vec<u32>)> = BTreeMap::new();
-    let mut order = Vec::new();
-    for slice in slices {
-        let name = copies.get(&slice.value).cloned().unwrap_or(slice.value);
-        let key = (name, slice.axis);
-        match found.get_mut(&key) {
-            None => {
-                order.push(key.clone());
-                found.insert(key, (1, slice.indices));
-            }
-            Some((count, indices)) => {
-                *count += 1;
-                indices.retain(|index| slice.indices.binary_search(index).is_ok());
-            }
-        }
-    }
-    let mut merged = Vec::new();
-    for (value, axis) in order {
-        let Some((count, indices)) = found.remove(&(value.clone(), axis)) else { continue };
-        if count == sizes.get(value.as_str()).copied().unwrap_or(1) && !indices.is_empty() {
-            merged.push(SliceCut { value, axis, indices });
-        }
-    }
-    merged
-}
-
-/// The slices that a selection takes from the constants.
-fn slices(model: &Model, analysis: &Analysis, selection: &Selection) -> Vec<SliceCut> {
-    let mut slices = Vec::new();
-    for (value, entry) in model.index().values() {
-        let Some(tensor) = model.tensor_proto(value) else { continue };
-        let name = format!("{}{}", model.index().prefix(model, entry.graph), entry.name);
-        let dims = tensor.dims.iter().map(|dim| *dim as usize).collect::<Vec<_>>();
-        slices.extend(gone(analysis, selection, value, &name, &dims));
-    }
-    slices
-}
-
-/// The slices that a selection takes from graph inputs and outputs.
-fn io_slices(model: &Model, analysis: &Analysis, selection: &Selection) -> Vec<SliceCut> {
-    let main = model.index().graph(Index::MAIN);
-    let mut slices: Vec<SliceCut> = Vec::new();
-    for value in main.inputs.iter().chain(&main.outputs).filter(|value| model.tensor_proto(**value).is_none()) {
-        let name = &model.index().value(*value).name;
-        // An axis of unknown extent never loses slices.
-        let dims: Vec<usize> = analysis.facts.of(*value).shape.iter().flatten().map(|dim| dim.count().unwrap_or(0)).collect();
-        if !slices.iter().any(|slice| slice.value == *name) {
-            slices.extend(gone(analysis, selection, *value, name, &dims));
-        }
-    }
-    slices
-}
-
-fn gone(analysis: &Analysis, selection: &Selection, value: ValueId, name: &str, dims: &[usize]) -> Vec<SliceCut> {
-    let one = |(axis, dim): (usize, &usize)| {
-        let kept = analysis.kept_axis(value, axis, selection)?;
-        let mut gone = vec![true; *dim];
-        for index in kept {
-            if let Some(gone) = gone.get_mut(index as usize) {
-                *gone = false;
-            }
-        }
-        let indices = gone.iter().enumerate().filter(|(_, gone)| **gone).map(|(index, _)| index as u32).collect();
-        Some(SliceCut { value: name.to_owned(), axis, indices })
-    };
-    dims.iter().enumerate().filter_map(one).collect()
 }

@@ -58,6 +58,7 @@ pub(super) fn html(report: &Report) -> Result<String, ReportError> {
     .collect();
     Ok(page.render(context! {
         report => Serde(report),
+        counted_at => view::counted_at(report),
         costs => Serde(view::costs(report)),
         exactness => view::exactness(report),
         drift => view::drift(report),

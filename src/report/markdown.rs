@@ -6,6 +6,10 @@ use super::{Report, units};
 /// The report as Markdown.
 pub fn markdown(report: &Report) -> String {
     let mut text = format!("# {}\n\n{}", escape(&report.model.path), table(&view::costs(report)));
+    let at = view::counted_at(report);
+    if !at.is_empty() {
+        text += &format!("\n{}\n", escape(&at));
+    }
     text += &format!("\n- **Exactness:** {}\n", escape(&view::exactness(report)));
     if !report.drift.outputs.is_empty() {
         text += &format!("- **Drift:** {}\n", escape(&view::drift(report)));

@@ -3,7 +3,7 @@
 use comfy_table::{CellAlignment, Table as Drawn, presets};
 
 use super::view::{self, Table};
-use super::{Report, units};
+use super::{Cost, Report, units};
 
 /// Groups shown.
 const GROUPS: usize = 8;
@@ -16,7 +16,7 @@ const INSPECTED: usize = 24;
 
 /// The outcome of the main job.
 pub fn summary(report: &Report) -> String {
-    let mut text = draw(&view::costs(report));
+    let mut text = costs(report);
     text += "\n";
     verdicts(report, &mut text);
     part(&mut text, "Inputs and outputs that changed", &view::io_changed(report, ENDS), "input or output");
@@ -29,7 +29,7 @@ pub fn summary(report: &Report) -> String {
 
 /// What could be pruned.
 pub fn inspection(report: &Report) -> String {
-    let mut text = draw(&view::costs(report));
+    let mut text = costs(report);
     let params = report.original.params.max(1);
     text += &format!(
         "\n{} of {} parameters ({}) belong to removable units, in {}\n",
@@ -46,7 +46,7 @@ pub fn inspection(report: &Report) -> String {
 
 /// How far the outputs moved.
 pub fn verification(report: &Report) -> String {
-    let mut text = draw(&view::costs(report));
+    let mut text = costs(report);
     text += "\n";
     verdicts(report, &mut text);
     if report.drift.outputs.len() > 1 {
@@ -55,15 +55,22 @@ pub fn verification(report: &Report) -> String {
     text
 }
 
-/// Models side by side: path, parameters, bytes, milliseconds.
-pub fn latencies(models: &[(String, u64, u64, f64)]) -> String {
-    let mut table = Table::new(&["model", "params", "size", "latency", "of the first"], &[0]);
-    let first = models.first().map_or(f64::NAN, |model| model.3);
-    for (path, params, bytes, milliseconds) in models {
+/// Models side by side: path, cost, milliseconds. The report says at which shapes operations are counted.
+pub fn latencies(report: &Report, models: &[(String, Cost, f64)]) -> String {
+    let mut table = Table::new(&["model", "params", "MACs", "size", "latency", "of the first"], &[0]);
+    let first = models.first().map_or(f64::NAN, |model| model.2);
+    for (path, cost, milliseconds) in models {
         let ratio = units::ratio(*milliseconds, first);
-        table.rows.push(vec![path.clone(), units::count(*params), units::bytes(*bytes), units::milliseconds(*milliseconds), ratio]);
+        let [params, macs] = [cost.params, cost.macs.unwrap_or_default()].map(units::count);
+        table.rows.push(vec![path.clone(), params, macs, units::bytes(cost.bytes), units::milliseconds(*milliseconds), ratio]);
     }
-    draw(&table)
+    let at = view::counted_at(report);
+    draw(&table) + &if at.is_empty() { at } else { format!("\n{}\n", plain(&at)) }
+}
+
+fn costs(report: &Report) -> String {
+    let at = view::counted_at(report);
+    draw(&view::costs(report)) + &if at.is_empty() { at } else { format!("{}\n", plain(&at)) }
 }
 
 fn verdicts(report: &Report, text: &mut String) {

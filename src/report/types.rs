@@ -1,5 +1,7 @@
 //! What a report says, in the form of its JSON. `None` becomes `null`.
 
+use std::collections::BTreeMap;
+
 use crate::verify::OutputDrift;
 use indexmap::IndexMap;
 use serde::{Serialize, Serializer};
@@ -15,6 +17,8 @@ pub struct Report {
     pub original: Cost,
     /// What the pruned model costs.
     pub pruned: Option<Cost>,
+    /// The shapes of the inputs at which operations are counted.
+    pub counted_at: BTreeMap<String, Vec<i64>>,
     /// Parameters that belong to at least one removable unit.
     pub params_prunable: u64,
     /// What can be removed, and what stays of it.

@@ -42,6 +42,23 @@ pub fn costs(report: &Report) -> Table {
     table
 }
 
+/// One sentence on the shapes at which operations are counted; empty where nothing depends on them.
+pub fn counted_at(report: &Report) -> String {
+    /// Inputs named, at most.
+    const NAMED: usize = 4;
+    if report.counted_at.is_empty() || report.original.macs.is_none() {
+        return String::new();
+    }
+    let shape = |dims: &[i64]| match dims {
+        [] => "a single number".to_owned(),
+        dims => dims.iter().map(i64::to_string).collect::<Vec<_>>().join("×"),
+    };
+    let named = report.counted_at.iter().take(NAMED).map(|(name, dims)| format!("{name} {}", shape(dims)));
+    let more = report.counted_at.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {}", plural(more, "more input")) } else { String::new() };
+    format!("MACs are of one run with {}{more}", named.collect::<Vec<_>>().join(", "))
+}
+
 const UNKNOWN: &str = "–";
 
 fn lines(cost: &Cost) -> [(&'static str, String, f64); 4] {

@@ -8,6 +8,7 @@ mod exactness;
 mod files;
 mod latency;
 mod operators;
+mod originals;
 mod random_graphs;
 mod rooms;
 mod structures;

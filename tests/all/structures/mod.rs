@@ -107,7 +107,7 @@ impl<'a> Structure<'a> {
 
     fn reaches(&self, prepared: &Prepared, granularity: Granularity, units: &[usize]) {
         let analysis = &prepared.analysis;
-        let (reached, why) = frozen(&prepared.working, analysis, &analysis.groups);
+        let (reached, why) = frozen(&prepared.working, analysis, &prepared.origins, &analysis.groups);
         let total = reached + why.iter().map(|frozen| frozen.params).sum::<u64>();
         let percent = 100.0 * reached as f64 / total as f64;
         let groups: Vec<String> =

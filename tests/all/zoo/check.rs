@@ -62,8 +62,8 @@ fn whole(zoo: &Zoo, graph: &Graph, trials: &[Trial], row: &mut Row) -> Result<()
     row.seconds = started.elapsed().as_secs_f64();
     let groups = &coarse.analysis.groups;
     let by_default = groups.iter().filter(|group| matches!(group.kind, Units::Channels | Units::Heads));
-    row.prunable = frozen(&coarse.working, &coarse.analysis, by_default).0;
-    let (with_width, reasons) = frozen(&coarse.working, &coarse.analysis, groups);
+    row.prunable = frozen(&coarse.working, &coarse.analysis, &coarse.origins, by_default).0;
+    let (with_width, reasons) = frozen(&coarse.working, &coarse.analysis, &coarse.origins, groups);
     row.with_width = with_width;
     row.frozen = reasons.iter().map(|frozen| (frozen.reason.to_string(), frozen.params)).collect();
     row.params = with_width + reasons.iter().map(|frozen| frozen.params).sum::<u64>();

@@ -1,0 +1,33 @@
+//! Cuts that give the readers of a shared constant tensors of their own: they must save more than the tensors cost.
+
+use crate::analysis::{Analysis, Group, NOTES};
+
+/// For each of some groups the fewest units that must go, if any go, for the model not to grow by it: one, unless the cut makes
+/// copies of constants. `None`: whatever goes, the copies cost more.
+pub fn least_cuts(analysis: &Analysis, groups: &[usize]) -> Vec<Option<usize>> {
+    let parting = analysis.account.parting();
+    let least = |at: &usize| {
+        let group = analysis.groups.get(*at)?;
+        if group.classes.iter().any(|class| parting.contains(class)) { paid(analysis, group) } else { Some(1) }
+    };
+    groups.iter().map(least).collect()
+}
+
+fn paid(analysis: &Analysis, group: &Group) -> Option<usize> {
+    let units = group.units.len();
+    let whole = analysis.account.at(|_| 1.0);
+    let pays = |gone: usize| {
+        let left = 1.0 - gone as f64 / units as f64;
+        let cost = analysis.account.at(|class| if group.classes.contains(&class) { left } else { 1.0 });
+        cost.params <= whole.params && cost.bytes + NOTES <= whole.bytes
+    };
+    let (mut low, mut high) = (1, units.checked_sub(1)?);
+    if high == 0 || !pays(high) {
+        return None;
+    }
+    while low < high {
+        let middle = (low + high) / 2;
+        if pays(middle) { high = middle } else { low = middle + 1 }
+    }
+    Some(low)
+}
