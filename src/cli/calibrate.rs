@@ -30,9 +30,10 @@ pub(super) fn run(args: &Calibrate, stop: &Stop) -> anyhow::Result<Exit> {
     let pins = data::counted(&specs, Some(inputs.batch(*first)?));
     let options = Options { pins, allowed: job::allowed(&model, &args.allow.ends)?, ..Default::default() };
     let runtime = engine::runtime(args.engine.runtime, true)?;
-    let Some(statistics) = super::ran(job::calibrate(&model, &options, &inputs, &runs, &*runtime, &Work { progress: &watch }), &watch)?
-    else {
-        return Ok(Exit::Unverifiable);
+    let gathered = job::calibrate(&model, &options, &inputs, &runs, &*runtime, &Work { progress: &watch });
+    let statistics = match super::ran(gathered, &watch)? {
+        Ok(statistics) => statistics,
+        Err(exit) => return Ok(exit),
     };
     watch.begin(Phase::Save, 0);
     let mut staged = Staged::new(&stop.outputs);

@@ -80,16 +80,20 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// What a job gave; `None` where it needs the model to run and it does not, which is said.
-fn ran<T>(result: Result<T, crate::job::Error>, watch: &watch::Watch) -> anyhow::Result<Option<T>> {
+/// What a job gave, or the exit code where a model that it needs does not run, which is said.
+fn ran<T>(result: Result<T, crate::job::Error>, watch: &watch::Watch) -> anyhow::Result<Result<T, Exit>> {
     match result {
-        Ok(found) => Ok(Some(found)),
+        Ok(found) => Ok(Ok(found)),
         Err(error) => {
             watch.finish();
             match error {
                 crate::job::Error::Unverifiable(reason) => {
                     complain(&reason);
-                    Ok(None)
+                    Ok(Err(Exit::Unverifiable))
+                }
+                broken @ crate::job::Error::Broken(_) => {
+                    complain(&format!("{broken}. That is a fault of onnx-prune, so nothing is written; please report it"));
+                    Ok(Err(Exit::Missed))
                 }
                 other => Err(other.into()),
             }

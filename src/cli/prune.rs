@@ -48,8 +48,9 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     request.pins = data::counted(&specs, inputs.inputs.example()?);
     let runtime = if runs { Some(engine::runtime(args.engine.runtime, true)?) } else { None };
     let runtime = runtime.as_deref();
-    let Some(outcome) = super::ran(job::prune(&model, &request, &inputs, runtime, &Work { progress: &watch }), &watch)? else {
-        return Ok(Exit::Unverifiable);
+    let outcome = match super::ran(job::prune(&model, &request, &inputs, runtime, &Work { progress: &watch }), &watch)? {
+        Ok(outcome) => outcome,
+        Err(exit) => return Ok(exit),
     };
     let mut report = convert::begin(&model, !args.report.is_empty());
     report.runtime = outcome.engine.as_ref().map(convert::engine);

@@ -47,7 +47,7 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
 /// Whether there is nothing that another engine could tell.
 fn is_settled(outcome: &Result<Outcome, Error>) -> bool {
     match outcome {
-        Err(Error::Unverifiable(_)) => false,
+        Err(Error::Unverifiable(_) | Error::Broken(_)) => false,
         Err(_) => true,
         Ok(outcome) => outcome.checks.as_ref().is_none_or(is_told),
     }

@@ -35,6 +35,8 @@ pub enum Error {
     Nothing(String),
     #[error("{0}")]
     Unverifiable(String),
+    #[error("a pruned form of the model does not run, though the original does: {0}")]
+    Broken(String),
     #[error("the rounds left '{0}' in another shape than the plan; prune in one round")]
     Rounds(String),
     #[error("stopped")]

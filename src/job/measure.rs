@@ -113,7 +113,7 @@ impl<'a> Bench<'a> {
     fn drift(&self, pruned: &Model, data: &Data, runs: &[usize]) -> Result<f64, Error> {
         let original = self.original.as_ref().map_err(|reason| Error::Unverifiable(reason.clone()))?;
         let Some(example) = data.inputs.example()? else { return Err(Error::Unverifiable("there are no inputs to run".to_owned())) };
-        let session = self.prepare(pruned, &example).map_err(Error::Unverifiable)?;
+        let session = self.prepare(pruned, &example).map_err(Error::Broken)?;
         let mut drift = Drift::new(&self.names, &pruned.ends);
         // Whoever asks for drifts again and again counts those, not their runs.
         original.beside(&*session, &*data.inputs, runs, &Work { progress: &() }, |before, after| drift.add(before, after))?;

@@ -64,6 +64,19 @@ fn a_class_map_is_judged_before_the_choice() {
     assert_eq!((outcome.verdict, outcome.reason), (Verdict::Exact, None));
 }
 
+/// Token ids out of a loop, where the same one wins at every turn.
+const TOKENS: &str = "input x f32[1,6]\nconst w f32[6,8]\nconst v f32[8,5]\nconst start f32[1,5] = 900, 0, 0, 0, 0\nconst three i64[] = 3\n\
+    h = MatMul(x, w)\nr = Relu(h)\n\
+    graph body\ninput i i64[]\ninput on bool[]\ninput s f32[1,5]\nm = MatMul(r, v)\nn = Add(m, s)\n\
+    id = ArgMax(n) {axis=1, keepdims=0}\nmore = Identity(on)\noutput more\noutput n\noutput id\nend\n\
+    last, ids = Loop(three, _, start) {body=@body}\noutput ids i64[3,1]";
+
+#[test]
+fn token_ids_out_of_a_loop_are_judged() {
+    let outcome = judged(TOKENS, &[1, 6]);
+    assert_eq!((&outcome.verdict, outcome.max_relative_error), (&Verdict::Exact, Some(0.0)), "{outcome:?}");
+}
+
 #[test]
 fn a_wrong_cut_is_found_where_no_output_shows_it() {
     for (text, dims) in [(DEAD, [4, 6].as_slice()), (CLASSES, &[1, 2, 6, 6])] {
