@@ -258,6 +258,10 @@ impl Trial<'_> {
             Err(Broken::Pruned(reason)) => return Copied::Differs(format!("the pruned model does not run: {reason}")),
             Err(Broken::Masked(reason) | Broken::Both(reason)) => return Copied::Nothing(reason),
         };
+        // Where numbers grow beyond all bounds, rounding decides which of them end.
+        if !seen.apart.is_finite() || seen.taps.iter().any(|(apart, _)| !apart.is_finite()) {
+            return Copied::Nothing("numbers there are not finite".to_owned());
+        }
         if let Some((at, apart)) = seen.worst().filter(|(_, apart)| *apart > self.inside) {
             return Copied::Differs(format!("'{}' differs by {apart:.1e}", taps.get(at).map_or("", |tap| &tap.name)));
         }
