@@ -36,12 +36,31 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
     if !runs || is_settled(&first) {
         return first;
     }
-    let Fallback::Runtime(other) = runtime.fallback() else { return first };
+    let other = match runtime.fallback() {
+        Fallback::Runtime(other) => other,
+        Fallback::Missing(missing) => return first.map(|outcome| hinted(outcome, &missing)),
+        Fallback::Nothing => return first,
+    };
     let Some(example) = data.inputs.example()? else { return first };
     let Ok(session) = other.prepare(model, &example, &[]) else { return first };
     tracing::warn!("{} fails on what was made of the model, so {} does all of it again", runtime.name(), other.name());
     let second = prune_in(model, request, data, Some(Chosen { runtime: other, session: Ok(session) }), work);
     if is_settled(&second) || first.is_err() { second } else { first }
+}
+
+/// Says of a verdict that another engine might have given another one.
+fn hinted(mut outcome: Outcome, missing: &str) -> Outcome {
+    if let Some(checks) = &mut outcome.checks {
+        match &mut checks.exactness.verdict {
+            Verdict::Unverifiable(reason) => *reason = format!("{reason} ({missing})"),
+            Verdict::Inexact => {
+                let reason = checks.exactness.reason.take().unwrap_or_default();
+                checks.exactness.reason = Some(format!("{reason} ({missing})").trim_start().to_owned());
+            }
+            Verdict::Exact => {}
+        }
+    }
+    outcome
 }
 
 /// Whether there is nothing that another engine could tell.
