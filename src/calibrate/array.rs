@@ -44,6 +44,11 @@ impl Array {
         Array { dtype: Dtype::Uint8, dims, source: Source::Pictures(Arc::new(pictures)) }
     }
 
+    /// What is cut out of pictures; `None` where there are none.
+    pub fn geometry(&self) -> Option<String> {
+        if let Source::Pictures(pictures) = &self.source { Some(pictures.describe()) } else { None }
+    }
+
     /// Whether an entry takes longer to make than to copy.
     pub fn slow(&self) -> bool {
         matches!(self.source, Source::Pictures(_))

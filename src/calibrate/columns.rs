@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::array::Array;
 use super::error::Kind;
 use super::spec::dims_text;
-use super::{DataError, InputSpec, Preprocess, Tensors};
+use super::{DataError, InputSpec, Preprocess, Tensors, preprocess};
 
 /// How one array gives a tensor to every batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -108,6 +108,23 @@ impl Columns {
         Ok(Columns { path: path.to_owned(), columns, preprocess, batches, per_batch, notes })
     }
 
+    /// What is cut out of pictures; `None` where there are none.
+    pub fn geometry(&self) -> Option<String> {
+        self.columns.iter().find_map(|(column, _)| column.array.geometry())
+    }
+
+    /// What is done to the numbers, in a clause; empty where nothing is.
+    pub fn scaling(&self) -> String {
+        let concerned = self.columns.iter().find(|(column, _)| self.preprocess.concerns(&column.spec));
+        concerned.map_or_else(String::new, |(column, _)| self.preprocess.describe(column.array.dtype))
+    }
+
+    /// Why means or standard deviations do not seem to be of these numbers.
+    pub fn doubt(&self, batch: &Tensors) -> Option<String> {
+        let concerned = self.columns.iter().filter(|(column, _)| self.preprocess.concerns(&column.spec));
+        concerned.filter_map(|(column, _)| self.preprocess.doubt(column.array.dtype, batch.get(&column.spec.name)?)).next()
+    }
+
     /// Whether a batch takes longer to make than to copy.
     pub fn slow(&self) -> bool {
         self.columns.iter().any(|(column, _)| column.array.slow())
@@ -126,6 +143,11 @@ impl Columns {
             // Means are meant for the input that has such channels; others are only converted.
             let preprocess = if self.preprocess.concerns(spec) { &self.preprocess } else { &Preprocess::default() };
             let tensor = preprocess.apply(name, cut, spec).map_err(|kind| DataError::new(&self.path, kind))?;
+            if let Some((what, place)) = preprocess::not_finite(&tensor, spec.kind) {
+                let row = tensor.bytes.len().checked_div(tensor.dims.first().copied().unwrap_or(1)).unwrap_or(0).max(1);
+                let sample = if let Split::Rows(rows) = split { number * rows + place / row } else { number };
+                return Err(DataError::new(&self.path, Kind::NotFinite { array: name.clone(), what, sample }));
+            }
             tensors.insert(spec.name.clone(), tensor);
         }
         Ok(tensors)

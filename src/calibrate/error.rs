@@ -22,8 +22,10 @@ pub(super) enum Kind {
     OneArray { inputs: Vec<String> },
     #[error("array '{array}' is {found}, the model wants {expected}")]
     Shape { array: String, found: String, expected: String, hint: &'static str },
-    #[error("array '{array}' holds {found}, which can not become {expected}: {why}")]
+    #[error("array '{array}' holds {found}, which cannot become {expected}: {why}")]
     Type { array: String, found: String, expected: String, why: String },
+    #[error("array '{array}' holds {what} in sample {sample}")]
+    NotFinite { array: String, what: &'static str, sample: usize },
     #[error("{found} samples, but the model's batch is fixed at {batch}")]
     TooFew { found: usize, batch: usize },
     #[error("no inputs found: {0}")]
@@ -50,6 +52,7 @@ impl DataError {
             Kind::OneArray { .. } => "put an array per input into an .npz file",
             Kind::Shape { hint, .. } => hint,
             Kind::Type { .. } => "save the array in the type that the model's input has",
+            Kind::NotFinite { .. } => "leave such samples out, or look at how they were made",
             Kind::TooFew { .. } => "give at least one whole batch, or export the model with a dynamic batch axis",
             Kind::Empty(_) => "give an .npz or .npy file, a folder of .jpg or .png images, or a folder with ONNX test_data_set_* folders",
             Kind::Statistics(_) => "make it with `onnx-prune calibrate` from the model that is pruned",

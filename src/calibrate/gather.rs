@@ -18,9 +18,9 @@ pub const POSITIONS: usize = 256;
 /// One run in this many is held out from what is computed of the others.
 const HELD_OUT: usize = 6;
 
-/// Whether a run is held out: what was found on the others is judged by it.
-pub fn held_out(run: usize) -> bool {
-    run % HELD_OUT == HELD_OUT - 1
+/// Whether one of so many runs is held out: what was found on the others is judged by it. Of few runs, the last.
+pub fn held_out(run: usize, runs: usize) -> bool {
+    if runs < HELD_OUT { runs > 1 && run + 1 == runs } else { run % HELD_OUT == HELD_OUT - 1 }
 }
 
 /// The positions that a run gives rows for: all, or so many drawn from the run's number.

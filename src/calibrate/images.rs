@@ -41,6 +41,18 @@ pub(super) struct Pictures {
 }
 
 impl Pictures {
+    /// `RGB, short side 224, centre crop`.
+    pub fn describe(&self) -> String {
+        let Layout { channels, height, width, .. } = self.layout;
+        let colours = match channels {
+            1 => "grey",
+            4 => "RGBA",
+            _ => "RGB",
+        };
+        let size = if height == width { format!("short side {height}") } else { format!("shrunk to cover {height}×{width}") };
+        format!("{colours}, {size}, centre crop")
+    }
+
     /// The pixels of some of them, image after image. Errors: one that can not be decoded.
     pub fn decode(&self, numbers: Range<usize>) -> Result<Vec<u8>, DataError> {
         let mut pixels = Vec::with_capacity(numbers.len() * self.layout.bytes());

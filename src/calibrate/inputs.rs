@@ -81,6 +81,27 @@ impl Inputs {
         }
     }
 
+    /// How many of what these are, what was cut out of pictures, and what is done to their numbers.
+    pub(super) fn describe(&self) -> (String, String, String) {
+        let many = |what: &str| format!("{} {what}{}", self.samples, if self.samples == 1 { "" } else { "s" });
+        match &self.source {
+            Source::Columns { columns, .. } => {
+                let geometry = columns.geometry();
+                (many(if geometry.is_some() { "picture" } else { "sample" }), geometry.unwrap_or_default(), columns.scaling())
+            }
+            Source::Sets { .. } => (many("test set"), String::new(), String::new()),
+            Source::Recipe(_) => (many("made-up sample"), String::new(), String::new()),
+        }
+    }
+
+    /// Why the way in which a batch was prepared is doubtful.
+    pub(super) fn doubt(&self, batch: &Tensors) -> Option<String> {
+        match &self.source {
+            Source::Columns { columns, .. } => columns.doubt(batch),
+            _ => None,
+        }
+    }
+
     /// Whether a batch takes longer to make than to copy, so that it is worth keeping.
     pub fn slow(&self) -> bool {
         match &self.source {

@@ -5,10 +5,13 @@
 //! up to 64 MiB (larger ones are inflated to a temporary file), and those in column-major order.
 //! Invariant: knows a model's inputs by [`InputSpec`] alone, no graph.
 
+mod apart;
 mod array;
 mod batches;
 mod columns;
+mod digest;
 mod error;
+mod fed;
 mod gather;
 mod images;
 mod inputs;
@@ -23,8 +26,11 @@ mod symbols;
 mod synthetic;
 mod testsets;
 
+pub use apart::{Part, apart};
 pub use batches::{Batches, GatherError, in_order, size};
+pub use digest::digest;
 pub use error::DataError;
+pub use fed::{Fed, FedInput};
 pub use gather::{POSITIONS, gather, held_out, picks, stack};
 pub use inputs::{Inputs, Options, load, sources};
 pub use moments::{Moments, Statistics};

@@ -64,7 +64,7 @@ impl Preprocess {
         }
         let mut numbers = tensor.to_f64().ok_or_else(|| wrong("these are no numbers"))?;
         if scales {
-            let scale = self.scale.unwrap_or(if tensor.dtype == Dtype::Uint8 { 1.0 / 255.0 } else { 1.0 });
+            let scale = self.factor(tensor.dtype);
             self.normalise(&mut numbers, &tensor.dims, scale).ok_or_else(|| {
                 let dims = super::spec::dims_text(&tensor.dims);
                 Kind::Preprocess(format!("array '{array}' ({dims}) has no axis of {} channels", self.channels()))
@@ -72,6 +72,65 @@ impl Preprocess {
         }
         let bytes = from_real(&numbers, spec.dtype).ok_or_else(|| wrong("no such conversion"))?;
         Ok(TensorRef { dtype: spec.dtype, dims: tensor.dims, bytes: bytes.into() })
+    }
+
+    /// The factor for numbers of this type.
+    fn factor(&self, dtype: Dtype) -> f64 {
+        self.scale.unwrap_or(if dtype == Dtype::Uint8 { 1.0 / 255.0 } else { 1.0 })
+    }
+
+    /// What is done to numbers that are stored in a type, in a clause; empty where nothing is.
+    pub(super) fn describe(&self, stored: Dtype) -> String {
+        let list = |name: &str, numbers: &[f64]| format!("{name} {}", numbers.iter().map(f64::to_string).collect::<Vec<_>>().join(", "));
+        let scale = if stored.is_integer() || !self.is_default() { self.factor(stored) } else { 1.0 };
+        let mut parts = Vec::new();
+        if (scale * 255.0 - 1.0).abs() < 1e-3 {
+            parts.push("× 1/255".to_owned());
+        } else if scale != 1.0 {
+            parts.push(format!("× {scale}"));
+        }
+        parts.extend((!self.mean.is_empty()).then(|| list("mean", &self.mean)));
+        parts.extend((!self.std.is_empty()).then(|| list("std", &self.std)));
+        parts.join(", ")
+    }
+
+    /// Why means and standard deviations do not seem to be of numbers like these, prepared from numbers of a stored type.
+    pub(super) fn doubt(&self, stored: Dtype, prepared: &TensorRef) -> Option<String> {
+        /// Prepared numbers are small: beyond this, they were divided by what is not their deviation.
+        const LARGE: f64 = 30.0;
+        if self.mean.is_empty() && self.std.is_empty() {
+            return None;
+        }
+        let numbers = prepared.to_f64()?;
+        let known: Vec<_> = prepared.dims.iter().copied().map(Some).collect();
+        let channels = self.channels().max(1);
+        let axis = if channels > 1 { channel_axis(&known, channels)? } else { 0 };
+        let inner = prepared.dims.get(axis + 1..)?.iter().product::<usize>().max(1);
+        let number = |list: &[f64], channel: usize, default: f64| list.get(channel).or(list.first()).copied().unwrap_or(default);
+        for channel in 0..channels {
+            let chunks = numbers.chunks(inner).enumerate().filter(|(row, _)| channels == 1 || row % channels == channel);
+            let of = chunks.flat_map(|(_, chunk)| chunk.iter().copied()).filter(|number| number.is_finite());
+            let (low, high) = of.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), number| (low.min(number), high.max(number)));
+            if low > high {
+                continue;
+            }
+            let (mean, std) = (number(&self.mean, channel, 0.0), number(&self.std, channel, 1.0));
+            let [first, last] = [low, high].map(|number| number * std + mean);
+            // How far the numbers lie to one side of the mean.
+            let off = (first.min(last) - mean).max(mean - first.max(last));
+            let numbers = format!("numbers from {first:.3} to {last:.3} (after a factor of {})", self.factor(stored));
+            if off > 2.0 * (last - first).abs().max(1.0) {
+                return Some(format!(
+                    "the mean {mean} does not lie among {numbers}: is it meant for 0 to 255? then scale by 1, or divide it by 255"
+                ));
+            }
+            if low.abs().max(high.abs()) > LARGE {
+                return Some(format!(
+                    "mean {mean} and deviation {std} do not seem to be of {numbers}: if they are of 0 to 1, scale by 1/255"
+                ));
+            }
+        }
+        None
     }
 
     fn normalise(&self, numbers: &mut [f64], dims: &[usize], scale: f64) -> Option<()> {
@@ -101,6 +160,27 @@ impl Preprocess {
 fn channel_axis(dims: &[Option<usize>], channels: usize) -> Option<usize> {
     let last = dims.len().checked_sub(1)?;
     [1, last, 0].into_iter().find(|axis| dims.get(*axis).is_some_and(|dim| *dim == Some(channels)))
+}
+
+/// What among the numbers of a tensor is none, and at which byte. Masks are added to scores, and may hold infinities.
+pub(super) fn not_finite(tensor: &TensorRef, kind: InputKind) -> Option<(&'static str, usize)> {
+    let size = tensor.dtype.bits() / 8;
+    let wrong = |number: f64| match number {
+        _ if number.is_nan() => Some("NaN"),
+        _ if number.is_infinite() && kind != InputKind::Mask => Some("an infinity"),
+        _ => None,
+    };
+    match tensor.dtype {
+        Dtype::Float => {
+            let numbers = tensor.bytes.chunks_exact(4).map(|bytes| bytes.first_chunk().map_or(0.0, |bytes| f32::from_le_bytes(*bytes)));
+            numbers
+                .enumerate()
+                .filter(|(_, number)| !number.is_finite())
+                .find_map(|(at, number)| Some((wrong(f64::from(number))?, at * size)))
+        }
+        dtype if dtype.is_float() => tensor.to_f64()?.into_iter().enumerate().find_map(|(at, number)| Some((wrong(number)?, at * size))),
+        _ => None,
+    }
 }
 
 fn to_whole(tensor: &TensorRef, dtype: Dtype) -> Result<TensorRef, &'static str> {
@@ -192,6 +272,26 @@ mod tests {
         let last = given.apply("x", bytes(vec![1, 2, 1, 3], &[1, 12, 24, 2, 14, 28]), &spec(Dtype::Float16, &[1, 2, 1, 3])).unwrap();
         assert_eq!(last.to_f32().unwrap(), [1.0, 1.0, 1.0, 2.0, 2.0, 2.0]);
         assert!(given.apply("x", bytes(vec![1, 2], &[0, 1]), &spec(Dtype::Float, &[1, 2])).is_err());
+    }
+
+    #[test]
+    fn constants_of_other_numbers_are_doubted() {
+        let want = spec(Dtype::Float, &[1, 3, 1, 2]);
+        let doubt = |scale: Option<f64>, mean: &[f64], std: &[f64]| {
+            let given = Preprocess { scale, mean: mean.to_vec(), std: std.to_vec() };
+            let prepared = given.apply("x", bytes(vec![1, 3, 1, 2], &[0, 255, 10, 200, 0, 90]), &want).unwrap();
+            given.doubt(Dtype::Uint8, &prepared)
+        };
+        let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+        let of_bytes = [123.675, 116.28, 103.53];
+        assert_eq!(doubt(None, &mean, &std), None);
+        assert_eq!(doubt(Some(1.0), &of_bytes, &[58.395, 57.12, 57.375]), None);
+        assert_eq!(doubt(None, &[0.5], &[0.5]), None);
+        assert!(doubt(None, &of_bytes, &[58.395, 57.12, 57.375]).unwrap().contains("the mean 123.675 does not lie among"));
+        assert!(doubt(None, &of_bytes, &[]).is_some());
+        assert!(doubt(Some(1.0), &mean, &std).unwrap().contains("scale by 1/255"));
+        assert_eq!(Preprocess { mean: mean.to_vec(), ..Default::default() }.describe(Dtype::Uint8), "× 1/255, mean 0.485, 0.456, 0.406");
+        assert_eq!(Preprocess::default().describe(Dtype::Float), "");
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl InputSpec {
             let fits = spec.shape.len() == dims.len()
                 && spec.shape.iter().zip(dims).all(|(have, want)| have.num().is_none_or(|have| have == *want));
             if !fits || dims.iter().any(|dim| *dim < 0) {
-                return Err(error(format!("input '{name}' is {}, which can not become {}", shape_text(&spec.shape), dims_text(dims))));
+                return Err(error(format!("input '{name}' is {}, which cannot become {}", shape_text(&spec.shape), dims_text(dims))));
             }
             for (dim, number) in spec.shape.iter_mut().zip(dims) {
                 if dim.num().is_none() {

@@ -34,7 +34,7 @@ pub fn synthetic(specs: &[InputSpec], samples: usize, seed: u64) -> Result<Input
     for spec in specs {
         let known = spec.dtype.is_float() || spec.dtype.is_integer() || spec.dtype == Dtype::Bool;
         if !known {
-            return Err(error(format!("input '{}' is {}, which can not be made up; give --data", spec.name, spec.describe())));
+            return Err(error(format!("input '{}' is {}, which cannot be made up; give --data", spec.name, spec.describe())));
         }
     }
     let dims = symbols::resolve(specs, symbols::SEQUENCE);
@@ -76,7 +76,7 @@ impl Recipe {
             let same = dims.is_empty() && !spec.dtype.is_float();
             let mut random = rng(self.seed, &format!("{}#{}", spec.name, if same { 0 } else { number }));
             let bytes = fill(spec, dims, sequence, &mut random);
-            let bytes = bytes.ok_or_else(|| error(format!("input '{}' is {}, which can not be made up", spec.name, spec.describe())))?;
+            let bytes = bytes.ok_or_else(|| error(format!("input '{}' is {}, which cannot be made up", spec.name, spec.describe())))?;
             tensors.insert(spec.name.clone(), TensorRef { dtype: spec.dtype, dims: dims.clone(), bytes: bytes.into() });
         }
         Ok(tensors)

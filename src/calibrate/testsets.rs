@@ -6,7 +6,7 @@ use prost::Message;
 
 use super::error::Kind;
 use super::spec::dims_text;
-use super::{DataError, InputSpec, Preprocess, Tensors};
+use super::{DataError, InputSpec, Preprocess, Tensors, preprocess};
 use crate::model::TensorRef;
 use crate::proto::TensorProto;
 
@@ -69,6 +69,10 @@ pub(super) fn read(folder: &Path, specs: &[InputSpec]) -> Result<Tensors, DataEr
         } else {
             Preprocess::default().apply(&spec.name, tensor.clone(), spec).map_err(|kind| DataError::new(folder, kind))?
         };
+        if let Some((what, _)) = preprocess::not_finite(&tensor, spec.kind) {
+            let sample = folder.file_name().and_then(|name| name.to_string_lossy().rsplit('_').next()?.parse().ok()).unwrap_or(0);
+            return Err(DataError::new(folder, Kind::NotFinite { array: spec.name.clone(), what, sample }));
+        }
         tensors.insert(spec.name.clone(), tensor);
     }
     Ok(tensors)

@@ -137,9 +137,16 @@ pub(super) struct Prune {
     pub target: Vec<Goal>,
     #[command(flatten)]
     pub data: DataArgs,
-    /// Class ids of all samples, for a labelled metric
-    #[arg(long, value_name = "FILE.npy", requires = "data")]
+    /// Class ids of all samples, for a labelled metric: of --verify-data where that is given, else of --data
+    #[arg(long, value_name = "FILE.npy")]
     pub labels: Option<PathBuf>,
+    /// Inputs to measure drift, agreement and accuracy on, in the forms of --data and prepared as those; then all of --data
+    /// may be fitted to. An eighth of --data, kept apart, if not given
+    #[arg(long, value_name = "PATH", conflicts_with = "no_verify")]
+    pub verify_data: Option<PathBuf>,
+    /// Class ids of all samples of --verify-data
+    #[arg(long, value_name = "FILE.npy", requires = "verify_data", conflicts_with = "labels")]
+    pub verify_labels: Option<PathBuf>,
     /// Statistics of the model's activations, made by `onnx-prune calibrate`; repeatable, shards are added
     #[arg(long, value_name = "FILE")]
     pub stats: Vec<PathBuf>,

@@ -47,7 +47,7 @@ pub(super) fn run(args: &Bench, stop: &Stop) -> anyhow::Result<Exit> {
         let theirs = verify::list(&verify::inputs(other));
         bail!("{} takes other inputs ({theirs}) than {} ({})", other.path().display(), first.path().display(), verify::list(&wanted));
     }
-    let given = data::inputs(first, &args.data, None, &watch)?;
+    let given = data::inputs(first, &args.data, data::Use::default(), &watch)?.data;
     let Some(example) = given.inputs.example()? else { bail!("there are no inputs to run") };
     let runtime = engine::runtime(args.engine.runtime, false)?;
     watch.begin(Phase::Latency, 0);

@@ -9,7 +9,7 @@ use super::stop::Stop;
 use super::watch::Watch;
 use super::{Exit, data, engine, output};
 use crate::analysis::Options;
-use crate::calibrate::Statistics;
+use crate::calibrate::{self, Statistics};
 use crate::files::Staged;
 use crate::job;
 use crate::model::Model;
@@ -24,7 +24,10 @@ pub(super) fn run(args: &Calibrate, stop: &Stop) -> anyhow::Result<Exit> {
     let model = output::load(&args.model, &watch, stop)?;
     let specs = data::specs(&model, &data::pins(&args.data.input))?;
     let inputs = data::read(path, &specs, &args.data, &watch)?;
-    let takes = |number: &usize| args.shard.is_none_or(|shard| number % shard.of == shard.number - 1);
+    // Whoever prunes by these statistics and gives the same inputs measures on those that are in no statistics.
+    let apart = calibrate::apart(inputs.len(), inputs.samples);
+    let takes =
+        |number: &usize| apart.binary_search(number).is_err() && args.shard.is_none_or(|shard| number % shard.of == shard.number - 1);
     let runs: Vec<usize> = (0..inputs.len()).filter(takes).collect();
     if runs.is_empty() {
         bail!("this shard has no samples: there are {} runs in all", inputs.len());
@@ -42,7 +45,12 @@ pub(super) fn run(args: &Calibrate, stop: &Stop) -> anyhow::Result<Exit> {
     staged.write(&place, |file| statistics.write(file, &model.source.sha256()))?;
     watch.finish();
     if !args.common.quiet {
-        output::print(&format!("{} samples, {} activation matrices\n", statistics.samples, statistics.of.len()))?;
+        output::print(&format!(
+            "{} samples, {} activation matrices; {} more are kept apart to measure on\n",
+            statistics.samples,
+            statistics.of.len(),
+            apart.len()
+        ))?;
     }
     stop.commit(staged)?;
     watch.say(&format!("wrote {}", args.output.display()));

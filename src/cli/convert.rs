@@ -3,8 +3,9 @@
 use indexmap::IndexMap;
 
 use crate::analysis::{self, Analysis, Cost, Group};
+use crate::calibrate::{Fed, FedInput};
 use crate::facts::Dim;
-use crate::job::{self, ChangedEnd, Checks, Engine, Outcome, Prepared};
+use crate::job::{self, ChangedEnd, Checks, Engine, Outcome, Prepared, UnrunBranch};
 use crate::model::{Model, Origins};
 use crate::report::{self, ExactnessVerdict, Report};
 use crate::run::Runtime;
@@ -111,10 +112,13 @@ pub(super) fn outcome(report: &mut Report, outcome: &Outcome, synthetic: bool) {
         corrections: foreseen.corrections,
     });
     report.io_changed = outcome.changed_ends.iter().map(io_changed).collect();
+    report.fit = outcome.plan.fit.clone();
+    let branch = |branch: &UnrunBranch| report::NeverRan { node: branch.node.clone(), branch: branch.branch.clone(), units: branch.units };
+    report.never_ran = outcome.unrun.iter().map(branch).collect();
     report.remarks.extend(outcome.remarks.iter().cloned());
     if let Some(checks) = &outcome.checks {
         exactness(report, checks);
-        drift(report, &checks.outputs, checks.inputs, synthetic, checks.labelled);
+        drift(report, &checks.outputs, (checks.inputs, Some(checks.held_out)), synthetic, checks.labelled);
     }
 }
 
@@ -134,11 +138,18 @@ fn exactness(report: &mut Report, checks: &Checks) {
     report.exactness = report::Exactness { verdict, max_relative_error, inputs, reason };
 }
 
-/// Fills in how far the outputs moved.
-pub(super) fn drift(report: &mut Report, outputs: &[OutputDrift], inputs: usize, synthetic: bool, labelled: Option<(f64, f64)>) {
+/// Fills in how far the outputs moved. `inputs`: how many there were, and how many of them were kept apart to measure on.
+pub(super) fn drift(
+    report: &mut Report,
+    outputs: &[OutputDrift],
+    (inputs, held_out): (usize, Option<usize>),
+    synthetic: bool,
+    labelled: Option<(f64, f64)>,
+) {
     report.drift = report::Drift {
         verdict: if outputs.is_empty() { report::Outcome::Unverifiable } else { report::Outcome::Measured },
         inputs,
+        held_out,
         synthetic,
         outputs: outputs.to_vec(),
         labelled: labelled.map(|(original, pruned)| report::Labelled { metric: "top1".to_owned(), original, pruned }),
@@ -148,6 +159,13 @@ pub(super) fn drift(report: &mut Report, outputs: &[OutputDrift], inputs: usize,
 /// Who ran the models of a job.
 pub(super) fn engine(engine: &Engine) -> report::Named {
     report::Named { name: engine.name.clone(), version: engine.version.clone() }
+}
+
+/// What the model was fed.
+pub(super) fn fed(fed: &Fed) -> report::Fed {
+    let input = |input: &FedInput| report::FedInput { name: input.name.clone(), dims: input.dims.clone(), range: input.range };
+    let inputs = fed.inputs.iter().map(input).collect();
+    report::Fed { line: fed.line(), preparation: fed.preparation(), inputs, doubts: fed.doubts.clone() }
 }
 
 /// Who runs the models.

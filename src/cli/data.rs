@@ -7,13 +7,16 @@ use std::sync::Arc;
 use anyhow::bail;
 
 use super::args::DataArgs;
+use super::convert;
 use super::watch::Watch;
-use crate::analysis::{self, Pins, declared};
-use crate::calibrate::{self, Batches, InputKind, InputSpec, Inputs, Preprocess, Ready, read_npy};
-use crate::job::{Data, cost};
+use crate::analysis::{self, Pins, declared, infer};
+use crate::calibrate::{self, Batches, Fed, InputKind, InputSpec, Inputs, Part, Preprocess, Ready, read_npy};
+use crate::job::{self, Apart, Data, cost};
 use crate::model::{Index, Model};
+use crate::report;
+use crate::run::Runtime;
 
-/// Runs on made-up inputs.
+/// Runs on made-up inputs: to measure with, and to fit to or choose by.
 const SYNTHETIC: usize = 4;
 /// Bytes of inputs that are kept where making them takes long.
 const READY: usize = 512 << 20;
@@ -28,7 +31,7 @@ pub(super) fn specs(model: &Model, pins: &Pins) -> anyhow::Result<Vec<InputSpec>
         let (Some(dtype), Some(shape)) = (fact.dtype, fact.shape) else {
             // Sequences, maps and inputs of unknown rank can be given by test sets only, which need no specification.
             if pins.contains_key(name) {
-                bail!("input '{name}' is no tensor of known rank, so --input can not pin it");
+                bail!("input '{name}' is no tensor of known rank, so --input cannot pin it");
             }
             continue;
         };
@@ -58,17 +61,84 @@ pub(super) fn counted(model: &Model, specs: &[InputSpec]) -> Pins {
     calibrate::counting_shapes(specs, |shapes| cost(model, shapes).macs > 0.0)
 }
 
+/// What inputs are wanted for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Use<'a> {
+    /// Class ids of what is measured on.
+    pub labels: Option<&'a Path>,
+    /// Inputs of the user's to measure on.
+    pub verify: Option<&'a Path>,
+    /// Whether something is fitted to the others or chosen by them, so that some have to be kept apart.
+    pub chooses: bool,
+}
+
+/// Inputs, and what is to be said of them.
+#[derive(Default)]
+pub(super) struct Given {
+    pub data: Data,
+    pub fed: Option<report::Fed>,
+}
+
+impl Given {
+    /// Holds what a model knows of the inputs that it was made for against these, and warns.
+    pub fn doubt(&mut self, model: &Model, runtime: &dyn Runtime, watch: &Watch) {
+        let Some(fed) = &mut self.fed else { return };
+        let inputs = if self.data.synthetic { self.data.apart.as_ref().map(|apart| &apart.inputs) } else { Some(&self.data.inputs) };
+        if let Some(inputs) = inputs.filter(|_| !self.data.measured_on_made_up() && fed.doubts.is_empty()) {
+            fed.doubts.extend(job::doubts(model, &**inputs, runtime));
+        }
+        fed.doubts.iter().for_each(|doubt| watch.warn(&format!("{doubt}; check --scale, --mean and --std")));
+    }
+}
+
 /// Opens the inputs, or makes some up. Errors name the file, the array and what was expected.
-pub(super) fn inputs(model: &Model, args: &DataArgs, labels: Option<&Path>, watch: &Watch) -> anyhow::Result<Data> {
+pub(super) fn inputs(model: &Model, args: &DataArgs, wanted: Use, watch: &Watch) -> anyhow::Result<Given> {
     let specs = specs(model, &pins(&args.input))?;
-    let Some(path) = &args.data else {
-        watch.warn("no --data: the model is run on made-up inputs, which say little about how it behaves on real ones");
-        let made = calibrate::synthetic(&specs, args.samples.unwrap_or(SYNTHETIC), args.seed)?;
-        return Ok(Data { inputs: batches(made), synthetic: true, ..Default::default() });
+    let splits = wanted.chooses && wanted.verify.is_none();
+    let read = match &args.data {
+        Some(path) => read(path, &specs, args, watch)?,
+        None => {
+            watch.warn("no --data: the model is run on made-up inputs, which say little about how it behaves on real ones");
+            calibrate::synthetic(&specs, args.samples.unwrap_or(if splits { 2 * SYNTHETIC } else { SYNTHETIC }), args.seed)?
+        }
     };
-    let read = read(path, &specs, args, watch)?;
-    let labels = labels.map(|file| labels_of(&read, file)).transpose()?;
-    Ok(Data { inputs: batches(read), labels, ..Default::default() })
+    let synthetic = read.synthetic;
+    let (count, samples, ready) = (read.len(), read.samples, batches(read.clone()));
+    let mut fed = Fed::look(&read, &*ready)?;
+    let preparation = fed.preparation();
+    let labelled = |inputs: &Inputs, runs: &[usize]| wanted.labels.map(|file| labels_of(inputs, runs, file, classes(model))).transpose();
+    let all = |inputs: &Inputs| (0..inputs.len()).collect::<Vec<usize>>();
+    if let Some(path) = wanted.verify {
+        let others = self::read(path, &specs, &DataArgs { samples: None, ..args.clone() }, watch)?;
+        let whole = |path: &Path| path.canonicalize().ok();
+        if args.data.as_ref().is_some_and(|data| whole(data).is_some() && whole(data) == whole(path)) {
+            watch.warn("--verify-data is the file of --data: what is measured on inputs that were fitted to flatters");
+        }
+        let labels = labelled(&others, &all(&others))?;
+        let others_ready = batches(others.clone());
+        let measured = Fed::look(&others, &*others_ready)?;
+        if fed.doubts.is_empty() {
+            fed.doubts.clone_from(&measured.doubts);
+        }
+        let mut said = convert::fed(&fed);
+        said.line += &format!("; measured on {}", measured.line());
+        let apart = Apart { inputs: others_ready, synthetic: false, labels };
+        let data = Data { inputs: ready, synthetic, apart: Some(apart), preparation, ..Default::default() };
+        return Ok(Given { data, fed: Some(said) });
+    }
+    let fed = Some(convert::fed(&fed));
+    let kept = if splits { calibrate::apart(count, samples) } else { Vec::new() };
+    if kept.is_empty() {
+        if splits && !synthetic {
+            watch.warn("a single input: what is measured is measured on the input that was fitted to; give more, or --verify-data");
+        }
+        let labels = labelled(&read, &all(&read))?;
+        return Ok(Given { data: Data { inputs: ready, synthetic, labels, preparation, ..Default::default() }, fed });
+    }
+    let labels = labelled(&read, &kept)?;
+    let (kept, rest) = Part::split(&ready, &kept);
+    let apart = Apart { inputs: Arc::new(kept), synthetic, labels };
+    Ok(Given { data: Data { inputs: Arc::new(rest), synthetic, apart: Some(apart), preparation, ..Default::default() }, fed })
 }
 
 /// Inputs, kept within a budget where they take long to make: recovery goes over them once for every layer.
@@ -86,14 +156,33 @@ pub(super) fn read(path: &Path, specs: &[InputSpec], args: &DataArgs, watch: &Wa
     Ok(read)
 }
 
-/// The labels of all samples that are run, in order.
-fn labels_of(inputs: &Inputs, file: &Path) -> anyhow::Result<Vec<i64>> {
+/// How many classes the first output tells apart, if it is a score for each.
+fn classes(model: &Model) -> Option<i64> {
+    let output = *model.index().graph(Index::MAIN).outputs.first()?;
+    let facts = infer(model, &Pins::new());
+    let fact = facts.of(output);
+    let [_, classes] = fact.shape.as_deref()? else { return None };
+    classes.num().filter(|classes| *classes > 1 && fact.dtype.is_some_and(|dtype| dtype.is_float()))
+}
+
+/// The labels of all samples of some runs, in order.
+fn labels_of(inputs: &Inputs, runs: &[usize], file: &Path, classes: Option<i64>) -> anyhow::Result<Vec<i64>> {
     let array = read_npy(file)?;
     let Some(labels) = array.to_i64() else {
         bail!("{}: labels are whole numbers, this array holds {}", file.display(), array.dtype);
     };
-    let places = (0..inputs.len()).flat_map(|batch| inputs.places(batch));
+    let places = runs.iter().flat_map(|run| inputs.places(*run));
     let labelled: Option<Vec<i64>> = places.map(|place| labels.get(place).copied()).collect();
+    if let Some(classes) = classes
+        && let Some((place, label)) = labels.iter().enumerate().find(|(_, label)| !(0..classes).contains(*label))
+    {
+        let from_one = if !labels.contains(&0) && labels.iter().max() == Some(&classes) { "; are they counted from 1?" } else { "" };
+        bail!(
+            "{}: label {label} of sample {place} is none of the model's {classes} classes, 0 to {}{from_one}",
+            file.display(),
+            classes - 1
+        );
+    }
     match labelled {
         Some(labelled) => Ok(labelled),
         None => bail!("{}: {} labels are fewer than the {} samples", file.display(), labels.len(), inputs.samples),

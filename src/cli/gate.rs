@@ -1,10 +1,13 @@
 //! Targets and thresholds held against what was found.
 
+use std::path::Path;
+
 use super::Exit;
 use super::args::Gate;
 use crate::allocate::{TOLERANCE, Target};
 use crate::analysis::Cost;
-use crate::job::{Latency, NEAR};
+use crate::job::{ALLOWANCE, Latency, NEAR};
+use crate::plan::Fit;
 use crate::report::{self, Check, ExactnessVerdict, Outcome, Report};
 
 /// Holds the thresholds against the drift that the report tells of, and sets the drift's verdict.
@@ -66,9 +69,27 @@ pub(super) fn latency_targets(report: &mut Report, targets: &[Target], latency: 
 /// Holds the drift that was aimed at against what was measured; nothing is said where nothing ran.
 pub(super) fn drift_target(report: &mut Report, allowed: f64, reached: bool) {
     if let Some(worst) = report.drift.worst().map(|output| output.relative_l2) {
-        // The search measures on some of the inputs; the promise allows for the rest.
-        report.checks.push(check(format!("--target drift={allowed}"), Some(worst), |worst| worst <= allowed * 1.1 && reached, ""));
+        // The search measures on other inputs than those that this is of.
+        report.checks.push(check(format!("--target drift={allowed}"), Some(worst), |worst| worst <= allowed * ALLOWANCE && reached, ""));
     }
+}
+
+/// Holds how the weights were fitted against what the plan says of it, unless the user said how. Without that fit the plan
+/// makes another model than the one that was measured when it was made.
+pub(super) fn fit(report: &mut Report, plan: &Path, planned: &Fit, said: bool) {
+    if planned.fitted() && !said && !report.fit.as_ref().is_some_and(Fit::fitted) {
+        let message = format!(
+            "the plan's weights were fitted {}, here they are the original's; give those inputs with --data, or take them as they are with --recover none",
+            planned.describe()
+        );
+        report.checks.push(Check { name: format!("--plan {}", plan.display()), verdict: Outcome::Fail, message });
+    }
+}
+
+/// Checks that failed or could not be made, each in a clause.
+pub(super) fn failed(report: &Report) -> Vec<String> {
+    let failed = report.checks.iter().filter(|check| matches!(check.verdict, Outcome::Fail | Outcome::Unverifiable));
+    failed.map(|check| format!("{}: {}", check.name, check.message)).collect()
 }
 
 /// The exit code that the report deserves.

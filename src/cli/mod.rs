@@ -10,6 +10,7 @@ mod convert;
 mod data;
 mod engine;
 mod gate;
+mod hints;
 mod inspect;
 mod output;
 mod prune;
@@ -42,7 +43,19 @@ enum Exit {
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let arguments: Vec<String> = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let cli = match Cli::try_parse() {
+        Ok(cli) if hints::first_word(&arguments).is_none() => cli,
+        Err(error) if !error.use_stderr() => error.exit(),
+        result => {
+            let said = hints::first_word(&arguments).or_else(|| hints::unknown_option(result.as_ref().err()?, &arguments));
+            match (said, result) {
+                (None, Err(error)) => error.exit(),
+                (said, _) => complain(&said.unwrap_or_default()),
+            }
+            return ExitCode::from(Exit::Usage as u8);
+        }
+    };
     let stop = Stop::listen();
     let result = match &cli.command {
         None => prune::run(&cli.prune, &stop),

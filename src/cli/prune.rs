@@ -13,7 +13,7 @@ use super::{Exit, calibrate, convert, data, engine, gate, output};
 use crate::allocate::{Align, Target};
 use crate::analysis::{Allowed, Kind};
 use crate::files::{Place, Staged};
-use crate::job::{self, Data, Request, ScoreName};
+use crate::job::{self, Request, ScoreName};
 use crate::model;
 use crate::plan::Plan;
 use crate::progress::{Phase, Progress, Work};
@@ -39,15 +39,22 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     let measured = args.data.data.is_some() || !args.stats.is_empty();
     let calibrates = request.score == ScoreName::Obs || request.recover.is_some() || measured;
     let runs = request.verify || searches || calibrates;
-    let mut inputs = if runs { data::inputs(&model, &args.data, args.labels.as_deref(), &watch)? } else { Data::default() };
+    let chooses = request.chooses(measured);
+    let wanted =
+        data::Use { labels: args.verify_labels.as_deref().or(args.labels.as_deref()), verify: args.verify_data.as_deref(), chooses };
+    let mut given = if runs { data::inputs(&model, &args.data, wanted, &watch)? } else { data::Given::default() };
     if !args.stats.is_empty() {
         let statistics = calibrate::read(&args.stats, &model)?;
         watch.say(&format!("statistics of {} samples", statistics.samples));
-        inputs.statistics = Some(statistics);
+        given.data.statistics = Some(statistics);
     }
     request.pins = data::counted(&model, &specs);
     let runtime = if runs { Some(engine::runtime(args.engine.runtime, true)?) } else { None };
     let runtime = runtime.as_deref();
+    if let Some(runtime) = runtime {
+        given.doubt(&model, runtime, &watch);
+    }
+    let inputs = given.data;
     let outcome = match super::ran(job::prune(&model, &request, &inputs, runtime, &Work { progress: &watch }), &watch)? {
         Ok(outcome) => outcome,
         Err(exit) => return Ok(exit),
@@ -55,11 +62,15 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     let mut report = convert::begin(&model, !args.report.is_empty());
     report.runtime = outcome.engine.as_ref().map(convert::engine);
     report.counted_at = request.pins.clone();
-    convert::outcome(&mut report, &outcome, inputs.synthetic);
+    report.fed = given.fed;
+    convert::outcome(&mut report, &outcome, inputs.measured_on_made_up());
     gate::targets(&mut report, &request.targets, &outcome.before, &outcome.after);
     gate::latency_targets(&mut report, &request.targets, outcome.checks.as_ref().and_then(|checks| checks.latency));
     if let Some(allowed) = request.drift {
         gate::drift_target(&mut report, allowed, outcome.reached);
+    }
+    if let (Some(path), Some(planned)) = (&args.plan, request.plan.as_ref().and_then(|plan| plan.fit.as_ref())) {
+        gate::fit(&mut report, path, planned, args.recover.is_some());
     }
     gate::thresholds(&mut report, &args.gate);
     let exit = gate::exit(&report, outcome.reached, args.gate.allow_unverified);
@@ -113,6 +124,7 @@ impl Places {
             outputs.reads(path, "the file of scores")?;
         }
         output::reads_data(stop, args.data.data.as_ref(), args.labels.as_ref())?;
+        output::reads_data(stop, args.verify_data.as_ref(), args.verify_labels.as_ref())?;
         // Said before the model is read.
         output::reads(stop, "the model", &args.model)?;
         Ok(places)
@@ -128,9 +140,11 @@ fn say(watch: &Watch, exit: Exit, written: bool, args: &Prune, target: &Path, re
         return;
     }
     // Without the tables, the reason would be nowhere.
-    let reasons = report.exactness.reason.iter().filter(|_| exit == Exit::Unverifiable).chain(&report.remarks);
-    let reasons: Vec<&str> = reasons.map(String::as_str).collect();
-    let reason = if args.common.quiet && !reasons.is_empty() { format!(": {}", reasons.join("; ")) } else { String::new() };
+    let mut reasons = gate::failed(report);
+    if args.common.quiet {
+        reasons.extend(report.exactness.reason.iter().filter(|_| exit == Exit::Unverifiable).chain(&report.remarks).cloned());
+    }
+    let reason = if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join("; ")) };
     let ending = |force: &str| match (written, args.dry_run) {
         (true, _) => format!("wrote {} all the same", target.display()),
         (false, true) => "nothing written (--dry-run)".to_owned(),
@@ -141,12 +155,22 @@ fn say(watch: &Watch, exit: Exit, written: bool, args: &Prune, target: &Path, re
         Exit::Unverifiable => {
             super::complain(&format!("the result could not be verified{reason}; {}", ending("--allow-unverified accepts it")));
         }
+        _ if written && args.output.is_none() => watch.say(&format!("wrote {} (-o gives it another name)", target.display())),
         _ if written => watch.say(&format!("wrote {}", target.display())),
         _ => watch.say("nothing written (--dry-run)"),
     }
 }
 
-/// What is asked for. Errors: options that contradict each other, a plan that can not be read.
+/// How the weights that stay are mended where the user does not say: as the plan says that they were, where there are inputs
+/// for it; what was made up can be made up again.
+fn default_recovery(plan: Option<&Plan>, measured: bool) -> Option<Method> {
+    let Some(fit) = plan.and_then(|plan| plan.fit.as_ref()) else { return measured.then(Method::default) };
+    let made_up = fit.inputs.as_ref().is_some_and(|inputs| inputs.synthetic);
+    let methods = [Method::LeastSquares, Method::Statistics];
+    methods.into_iter().find(|method| method.to_string() == fit.method).filter(|_| measured || made_up)
+}
+
+/// What is asked for. Errors: options that contradict each other, a plan that cannot be read.
 fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
     let targets: Vec<Target> =
         args.target.iter().filter_map(|goal| if let Goal::Cost(target) = goal { Some(*target) } else { None }).collect();
@@ -170,6 +194,9 @@ fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
         None if measured => ScoreName::Obs,
         None => ScoreName::L2,
     };
+    if args.labels.is_some() && args.data.data.is_none() && args.verify_data.is_none() {
+        bail!("--labels are the classes of inputs; give these with --data or --verify-data");
+    }
     if score.needs_data() && !measured && plan.is_none() {
         bail!("--score {score} is computed from activations: give inputs with --data, or statistics with --stats");
     }
@@ -187,7 +214,7 @@ fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
         recover: match args.recover {
             Some(Recovery::Nothing) => None,
             Some(Recovery::With(method)) => Some(method),
-            None => measured.then(Method::default),
+            None => default_recovery(plan.as_ref(), measured),
         },
         rounds: args.rounds,
         kinds,

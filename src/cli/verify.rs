@@ -38,9 +38,13 @@ pub(super) fn run(args: &Verify, stop: &Stop) -> anyhow::Result<Exit> {
         }
     }
     note_ends(args, &original, &mut pruned)?;
-    let given = data::inputs(&original, &args.data, args.labels.as_deref(), &watch)?;
+    let wanted = data::Use { labels: args.labels.as_deref(), ..Default::default() };
+    let mut given = data::inputs(&original, &args.data, wanted, &watch)?;
     let runtime = engine::runtime(args.engine.runtime, true)?;
     let mut report = convert::begin(&original, args.json || !args.report.is_empty());
+    given.doubt(&original, &*runtime, &watch);
+    report.fed = given.fed;
+    let given = given.data;
     watch.begin(Phase::Analyse, 0);
     let pins = data::counted(&original, &data::specs(&original, &data::pins(&args.data.input))?);
     report.original = convert::cost_of(&original, &pins);
@@ -51,7 +55,7 @@ pub(super) fn run(args: &Verify, stop: &Stop) -> anyhow::Result<Exit> {
     let failed = match compared {
         Ok(((found, labelled), runtime)) => {
             report.runtime = Some(convert::runtime(runtime));
-            convert::drift(&mut report, &found, given.inputs.count(), given.synthetic, labelled);
+            convert::drift(&mut report, &found, (given.inputs.count(), None), given.synthetic, labelled);
             None
         }
         Err(failure) => {
@@ -80,7 +84,7 @@ pub(super) fn run(args: &Verify, stop: &Stop) -> anyhow::Result<Exit> {
         Exit::Missed if failed == Some(Exit::Missed) => {
             super::complain(&format!("does not run though the original does: {}", report.remarks.first().map_or("", String::as_str)));
         }
-        Exit::Missed => super::complain("thresholds are not met"),
+        Exit::Missed => super::complain(&format!("thresholds are not met: {}", gate::failed(&report).join("; "))),
         Exit::Unverifiable => {
             let reason = report.remarks.first().map_or("no answer", String::as_str);
             super::complain(&format!("unverifiable: {reason}; --allow-unverified accepts that"));
@@ -144,7 +148,7 @@ fn compare(
     Ok(Ok((drift.finish(), labelled.and_then(|(original, pruned)| Some((original.share()?, pruned.share()?))))))
 }
 
-/// Finds out what is left of inputs and outputs that shrank. Errors: a plan that can not be read, shapes that it does not explain.
+/// Finds out what is left of inputs and outputs that shrank. Errors: a plan that cannot be read, shapes that it does not explain.
 fn note_ends(args: &Verify, original: &Model, pruned: &mut Model) -> anyhow::Result<()> {
     let shapes = |model: &Model| -> BTreeMap<String, Vec<Dim>> {
         let facts = infer(model, &Pins::new());

@@ -1,7 +1,7 @@
 //! Which units go: from a plan, by targets, or as many as the drift allows.
 
 use super::clock::Clock;
-use super::measure::Bench;
+use super::measure::{Bench, Estimate};
 use super::request::{Data, Request};
 use super::{Error, Point, Prepared};
 use crate::allocate::{Choice, Ranking, Target};
@@ -101,9 +101,9 @@ fn search(
         }
         let choice = ranking.remove(guess);
         let pruned = prepared.cut(&ranking.selection(&choice), &[])?;
-        let drift = bench.quick_drift(&pruned, data)?;
+        let Estimate { drift, careful } = bench.quick_estimate(&pruned, data)?;
         tried.push((guess, Point { cost: ranking.cost(&choice), drift }));
-        if drift <= allowed {
+        if careful <= allowed {
             (low, best) = (guess, choice);
         } else {
             high = guess;

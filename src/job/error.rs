@@ -31,6 +31,8 @@ pub enum Error {
     NoSuchEnd { text: String, ends: String },
     #[error("--allow-io: axis {axis} of '{name}' ({shape}) is not there or has no fixed extent")]
     NoSuchAxis { name: String, axis: i64, shape: String },
+    #[error("{0}")]
+    NoMatch(String),
     #[error("nothing can be pruned: {0}")]
     Nothing(String),
     #[error("{0}")]

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::original::{BUDGET, Original};
+use super::original::{BUDGET, Original, side_by_side};
 use super::request::Data;
 use super::{Error, Prepared};
 use crate::analysis::{Cost, Pins, Selection, is_weight, macs};
 use crate::calibrate::{GatherError, held_out};
-use crate::model::{Index, Model, encoded_len, functions};
+use crate::model::{Index, Model, TensorRef, encoded_len, functions};
 use crate::progress::{Phase, Work};
 use crate::proto::{AttributeProto, NodeProto, TensorProto};
 use crate::run::{Chosen, Runtime, Session, Tensors, latency};
@@ -17,6 +17,8 @@ use crate::verify::{Drift, Exactness, OutputDrift, Top1, Verdict, worst};
 const QUICK: usize = 128;
 /// With fewer inputs than this none is spared for judging.
 const SPARED: usize = 48;
+/// Fewer inputs than this say nothing by themselves.
+const TELLING: usize = 4;
 /// Inputs that exactness is checked on: more would prove no more.
 const EXACT: usize = 8;
 /// Time for measuring latencies.
@@ -39,8 +41,11 @@ pub struct Checks {
     pub exactness: Exactness,
     /// How far each output moved; empty where the models do not run.
     pub outputs: Vec<OutputDrift>,
-    /// How many inputs were run.
+    /// How many inputs there were, those that were fitted to or chosen by included.
     pub inputs: usize,
+    /// How many of them nothing was fitted to or chosen by: what is said of outputs, classes and labels is of these, or of
+    /// all where there are none.
+    pub held_out: usize,
     /// Top-1 of original and pruned, where there are labels.
     pub labelled: Option<(f64, f64)>,
     /// Milliseconds of one run, where both run.
@@ -54,38 +59,52 @@ impl Checks {
     }
 }
 
+/// A drift, and what is to be expected of it on other inputs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Estimate {
+    /// On the inputs that were run.
+    pub drift: f64,
+    /// What it may well be on others. A drift asked for is met by what is measured on inputs that nothing was chosen by:
+    /// a search that went by the first number alone would miss it half of the time.
+    pub careful: f64,
+}
+
+/// By how much a drift may be above what was asked for and still meet it.
+pub const ALLOWANCE: f64 = 1.1;
+/// Standard deviations that a search allows for.
+const CARE: f64 = 2.0;
+
 /// The original, made ready and run.
 pub(super) struct Bench<'a> {
     runtime: Option<&'a dyn Runtime>,
     names: Vec<String>,
+    /// Whether something is fitted to the inputs, or chosen by them.
+    chooses: bool,
     original: Result<Original, String>,
 }
 
 impl<'a> Bench<'a> {
     pub(super) fn none() -> Self {
-        Bench { runtime: None, names: Vec::new(), original: Err("models are not run".to_owned()) }
+        Bench { runtime: None, names: Vec::new(), chooses: false, original: Err("models are not run".to_owned()) }
     }
 
-    /// Runs the original on the inputs, as many as its outputs are kept of; those that the search is judged by come first.
-    /// Errors: inputs that can not be read, a stop asked for.
-    pub(super) fn new(model: &Model, data: &Data, chosen: Chosen<'a>, work: &Work) -> Result<Self, Error> {
+    /// Runs the original on the inputs that choices are judged by (`chooses`: whether there are choices), as many as its
+    /// outputs are kept of. Errors: inputs that can not be read, a stop asked for.
+    pub(super) fn new(model: &Model, data: &Data, chosen: Chosen<'a>, chooses: bool, work: &Work) -> Result<Self, Error> {
         let count = data.inputs.count();
-        work.progress.begin(Phase::Run, count as u64);
+        let mut runs = quick_runs(count);
+        runs.truncate(if chooses { usize::MAX } else { 1 });
+        work.progress.begin(Phase::Run, runs.len() as u64);
         let names = model.index().graph(Index::MAIN).outputs.iter().map(|output| model.index().value(*output).name.clone()).collect();
-        let mut bench = Bench { runtime: Some(chosen.runtime), names, original: Err("there are no inputs to run".to_owned()) };
+        let mut bench = Bench { runtime: Some(chosen.runtime), names, chooses, original: Err("there are no inputs to run".to_owned()) };
         if count == 0 {
             return Ok(bench);
         }
         bench.original = match chosen.session {
-            Ok(session) => {
-                let mut runs = quick_runs(count);
-                let quick = runs.clone();
-                runs.extend((0..count).filter(|run| quick.binary_search(run).is_err()));
-                match Original::new(session, &*data.inputs, runs, BUDGET, work) {
-                    Err(GatherError::Run(reason)) => Err(reason),
-                    other => Ok(other?),
-                }
-            }
+            Ok(session) => match Original::new(session, &*data.inputs, runs, BUDGET, work) {
+                Err(GatherError::Run(reason)) => Err(reason),
+                other => Ok(other?),
+            },
             Err(error) => Err(error.to_string()),
         };
         Ok(bench)
@@ -103,27 +122,77 @@ impl<'a> Bench<'a> {
 
     /// The drift on some of the inputs: those that no statistics were taken of, where there are enough.
     pub(super) fn quick_drift(&self, pruned: &Model, data: &Data) -> Result<f64, Error> {
+        Ok(self.quick_estimate(pruned, data)?.drift)
+    }
+
+    /// The same, and what is to be expected of it.
+    pub(super) fn quick_estimate(&self, pruned: &Model, data: &Data) -> Result<Estimate, Error> {
         self.drift(pruned, data, &quick_runs(data.inputs.count()))
     }
 
-    /// The drift on all inputs.
-    pub(super) fn full_drift(&self, pruned: &Model, data: &Data) -> Result<f64, Error> {
-        self.drift(pruned, data, &(0..data.inputs.count()).collect::<Vec<usize>>())
+    /// The drift on inputs that no weights were fitted to, where there are enough of them.
+    pub(super) fn spared_drift(&self, pruned: &Model, data: &Data) -> Result<Estimate, Error> {
+        self.drift(pruned, data, &spared_runs(data.inputs.count()))
     }
 
-    fn drift(&self, pruned: &Model, data: &Data, runs: &[usize]) -> Result<f64, Error> {
+    fn drift(&self, pruned: &Model, data: &Data, runs: &[usize]) -> Result<Estimate, Error> {
         let original = self.original.as_ref().map_err(|reason| Error::Unverifiable(reason.clone()))?;
         let Some(example) = data.inputs.example()? else { return Err(Error::Unverifiable("there are no inputs to run".to_owned())) };
         let session = self.prepare(pruned, &example).map_err(Error::Broken)?;
         let mut drift = Drift::new(&self.names, &pruned.ends);
         // Whoever asks for drifts again and again counts those, not their runs.
         original.beside(&*session, &*data.inputs, runs, &Work { progress: &() }, |before, after| drift.add(before, after))?;
-        Ok(worst(&drift.finish()))
+        let off = drift.uncertainty(data.measured().0.count());
+        let drift = worst(&drift.finish());
+        Ok(Estimate { drift, careful: drift * ((1.0 + CARE * off) / ALLOWANCE).max(1.0) })
     }
 
     fn prepare(&self, model: &Model, example: &Tensors) -> Result<Box<dyn Session>, String> {
         let Some(runtime) = self.runtime else { return Err("models are not run".to_owned()) };
         runtime.prepare_variant(model, example).map_err(|error| error.to_string())
+    }
+
+    /// What became of the outputs, on inputs that nothing was fitted to or chosen by where there are such. `false`: the
+    /// pruned model does not run.
+    fn measure(
+        &self,
+        original: &Original,
+        session: &dyn Session,
+        pruned: &Model,
+        data: &Data,
+        checks: &mut Checks,
+        work: &Work,
+    ) -> Result<bool, Error> {
+        let (inputs, labels) = data.measured();
+        work.progress.begin(Phase::Drift, inputs.count() as u64);
+        let mut drift = Drift::new(&self.names, &pruned.ends);
+        // Classes that are gone have no number any more.
+        let labels = labels.filter(|_| !self.names.first().is_some_and(|name| pruned.ends.changes(name)));
+        let mut labelled = labels.map(|labels| (Top1::new(labels), Top1::new(labels)));
+        let all: Vec<usize> = (0..inputs.count()).collect();
+        let take = |before: &[TensorRef], after: &[TensorRef]| {
+            drift.add(before, after);
+            if let Some((original, pruned)) = &mut labelled {
+                original.add(before);
+                pruned.add(after);
+            }
+        };
+        let compared = match &data.apart {
+            Some(_) => side_by_side(&*original.session, session, inputs, work, take),
+            None => original.beside(session, inputs, &all, work, take),
+        };
+        match compared {
+            // What was cut and does not run has no drift.
+            Err(GatherError::Run(_)) => return Ok(false),
+            other => other?,
+        }
+        checks.outputs = drift.finish();
+        (checks.inputs, checks.held_out) = match &data.apart {
+            Some(apart) => (data.inputs.count() + apart.inputs.count(), apart.inputs.count()),
+            None => (data.inputs.count(), if self.chooses { 0 } else { data.inputs.count() }),
+        };
+        checks.labelled = labelled.and_then(|(original, pruned)| Some((original.share()?, pruned.share()?)));
+        Ok(true)
     }
 
     /// Exactness of the model as it was cut, drift and latency of what became of it.
@@ -148,6 +217,7 @@ impl<'a> Bench<'a> {
             },
             outputs: Vec::new(),
             inputs: 0,
+            held_out: 0,
             labelled: None,
             latency: None,
         };
@@ -158,36 +228,17 @@ impl<'a> Bench<'a> {
                 return Ok(checks);
             }
         };
-        let count = data.inputs.count();
         work.progress.begin(Phase::Verify, 0);
         if !selection.is_empty() {
-            let inputs = (0..count.min(EXACT)).map(|run| data.inputs.fetch(run)).collect::<Result<Vec<_>, _>>()?;
+            let inputs = (0..data.inputs.count().min(EXACT)).map(|run| data.inputs.fetch(run)).collect::<Result<Vec<_>, _>>()?;
             let outputs = inputs.iter().enumerate().map(|(run, inputs)| original.outputs(run, inputs)).collect::<Result<Vec<_>, _>>()?;
             checks.exactness = prepared.exactness(selection, bare, runtime, &outputs, &inputs, original.session.noise());
         }
-        work.progress.begin(Phase::Drift, count as u64);
         let Some(example) = data.inputs.example()? else { return Ok(checks) };
         let Ok(session) = self.prepare(pruned, &example) else { return Ok(checks) };
-        let mut drift = Drift::new(&self.names, &pruned.ends);
-        // Classes that are gone have no number any more.
-        let labels = data.labels.as_deref().filter(|_| !self.names.first().is_some_and(|name| pruned.ends.changes(name)));
-        let mut labelled = labels.map(|labels| (Top1::new(labels), Top1::new(labels)));
-        let all: Vec<usize> = (0..count).collect();
-        let compared = original.beside(&*session, &*data.inputs, &all, work, |before, after| {
-            drift.add(before, after);
-            if let Some((original, pruned)) = &mut labelled {
-                original.add(before);
-                pruned.add(after);
-            }
-        });
-        match compared {
-            // What was cut and does not run has no drift.
-            Err(GatherError::Run(_)) => return Ok(checks),
-            other => other?,
+        if !self.measure(original, &*session, pruned, data, &mut checks, work)? {
+            return Ok(checks);
         }
-        checks.outputs = drift.finish();
-        checks.inputs = count;
-        checks.labelled = labelled.and_then(|(original, pruned)| Some((original.share()?, pruned.share()?)));
         work.progress.begin(Phase::Latency, 0);
         if let Ok(times) = latency(&[&*original.session, &*session], &example, ROUNDS, LATENCY) {
             checks.latency = Some(Latency { original: times[0], pruned: times[1] });
@@ -196,14 +247,20 @@ impl<'a> Bench<'a> {
     }
 }
 
+/// The runs that a search for a drift goes by: those that no weights were fitted to, where they are enough to tell.
+fn spared_runs(count: usize) -> Vec<usize> {
+    let spared: Vec<usize> = (0..count).filter(|run| held_out(*run, count)).take(QUICK).collect();
+    if spared.len() < TELLING { (0..count).collect() } else { spared }
+}
+
 /// The runs that statistics are taken of.
 pub(super) fn fitted_runs(count: usize) -> Vec<usize> {
-    (0..count).filter(|run| count < SPARED || !held_out(*run)).collect()
+    (0..count).filter(|run| count < SPARED || !held_out(*run, count)).collect()
 }
 
 /// The runs that a step of the search is judged by.
 fn quick_runs(count: usize) -> Vec<usize> {
-    (0..count).filter(|run| count < SPARED || held_out(*run)).take(QUICK).collect()
+    (0..count).filter(|run| count < SPARED || held_out(*run, count)).take(QUICK).collect()
 }
 
 /// What to know of a drift where no output is a real number.

@@ -7,23 +7,28 @@ mod decide;
 mod ends;
 mod engine;
 mod error;
+mod gauges;
 mod measure;
 mod operator;
 mod original;
+mod patterns;
 mod prepared;
 mod quality;
 mod request;
 mod rounds;
 mod search;
+mod unrun;
 
 pub use clock::{Foreseen, NEAR};
 pub use ends::{Allowance, ChangedEnd, allowed};
 pub use engine::{Engine, prune};
 pub use error::Error;
-pub use measure::{Checks, Latency, cost};
+pub use gauges::doubts;
+pub use measure::{ALLOWANCE, Checks, Latency, cost};
 pub use prepared::Prepared;
 pub use quality::calibrate;
-pub use request::{Data, Request, ScoreName};
+pub use request::{Apart, Data, Request, ScoreName};
+pub use unrun::UnrunBranch;
 
 use crate::allocate::{Align, Choice};
 use crate::analysis::{Analysis, Cost};
@@ -72,6 +77,8 @@ pub struct Outcome {
     pub checks: Option<Checks>,
     /// What recovery did to each layer.
     pub repairs: Vec<Repair>,
+    /// Branches of conditions that no input took.
+    pub unrun: Vec<UnrunBranch>,
     /// Inputs and outputs whose shape changed.
     pub changed_ends: Vec<ChangedEnd>,
     /// The points that the search tried, widest first.
@@ -111,7 +118,14 @@ fn prune_in(model: &Model, request: &Request, data: &Data, chosen: Option<Chosen
     if let ScoreName::Given(given) = &request.score {
         given.check(&prepared.analysis.groups)?;
     }
+    let unmatched = patterns::unmatched(request, &prepared)?;
     let candidates = request.candidates(&prepared);
+    let unrun = match runtime.filter(|_| runs) {
+        Some(runtime) => unrun::Unrun::find(&prepared.working, &*data.inputs, runtime)?,
+        None => unrun::Unrun::default(),
+    };
+    let unrun_branches = unrun.branches(&prepared, &candidates);
+    let candidates = unrun.without(&prepared, candidates);
     let times = request.plan.is_none() && (request.aims_at_latency() || request.align == Align::Auto);
     let clock = match (times, runtime) {
         (false, _) => None,
@@ -131,7 +145,7 @@ fn prune_in(model: &Model, request: &Request, data: &Data, chosen: Option<Chosen
     let clock = clock.as_ref();
     let sha256 = if request.needs_digest() { model.source.sha256() } else { String::new() };
     let bench = match chosen {
-        Some(chosen) => measure::Bench::new(model, data, chosen, work)?,
+        Some(chosen) => measure::Bench::new(model, data, chosen, request.chooses(measured), work)?,
         None => measure::Bench::none(),
     };
     // What is ranked by weights alone can be pruned even where the model does not run, and is not measured group by group
@@ -177,13 +191,17 @@ fn prune_in(model: &Model, request: &Request, data: &Data, chosen: Option<Chosen
     // Layers are mended one by one; what counts is what they do together.
     let mut unmended = None;
     if !repairs.is_empty()
-        && let (Ok(mended), Ok(cut)) = (bench.full_drift(&pruned, data), bench.full_drift(&bare, data))
-        && mended > cut
+        && let (Ok(mended), Ok(cut)) = (bench.spared_drift(&pruned, data), bench.spared_drift(&bare, data))
+        && mended.drift > cut.drift
     {
+        let (mended, cut) = (mended.drift, cut.drift);
         unmended =
             Some(format!("recovery would have moved the outputs further ({mended:.3} against {cut:.3}), so the weights are as they were"));
         pruned = bare.clone();
     }
+    let fitted = !repairs.is_empty() || (runs && data.statistics_alone() && !selection.is_empty());
+    let fit = data.fit(request.recover.filter(|_| fitted && unmended.is_none()), request.needs_digest())?;
+    let plan = Plan { fit: Some(fit), ..plan };
     surgery::annotate(&mut pruned, &notes);
     model.source.check()?;
     let checks = match (request.verify, runtime) {
@@ -193,6 +211,10 @@ fn prune_in(model: &Model, request: &Request, data: &Data, chosen: Option<Chosen
     let mut reached = decided.reached;
     let mut remarks = decided.remarks;
     remarks.extend(unmended);
+    remarks.extend(unmatched);
+    remarks.extend(unrun::remark(&unrun_branches, request.plan.is_none()));
+    let differs = |planned: &Plan| plan.fit.as_ref()?.differs(planned.fit.as_ref()?);
+    remarks.extend(request.plan.as_ref().and_then(differs));
     if !model.proto.functions.is_empty() && pruned.proto.functions.is_empty() {
         remarks.push("calls of the model's own functions were replaced by the functions' nodes".to_owned());
     }
@@ -203,10 +225,10 @@ fn prune_in(model: &Model, request: &Request, data: &Data, chosen: Option<Chosen
         reached &= measured <= foreseen.target * (1.0 + NEAR);
     }
     if let (Some(allowed), Some(drift)) = (request.drift, checks.as_ref().and_then(Checks::drift)) {
-        // The search measures on some of the inputs; the promise is for all of them.
-        if drift > allowed * 1.1 {
+        // The search measures on other inputs; the promise is for those that it has not seen.
+        if drift > allowed * measure::ALLOWANCE {
             reached = false;
-            remarks.push(format!("the drift on all inputs is {drift:.4}, more than the {allowed} asked for"));
+            remarks.push(format!("the drift on inputs kept apart is {drift:.4}, more than the {allowed} asked for"));
         }
     }
     if let Some(drift) = checks.as_ref().and_then(Checks::drift).filter(|drift| *drift >= FAR) {
@@ -246,6 +268,7 @@ fn prune_in(model: &Model, request: &Request, data: &Data, chosen: Option<Chosen
         foreseen,
         checks,
         repairs,
+        unrun: unrun_branches,
         changed_ends,
         tradeoff: decided.tradeoff,
         reached,

@@ -81,6 +81,28 @@ impl Original {
     }
 }
 
+/// Runs two models on all of some inputs and hands on what both give, run after run. Errors: as [`Original::beside`].
+pub(super) fn side_by_side(
+    one: &dyn Session,
+    other: &dyn Session,
+    inputs: &dyn Batches,
+    work: &Work,
+    mut take: impl FnMut(&[TensorRef], &[TensorRef]),
+) -> Result<(), GatherError> {
+    let runs: Vec<usize> = (0..inputs.count()).collect();
+    in_order(
+        inputs,
+        &runs,
+        work,
+        |_, inputs: Tensors| Ok((run(one, &inputs)?, run(other, &inputs)?)),
+        |(one, other)| size(one) + size(other),
+        |_, pairs| {
+            pairs.iter().for_each(|(one, other)| take(one, other));
+            Ok(())
+        },
+    )
+}
+
 fn run(session: &dyn Session, inputs: &Tensors) -> Result<Vec<TensorRef>, GatherError> {
     session.run(inputs).map_err(|error| GatherError::Run(error.to_string()))
 }

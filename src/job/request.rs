@@ -9,8 +9,8 @@ use globset::{Glob, GlobMatcher};
 use super::Prepared;
 use crate::allocate::{Align, Target, Width, least_cuts};
 use crate::analysis::{Allowed, Granularity, Group, Kind, Options, Pins, branch_ends};
-use crate::calibrate::{Batches, Statistics};
-use crate::plan::Plan;
+use crate::calibrate::{Batches, DataError, Statistics, digest};
+use crate::plan::{Fit, FitInputs, Plan};
 use crate::recover::Method;
 use crate::run::Tensors;
 use crate::score::{BatchNorm, GeometricMedian, Given, Lamp, Norm, Random, Score};
@@ -119,23 +119,74 @@ impl Default for Request {
 /// Inputs to measure with.
 #[derive(Clone, Debug)]
 pub struct Data {
-    /// One batch a run, made whenever it is asked for.
+    /// What is fitted to and chosen by: one batch a run, made whenever it is asked for.
     pub inputs: Arc<dyn Batches>,
     /// Whether they were made up from the declared shapes.
     pub synthetic: bool,
-    /// Class ids of all rows of all inputs, in order.
+    /// Class ids of all rows of all these inputs, in order.
     pub labels: Option<Vec<i64>>,
+    /// What drift, agreement and accuracy are measured on instead. Nothing is fitted to them or chosen by them.
+    pub apart: Option<Apart>,
     /// Statistics of the original's activations, taken before.
     pub statistics: Option<Statistics>,
+    /// How the inputs were prepared, for the plan to tell.
+    pub preparation: String,
+}
+
+/// Inputs that were kept apart to measure on.
+#[derive(Clone, Debug)]
+pub struct Apart {
+    /// One batch a run.
+    pub inputs: Arc<dyn Batches>,
+    /// Whether they were made up.
+    pub synthetic: bool,
+    /// Class ids of all their rows, in order.
+    pub labels: Option<Vec<i64>>,
 }
 
 impl Default for Data {
     fn default() -> Self {
-        Data { inputs: Arc::new(Vec::<Tensors>::new()), synthetic: false, labels: None, statistics: None }
+        Data {
+            inputs: Arc::new(Vec::<Tensors>::new()),
+            synthetic: false,
+            labels: None,
+            apart: None,
+            statistics: None,
+            preparation: String::new(),
+        }
     }
 }
 
 impl Data {
+    /// What drift is measured on: what was kept apart, or all there is, and its class ids.
+    pub(super) fn measured(&self) -> (&dyn Batches, Option<&[i64]>) {
+        match &self.apart {
+            Some(apart) => (&*apart.inputs, apart.labels.as_deref()),
+            None => (&*self.inputs, self.labels.as_deref()),
+        }
+    }
+
+    /// Whether what drift is measured on was made up.
+    pub fn measured_on_made_up(&self) -> bool {
+        self.apart.as_ref().map_or(self.synthetic, |apart| apart.synthetic)
+    }
+
+    /// How weights were fitted by a method; the digest of what they were fitted to only where it is asked for, for all inputs
+    /// are read for it. Errors: inputs that cannot be read.
+    pub(super) fn fit(&self, method: Option<Method>, with_digest: bool) -> Result<Fit, DataError> {
+        let Some(method) = method else { return Ok(Fit::none()) };
+        let statistics = self.statistics.as_ref().filter(|_| self.statistics_alone());
+        let digest = match statistics {
+            _ if !with_digest => String::new(),
+            Some(statistics) => statistics.digest(),
+            None => digest(&*self.inputs)?,
+        };
+        let number = statistics.map_or(self.inputs.count(), |statistics| statistics.samples);
+        let synthetic = self.synthetic && statistics.is_none();
+        let inputs = FitInputs { number, digest, synthetic, preprocessing: self.preparation.clone() };
+        Ok(Fit { method: method.to_string(), inputs: Some(inputs) })
+    }
+
     /// Whether statistics are all that is known of how the model is used.
     pub(super) fn statistics_alone(&self) -> bool {
         self.statistics.is_some() && (self.synthetic || self.inputs.count() == 0)
@@ -159,6 +210,13 @@ impl Request {
     /// Whether a latency is aimed at.
     pub fn aims_at_latency(&self) -> bool {
         self.targets.iter().any(|target| matches!(target, Target::Latency(_)))
+    }
+
+    /// Whether inputs decide what goes, or weights are fitted to them: in this run, or in that which made its plan.
+    /// `measured`: whether they are the user's, or there are statistics of such.
+    pub fn chooses(&self, measured: bool) -> bool {
+        let curves = self.score == ScoreName::Obs || self.score.needs_data() || (measured && self.layers());
+        self.plan.is_some() || self.targets.is_empty() || self.recover.is_some() || curves
     }
 
     pub(super) fn needs_digest(&self) -> bool {
@@ -238,7 +296,7 @@ impl Request {
 }
 
 /// The names that a group answers to: its id, its weights and the nodes that read them.
-fn names(prepared: &Prepared, group: &Group) -> Vec<String> {
+pub(super) fn names(prepared: &Prepared, group: &Group) -> Vec<String> {
     let mut names = vec![group.id.clone()];
     for (value, _) in &group.weights {
         let entry = prepared.working.index().value(*value);

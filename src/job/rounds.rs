@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::clock::Clock;
 use super::decide::Decided;
-use super::measure::Bench;
+use super::measure::{Bench, Estimate};
 use super::quality::{Quality, mend};
 use super::request::{Data, Request, ScoreName};
 use super::{Error, Point, Prepared};
@@ -117,7 +117,7 @@ impl Rounds<'_> {
             let selection = plan.selection(prepared, &choice);
             state = self.cut(&state, removed, &selection, &quality)?;
             match self.drift(&state) {
-                Ok(drift) => decided.tradeoff.push(Point { cost: self.cost(&state.gone), drift }),
+                Ok(found) => decided.tradeoff.push(Point { cost: self.cost(&state.gone), drift: found.drift }),
                 Err(error) if self.measures() => return Err(error),
                 // Without inputs of the user's the models need not run.
                 Err(_) => {}
@@ -240,9 +240,9 @@ impl Rounds<'_> {
         self.original.analysis.account.of(&self.original.analysis.classes, &self.original.select(gone))
     }
 
-    pub(super) fn drift(&self, state: &State) -> Result<f64, Error> {
+    pub(super) fn drift(&self, state: &State) -> Result<Estimate, Error> {
         let model = &state.prepared.as_ref().unwrap_or(self.original).working;
-        self.bench.full_drift(model, self.data)
+        self.bench.spared_drift(model, self.data)
     }
 
     pub(super) fn finish(&self, state: State, mut decided: Decided) -> Result<Made, Error> {

@@ -1,6 +1,7 @@
 //! The search for a drift: as small as possible within it.
 
 use super::decide::{DEFAULT_DRIFT, Decided};
+use super::measure::Estimate;
 use super::quality::Quality;
 use super::rounds::{Curves, Made, Rounds, State};
 use super::{Error, Point};
@@ -100,14 +101,14 @@ impl Rounds<'_> {
         Ok(best)
     }
 
-    /// Cuts and mends, and measures what the outputs moved by.
+    /// Cuts and mends, and measures what the outputs move by, or may well move by on other inputs.
     fn attempt(&self, trials: &Trials, gone: &[usize], decided: &mut Decided) -> Result<(State, f64), Error> {
         let choice = trials.path.choice(gone);
         let removed = trials.plan.in_original(&choice, trials.state, self.original);
         let tried = self.cut(trials.state, removed, &trials.plan.selection(self.original, &choice), trials.quality)?;
-        let drift = self.drift(&tried)?;
+        let Estimate { drift, careful } = self.drift(&tried)?;
         decided.tradeoff.push(Point { cost: self.cost(&tried.gone), drift });
         self.work.progress.advance(1);
-        Ok((tried, drift))
+        Ok((tried, careful))
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::foreign::Foreign;
+
 /// A model that could not be loaded.
 #[derive(Debug)]
 pub struct LoadError {
@@ -16,6 +18,8 @@ pub(super) enum LoadKind {
     Io(#[from] std::io::Error),
     #[error("the file is empty")]
     Empty,
+    #[error("this is {}, not an ONNX model", .0.what)]
+    Foreign(Foreign),
     #[error("not an ONNX model: {0}")]
     NotProtobuf(String),
     #[error("the message has no graph, so it is not an ONNX model")]
@@ -46,6 +50,7 @@ impl LoadError {
                 "give a regular file"
             }
             LoadKind::Io(_) => "check that the file can be read",
+            LoadKind::Foreign(other) => other.hint,
             LoadKind::Empty | LoadKind::NotProtobuf(_) | LoadKind::NoGraph => {
                 "is the file complete, and really an .onnx file? download or export it again"
             }

@@ -6,6 +6,7 @@ use prost::Message;
 
 use super::error::LoadKind;
 use super::external::External;
+use super::foreign::{foreign, other_message};
 use super::{LoadError, Model, Source};
 use crate::files;
 use crate::proto::{AttributeProto, GraphProto, ModelProto, TensorProto};
@@ -33,9 +34,13 @@ pub fn load(path: &Path, limits: Limits) -> Result<Model, LoadError> {
     if bytes.is_empty() {
         return Err(fail(LoadKind::Empty));
     }
-    let mut proto = ModelProto::decode(bytes.clone()).map_err(|error| fail(LoadKind::NotProtobuf(error.to_string())))?;
+    if let Some(other) = foreign(&bytes) {
+        return Err(fail(LoadKind::Foreign(other)));
+    }
+    let other = |kind: LoadKind| fail(other_message(&bytes).map_or(kind, LoadKind::Foreign));
+    let mut proto = ModelProto::decode(bytes.clone()).map_err(|error| other(LoadKind::NotProtobuf(error.to_string())))?;
     if proto.graph.is_none() {
-        return Err(fail(LoadKind::NoGraph));
+        return Err(other(LoadKind::NoGraph));
     }
     if proto.ir_version.is_some_and(|version| version < 3) {
         return Err(fail(LoadKind::OldIr(proto.ir_version())));

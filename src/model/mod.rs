@@ -6,6 +6,7 @@
 mod ends;
 mod error;
 mod external;
+mod foreign;
 pub mod functions;
 mod index;
 mod load;

@@ -1,9 +1,12 @@
 //! The decision as data: which units go, written to JSON, read back, and checked against the model it is applied to.
 
+mod fit;
 mod slices;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+
+pub use fit::{Fit, FitInputs};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -24,6 +27,9 @@ pub struct Plan {
     pub groups: Vec<GroupCut>,
     /// The same as slices of the constants, for anyone to check.
     pub removed: Vec<SliceCut>,
+    /// How the weights that stay were fitted; plans of versions that did not say have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fit: Option<Fit>,
     /// Graph inputs and outputs that were allowed to shrink: what the units are depends on it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allowed: Vec<AllowedAxes>,
@@ -132,6 +138,7 @@ impl Plan {
             model_sha256,
             groups,
             removed: slices::held(model, analysis, origins, &selection).iter().flat_map(slices::Held::cuts).collect(),
+            fit: None,
             allowed: Vec::new(),
             io: slices::of_ends(model, analysis, &selection),
         }

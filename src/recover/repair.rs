@@ -147,7 +147,7 @@ impl Passes<'_> {
             let results: Vec<_> = numbers.par_iter().enumerate().map(one).collect::<Result<_, _>>()?;
             for (number, (rows, original, mended)) in numbers.iter().zip(results) {
                 for ((into, task), rows) in found.iter_mut().zip(&tasks).zip(rows) {
-                    into.add(task, held_out(*number), rows);
+                    into.add(task, held_out(*number, self.runs.len()), rows);
                 }
                 kept = (put_away(kept.0, original), put_away(kept.1, mended));
             }

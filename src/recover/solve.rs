@@ -24,6 +24,15 @@ pub enum Method {
     LeastSquares,
 }
 
+impl std::fmt::Display for Method {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Method::Statistics => "statistics",
+            Method::LeastSquares => "least-squares",
+        })
+    }
+}
+
 /// One group of a layer: its rows, and how its output is used.
 pub(super) struct Problem<'a> {
     pub fit: &'a Group<'a>,

@@ -25,6 +25,9 @@ pub fn junit(report: &Report) -> String {
          errors=\"{errors}\" skipped=\"{skipped}\" time=\"{seconds:.3}\">\n",
         cases.len()
     );
+    if let Some(fed) = &report.fed {
+        text += &format!("    <properties><property name=\"inputs\" value=\"{}\"/></properties>\n", escape(&fed.line));
+    }
     for (name, outcome, message) in &cases {
         let (name, message) = (escape(name), escape(message));
         text += &format!("    <testcase classname=\"onnx-prune\" name=\"{name}\">");

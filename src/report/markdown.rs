@@ -10,6 +10,9 @@ pub fn markdown(report: &Report) -> String {
     if !at.is_empty() {
         text += &format!("\n{}\n", escape(&at));
     }
+    if let Some(fed) = &report.fed {
+        text += &format!("\n- **Inputs:** {}", escape(&fed.line));
+    }
     text += &format!("\n- **Exactness:** {}\n", escape(&view::exactness(report)));
     if !report.drift.outputs.is_empty() {
         text += &format!("- **Drift:** {}\n", escape(&view::drift(report)));

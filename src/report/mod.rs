@@ -27,7 +27,7 @@ pub use view::exactness as told_exactness;
 pub enum ReportError {
     #[error("{}: no report of this kind; name it .json, .md, .html or .xml (JUnit)", .0.display())]
     Ending(PathBuf),
-    #[error("the report can not be put together: {0}")]
+    #[error("the report cannot be put together: {0}")]
     Template(#[from] minijinja::Error),
 }
 

@@ -75,6 +75,9 @@ fn costs(report: &Report) -> String {
 
 fn verdicts(report: &Report, text: &mut String) {
     let mut line = |name: &str, value: &str| *text += &format!("{name:<11}{}\n", plain(value));
+    if let Some(fed) = &report.fed {
+        line("inputs", &fed.line);
+    }
     if report.exactness.verdict != super::ExactnessVerdict::Skipped {
         line("exactness", &view::exactness(report));
     }

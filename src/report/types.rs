@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::plan::Fit;
 use crate::verify::OutputDrift;
 use indexmap::IndexMap;
 use serde::{Serialize, Serializer};
@@ -31,6 +32,12 @@ pub struct Report {
     pub exactness: Exactness,
     /// How far the outputs moved.
     pub drift: Drift,
+    /// What the model was fed, where it was run.
+    pub fed: Option<Fed>,
+    /// How the weights that stay were fitted.
+    pub fit: Option<Fit>,
+    /// Branches of conditions that no input took: nothing in them was measured or checked.
+    pub never_ran: Vec<NeverRan>,
     /// The points that the search tried, widest first.
     pub tradeoff: Vec<Point>,
     /// What was foreseen of the latency, where one was aimed at.
@@ -163,14 +170,52 @@ pub enum ExactnessVerdict {
 pub struct Drift {
     /// Whether it is within what was asked.
     pub verdict: Outcome,
-    /// How many inputs were run.
+    /// How many inputs there were.
     pub inputs: usize,
-    /// Whether these were made up.
+    /// How many of them nothing was fitted to or chosen by: where there are such, the figures are of these. `None` where
+    /// only two files were compared, of which nothing is known.
+    pub held_out: Option<usize>,
+    /// Whether what was measured on was made up.
     pub synthetic: bool,
     /// Output by output.
     pub outputs: Vec<OutputDrift>,
     /// A metric that needs labels.
     pub labelled: Option<Labelled>,
+}
+
+/// What the model was fed.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Fed {
+    /// All of it in a line.
+    pub line: String,
+    /// How it was prepared; empty where it was taken as it is.
+    pub preparation: String,
+    /// Input by input.
+    pub inputs: Vec<FedInput>,
+    /// Why it does not seem to be what the model was made for, one sentence each.
+    pub doubts: Vec<String>,
+}
+
+/// What one input was fed.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct FedInput {
+    /// Its name.
+    pub name: String,
+    /// Extents in one run.
+    pub dims: Vec<usize>,
+    /// The smallest and the largest number among those that were looked at.
+    pub range: Option<(f64, f64)>,
+}
+
+/// A branch of a condition that no input took.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct NeverRan {
+    /// The node whose branch it is.
+    pub node: String,
+    /// The attribute that holds it.
+    pub branch: String,
+    /// Units that only it reads.
+    pub units: usize,
 }
 
 /// What became of a check.

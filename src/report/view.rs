@@ -97,7 +97,12 @@ pub fn exactness(report: &Report) -> String {
 pub fn drift(report: &Report) -> String {
     let Some(worst) = report.drift.worst() else { return String::new() };
     let made_up = if report.drift.synthetic { " made-up" } else { "" };
-    let inputs = format!("{}{made_up} input{}", report.drift.inputs, if report.drift.inputs == 1 { "" } else { "s" });
+    let number = |number: usize| format!("{number}{made_up} input{}", if number == 1 { "" } else { "s" });
+    let inputs = match report.drift.held_out {
+        Some(0) => format!("{}, which were fitted to as well", number(report.drift.inputs)),
+        Some(apart) if apart < report.drift.inputs => format!("{apart} of {}, kept apart", number(report.drift.inputs)),
+        _ => number(report.drift.inputs),
+    };
     let mut text = format!("{} ({}, {inputs})", units::error(worst.relative_l2), worst.name);
     if let Some(agreement) = report.drift.outputs.iter().filter_map(|output| output.top1_agreement).min_by(f64::total_cmp) {
         text += &format!(", same top-1 class {}", units::percent(agreement));

@@ -19,6 +19,9 @@ pub struct OutputDrift {
     pub kl: Option<f64>,
 }
 
+/// The uncertainty of a single run, which nothing tells of.
+const ALONE: f64 = 0.25;
+
 /// Sums from which the drift of one output is computed; they grow input by input.
 #[derive(Clone, Debug, Default)]
 struct Sums {
@@ -33,6 +36,8 @@ struct Sums {
     scores: bool,
     /// Whether what was added are whole numbers.
     whole: bool,
+    /// Squared difference and squared original of each run.
+    runs: Vec<(f64, f64)>,
 }
 
 /// The drift of every output, run after run: what is kept of a run are sums, and the outputs can be forgotten.
@@ -53,8 +58,18 @@ impl Drift {
     /// differ.
     pub fn add(&mut self, original: &[TensorRef], pruned: &[TensorRef]) {
         for ((name, sums), (original, pruned)) in self.outputs.iter_mut().zip(original.iter().zip(pruned)) {
+            let before = (sums.difference, sums.original);
             sums.add(&self.ends.of(name, original), pruned);
+            sums.runs.push((sums.difference - before.0, sums.original - before.1));
         }
+    }
+
+    /// By how much the largest drift may differ from that on so many other inputs of the same kind, as a share of it: one
+    /// standard deviation, by how much the runs differ among themselves (the variance of a ratio of sums).
+    pub fn uncertainty(&self, others: usize) -> f64 {
+        let moved = |sums: &&Sums| sums.difference / sums.original.max(f64::MIN_POSITIVE);
+        let largest = self.outputs.iter().map(|(_, sums)| sums).max_by(|a, b| moved(a).total_cmp(&moved(b)));
+        largest.map_or(0.0, |sums| sums.uncertainty(others))
     }
 
     /// The drift over all runs that were added.
@@ -98,6 +113,20 @@ impl Sums {
                 self.kl += divergence(a, b);
             }
         }
+    }
+
+    fn uncertainty(&self, others: usize) -> f64 {
+        let (count, ratio) = (self.runs.len() as f64, self.difference / self.original.max(f64::MIN_POSITIVE));
+        if ratio == 0.0 || !ratio.is_finite() {
+            return 0.0;
+        }
+        if count < 2.0 {
+            return ALONE;
+        }
+        let residue: f64 = self.runs.iter().map(|(difference, original)| (difference - ratio * original).powi(2)).sum();
+        let deviation = (residue * count / (count - 1.0)).sqrt() / self.difference;
+        // Drift is the root of the ratio.
+        deviation / 2.0 * (1.0 + count / (others.max(1) as f64)).sqrt()
     }
 
     fn finish(self, name: &str) -> OutputDrift {
@@ -169,6 +198,21 @@ mod tests {
         let ids = |ids: &[i64]| TensorRef::from_i64(vec![1, ids.len()], ids);
         let found = drift(&[ids(&[1, 2, 3, 4])], &[ids(&[1, 2, 3, 9])]);
         assert_eq!((found.relative_l2, found.top1_agreement), (0.25, None));
+    }
+
+    #[test]
+    fn runs_that_differ_say_little_of_others() {
+        let row = |numbers: [f32; 2]| [TensorRef::from_f32(vec![1, 2], &numbers)];
+        let uncertainty = |errors: &[f32], others: usize| {
+            let mut drift = Drift::new(&["y".to_owned()], &Ends::default());
+            errors.iter().for_each(|error| drift.add(&row([3.0, 4.0]), &row([3.0, 4.0 + error])));
+            drift.uncertainty(others)
+        };
+        assert!(uncertainty(&[0.1; 8], 8) < 1e-3);
+        let uneven: Vec<f32> = (0..64).map(|run| 0.1 + 0.05 * (run % 3) as f32).collect();
+        assert!(uncertainty(&uneven, 8) > uncertainty(&uneven, 64) && uncertainty(&uneven[..8], 8) > uncertainty(&uneven, 8));
+        assert!((0.01..0.1).contains(&uncertainty(&uneven, 64)), "{}", uncertainty(&uneven, 64));
+        assert_eq!((uncertainty(&[0.1], 8), uncertainty(&[0.0, 0.0], 8)), (ALONE, 0.0));
     }
 
     #[test]

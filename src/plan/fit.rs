@@ -1,0 +1,79 @@
+//! How the weights that stay were fitted: a plan says which slices go, and its model may be more than that.
+
+use serde::{Deserialize, Serialize};
+
+/// What was done to the weights that stay.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+pub struct Fit {
+    /// `least-squares`, `statistics`, or `none` where they are the original's.
+    pub method: String,
+    /// What they were fitted to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<FitInputs>,
+}
+
+/// Inputs that weights were fitted to.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+pub struct FitInputs {
+    /// How many.
+    pub number: usize,
+    /// SHA-256 over their names, types, shapes and numbers, as the model was fed them; of statistics, over the sums.
+    pub digest: String,
+    /// Whether they were made up.
+    pub synthetic: bool,
+    /// How they were prepared.
+    pub preprocessing: String,
+}
+
+impl Fit {
+    /// Of weights that are the original's.
+    pub const NONE: &str = "none";
+
+    /// Weights that are the original's.
+    pub fn none() -> Self {
+        Fit { method: Self::NONE.to_owned(), inputs: None }
+    }
+
+    /// Whether weights were fitted.
+    pub fn fitted(&self) -> bool {
+        self.method != Self::NONE
+    }
+
+    /// One clause: by what, and to how many inputs.
+    pub fn describe(&self) -> String {
+        match &self.inputs {
+            Some(inputs) => {
+                let made_up = if inputs.synthetic { " made-up" } else { "" };
+                let number = if inputs.number == 1 { "input" } else { "inputs" };
+                let prepared = if inputs.preprocessing.is_empty() { String::new() } else { format!(" ({})", inputs.preprocessing) };
+                format!("by {} to {}{made_up} {number}{prepared}", self.method, inputs.number)
+            }
+            None => format!("by {}", self.method),
+        }
+    }
+
+    /// How the inputs of this fit differ from those of another; `None` where they do not, or one of them had none.
+    pub fn differs(&self, other: &Fit) -> Option<String> {
+        let (here, there) = self.inputs.as_ref().zip(other.inputs.as_ref())?;
+        (here.digest != there.digest)
+            .then(|| format!("the weights were fitted {} here, {} when the plan was made", self.describe(), other.describe()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fit(number: usize, digest: &str) -> Fit {
+        let inputs = FitInputs { number, digest: digest.to_owned(), synthetic: false, preprocessing: "× 1/255".to_owned() };
+        Fit { method: "least-squares".to_owned(), inputs: Some(inputs) }
+    }
+
+    #[test]
+    fn fits_to_other_inputs_are_told_apart() {
+        let (one, other) = (fit(8, "a"), fit(9, "b"));
+        assert_eq!(one.differs(&one), None);
+        assert!(one.differs(&other).unwrap().contains("to 8 inputs (× 1/255) here, by least-squares to 9"));
+        assert_eq!((one.differs(&Fit::none()), Fit::none().fitted(), one.fitted()), (None, false, true));
+    }
+}
