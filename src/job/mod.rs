@@ -210,8 +210,7 @@ fn prune_in(model: &Model, request: &Request, data: &Data, chosen: Option<Chosen
     };
     let mut reached = decided.reached;
     let mut remarks = decided.remarks;
-    remarks.extend(unmended);
-    remarks.extend(unmatched);
+    remarks.extend(unmended.into_iter().chain(unmatched));
     remarks.extend(unrun::remark(&unrun_branches, request.plan.is_none()));
     let differs = |planned: &Plan| plan.fit.as_ref()?.differs(planned.fit.as_ref()?);
     remarks.extend(request.plan.as_ref().and_then(differs));

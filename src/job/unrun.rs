@@ -129,7 +129,7 @@ pub(super) fn remark(branches: &[UnrunBranch], kept: bool) -> Option<String> {
         (branches.iter().map(|branch| branch.groups).sum::<usize>(), branches.iter().map(|branch| branch.units).sum::<usize>());
     let names = match &names[..] {
         [] => return None,
-        [names @ .., last] if names.is_empty() => last.clone(),
+        [last] => last.clone(),
         [names @ .., last] => format!("{} and {last}", names.join(", ")),
     };
     let rest = match (groups, kept) {

@@ -125,8 +125,9 @@ impl Sums {
         }
         let residue: f64 = self.runs.iter().map(|(difference, original)| (difference - ratio * original).powi(2)).sum();
         let deviation = (residue * count / (count - 1.0)).sqrt() / self.difference;
-        // Drift is the root of the ratio.
-        deviation / 2.0 * (1.0 + count / (others.max(1) as f64)).sqrt()
+        // Drift is the root of the ratio, but for whole numbers.
+        let share = if self.whole { 1.0 } else { 0.5 };
+        deviation * share * (1.0 + count / (others.max(1) as f64)).sqrt()
     }
 
     fn finish(self, name: &str) -> OutputDrift {
