@@ -54,8 +54,9 @@ impl Builder {
         let numbers_of = if of.0.len() > 1 { format!("({numbers_of})") } else { numbers_of };
         let name = if 8 % bits == 0 { format!("{numbers_of}/{}", 8 / bits) } else { format!("{numbers_of}·{bits}/8") };
         let bytes = numbers.checked_mul(i64::from(bits))?.checked_add(7)? / 8;
-        let label = self.fixed(name, bytes, reason);
-        self.relation.labels[label.index()].packs = Some(Packed { of, bits });
+        let fate = Fate::Fixed(reason);
+        self.relation.labels.push(Label { name: name.into(), extent: bytes.into(), fate, packs: Some(Packed { of, bits }) });
+        let label = LabelId((self.relation.labels.len() - 1) as u16);
         Some(label)
     }
 
