@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::infer::Facts;
+use super::repack::Repack;
 use super::rewrite::patched;
 use crate::facts::{Dim, Fact};
 use crate::model::{GraphId, Model, NodeId, Origin, TensorRef, ValueId};
@@ -13,10 +14,12 @@ use crate::proto::{Dtype, NodeProto};
 /// of the model stays valid meanwhile.
 #[derive(Debug, Default)]
 pub(super) struct Operands {
-    replaced: BTreeMap<(NodeId, u32), Fact>,
+    pub(super) replaced: BTreeMap<(NodeId, u32), Fact>,
     inserts: Vec<(GraphId, u32, NodeProto)>,
     /// Copies made before, so that equal demands on one value share one copy.
     copies: Vec<(ValueId, Vec<Option<Dim>>, String, Fact)>,
+    /// The same of bytes that were packed anew.
+    pub(super) repacked: Vec<(ValueId, Repack, String)>,
     names: HashSet<String>,
 }
 
@@ -93,7 +96,7 @@ impl Operands {
         }
     }
 
-    fn initializer(&mut self, model: &mut Model, graph: GraphId, base: &str, tensor: &TensorRef) -> (String, Fact) {
+    pub(super) fn initializer(&mut self, model: &mut Model, graph: GraphId, base: &str, tensor: &TensorRef) -> (String, Fact) {
         let name = self.fresh(base);
         model.graph_mut(graph).initializer.push(tensor.to_proto(&name));
         let shape = tensor.dims.iter().map(|dim| Dim::from(*dim)).collect();

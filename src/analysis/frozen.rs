@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Analysis, Group, is_weight};
+use super::{Analysis, Group, SpaceId, is_weight};
 use crate::model::{Family, Model, Origins};
 use crate::relation::Reason;
 
@@ -37,7 +37,9 @@ pub fn frozen<'a>(
         let params = tensor.dims.iter().product::<i64>().max(0) as u64;
         let mut reason: Option<&Reason> = None;
         let mut free = false;
-        for space in members.iter().flat_map(|value| analysis.spaces.axes(*value)) {
+        let axes: Vec<SpaceId> = members.iter().flat_map(|value| analysis.spaces.axes(*value)).collect();
+        let packed = axes.iter().flat_map(|axis| analysis.spaces.packed(*axis)).map(|(label, _)| *label);
+        for space in axes.iter().copied().chain(packed) {
             for factor in analysis.classes.pieces(space).iter().flatten() {
                 let class = analysis.classes.get(factor.class);
                 free |= class.free && reachable[factor.class.index()];

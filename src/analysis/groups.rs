@@ -10,7 +10,7 @@ use super::spaces::{Correspondence, SpaceId, Spaces};
 use super::union_find::UnionFind;
 use crate::facts::Dim;
 use crate::model::{Model, Origin, ValueId};
-use crate::relation::{Port, Reason, Relation};
+use crate::relation::{LabelId, Port, Reason, Relation, Term};
 
 /// What the units of a group are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -298,30 +298,46 @@ fn roles(model: &Model, spaces: &Spaces, classes: &Classes, relations: &[Relatio
     let constants = constants(model);
     for (node, _) in model.index().nodes() {
         let relation = &relations[node.index()];
-        for term in &relation.terms {
-            let Some(weight) = term.weight else { continue };
-            let is_constant = |port: Port| {
-                port_value(model, node, port).is_some_and(|value| constants[value.index()] || looked_up(model, &constants, value))
-            };
-            let constant = is_constant(weight) || is_constant(term.data);
-            let on = |port: Port, label| {
-                relation.ports.get(&port).is_some_and(|port| port.axes.iter().any(|axis| axis.labels().any(|other| other == label)))
-            };
+        let is_constant =
+            |port: Port| port_value(model, node, port).is_some_and(|value| constants[value.index()] || looked_up(model, &constants, value));
+        let on = |port: Port, label: LabelId| {
+            relation.ports.get(&port).is_some_and(|port| port.axes.iter().any(|axis| axis.labels().any(|other| other == label)))
+        };
+        // Products between data, some of which exist only inside the operator.
+        let (of_data, of_weights): (Vec<&Term>, Vec<&Term>) =
+            products(relation).partition(|term| term.weight.is_none_or(|weight| !is_constant(weight) && !is_constant(term.data)));
+        let mut play = |label: LabelId, part: &dyn Fn(&mut Role)| {
+            let space = spaces.label(node, label);
+            let carriers = (0..spaces.get(space).pieces.len()).filter_map(|piece| classes.carrier(space, piece));
+            carriers.for_each(|carrier| part(&mut roles[carrier.class.index()]));
+        };
+        for term in &of_weights {
             for label in &term.labels {
-                let both = on(term.data, *label) && on(weight, *label);
-                let space = spaces.label(node, *label);
-                let carriers = (0..spaces.get(space).pieces.len()).filter_map(|piece| classes.carrier(space, piece));
-                for carrier in carriers {
-                    let role = &mut roles[carrier.class.index()];
-                    role.contracted_between_data |= both && !constant && term.summed.contains(label);
-                    role.batch_of_data |= both && !constant && !term.summed.contains(label);
-                    // One channel in and out of every group of a convolution.
-                    role.depthwise |= both && constant && !term.summed.contains(label) && term.window.is_some();
+                // One channel in and out of every group of a convolution.
+                let both = term.weight.is_some_and(|weight| on(term.data, *label) && on(weight, *label));
+                if both && !term.summed.contains(label) && term.window.is_some() {
+                    play(*label, &|role| role.depthwise = true);
+                }
+            }
+        }
+        for term in &of_data {
+            for label in term.labels.iter().filter(|label| on(term.data, **label) && term.weight.is_none_or(|weight| on(weight, **label))) {
+                // What only the scores or only the probabilities of an attention have is a dimension of its heads.
+                let all = of_data.iter().all(|other| other.labels.contains(label));
+                match term.summed.contains(label) || !all {
+                    true => play(*label, &|role| role.contracted_between_data = true),
+                    false => play(*label, &|role| role.batch_of_data = true),
                 }
             }
         }
     }
     roles
+}
+
+/// The sums of products of a relation whose factors are tensors, or exist only inside the operator.
+fn products(relation: &Relation) -> impl Iterator<Item = &Term> {
+    let inside = |term: &Term| matches!(term.data, Port::Out(_)) && relation.multiplies(term);
+    relation.terms.iter().filter(move |term| term.weight.is_some() || inside(term))
 }
 
 /// Whether a value is rows of a constant: the weights of the experts that a router chose, say.

@@ -16,6 +16,7 @@ mod infer;
 mod known;
 mod pieces;
 mod relate;
+mod repack;
 mod rewrite;
 mod shrink;
 mod spaces;

@@ -11,12 +11,13 @@ use super::Analysis;
 use super::demand::Operands;
 use super::groups::Selection;
 use super::infer::{Declared, Facts, Pins, leave, results, seed, view};
+use super::repack::Repack;
 use super::spaces::SpaceId;
 use crate::facts::{Dim, Fact};
 use crate::model::{GraphId, Index, Model, NodeId, ValueId};
 use crate::ops::{Cut, Demand, NodeEdit, Setting, lookup};
 use crate::proto::{AttributeProto, attribute_proto::AttributeType};
-use crate::relation::{LabelId, Reason, Relation};
+use crate::relation::{LabelId, Port, Reason, Relation};
 
 /// For each label of a node the indices that stay; `None` where all do.
 type KeptByLabel = Vec<Option<Arc<[u32]>>>;
@@ -71,6 +72,7 @@ impl Rewriter<'_> {
             let mut edit = self.edit(node);
             self.restore(node, &mut edit);
             self.attributes(node, &edit);
+            self.repack(node);
             self.demands(node, &edit.demands);
             for subgraph in &self.original.index().node(node).subgraphs {
                 // What comes in again from step to step is what the analysis says of it; whether it fits what is given at
@@ -198,6 +200,29 @@ impl Rewriter<'_> {
             if !scaled {
                 self.fail(node, Reason::Demand(format!("a weight of {} that is no constant", self.original.node_label(node))));
             }
+        }
+    }
+
+    /// Packs the bytes anew that hold numbers of which some go.
+    fn repack(&mut self, node: NodeId) {
+        let relation = &self.analysis.relations[node.index()];
+        if relation.labels.iter().all(|label| label.packs.is_none()) {
+            return;
+        }
+        let kept = self.analysis.kept_labels(node, self.selection);
+        let mut stuck = false;
+        for port in relation.ports.keys() {
+            let (Port::In(input), Some(packed)) = (port, relation.packed(*port)) else { continue };
+            if packed.of.labels().all(|label| kept[label.index()].is_none()) {
+                continue;
+            }
+            let value = self.original.index().node(node).inputs.get(*input as usize).copied().flatten();
+            let row = packed.of.extent(&relation.labels).count().zip(packed.of.kept(&relation.labels, &kept));
+            let row = row.map(|(numbers, kept)| Repack { numbers, bits: packed.bits as usize, kept });
+            stuck |= !value.zip(row).is_some_and(|(value, row)| self.operands.repack(self.model, node, *input, value, &row));
+        }
+        if stuck {
+            self.fail(node, Reason::Demand(format!("packed numbers of {} that are no constant", self.original.node_label(node))));
         }
     }
 

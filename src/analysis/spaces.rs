@@ -4,12 +4,14 @@
 //! convolutions see). A piece may repeat: halves of heads, say, are two pieces that take turns. The marks travel along layouts until nothing changes, so that every space knows all divisions
 //! that any reader of its indices makes; only then can one factor be cut without breaking another's reading.
 
+use std::collections::BTreeMap;
+
 use super::infer::Facts;
 use super::pieces::Pieces;
 use super::relate::port_value;
 use crate::facts::Dim;
 use crate::model::{Model, NodeId, ValueId};
-use crate::relation::{LabelId, Reason, Relation, Segment};
+use crate::relation::{LabelId, Port, Reason, Relation, Segment};
 
 /// Number of a space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,6 +57,8 @@ pub struct Spaces {
     labels: Vec<u32>,
     /// How they correspond.
     pub correspondences: Vec<Correspondence>,
+    /// Axes that hold bytes, with the labels whose numbers are packed in them, and the share of the numbers that run over each.
+    packed: BTreeMap<SpaceId, Vec<(SpaceId, f64)>>,
 }
 
 impl Spaces {
@@ -82,6 +86,7 @@ impl Spaces {
                         spaces.connect(axis, node, &layout.0, &relations[node.index()]);
                     }
                 }
+                spaces.note_packed(value, node, &relations[node.index()], *port);
             }
         }
         spaces.settle();
@@ -112,6 +117,24 @@ impl Spaces {
     /// All spaces.
     pub fn iter(&self) -> impl Iterator<Item = (SpaceId, &Space)> {
         self.spaces.iter().enumerate().map(|(id, space)| (SpaceId(id as u32), space))
+    }
+
+    /// The labels whose numbers the bytes of an axis hold; each with the share of the numbers that run over it.
+    pub fn packed(&self, axis: SpaceId) -> &[(SpaceId, f64)] {
+        self.packed.get(&axis).map_or(&[], Vec::as_slice)
+    }
+
+    fn note_packed(&mut self, value: ValueId, node: NodeId, relation: &Relation, port: Port) {
+        let Some(packed) = relation.packed(port) else { return };
+        let Some(axis) = self.axes(value).last() else { return };
+        let number = |extent: Dim| extent.num().unwrap_or(1).max(1) as f64;
+        let all = number(packed.of.extent(&relation.labels));
+        let mut labels = Vec::new();
+        for segment in &packed.of.0 {
+            let share = number(segment.extent(&relation.labels)) / all;
+            labels.extend(segment.labels().iter().map(|label| (self.label(node, *label), share)));
+        }
+        self.packed.entry(axis).or_insert(labels);
     }
 
     fn add(&mut self, extent: &Dim) {

@@ -1,7 +1,7 @@
 //! What constants cost as they are cut: one that several readers hold copies of is stored once for each way of cutting it.
 
 use super::Analysis;
-use super::account::{Extent, is_weight, share};
+use super::account::{Extent, is_weight, packed, share};
 use super::classes::{ClassId, Classes};
 use super::spaces::Spaces;
 use crate::model::{Model, Origins, ValueId};
@@ -77,7 +77,8 @@ impl Constants {
         let Some(tensor) = alike.first().and_then(|first| model.tensor_proto(*first)) else { return };
         let mut ways: Vec<Vec<Option<Extent>>> = Vec::new();
         for value in alike {
-            let way = spaces.axes(*value).map(|space| share(spaces, classes, space)).collect();
+            let inside = spaces.axes(*value).flat_map(|axis| packed(spaces, classes, axis)).map(Some);
+            let way = spaces.axes(*value).map(|space| share(spaces, classes, space)).chain(inside).collect();
             if !ways.contains(&way) {
                 ways.push(way);
             }

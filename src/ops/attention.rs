@@ -170,7 +170,7 @@ impl Operator for Attention {
             builder.port(Port::Formal(branch, 0), "scores", scores.clone());
             builder.port(Port::Result(branch, 0), "modified", scores.clone());
         }
-        scores_and_values(&mut builder, &[b, s, k, r], [d, e], t, p.map(|p| (p, 4)));
+        scores_and_values(&mut builder, [0, 1, 2], &[b, s, k, r], [d, e], t, p.map(|p| (p, 4)));
         builder.finish()
     }
 
@@ -188,17 +188,33 @@ impl Operator for Attention {
 }
 
 /// The two products of attention: queries with keys (`d`), and probabilities, which exist only inside, with values (`e`).
-/// `past`: earlier keys, and the input that holds them (their values are the next one).
-pub(super) fn scores_and_values(builder: &mut Builder, outer: &[LabelId], [d, e]: [LabelId; 2], t: LabelId, past: Option<(LabelId, u32)>) {
+/// `from`: the inputs that hold queries, keys and values. `past`: earlier keys, and the input that holds them (their values are
+/// the next one).
+pub(super) fn scores_and_values(
+    builder: &mut Builder,
+    [q, k, v]: [u32; 3],
+    outer: &[LabelId],
+    [d, e]: [LabelId; 2],
+    t: LabelId,
+    past: Option<(LabelId, u32)>,
+) {
     let mut term = |data, weight, t: LabelId, width: LabelId, summed: LabelId| {
         let labels = outer.iter().copied().chain([t, width]).collect();
         builder.term(Term { data, weight: Some(Port::In(weight)), zero: None, labels, summed: vec![summed], window: None });
     };
-    term(Port::In(0), 1, t, d, d);
-    term(Port::Out(0), 2, t, e, t);
+    term(Port::In(q), k, t, d, d);
+    term(Port::Out(0), v, t, e, t);
     if let Some((p, at)) = past {
-        term(Port::In(0), at, p, d, d);
+        term(Port::In(q), at, p, d, d);
         term(Port::Out(0), at + 1, p, e, p);
+    }
+}
+
+/// The same where queries, keys and values exist only inside.
+pub(super) fn inner_products(builder: &mut Builder, outer: &[LabelId], [d, e]: [LabelId; 2], t: LabelId) {
+    for (width, summed) in [(d, d), (e, t)] {
+        let labels = outer.iter().copied().chain([t, width]).collect();
+        builder.term(Term { data: Port::Out(0), weight: None, zero: None, labels, summed: vec![summed], window: None });
     }
 }
 

@@ -164,12 +164,14 @@ pub(super) fn set_extent(cut: &Cut, edit: &mut NodeEdit, label: &str, attribute:
 }
 
 impl Conv {
-    /// Whether this is a filter along one axis, whose every index gives one of the same place: channels that look at their
-    /// neighbours (efficient channel attention). Without some, others are neighbours.
-    fn single_channel(&self, node: &NodeView, at: &Operands, positions: &[Dim]) -> bool {
-        let one = at.group == 1 && at.inner.is_one() && at.outer.is_one() && !self.transposed && self.residual.is_none();
+    /// Whether this is a filter of one map, or of the greatest and the mean of several, whose every index gives one of the same
+    /// place: channels that look at their neighbours (efficient channel attention; triplet attention, turned by a right angle).
+    /// Without some, others are neighbours.
+    fn filter(&self, node: &NodeView, at: &Operands, positions: &[Dim]) -> bool {
+        let few = at.inner.num().is_some_and(|maps| maps <= 2);
+        let one = at.group == 1 && few && at.outer.is_one() && !self.transposed && self.residual.is_none();
         let steps = node.ints("strides").unwrap_or_default().iter().all(|stride| *stride == 1);
-        one && steps && at.spatial.len() == 1 && at.spatial == positions
+        one && steps && at.spatial == positions
     }
 
     fn labels(&self, node: &NodeView, builder: &mut Builder, at: &Operands) -> Option<Labels> {
@@ -177,13 +179,13 @@ impl Conv {
             (false, [_, _, positions @ ..]) | (true, [_, positions @ .., _]) => positions,
             _ => return None,
         };
-        let single = self.single_channel(node, at, positions);
-        let s = if single {
+        let filter = self.filter(node, at, positions);
+        let s = if filter {
             at.spatial.iter().map(|extent| builder.lossy("s", extent.clone(), NEIGHBOURS)).collect()
         } else {
             fixed(builder, "s", at.spatial, &SPATIAL)
         };
-        let t = if single { s.clone() } else { fixed(builder, "t", positions, &SPATIAL) };
+        let t = if filter { s.clone() } else { fixed(builder, "t", positions, &SPATIAL) };
         Some(Labels {
             b: builder.free("b", at.batch.clone()),
             g: builder.free("g", at.group),

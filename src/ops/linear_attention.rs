@@ -3,85 +3,203 @@
 
 use super::fit::{expect, misfit, unless_ranked};
 use super::frozen::outputs;
+use super::operand::{aligned, along, free, layouts, placed};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
-use crate::relation::{Layout, Port, Reason, Relation, Term};
+use crate::relation::{Builder, LabelId, Layout, Port, Reason, Relation, Term};
 
-/// LinearAttention (27 and later), also ONNX Runtime's: a recurrence over tokens with one state per key head.
+/// LinearAttention (27 and later), also ONNX Runtime's: a recurrence over tokens with one state per value head.
 struct LinearAttention;
 
-/// The extents of a linear attention: batch, tokens, key heads, queries per key head, head sizes of keys and of values.
-fn linear_extents(node: &NodeView) -> Result<Option<[Dim; 6]>, InferError> {
-    let (Some(q), Some(_), Some(v)) = (node.shape(0), node.shape(1), node.shape(2)) else { return Ok(None) };
-    let ([b, t, width], [_, _, v_width]) = (q, v) else { return Err(InferError("query and value must have 3 axes".into())) };
-    let count = |name| node.int(name).filter(|count| *count > 0).map(Dim::Num).ok_or_else(|| InferError(format!("no {name}")));
-    let (heads, k) = (count("q_num_heads")?, count("kv_num_heads")?);
-    let split =
-        |width: &Dim, heads: &Dim| width.exact_div(heads).ok_or_else(|| InferError(format!("{width} is no multiple of {heads} heads")));
-    let (d, e, r) = (split(width, &heads)?, split(v_width, &k)?, split(&heads, &k)?);
-    expect(node, 1, &[b, t, &(&k * &d)])?;
-    expect(node, 2, &[b, t, &(&k * &e)])?;
-    expect(node, 3, &[b, &k, &d, &e])?;
-    Ok(Some([b.clone(), t.clone(), k, r, d, e]))
+/// The extents of a linear attention.
+struct Extents {
+    b: Dim,
+    t: Dim,
+    /// Heads of keys.
+    keys: i64,
+    /// Heads of values, one state each.
+    states: i64,
+    /// Heads of queries.
+    queries: i64,
+    /// Head size of queries and keys.
+    d: Dim,
+    /// Head size of values.
+    e: Dim,
+    /// States of as many last tokens; 0: of the last one only, without an axis of their own.
+    window: i64,
+}
+
+impl Extents {
+    /// `None` when a rank or a number of heads is unknown.
+    fn of(node: &NodeView) -> Result<Option<Self>, InferError> {
+        let (Some(q), Some(key), Some(v)) = (node.shape(0), node.shape(1), node.shape(2)) else { return Ok(None) };
+        let ([b, t, width], [_, _, keys], [_, _, values]) = (q, key, v) else {
+            return Err(InferError("query, key and value must have 3 axes".into()));
+        };
+        let count = |name| node.int(name).filter(|count| *count > 0).ok_or_else(|| InferError(format!("no {name}")));
+        let (queries, states) = (count("q_num_heads")?, count("kv_num_heads")?);
+        let misfit = || InferError(format!("{width}, {keys} and {values} channels of {queries} and {states} heads"));
+        let (d, e) = (width.exact_div(&Dim::Num(queries)), values.exact_div(&Dim::Num(states)));
+        let (d, e) = (d.ok_or_else(misfit)?, e.ok_or_else(misfit)?);
+        let Some(keys) = keys.exact_div(&d).ok_or_else(misfit)?.num().filter(|keys| *keys > 0) else { return Ok(None) };
+        if states % keys != 0 || (queries % states != 0 && states % queries != 0) {
+            return Err(misfit());
+        }
+        let window = node.int("state_window").unwrap_or(0).max(0);
+        let extents = Extents { b: b.clone(), t: t.clone(), keys, states, queries, d, e, window };
+        expect(node, 3, &extents.state().iter().collect::<Vec<_>>())?;
+        Ok(Some(extents))
+    }
+
+    fn state(&self) -> Vec<Dim> {
+        let window = (self.window > 0).then_some(Dim::Num(self.window));
+        window.into_iter().chain([self.b.clone(), Dim::Num(self.states), self.d.clone(), self.e.clone()]).collect()
+    }
+
+    /// Heads of the output: of the queries, or of the values where those are more.
+    fn outputs(&self) -> Dim {
+        Dim::Num(self.queries.max(self.states))
+    }
+}
+
+/// The heads of each tensor as products: heads of values in as many steps as keys, queries and values share them out.
+struct Heads {
+    keys: Vec<LabelId>,
+    states: Vec<LabelId>,
+    queries: Vec<LabelId>,
+    outputs: Vec<LabelId>,
+}
+
+impl Heads {
+    /// `None` where keys and queries share the heads of the values out in ways that do not fit each other.
+    fn new(builder: &mut Builder, at: &Extents) -> Option<Self> {
+        let shared = at.queries.min(at.states);
+        let steps = [at.keys.min(shared), at.keys.max(shared), at.states];
+        if steps[1] % steps[0] != 0 || steps[2] % steps[1] != 0 {
+            return None;
+        }
+        let first = builder.free("k", steps[0]);
+        let more = |builder: &mut Builder, extent: i64| (extent > 1).then(|| builder.free("k", extent));
+        let middle = more(builder, steps[1] / steps[0]);
+        let last = more(builder, steps[2] / steps[1]);
+        let repeat = if at.queries > at.states { Some(builder.free("r", at.queries / at.states)) } else { None };
+        let upto = |heads: i64| -> Vec<LabelId> {
+            let parts = [(steps[0], Some(first)), (steps[1], middle), (steps[2], last)];
+            parts.into_iter().filter(|(extent, _)| *extent <= heads).filter_map(|(_, label)| label).collect()
+        };
+        let (states, with) = (upto(at.states), |heads: Vec<LabelId>| heads.into_iter().chain(repeat).collect::<Vec<_>>());
+        Some(Heads { keys: upto(at.keys), queries: with(upto(shared)), outputs: with(states.clone()), states })
+    }
+}
+
+/// Heads, and one label more.
+fn wide(heads: &[LabelId], width: LabelId) -> Layout {
+    Layout::product(&[heads, &[width]].concat())
 }
 
 impl Operator for LinearAttention {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let window = node.int("state_window").unwrap_or(0) != 0;
-        let Some([b, t, k, r, d, e]) = linear_extents(node)?.filter(|_| !window) else { return Ok(outputs(node, [])) };
-        let y = vec![b.clone(), t, &(&k * &r) * &e];
+        let Some(at) = Extents::of(node)? else { return Ok(outputs(node, [])) };
+        let y = vec![at.b.clone(), at.t.clone(), &at.outputs() * &at.e];
         let state = node.dtype(3).or_else(|| node.dtype(0));
-        Ok(outputs(node, [Fact::new(node.dtype(0), y), Fact::new(state, vec![b, k, d, e])]))
+        Ok(outputs(node, [Fact::new(node.dtype(0), y), Fact::new(state, at.state())]))
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
         if let Some(relation) = unless_ranked(node) {
             return relation;
         }
-        let Ok(Some([b, t, k, r, d, e])) = linear_extents(node) else { return misfit(node) };
-        let (decay, beta) = (node.shape(4).and_then(<[Dim]>::last), node.shape(5).and_then(<[Dim]>::last));
-        let per_head = decay.is_some_and(|dim| *dim == k);
-        if !r.is_one() || decay.is_some_and(|dim| !per_head && *dim != &k * &d) || beta.is_some_and(|dim| !dim.is_one() && *dim != k) {
-            return node.frozen(Reason::operator("grouped heads of a linear attention"));
-        }
+        let Ok(Some(at)) = Extents::of(node) else { return misfit(node) };
         let mut builder = node.relation();
-        let b = builder.free("b", b);
-        let t = builder.fixed("t", t, Reason::operator("time steps of a recurrence"));
-        let k = builder.free("k", k);
-        let d = builder.fixed("d", d, Reason::operator("queries and keys of a recurrence"));
-        let e = builder.free("e", e);
-        let keys = Layout::product(&[k, d]);
-        builder.port(Port::In(0), "q", [b.into(), t.into(), keys.clone()]);
-        builder.port(Port::In(1), "key", [b.into(), t.into(), keys.clone()]);
-        builder.port(Port::In(2), "v", [b.into(), t.into(), Layout::product(&[k, e])]);
-        builder.port(Port::In(3), "past", [b, k, d, e]);
-        builder.port(Port::In(4), "decay", [b.into(), t.into(), if per_head { k.into() } else { keys }]);
-        let steps = match beta {
-            Some(dim) if dim.is_one() && node.int("kv_num_heads") != Some(1) => builder.fill(1i64),
-            _ => k,
+        let b = builder.free("b", at.b.clone());
+        let t = builder.fixed("t", at.t.clone(), STEPS);
+        let Some(heads) = Heads::new(&mut builder, &at) else {
+            return node.frozen(Reason::operator("keys and queries that share out the heads in different ways"));
         };
-        builder.port(Port::In(5), "beta", [b, t, steps]);
-        builder.port(Port::Out(0), "y", [b.into(), t.into(), Layout::product(&[k, e])]);
-        builder.port(Port::Out(1), "next", [b, k, d, e]);
+        let d = builder.fixed("d", at.d.clone(), Reason::operator("queries and keys of a recurrence"));
+        let e = builder.free("e", at.e.clone());
+        let states = Layout::product(&heads.states);
+        builder.port(Port::In(0), "q", [b.into(), t.into(), wide(&heads.queries, d)]);
+        builder.port(Port::In(1), "key", [b.into(), t.into(), wide(&heads.keys, d)]);
+        builder.port(Port::In(2), "v", [b.into(), t.into(), wide(&heads.states, e)]);
+        let window = (at.window > 0).then(|| Layout::from(builder.fixed("w", at.window, STEPS)));
+        let state: Vec<Layout> = window.into_iter().chain([b.into(), states.clone(), d.into(), e.into()]).collect();
+        builder.port(Port::In(3), "past", state.clone());
+        let number = Dim::Num(at.states);
+        let gates = |builder: &mut Builder, input: usize, name: &'static str, all: Option<Layout>| {
+            let Some(last) = node.shape(input).and_then(<[Dim]>::last) else { return Some(()) };
+            let layout = match all {
+                _ if *last == number => states.clone(),
+                Some(all) if *last == builder.extent(&all) => all,
+                _ if last.is_one() => builder.fill(1i64).into(),
+                _ => return None,
+            };
+            builder.port(Port::In(input as u32), name, [b.into(), t.into(), layout]);
+            Some(())
+        };
+        let decay = gates(&mut builder, 4, "decay", Some(wide(&heads.states, d)));
+        if decay.and(gates(&mut builder, 5, "beta", None)).is_none() {
+            return misfit(node);
+        }
+        builder.port(Port::Out(0), "y", [b.into(), t.into(), wide(&heads.outputs, e)]);
+        builder.port(Port::Out(1), "next", state);
         for _update_and_read in 0..2 {
-            let labels = vec![b, t, k, d, e];
+            let labels = [b, t].into_iter().chain(heads.outputs.iter().copied()).chain([d, e]).collect();
             builder.term(Term { data: Port::Out(0), weight: Some(Port::In(1)), zero: None, labels, summed: vec![d], window: None });
         }
         builder.finish()
     }
 
     fn rewrite(&self, _node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
-        let k = cut.extent_of("k").and_then(|k| k.num()).ok_or_else(|| RewriteError("head counts are not known numbers".into()))?;
-        edit.set_int("q_num_heads", k);
-        edit.set_int("kv_num_heads", k);
+        let heads = |input: u32, width: &str| {
+            let all = cut.dims(Port::In(input))?.pop()?;
+            all.exact_div(&cut.extent_of(width)?)?.num()
+        };
+        let unknown = || RewriteError("head counts are not known numbers".into());
+        edit.set_int("q_num_heads", heads(0, "d").ok_or_else(unknown)?);
+        edit.set_int("kv_num_heads", heads(2, "e").ok_or_else(unknown)?);
         Ok(())
     }
 }
 
-pub(super) static RULES: &[Rule] = &[Rule::onnx("LinearAttention", &LinearAttention), Rule::microsoft("LinearAttention", &LinearAttention)];
+/// Why tokens stay.
+const STEPS: Reason = Reason::operator("time steps of a recurrence");
+
+/// The gates of a linear attention, head by head.
+struct Gate;
+
+impl Operator for Gate {
+    fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
+        let fact = |input| node.input(input).cloned().unwrap_or_default().with_contents(None);
+        Ok(outputs(node, [fact(0), fact(3)]))
+    }
+
+    fn relate(&self, node: &NodeView) -> Relation {
+        placed(node, |node, builder| {
+            let axes = free(builder, "p", node.shape(0)?);
+            let (head, extent) = (*axes.last()?, node.shape(0)?.last()?);
+            builder.port(Port::In(0), "a", axes.clone());
+            along(builder, 1, "bias", &head.into(), extent)?;
+            along(builder, 2, "scale", &head.into(), extent)?;
+            if node.has_input(3) {
+                aligned(builder, 3, "b", &layouts(&axes), node.shape(0)?)?;
+            }
+            builder.port(Port::Out(0), "decay", axes.clone());
+            builder.port(Port::Out(1), "beta", axes);
+            Some(())
+        })
+    }
+}
+
+pub(super) static RULES: &[Rule] = &[
+    Rule::onnx("LinearAttention", &LinearAttention),
+    Rule::microsoft("LinearAttention", &LinearAttention),
+    Rule::microsoft("LinearAttentionGate", &Gate),
+];
 
 #[cfg(test)]
 mod tests {
+    use crate::ops::Setting;
     use crate::ops::prove::Prove;
 
     #[test]
@@ -96,5 +214,36 @@ mod tests {
             .input("2x5x1")
             .gives("2x5x8 2x4x3x2")
             .relates("q[b, t, k·d] key[b, t, k·d] v[b, t, k·e] decay[b, t, k] beta[b, t, 1] → y[b, t, k·e] next[b, k, d, e]  Σ d; Σ d");
+    }
+
+    #[test]
+    fn heads_in_groups() {
+        let heads = |queries, states| {
+            let start = Prove::op("LinearAttention").domain("com.microsoft").at(1).outputs(2);
+            start.int("q_num_heads", queries).int("kv_num_heads", states)
+        };
+        heads(8, 4).input("2x5x24").input("2x5x6").input("2x5x8").none().input("2x5x12").input("2x5x4").gives("2x5x16 2x4x3x2").relates(
+            "q[b, t, k·k2·r·d] key[b, t, k·d] v[b, t, k·k2·e] decay[b, t, k·k2·d] beta[b, t, k·k2] \
+                 → y[b, t, k·k2·r·e] next[b, k·k2, d, e]  Σ d; Σ d",
+        );
+        let fewer = heads(2, 8).int("state_window", 3).input("2x5x6").input("2x5x12").input("2x5x16").input("3x2x8x3x2");
+        fewer.gives("2x5x16 3x2x8x3x2").relates(
+            "q[b, t, k·d] key[b, t, k·k2·d] v[b, t, k·k2·k3·e] past[w, b, k·k2·k3, d, e] \
+             → y[b, t, k·k2·k3·e] next[w, b, k·k2·k3, d, e]  Σ d; Σ d",
+        );
+    }
+
+    #[test]
+    fn both_numbers_of_heads_follow() {
+        let case = Prove::op("LinearAttention").at(27).outputs(2).int("q_num_heads", 8).int("kv_num_heads", 4);
+        let case = case.input("2x5x24").input("2x5x12").input("2x5x8");
+        let edit = case.edit(&[("k", &[0, 2, 3])]).unwrap();
+        assert_eq!(edit.settings, [("q_num_heads", Setting::Int(6)), ("kv_num_heads", Setting::Int(3))]);
+    }
+
+    #[test]
+    fn gates_of_heads() {
+        let gate = Prove::op("LinearAttentionGate").domain("com.microsoft").at(1).outputs(2).input("bxtx6").weight("6").weight("6");
+        gate.input("bxtx6").gives("bxtx6 bxtx6").relates("a[p, p2, p3] bias[p3] scale[p3] b[p, p2, p3] → decay[p, p2, p3] beta[p, p2, p3]");
     }
 }

@@ -7,54 +7,133 @@ use crate::facts::{Dim, Fact};
 use crate::proto::Dtype;
 use crate::relation::{Builder, LabelId, Layout, Port, Reason, Relation, Segment, Term};
 
-/// Why the summed axis stays.
-pub(super) const PACKED: Reason = Reason::operator("numbers packed into blocks with shared zero points");
+/// Why bytes stay together that hold several numbers.
+pub(super) const BYTES: Reason = Reason::operator("numbers packed into bytes");
 /// Why the numbers of a block stay together.
-pub(super) const BLOCK: Reason = Reason::operator("numbers of one block");
+pub(in crate::ops) const BLOCK: Reason = Reason::operator("numbers of one block");
+/// Why a block stays that is not full.
+pub(super) const RAGGED: Reason = Reason::operator("a last block that is not full");
+/// Why a weight stays that is laid out for one device.
+const PREPACKED: Reason = Reason::operator("numbers in an order that only one device knows");
+/// Why the summed axis stays where an input says which block each number belongs to.
+const GROUPED: Reason = Reason::operator("numbers in groups that an input names");
+
+/// The axis that a weight in blocks is summed over.
+pub(super) struct Sum {
+    /// The blocks of a row, counting a last one that is not full.
+    pub blocks: Layout,
+    /// The numbers of a row.
+    pub numbers: Layout,
+    /// What is summed, part after part.
+    pub summed: Vec<Vec<LabelId>>,
+}
+
+impl Sum {
+    /// `sum` numbers in blocks of `block`, which go one by one. A last one that is not full stays, and with it all of them unless
+    /// `apart`: the blocks of a row are an axis of their own wherever they occur.
+    pub fn new(builder: &mut Builder, sum: i64, block: i64, apart: bool) -> Self {
+        let (full, rest) = (sum / block, sum % block);
+        if full == 0 || (rest > 0 && !apart) {
+            return Sum::held(builder, sum, block, &RAGGED);
+        }
+        let (q, j) = (builder.free("q", full), builder.fixed("j", block, BLOCK));
+        let (mut blocks, mut numbers, mut summed) = (Layout::from(q), Layout::product(&[q, j]), vec![vec![q, j]]);
+        if rest > 0 {
+            let (r, k) = (builder.fixed("r", 1i64, RAGGED), builder.fixed("k", rest, RAGGED));
+            blocks.0.push(Segment::Product([r].into_iter().collect()));
+            numbers.0.push(Segment::Product([k].into_iter().collect()));
+            summed.push(vec![k]);
+        }
+        Sum { blocks, numbers, summed }
+    }
+
+    /// The same where all numbers stay.
+    pub fn held(builder: &mut Builder, sum: i64, block: i64, reason: &Reason) -> Self {
+        let q = builder.fixed("q", (sum - 1) / block + 1, reason.clone());
+        let k = builder.fixed("k", sum, reason.clone());
+        Sum { blocks: q.into(), numbers: k.into(), summed: vec![vec![k]] }
+    }
+
+    /// The products of data with a weight that is no tensor of numbers, so that what goes must become zero in the data. `labels`:
+    /// rows and columns.
+    pub fn terms(&self, builder: &mut Builder, data: Port, labels: &[LabelId]) {
+        for summed in &self.summed {
+            let labels = labels.iter().chain(summed).copied().collect();
+            builder.term(Term { data, weight: None, zero: None, labels, summed: summed.clone(), window: None });
+        }
+    }
+}
+
+/// A row of numbers of `bits` bits: their bytes. `None` where their number is not known.
+pub(in crate::ops) fn bytes(builder: &mut Builder, numbers: &Layout, bits: i64) -> Option<Layout> {
+    if bits == 8 {
+        return Some(numbers.clone());
+    }
+    builder.packed(numbers.clone(), u32::try_from(bits).ok()?, BYTES).map(Layout::from)
+}
+
+/// What a cut leaves of the summed axis, as an attribute.
+pub(super) fn set_sum(cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
+    if cut.relation.named("q").is_none_or(|q| cut.kept(q).is_none()) {
+        return Ok(());
+    }
+    let sum = cut.dims(Port::In(0)).and_then(|dims| dims.last()?.num());
+    edit.set_int("K", sum.ok_or_else(|| RewriteError("attribute K".into()))?);
+    Ok(())
+}
 
 /// `y = x · wᵀ`, with the weight quantized in blocks of `block_size` numbers along the summed axis. Output channels
-/// go one by one, summed ones by whole blocks, and by as many as share a byte of zero points.
+/// go one by one, summed ones by whole blocks; zero points that share bytes are packed anew.
 struct MatMulNBits;
 
 /// What the attributes say.
-struct Packing {
-    columns: i64,
-    block: i64,
+pub(super) struct Packing {
+    pub columns: i64,
+    pub block: i64,
     /// Numbers of an output channel.
-    sum: i64,
-    /// Blocks of an output channel, counting a last one that is not full.
-    blocks: i64,
-    bits: i64,
+    pub sum: i64,
+    pub bits: i64,
 }
 
 impl Packing {
-    fn read(node: &NodeView) -> Option<Self> {
-        let (sum, columns) = (node.int("K")?, node.int("N")?);
+    /// `columns`: the attribute that holds the number of output channels.
+    pub fn read(node: &NodeView, columns: &str) -> Option<Self> {
+        let (sum, columns) = (node.int("K")?, node.int(columns)?);
         let (block, bits) = (node.int("block_size")?, node.int("bits").unwrap_or(4));
-        (sum > 0 && columns > 0 && block > 0 && (1..=8).contains(&bits)).then(|| Packing {
-            columns,
-            block,
-            sum,
-            blocks: (sum - 1) / block + 1,
-            bits,
-        })
-    }
-}
-
-impl MatMulNBits {
-    /// Row after row; `None` where the rows are no product.
-    fn by_row(row: LabelId, block: &Layout) -> Option<Layout> {
-        let [Segment::Product(labels)] = block.0.as_slice() else { return None };
-        Some(Layout::product(&std::iter::once(row).chain(labels.iter().copied()).collect::<Vec<_>>()))
+        (sum > 0 && columns > 0 && block > 0 && (1..=8).contains(&bits)).then_some(Packing { columns, block, sum, bits })
     }
 
-    /// Scales or zero points: `[n, q]` or both in one axis.
-    fn per_block(builder: &mut Builder, input: u32, name: &'static str, (row, block): (LabelId, &Layout), extents: [i64; 2]) -> Option<()> {
+    /// Blocks of an output channel, counting a last one that is not full.
+    pub fn blocks(&self) -> i64 {
+        (self.sum - 1) / self.block + 1
+    }
+
+    /// The bytes of a block.
+    pub fn bytes(&self) -> i64 {
+        self.block.saturating_mul(self.bits).div_euclid(8)
+    }
+
+    /// Describes a weight `[n, q, z]` and its scales, `[n, q]` or both in one axis.
+    pub fn weight(&self, builder: &mut Builder, at: u32, names: [&'static str; 2], (n, sum): (LabelId, &Sum)) -> Option<()> {
+        let extents = [self.columns, self.blocks(), self.bytes()].map(Dim::Num);
+        if builder.shape(Port::In(at))?.iter().ne(&extents) {
+            return None;
+        }
+        let z = builder.fixed("z", self.bytes(), BLOCK);
+        builder.port(Port::In(at), names[0], [n.into(), sum.blocks.clone(), z.into()]);
+        self.per_block(builder, at + 1, names[1], (n, &sum.blocks))
+    }
+
+    /// Numbers for each block: `[n, q]` or both in one axis. Left out is fine; `None`: it does not fit.
+    fn per_block(&self, builder: &mut Builder, input: u32, name: &'static str, (row, block): (LabelId, &Layout)) -> Option<()> {
         let Some(dims) = builder.shape(Port::In(input)).map(<[Dim]>::to_vec) else { return Some(()) };
-        let [rows, columns] = extents;
-        let axes = match dims.as_slice() {
-            [all] if *all == Dim::Num(rows.saturating_mul(columns)) => vec![Self::by_row(row, block)?],
-            [first, second] if (first, second) == (&Dim::Num(rows), &Dim::Num(columns)) => vec![row.into(), block.clone()],
+        let rows = Dim::Num(self.columns);
+        let length = builder.extent(block);
+        let axes = match (dims.as_slice(), block.0.as_slice()) {
+            ([all], [Segment::Product(labels)]) if *all == &rows * &length => {
+                vec![Layout::product(&std::iter::once(row).chain(labels.iter().copied()).collect::<Vec<_>>())]
+            }
+            ([first, second], _) if (first, second) == (&rows, &length) => vec![row.into(), block.clone()],
             _ => return None,
         };
         builder.port(Port::In(input), name, axes);
@@ -64,7 +143,7 @@ impl MatMulNBits {
 
 impl Operator for MatMulNBits {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let packing = Packing::read(node).ok_or_else(|| InferError("attributes K, N, block_size or bits".into()))?;
+        let packing = Packing::read(node, "N").ok_or_else(|| InferError("attributes K, N, block_size or bits".into()))?;
         let shape = node
             .shape(0)
             .and_then(<[Dim]>::split_last)
@@ -73,88 +152,45 @@ impl Operator for MatMulNBits {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
+        if node.int("weight_prepacked").unwrap_or(0) != 0 {
+            return node.frozen(PREPACKED);
+        }
         operand::placed(node, |node, builder| {
-            let packing = Packing::read(node)?;
-            let (_, front) = node.shape(0)?.split_last()?;
-            let [_, _, bytes] = node.shape(1)? else { return None };
-            // Zero points of fewer than 8 bits share bytes across blocks.
-            let shared = node.has_input(3) && node.dtype(3).is_none_or(|dtype| dtype == Dtype::Uint8) && packing.bits != 8;
+            let packing = Packing::read(node, "N")?;
+            let (last, front) = node.shape(0)?.split_last()?;
+            if last.differs(&Dim::Num(packing.sum)) {
+                return None;
+            }
+            // Zero points of fewer than 8 bits share bytes across blocks, unless they are numbers like the data.
+            let bits = if node.dtype(3).is_none_or(|dtype| dtype == Dtype::Uint8) { packing.bits } else { 8 };
             let rows = operand::free(builder, "p", front);
             let n = builder.free("n", packing.columns);
-            // What of the summed axis goes together: a block, or those that share a byte. The rest at the end stays; with one, rows
-            // are not all alike, and have to be an axis of their own.
-            let per = if shared { 8 / packing.bits } else { 1 };
-            let (count, rest) = (packing.sum / (packing.block * per), packing.sum % (packing.block * per));
-            let apart = [2, 3].iter().all(|input| node.shape(*input).is_none_or(|dims| dims.len() == 2));
-            let free =
-                !node.has_input(4) && per * packing.bits <= 8 && (!shared || 8 % packing.bits == 0) && count > 0 && (rest == 0 || apart);
-            let (q, inner, odd) = if free {
-                let q = builder.free("q", count);
-                let shares = if shared { Some(builder.fixed("h", per, PACKED)) } else { None };
-                let inner = (shares, builder.fixed("j", packing.block, BLOCK));
-                let blocks = packing.blocks - count * per;
-                let odd = if rest > 0 { Some((builder.fixed("r", blocks, PACKED), builder.fixed("k", rest, PACKED))) } else { None };
-                (q, Some(inner), odd)
-            } else {
-                (builder.fixed("q", packing.blocks, PACKED), None, None)
+            let flat = |input: usize| node.shape(input).is_some_and(|dims| dims.len() == 1);
+            let sum = match node.has_input(4) {
+                true => Sum::held(builder, packing.sum, packing.block, &GROUPED),
+                false => Sum::new(builder, packing.sum, packing.block, !(flat(2) || (flat(3) && bits == 8))),
             };
-            let first: Vec<LabelId> = std::iter::once(q).chain(inner.and_then(|(shares, _)| shares)).collect();
-            let blocks = Layout(
-                std::iter::once(&first[..])
-                    .chain(odd.as_ref().map(|(blocks, _)| std::slice::from_ref(blocks)))
-                    .map(|labels| Segment::Product(labels.into()))
-                    .collect(),
-            );
-            let (sum, summed) = match inner {
-                Some((_, number)) => {
-                    let numbers: Vec<LabelId> = first.iter().copied().chain([number]).collect();
-                    let mut sum = Layout::product(&numbers);
-                    sum.0.extend(odd.map(|(_, rest)| Segment::Product(smallvec::smallvec![rest])));
-                    (sum, numbers)
-                }
-                None => {
-                    let all = builder.fixed("k", packing.sum, PACKED);
-                    (all.into(), vec![all])
-                }
-            };
-            let z = builder.fixed("z", bytes.clone(), BLOCK);
-            builder.port(Port::In(0), "x", layouts(&rows).into_iter().chain([sum]));
-            builder.port(Port::In(1), "w", [n.into(), blocks.clone(), z.into()]);
-            Self::per_block(builder, 2, "scales", (n, &blocks), [packing.columns, packing.blocks])?;
-            if shared {
-                let bytes = (packing.blocks.saturating_mul(packing.bits) - 1) / 8 + 1;
-                let axis = match (inner, odd) {
-                    (None, _) => builder.fixed("z", bytes, PACKED).into(),
-                    (Some(_), None) => q.into(),
-                    (Some(_), Some(_)) => Layout::sum(&[q, builder.fixed("", bytes - count, PACKED)]),
-                };
-                Self::per_block(builder, 3, "zero_points", (n, &axis), [packing.columns, bytes])?;
-            } else {
-                Self::per_block(builder, 3, "zero_points", (n, &blocks), [packing.columns, packing.blocks])?;
+            builder.port(Port::In(0), "x", layouts(&rows).into_iter().chain([sum.numbers.clone()]));
+            packing.weight(builder, 1, ["w", "scales"], (n, &sum))?;
+            if node.has_input(3) {
+                let axis = bytes(builder, &sum.blocks, bits)?;
+                packing.per_block(builder, 3, "zero_points", (n, &axis))?;
             }
             if let Some([length]) = node.shape(4) {
-                let axis = builder.fixed("", length.clone(), PACKED);
+                let axis = builder.fixed("", length.clone(), GROUPED);
                 builder.port(Port::In(4), "g_idx", [axis]);
             }
             along(builder, 5, "bias", &n.into(), &Dim::Num(packing.columns))?;
             builder.port(Port::Out(0), "y", rows.iter().copied().chain([n]));
-            // The weight's bytes are no numbers, so that what goes must become zero in the data.
-            for summed in std::iter::once(summed).chain(odd.map(|(_, rest)| vec![rest])) {
-                let labels = rows.iter().chain([&n]).chain(&summed).copied().collect();
-                builder.term(Term { data: Port::In(0), weight: None, zero: None, labels, summed, window: None });
-            }
+            let outer: Vec<LabelId> = rows.into_iter().chain([n]).collect();
+            sum.terms(builder, Port::In(0), &outer);
             Some(())
         })
     }
 
     fn rewrite(&self, _node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
         set_extent(cut, edit, "n", "N")?;
-        if cut.relation.named("q").is_none_or(|q| cut.kept(q).is_none()) {
-            return Ok(());
-        }
-        let sum = cut.dims(Port::In(0)).and_then(|dims| dims.last()?.num());
-        edit.set_int("K", sum.ok_or_else(|| RewriteError("attribute K".into()))?);
-        Ok(())
+        set_sum(cut, edit)
     }
 }
 
@@ -181,7 +217,7 @@ mod tests {
             .weight("u8:6x4x16")
             .weight("6x4")
             .weight("u8:12")
-            .relates("x[p, p2, q·h·j] w[n, q·h, z] scales[n, q·h] zero_points[n·q] → y[p, p2, n]  Σ q,h,j");
+            .relates("x[p, p2, q·j] w[n, q, z] scales[n, q] zero_points[n·q/2] → y[p, p2, n]  Σ q,j");
         Prove::op("MatMulNBits")
             .domain("com.microsoft")
             .at(1)
@@ -192,7 +228,16 @@ mod tests {
             .weight("u8:6x5x16")
             .weight("6x5")
             .weight("u8:6x3")
-            .relates("x[p, q·h·j+k] w[n, q·h+r, z] scales[n, q·h+r] zero_points[n, q+1] → y[p, n]  Σ q,h,j; Σ k");
+            .relates("x[p, q·j] w[n, q, z] scales[n, q] zero_points[n, q/2] → y[p, n]  Σ q,j");
+    }
+
+    #[test]
+    fn zero_points_of_other_widths() {
+        for (bits, zeros, text) in [(2, "u8:6x1", "q/4"), (8, "u8:6x4", "q"), (3, "u8:6x2", "q·3/8"), (4, "6x4", "q")] {
+            let weight = format!("u8:6x4x{}", 4 * bits);
+            let case = start().int("K", 128).int("bits", bits).weight(&weight).weight("6x4").weight(zeros);
+            case.relates(&format!("x[p, p2, q·j] w[n, q, z] scales[n, q] zero_points[n, {text}] → y[p, p2, n]  Σ q,j"));
+        }
     }
 
     #[test]
@@ -207,7 +252,7 @@ mod tests {
             .weight("u8:6x7x16")
             .weight("6x7")
             .weight("u8:6x4")
-            .relates("x[p, q·h·j+k] w[n, q·h+r, z] scales[n, q·h+r] zero_points[n, q+1] → y[p, n]  Σ q,h,j; Σ k");
+            .relates("x[p, q·j+k] w[n, q+r, z] scales[n, q+r] zero_points[n, (q+r)/2] → y[p, n]  Σ q,j; Σ k");
     }
 
     #[test]

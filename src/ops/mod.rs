@@ -27,6 +27,7 @@ mod laws;
 mod linear_attention;
 mod loss;
 mod matmul;
+mod matmul_blocks;
 mod matmul_packed;
 mod matrix;
 mod microsoft;

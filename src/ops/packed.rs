@@ -1,12 +1,12 @@
 //! ONNX Runtime's other weights that are quantized in blocks: tables of which rows are looked up, and weights in one row of bytes.
 
 use super::conv::set_extent;
-use super::matmul_packed::{BLOCK, PACKED};
+use super::matmul_packed::{BLOCK, RAGGED, bytes};
 use super::operand::{self, layouts, placed};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
 use crate::proto::Dtype;
-use crate::relation::{LabelId, Layout, Port, Relation, Term};
+use crate::relation::{Builder, LabelId, Layout, Port, Relation, Term};
 
 /// Rows of a quantized table, looked up by number. Columns go by whole blocks.
 struct GatherBlockQuantized;
@@ -25,13 +25,33 @@ impl Table {
         let axis = |name, default| NodeView::axis(node.int(name).unwrap_or(default), dims.len());
         let bits = node.int("bits").unwrap_or(4);
         let packed = if node.dtype(0) == Some(Dtype::Uint8) && (1..8).contains(&bits) { 8 / bits } else { 1 };
-        let table = Table {
+        let mut table = Table {
             looked_up: axis("gather_axis", 0)?,
             quantized: axis("quantize_axis", 1)?,
             block: node.int("block_size").unwrap_or(128),
             packed,
         };
-        (table.block > 0 && table.looked_up != table.quantized).then_some(table)
+        if table.block == 0 {
+            // One block.
+            table.block = dims.get(table.quantized)?.num()?;
+        }
+        // Several numbers of a byte lie along the last axis.
+        let along = packed == 1 || table.quantized + 1 == dims.len();
+        (table.block > 0 && table.looked_up != table.quantized && along).then_some(table)
+    }
+
+    /// The quantized axis, of the data, of the scales, of the zero points and of the output.
+    fn quantized_axis(&self, builder: &mut Builder, extent: &Dim, scales: &Dim) -> Option<[Layout; 4]> {
+        let width = extent.num()?.checked_mul(self.packed)?;
+        let bits = 8 / self.packed;
+        if width % self.block == 0 && self.block % self.packed == 0 {
+            let (q, j) = (builder.free("q", width / self.block), builder.fixed("j", self.block, BLOCK));
+            let z = builder.fixed("z", self.block / self.packed, BLOCK);
+            return Some([Layout::product(&[q, z]), q.into(), bytes(builder, &q.into(), bits)?, Layout::product(&[q, j])]);
+        }
+        let q = builder.fixed("q", scales.clone(), RAGGED);
+        let zero = bytes(builder, &q.into(), bits)?;
+        Some([builder.fixed("z", extent.clone(), RAGGED).into(), q.into(), zero, builder.fixed("j", width, RAGGED).into()])
     }
 }
 
@@ -52,41 +72,34 @@ impl Operator for GatherBlockQuantized {
         placed(node, |node, builder| {
             let (data, indices, scales) = (node.shape(0)?, node.shape(1)?, node.shape(2)?);
             let table = Table::read(node, data)?;
-            let width = data.get(table.quantized)?.num()?.checked_mul(table.packed)?;
-            // Blocks whose zero points share a byte, and a last one that is not full, stay.
-            let whole = width % table.block == 0 && table.block % table.packed == 0 && !(node.has_input(3) && table.packed > 1);
             let rows = operand::free(builder, "i", indices);
-            let (mut from, mut scale, mut to) = (Vec::new(), Vec::new(), Vec::new());
-            for (axis, dim) in data.iter().enumerate() {
-                if axis == table.looked_up {
+            let (mut from, mut scale, mut zero, mut to) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+            for (axis, (dim, scales)) in data.iter().zip(scales).enumerate() {
+                let whole = if axis == table.looked_up {
                     let row = builder.fixed("v", dim.clone(), super::gather::LOOKED_UP);
                     from.push(Layout::from(row));
-                    scale.push(Layout::from(row));
+                    zero.push(row.into());
                     to.extend(layouts(&rows));
-                } else if axis == table.quantized && whole {
-                    let q = builder.free("q", width / table.block);
-                    let j = builder.fixed("j", table.block, BLOCK);
-                    let z = builder.fixed("z", table.block / table.packed, BLOCK);
-                    from.push(Layout::product(&[q, z]));
-                    scale.push(q.into());
-                    to.push(Layout::product(&[q, j]));
+                    Layout::from(row)
                 } else if axis == table.quantized {
-                    from.push(builder.fixed("z", dim.clone(), PACKED).into());
-                    scale.push(builder.fixed("q", scales.get(axis)?.clone(), PACKED).into());
-                    to.push(builder.fixed("j", width, PACKED).into());
+                    let [data, scale, zeros, output] = table.quantized_axis(builder, dim, scales)?;
+                    from.push(data);
+                    zero.push(zeros);
+                    to.push(output);
+                    scale
                 } else {
                     let label = builder.free("p", dim.clone());
-                    [&mut from, &mut scale, &mut to].into_iter().for_each(|axes| axes.push(label.into()));
-                }
+                    [&mut from, &mut zero, &mut to].into_iter().for_each(|axes| axes.push(label.into()));
+                    label.into()
+                };
+                // One scale may hold for all of an axis.
+                let one = scales.is_one() && !builder.extent(&whole).is_one();
+                scale.push(if one { builder.fill(1i64).into() } else { whole });
             }
             builder.port(Port::In(0), "data", from);
             builder.port(Port::In(1), "indices", rows);
-            builder.port(Port::In(2), "scales", scale.clone());
-            if table.packed == 1 {
-                builder.port(Port::In(3), "zero_points", scale);
-            } else {
-                builder.whole(Port::In(3), "zero_points", &PACKED);
-            }
+            builder.port(Port::In(2), "scales", scale);
+            builder.port(Port::In(3), "zero_points", zero);
             builder.port(Port::Out(0), "y", to);
             Some(())
         })
@@ -167,7 +180,7 @@ mod tests {
         let bytes = table().int("bits", 8).weight("u8:100x32").input("i64:b").weight("100x2").weight("u8:100x2");
         bytes.gives("bx32").relates("data[v, q·z] indices[i] scales[v, q] zero_points[v, q] → y[i, q·j]");
         let shared = table().weight("u8:100x32").input("i64:b").weight("100x4").weight("u8:100x2");
-        shared.gives("bx64").relates("data[v, z] indices[i] scales[v, q] zero_points[100, 2] → y[i, j]");
+        shared.gives("bx64").relates("data[v, q·z] indices[i] scales[v, q] zero_points[v, q/2] → y[i, q·j]");
     }
 
     #[test]

@@ -15,7 +15,7 @@ struct Rotary {
 pub(super) const ROTATION: Reason = Reason::operator("rotation pairs the dimensions of a head");
 
 /// What positions and caches are indexed by.
-const POSITIONS: Reason = Reason::operator("positions of a rotation");
+pub(super) const POSITIONS: Reason = Reason::operator("positions of a rotation");
 
 impl Rotary {
     /// Heads and head size of data with three axes; `None` when they can not be told.
@@ -81,8 +81,11 @@ impl Operator for Rotary {
     }
 }
 
-pub(super) static RULES: &[Rule] =
-    &[Rule::onnx("RotaryEmbedding", &Rotary { microsoft: false }), Rule::microsoft("RotaryEmbedding", &Rotary { microsoft: true })];
+pub(super) static RULES: &[Rule] = &[
+    Rule::onnx("RotaryEmbedding", &Rotary { microsoft: false }),
+    Rule::microsoft("MRotaryEmbedding", &Rotary { microsoft: true }),
+    Rule::microsoft("RotaryEmbedding", &Rotary { microsoft: true }),
+];
 
 #[cfg(test)]
 mod tests {
@@ -104,5 +107,12 @@ mod tests {
         let rotary = || Prove::op("RotaryEmbedding").domain("com.microsoft").input("1xsx32").input("i64:1xs").weight("64x4").weight("64x4");
         rotary().gives("1xsx32").relates("x[b, s, h·d] at[1, s] cos[64, 4] sin[64, 4] → y[b, s, h·d]");
         rotary().int("num_heads", 8).int("rotary_embedding_dim", 4).relates("x[b, s, h·d] at[1, s] cos[64, 4] sin[64, 4] → y[b, s, h·d]");
+    }
+
+    #[test]
+    fn positions_in_three_directions() {
+        let rotary = Prove::op("MRotaryEmbedding").domain("com.microsoft").at(1).ints("mrope_section", &[2, 1, 1]);
+        let data = rotary.input("1x4xsx8").input("i64:3x1xs").weight("64x4").weight("64x4");
+        data.gives("1x4xsx8").relates("x[b, h, s, d] at[3, 1, s] cos[64, 4] sin[64, 4] → y[b, h, s, d]");
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Fate, Label, LabelId, Layout, Port, PortLayout, Reason, Relation, Segment, Term};
+use super::{Fate, Label, LabelId, Layout, Packed, Port, PortLayout, Reason, Relation, Segment, Term};
 use crate::facts::Dim;
 
 /// Builds a relation for a node whose ports have these shapes.
@@ -41,6 +41,25 @@ impl Builder {
         self.label(name, extent, Fate::Lossy(reason))
     }
 
+    /// The length of an axis of this layout.
+    pub fn extent(&self, layout: &Layout) -> Dim {
+        layout.extent(&self.relation.labels)
+    }
+
+    /// Bytes that hold numbers of `bits` bits, a row of them built like `of`: the innermost part of an input's last axis. `None`
+    /// where their number is not known.
+    pub fn packed(&mut self, of: Layout, bits: u32, reason: Reason) -> Option<LabelId> {
+        let numbers = of.extent(&self.relation.labels).num()?;
+        let numbers_of = self.relation.show(&of);
+        let numbers_of = if of.0.len() > 1 { format!("({numbers_of})") } else { numbers_of };
+        let name = if 8 % bits == 0 { format!("{numbers_of}/{}", 8 / bits) } else { format!("{numbers_of}·{bits}/8") };
+        let bytes = numbers.checked_mul(i64::from(bits))?.checked_add(7)? / 8;
+        let fate = Fate::Fixed(reason);
+        self.relation.labels.push(Label { name: name.into(), extent: bytes.into(), fate, packs: Some(Packed { of, bits }) });
+        let label = LabelId((self.relation.labels.len() - 1) as u16);
+        Some(label)
+    }
+
     /// Indices that come from nowhere: padding, or an axis of 1 that is broadcast. Free, unless there is only one.
     pub fn fill(&mut self, extent: impl Into<Dim>) -> LabelId {
         self.label("", extent, Fate::Free)
@@ -54,7 +73,7 @@ impl Builder {
             name =
                 (2..).map(|number| Cow::Owned(format!("{base}{number}"))).find(|name| self.relation.named(name).is_none()).unwrap_or(base);
         }
-        self.relation.labels.push(Label { name, extent: extent.into(), fate });
+        self.relation.labels.push(Label { name, extent: extent.into(), fate, packs: None });
         LabelId((self.relation.labels.len() - 1) as u16)
     }
 
@@ -150,6 +169,14 @@ impl Builder {
                         return Err(format!("axis {axis} of {port} picks beyond label '{}'", labels[label.index()].name));
                     }
                 }
+            }
+        }
+        for (port, layout) in &self.relation.ports {
+            let all: Vec<LabelId> = layout.axes.iter().flat_map(Layout::labels).collect();
+            let packs = |label: &LabelId| labels[label.index()].packs.is_some();
+            let innermost = layout.axes.last().is_none_or(|axis| axis.0.len() == 1);
+            if all.iter().rev().skip(1).any(packs) || (all.last().is_some_and(packs) && !(innermost && matches!(port, Port::In(_)))) {
+                return Err(format!("bytes of {port} that are not the innermost part of its last axis"));
             }
         }
         let mut reaches = vec![false; labels.len()];

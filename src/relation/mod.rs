@@ -52,6 +52,18 @@ pub struct Label {
     pub extent: Dim,
     /// What may happen to them.
     pub fate: Fate,
+    /// The smaller numbers that these bytes hold, if they hold any.
+    pub packs: Option<Packed>,
+}
+
+/// Numbers of a few bits in bytes, one after the other, the first in the lowest bits; a last byte may be filled in part. Bytes
+/// do not go by themselves: they are packed anew where numbers go.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Packed {
+    /// How a row of numbers is built.
+    pub of: Layout,
+    /// Bits of each, 1 to 8.
+    pub bits: u32,
 }
 
 /// A tensor that a node touches.
@@ -141,6 +153,12 @@ impl Relation {
         term.weight.is_some() || term.labels.iter().any(|label| !data.axes.iter().any(|axis| axis.labels().any(|other| other == *label)))
     }
 
+    /// What the last label of a port's last axis packs: each row of bytes, innermost.
+    pub fn packed(&self, port: Port) -> Option<&Packed> {
+        let last = self.ports.get(&port)?.axes.last()?.labels().last()?;
+        self.label(last).packs.as_ref()
+    }
+
     /// The label of this name.
     pub fn named(&self, name: &str) -> Option<LabelId> {
         self.labels.iter().position(|label| label.name == name).map(|at| LabelId(at as u16))
@@ -184,6 +202,35 @@ impl Layout {
     /// All labels that occur.
     pub fn labels(&self) -> impl Iterator<Item = LabelId> + '_ {
         self.0.iter().flat_map(|segment| segment.labels().iter().copied())
+    }
+
+    /// Where in the axis what stays lies, ascending, given for each label the indices that stay (`None`: all do); `None` where an
+    /// extent is not known.
+    pub fn kept(&self, labels: &[Label], kept: &[Option<Arc<[u32]>>]) -> Option<Vec<u32>> {
+        let mut places = Vec::new();
+        let mut start = 0u32;
+        for segment in &self.0 {
+            match segment {
+                Segment::Product(product) => {
+                    let mut inside = vec![0u32];
+                    for label in product {
+                        let extent = u32::try_from(labels.get(label.index())?.extent.count()?).ok()?;
+                        let stays: Vec<u32> = match kept.get(label.index())? {
+                            Some(kept) => kept.to_vec(),
+                            None => (0..extent).collect(),
+                        };
+                        inside = inside.iter().flat_map(|outer| stays.iter().map(move |index| outer * extent + index)).collect();
+                    }
+                    places.extend(inside.into_iter().map(|place| start + place));
+                }
+                Segment::Pick(label, indices) => {
+                    let stays = |index: &u32| kept[label.index()].as_ref().is_none_or(|kept| kept.binary_search(index).is_ok());
+                    places.extend((start..).zip(indices.iter()).filter(|(_, index)| stays(index)).map(|(place, _)| place));
+                }
+            }
+            start += u32::try_from(segment.extent(labels).count()?).ok()?;
+        }
+        Some(places)
     }
 
     /// Its length, given the extents of the labels.

@@ -42,7 +42,7 @@ impl Relation {
         if label.name.is_empty() { label.extent.to_string() } else { label.name.to_string() }
     }
 
-    fn show(&self, axis: &Layout) -> String {
+    pub(super) fn show(&self, axis: &Layout) -> String {
         let segments: Vec<String> = axis
             .0
             .iter()

@@ -27,17 +27,9 @@ const FROZEN: &[&str] = &[
     "SequenceMap",
     "SplitToSequence",
     "DecoderAttention",
-    "DecoderMaskedMultiHeadAttention",
-    "DecoderMaskedSelfAttention",
-    "GatedRelativePositionBias",
     "LongformerAttention",
     "NGramRepeatBlock",
-    "PackedAttention",
-    "PackedMultiHeadAttention",
-    "PagedAttention",
     "QOrderedAttention",
-    "RelativePositionBias",
-    "SparseAttention",
     "CastMap",
     "CategoryMapper",
     "DictVectorizer",
@@ -48,7 +40,6 @@ const FROZEN: &[&str] = &[
     "SVMRegressor",
     "TreeEnsemble",
     "TreeEnsembleClassifier",
-    "QMoE",
 ];
 
 /// Control flow, which a one-node model without subgraphs can not show; `control/tests.rs` has their cases.

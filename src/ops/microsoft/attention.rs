@@ -2,23 +2,24 @@
 //! and keys stay, for they meet only inside, behind the bias.
 
 use crate::facts::{Dim, Fact};
-use crate::ops::attention::{CACHE, KEYS, broadcast, broadcast_port};
+use crate::ops::attention::{CACHE, KEYS, broadcast, broadcast_port, inner_products};
 use crate::ops::fit::{expect, hold, misfit, unless_ranked};
-use crate::ops::frozen::{Frozen, outputs, unknown};
+use crate::ops::frozen::{Frozen, outputs, same, unknown};
 use crate::ops::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::relation::{LabelId, Layout, Port, Reason, Relation, Segment, Term};
 
-/// Attention, and QAttention, which is the same with quantized data and weights and other input numbers.
+/// Attention; QAttention, which is the same with quantized data and weights and other input numbers; and
+/// DecoderMaskedSelfAttention, which takes one token at a time and knows which beam each came from.
 struct Fused {
     quantized: bool,
 }
 
 /// Queries and keys of a fused projection.
-const INSIDE: Reason = Reason::operator("queries and keys meet inside the operator");
+pub(super) const INSIDE: Reason = Reason::operator("queries and keys meet inside the operator");
 /// Keys and values in one tensor.
 const TOGETHER: Reason = Reason::operator("keys and values share a head size");
 /// Masks and lengths.
-const MASK: Reason = Reason::operator("positions of an attention mask");
+pub(super) const MASK: Reason = Reason::operator("positions of an attention mask");
 
 /// The extents of a fused attention.
 struct Extents {
@@ -32,6 +33,24 @@ struct Extents {
     p: Option<Dim>,
     /// All keys.
     t: Dim,
+}
+
+/// Head sizes of keys and of values in projections of this width.
+pub(super) fn sizes(node: &NodeView, h: &Dim, width: &Dim) -> Result<(Dim, Dim), InferError> {
+    let misfit = || InferError(format!("weights of {width} columns are not three projections of {h} heads"));
+    let sizes: [Dim; 3] = match node.ints("qkv_hidden_sizes") {
+        Some([]) | None => {
+            let third = width.exact_div(&Dim::Num(3)).ok_or_else(misfit)?;
+            [third.clone(), third.clone(), third]
+        }
+        Some([q, k, v]) => [*q, *k, *v].map(Dim::Num),
+        Some(_) => return Err(InferError("qkv_hidden_sizes must be three".into())),
+    };
+    let [q, k, v] = &sizes;
+    if q != k || (&(q + k) + v).differs(width) {
+        return Err(misfit());
+    }
+    Ok((q.exact_div(h).ok_or_else(misfit)?, v.exact_div(h).ok_or_else(misfit)?))
 }
 
 impl Fused {
@@ -55,20 +74,7 @@ impl Fused {
         expect(node, 1, &[c, width])?;
         expect(node, 2, &[width])?;
         let h = node.int("num_heads").filter(|heads| *heads > 0).map(Dim::Num).ok_or_else(|| InferError("no num_heads".into()))?;
-        let misfit = || InferError(format!("weights of {width} columns are not three projections of {h} heads"));
-        let sizes: [Dim; 3] = match node.ints("qkv_hidden_sizes") {
-            Some([]) | None => {
-                let third = width.exact_div(&Dim::Num(3)).ok_or_else(misfit)?;
-                [third.clone(), third.clone(), third]
-            }
-            Some([q, k, v]) => [*q, *k, *v].map(Dim::Num),
-            Some(_) => return Err(InferError("qkv_hidden_sizes must be three".into())),
-        };
-        let [q, k, v] = &sizes;
-        if q != k || (&(q + k) + v).differs(width) {
-            return Err(misfit());
-        }
-        let (d, e) = (q.exact_div(&h).ok_or_else(misfit)?, v.exact_div(&h).ok_or_else(misfit)?);
+        let (d, e) = sizes(node, &h, width)?;
         if self.together(node) && d != e {
             return Err(InferError("a cache needs keys and values of one head size".into()));
         }
@@ -145,7 +151,12 @@ impl Operator for Fused {
         } else {
             let full = [(at.b, b.into()), (at.h, h.into()), (at.s, s.into()), (at.t, t.into())];
             broadcast_port(&mut builder, node, 5, "add", &full);
-            hold(&mut builder, node, 6, "length", &MASK);
+            for (input, name) in [(6, "length"), (7, "beam_width"), (8, "beams")] {
+                hold(&mut builder, node, input, name, &MASK);
+            }
+            if node.has_input(8) {
+                builder.fix(b, MASK);
+            }
         }
         builder.port(Port::Out(0), "y", [b.into(), s.into(), Layout::product(&[h, e])]);
         builder.port(Port::Out(1), "next", [two, b, h, t, d]);
@@ -159,8 +170,7 @@ impl Operator for Fused {
         if d != e {
             builder.term(term(Port::In(0), Some(Port::In(1)), &[b, s, c, h, e], c));
         }
-        builder.term(term(Port::Out(0), None, &[b, h, s, t, d], d));
-        builder.term(term(Port::Out(0), None, &[b, h, s, t, e], t));
+        inner_products(&mut builder, &[b, h, s], [d, e], t);
         builder.finish()
     }
 
@@ -176,23 +186,18 @@ impl Operator for Fused {
     }
 }
 
-/// Attentions of other layouts.
-static OTHER: Frozen = Frozen { reason: "an attention whose layout is not described", infer: unknown };
+/// As wide inside as outside: heads would have to go with the channels of the data.
+static SQUARE: Frozen = Frozen { reason: "an attention as wide inside as its data", infer: same };
+/// Numbers of a device's own order.
+static ORDERED: Frozen = Frozen { reason: "numbers in an order that only one device knows", infer: unknown };
 
 pub(in crate::ops) static RULES: &[Rule] = &[
     Rule::microsoft("Attention", &Fused { quantized: false }),
+    Rule::microsoft("DecoderMaskedSelfAttention", &Fused { quantized: false }),
     Rule::microsoft("QAttention", &Fused { quantized: true }),
-    Rule::microsoft("DecoderAttention", &OTHER),
-    Rule::microsoft("DecoderMaskedMultiHeadAttention", &OTHER),
-    Rule::microsoft("DecoderMaskedSelfAttention", &OTHER),
-    Rule::microsoft("GatedRelativePositionBias", &OTHER),
-    Rule::microsoft("LongformerAttention", &OTHER),
-    Rule::microsoft("PackedAttention", &OTHER),
-    Rule::microsoft("PackedMultiHeadAttention", &OTHER),
-    Rule::microsoft("PagedAttention", &OTHER),
-    Rule::microsoft("QOrderedAttention", &OTHER),
-    Rule::microsoft("RelativePositionBias", &OTHER),
-    Rule::microsoft("SparseAttention", &OTHER),
+    Rule::microsoft("DecoderAttention", &SQUARE),
+    Rule::microsoft("LongformerAttention", &SQUARE),
+    Rule::microsoft("QOrderedAttention", &ORDERED),
 ];
 
 #[cfg(test)]
@@ -258,5 +263,14 @@ mod tests {
                 "x[b, s, c] w[c, h·d+h·d+h·d] bias[h·d+h·d+h·d] xscale[] wscale[h·d+h·d+h·d] mask[b] xzero[] \
                  wzero[h·d+h·d+h·d] → y[b, s, h·d]  Σ c; Σ d; Σ t",
             );
+    }
+
+    #[test]
+    fn one_token_at_a_time() {
+        let start = Prove::op("DecoderMaskedSelfAttention").domain("com.microsoft").at(1).int("num_heads", 4).outputs(2).input("bx1x16");
+        let cache = start.weight("16x48").weight("48").none().input("2xbx4x9x4").none().input("i32:1").int("past_present_share_buffer", 1);
+        cache.gives("bx1x16 2xbx4x9x4").relates(
+            "x[b, s, c] w[c, h·d+h·d+h·d] bias[h·d+h·d+h·d] past[2, b, h, p, d] length[1] → y[b, s, h·d] next[2, b, h, t, d]  Σ c; Σ d; Σ t",
+        );
     }
 }

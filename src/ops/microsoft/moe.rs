@@ -2,7 +2,7 @@
 
 use crate::facts::{Dim, Fact};
 use crate::ops::fit::{expect, misfit, unless_ranked};
-use crate::ops::frozen::{Frozen, same};
+use crate::ops::frozen::same;
 use crate::ops::{InferError, NodeView, Operator, Rule};
 use crate::relation::{LabelId, Layout, Port, Reason, Relation, Term};
 
@@ -11,11 +11,14 @@ struct Mixture;
 
 /// How a first layer holds gates beside its neurons.
 #[derive(Clone, Copy, PartialEq)]
-enum Gates {
+pub(super) enum Gates {
     None,
     Interleaved,
     Halves,
 }
+
+/// Why experts and tokens stay.
+pub(super) const ROUTED: Reason = Reason::operator("experts that a router picks");
 
 /// Experts, neurons of each, channels, and how gates are held.
 fn extents(node: &NodeView) -> Option<(Dim, Dim, Dim, Gates)> {
@@ -49,7 +52,6 @@ impl Operator for Mixture {
         let (Some((experts, n, c, gates)), Some([outer @ .., _]), Some(router)) = (extents(node), node.shape(0), node.shape(1)) else {
             return misfit(node);
         };
-        const ROUTED: Reason = Reason::operator("experts that a router picks");
         let mut builder = node.relation();
         let tokens: Vec<LabelId> = outer.iter().map(|dim| builder.fixed("s", dim.clone(), ROUTED)).collect();
         let used = builder.fixed("", node.int("k").unwrap_or(1), ROUTED);
@@ -87,10 +89,7 @@ impl Operator for Mixture {
     }
 }
 
-/// Packed weights: several in a byte.
-static PACKED: Frozen = Frozen { reason: "experts with packed quantized weights", infer: same };
-
-pub(in crate::ops) static RULES: &[Rule] = &[Rule::microsoft("MoE", &Mixture), Rule::microsoft("QMoE", &PACKED)];
+pub(in crate::ops) static RULES: &[Rule] = &[Rule::microsoft("MoE", &Mixture)];
 
 #[cfg(test)]
 mod tests {

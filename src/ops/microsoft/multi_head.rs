@@ -1,28 +1,58 @@
-//! Attention without projections: MultiHeadAttention and GroupQueryAttention.
+//! Attention without projections, with as many key heads as query heads: MultiHeadAttention, and DecoderMaskedMultiHeadAttention,
+//! which takes one query at a time.
 
 use crate::facts::{Dim, Fact};
-use crate::ops::attention::{CACHE, CAUSAL, KEYS, broadcast, broadcast_port, keep_scale, scores_and_values, set_heads};
+use crate::ops::attention::{CACHE, CAUSAL, KEYS, broadcast, broadcast_port, keep_scale, scores_and_values};
 use crate::ops::fit::{expect, hold, misfit, unless_ranked};
 use crate::ops::frozen::outputs;
-use crate::ops::rotary::ROTATION;
 use crate::ops::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
-use crate::relation::{LabelId, Layout, Port, Reason, Relation, Segment, Term};
+use crate::relation::{Builder, LabelId, Layout, Port, Reason, Relation, Segment};
 
-/// MultiHeadAttention: as many key heads as query heads.
-struct MultiHead;
+/// Where the operator's inputs are.
+struct MultiHead {
+    bias: usize,
+    mask: usize,
+    add: usize,
+    /// Keys of earlier calls; their values come next.
+    past: usize,
+    /// How much of a cache that is written in place is filled.
+    length: usize,
+    beams: usize,
+    /// Whether keys and values have one head size in every form.
+    alike: bool,
+}
 
-/// GroupQueryAttention: causal, with a cache; the projections may come packed into the query.
-struct GroupQuery;
+const MULTI_HEAD: MultiHead = MultiHead { bias: 3, mask: 4, add: 5, past: 6, length: 8, beams: 9, alike: false };
+const DECODER: MultiHead = MultiHead { bias: 10, mask: 3, add: 4, past: 5, length: 7, beams: 9, alike: true };
 
 /// Positions in masks and caches.
-const MASK: Reason = Reason::operator("positions of an attention mask");
+pub(super) const MASK: Reason = Reason::operator("positions of an attention mask");
+/// Queries, keys and values in one tensor.
+const PARTS: Reason = Reason::operator("queries, keys and values in one tensor");
+/// A cache whose keys are not in the order of their dimensions.
+const REORDERED: Reason = Reason::operator("keys of a cache in an order of their own");
 
-fn heads(node: &NodeView, name: &str) -> Result<Dim, InferError> {
+pub(super) fn heads(node: &NodeView, name: &str) -> Result<Dim, InferError> {
     node.int(name).filter(|heads| *heads > 0).map(Dim::Num).ok_or_else(|| InferError(format!("no {name}")))
 }
 
-fn split(width: &Dim, heads: &Dim) -> Result<Dim, InferError> {
+pub(super) fn split(width: &Dim, heads: &Dim) -> Result<Dim, InferError> {
     width.exact_div(heads).ok_or_else(|| InferError(format!("{width} is no multiple of {heads} heads")))
+}
+
+/// How queries, keys and values come in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Form {
+    /// Three tensors of three axes.
+    Flat,
+    /// Keys and values with an axis of heads.
+    Apart,
+    /// Keys beside values, of five axes.
+    KeysTogether,
+    /// All in one, of five axes.
+    Together,
+    /// All in one, one after the other on the last of three axes.
+    Rows,
 }
 
 /// The extents of a MultiHeadAttention.
@@ -37,121 +67,175 @@ struct Extents {
     p: Option<Dim>,
     /// All keys.
     t: Dim,
-    /// Keys and values come with an axis of heads.
-    apart: bool,
+    form: Form,
 }
 
-impl Extents {
-    /// `None` when a rank is unknown, or keys or values come packed.
-    fn of(node: &NodeView) -> Result<Option<Self>, InferError> {
-        let (Some(q), Some(key), Some(v)) = (node.shape(0), node.shape(1), node.shape(2)) else { return Ok(None) };
-        let h = heads(node, "num_heads")?;
-        let [b, s, width] = q else { return Err(InferError("query must have 3 axes".into())) };
-        let d = split(width, &h)?;
-        let (n, e) = match (key, v) {
-            ([_, n, _], [_, _, width]) => (n, split(width, &h)?),
-            ([_, _, n, _], [_, _, _, e]) => (n, e.clone()),
-            _ => return Err(InferError("key and value must both have 3 axes, or 4".into())),
+/// Form, batch, query positions, keys, and head sizes.
+type Given = (Form, Dim, Dim, Dim, Dim, Dim);
+
+impl MultiHead {
+    /// `None` when a rank is unknown.
+    fn given(&self, node: &NodeView, h: &Dim) -> Result<Option<Given>, InferError> {
+        let ranked = |input: usize| !node.has_input(input) || node.shape(input).is_some();
+        let Some(q) = node.shape(0).filter(|_| ranked(1) && ranked(2)) else { return Ok(None) };
+        let given = match (q, node.shape(1), node.shape(2)) {
+            ([b, s, width], None, None) if self.alike => {
+                let d = split(&split(width, h)?, &Dim::Num(3))?;
+                (Form::Rows, b, s, s, d.clone(), d)
+            }
+            ([b, s, _, _, d], None, None) => (Form::Together, b, s, s, d.clone(), d.clone()),
+            ([b, s, width], Some([_, n, _, _, d]), None) if !split(width, h)?.differs(d) => {
+                (Form::KeysTogether, b, s, n, d.clone(), d.clone())
+            }
+            ([b, s, width], Some([_, n, _]), Some([_, _, values])) => (Form::Flat, b, s, n, split(width, h)?, split(values, h)?),
+            ([b, s, width], Some([_, _, n, _]), Some([_, _, _, e])) => (Form::Apart, b, s, n, split(width, h)?, e.clone()),
+            _ => return Err(InferError("query, key and value of axes that do not fit each other".into())),
         };
-        let apart = key.len() == 4;
-        match apart {
-            true => expect(node, 1, &[b, &h, n, &d]).and(expect(node, 2, &[b, &h, n, &e]))?,
-            false => expect(node, 1, &[b, n, &(&h * &d)]).and(expect(node, 2, &[b, n, &(&h * &e)]))?,
+        let (form, b, s, n, d, e) = given;
+        Ok(Some((form, b.clone(), s.clone(), n.clone(), d, e)))
+    }
+
+    /// Whether keys and values have one head size for certain.
+    fn alike(&self, node: &NodeView, form: Form) -> bool {
+        self.alike || form != Form::Flat || node.has_input(self.past)
+    }
+
+    /// `None` when a rank is unknown.
+    fn extents(&self, node: &NodeView) -> Result<Option<Extents>, InferError> {
+        let h = heads(node, "num_heads")?;
+        let Some((form, b, s, n, d, e)) = self.given(node, &h)? else { return Ok(None) };
+        if self.alike(node, form) && d.differs(&e) {
+            return Err(InferError(format!("keys of {d} and values of {e} dimensions a head")));
         }
-        let width = &h * &(&(&d + &d) + &e);
-        expect(node, 3, &[&width])?;
-        let p = match (node.shape(6), node.shape(7)) {
+        match form {
+            Form::Flat => expect(node, 1, &[&b, &n, &(&h * &d)]).and(expect(node, 2, &[&b, &n, &(&h * &e)]))?,
+            Form::Apart => expect(node, 1, &[&b, &h, &n, &d]).and(expect(node, 2, &[&b, &h, &n, &e]))?,
+            Form::KeysTogether => expect(node, 1, &[&b, &n, &h, &Dim::Num(2), &d])?,
+            Form::Together => expect(node, 0, &[&b, &s, &h, &Dim::Num(3), &d])?,
+            Form::Rows => {}
+        }
+        expect(node, self.bias, &[&(&h * &(&(&d + &d) + &e))])?;
+        let p = match (node.shape(self.past), node.shape(self.past + 1)) {
             (None, None) => None,
             (Some([_, _, p, _]), Some(_)) => Some(p.clone()),
             _ => return Err(InferError("past_key and past_value must both have 4 axes".into())),
         };
         if let Some(p) = &p {
-            expect(node, 6, &[b, &h, p, &d]).and(expect(node, 7, &[b, &h, p, &e]))?;
+            expect(node, self.past, &[&b, &h, p, &d]).and(expect(node, self.past + 1, &[&b, &h, p, &e]))?;
         }
         let t = match &p {
             None => n.clone(),
-            // The cache is written in place.
-            Some(p) if node.has_input(8) => p.clone(),
-            Some(p) => p + n,
+            Some(p) if self.in_place(node) => p.clone(),
+            Some(p) => p + &n,
         };
-        Ok(Some(Extents { b: b.clone(), s: s.clone(), h, d, e, n: n.clone(), p, t, apart }))
+        Ok(Some(Extents { b, s, h, d, e, n, p, t, form }))
+    }
+
+    /// Whether the cache is written in place.
+    fn in_place(&self, node: &NodeView) -> bool {
+        node.has_input(self.length) || node.int("past_present_share_buffer").unwrap_or(0) != 0
+    }
+
+    /// Describes queries, keys and values.
+    fn data(&self, builder: &mut Builder, form: Form, [b, s, n, h, d, e]: [LabelId; 6]) {
+        let flat = |positions: LabelId, width: LabelId| [b.into(), positions.into(), Layout::product(&[h, width])];
+        let pair = |width: LabelId| Segment::Product([h, width].into_iter().collect());
+        match form {
+            Form::Rows => builder.port(Port::In(0), "qkv", [b.into(), s.into(), Layout([pair(d), pair(d), pair(e)].into_iter().collect())]),
+            Form::Together => {
+                let three = builder.fixed("", 3i64, PARTS);
+                builder.port(Port::In(0), "qkv", [b, s, h, three, d]);
+            }
+            _ => builder.port(Port::In(0), "q", flat(s, d)),
+        }
+        match form {
+            Form::Flat => {
+                builder.port(Port::In(1), "key", flat(n, d));
+                builder.port(Port::In(2), "v", flat(n, e));
+            }
+            Form::Apart => {
+                builder.port(Port::In(1), "key", [b, h, n, d]);
+                builder.port(Port::In(2), "v", [b, h, n, e]);
+            }
+            Form::KeysTogether => {
+                let two = builder.fixed("", 2i64, PARTS);
+                builder.port(Port::In(1), "kv", [b, n, h, two, d]);
+            }
+            Form::Rows | Form::Together => {}
+        }
+        builder.port(Port::In(self.bias as u32), "bias", [Layout([pair(d), pair(d), pair(e)].into_iter().collect())]);
+    }
+
+    /// Describes masks, what is added to the scores, and what is known of a cache. Each full extent with its layout.
+    fn masks(&self, builder: &mut Builder, node: &NodeView, full: &[(Dim, Layout); 4]) {
+        let [batch, _, queries, _] = full;
+        if let Some([first, rest @ ..]) = node.shape(self.mask) {
+            let mut axes = vec![broadcast(builder, first, &batch.0, batch.1.clone())];
+            if let [positions, _] = rest {
+                axes.push(broadcast(builder, positions, &queries.0, queries.1.clone()));
+            }
+            axes.extend(rest.last().map(|dim| Layout::from(builder.fixed("", dim.clone(), MASK))));
+            builder.port(Port::In(self.mask as u32), "mask", axes);
+        }
+        broadcast_port(builder, node, self.add, "add", full);
+        for (input, name) in [(self.length, "length"), (self.length + 1, "beam_width"), (self.beams, "beams")] {
+            hold(builder, node, input, name, &MASK);
+        }
     }
 }
 
 impl Operator for MultiHead {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let dtype = node.dtype(0);
-        let Some(at) = Extents::of(node)? else {
-            // Packed forms, in which keys and values have one size.
-            let y = match node.shape(0) {
-                Some([b, s, h, _, d]) => Some(vec![b.clone(), s.clone(), h * d]),
-                Some(q @ [_, _, _]) if node.shape(1).is_some_and(|key| key.len() == 5) => Some(q.to_vec()),
-                _ => None,
-            };
-            return Ok(outputs(node, [Fact { dtype, shape: y, contents: None }]));
-        };
-        let present = |width: Dim| vec![at.b.clone(), at.h.clone(), at.t.clone(), width];
+        let Some(at) = self.extents(node)? else { return Ok(outputs(node, [Fact { dtype, ..Fact::default() }])) };
+        let present = |width: &Dim| vec![at.b.clone(), at.h.clone(), at.t.clone(), width.clone()];
         let y = vec![at.b.clone(), at.s.clone(), &at.h * &at.e];
         let qk = vec![at.b.clone(), at.h.clone(), at.s.clone(), at.t.clone()];
-        Ok(outputs(node, [y, present(at.d.clone()), present(at.e.clone()), qk].map(|shape| Fact::new(dtype, shape))))
+        Ok(outputs(node, [y, present(&at.d), present(&at.e), qk].map(|shape| Fact::new(dtype, shape))))
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        if !node.has_input(1) || !node.has_input(2) {
-            return node.frozen(Reason::operator("keys and values packed together"));
-        }
         if let Some(relation) = unless_ranked(node) {
             return relation;
         }
-        let Ok(Some(at)) = Extents::of(node) else { return misfit(node) };
+        let Ok(Some(at)) = self.extents(node) else { return misfit(node) };
         let mut builder = node.relation();
         let b = builder.free("b", at.b.clone());
         let causal = node.int("unidirectional").unwrap_or(0) != 0;
-        let s = if causal { builder.fixed("s", at.s.clone(), CAUSAL) } else { builder.free("s", at.s.clone()) };
+        let together = matches!(at.form, Form::Rows | Form::Together);
+        let reason = if causal { CAUSAL } else { KEYS };
+        let s = if causal || together { builder.fixed("s", at.s.clone(), reason) } else { builder.free("s", at.s.clone()) };
         let h = builder.free("h", at.h.clone());
         let d = builder.free("d", at.d);
-        let e = builder.free("e", at.e);
-        if node.has_input(3) {
+        let e = if self.alike(node, at.form) { d } else { builder.free("e", at.e) };
+        if node.has_input(self.bias) {
             builder.fix(d, Reason::operator("queries and keys meet behind a bias"));
         }
-        let n = builder.fixed("n", at.n.clone(), KEYS);
+        let n = if together { s } else { builder.fixed("n", at.n.clone(), KEYS) };
         let t = if at.t == at.n { n } else { builder.fixed("t", at.t.clone(), KEYS) };
         let p = at.p.map(|p| builder.fixed("p", p, CACHE));
-        let keys = |width: LabelId| -> Vec<Layout> {
-            match at.apart {
-                true => [b, h, n, width].map(Layout::from).to_vec(),
-                false => vec![b.into(), n.into(), Layout::product(&[h, width])],
-            }
-        };
-        builder.port(Port::In(0), "q", [b.into(), s.into(), Layout::product(&[h, d])]);
-        builder.port(Port::In(1), "key", keys(d));
-        builder.port(Port::In(2), "v", keys(e));
-        let pair = |width: LabelId| Segment::Product([h, width].into_iter().collect());
-        builder.port(Port::In(3), "bias", [Layout([pair(d), pair(d), pair(e)].into_iter().collect())]);
-        if let Some([first, rest @ ..]) = node.shape(4) {
-            let mut axes = vec![broadcast(&mut builder, first, &at.b, b.into())];
-            if let [queries, _] = rest {
-                axes.push(broadcast(&mut builder, queries, &at.s, s.into()));
-            }
-            axes.extend(rest.last().map(|dim| Layout::from(builder.fixed("", dim.clone(), MASK))));
-            builder.port(Port::In(4), "mask", axes);
-        }
-        let full = [(at.b, b.into()), (at.h, h.into()), (at.s, s.into()), (at.t, t.into())];
-        broadcast_port(&mut builder, node, 5, "add", &full);
+        self.data(&mut builder, at.form, [b, s, n, h, d, e]);
+        self.masks(&mut builder, node, &[(at.b, b.into()), (at.h, h.into()), (at.s, s.into()), (at.t, t.into())]);
         if let Some(p) = p {
-            builder.port(Port::In(6), "pastk", [b, h, p, d]);
-            builder.port(Port::In(7), "pastv", [b, h, p, e]);
+            builder.port(Port::In(self.past as u32), "pastk", [b, h, p, d]);
+            builder.port(Port::In(self.past as u32 + 1), "pastv", [b, h, p, e]);
+            if self.alike && self.in_place(node) {
+                builder.fix(d, REORDERED);
+            }
         }
-        hold(&mut builder, node, 8, "length", &MASK);
-        if node.has_input(9) {
+        if node.has_input(self.beams) {
             builder.fix(b, MASK);
-            hold(&mut builder, node, 9, "beams", &MASK);
         }
         builder.port(Port::Out(0), "y", [b.into(), s.into(), Layout::product(&[h, e])]);
         builder.port(Port::Out(1), "nextk", [b, h, t, d]);
         builder.port(Port::Out(2), "nextv", [b, h, t, e]);
         builder.port(Port::Out(3), "qk", [b, h, s, t]);
-        scores_and_values(&mut builder, &[b, s, h], [d, e], n, p.map(|p| (p, 6)));
+        let from = match at.form {
+            Form::Flat | Form::Apart => [0, 1, 2],
+            Form::KeysTogether => [0, 1, 1],
+            Form::Together | Form::Rows => [0, 0, 0],
+        };
+        scores_and_values(&mut builder, from, &[b, s, h], [d, e], n, p.map(|p| (p, self.past as u32)));
         builder.finish()
     }
 
@@ -162,151 +246,16 @@ impl Operator for MultiHead {
     }
 }
 
-/// The extents of a GroupQueryAttention.
-struct Grouped {
-    b: Dim,
-    s: Dim,
-    k: Dim,
-    r: Dim,
-    d: Dim,
-    /// Keys of this call.
-    n: Dim,
-    /// All keys, or places of the cache.
-    t: Dim,
-    packed: bool,
-}
-
-impl Grouped {
-    /// `None` when a rank is unknown.
-    fn of(node: &NodeView) -> Result<Option<Self>, InferError> {
-        let Some(q) = node.shape(0) else { return Ok(None) };
-        let [b, s, width] = q else { return Err(InferError("query must have 3 axes".into())) };
-        let (q_heads, k) = (heads(node, "num_heads")?, heads(node, "kv_num_heads")?);
-        let r = split(&q_heads, &k)?;
-        let packed = !node.has_input(1);
-        let (d, n) = match node.shape(1) {
-            _ if packed => (split(width, &(&q_heads + &(&k + &k)))?, s.clone()),
-            None => return Ok(None),
-            Some([_, n, _]) => (split(width, &q_heads)?, n.clone()),
-            Some(_) => return Err(InferError("key must have 3 axes".into())),
-        };
-        for input in [1, 2] {
-            expect(node, input, &[b, &n, &(&k * &d)])?;
-        }
-        let past = match (node.shape(3), node.shape(4)) {
-            (Some([_, _, p, _]), Some(_)) => Some(p),
-            (None, None) => None,
-            _ => return Err(InferError("past_key and past_value must both have 4 axes".into())),
-        };
-        if let Some(p) = past {
-            expect(node, 3, &[b, &k, p, &d]).and(expect(node, 4, &[b, &k, p, &d]))?;
-        }
-        expect(node, 11, &[&q_heads])?;
-        expect(node, 14, &[&d]).and(expect(node, 15, &[&d]))?;
-        let t = if past.is_some() { node.unknown(1, 2) } else { n.clone() };
-        Ok(Some(Grouped { b: b.clone(), s: s.clone(), k, r, d, n, t, packed }))
-    }
-}
-
-/// Whether the cache is quantized.
-fn quantized(node: &NodeView) -> bool {
-    let typed = |name| node.string(name).is_some_and(|kind| kind != "NONE");
-    typed("k_quant_type")
-        || typed("v_quant_type")
-        || node.int("kv_cache_bit_width").unwrap_or(0) != 0
-        || node.has_input(12)
-        || node.has_input(13)
-}
-
-impl Operator for GroupQuery {
-    fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let dtype = node.dtype(0);
-        if quantized(node) {
-            let shape = node.shape(0).filter(|_| node.has_input(1)).map(<[Dim]>::to_vec);
-            return Ok(outputs(node, [Fact { dtype, shape, contents: None }]));
-        }
-        let Some(at) = Grouped::of(node)? else { return Ok(outputs(node, [Fact { dtype, ..Fact::default() }])) };
-        let heads = &at.k * &at.r;
-        let cache = vec![at.b.clone(), at.k, at.t, at.d.clone()];
-        let y = vec![at.b.clone(), at.s.clone(), &heads * &at.d];
-        let qk = vec![at.b, heads, at.s, node.unknown(3, 3)];
-        let kept = node.dtype(3).or(dtype);
-        Ok(outputs(node, [(dtype, y), (kept, cache.clone()), (kept, cache), (dtype, qk)].map(|(dtype, shape)| Fact::new(dtype, shape))))
-    }
-
-    fn relate(&self, node: &NodeView) -> Relation {
-        if quantized(node) {
-            return node.frozen(Reason::operator("a quantized cache"));
-        }
-        if let Some(relation) = unless_ranked(node) {
-            return relation;
-        }
-        let Ok(Some(at)) = Grouped::of(node) else { return misfit(node) };
-        let mut builder = node.relation();
-        let b = builder.free("b", at.b.clone());
-        let s = builder.fixed("s", at.s.clone(), CAUSAL);
-        let k = builder.free("k", at.k.clone());
-        let r = builder.free("r", at.r.clone());
-        let rotary = node.int("do_rotary").unwrap_or(0) != 0;
-        let d = builder.fixed("d", at.d, if rotary { ROTATION } else { Reason::operator("keys and values share a head size") });
-        let n = builder.fixed("n", at.n.clone(), KEYS);
-        let t = if at.t == at.n { n } else { builder.fixed("t", at.t.clone(), KEYS) };
-        let queries = Layout::product(&[k, r, d]);
-        let keys = Layout::product(&[k, d]);
-        let mut q = queries.clone();
-        if at.packed {
-            q.0.extend(keys.0.iter().chain(&keys.0).cloned());
-        }
-        builder.port(Port::In(0), if at.packed { "qkv" } else { "q" }, [b.into(), s.into(), q]);
-        builder.port(Port::In(1), "key", [b.into(), n.into(), keys.clone()]);
-        builder.port(Port::In(2), "v", [b.into(), n.into(), keys]);
-        if let Some(p) = node.shape(3).and_then(|dims| dims.get(2)) {
-            let p = builder.fixed("p", p.clone(), CACHE);
-            builder.port(Port::In(3), "pastk", [b, k, p, d]);
-            builder.port(Port::In(4), "pastv", [b, k, p, d]);
-        }
-        for (input, name) in [(5, "lengths"), (6, "length"), (7, "cos"), (8, "sin"), (9, "at"), (16, "queries")] {
-            hold(&mut builder, node, input, name, &MASK);
-        }
-        let total = node.shape(10).and_then(<[Dim]>::last).cloned().unwrap_or(Dim::Num(1));
-        let keys = builder.fixed("", total.clone(), KEYS);
-        let full = [(at.b, b.into()), (&at.k * &at.r, Layout::product(&[k, r])), (at.s, s.into()), (total, keys.into())];
-        broadcast_port(&mut builder, node, 10, "add", &full);
-        builder.port(Port::In(11), "sink", [Layout::product(&[k, r])]);
-        builder.port(Port::In(14), "qscale", [d]);
-        builder.port(Port::In(15), "kscale", [d]);
-        builder.port(Port::Out(0), "y", [b.into(), s.into(), queries]);
-        builder.port(Port::Out(1), "nextk", [b, k, t, d]);
-        builder.port(Port::Out(2), "nextv", [b, k, t, d]);
-        let last = node.output_shape(3).and_then(<[Dim]>::last).cloned().map(|dim| builder.fixed("", dim, KEYS));
-        builder.port(Port::Out(3), "qk", [b.into(), Layout::product(&[k, r]), s.into()].into_iter().chain(last.map(Layout::from)));
-        for summed in [d, t] {
-            let labels = vec![b, k, r, s, t, d];
-            builder.term(Term { data: Port::Out(0), weight: None, zero: None, labels, summed: vec![summed], window: None });
-        }
-        // Lengths and positions are held for the whole batch.
-        builder.fix(b, MASK);
-        builder.finish()
-    }
-
-    fn rewrite(&self, node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
-        set_heads(node, cut, edit, "num_heads", "kv_num_heads")
-    }
-}
-
 pub(in crate::ops) static RULES: &[Rule] =
-    &[Rule::microsoft("GroupQueryAttention", &GroupQuery), Rule::microsoft("MultiHeadAttention", &MultiHead)];
+    &[Rule::microsoft("DecoderMaskedMultiHeadAttention", &DECODER), Rule::microsoft("MultiHeadAttention", &MULTI_HEAD)];
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::ops::prove::Prove;
 
     fn multi_head() -> Prove {
         Prove::op("MultiHeadAttention").domain("com.microsoft").at(1).int("num_heads", 4)
-    }
-
-    fn grouped() -> Prove {
-        Prove::op("GroupQueryAttention").domain("com.microsoft").at(1).int("num_heads", 6).int("kv_num_heads", 2).outputs(3)
     }
 
     #[test]
@@ -336,36 +285,45 @@ mod tests {
             .input("bx4xpx4")
             .gives("bx1x16 bx4xp + 1x4 bx4xp + 1x4")
             .relates(
-                "q[b, s, h·d] key[b, n, h·d] v[b, n, h·e] bias[h·d+h·d+h·e] pastk[b, h, p, d] pastv[b, h, p, e] \
-                 → y[b, s, h·e] nextk[b, h, t, d] nextv[b, h, t, e]  Σ d; Σ n; Σ d; Σ p",
+                "q[b, s, h·d] key[b, n, h·d] v[b, n, h·d] bias[h·d+h·d+h·d] pastk[b, h, p, d] pastv[b, h, p, d] \
+                 → y[b, s, h·d] nextk[b, h, t, d] nextv[b, h, t, d]  Σ d; Σ n; Σ d; Σ p",
             );
-        multi_head().input("bx5x4x3x4").gives("bx5x16");
     }
 
     #[test]
-    fn groups_and_packed_groups() {
-        grouped()
-            .input("1xsx48")
-            .input("1xsx16")
-            .input("1xsx16")
-            .input("1x2xpx8")
-            .input("1x2xpx8")
-            .input("i32:1")
-            .input("i32:1")
-            .gives("1xsx48 1x2x?out1.2x8 1x2x?out1.2x8")
-            .relates(
-                "q[b, s, k·r·d] key[b, n, k·d] v[b, n, k·d] pastk[b, k, p, d] pastv[b, k, p, d] lengths[1] length[1] \
-                 → y[b, s, k·r·d] nextk[b, k, t, d] nextv[b, k, t, d]  Σ d; Σ t",
-            );
-        grouped()
-            .input("1xsx80")
+    fn keys_and_values_of_one_tensor() {
+        multi_head().input("bx5x4x3x4").gives("bx5x16").relates("qkv[b, s, h, 3, d] → y[b, s, h·d]  Σ d; Σ s");
+        let keys = multi_head().input("bx5x16").input("bx7x4x2x4").gives("bx5x16");
+        keys.relates("q[b, s, h·d] kv[b, n, h, 2, d] → y[b, s, h·d]  Σ d; Σ n");
+        let apart = multi_head().input("bx5x16").input("bx4x7x4").input("bx4x7x4").gives("bx5x16");
+        apart.relates("q[b, s, h·d] key[b, h, n, d] v[b, h, n, d] → y[b, s, h·d]  Σ d; Σ n");
+    }
+
+    #[test]
+    fn a_past_of_other_sizes_does_not_fit() {
+        let past = multi_head().input("2x5x16").input("2x5x16").input("2x5x24").none().none().none().input("2x4x3x4").input("2x4x3x6");
+        let view = past.named();
+        let facts: Vec<_> = past.inputs.iter().map(|input| input.as_ref().map(|input| &input.fact)).collect();
+        let view = NodeView { node: &view, opset: 1, inputs: facts, outputs: vec![], branches: vec![], magnitudes: false };
+        assert!(MULTI_HEAD.infer(&view).is_err());
+    }
+
+    #[test]
+    fn one_query_at_a_time() {
+        let decoder = || Prove::op("DecoderMaskedMultiHeadAttention").domain("com.microsoft").at(1).int("num_heads", 4);
+        decoder()
+            .input("bx1x16")
+            .input("bx1x16")
+            .input("bx1x16")
             .none()
-            .none()
-            .none()
-            .none()
-            .input("i32:1")
-            .input("i32:1")
-            .gives("1xsx48 1x2xsx8 1x2xsx8")
-            .relates("qkv[b, s, k·r·d+k·d+k·d] lengths[1] length[1] → y[b, s, k·r·d] nextk[b, k, n, d] nextv[b, k, n, d]  Σ d; Σ n");
+            .input("1x4x1x1")
+            .gives("bx1x16")
+            .relates("q[b, s, h·d] key[b, n, h·d] v[b, n, h·d] add[1, h, s, n] → y[b, s, h·d]  Σ d; Σ n");
+        decoder().input("bx1x48").gives("bx1x16").relates("qkv[b, s, h·d+h·d+h·d] → y[b, s, h·d]  Σ d; Σ s");
+        let cache = decoder().outputs(3).input("bx1x16").input("bx1x16").input("bx1x16").none().none().input("bx4x9x4").input("bx4x9x4");
+        cache.input("i32:1").none().none().weight("48").int("past_present_share_buffer", 1).gives("bx1x16 bx4x9x4 bx4x9x4").relates(
+            "q[b, s, h·d] key[b, n, h·d] v[b, n, h·d] pastk[b, h, p, d] pastv[b, h, p, d] length[1] bias[h·d+h·d+h·d] \
+                 → y[b, s, h·d] nextk[b, h, t, d] nextv[b, h, t, d]  Σ d; Σ n; Σ d; Σ p",
+        );
     }
 }

@@ -4,6 +4,7 @@
 mod attention;
 mod control;
 mod convolution;
+mod microsoft;
 mod norms;
 mod quantized;
 mod recurrent;
