@@ -115,7 +115,8 @@ impl Preprocess {
                 continue;
             }
             let (mean, std) = (number(&self.mean, channel, 0.0), number(&self.std, channel, 1.0));
-            let [first, last] = [low, high].map(|number| number * std + mean);
+            // Rounded, so that nothing is said to begin at -0.000.
+            let [first, last] = [low, high].map(|number| ((number * std + mean) * 1e3).round() / 1e3 + 0.0);
             // How far the numbers lie to one side of the mean.
             let off = (first.min(last) - mean).max(mean - first.max(last));
             let numbers = format!("numbers from {first:.3} to {last:.3} (after a factor of {})", self.factor(stored));
