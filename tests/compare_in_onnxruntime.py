@@ -146,6 +146,9 @@ def main():
         moved = max((distance(o, m, o) for o, m, p in triples), default=0.0)
         plain = run(paths["masked"], inputs, optimized=False)
         noise = max((distance(m, other, o) for (o, m, p), other in zip(triples, plain)), default=0.0)
+        # A difference that is gone where every node is computed as it is written is rounding by the runtime's rewrites.
+        cut = run(paths["pruned"], inputs, optimized=False) if noise else []
+        error = min(error, max((distance(m, p, o) for (o, _, _), m, p in zip(triples, plain, cut)), default=error))
     # JSON has no infinity.
     print(json.dumps({"error": min(error, 1e30), "moved": min(moved, 1e30), "noise": min(noise, 1e30)}))
 

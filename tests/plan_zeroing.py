@@ -161,7 +161,7 @@ class Roles:
                 for slot, zero_slot in QUANTIZED_INPUTS.get(node.op_type, ()):
                     tensor, zero_point = self.operand(scope, node, slot), self.operand(scope, node, zero_slot)
                     if tensor is not None and zero_point is not None:
-                        self.zero_points[id(tensor)] = (numpy_helper.to_array(zero_point), axis_of(node))
+                        self.zero_points[id(tensor)] = (numpy_helper.to_array(zero_point), axis_of(node), block_of(node))
                 for slot in UNTOUCHED_INPUTS.get(node.op_type, ()):
                     self.untouched.add(id(self.operand(scope, node, slot)))
 
@@ -182,14 +182,20 @@ def axis_of(node):
     return next((a.i for a in node.attribute if a.name == "axis"), default)
 
 
-def broadcast_zero_point(zero_point, axis, dims):
+def block_of(node):
+    """How many entries share a zero point along the axis, where the node says it."""
+    return next((a.i for a in node.attribute if a.name == "block_size"), 0)
+
+
+def broadcast_zero_point(zero_point, axis, block, dims):
     """The zero point in a form that broadcasts over a tensor of `dims`."""
     if zero_point.size == 1:
         return zero_point.reshape(())
     if zero_point.ndim == len(dims):
         # One for each block of an axis, or already aligned.
         for k, (have, want) in enumerate(zip(zero_point.shape, dims)):
-            zero_point = np.repeat(zero_point, -(-want // have), k).take(range(want), k)
+            share = block if block and axis is not None and k == axis % len(dims) else -(-want // have)
+            zero_point = np.repeat(zero_point, share, k).take(range(want), k)
         return zero_point
     if zero_point.ndim == 2 and len(dims) == 3:
         return zero_point[:, None, :]  # the LSTM's: direction, (all inputs), gate and unit
