@@ -16,6 +16,7 @@ mod values;
 mod verify;
 mod watch;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -36,9 +37,20 @@ enum Exit {
     Unverifiable = 3,
 }
 
-/// Runs the command line.
+/// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    ExitCode::from(run(std::env::args_os()))
+}
+
+/// Runs a command line, the program's name first, and gives its exit code. Prints as the program does.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return error.exit_code() as u8;
+        }
+    };
     let result = match &cli.command {
         None => prune::run(&cli.prune),
         Some(Command::Inspect(args)) => inspect::run(args),
@@ -53,7 +65,7 @@ pub fn main() -> ExitCode {
         complain(&format!("{error:#}"));
         Exit::Usage
     });
-    ExitCode::from(exit as u8)
+    exit as u8
 }
 
 /// One line on stderr.

@@ -5,6 +5,7 @@ mod corpus;
 mod docs;
 mod exactness;
 mod files;
+mod fuzz;
 mod latency;
 mod operators;
 mod random_graphs;
