@@ -262,6 +262,17 @@ pub fn is_weight(tensor: &crate::proto::TensorProto) -> bool {
     Dtype::from_code(tensor.data_type()).is_some_and(Dtype::is_weight)
 }
 
+/// The shares of the numbers that the bytes of an axis hold packed, each by the label that they run over.
+pub(super) fn packed<'a>(spaces: &'a Spaces, classes: &'a Classes, axis: SpaceId) -> impl Iterator<Item = Extent> + 'a {
+    spaces.packed(axis).iter().filter_map(move |(label, part)| {
+        let share = share(spaces, classes, *label)?;
+        Some(Extent {
+            constant: share.constant * part + 1.0 - part,
+            parts: share.parts.into_iter().map(|(class, of)| (class, of * part)).collect(),
+        })
+    })
+}
+
 /// The share of a space that each class makes up; `None` when no class of it is free.
 pub(super) fn share(spaces: &Spaces, classes: &Classes, space: SpaceId) -> Option<Extent> {
     let total = number(&spaces.get(space).extent).max(1.0);

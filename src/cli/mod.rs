@@ -19,6 +19,7 @@ mod values;
 mod verify;
 mod watch;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -41,29 +42,47 @@ enum Exit {
     Unverifiable = 3,
 }
 
-/// Runs the command line.
+/// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
-    let cli = match Cli::try_parse() {
-        Ok(cli) if hints::first_word(&arguments).is_none() => cli,
-        Err(error) if !error.use_stderr() => error.exit(),
-        result => {
-            let said = hints::first_word(&arguments).or_else(|| hints::unknown_option(result.as_ref().err()?, &arguments));
-            match (said, result) {
-                (None, Err(error)) => error.exit(),
-                (said, _) => complain(&said.unwrap_or_default()),
-            }
-            return ExitCode::from(Exit::Usage as u8);
+    ExitCode::from(listened(std::env::args_os().collect(), &Stop::listen()))
+}
+
+/// Runs a command line, the program's name first, and gives its exit code. Prints as the program does; signals stay as they are.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    listened(arguments.into_iter().collect(), &Stop::default())
+}
+
+/// The words as a command; the exit code where they are none, which is said, or where they only ask for help.
+fn parsed(words: Vec<OsString>) -> Result<Cli, u8> {
+    let arguments: Vec<String> = words.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let result = Cli::try_parse_from(words);
+    let hint = hints::first_word(&arguments).or_else(|| hints::unknown_option(result.as_ref().err()?, &arguments));
+    match (hint, result) {
+        (None, Ok(cli)) => Ok(cli),
+        (Some(hint), result) if !result.as_ref().is_err_and(|error| !error.use_stderr()) => {
+            complain(&hint);
+            Err(Exit::Usage as u8)
         }
+        (_, Err(error)) => {
+            let _ = error.print();
+            Err(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8))
+        }
+        (Some(_), Ok(cli)) => Ok(cli),
+    }
+}
+
+fn listened(words: Vec<OsString>, stop: &Stop) -> u8 {
+    let cli = match parsed(words) {
+        Ok(cli) => cli,
+        Err(code) => return code,
     };
-    let stop = Stop::listen();
     let result = match &cli.command {
-        None => prune::run(&cli.prune, &stop),
-        Some(Command::Inspect(args)) => inspect::run(args, &stop),
-        Some(Command::Verify(args)) => verify::run(args, &stop),
-        Some(Command::Clean(args)) => clean::run(args, &stop),
-        Some(Command::Calibrate(args)) => calibrate::run(args, &stop),
-        Some(Command::Bench(args)) => bench::run(args, &stop),
+        None => prune::run(&cli.prune, stop),
+        Some(Command::Inspect(args)) => inspect::run(args, stop),
+        Some(Command::Verify(args)) => verify::run(args, stop),
+        Some(Command::Clean(args)) => clean::run(args, stop),
+        Some(Command::Calibrate(args)) => calibrate::run(args, stop),
+        Some(Command::Bench(args)) => bench::run(args, stop),
         Some(Command::Completions { shell }) => completions(*shell),
         Some(Command::Sparsify(_)) => Err(anyhow::anyhow!("sparsify is not available in this version")),
     };
@@ -72,13 +91,13 @@ pub fn main() -> ExitCode {
         && let Some((code, said)) = stop.ending()
     {
         complain(&said);
-        return ExitCode::from(code);
+        return code;
     }
     let exit = result.unwrap_or_else(|error| {
         complain(&format!("{error:#}"));
         Exit::Usage
     });
-    ExitCode::from(exit as u8)
+    exit as u8
 }
 
 /// One line on stderr.

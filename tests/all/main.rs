@@ -6,6 +6,7 @@ mod docs;
 mod engines;
 mod exactness;
 mod files;
+mod fuzz;
 mod latency;
 mod operators;
 mod originals;
