@@ -137,7 +137,8 @@ fn tables_in_blocks() {
 #[test]
 fn neurons_of_packed_experts() {
     let layers = |bits: usize, block: usize, fusion: usize| {
-        let (rows, scales) = (48 * fusion.max(1), |of: usize| if block > 0 { format!(",{}", of / block) } else { String::new() });
+        let (rows, scales) =
+            (48 * fusion.max(1), |of: usize| of.checked_div(block).map_or_else(String::new, |blocks| format!(",{blocks}")));
         let blocks = if block > 0 { format!(", block_size={block}") } else { String::new() };
         let kind = if fusion > 0 { format!("\"swiglu\", swiglu_fusion={fusion}") } else { "\"relu\"".to_owned() };
         format!(
