@@ -64,7 +64,7 @@ fn analyse_resnet50(bencher: divan::Bencher) {
 fn cut_half_of_resnet50(bencher: divan::Bencher) {
     let model = resnet50();
     let request = Request { targets: vec![onnx_prune::allocate::Target::Macs(0.5)], verify: false, ..Default::default() };
-    bencher.bench(|| prune(&model, &request, &Data::default(), None, &Work { progress: &() }).unwrap());
+    bencher.bench(|| prune(&model, &request, &Data::default(), None, &Work::new(&())).unwrap());
 }
 
 #[divan::bench]
@@ -75,7 +75,7 @@ fn load_cut_and_save_resnet50(bencher: divan::Bencher) {
     let request = Request { targets: vec![onnx_prune::allocate::Target::Macs(0.5)], verify: false, ..Default::default() };
     bencher.bench(|| {
         let model = load(&from, Limits::default()).unwrap();
-        let outcome = prune(&model, &request, &Data::default(), None, &Work { progress: &() }).unwrap();
+        let outcome = prune(&model, &request, &Data::default(), None, &Work::new(&())).unwrap();
         save(&outcome.model, &to).unwrap();
     });
 }

@@ -58,9 +58,65 @@ pub trait Progress: Sync {
 /// Nobody.
 impl Progress for () {}
 
+/// Bytes that one step of the work may take: folding a constant, making up an input, running a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Memory(pub u64);
+
+impl Default for Memory {
+    /// 8 GiB, for callers who do not say.
+    fn default() -> Self {
+        Memory(8 << 30)
+    }
+}
+
+/// What can be done where memory does not suffice.
+pub const MORE_MEMORY: &str = "allow more memory or give smaller inputs";
+
+impl Memory {
+    /// Whether so many bytes fit; `None` stands for more than can be counted.
+    pub fn holds(self, bytes: Option<u64>) -> bool {
+        bytes.is_some_and(|bytes| bytes <= self.0)
+    }
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&size_text(self.0 as f64))
+    }
+}
+
+/// Bytes as people write them; with three digits.
+pub fn size_text(bytes: f64) -> String {
+    const UNITS: [&str; 7] = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let unit = (bytes.max(1.0).log2() / 10.0).floor().clamp(0.0, UNITS.len() as f64 - 1.0) as usize;
+    let number = bytes / 1024f64.powi(unit as i32);
+    let digits = if unit == 0 || number >= 99.95 { 0 } else { 1 };
+    format!("{number:.digits$} {}", UNITS.get(unit).copied().unwrap_or_default())
+}
+
 /// How work is to be done.
 #[derive(Clone, Copy)]
 pub struct Work<'a> {
     /// Who watches.
     pub progress: &'a dyn Progress,
+    /// What a step may take.
+    pub memory: Memory,
+}
+
+impl<'a> Work<'a> {
+    /// Work that somebody watches, within the usual memory.
+    pub fn new(progress: &'a dyn Progress) -> Self {
+        Work { progress, memory: Memory::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_written_with_their_unit() {
+        assert_eq!([0.0, 700.0, 1536.0, 4294967296.0].map(size_text), ["0 bytes", "700 bytes", "1.5 KiB", "4.0 GiB"]);
+        assert!(Memory(10).holds(Some(10)) && !Memory(10).holds(Some(11)) && !Memory(u64::MAX).holds(None));
+    }
 }

@@ -11,6 +11,9 @@ use crate::facts::Dim;
 use crate::model::{Index, Model, Origin};
 use crate::relation::{Fate, Reason, Relation};
 
+/// Slices that all free classes together may have; what is beyond holds no weights that fit in memory either.
+const MOST_SLICES: u64 = 1 << 26;
+
 /// Number of a class of factors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClassId(pub u32);
@@ -100,6 +103,7 @@ impl Classes {
 }
 
 /// Factors before they are united: numbered space by space, piece by piece, outermost first.
+#[derive(Default)]
 struct Builder {
     first: Vec<Vec<u32>>,
     extents: Vec<Vec<Vec<Dim>>>,
@@ -107,12 +111,13 @@ struct Builder {
     union: UnionFind,
     /// Factors tied to a space whose divisions are not known.
     dangling: Vec<(u32, Reason)>,
+    /// Spaces all of whose factors are among them.
+    dangled: Vec<bool>,
 }
 
 impl Builder {
     fn new(spaces: &Spaces) -> Self {
-        let mut builder =
-            Builder { first: Vec::new(), extents: Vec::new(), strides: Vec::new(), union: UnionFind::default(), dangling: Vec::new() };
+        let mut builder = Builder { dangled: vec![false; spaces.iter().count()], ..Default::default() };
         let mut count = 0u32;
         for (_, space) in spaces.iter() {
             let (mut firsts, mut extents, mut strides) = (Vec::new(), Vec::new(), Vec::new());
@@ -136,7 +141,11 @@ impl Builder {
         builder
     }
 
+    /// Holds all factors of a space; the first reason counts.
     fn dangle(&mut self, space: SpaceId, reason: &Reason) {
+        if std::mem::replace(&mut self.dangled[space.index()], true) {
+            return;
+        }
         for (first, extents) in self.first[space.index()].iter().zip(&self.extents[space.index()]) {
             self.dangling.extend((0..extents.len() as u32).map(|at| (first + at, reason.clone())));
         }
@@ -273,8 +282,13 @@ impl Builder {
         }
         let mut order: Vec<usize> = (0..classes.len()).collect();
         order.sort_by_key(|class| (levels[*class], *class));
+        let mut slices = 0u64;
         for class in order {
             if classes[class].frozen.is_some() {
+                continue;
+            }
+            if slices + u64::from(classes[class].extent) > MOST_SLICES {
+                classes[class].frozen = Some(Reason::operator("more slices than can be told apart"));
                 continue;
             }
             let taken = places[class]
@@ -284,6 +298,7 @@ impl Builder {
                 classes[class].frozen = Some(Reason::operator("another factor of its axis is the one that is cut"));
             } else {
                 classes[class].free = true;
+                slices += u64::from(classes[class].extent);
             }
         }
         Classes { classes, factors }
@@ -317,7 +332,7 @@ impl Freezer<'_> {
         for (node, _) in model.index().nodes() {
             let relation = &relations[node.index()];
             for (at, label) in relation.labels.iter().enumerate() {
-                let space = spaces.label(node, crate::relation::LabelId(at as u16));
+                let space = spaces.label(node, crate::relation::LabelId(at as u32));
                 match &label.fate {
                     Fate::Free => {}
                     Fate::Fixed(reason) => self.freeze(space, reason),

@@ -1,12 +1,12 @@
 //! Shape operands made to hold new numbers, by walking back to the constants that they come from.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use super::infer::Facts;
 use super::repack::Repack;
 use super::rewrite::patched;
 use crate::facts::{Dim, Fact};
-use crate::model::{GraphId, Model, NodeId, Origin, TensorRef, ValueId};
+use crate::model::{GraphId, Model, Names, NodeId, Origin, TensorRef, ValueId};
 use crate::ops::Demand;
 use crate::proto::{Dtype, NodeProto};
 
@@ -17,10 +17,10 @@ pub(super) struct Operands {
     pub(super) replaced: BTreeMap<(NodeId, u32), Fact>,
     inserts: Vec<(GraphId, u32, NodeProto)>,
     /// Copies made before, so that equal demands on one value share one copy.
-    copies: Vec<(ValueId, Vec<Option<Dim>>, String, Fact)>,
+    copies: BTreeMap<ValueId, Vec<(Vec<Option<Dim>>, String, Fact)>>,
     /// The same of bytes that were packed anew.
     pub(super) repacked: Vec<(ValueId, Repack, String)>,
-    names: HashSet<String>,
+    names: Names,
 }
 
 /// Why an operand can not be rewritten.
@@ -28,7 +28,7 @@ type Why = String;
 
 impl Operands {
     pub(super) fn new(model: &Model) -> Self {
-        Operands { names: model.index().values().map(|(_, entry)| entry.name.clone()).collect(), ..Default::default() }
+        Operands { names: Names::of(model), ..Default::default() }
     }
 
     /// Puts replaced operands into a view's inputs.
@@ -44,10 +44,21 @@ impl Operands {
 
     /// Inserts the copied nodes behind their originals.
     pub(super) fn insert_nodes(mut self, model: &mut Model) {
-        self.inserts.sort_by_key(|(graph, position, _)| std::cmp::Reverse((*graph, *position)));
+        // One that was asked for later stands nearer to its original.
+        self.inserts.reverse();
+        self.inserts.sort_by_key(|(graph, position, _)| (*graph, *position));
+        let mut by_graph: BTreeMap<GraphId, Vec<(u32, NodeProto)>> = BTreeMap::new();
+        self.inserts.into_iter().for_each(|(graph, position, node)| by_graph.entry(graph).or_default().push((position, node)));
         // Paths of subgraphs count nodes, so inner graphs (which have higher ids) are edited before outer ones.
-        for (graph, position, node) in self.inserts {
-            model.graph_mut(graph).node.insert(position as usize + 1, node);
+        for (graph, inserts) in by_graph.into_iter().rev() {
+            let nodes = &mut model.graph_mut(graph).node;
+            let mut inserts = inserts.into_iter().peekable();
+            for (position, node) in std::mem::take(nodes).into_iter().enumerate() {
+                nodes.push(node);
+                while let Some((_, node)) = inserts.next_if(|(at, _)| *at as usize == position) {
+                    nodes.push(node);
+                }
+            }
         }
     }
 
@@ -104,9 +115,7 @@ impl Operands {
     }
 
     fn fresh(&mut self, base: &str) -> String {
-        let name = (1..).map(|number| format!("{base}_cut{number}")).find(|name| !self.names.contains(name)).unwrap_or_default();
-        self.names.insert(name.clone());
-        name
+        self.names.numbered(&format!("{base}_cut"), 1)
     }
 
     /// A value that holds the wanted elements: the same one changed in place if nobody else reads it, else a copy.
@@ -124,7 +133,7 @@ impl Operands {
         if holds(facts.of(value), wanted, whole) {
             return Ok((model.index().value(value).name.clone(), facts.of(value).clone()));
         }
-        if let Some((_, _, name, fact)) = self.copies.iter().find(|(from, elements, ..)| *from == value && elements == wanted) {
+        if let Some((_, name, fact)) = self.copies.get(&value).into_iter().flatten().find(|(elements, ..)| elements == wanted) {
             return Ok((name.clone(), fact.clone()));
         }
         let (name, fact) = match self.trace(model, facts, value, wanted, whole, depth) {
@@ -136,7 +145,7 @@ impl Operands {
                 self.initializer(model, graph, &base, &tensor)
             }
         };
-        self.copies.push((value, wanted.to_vec(), name.clone(), fact.clone()));
+        self.copies.entry(value).or_default().push((wanted.to_vec(), name.clone(), fact.clone()));
         Ok((name, fact))
     }
 

@@ -45,6 +45,7 @@ pub use timing::{Grid, Timed};
 
 use crate::facts::Dim;
 use crate::model::{Model, NodeId, ValueId};
+use crate::progress::Memory;
 use crate::relation::{LabelId, Reason, Relation};
 
 /// Which factor of an axis that has several is removed.
@@ -68,6 +69,8 @@ pub struct Options {
     pub pins: Pins,
     /// Whether units that no constant holds form groups too, as the laws of single operators need.
     pub weightless: bool,
+    /// What a constant may take while it is folded.
+    pub memory: Memory,
 }
 
 /// What is known of a model for pruning.
@@ -107,7 +110,7 @@ impl Analysis {
 
     /// For each label of a node the indices that stay; `None` when all do.
     pub fn kept_labels(&self, node: NodeId, selection: &Selection) -> Vec<Option<Arc<[u32]>>> {
-        let labels = self.relations[node.index()].labels.len() as u16;
+        let labels = self.relations[node.index()].labels.len() as u32;
         (0..labels)
             .map(|label| selection.indices(&self.spaces, &self.classes, self.spaces.label(node, LabelId(label))).map(Arc::from))
             .collect()

@@ -135,7 +135,7 @@ impl Rewriter<'_> {
     ) -> (Cow<'b, Relation>, KeptByLabel) {
         let mut relation = Cow::Borrowed(relation);
         for (at, kept) in kept.iter_mut().enumerate() {
-            let label = LabelId(at as u16);
+            let label = LabelId(at as u32);
             if kept.is_some() && relation.label(label).extent.count().is_none() {
                 *kept = None;
                 let space = self.analysis.spaces.label(node, label);
@@ -153,7 +153,7 @@ impl Rewriter<'_> {
     fn fail(&mut self, node: NodeId, reason: Reason) {
         let kept = self.analysis.kept_labels(node, self.selection);
         let cut = kept.iter().enumerate().filter(|(_, kept)| kept.is_some());
-        let mut spaces: Vec<SpaceId> = cut.map(|(label, _)| self.analysis.spaces.label(node, LabelId(label as u16))).collect();
+        let mut spaces: Vec<SpaceId> = cut.map(|(label, _)| self.analysis.spaces.label(node, LabelId(label as u32))).collect();
         if spaces.is_empty() {
             self.blame_inputs(node, &mut spaces);
         }

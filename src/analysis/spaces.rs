@@ -106,7 +106,7 @@ impl Spaces {
 
     /// The space of a label.
     pub fn label(&self, node: NodeId, label: LabelId) -> SpaceId {
-        SpaceId(self.labels[node.index()] + u32::from(label.0))
+        SpaceId(self.labels[node.index()] + label.0)
     }
 
     /// One space.

@@ -1,5 +1,7 @@
 //! Values computed from an extent that a cut changes: who may read them, and which cut is at fault where one may not.
 
+use std::collections::BTreeSet;
+
 use super::infer::view;
 use super::known;
 use super::rewrite::{Failure, Rewriter};
@@ -86,7 +88,7 @@ impl Rewriter<'_> {
                 self.tainted[output.index()] = changed(self, *output);
             } else {
                 let mut spaces = Vec::new();
-                read.iter().for_each(|value| self.blame(*value, &mut spaces, 0));
+                read.iter().for_each(|value| self.blame(*value, &mut spaces));
                 let what = format!("{}, which computes with an extent", self.original.node_label(node));
                 self.failures.push(Failure { node, spaces, reason: Reason::Demand(what) });
             }
@@ -114,7 +116,7 @@ impl Rewriter<'_> {
     /// The cut axes, of any value, whose extents have reached the inputs of a node.
     pub(super) fn blame_inputs(&self, node: NodeId, spaces: &mut Vec<SpaceId>) {
         for input in self.original.index().node(node).inputs.iter().flatten().filter(|input| self.tainted[input.index()]) {
-            self.blame(*input, spaces, 0);
+            self.blame(*input, spaces);
         }
     }
 
@@ -131,16 +133,21 @@ impl Rewriter<'_> {
     }
 
     /// The cut axes whose extent a tainted value was computed from.
-    fn blame(&self, value: ValueId, spaces: &mut Vec<SpaceId>, depth: usize) {
-        let Origin::Output(node, _) = self.original.index().value(value).origin else { return };
-        let inputs = self.original.index().node(node).inputs.iter().flatten();
-        if matches!(self.original.node(node).op_type(), "Shape" | "Size") {
-            for input in inputs {
-                let axes = self.analysis.spaces.axes(*input);
-                spaces.extend(axes.filter(|space| self.selection.indices(&self.analysis.spaces, &self.analysis.classes, *space).is_some()));
+    fn blame(&self, value: ValueId, spaces: &mut Vec<SpaceId>) {
+        let mut seen = BTreeSet::from([value]);
+        let mut open = vec![value];
+        while let Some(value) = open.pop() {
+            let Origin::Output(node, _) = self.original.index().value(value).origin else { continue };
+            let inputs = self.original.index().node(node).inputs.iter().flatten();
+            if matches!(self.original.node(node).op_type(), "Shape" | "Size") {
+                for input in inputs {
+                    let axes = self.analysis.spaces.axes(*input);
+                    let cut = |space: &SpaceId| self.selection.indices(&self.analysis.spaces, &self.analysis.classes, *space).is_some();
+                    spaces.extend(axes.filter(cut));
+                }
+            } else {
+                open.extend(inputs.filter(|input| self.tainted[input.index()] && seen.insert(**input)));
             }
-        } else if depth < 64 {
-            inputs.filter(|input| self.tainted[input.index()]).for_each(|input| self.blame(*input, spaces, depth + 1));
         }
     }
 }

@@ -115,7 +115,7 @@ mod tests {
         let batches = vec![Tensors::new(); 100];
         let runs: Vec<usize> = (0..100).rev().collect();
         let mut seen = Vec::new();
-        let work = Work { progress: &() };
+        let work = Work::new(&());
         // Results so large that only few may be alive.
         in_order(
             &batches,

@@ -6,7 +6,7 @@ use rand::seq::index::sample;
 use rayon::prelude::*;
 
 use super::batches::{Batches, GatherError, run_in_order};
-use super::moments::{Moments, Statistics};
+use super::moments::{Moments, ROWS_PER_COLUMN, Statistics};
 use crate::linear::Linear;
 use crate::model::{Model, TensorRef};
 use crate::progress::{Phase, Work};
@@ -33,13 +33,15 @@ pub fn picks(key: &str, run: usize, positions: usize, limit: usize) -> Vec<usize
     picks
 }
 
-/// Moments of the activations that some products read, over some runs of the original.
+/// Moments of the activations that some products read, over some runs of the original. Unless they are to be `added` to those
+/// of other runs, columns of which these runs cannot tell how they go together are followed one by one.
 /// The same runs give the same numbers, whatever the number of threads.
 pub fn gather(
     model: &Model,
     views: &[Linear],
     batches: &dyn Batches,
     runs: &[usize],
+    added: bool,
     runtime: &dyn Runtime,
     work: &Work,
 ) -> Result<Statistics, GatherError> {
@@ -60,7 +62,9 @@ pub fn gather(
         .map(|(key, view)| {
             let name = &model.index().value(view.data).name;
             let tap = outputs + taps.iter().position(|tap| tap == name).unwrap_or(0);
-            (key, view, tap, Moments::new(view.groups, view.columns))
+            let few = ((runs.len() * POSITIONS) as f64) < ROWS_PER_COLUMN * view.columns as f64;
+            let alone = few && !added && view.groups == 1;
+            (key, view, tap, if alone { Moments::diagonal(view.columns) } else { Moments::new(view.groups, view.columns) })
         })
         .collect();
     run_in_order(&*session, batches, runs, work, |numbers, results| {

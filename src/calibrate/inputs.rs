@@ -11,6 +11,7 @@ use super::synthetic::Recipe;
 use super::{DataError, InputSpec, Preprocess, Tensors, images, npz, testsets};
 use crate::files;
 use crate::model::TensorRef;
+use crate::progress::Memory;
 
 /// How inputs are read.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +22,8 @@ pub struct Options {
     pub batch: Option<usize>,
     /// From stored numbers to the model's.
     pub preprocess: Preprocess,
+    /// What an array that has to be held in memory may take.
+    pub memory: Memory,
 }
 
 /// Batches of inputs. Nothing is cut or converted before it is asked for.
@@ -149,7 +152,7 @@ pub fn load(path: &Path, specs: &[InputSpec], options: &Options) -> Result<Input
         read.map_err(|error| DataError::new(path, error))?;
     }
     if start.starts_with(b"PK") {
-        let (columns, notes) = by_name(path, npz::open_npz(path)?, specs)?;
+        let (columns, notes) = by_name(path, npz::open_npz(path, options.memory)?, specs)?;
         let mut inputs: Inputs = arranged(columns, None)?;
         inputs.notes.splice(0..0, notes);
         return Ok(inputs);
@@ -158,7 +161,7 @@ pub fn load(path: &Path, specs: &[InputSpec], options: &Options) -> Result<Input
         let [spec] = specs else {
             return Err(DataError::new(path, Kind::OneArray { inputs: names(specs) }));
         };
-        return arranged(vec![Column { spec: spec.clone(), name: spec.name.clone(), array: npz::open_npy(path)? }], None);
+        return arranged(vec![Column { spec: spec.clone(), name: spec.name.clone(), array: npz::open_npy(path, options.memory)? }], None);
     }
     let (column, places) = images::read(path, specs, options.samples)?;
     arranged(vec![column], Some(places))

@@ -17,6 +17,7 @@ mod images;
 mod inputs;
 mod leaves;
 mod moments;
+mod npy_header;
 mod npz;
 mod preprocess;
 mod ready;
@@ -33,12 +34,12 @@ pub use error::DataError;
 pub use fed::{Fed, FedInput};
 pub use gather::{POSITIONS, gather, held_out, picks, stack};
 pub use inputs::{Inputs, Options, load, sources};
-pub use moments::{Moments, Statistics};
+pub use moments::{Covariance, Moments, Statistics};
 pub use npz::{read_npy, read_npz, write_npy, write_npz};
 pub use preprocess::Preprocess;
 pub use ready::Ready;
 pub use spec::{InputKind, InputSpec};
-pub use synthetic::{counting_shapes, synthetic};
+pub use synthetic::{counting_shapes, synthetic, synthetic_within};
 
 /// The tensors of one run, by input name.
 pub type Tensors = indexmap::IndexMap<String, crate::model::TensorRef>;

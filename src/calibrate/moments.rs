@@ -13,8 +13,38 @@ pub struct Moments {
     pub rows: f64,
     /// Sum of the rows: groups × columns.
     pub sum: Vec<f64>,
-    /// Sum of the rows' outer products: for each group columns × columns, symmetric.
+    /// Sum of the rows' outer products: for each group columns × columns, symmetric. Empty where the squares alone are kept.
     pub gram: Vec<Mat<f64>>,
+    /// Sum of the rows' squares where the products are not kept: groups × columns.
+    pub squares: Vec<f64>,
+}
+
+/// How the columns of one group go together.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Covariance {
+    /// As the rows say.
+    Full(Mat<f64>),
+    /// The variances alone: there are not rows enough to tell more.
+    Diagonal(Vec<f64>),
+}
+
+impl Covariance {
+    /// One entry.
+    pub fn at(&self, row: usize, column: usize) -> f64 {
+        match self {
+            Covariance::Full(matrix) => matrix[(row, column)],
+            Covariance::Diagonal(variances) if row == column => variances[row],
+            Covariance::Diagonal(_) => 0.0,
+        }
+    }
+
+    /// Columns.
+    pub fn width(&self) -> usize {
+        match self {
+            Covariance::Full(matrix) => matrix.nrows(),
+            Covariance::Diagonal(variances) => variances.len(),
+        }
+    }
 }
 
 /// Rows whose products are added in single precision before they go into the sums (the error of a block of this size is
@@ -33,12 +63,31 @@ pub const ROWS_PER_COLUMN: f64 = 2.0;
 impl Moments {
     /// No rows yet.
     pub fn new(groups: usize, columns: usize) -> Self {
-        Moments { rows: 0.0, sum: vec![0.0; groups * columns], gram: vec![Mat::zeros(columns, columns); groups] }
+        let gram = vec![Mat::zeros(columns, columns); groups];
+        Moments { rows: 0.0, sum: vec![0.0; groups * columns], gram, squares: Vec::new() }
+    }
+
+    /// The same without the products of different columns, for fewer rows than would tell anything of these.
+    pub fn diagonal(columns: usize) -> Self {
+        Moments { rows: 0.0, sum: vec![0.0; columns], gram: Vec::new(), squares: vec![0.0; columns] }
+    }
+
+    /// Number of groups.
+    pub fn groups(&self) -> usize {
+        if self.squares.is_empty() { self.gram.len() } else { 1 }
     }
 
     /// Columns of each group.
     pub fn columns(&self) -> usize {
-        self.gram.first().map_or(0, Mat::nrows)
+        if self.squares.is_empty() { self.gram.first().map_or(0, Mat::nrows) } else { self.squares.len() }
+    }
+
+    /// The sum of squares of a column.
+    pub fn square(&self, group: usize, column: usize) -> f64 {
+        match self.gram.get(group) {
+            Some(gram) => gram[(column, column)],
+            None => self.squares.get(column).copied().unwrap_or(0.0),
+        }
     }
 
     /// Adds rows, given as groups × rows × columns.
@@ -50,12 +99,21 @@ impl Moments {
     /// which others come with it, so that sums over parts of the data are those of the whole. Threads share the columns
     /// among them, never the rows, so that the numbers are the same whatever their number.
     pub fn add_parts<P: AsRef<[f32]> + Sync>(&mut self, parts: &[P]) {
-        let (groups, columns) = (self.gram.len(), self.columns());
+        let (groups, columns) = (self.groups(), self.columns());
         if groups * columns == 0 {
             return;
         }
         for matrix in parts {
             self.rows += (matrix.as_ref().len() / (groups * columns)) as f64;
+        }
+        if !self.squares.is_empty() {
+            for row in parts.iter().flat_map(|part| part.as_ref().chunks_exact(columns)) {
+                for ((sum, square), element) in self.sum.iter_mut().zip(&mut self.squares).zip(row) {
+                    *sum += f64::from(*element);
+                    *square += f64::from(*element) * f64::from(*element);
+                }
+            }
+            return;
         }
         let width = (columns / PANELS).next_multiple_of(LANES).clamp(NARROWEST, WIDEST);
         self.gram.par_iter_mut().zip(self.sum.par_chunks_mut(columns)).enumerate().for_each(|(group, (gram, sum))| {
@@ -71,12 +129,14 @@ impl Moments {
 
     /// Adds what another part of the data gave. Errors: other groups or columns.
     pub fn merge(&mut self, other: &Moments) -> Result<(), String> {
-        if self.gram.len() != other.gram.len() || self.columns() != other.columns() {
+        let alike = self.squares.is_empty() == other.squares.is_empty();
+        if !alike || self.groups() != other.groups() || self.columns() != other.columns() {
             return Err("the statistics are of another model".to_owned());
         }
         self.rows += other.rows;
         self.sum.iter_mut().zip(&other.sum).for_each(|(sum, other)| *sum += other);
         self.gram.iter_mut().zip(&other.gram).for_each(|(gram, other)| *gram += other);
+        self.squares.iter_mut().zip(&other.squares).for_each(|(square, other)| *square += other);
         Ok(())
     }
 
@@ -89,16 +149,19 @@ impl Moments {
     /// Whether there are rows enough to tell how columns go together. Fewer than two for a column, and any column seems
     /// to be made of the others.
     pub fn determined(&self) -> bool {
-        self.rows >= ROWS_PER_COLUMN * self.columns() as f64
+        self.squares.is_empty() && self.rows >= ROWS_PER_COLUMN * self.columns() as f64
     }
 
     /// Covariance of a group's columns; their variances alone where it is not [determined](Self::determined).
-    pub fn covariance(&self, group: usize) -> Mat<f64> {
+    pub fn covariance(&self, group: usize) -> Covariance {
         let mean = self.mean(group);
         let rows = self.rows.max(1.0);
-        let determined = self.determined();
+        if !self.determined() {
+            let variance = |column: usize| self.square(group, column) / rows - mean[column] * mean[column];
+            return Covariance::Diagonal((0..self.columns()).map(variance).collect());
+        }
         let entry = |row: usize, column: usize| self.gram[group][(row, column)] / rows - mean[row] * mean[column];
-        Mat::from_fn(self.columns(), self.columns(), |row, column| if determined || row == column { entry(row, column) } else { 0.0 })
+        Covariance::Full(Mat::from_fn(self.columns(), self.columns(), entry))
     }
 }
 
@@ -211,9 +274,13 @@ mod tests {
         moments.add(&[1.0, 2.0, 3.0, 2.0, 4.0, 7.0, 3.0, 6.0, 1.0, 4.0, 8.0, 0.0, 5.0, 10.0, 2.0]);
         let covariance = moments.covariance(0);
         assert!(!moments.determined());
-        assert_eq!((covariance[(0, 0)], covariance[(0, 1)]), (2.0, 0.0));
+        assert_eq!((covariance.at(0, 0), covariance.at(0, 1)), (2.0, 0.0));
+        let mut few = Moments::diagonal(3);
+        few.add(&[1.0, 2.0, 3.0, 2.0, 4.0, 7.0, 3.0, 6.0, 1.0, 4.0, 8.0, 0.0, 5.0, 10.0, 2.0]);
+        assert_eq!((few.covariance(0), few.mean(0), few.groups()), (covariance, moments.mean(0), 1));
         moments.add(&[6.0, 12.0, 5.0]);
-        assert!(moments.determined() && moments.covariance(0)[(0, 1)] > 0.0);
+        assert!(moments.determined() && moments.covariance(0).at(0, 1) > 0.0);
+        assert!(few.merge(&moments).is_err());
     }
 
     #[test]
@@ -225,7 +292,7 @@ mod tests {
         for a in 0..3 {
             for b in 0..3 {
                 let products = matrix.chunks(3).map(|row| (f64::from(row[a]) - mean[a]) * (f64::from(row[b]) - mean[b]));
-                assert!((covariance[(a, b)] - products.sum::<f64>() / 50.0).abs() < 1e-6);
+                assert!((covariance.at(a, b) - products.sum::<f64>() / 50.0).abs() < 1e-6);
             }
         }
     }

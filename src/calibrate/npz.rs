@@ -7,44 +7,43 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use indexmap::IndexMap;
-use npyz::{DType, Endianness, NpyHeader, Order, TypeChar};
 
 use super::array::Array;
 use super::error::Kind;
+use super::npy_header::{Header, LONGEST as HEADER};
 use super::{DataError, Tensors};
 use crate::files;
 use crate::model::TensorRef;
+use crate::progress::{Memory, size_text};
 use crate::proto::Dtype;
 
 /// Bytes of a compressed array that are held in memory; what is larger goes to a temporary file.
 const INFLATED: u64 = 64 << 20;
-/// Headers are shorter than this.
-const HEADER: u64 = 1 << 17;
 
 /// Reads an `.npy` file. Errors: not readable, no numpy array, an element type that no tensor has.
 pub fn read_npy(path: &Path) -> Result<TensorRef, DataError> {
-    open_npy(path)?.whole(path)
+    open_npy(path, Memory::default())?.whole(path)
 }
 
 /// Reads all arrays of an `.npz` file, in the file's order. Errors: as [`read_npy`], naming the array; no zip.
 pub fn read_npz(path: &Path) -> Result<Tensors, DataError> {
-    open_npz(path)?.into_iter().map(|(name, array)| Ok((name, array.whole(path)?))).collect()
+    open_npz(path, Memory::default())?.into_iter().map(|(name, array)| Ok((name, array.whole(path)?))).collect()
 }
 
 /// Opens an `.npy` file. Its numbers stay there until they are asked for; an array in column-major order is read to memory.
-/// Errors: as [`read_npy`].
-pub(super) fn open_npy(path: &Path) -> Result<Array, DataError> {
+/// Errors: as [`read_npy`]; one that does not fit in memory.
+pub(super) fn open_npy(path: &Path, memory: Memory) -> Result<Array, DataError> {
     let fail = |problem: String| DataError::new(path, Kind::Format(problem));
     let (mut stream, file) =
         files::open(path).and_then(|stream| Ok((stream, files::open(path)?))).map_err(|error| DataError::new(path, error))?;
     let size = file.metadata().map_err(|error| DataError::new(path, error))?.len();
-    opened(&mut stream, HEADER, Some(&Stored { file: Arc::new(Mutex::new(file)), start: 0, size })).map_err(fail)
+    opened(&mut stream, HEADER, Some(&Stored { file: Arc::new(Mutex::new(file)), start: 0, size }), memory).map_err(fail)
 }
 
 /// Opens all arrays of an `.npz` file, in the file's order. The numbers of those that are not compressed stay there until
 /// they are asked for; a large one that is compressed is inflated to a temporary file; a small one, or one in column-major
-/// order, is read to memory. Errors: as [`read_npz`].
-pub(super) fn open_npz(path: &Path) -> Result<IndexMap<String, Array>, DataError> {
+/// order, is read to memory. Errors: as [`read_npz`]; one that does not fit in memory.
+pub(super) fn open_npz(path: &Path, memory: Memory) -> Result<IndexMap<String, Array>, DataError> {
     let fail = |problem: String| DataError::new(path, Kind::Format(problem));
     let open = || files::open(path).map_err(|error| DataError::new(path, error));
     let (stream, file) = (BufReader::new(open()?), open()?);
@@ -63,7 +62,7 @@ pub(super) fn open_npz(path: &Path) -> Result<IndexMap<String, Array>, DataError
         let start = entry.data_start().filter(|start| plain && start.checked_add(size).is_some_and(|end| end <= total));
         let stored = start.map(|start| Stored { file: file.clone(), start, size });
         let limit = if stored.is_some() { HEADER } else { INFLATED };
-        let array = opened(&mut entry, limit, stored.as_ref()).map_err(|problem| fail(format!("array '{name}': {problem}")))?;
+        let array = opened(&mut entry, limit, stored.as_ref(), memory).map_err(|problem| fail(format!("array '{name}': {problem}")))?;
         arrays.insert(name, array);
     }
     Ok(arrays)
@@ -77,87 +76,40 @@ struct Stored {
 }
 
 /// An array from a stream of bytes: left where it is `stored`, else held in memory if it has no more than `limit` bytes.
-fn opened(stream: &mut impl Read, limit: u64, stored: Option<&Stored>) -> Result<Array, String> {
+/// However much the stream has, no more is read than the header tells.
+fn opened(stream: &mut impl Read, limit: u64, stored: Option<&Stored>, memory: Memory) -> Result<Array, String> {
     // The size that an archive claims is not believed: memory grows as bytes really come.
     let mut bytes = Vec::new();
-    stream.take(limit).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    stream.take(limit.min(HEADER)).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     let header = Header::read(&bytes)?;
     if let (Some(stored), false) = (stored, header.fortran) {
         header.fits(stored.size)?;
         return Ok(header.filed(stored.file.clone(), stored.start));
     }
-    if bytes.len() as u64 == limit && !header.fortran {
+    let mut rest = stream.take((header.end as u64).saturating_sub(bytes.len() as u64));
+    if header.end as u64 > limit && !header.fortran {
         let mut copied = || -> std::io::Result<(File, u64)> {
             let mut file = tempfile::tempfile()?;
             file.write_all(&bytes)?;
-            let rest = std::io::copy(stream, &mut file)?;
-            Ok((file, limit + rest))
+            let more = std::io::copy(&mut rest, &mut file)?;
+            Ok((file, bytes.len() as u64 + more))
         };
-        let (file, length) = copied().map_err(|error| format!("can not be inflated to a temporary file: {error}"))?;
+        let (file, length) = copied().map_err(|error| format!("cannot be inflated to a temporary file: {error}"))?;
         header.fits(length)?;
         return Ok(header.filed(Arc::new(Mutex::new(file)), 0));
     }
-    stream.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    // Beside the numbers as they lie stand those in their new order.
+    if !memory.holds((header.end as u64).checked_mul(if header.fortran { 2 } else { 1 })) {
+        let size = size_text(header.end as f64);
+        return Err(format!(
+            "{size} in column-major order are too much to hold in memory ({memory} are allowed); save it in row-major order, with numpy.ascontiguousarray"
+        ));
+    }
+    rest.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     header.array(&bytes.into()).map(Array::from)
 }
 
-/// What an `.npy` file says of its numbers.
-struct Header {
-    dtype: Dtype,
-    dims: Vec<usize>,
-    /// Where the numbers begin and end.
-    start: usize,
-    end: usize,
-    /// Whether each number has its last byte first.
-    swapped: bool,
-    fortran: bool,
-}
-
 impl Header {
-    /// Reads the beginning of a file.
-    fn read(bytes: &[u8]) -> Result<Self, String> {
-        let mut reader = std::io::Cursor::new(bytes);
-        let header = NpyHeader::from_reader(&mut reader).map_err(|error| format!("no numpy array: {error}"))?;
-        let descr = header.dtype();
-        let unsupported = || format!("element type {} is not supported; save numbers or truth values", descr.descr());
-        let DType::Plain(kind) = &descr else { return Err(unsupported()) };
-        let dtype = match (kind.type_char(), kind.size_field()) {
-            (TypeChar::Bool, 1) => Dtype::Bool,
-            (TypeChar::Int, 1) => Dtype::Int8,
-            (TypeChar::Int, 2) => Dtype::Int16,
-            (TypeChar::Int, 4) => Dtype::Int32,
-            (TypeChar::Int, 8) => Dtype::Int64,
-            (TypeChar::Uint, 1) => Dtype::Uint8,
-            (TypeChar::Uint, 2) => Dtype::Uint16,
-            (TypeChar::Uint, 4) => Dtype::Uint32,
-            (TypeChar::Uint, 8) => Dtype::Uint64,
-            (TypeChar::Float, 2) => Dtype::Float16,
-            (TypeChar::Float, 4) => Dtype::Float,
-            (TypeChar::Float, 8) => Dtype::Double,
-            _ => return Err(unsupported()),
-        };
-        let dims: Option<Vec<usize>> = header.shape().iter().map(|dim| usize::try_from(*dim).ok()).collect();
-        let size = dtype.bits() / 8;
-        let start = reader.position() as usize;
-        let end = dims
-            .as_ref()
-            .and_then(|dims| dims.iter().try_fold(size, |product, dim| product.checked_mul(*dim)))
-            .and_then(|length| start.checked_add(length));
-        let (Some(dims), Some(end)) = (dims, end) else { return Err("its shape is larger than memory can address".into()) };
-        let swapped = kind.endianness() == Endianness::Big && size > 1;
-        let fortran = header.order() == Order::Fortran && dims.len() > 1;
-        Ok(Header { dtype, dims, start, end, swapped, fortran })
-    }
-
-    /// Errors: the numbers are not all there in a file of so many bytes.
-    fn fits(&self, total: u64) -> Result<(), String> {
-        let (start, end) = (self.start as u64, self.end as u64);
-        if end > total {
-            return Err(format!("cut off: {} bytes of numbers where {} are expected", total.saturating_sub(start), end - start));
-        }
-        Ok(())
-    }
-
     /// The array in memory, in row-major order. Errors: the file is cut off.
     fn array(self, bytes: &Bytes) -> Result<TensorRef, String> {
         self.fits(bytes.len() as u64)?;
@@ -268,7 +220,7 @@ mod tests {
     use super::*;
 
     fn parse_npy(bytes: Bytes) -> Result<TensorRef, String> {
-        opened(&mut Cursor::new(bytes), INFLATED, None)?.whole(Path::new("")).map_err(|error| error.to_string())
+        opened(&mut Cursor::new(bytes), INFLATED, None, Memory::default())?.whole(Path::new("")).map_err(|error| error.to_string())
     }
 
     fn npy(descr: &str, fortran: &str, shape: &str, body: &[u8]) -> Bytes {
@@ -298,16 +250,30 @@ mod tests {
             let bytes = npy(descr, "False", "(5, 4)", &numbers);
             let held = parse_npy(bytes.clone()).unwrap();
             let limit = bytes.len() as u64 - 7;
-            let inflated = opened(&mut Cursor::new(bytes.clone()), limit, None).unwrap();
+            let inflated = opened(&mut Cursor::new(bytes.clone()), limit, None, Memory::default()).unwrap();
             assert_eq!(inflated.whole(path).unwrap(), held);
-            assert!(opened(&mut Cursor::new(bytes.slice(..limit as usize + 3)), limit, None).unwrap_err().contains("cut off"));
+            let cut = opened(&mut Cursor::new(bytes.slice(..limit as usize + 3)), limit, None, Memory::default());
+            assert!(cut.unwrap_err().contains("cut off"));
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("x.npy");
             std::fs::write(&file, &bytes).unwrap();
-            let rows = open_npy(&file).unwrap().cut(&file, 3, 2, true).unwrap().unwrap();
+            let rows = open_npy(&file, Memory::default()).unwrap().cut(&file, 3, 2, true).unwrap().unwrap();
             assert_eq!((rows.dims.as_slice(), rows.to_i64().unwrap()), ([2, 4].as_slice(), held.to_i64().unwrap()[12..].to_vec()));
-            assert!(open_npy(&file).unwrap().cut(&file, 4, 2, true).unwrap().is_none());
+            assert!(open_npy(&file, Memory::default()).unwrap().cut(&file, 4, 2, true).unwrap().is_none());
         }
+    }
+
+    #[test]
+    fn no_more_is_read_than_the_header_tells() {
+        let mut bytes = npy("|u1", "True", "(2, 3)", &[1, 4, 2, 5, 3, 6]).to_vec();
+        let end = bytes.len() as u64;
+        bytes.resize(1 << 22, 0);
+        let mut stream = Cursor::new(bytes.clone());
+        // More than a header's length is not read ahead either.
+        assert_eq!(opened(&mut stream, INFLATED, None, Memory(2 * end)).unwrap().dims, [2, 3]);
+        assert!(stream.position() <= HEADER);
+        let refused = opened(&mut Cursor::new(bytes), INFLATED, None, Memory(2 * end - 1)).unwrap_err();
+        assert!(refused.contains("column-major") && refused.contains("numpy.ascontiguousarray"), "{refused}");
     }
 
     #[test]

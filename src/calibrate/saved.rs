@@ -70,7 +70,7 @@ fn moments(arrays: &Tensors, key: &str) -> Option<Moments> {
         return None;
     }
     let gram = gram.chunks_exact(columns * columns).map(|gram| Mat::from_fn(columns, columns, |row, column| gram[row * columns + column]));
-    Some(Moments { rows, sum, gram: gram.collect() })
+    Some(Moments { rows, sum, gram: gram.collect(), squares: Vec::new() })
 }
 
 fn doubles(dims: Vec<usize>, numbers: impl Iterator<Item = f64>) -> TensorRef {

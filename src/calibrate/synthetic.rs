@@ -12,6 +12,7 @@ use super::leaves::Layout;
 use super::preprocess::{from_real, from_whole};
 use super::{DataError, InputKind, InputSpec, Inputs, Tensors, symbols};
 use crate::model::TensorRef;
+use crate::progress::{MORE_MEMORY, Memory, size_text};
 use crate::proto::Dtype;
 use crate::rng::rng;
 
@@ -31,6 +32,12 @@ pub(super) struct Recipe {
 /// ones with a tail of zeros. Dynamic extents that are not pinned ([`InputSpec::pin`]) get ordinary numbers: batch 1,
 /// sequences of 32, images of 224 × 224. Errors: an element type that can not be made up.
 pub fn synthetic(specs: &[InputSpec], samples: usize, seed: u64) -> Result<Inputs, DataError> {
+    synthetic_within(specs, samples, seed, Memory::default())
+}
+
+/// The same, of inputs that take no more than so much memory while they are made. Errors: as [`synthetic`], and one that
+/// takes more.
+pub fn synthetic_within(specs: &[InputSpec], samples: usize, seed: u64, memory: Memory) -> Result<Inputs, DataError> {
     for spec in specs {
         let known = spec.dtype.is_float() || spec.dtype.is_integer() || spec.dtype == Dtype::Bool;
         if !known {
@@ -38,9 +45,17 @@ pub fn synthetic(specs: &[InputSpec], samples: usize, seed: u64) -> Result<Input
         }
     }
     let dims = symbols::resolve(specs, symbols::SEQUENCE);
-    let sizes = dims.iter().map(|dims| dims.iter().try_fold(8usize, |product, dim| product.checked_mul(*dim)));
-    if sizes.into_iter().any(|size| size.is_none_or(|size| size > isize::MAX as usize)) {
-        return Err(error("the model's inputs are larger than memory can address".into()));
+    for (spec, dims) in specs.iter().zip(&dims) {
+        // Numbers are drawn as doubles and then converted.
+        let size = dims.iter().try_fold(spec.dtype.bytes_for(1) as u64 + 8, |product, dim| product.checked_mul(*dim as u64));
+        if !memory.holds(size) {
+            let takes = size.map_or_else(|| "more bytes than can be counted".to_owned(), |size| size_text(size as f64));
+            let shape = dims.iter().map(usize::to_string).collect::<Vec<_>>().join("×");
+            return Err(error(format!(
+                "input '{}' of {shape} takes {takes} to make up, and {memory} are allowed; {MORE_MEMORY}",
+                spec.name
+            )));
+        }
     }
     let per_batch = dims.iter().find_map(|dims| dims.first().copied()).unwrap_or(1).max(1);
     let batches = samples.max(1).div_ceil(per_batch);
@@ -172,6 +187,15 @@ mod tests {
         assert_eq!(numbers("position_ids")[..3], [0, 1, 2]);
         assert_eq!(inputs.batch(1).unwrap(), batch);
         assert_ne!(inputs.batch(2).unwrap(), batch);
+    }
+
+    #[test]
+    fn inputs_that_do_not_fit_are_not_made() {
+        let made = |extent: &str, memory| synthetic_within(&[spec("x", Dtype::Float, &[extent, "4"])], 1, 0, Memory(memory));
+        assert!(made("2", 96).is_ok());
+        let problem = made("2", 95).unwrap_err().to_string();
+        assert!(problem.contains("input 'x' of 2×4 takes 96 bytes to make up, and 95 bytes are allowed"), "{problem}");
+        assert!(made("4611686018427387904", u64::MAX).unwrap_err().to_string().contains("more bytes than can be counted"));
     }
 
     #[test]

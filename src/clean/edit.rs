@@ -40,9 +40,7 @@ pub(super) fn fresh(names: &mut HashSet<String>, base: String) -> String {
 pub(super) fn is_constant(model: &Model, value: ValueId) -> bool {
     let entry = model.index().value(value);
     match entry.origin {
-        Origin::Initializer(_) => {
-            !(inputs_override(model) && model.graph(entry.graph).input.iter().any(|input| input.name() == entry.name))
-        }
+        Origin::Initializer(_) => !(inputs_override(model) && entry.is_listed),
         Origin::Output(..) => model.tensor_proto(value).is_some(),
         _ => false,
     }

@@ -51,18 +51,23 @@ fn inner(model: &mut Model) -> Result<(), LoadError> {
         sources.insert(output, input);
         removed.insert(id);
     }
-    let renamed: HashMap<String, String> = sources
-        .iter()
-        .map(|(output, input)| {
-            let mut input = *input;
-            while let Some(further) = sources.get(&input) {
-                input = *further;
-            }
-            (model.index().value(*output).name.clone(), model.index().value(input).name.clone())
-        })
-        .collect();
+    let name = |value: ValueId| model.index().value(value).name.clone();
+    let outputs: Vec<ValueId> = sources.keys().copied().collect();
+    let renamed: HashMap<String, String> = outputs.into_iter().map(|output| (name(output), name(first(&mut sources, output)))).collect();
     edit::rename_reads(model, &renamed);
     edit::remove_nodes(model, &removed)
+}
+
+/// Where a chain of values that hand each other on begins; those on the way are noted, so that no chain is walked twice.
+fn first(sources: &mut HashMap<ValueId, ValueId>, value: ValueId) -> ValueId {
+    let (mut root, mut at) = (value, value);
+    while let Some(further) = sources.get(&root) {
+        root = *further;
+    }
+    while at != root {
+        at = sources.insert(at, root).unwrap_or(root);
+    }
+    root
 }
 
 /// Those whose output is a graph output: the node that computes their input computes the output's name instead.

@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use super::values::{self, Engine, Goal, Kinds, Numbers, Pin, Recovery, Scoring, Shard};
 use crate::allocate::Align;
 use crate::job::Allowance;
+use crate::progress::Memory;
 
 /// Prune trained ONNX models structurally, and prove the result right.
 #[derive(Debug, Parser)]
@@ -56,6 +57,9 @@ pub(super) struct Common {
     /// Threads to use; 0 is one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
+    /// The most memory that one step may take (folding, made-up inputs, a run), 4GiB or 500MB; half of what is free if not given
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    pub memory: Option<Memory>,
     /// Say more on stderr; twice for much more
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,

@@ -49,7 +49,7 @@ pub(super) fn run(args: &Bench, stop: &Stop) -> anyhow::Result<Exit> {
     }
     let given = data::inputs(first, &args.data, data::Use::default(), &watch)?.data;
     let Some(example) = given.inputs.example()? else { bail!("there are no inputs to run") };
-    let runtime = engine::runtime(args.engine.runtime, false)?;
+    let runtime = engine::runtime(args.engine.runtime, false, watch.memory)?;
     watch.begin(Phase::Latency, 0);
     let (times, runtime) = match engine::in_either(&*runtime, |runtime| times(&models, &example, runtime))? {
         Ok(done) => done,

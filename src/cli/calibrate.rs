@@ -13,7 +13,7 @@ use crate::calibrate::{self, Statistics};
 use crate::files::Staged;
 use crate::job;
 use crate::model::Model;
-use crate::progress::{Phase, Progress, Work};
+use crate::progress::{Phase, Progress};
 
 pub(super) fn run(args: &Calibrate, stop: &Stop) -> anyhow::Result<Exit> {
     let Some(path) = &args.data.data else { bail!("calibrate needs inputs; give them with --data") };
@@ -33,9 +33,9 @@ pub(super) fn run(args: &Calibrate, stop: &Stop) -> anyhow::Result<Exit> {
         bail!("this shard has no samples: there are {} runs in all", inputs.len());
     }
     let pins = data::counted(&model, &specs);
-    let options = Options { pins, allowed: job::allowed(&model, &args.allow.ends)?, ..Default::default() };
-    let runtime = engine::runtime(args.engine.runtime, true)?;
-    let gathered = job::calibrate(&model, &options, &inputs, &runs, &*runtime, &Work { progress: &watch });
+    let options = Options { pins, memory: watch.memory, allowed: job::allowed(&model, &args.allow.ends)?, ..Default::default() };
+    let runtime = engine::runtime(args.engine.runtime, true, watch.memory)?;
+    let gathered = job::calibrate(&model, &options, &inputs, &runs, &*runtime, &watch.work());
     let statistics = match super::ran(gathered, &watch)? {
         Ok(statistics) => statistics,
         Err(exit) => return Ok(exit),

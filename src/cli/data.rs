@@ -99,7 +99,8 @@ pub(super) fn inputs(model: &Model, args: &DataArgs, wanted: Use, watch: &Watch)
         Some(path) => read(path, &specs, args, watch)?,
         None => {
             watch.warn("no --data: the model is run on made-up inputs, which say little about how it behaves on real ones");
-            calibrate::synthetic(&specs, args.samples.unwrap_or(if splits { 2 * SYNTHETIC } else { SYNTHETIC }), args.seed)?
+            let samples = args.samples.unwrap_or(if splits { 2 * SYNTHETIC } else { SYNTHETIC });
+            calibrate::synthetic_within(&specs, samples, args.seed, watch.memory)?
         }
     };
     let synthetic = read.synthetic;
@@ -150,7 +151,7 @@ fn batches(inputs: Inputs) -> Arc<dyn Batches> {
 pub(super) fn read(path: &Path, specs: &[InputSpec], args: &DataArgs, watch: &Watch) -> anyhow::Result<Inputs> {
     let list = |numbers: &Option<super::values::Numbers>| numbers.as_ref().map(|numbers| numbers.0.clone()).unwrap_or_default();
     let preprocess = Preprocess { scale: args.scale, mean: list(&args.mean), std: list(&args.std) };
-    let options = calibrate::Options { samples: args.samples, batch: None, preprocess };
+    let options = calibrate::Options { samples: args.samples, batch: None, preprocess, memory: watch.memory };
     let read = calibrate::load(path, specs, &options)?;
     read.notes.iter().for_each(|note| watch.warn(&format!("{}: {note}", path.display())));
     Ok(read)

@@ -9,6 +9,7 @@ use anyhow::anyhow;
 
 use super::Exit;
 use super::values::Engine;
+use crate::progress::Memory;
 use crate::run::{Engines, Fallback, OrtRuntime, Runtime, TractRuntime, libraries};
 
 /// How a user gets the library.
@@ -18,17 +19,19 @@ const FOLDERS: &str = "import sys; print('\n'.join(sys.path))";
 /// How long Python may take to start.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What runs the models of a command. `self_check` as for [`TractRuntime`].
+/// What runs the models of a command, those that take no more than so much memory. `self_check` as for [`TractRuntime`].
 /// Errors: ONNX Runtime is asked for and not at hand.
-pub(super) fn runtime(engine: Engine, self_check: bool) -> anyhow::Result<Box<dyn Runtime>> {
+pub(super) fn runtime(engine: Engine, self_check: bool, memory: Memory) -> anyhow::Result<Box<dyn Runtime>> {
+    let tract = TractRuntime::new(self_check).within(memory);
     Ok(match engine {
-        Engine::Tract => Box::new(TractRuntime::new(self_check)),
+        Engine::Tract => Box::new(tract),
         Engine::Auto => {
             let find = || onnxruntime().map_err(|_| format!("ONNX Runtime would be used if it were found: {HOW}"));
-            Box::new(Engines::new(TractRuntime::new(self_check), Box::new(find)))
+            Box::new(Engines::new(tract, Box::new(find)))
         }
         Engine::Ort => {
             let found = onnxruntime().and_then(|libraries| OrtRuntime::load(&libraries));
+            let found = found.map(|runtime| runtime.within(memory));
             Box::new(found.map_err(|missing| anyhow!("--runtime ort: ONNX Runtime is not at hand: {missing}; {HOW}"))?)
         }
     })
@@ -68,6 +71,7 @@ pub(super) fn in_either<T>(runtime: &dyn Runtime, work: impl Fn(&dyn Runtime) ->
             // The runtime that came further says more.
             Err(second) if second.model < first.model => first,
             Err(second) if second.model > first.model => second,
+            Err(second) if second.reason == first.reason => first,
             Err(second) => Failure { reason: format!("{}; {}", first.reason, second.reason), ..first },
         },
     }))

@@ -4,7 +4,7 @@ use super::args::Inspect;
 use super::stop::Stop;
 use super::watch::Watch;
 use super::{Exit, convert, data, output};
-use crate::analysis::Kind;
+use crate::analysis::{Kind, Options};
 use crate::job::{Prepared, Request, allowed};
 use crate::progress::{Phase, Progress};
 use crate::report;
@@ -20,7 +20,7 @@ pub(super) fn run(args: &Inspect, stop: &Stop) -> anyhow::Result<Exit> {
     watch.begin(Phase::Analyse, 0);
     let kinds = &args.units.0;
     let request = Request { kinds: kinds.clone(), pins, allowed: allowed(&model, &args.allow.ends)?, ..Default::default() };
-    let prepared = Prepared::new(&model, &request.options())?;
+    let prepared = Prepared::new(&model, &Options { memory: watch.memory, ..request.options() })?;
     let groups = &prepared.analysis.groups;
     let chosen = request.candidates(&prepared);
     convert::inspection(&mut report, &prepared, &chosen);

@@ -12,6 +12,7 @@ mod engine;
 mod gate;
 mod hints;
 mod inspect;
+mod memory;
 mod output;
 mod prune;
 mod stop;
@@ -28,6 +29,8 @@ use clap::{CommandFactory, Parser};
 use args::{Cli, Command};
 pub use engine::onnxruntime;
 use stop::Stop;
+
+use crate::progress::MORE_MEMORY;
 
 /// How a command ended, as scripts see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +105,8 @@ fn listened(words: Vec<OsString>, stop: &Stop) -> u8 {
 
 /// One line on stderr.
 fn complain(problem: &str) {
-    let _ = writeln!(std::io::stderr(), "error: {}", watch::one_line(problem));
+    let problem = watch::one_line(problem).replace(MORE_MEMORY, "allow more with --memory, or give smaller inputs with --input");
+    let _ = writeln!(std::io::stderr(), "error: {problem}");
 }
 
 fn completions(shell: clap_complete::Shell) -> anyhow::Result<Exit> {

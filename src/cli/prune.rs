@@ -16,7 +16,7 @@ use crate::files::{Place, Staged};
 use crate::job::{self, Request, ScoreName};
 use crate::model;
 use crate::plan::Plan;
-use crate::progress::{Phase, Progress, Work};
+use crate::progress::{Phase, Progress};
 use crate::recover::Method;
 use crate::report::{self, ExactnessVerdict, Report};
 use crate::score::Given;
@@ -49,13 +49,13 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
         given.data.statistics = Some(statistics);
     }
     request.pins = data::counted(&model, &specs);
-    let runtime = if runs { Some(engine::runtime(args.engine.runtime, true)?) } else { None };
+    let runtime = if runs { Some(engine::runtime(args.engine.runtime, true, watch.memory)?) } else { None };
     let runtime = runtime.as_deref();
     if let Some(runtime) = runtime {
         given.doubt(&model, runtime, &watch);
     }
     let inputs = given.data;
-    let outcome = match super::ran(job::prune(&model, &request, &inputs, runtime, &Work { progress: &watch }), &watch)? {
+    let outcome = match super::ran(job::prune(&model, &request, &inputs, runtime, &watch.work()), &watch)? {
         Ok(outcome) => outcome,
         Err(exit) => return Ok(exit),
     };

@@ -7,6 +7,7 @@ use globset::Glob;
 use crate::allocate::{Align, Target};
 use crate::analysis::Kind;
 use crate::job::{Allowance, ScoreName};
+use crate::progress::Memory;
 use crate::recover::Method;
 
 /// What `--target` asks for.
@@ -178,6 +179,32 @@ pub(super) fn positive(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "a whole number from 1".to_owned())
 }
 
+/// Bytes, with a unit or without: 1048576, 500MB, 4GiB, 1.5G.
+pub(super) fn size(text: &str) -> Result<Memory, String> {
+    const UNITS: [(&str, f64); 13] = [
+        ("", 1.0),
+        ("b", 1.0),
+        ("k", 1024.0),
+        ("m", 1048576.0),
+        ("g", 1073741824.0),
+        ("kb", 1e3),
+        ("mb", 1e6),
+        ("gb", 1e9),
+        ("tb", 1e12),
+        ("kib", 1024.0),
+        ("mib", 1048576.0),
+        ("gib", 1073741824.0),
+        ("tib", 1099511627776.0),
+    ];
+    let wrong = || format!("'{text}' is no size; write 4GiB or 500MB, for example");
+    let at = text.find(|character: char| character.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(at);
+    let unit = unit.trim().to_ascii_lowercase();
+    let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
+    let bytes = number.trim().parse::<f64>().map_err(|_| wrong())? * factor;
+    if bytes >= 1.0 && bytes.is_finite() { Ok(Memory(bytes as u64)) } else { Err(wrong()) }
+}
+
 pub(super) fn not_negative(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|number: &f64| *number >= 0.0 && number.is_finite()).ok_or_else(|| "a number from 0".to_owned())
 }
@@ -208,6 +235,8 @@ mod tests {
         assert_eq!(shard("2/3"), Ok(Shard { number: 2, of: 3 }));
         assert!(["0/3", "4/3", "1", "a/2", "1/0"].iter().all(|wrong| shard(wrong).is_err()));
         assert_eq!(score("own/Scores.JSON"), Ok(Scoring::File("own/Scores.JSON".into())));
+        assert_eq!(["4GiB", "500MB", " 7 ", "1.5k"].map(size), [4 << 30, 500_000_000, 7, 1536].map(|bytes| Ok(Memory(bytes))));
+        assert!(["", "GB", "-1MB", "4 GX", "0", "1e400"].iter().all(|wrong| size(wrong).is_err()));
         assert!(score("wanda").is_ok() && score("best").is_err());
         assert_eq!(goal("latency=0.6"), Ok(Goal::Cost(Target::Latency(0.6))));
         assert_eq!((align("16"), align("auto")), (Ok(Align::Multiple(16)), Ok(Align::Auto)));

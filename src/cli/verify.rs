@@ -18,7 +18,7 @@ use crate::files::Staged;
 use crate::job::Data;
 use crate::model::{Index, Model, TensorRef};
 use crate::plan::Plan;
-use crate::progress::{Phase, Progress, Work};
+use crate::progress::{Phase, Progress};
 use crate::report::{self, Outcome};
 use crate::run::{Runtime, Session, Tensors};
 use crate::verify::{Drift, OutputDrift, Top1};
@@ -40,7 +40,7 @@ pub(super) fn run(args: &Verify, stop: &Stop) -> anyhow::Result<Exit> {
     note_ends(args, &original, &mut pruned)?;
     let wanted = data::Use { labels: args.labels.as_deref(), ..Default::default() };
     let mut given = data::inputs(&original, &args.data, wanted, &watch)?;
-    let runtime = engine::runtime(args.engine.runtime, true)?;
+    let runtime = engine::runtime(args.engine.runtime, true, watch.memory)?;
     let mut report = convert::begin(&original, args.json || !args.report.is_empty());
     given.doubt(&original, &*runtime, &watch);
     report.fed = given.fed;
@@ -131,7 +131,7 @@ fn compare(
     let runs: Vec<usize> = (0..given.inputs.count()).collect();
     watch.begin(Phase::Drift, runs.len() as u64);
     let bytes = |(before, after): &(Vec<TensorRef>, Vec<TensorRef>)| size(before) + size(after);
-    let compared = in_order(&*given.inputs, &runs, &Work { progress: watch }, both, bytes, |_, pairs| {
+    let compared = in_order(&*given.inputs, &runs, &watch.work(), both, bytes, |_, pairs| {
         for (before, after) in &pairs {
             drift.add(before, after);
             if let Some((original, pruned)) = &mut labelled {

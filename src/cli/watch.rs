@@ -10,19 +10,27 @@ use tracing_subscriber::EnvFilter;
 
 use super::args::Common;
 use super::stop::Stop;
-use crate::progress::{Phase, Progress};
+use crate::progress::{Memory, Phase, Progress, Work};
 
 /// Watches the work of one command.
 pub(super) struct Watch {
+    /// What a step may take.
+    pub memory: Memory,
     quiet: bool,
     bar: Option<ProgressBar>,
     times: Mutex<Times>,
     stop: Stop,
 }
 
+/// Where there is no bar, a line says every so often how far the work is.
+const SAID: Duration = Duration::from_secs(10);
+
 #[derive(Default)]
 struct Times {
     current: Option<(Phase, Instant)>,
+    /// Steps of the phase, done and in all, and when a line last said so.
+    steps: (u64, u64),
+    said: Option<Instant>,
     seconds: IndexMap<String, f64>,
 }
 
@@ -57,7 +65,12 @@ impl Watch {
         let _ = log.with_writer(move || Lines(lines.clone())).try_init();
         // Likewise the threads.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(common.threads).build_global();
-        Watch { quiet: common.quiet, bar, times: Mutex::default(), stop: stop.clone() }
+        Watch { memory: super::memory::allowed(common.memory), quiet: common.quiet, bar, times: Mutex::default(), stop: stop.clone() }
+    }
+
+    /// Work that is watched here.
+    pub fn work(&self) -> Work<'_> {
+        Work { progress: self, memory: self.memory }
     }
 
     /// Tells the user something on stderr.
@@ -95,6 +108,8 @@ impl Progress for Watch {
         let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
         times.close();
         times.current = Some((phase, Instant::now()));
+        times.steps = (0, total);
+        times.said = times.current.map(|(_, start)| start);
         let Some(bar) = &self.bar else { return };
         let template = if total > 0 { "{msg:20} [{bar:30}] {pos}/{len}" } else { "{spinner} {msg}" };
         if let Ok(style) = ProgressStyle::with_template(template) {
@@ -106,8 +121,19 @@ impl Progress for Watch {
     }
 
     fn advance(&self, steps: u64) {
-        if let Some(bar) = &self.bar {
-            bar.inc(steps);
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        times.steps.0 += steps;
+        let due = times.said.is_some_and(|said| said.elapsed() >= SAID);
+        match &self.bar {
+            Some(bar) => bar.inc(steps),
+            None if due && !self.quiet => {
+                times.said = Some(Instant::now());
+                let (done, total) = times.steps;
+                if let Some((phase, _)) = times.current.filter(|_| total > 0) {
+                    self.print(&format!("{phase}: {done} of {total}"));
+                }
+            }
+            None => {}
         }
     }
 

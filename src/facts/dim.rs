@@ -1,9 +1,10 @@
 //! The extent of an axis: a number, or a polynomial over named symbols.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
 use smallvec::SmallVec;
 
 /// A product of symbols, sorted by name; empty for the constant term.
@@ -18,6 +19,13 @@ pub enum Dim {
     /// A polynomial in at least one symbol.
     Expr(Arc<Polynomial>),
 }
+
+/// Terms of one extent beyond which it is no longer followed as a polynomial.
+const MOST_TERMS: usize = 64;
+/// Symbols multiplied in one term, likewise.
+const MOST_FACTORS: usize = 16;
+/// Characters of a symbol's name; a longer name is told by its digest.
+const LONGEST: usize = 512;
 
 /// A sum of monomials with whole coefficients, none of them zero.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -84,11 +92,31 @@ impl Dim {
 
     fn from_terms(mut terms: BTreeMap<Monomial, i64>) -> Self {
         terms.retain(|_, coefficient| *coefficient != 0);
+        let large = terms.len() > MOST_TERMS || terms.keys().any(|monomial| monomial.len() > MOST_FACTORS);
         match terms.len() {
             0 => Dim::Num(0),
             1 if terms.keys().next().is_some_and(|monomial| monomial.is_empty()) => Dim::Num(terms.values().next().copied().unwrap_or(0)),
+            _ if large => Dim::Expr(Arc::new(Polynomial(terms))).as_symbol(),
             _ => Dim::Expr(Arc::new(Polynomial(terms))),
         }
+    }
+
+    /// An expression that is too large to follow, as a symbol that stands for it: equal expressions give the same symbol.
+    fn as_symbol(&self) -> Dim {
+        let mut digest = Digest::default();
+        // A digest does not fail to take text.
+        let _ = write!(digest, "{self}");
+        Dim::symbol(&digest.name(!self.is_count()))
+    }
+
+    /// The symbol of an expression, as it is written or by its digest.
+    fn composed(text: String) -> Dim {
+        if text.len() <= LONGEST {
+            return Dim::symbol(&text);
+        }
+        let mut digest = Digest::default();
+        let _ = digest.write_str(&text);
+        Dim::symbol(&digest.name(text.contains('-')))
     }
 
     /// `self / divisor` where the division leaves no remainder as a polynomial, else `None`.
@@ -138,7 +166,7 @@ impl Dim {
                 let quotient = a.checked_div(*b)?;
                 Some(Dim::Num(quotient - i64::from(a.checked_rem(*b)? != 0 && (*a < 0) != (*b < 0))))
             }
-            _ => Some(self.exact_div(divisor).unwrap_or_else(|| Dim::symbol(&format!("floor(({self})/({divisor}))")))),
+            _ => Some(self.exact_div(divisor).unwrap_or_else(|| Dim::composed(format!("floor(({self})/({divisor}))")))),
         }
     }
 
@@ -156,7 +184,7 @@ impl Dim {
                 Some(Dim::Num(if rest != 0 && (rest < 0) != (*b < 0) { rest + b } else { rest }))
             }
             _ if self.exact_div(divisor).is_some() => Some(Dim::Num(0)),
-            _ => Some(Dim::symbol(&format!("mod({self},{divisor})"))),
+            _ => Some(Dim::composed(format!("mod({self},{divisor})"))),
         }
     }
 
@@ -176,7 +204,7 @@ impl Dim {
             _ if self == other => self.clone(),
             _ => {
                 let (low, high) = if self <= other { (self, other) } else { (other, self) };
-                Dim::symbol(&format!("{name}({low},{high})"))
+                Dim::composed(format!("{name}({low},{high})"))
             }
         }
     }
@@ -205,6 +233,30 @@ impl Dim {
     /// The product of many.
     pub fn product<'a>(dims: impl IntoIterator<Item = &'a Dim>) -> Dim {
         dims.into_iter().fold(Dim::Num(1), |product, dim| &product * dim)
+    }
+}
+
+/// The name of an expression that is too long to be written out.
+#[derive(Default)]
+struct Digest {
+    hash: Sha256,
+    /// Whether an extent occurs that has no meaning outside of its subgraph.
+    inner: bool,
+}
+
+impl Digest {
+    /// By the first 128 bits; the marks that others look for in names stay.
+    fn name(self, negative: bool) -> String {
+        let hex: String = self.hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        format!("{}expression {}{hex}", if self.inner { "?" } else { "" }, if negative { "-" } else { "" })
+    }
+}
+
+impl fmt::Write for Digest {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.inner |= text.contains('?');
+        self.hash.update(text.as_bytes());
+        Ok(())
     }
 }
 
@@ -314,6 +366,21 @@ mod tests {
         let odd = &(&b + &Dim::Num(1)) * &(&s - &Dim::Num(2));
         assert_eq!(odd.exact_div(&(&s - &Dim::Num(2))), Some(&b + &Dim::Num(1)));
         assert_eq!(odd.exact_div(&Dim::symbol("t")), None);
+    }
+
+    #[test]
+    fn expressions_end_where_they_are_too_large_to_follow() {
+        let sum = |symbols: &str| symbols.chars().fold(Dim::Num(1), |sum, name| &sum + &Dim::symbol(&name.to_string()));
+        let grown = |order: &str| (0..40).fold(sum(order), |dim, _| &(&dim * &dim) + &Dim::Num(1));
+        assert_eq!(grown("abcdefgh"), grown("hgfedcba"));
+        assert_ne!(grown("abcdefgh"), grown("abcdefg"));
+        assert!(grown("abcdefgh").is_count() && grown("abcdefgh").to_string().len() < 20 * LONGEST);
+        let power = (0..40).fold(Dim::symbol("a"), |dim, _| &dim * &dim);
+        assert!(power.to_string().len() < 20 * LONGEST);
+        let halves = (0..40).fold(Dim::symbol("a"), |dim, _| (&dim).max(&(&dim + &Dim::Num(1))).floor_div(&Dim::Num(2)).unwrap());
+        assert!(halves.to_string().len() <= LONGEST);
+        let negative = (0..10).fold(&Dim::Num(1) - &sum("abcdefgh"), |dim, _| &(&dim * &dim) - &dim);
+        assert!(!negative.is_count());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::original::{BUDGET, Original, side_by_side};
 use super::request::Data;
 use super::{Error, Prepared};
 use crate::analysis::{Cost, Pins, Selection, is_weight, macs};
-use crate::calibrate::{GatherError, held_out};
+use crate::calibrate::{Batches, GatherError, held_out};
 use crate::model::{Index, Model, TensorRef, encoded_len, functions};
 use crate::progress::{Phase, Work};
 use crate::proto::{AttributeProto, NodeProto, TensorProto};
@@ -135,13 +135,29 @@ impl<'a> Bench<'a> {
         self.drift(pruned, data, &spared_runs(data.inputs.count()))
     }
 
+    /// The runs that a step of the search is judged by.
+    pub(super) fn quick_runs(data: &Data) -> Vec<usize> {
+        quick_runs(data.inputs.count())
+    }
+
+    /// Names of the outputs.
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
+    }
+
     fn drift(&self, pruned: &Model, data: &Data, runs: &[usize]) -> Result<Estimate, Error> {
+        self.drift_of(pruned, &*data.inputs, runs, data)
+    }
+
+    /// The drift of what gives the outputs from some inputs, or from these and what is computed from them.
+    pub(super) fn drift_of(&self, pruned: &Model, inputs: &dyn Batches, runs: &[usize], data: &Data) -> Result<Estimate, Error> {
         let original = self.original.as_ref().map_err(|reason| Error::Unverifiable(reason.clone()))?;
-        let Some(example) = data.inputs.example()? else { return Err(Error::Unverifiable("there are no inputs to run".to_owned())) };
+        let none = || Error::Unverifiable("there are no inputs to run".to_owned());
+        let example = inputs.fetch(*runs.first().ok_or_else(none)?)?;
         let session = self.prepare(pruned, &example).map_err(Error::Broken)?;
         let mut drift = Drift::new(&self.names, &pruned.ends);
         // Whoever asks for drifts again and again counts those, not their runs.
-        original.beside(&*session, &*data.inputs, runs, &Work { progress: &() }, |before, after| drift.add(before, after))?;
+        original.beside(&*session, inputs, runs, &Work::new(&()), |before, after| drift.add(before, after))?;
         let off = drift.uncertainty(data.measured().0.count());
         let drift = worst(&drift.finish());
         Ok(Estimate { drift, careful: drift * ((1.0 + CARE * off) / ALLOWANCE).max(1.0) })

@@ -132,7 +132,7 @@ mod tests {
     fn what_does_not_fit_is_computed_again() {
         let input = |number: usize| Tensors::from_iter([("x".to_owned(), TensorRef::from_f32(vec![2], &[number as f32, 7.0]))]);
         let inputs: Vec<Tensors> = (0..5).map(input).collect();
-        let (ran, work) = (std::sync::Arc::new(Mutex::new(Vec::new())), Work { progress: &() });
+        let (ran, work) = (std::sync::Arc::new(Mutex::new(Vec::new())), Work::new(&()));
         let original = Original::new(Box::new(Echo(ran.clone())), &inputs, vec![3, 1, 0, 2, 4], 20, &work).unwrap();
         ran.lock().unwrap().clear();
         let mut seen = Vec::new();

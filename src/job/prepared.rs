@@ -48,7 +48,7 @@ impl Prepared {
             None => model,
         };
         // Statistics of constants are constants; computed in the model, they would tie the channels that they run over.
-        let folded = clean::fold_statistics(model, &TractRuntime::new(true))?;
+        let folded = clean::fold_statistics(model, &TractRuntime::new(true).within(options.memory))?;
         let model = match &folded {
             Some((folded, computed)) => {
                 origins.copies = computed_twice(computed, &origins.named);

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::engine::in_either;
 use super::measure::{Bench, fitted_runs};
 use super::request::{Data, Request, ScoreName};
+use super::trunk::{Stage, Trunk};
 use super::{Error, Prepared};
 use crate::allocate::{Choice, Width};
 use crate::analysis::{Analysis, ClassId, Granularity, Group, Selection, analyse};
@@ -49,7 +50,7 @@ impl<'a> Quality<'a> {
         if let Some(known) = known {
             let fitting = views.iter().filter_map(|view| {
                 let (key, moments) = known.of.get_key_value(&view.key(&prepared.working))?;
-                (moments.gram.len() == view.groups && moments.columns() == view.columns).then(|| (key.clone(), moments.clone()))
+                (moments.groups() == view.groups && moments.columns() == view.columns).then(|| (key.clone(), moments.clone()))
             });
             let statistics = Statistics { samples: known.samples, of: fitting.collect() };
             return Ok(Quality { prepared, views, columns, statistics, mended: Mutex::default() });
@@ -57,7 +58,7 @@ impl<'a> Quality<'a> {
         let runs = fitted_runs(data.inputs.count());
         let can_go = |columns: &Vec<Option<(ClassId, u32)>>| columns.iter().any(Option::is_some);
         let read: Vec<Linear> = views.iter().zip(&columns).filter(|(_, columns)| can_go(columns)).map(|(view, _)| view.clone()).collect();
-        let statistics = gather(&prepared.working, &read, &*data.inputs, &runs, runtime, work).map_err(gathering)?;
+        let statistics = gather(&prepared.working, &read, &*data.inputs, &runs, false, runtime, work).map_err(gathering)?;
         Ok(Quality { prepared, views, columns, statistics, mended: Mutex::default() })
     }
 
@@ -99,52 +100,46 @@ impl<'a> Quality<'a> {
         candidates: &[usize],
         curves: &mut [Curve],
         widths: &[Width],
-        data: &Data,
-        bench: &Bench,
+        (data, bench, runtime): (&Data, &Bench, &dyn Runtime),
         work: &Work,
     ) -> Result<(), Error> {
         work.progress.begin(Phase::Sensitivity, candidates.len() as u64);
         // What the model has lost already counts for no group.
         let before = bench.quick_drift(&self.prepared.working, data)?;
-        // A model is made ready on one core: two at a time keep all busy.
-        candidates.par_iter().zip(curves.par_iter_mut()).zip(widths).try_for_each(|((group, curve), width)| {
-            if work.progress.stop() {
-                return Err(Error::Cancelled);
-            }
-            let align = width.align.max(1) as usize;
-            let units = curve.order.len();
-            let (mut measured, mut foreseen) = (0.0, 0.0);
-            let drift = |order: &[u32]| -> Result<f64, Error> {
-                let mut removed = vec![Vec::new(); self.prepared.analysis.groups.len()];
-                removed[*group] = order.to_vec();
-                removed[*group].sort_unstable();
-                let drift = self.drift(&self.prepared.select(&removed), data, bench)?;
-                Ok((drift * drift - before * before).max(0.0))
-            };
-            for level in LEVELS {
-                let kept = (((units as f64 * (1.0 - level)).round() as usize).max(1)).next_multiple_of(align).min(units);
-                if kept == units {
-                    continue;
-                }
-                measured += drift(&curve.order[..units - kept])?;
-                foreseen += curve.error[units - kept];
-            }
-            if foreseen > 0.0 && measured.is_finite() {
-                let factor = measured / foreseen;
-                curve.error.iter_mut().for_each(|error| *error *= factor);
-            }
-            // What a whole branch does is not to be told from what parts of it do.
-            if width.whole {
-                let gone = drift(&curve.order)?;
-                if let Some(last) = curve.error.last_mut().filter(|_| gone.is_finite()) {
-                    *last = gone;
-                    curve.error.iter_mut().for_each(|error| *error = error.min(gone));
-                }
-                tracing::debug!(gone, group = self.prepared.analysis.groups[*group].id, "a whole branch");
-            }
-            work.progress.advance(1);
-            Ok(())
-        })
+        let trunk = Trunk::new(self.prepared);
+        let whole = Selection::default();
+        let forks: Vec<usize> = candidates.iter().map(|group| trunk.fork(&whole, &self.alone(*group, &[0]))).collect();
+        let mut stage = Stage::default();
+        for (place, members) in trunk.stages(&forks) {
+            stage.advance(place, &trunk, &self.prepared.working, data, runtime, work)?;
+            // A model is made ready on one core: two at a time keep all busy.
+            let found: Vec<Sensitivity> = members
+                .par_iter()
+                .map(|at| {
+                    let drift = |order: &[u32]| -> Result<f64, Error> {
+                        let drift = stage.drift(&self.cut(&self.alone(candidates[*at], order))?, data, bench)?;
+                        Ok((drift * drift - before * before).max(0.0))
+                    };
+                    if work.progress.stop() {
+                        return Err(Error::Cancelled);
+                    }
+                    let found = Sensitivity::measure(&curves[*at], &widths[*at], drift)?;
+                    tracing::debug!(gone = ?found.whole, factor = ?found.factor, group = self.prepared.analysis.groups[candidates[*at]].id, "measured");
+                    work.progress.advance(1);
+                    Ok(found)
+                })
+                .collect::<Result<_, _>>()?;
+            members.into_iter().zip(found).for_each(|(at, found)| found.apply(&mut curves[at]));
+        }
+        Ok(())
+    }
+
+    /// The selection of some units of one group.
+    fn alone(&self, group: usize, units: &[u32]) -> Selection {
+        let mut removed = vec![Vec::new(); self.prepared.analysis.groups.len()];
+        removed[group] = units.to_vec();
+        removed[group].sort_unstable();
+        self.prepared.select(&removed)
     }
 
     /// The same choice with units swapped where the readers then lose less, if that moves the outputs less on inputs that
@@ -198,7 +193,7 @@ impl<'a> Quality<'a> {
 
     /// The weights of a view once columns are gone; `None` where none are, or nothing is known of its input.
     fn weights(&self, at: usize, gone: Vec<bool>) -> Option<Arc<Mended>> {
-        if !gone.iter().any(|gone| *gone) {
+        if !gone.iter().any(|gone| *gone) || !self.views[at].weight.is_own() {
             return None;
         }
         let key = (at, gone);
@@ -242,6 +237,44 @@ impl<'a> Quality<'a> {
     }
 }
 
+/// What a group does to the outputs, against what its curve foresees.
+struct Sensitivity {
+    /// What the curve's errors are to be multiplied by.
+    factor: Option<f64>,
+    /// The square of the drift with all units gone, where that may be.
+    whole: Option<f64>,
+}
+
+impl Sensitivity {
+    /// `drift` gives the square of the drift with some units gone.
+    fn measure(curve: &Curve, width: &Width, drift: impl Fn(&[u32]) -> Result<f64, Error>) -> Result<Self, Error> {
+        let (align, units) = (width.align.max(1) as usize, curve.order.len());
+        let (mut measured, mut foreseen) = (0.0, 0.0);
+        for level in LEVELS {
+            let kept = (((units as f64 * (1.0 - level)).round() as usize).max(1)).next_multiple_of(align).min(units);
+            if kept == units {
+                continue;
+            }
+            measured += drift(&curve.order[..units - kept])?;
+            foreseen += curve.error[units - kept];
+        }
+        let factor = (foreseen > 0.0 && measured.is_finite()).then(|| measured / foreseen);
+        // What a whole branch does is not to be told from what parts of it do.
+        let whole = if width.whole { Some(drift(&curve.order)?) } else { None };
+        Ok(Sensitivity { factor, whole })
+    }
+
+    fn apply(&self, curve: &mut Curve) {
+        if let Some(factor) = self.factor {
+            curve.error.iter_mut().for_each(|error| *error *= factor);
+        }
+        if let Some((gone, last)) = self.whole.filter(|gone| gone.is_finite()).zip(curve.error.last_mut()) {
+            *last = gone;
+            curve.error.iter_mut().for_each(|error| *error = error.min(gone));
+        }
+    }
+}
+
 /// The products of a model, those with too many columns by channel.
 fn narrow_views(prepared: &Prepared) -> Vec<Linear> {
     let narrow = |view: Linear| if view.columns > COLUMNS { view.by_channel() } else { view };
@@ -268,7 +301,7 @@ pub fn calibrate(
     let mut views = narrow_views(&prepared);
     let loses = |analysis: &Analysis, view: &Linear| units_of_columns(analysis, view).iter().any(Option::is_some);
     views.retain(|view| loses(&prepared.analysis, view) || loses(&fine, view));
-    in_either(runtime, |runtime| gather(&prepared.working, &views, batches, runs, runtime, work).map_err(gathering))
+    in_either(runtime, |runtime| gather(&prepared.working, &views, batches, runs, true, runtime, work).map_err(gathering))
 }
 
 /// Whether the runtime gives what the products of a model read and compute.

@@ -9,6 +9,7 @@ use super::decide::Decided;
 use super::measure::{Bench, Estimate};
 use super::quality::{Quality, mend};
 use super::request::{Data, Request, ScoreName};
+use super::trunk::{Stage, Trunk};
 use super::{Error, Point, Prepared};
 use crate::allocate::{Choice, Path, Target, Width, least_cuts};
 use crate::analysis::{Cost, Selection, analyse};
@@ -163,7 +164,7 @@ impl Rounds<'_> {
             }
         };
         if self.measures() {
-            quality.scale(&groups, &mut curves, &widths, self.data, self.bench, self.work)?;
+            quality.scale(&groups, &mut curves, &widths, (self.data, self.bench, self.runtime), self.work)?;
         }
         Ok(Curves { matched, widths, curves })
     }
@@ -179,25 +180,35 @@ impl Rounds<'_> {
         let mut factors = vec![1.0; plan.matched.len()];
         let cut: Vec<usize> = (0..plan.matched.len()).filter(|place| !choice.removed[plan.matched[*place].1].is_empty()).collect();
         self.work.progress.begin(Phase::Sensitivity, cut.len() as u64);
-        let factor = |place: usize| -> Result<Option<f64>, Error> {
-            if self.work.progress.stop() {
-                return Err(Error::Cancelled);
-            }
+        // How many units are gone with the last step given back, and the choice with it.
+        let given_back = |place: usize| -> (usize, Selection) {
             let group = plan.matched[place].1;
             let (units, gone) = (plan.curves[place].order.len(), choice.removed[group].len());
             let align = plan.widths[place].align.max(1) as usize;
             let back = units - ((units - gone) / align + 1).saturating_mul(align).min(units);
             let mut less = choice.clone();
             less.removed[group] = path.alone(place, back).removed[group].clone();
-            let drift = quality.drift(&plan.selection(prepared, &less), self.data, self.bench)?;
-            let foreseen = plan.curves[place].error[gone] - plan.curves[place].error[back];
-            self.work.progress.advance(1);
-            // Differences of measurements are noisy: go half of the way.
-            Ok((foreseen > 0.0).then(|| ((now * now - drift * drift) / foreseen).clamp(SMALLEST, LARGEST).sqrt()))
+            (back, plan.selection(prepared, &less))
         };
-        let found: Vec<Option<f64>> = cut.par_iter().map(|place| factor(*place)).collect::<Result<_, _>>()?;
-        for (place, found) in cut.iter().zip(found) {
-            factors[*place] = found.unwrap_or(1.0);
+        let (all, trunk) = (plan.selection(prepared, &choice), Trunk::new(prepared));
+        let model = quality.cut(&all)?;
+        let forks: Vec<usize> = cut.iter().map(|place| trunk.fork(&all, &given_back(*place).1)).collect();
+        let mut stage = Stage::default();
+        for (fork, members) in trunk.stages(&forks) {
+            stage.advance(fork, &trunk, &model, self.data, self.runtime, self.work)?;
+            let factor = |place: usize| -> Result<Option<f64>, Error> {
+                if self.work.progress.stop() {
+                    return Err(Error::Cancelled);
+                }
+                let (back, less) = given_back(place);
+                let drift = stage.drift(&quality.cut(&less)?, self.data, self.bench)?;
+                let foreseen = plan.curves[place].error[choice.removed[plan.matched[place].1].len()] - plan.curves[place].error[back];
+                self.work.progress.advance(1);
+                // Differences of measurements are noisy: go half of the way.
+                Ok((foreseen > 0.0).then(|| ((now * now - drift * drift) / foreseen).clamp(SMALLEST, LARGEST).sqrt()))
+            };
+            let found: Vec<Option<f64>> = members.par_iter().map(|at| factor(cut[*at])).collect::<Result<_, _>>()?;
+            members.iter().zip(found).for_each(|(at, found)| factors[cut[*at]] = found.unwrap_or(1.0));
         }
         // What is not cut was foreseen as well as the others on the whole.
         let typical = median(factors.iter().copied().filter(|factor| *factor != 1.0).collect());
@@ -299,7 +310,8 @@ impl Curves {
 /// A constant that is not of the same shape in both.
 fn differs(one: &Model, other: &Model) -> Option<String> {
     let dims = |model: &Model, value: ValueId| model.tensor_proto(value).map(|tensor| tensor.dims.clone());
-    let find = |name: &str| other.index().main_value(name).and_then(|value| dims(other, value));
+    let values = other.index().main_values();
+    let find = |name: &str| values.get(name).and_then(|value| dims(other, *value));
     let main = one.index().values().filter(|(_, entry)| entry.graph == crate::model::Index::MAIN);
     main.filter_map(|(value, entry)| Some((dims(one, value)?, entry.name.clone())))
         .find(|(dims, name)| find(name).is_some_and(|found| found != *dims))

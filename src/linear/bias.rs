@@ -1,6 +1,6 @@
 //! The bias of a product: an input of its operator, or a constant that the next node adds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::operand::Operand;
 use super::view::Linear;
@@ -79,6 +79,7 @@ impl Bias {
     /// Gives products that could take a bias and have none one of zeros; says their names. The model is to be indexed anew.
     pub fn add_missing(model: &mut Model, views: &[Linear]) -> BTreeSet<String> {
         let mut added = BTreeSet::new();
+        let taken: HashSet<String> = model.index().main_values().into_keys().map(str::to_owned).collect();
         for view in views {
             let (Some(output), Some((_, places))) = (view.output, view.channel_axis()) else { continue };
             let Some(slot) = bias_input(model.node(view.node).op_type()) else { continue };
@@ -94,7 +95,7 @@ impl Bias {
                 continue;
             }
             let name = format!("{}_bias", model.index().value(output).name);
-            if model.index().main_value(&name).is_some() {
+            if taken.contains(&name) {
                 continue;
             }
             let zeros = TensorRef::from_f32(vec![places.len()], &vec![0.0; places.len()]);
@@ -109,19 +110,20 @@ impl Bias {
 
     /// Takes out biases that were added and not used. Errors: none on a model that was indexed.
     pub fn remove_idle(model: &mut Model, added: &BTreeSet<String>) -> Result<(), LoadError> {
-        let mut idle = Vec::new();
+        let mut idle = HashMap::new();
+        let values = model.index().main_values();
         for name in added {
-            let Some(value) = model.index().main_value(name) else { continue };
+            let Some(value) = values.get(name.as_str()).copied() else { continue };
             let zero =
                 model.constant(value).and_then(|tensor| tensor.to_f32()).is_some_and(|bias| bias.iter().all(|number| *number == 0.0));
             if zero {
-                idle.push((name, model.index().value(value).readers.clone()));
+                idle.insert(name.as_str(), model.index().value(value).readers.clone());
             }
         }
-        for (_, readers) in &idle {
+        for readers in idle.values() {
             readers.iter().for_each(|(node, slot)| model.node_mut(*node).input.truncate(*slot as usize));
         }
-        model.graph_mut(Index::MAIN).initializer.retain(|tensor| !idle.iter().any(|(name, _)| *name == tensor.name()));
+        model.graph_mut(Index::MAIN).initializer.retain(|tensor| !idle.contains_key(tensor.name()));
         model.reindex()
     }
 }

@@ -43,6 +43,11 @@ impl Operand {
         None
     }
 
+    /// Whether it can be written without changing what others read.
+    pub fn is_own(&self) -> bool {
+        self.own
+    }
+
     /// The weight as real numbers, with its dims. `None`: a type that holds none.
     pub fn read(&self, model: &Model) -> Option<(Vec<usize>, Vec<f32>)> {
         let tensor = model.constant(self.constant)?;

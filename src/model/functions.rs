@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::calls::Table;
+use super::names::Names;
 use super::{LoadError, Model, normal_domain};
 use crate::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto};
 
@@ -18,22 +20,21 @@ pub fn inlined(model: &Model) -> Result<Option<(Model, Named)>, LoadError> {
     if model.proto.functions.is_empty() {
         return Ok(None);
     }
-    let mut taken: HashSet<String> = model.index().values().map(|(_, value)| value.name.clone()).collect();
-    let mut fresh = |hint: &str| {
-        let numbered = (2..).map(|number| format!("{hint}_{number}"));
-        let name = std::iter::once(hint.to_owned()).chain(numbered).find(|name| !taken.contains(name)).unwrap_or_default();
-        taken.insert(name.clone());
-        name
-    };
+    let mut names = Names::of(model);
     let mut inlined = model.clone();
-    let Ok(named) = inline(&mut inlined.proto, &mut fresh) else { return Ok(None) };
+    let Ok(named) = inline(&mut inlined.proto, &mut |hint| names.fresh(hint)) else { return Ok(None) };
     inlined.reindex()?;
     Ok(Some((inlined, named)))
 }
 
+/// Why the calls of a model's own functions have no end, or none that can be reached; `None` where they have.
+pub fn endless(model: &Model) -> Option<String> {
+    let graph = model.proto.graph.as_ref().filter(|_| !model.proto.functions.is_empty())?;
+    Table::new(&model.proto.functions).check(graph).err()
+}
+
 /// Inlines all calls, nested ones too. Errors: a recursive function, or one written for other operator versions than the model.
 pub fn inline(proto: &mut ModelProto, fresh: Fresh) -> Result<Named, String> {
-    const DEPTH: usize = 64;
     let functions = std::mem::take(&mut proto.functions);
     if functions.is_empty() {
         return Ok(Named::new());
@@ -42,8 +43,10 @@ pub fn inline(proto: &mut ModelProto, fresh: Fresh) -> Result<Named, String> {
         same_versions(proto, function)?;
     }
     let mut graph = proto.graph.take().unwrap_or_default();
+    // What comes of it is counted first.
+    Table::new(&functions).check(&graph)?;
     let mut inliner = Inliner { functions: &functions, fresh, named: Named::new(), lifted: BTreeMap::new(), constants: Vec::new() };
-    for _ in 0..DEPTH {
+    for _ in 0..=functions.len() {
         if !inliner.in_all_graphs(&mut graph) {
             graph.initializer.append(&mut inliner.constants);
             let named = inliner.named;
@@ -266,5 +269,91 @@ pub fn rename(node: &mut NodeProto, names: &mut BTreeMap<String, String>, fresh:
     for output in node.output.iter_mut().filter(|output| !output.is_empty()) {
         let new = names.entry(output.clone()).or_insert_with(|| fresh(output));
         *output = new.clone();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::text;
+    use crate::proto::OperatorSetIdProto;
+
+    fn node(op: &str, input: &str, output: &str) -> NodeProto {
+        NodeProto { op_type: Some(op.into()), input: vec![input.into()], output: vec![output.into()], ..Default::default() }
+    }
+
+    fn function(name: &str, bodies: &[&str]) -> FunctionProto {
+        let between = |at: usize| {
+            if at == 0 {
+                "x".to_owned()
+            } else if at == bodies.len() {
+                "y".to_owned()
+            } else {
+                format!("h{at}")
+            }
+        };
+        let nodes = bodies.iter().enumerate().map(|(at, op)| node(op, &between(at), &between(at + 1)));
+        FunctionProto {
+            name: Some(name.into()),
+            input: vec!["x".into()],
+            output: vec!["y".into()],
+            node: nodes.collect(),
+            ..Default::default()
+        }
+    }
+
+    fn calling(functions: Vec<FunctionProto>, calls: usize, op: &str) -> Model {
+        let mut model = text::model("input x f32[2]\ny = Relu(x)\noutput y").unwrap();
+        model.proto.functions = functions;
+        let name = |at: usize| {
+            if at == 0 {
+                "x".to_owned()
+            } else if at == calls {
+                "y".to_owned()
+            } else {
+                format!("v{at}")
+            }
+        };
+        let nodes = (0..calls).map(|at| NodeProto { name: Some("same".into()), ..node(op, &name(at), &name(at + 1)) });
+        model.proto.graph.as_mut().unwrap().node = nodes.collect();
+        model.reindex().unwrap();
+        model
+    }
+
+    #[test]
+    fn a_function_that_calls_itself_is_left_alone() {
+        for functions in [vec![function("f", &["f", "f"])], vec![function("f", &["Relu", "g"]), function("g", &["f"])]] {
+            let mut model = calling(functions, 1, "f");
+            assert!(inlined(&model).unwrap().is_none());
+            let problem = inline(&mut model.proto, &mut |hint| hint.to_owned()).unwrap_err();
+            assert!(problem.contains("'f' of the model calls itself"), "{problem}");
+        }
+        // One that nobody calls does no harm.
+        let model = calling(vec![function("f", &["f"]), function("g", &["Relu"])], 1, "g");
+        assert_eq!(inlined(&model).unwrap().unwrap().0.index().nodes().len(), 1);
+    }
+
+    #[test]
+    fn what_calls_become_is_counted_first() {
+        let next = |at: usize| format!("f{}", at + 1);
+        let mut functions: Vec<FunctionProto> = (0..9).map(|at| function(&format!("f{at}"), &[next(at).as_str(); 10])).collect();
+        functions.push(function("f9", &["Relu"]));
+        let mut model = calling(functions, 1, "f0");
+        assert!(inlined(&model).unwrap().is_none());
+        let problem = inline(&mut model.proto, &mut |hint| hint.to_owned()).unwrap_err();
+        assert!(problem.contains("would become") && problem.contains("nodes"), "{problem}");
+        // A deep chain is as good as a flat one.
+        let mut functions: Vec<FunctionProto> = (0..200).map(|at| function(&format!("f{at}"), &["Relu", next(at).as_str()])).collect();
+        functions.push(function("f200", &["Relu"]));
+        assert_eq!(inlined(&calling(functions, 2, "f0")).unwrap().unwrap().0.index().nodes().len(), 2 * 201);
+    }
+
+    #[test]
+    fn many_calls_of_one_name_take_their_time_once_each() {
+        let mut model = calling(vec![function("f", &["Relu", "Neg", "Abs"])], 20_000, "f");
+        model.proto.opset_import.push(OperatorSetIdProto { domain: Some("own".into()), version: Some(1) });
+        let start = std::time::Instant::now();
+        assert_eq!(inlined(&model).unwrap().unwrap().0.index().nodes().len(), 60_000);
+        assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
     }
 }

@@ -50,6 +50,8 @@ pub struct ValueEntry {
     pub readers: Vec<(NodeId, u32)>,
     /// Whether it is an output of its graph.
     pub is_output: bool,
+    /// Whether it is an initializer that is listed among the inputs of its graph as well.
+    pub is_listed: bool,
 }
 
 /// One node.
@@ -138,6 +140,11 @@ impl Index {
         self.values().find(|(_, entry)| entry.graph == Self::MAIN && entry.name == name).map(|(id, _)| id)
     }
 
+    /// The values that the main graph defines, by name.
+    pub fn main_values(&self) -> HashMap<&str, ValueId> {
+        self.values().filter(|(_, entry)| entry.graph == Self::MAIN).map(|(id, entry)| (entry.name.as_str(), id)).collect()
+    }
+
     /// `NODE/ATTRIBUTE/` for each subgraph around a graph, as plan files prefix names.
     pub fn prefix(&self, model: &super::Model, graph: GraphId) -> String {
         match self.graph(graph).parent {
@@ -162,7 +169,14 @@ impl<'a> Builder<'a> {
         if scope.insert(name, id).is_some() {
             return Err(LoadKind::NameClash(name.to_owned()));
         }
-        self.index.values.push(ValueEntry { name: name.to_owned(), graph, origin, readers: Vec::new(), is_output: false });
+        self.index.values.push(ValueEntry {
+            name: name.to_owned(),
+            graph,
+            origin,
+            readers: Vec::new(),
+            is_output: false,
+            is_listed: false,
+        });
         Ok(id)
     }
 
@@ -196,8 +210,11 @@ impl<'a> Builder<'a> {
         }
         for (position, input) in graph.input.iter().enumerate() {
             // Before IR version 4 every initializer is listed as an input too.
-            let listed = self.scopes.last().and_then(|scope| scope.get(input.name()));
-            if listed.is_some_and(|value| !matches!(self.index.values[value.index()].origin, Origin::Input(_))) {
+            let listed = self.scopes.last().and_then(|scope| scope.get(input.name()).copied());
+            if let Some(value) = listed.map(|value| &mut self.index.values[value.index()])
+                && !matches!(value.origin, Origin::Input(_))
+            {
+                value.is_listed = true;
                 continue;
             }
             let value = self.define(input.name(), id, Origin::Input(position as u32))?;
@@ -256,6 +273,8 @@ impl<'a> Builder<'a> {
         let mut needs: Vec<Vec<u32>> = vec![Vec::new(); count];
         for (local, needs) in needs.iter_mut().enumerate() {
             self.collect_needs(graph, NodeId(first + local as u32), needs);
+            needs.sort_unstable();
+            needs.dedup();
         }
         if needs.iter().enumerate().all(|(local, needs)| needs.iter().all(|need| (*need as usize) < local)) {
             return Ok((0..count as u32).map(|local| NodeId(first + local)).collect());
@@ -285,16 +304,13 @@ impl<'a> Builder<'a> {
         Err(LoadKind::Cycle { node: label(&message.node[stuck]).to_owned() })
     }
 
-    /// The nodes of `graph` whose outputs a node reads, itself or inside its subgraphs.
+    /// The nodes of `graph` whose outputs a node reads, itself or inside its subgraphs, once for each time.
     fn collect_needs(&self, graph: GraphId, node: NodeId, needs: &mut Vec<u32>) {
         let entry = &self.index.nodes[node.index()];
         let mut need = |value: ValueId| {
             let value = &self.index.values[value.index()];
             if let (true, Origin::Output(producer, _)) = (value.graph == graph, value.origin) {
-                let local = self.index.nodes[producer.index()].position;
-                if !needs.contains(&local) {
-                    needs.push(local);
-                }
+                needs.push(self.index.nodes[producer.index()].position);
             }
         };
         entry.inputs.iter().flatten().for_each(|value| need(*value));

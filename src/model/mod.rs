@@ -3,6 +3,7 @@
 //! Weights are ranges of the file's bytes ([`bytes::Bytes`], mapped where it is large); nothing is copied until it is changed.
 //! Invariant: no operator names, no floats, no second representation of the graph.
 
+mod calls;
 mod ends;
 mod error;
 mod external;
@@ -10,6 +11,7 @@ mod foreign;
 pub mod functions;
 mod index;
 mod load;
+mod names;
 mod origins;
 mod prefix;
 mod save;
@@ -24,6 +26,7 @@ pub use ends::Ends;
 pub use error::LoadError;
 pub use index::{GraphEntry, GraphId, Index, NodeEntry, NodeId, Origin, ValueEntry, ValueId};
 pub use load::{Limits, load};
+pub use names::Names;
 pub use origins::{Family, Origins};
 pub(crate) use prefix::input as declared_input;
 pub use prefix::prefix;

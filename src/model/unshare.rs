@@ -5,10 +5,10 @@
 //! [`reshare`] merges again what a cut left equal. A matrix that several nodes read is a design (a module used twice, tied
 //! weights): it stays one unless somebody asks for copies by name, and says what they cost.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::origins::same;
-use super::{Index, LoadError, Model, Origin, ValueId};
+use super::{Index, LoadError, Model, Names, Origin, ValueId};
 use crate::proto::{Dtype, TensorProto};
 
 /// Matrices above this size are never copied because they look like an accident.
@@ -62,7 +62,7 @@ fn is_uniform(tensor: &TensorProto) -> bool {
 
 /// Gives every reader of these constants of the main graph a copy of its own. Errors: none on a model that loaded.
 pub fn unshare(mut model: Model, apart: &BTreeSet<String>) -> Result<(Model, Copies), LoadError> {
-    let mut names: HashSet<String> = model.index().values().map(|(_, entry)| entry.name.clone()).collect();
+    let mut names = Names::of(&model);
     let mut copies = Copies::new();
     let wanted = model.index().values().filter(|(_, entry)| entry.graph == Index::MAIN && apart.contains(&entry.name));
     let work: Vec<_> = wanted.map(|(value, entry)| (value, entry.name.clone(), entry.readers.clone())).collect();
@@ -70,8 +70,7 @@ pub fn unshare(mut model: Model, apart: &BTreeSet<String>) -> Result<(Model, Cop
         let Some(tensor) = model.tensor_proto(value).cloned() else { continue };
         for (node, slot) in readers.into_iter().skip(1) {
             // A reader inside a subgraph sees main-graph names too.
-            let copy = (2..).map(|number| format!("{name}__{number}")).find(|copy| !names.contains(copy)).unwrap_or_default();
-            names.insert(copy.clone());
+            let copy = names.numbered(&format!("{name}__"), 2);
             model.node_mut(node).input[slot as usize] = copy.clone();
             let mut tensor = tensor.clone();
             tensor.name = Some(copy.clone());

@@ -292,7 +292,7 @@ mod tests {
         let teacher = Teacher { model: &model, analysis: &analysis, selection: &selection };
         let runs: Vec<usize> = (0..48).collect();
         let (mended, repairs) =
-            recover(teacher, cut.clone(), &batches, &runs, &runtime, &recover::Options::default(), &Work { progress: &() }).unwrap();
+            recover(teacher, cut.clone(), &batches, &runs, &runtime, &recover::Options::default(), &Work::new(&())).unwrap();
         assert!(repairs.iter().any(|repair| repair.layer == "s" && repair.after < repair.before), "{repairs:?}");
         let states = analysis.kept_axis(model.index().main_value("s").unwrap(), 3, &selection).unwrap();
         let run = |model, batch: &Tensors| {

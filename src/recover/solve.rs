@@ -12,7 +12,7 @@ use faer::{Accum, Mat, MatRef, Par, Side};
 
 use super::aim::Clamp;
 use super::sample::Group;
-use crate::calibrate::Moments;
+use crate::calibrate::{Covariance, Moments};
 
 /// How weights are mended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -246,12 +246,23 @@ pub fn local(matrix: &[f64], moments: &Moments, gone: &[bool]) -> Option<(Vec<f6
     /// As a share of the mean diagonal.
     const RIDGE: f64 = 1e-3;
     let columns = moments.columns();
-    let rows = matrix.len() / (columns * moments.gram.len()).max(1);
+    let rows = matrix.len() / (columns * moments.groups()).max(1);
     let stay: Vec<usize> = (0..columns).filter(|column| !gone[*column]).collect();
     let (mut new, mut bias) = (vec![0.0; matrix.len()], Vec::new());
-    for group in 0..moments.gram.len() {
-        let (covariance, mean) = (moments.covariance(group), moments.mean(group));
+    for group in 0..moments.groups() {
+        let mean = moments.mean(group);
         let weight = |row: usize, column: usize| matrix[(group * rows + row) * columns + column];
+        let covariance = match moments.covariance(group) {
+            Covariance::Full(covariance) => covariance,
+            // Columns that are not known to go together cannot make up for each other but by their means.
+            Covariance::Diagonal(_) => {
+                for row in 0..rows {
+                    stay.iter().for_each(|column| new[(group * rows + row) * columns + column] = weight(row, *column));
+                    bias.push((0..columns).filter(|column| gone[*column]).map(|column| weight(row, column) * mean[column]).sum());
+                }
+                continue;
+            }
+        };
         let ridge = RIDGE * (0..columns).map(|at| covariance[(at, at)]).sum::<f64>() / columns.max(1) as f64;
         let kept = Mat::from_fn(stay.len(), stay.len(), |a, b| covariance[(stay[a], stay[b])] + if a == b { ridge } else { 0.0 });
         let weights = Mat::from_fn(rows, columns, weight);

@@ -18,7 +18,9 @@ pub(super) enum Task {
 
 /// All that is to be mended; two layers in a row together if `joined` asks for it.
 pub(super) fn tasks(teacher: Teacher, pruned: &Model, joined: bool) -> Vec<Task> {
-    let layers = layers(teacher, pruned, joined).into_iter().map(|layer| Task::Layer(Box::new(layer)));
+    // Weights that others read too stay as they are.
+    let writable = layers(teacher, pruned, joined).into_iter().filter(|layer| layer.pruned.weight.is_own());
+    let layers = writable.map(|layer| Task::Layer(Box::new(layer)));
     layers.chain(cells(teacher, pruned).into_iter().map(|cell| Task::Cell(Box::new(cell)))).collect()
 }
 

@@ -13,12 +13,14 @@ pub struct Builder {
     relation: Relation,
     /// Labels along which the operator reads no entries (law 3 does not hold for them).
     unread: BTreeSet<LabelId>,
+    /// The labels' names, each with the number that a further label of that name gets.
+    names: BTreeMap<Cow<'static, str>, u32>,
 }
 
 impl Builder {
     /// Starts with the ports that exist and whose rank is known.
     pub fn new(shapes: BTreeMap<Port, Vec<Dim>>) -> Self {
-        Builder { shapes, relation: Relation::default(), unread: BTreeSet::new() }
+        Builder { shapes, relation: Relation::default(), unread: BTreeSet::new(), names: BTreeMap::new() }
     }
 
     /// The extents of a port, if it exists and its rank is known.
@@ -56,7 +58,7 @@ impl Builder {
         let bytes = numbers.checked_mul(i64::from(bits))?.checked_add(7)? / 8;
         let fate = Fate::Fixed(reason);
         self.relation.labels.push(Label { name: name.into(), extent: bytes.into(), fate, packs: Some(Packed { of, bits }) });
-        let label = LabelId((self.relation.labels.len() - 1) as u16);
+        let label = LabelId((self.relation.labels.len() - 1) as u32);
         Some(label)
     }
 
@@ -68,13 +70,18 @@ impl Builder {
     /// A label of any fate. A second label of the same name gets a number behind it.
     pub fn label(&mut self, name: impl Into<Cow<'static, str>>, extent: impl Into<Dim>, fate: Fate) -> LabelId {
         let mut name = name.into();
-        if !name.is_empty() && self.relation.named(&name).is_some() {
-            let base = name.clone();
-            name =
-                (2..).map(|number| Cow::Owned(format!("{base}{number}"))).find(|name| self.relation.named(name).is_none()).unwrap_or(base);
+        if !name.is_empty() {
+            while let Some(number) = self.names.get_mut(&name) {
+                *number += 1;
+                let numbered = Cow::Owned(format!("{name}{}", *number - 1));
+                if !self.names.contains_key(&numbered) {
+                    name = numbered;
+                }
+            }
+            self.names.insert(name.clone(), 2);
         }
         self.relation.labels.push(Label { name, extent: extent.into(), fate, packs: None });
-        LabelId((self.relation.labels.len() - 1) as u16)
+        LabelId((self.relation.labels.len() - 1) as u32)
     }
 
     /// Says that all indices of a label stay.

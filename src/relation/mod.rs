@@ -23,12 +23,12 @@ use crate::facts::Dim;
 
 /// Number of a label within its relation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LabelId(pub u16);
+pub struct LabelId(pub u32);
 
 impl LabelId {
     /// For indexing a `Vec` by id.
     pub fn index(self) -> usize {
-        usize::from(self.0)
+        self.0 as usize
     }
 }
 
@@ -161,7 +161,7 @@ impl Relation {
 
     /// The label of this name.
     pub fn named(&self, name: &str) -> Option<LabelId> {
-        self.labels.iter().position(|label| label.name == name).map(|at| LabelId(at as u16))
+        self.labels.iter().position(|label| label.name == name).map(|at| LabelId(at as u32))
     }
 }
 

@@ -33,7 +33,7 @@ impl Runtime for Engines {
     }
 
     fn fallback(&self) -> Fallback<'_> {
-        let load = || (self.find)().and_then(|libraries| OrtRuntime::load(&libraries));
+        let load = || (self.find)().and_then(|libraries| OrtRuntime::load(&libraries)).map(|runtime| runtime.within(self.tract.memory()));
         match self.ort.get_or_init(load) {
             Ok(runtime) => Fallback::Runtime(runtime),
             Err(missing) => Fallback::Missing(missing.clone()),
@@ -71,6 +71,7 @@ pub fn choose<'a>(runtime: &'a dyn Runtime, model: &Model, example: &Tensors) ->
                 tracing::info!("{} {} runs the model, for {first}", other.name(), other.version());
                 return Chosen { runtime: other, session: Ok(session) };
             }
+            Err(second) if second == first => Err(first),
             Err(second) => Err(Unverifiable::new(format!("{first}; {second}"))),
         },
     };

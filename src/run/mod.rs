@@ -3,6 +3,7 @@
 //! Invariant: knows nothing of pruning. A runtime never answers silently what it can not compute rightly: it says
 //! [`Unverifiable`], with the operator's name, and no panic of its own leaves this room.
 
+mod budget;
 mod choose;
 #[cfg(test)]
 mod corpus;

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use super::columns::columns_by_unit;
 use super::{Calibrated, Curve};
 use crate::analysis::Group;
+use crate::calibrate::Covariance;
 
 /// Damping of the covariance, as a share of its mean diagonal.
 const DAMPING: f64 = 1e-2;
@@ -23,12 +24,22 @@ const AT_ONCE: usize = 48;
 pub struct Reader {
     /// Place among the evidence's views.
     pub view: usize,
-    inverse: Mat<f64>,
-    weight: Mat<f64>,
+    inputs: Inputs,
+    width: usize,
+    rows: usize,
     /// Columns of each unit of the group.
     pub(super) columns: Vec<Vec<usize>>,
     /// Variance of its output.
     variance: f64,
+}
+
+/// What a reader gets and what it makes of it.
+#[derive(Clone)]
+enum Inputs {
+    /// Columns that go together: the inverse of their covariance, and their weights.
+    Joint { inverse: Mat<f64>, weight: Mat<f64> },
+    /// Columns that are not known to: the inverse of each one's variance, and the squared norm of its weights.
+    Apart { inverse: Vec<f64>, energy: Vec<f64> },
 }
 
 /// The readers of a group's units that are products with constant weights. Where there are no statistics of a reader's
@@ -41,7 +52,7 @@ pub fn readers(calibrated: &Calibrated, group: &Group) -> Vec<Reader> {
         let reader = |number: usize| {
             let covariance = match moments {
                 Some(moments) => moments.covariance(number),
-                None => Mat::identity(view.columns, view.columns),
+                None => Covariance::Diagonal(vec![1.0; view.columns]),
             };
             let size = view.rows * view.columns;
             Reader::new(at, &matrix[number * size..(number + 1) * size], covariance, columns.clone())
@@ -53,39 +64,59 @@ pub fn readers(calibrated: &Calibrated, group: &Group) -> Vec<Reader> {
 }
 
 impl Reader {
-    pub(super) fn new(view: usize, matrix: &[f64], mut covariance: Mat<f64>, columns: Vec<Vec<usize>>) -> Option<Self> {
-        let width = covariance.nrows();
+    pub(super) fn new(view: usize, matrix: &[f64], covariance: Covariance, columns: Vec<Vec<usize>>) -> Option<Self> {
+        let width = covariance.width();
         let rows = matrix.len() / width.max(1);
         let weight = Mat::from_fn(rows, width, |row, column| matrix[row * width + column]);
-        let variance = (&weight * &covariance * weight.transpose()).diagonal().column_vector().iter().sum::<f64>();
-        let mean = (0..width).map(|at| covariance[(at, at)]).sum::<f64>() / width.max(1) as f64;
+        let mean = (0..width).map(|at| covariance.at(at, at)).sum::<f64>() / width.max(1) as f64;
+        let energy: Vec<f64> = (0..width).map(|column| weight.col(column).squared_norm_l2()).collect();
+        let variance = match &covariance {
+            Covariance::Full(covariance) => (&weight * covariance * weight.transpose()).diagonal().column_vector().iter().sum::<f64>(),
+            Covariance::Diagonal(variances) => energy.iter().zip(variances).map(|(energy, variance)| energy * variance).sum(),
+        };
         if !(mean > 0.0 && variance > 0.0 && variance.is_finite()) {
             return None;
         }
-        (0..width).for_each(|at| covariance[(at, at)] += DAMPING * mean);
-        let inverse = covariance.llt(Side::Lower).ok()?.solve(Mat::<f64>::identity(width, width));
-        Some(Reader { view, inverse, weight, columns, variance })
+        let inputs = match covariance {
+            Covariance::Full(mut covariance) => {
+                (0..width).for_each(|at| covariance[(at, at)] += DAMPING * mean);
+                Inputs::Joint { inverse: covariance.llt(Side::Lower).ok()?.solve(Mat::<f64>::identity(width, width)), weight }
+            }
+            Covariance::Diagonal(variances) => {
+                Inputs::Apart { inverse: variances.iter().map(|variance| 1.0 / (variance + DAMPING * mean)).collect(), energy }
+            }
+        };
+        Some(Reader { view, inputs, width, rows, columns, variance })
     }
 
     /// What removing some columns costs, as a share of the variance.
     pub(super) fn cost(&self, gone: &[usize]) -> f64 {
-        let weight = |row: usize, column: usize| self.weight[(row, gone[column])];
-        let rows = self.weight.nrows();
+        let (inverse, weight) = match &self.inputs {
+            Inputs::Joint { inverse, weight } => (inverse, weight),
+            Inputs::Apart { inverse, energy } => {
+                let cost = |column: &usize| energy[*column] / inverse[*column].max(f64::MIN_POSITIVE);
+                return 0.5 * gone.iter().map(cost).sum::<f64>() / self.variance;
+            }
+        };
+        let rows = self.rows;
         if let [only] = gone {
-            let energy: f64 = (0..rows).map(|row| self.weight[(row, *only)].powi(2)).sum();
-            return 0.5 * energy / self.inverse[(*only, *only)].max(f64::MIN_POSITIVE) / self.variance;
+            let energy: f64 = (0..rows).map(|row| weight[(row, *only)].powi(2)).sum();
+            return 0.5 * energy / inverse[(*only, *only)].max(f64::MIN_POSITIVE) / self.variance;
         }
-        let block = Mat::from_fn(gone.len(), gone.len(), |a, b| self.inverse[(gone[a], gone[b])]);
+        let block = Mat::from_fn(gone.len(), gone.len(), |a, b| inverse[(gone[a], gone[b])]);
         let Ok(cholesky) = block.llt(Side::Lower) else { return 0.0 };
-        let part = Mat::from_fn(rows, gone.len(), weight);
+        let part = Mat::from_fn(rows, gone.len(), |row, column| weight[(row, gone[column])]);
         let energy = part.transpose() * &part;
         let solved = cholesky.solve(&energy);
         0.5 * (0..gone.len()).map(|at| solved[(at, at)]).sum::<f64>() / self.variance
     }
 
-    /// Columns of its weight.
-    pub(super) fn width(&self) -> usize {
-        self.inverse.nrows()
+    /// Floating-point operations that removing so many columns takes, about.
+    pub(super) fn work(&self, gone: usize) -> f64 {
+        match self.inputs {
+            Inputs::Joint { .. } => (self.width as f64).powi(2) * gone as f64,
+            Inputs::Apart { .. } => self.width as f64,
+        }
     }
 
     /// Variance of its output.
@@ -93,28 +124,41 @@ impl Reader {
         self.variance
     }
 
-    /// The weights of some columns, and the block of the inverse covariance that is theirs.
-    pub(super) fn parts(&self, columns: &[usize]) -> (Mat<f64>, Mat<f64>) {
-        let weight = Mat::from_fn(self.weight.nrows(), columns.len(), |row, at| self.weight[(row, columns[at])]);
-        (weight, Mat::from_fn(columns.len(), columns.len(), |a, b| self.inverse[(columns[a], columns[b])]))
+    /// The weights of some columns, and the block of the inverse covariance that is theirs; where columns do not go together
+    /// instead what each costs that is gone, in the measure of [`Reader::cost`].
+    pub(super) fn parts(&self, columns: &[usize]) -> Result<(Mat<f64>, Mat<f64>), Vec<f64>> {
+        match &self.inputs {
+            Inputs::Joint { inverse, weight } => {
+                let weight = Mat::from_fn(self.rows, columns.len(), |row, at| weight[(row, columns[at])]);
+                Ok((weight, Mat::from_fn(columns.len(), columns.len(), |a, b| inverse[(columns[a], columns[b])])))
+            }
+            Inputs::Apart { .. } => Err(columns.iter().map(|column| self.cost(&[*column])).collect()),
+        }
     }
 
     /// Removes columns: the others make up for them.
     pub(super) fn remove(&mut self, gone: &[usize]) {
-        let width = self.inverse.nrows();
-        let block = Mat::from_fn(gone.len(), gone.len(), |a, b| self.inverse[(gone[a], gone[b])]);
-        let across = Mat::from_fn(gone.len(), width, |a, column| self.inverse[(gone[a], column)]);
+        let (inverse, weight) = match &mut self.inputs {
+            Inputs::Joint { inverse, weight } => (inverse, weight),
+            Inputs::Apart { energy, .. } => {
+                gone.iter().for_each(|column| energy[*column] = 0.0);
+                return;
+            }
+        };
+        let width = inverse.nrows();
+        let block = Mat::from_fn(gone.len(), gone.len(), |a, b| inverse[(gone[a], gone[b])]);
+        let across = Mat::from_fn(gone.len(), width, |a, column| inverse[(gone[a], column)]);
         if let Ok(cholesky) = block.llt(Side::Lower) {
             let solved = cholesky.solve(&across);
-            let part = Mat::from_fn(self.weight.nrows(), gone.len(), |row, a| self.weight[(row, gone[a])]);
-            self.weight -= &part * &solved;
-            self.inverse -= across.transpose() * &solved;
+            let part = Mat::from_fn(self.rows, gone.len(), |row, a| weight[(row, gone[a])]);
+            *weight -= &part * &solved;
+            *inverse -= across.transpose() * &solved;
         }
         for column in gone {
-            (0..self.weight.nrows()).for_each(|row| self.weight[(row, *column)] = 0.0);
+            (0..self.rows).for_each(|row| weight[(row, *column)] = 0.0);
             for other in 0..width {
-                self.inverse[(*column, other)] = 0.0;
-                self.inverse[(other, *column)] = 0.0;
+                inverse[(*column, other)] = 0.0;
+                inverse[(other, *column)] = 0.0;
             }
         }
     }
@@ -170,7 +214,7 @@ mod tests {
         let mut damped = covariance.clone();
         let mean = (0..width).map(|at| covariance[(at, at)]).sum::<f64>() / width as f64;
         (0..width).for_each(|at| damped[(at, at)] += DAMPING * mean);
-        (Reader::new(0, &flat, covariance, units.to_vec()).unwrap(), damped, weight)
+        (Reader::new(0, &flat, Covariance::Full(covariance), units.to_vec()).unwrap(), damped, weight)
     }
 
     /// The least error with only some columns, by solving for the others' weights outright.
@@ -194,6 +238,18 @@ mod tests {
             let least = least_error(&covariance, &weight, &stay) / variance;
             assert!((curve.error[gone] - least).abs() < 1e-9, "{gone} gone: {} instead of {least}", curve.error[gone]);
         }
+    }
+
+    #[test]
+    fn columns_that_do_not_go_together_cost_what_a_matrix_of_theirs_says() {
+        let units = [vec![0, 1], vec![2, 3], vec![4], vec![5]];
+        let flat: Vec<f64> = (0..24).map(|at| ((at * 11) % 9) as f64 / 4.0 - 1.0).collect();
+        let variances: Vec<f64> = (0..6).map(|at| 0.5 + at as f64).collect();
+        let matrix = Mat::from_fn(6, 6, |a, b| if a == b { variances[a] } else { 0.0 });
+        let of = |covariance| curve(vec![Reader::new(0, &flat, covariance, units.to_vec()).unwrap()], 4).unwrap();
+        let (full, diagonal) = (of(Covariance::Full(matrix)), of(Covariance::Diagonal(variances.clone())));
+        assert_eq!(full.order, diagonal.order);
+        assert!(full.error.iter().zip(&diagonal.error).all(|(a, b)| (a - b).abs() < 1e-9), "{full:?} {diagonal:?}");
     }
 
     #[test]

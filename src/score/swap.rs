@@ -24,10 +24,13 @@ pub fn improve(readers: &[Reader], gone: &[u32], units: usize) -> Option<Vec<u32
     let columns = |reader: &Reader, units: &[u32]| -> Vec<usize> {
         units.iter().flat_map(|unit| reader.columns[*unit as usize].iter().copied()).collect()
     };
-    let once: f64 = readers.iter().map(|reader| (reader.width() as f64).powi(2) * columns(reader, &gone).len() as f64).sum();
+    let once: f64 = readers.iter().map(|reader| reader.work(columns(reader, &gone).len())).sum();
     let mut left = if once > 0.0 { ((WORK / once) as usize).min(SWAPS * TRIED) } else { 0 };
     let mut swapped = false;
     'swaps: for _ in 0..SWAPS {
+        if left == 0 {
+            break;
+        }
         let (error, gains) = gains(readers, &gone)?;
         let mut order: Vec<usize> = (0..gone.len()).collect();
         order.sort_by(|a, b| gains[*b].total_cmp(&gains[*a]));
@@ -71,7 +74,15 @@ fn gains(readers: &[Reader], gone: &[u32]) -> Option<(f64, Vec<f64>)> {
         if all.is_empty() {
             return Some((0.0, vec![0.0; gone.len()]));
         }
-        let (part, block) = reader.parts(&all);
+        let (part, block) = match reader.parts(&all) {
+            Ok(parts) => parts,
+            Err(costs) => {
+                let mut costs = costs.iter();
+                let of_unit = |unit: &u32| costs.by_ref().take(reader.columns[*unit as usize].len()).sum::<f64>();
+                let gains: Vec<f64> = gone.iter().map(of_unit).collect();
+                return Some((gains.iter().sum(), gains));
+            }
+        };
         let inverse = block.llt(Side::Lower).ok()?.solve(Mat::<f64>::identity(all.len(), all.len()));
         let multipliers = &part * &inverse;
         let error: f64 = (0..part.nrows()).map(|row| (0..all.len()).map(|at| multipliers[(row, at)] * part[(row, at)]).sum::<f64>()).sum();
@@ -109,7 +120,8 @@ mod tests {
         let mix = Mat::from_fn(width, width, |a, b| (((a * 5 + b * 3) % 7) as f64 - 3.0) / 3.0 + if a == b { 0.7 } else { 0.0 });
         let covariance = &mix * mix.transpose();
         let weight: Vec<f64> = (0..4 * width).map(|at| ((at * 11) % 9) as f64 / 4.0 - 1.0).collect();
-        Reader::new(0, &weight, covariance, (0..4).map(|unit| vec![2 * unit, 2 * unit + 1]).collect()).unwrap()
+        Reader::new(0, &weight, crate::calibrate::Covariance::Full(covariance), (0..4).map(|unit| vec![2 * unit, 2 * unit + 1]).collect())
+            .unwrap()
     }
 
     fn error(reader: &Reader, gone: &[u32]) -> f64 {

@@ -56,7 +56,7 @@ impl Masker<'_> {
             return;
         }
         let is_cut = |label: &LabelId| kept[label.index()].is_some();
-        let lossy: Vec<LabelId> = (0..relation.labels.len() as u16)
+        let lossy: Vec<LabelId> = (0..relation.labels.len() as u32)
             .map(LabelId)
             .filter(|label| is_cut(label) && matches!(relation.label(*label).fate, Fate::Lossy(_)))
             .collect();

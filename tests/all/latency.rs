@@ -76,7 +76,7 @@ fn pruned_to(wanted: f64, milliseconds: impl Fn(f64, usize) -> f64 + Sync + 'sta
     let runtime = Clockwork { runtime: TractRuntime::new(false), milliseconds: Box::new(milliseconds) };
     // Made-up inputs, as far as the job knows: units go by their norms, which is quick.
     let data = Data { inputs: Arc::new(inputs), synthetic: true, ..Default::default() };
-    prune(&model, &request, &data, Some(&runtime), &Work { progress: &() }).unwrap()
+    prune(&model, &request, &data, Some(&runtime), &Work::new(&())).unwrap()
 }
 
 #[test]

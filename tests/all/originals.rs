@@ -11,7 +11,7 @@ use onnx_prune::proto::{AttributeProto, FunctionProto, NodeProto, OperatorSetIdP
 
 fn pruned(model: &Model, target: Target) -> Outcome {
     let request = Request { targets: vec![target], align: Align::Multiple(1), keep_plan: true, verify: false, ..Default::default() };
-    prune(model, &request, &Data::default(), None, &Work { progress: &() }).unwrap()
+    prune(model, &request, &Data::default(), None, &Work::new(&())).unwrap()
 }
 
 /// Removes these units of groups by their ids.
@@ -166,7 +166,7 @@ fn plans_are_read_again_and_older_ones_too() {
     let outcome = pruned(&model, Target::Params(0.5));
     let apply = |plan: &onnx_prune::plan::Plan| {
         let request = Request { plan: Some(plan.clone()), keep_plan: true, verify: false, score: ScoreName::L2, ..Default::default() };
-        prune(&model, &request, &Data::default(), None, &Work { progress: &() })
+        prune(&model, &request, &Data::default(), None, &Work::new(&()))
     };
     let again = apply(&serde_json::from_str(&outcome.plan.to_json()).unwrap()).unwrap();
     assert_eq!(again.plan.to_json(), outcome.plan.to_json());

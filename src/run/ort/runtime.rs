@@ -14,10 +14,11 @@ use super::library::load;
 use super::pool::{Pool, Source, short};
 use super::value::{from_ort, to_ort};
 use crate::model::{Ends, Index, Model, NodeId, TensorRef, normal_domain};
+use crate::progress::Memory;
 use crate::proto::ValueInfoProto;
 use crate::run::quiet::quiet;
 use crate::run::session::{difference, fitted};
-use crate::run::{RunError, Runtime, Session, Tensors, Unverifiable};
+use crate::run::{RunError, Runtime, Session, Tensors, Unverifiable, budget};
 
 /// Turns of a loop beyond which a model is not run.
 const TURNS: i64 = 1 << 20;
@@ -30,15 +31,21 @@ const LOUD: f64 = 2e-3;
 pub struct OrtRuntime {
     environment: Environment,
     version: String,
+    memory: Memory,
 }
 
 impl OrtRuntime {
+    /// The same for models that take no more than so much memory; larger ones are not run.
+    pub fn within(self, memory: Memory) -> Self {
+        OrtRuntime { memory, ..self }
+    }
+
     /// Loads the first of some libraries that can be used. A process has one: where one is loaded already, that is the one.
     ///
     /// Errors: none can be used (too old, broken, for another machine), with the reason of each.
     pub fn load(candidates: &[PathBuf]) -> Result<Self, String> {
         let loaded = load(candidates)?;
-        Ok(OrtRuntime { environment: loaded.environment, version: loaded.version })
+        Ok(OrtRuntime { environment: loaded.environment, version: loaded.version, memory: Memory::default() })
     }
 }
 
@@ -52,6 +59,7 @@ impl Runtime for OrtRuntime {
     }
 
     fn prepare(&self, model: &Model, example: &Tensors, taps: &[String]) -> Result<Box<dyn Session>, Unverifiable> {
+        budget::within(model, &fitted(&model.ends, example), self.memory)?;
         let mut session = self.session(model, taps)?;
         if taps.is_empty() {
             session.noise = session.check(example)?;
@@ -59,7 +67,8 @@ impl Runtime for OrtRuntime {
         Ok(Box::new(session))
     }
 
-    fn prepare_variant(&self, model: &Model, _: &Tensors) -> Result<Box<dyn Session>, Unverifiable> {
+    fn prepare_variant(&self, model: &Model, example: &Tensors) -> Result<Box<dyn Session>, Unverifiable> {
+        budget::within(model, &fitted(&model.ends, example), self.memory)?;
         Ok(Box::new(self.session(model, &[])?))
     }
 }

@@ -1,15 +1,14 @@
 //! A `Loop` whose condition is known at every turn becomes its turns, one after the other: tract has no loop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use super::contents::constant_of;
 use super::draft::Draft;
 use super::known::Known;
-use super::node::{attribute, input, int_or, kind, label, with_int};
+use super::node::{attribute, each_node, input, int_or, kind, label, output, with_int};
 use super::wire::Wire;
 use crate::model::TensorRef;
 use crate::model::functions::rename;
-use crate::proto::{Dtype, GraphProto, NodeProto};
+use crate::proto::{Dtype, GraphProto, NodeProto, TensorProto};
 use crate::run::Unverifiable;
 
 /// How many turns have been written out, kept at the node while others are still to come. What each scanned output has
@@ -18,22 +17,56 @@ const TURNS: &str = "~turns";
 /// Nodes that all turns together may make.
 const MOST: usize = 100_000;
 
+/// What the pass looks names up in, as far as it has got.
+#[derive(Default)]
+struct Seen {
+    /// Constants of the graph, by their place there.
+    constants: HashMap<String, usize>,
+    /// Nodes that hand on, by what they give.
+    handed: HashMap<String, String>,
+}
+
+impl Seen {
+    fn constant(&mut self, graph: &mut GraphProto, tensor: TensorProto) {
+        self.constants.insert(tensor.name().to_owned(), graph.initializer.len());
+        graph.initializer.push(tensor);
+    }
+
+    fn node(&mut self, node: &NodeProto) {
+        if let ("", "Identity" | "Cast") = kind(node)
+            && let (Some(from), Some(to)) = (input(node, 0), output(node, 0))
+        {
+            self.handed.insert(to.to_owned(), from.to_owned());
+        }
+    }
+}
+
 /// Writes out the turns of the main graph's loops as far as their conditions are known; says whether there were any.
 pub(super) fn unroll(draft: &mut Draft, known: &Known) -> Result<bool, Unverifiable> {
     let mut graph = draft.proto.graph.take().unwrap_or_default();
+    if !graph.node.iter().any(|node| kind(node) == ("", "Loop")) {
+        draft.proto.graph = Some(graph);
+        return Ok(false);
+    }
     let mut unrolled = false;
+    let mut seen = Seen::default();
+    for (at, tensor) in graph.initializer.iter().enumerate() {
+        seen.constants.insert(tensor.name().to_owned(), at);
+    }
     let mut nodes = Vec::with_capacity(graph.node.len());
     for mut node in std::mem::take(&mut graph.node) {
         if kind(&node) != ("", "Loop") {
+            seen.node(&node);
             nodes.push(node);
             continue;
         }
         let body = attribute(&node, "body").and_then(|attribute| attribute.g.clone());
         let body = body.ok_or_else(|| Unverifiable::new(format!("{}: has no body", label(&node))))?;
         let mut done = false;
+        ends_somewhere(&node, &body, &seen, &graph, known)?;
         while !done && nodes.len() < MOST && int_or(&node, TURNS, 0) < MOST as i64 {
-            match goes_on(&node, &nodes, &graph, known) {
-                Some(true) => turn(&mut node, &body, &mut graph, &mut nodes, draft)?,
+            match goes_on(&node, &seen, &graph, known) {
+                Some(true) => turn(&mut node, &body, &mut graph, &mut seen, &mut nodes, draft)?,
                 Some(false) if finish(&node, &body, &mut graph, &mut nodes, draft) => done = true,
                 _ => break,
             }
@@ -49,8 +82,8 @@ pub(super) fn unroll(draft: &mut Draft, known: &Known) -> Result<bool, Unverifia
 }
 
 /// Whether there is another turn; `None` where that is not known (yet).
-fn goes_on(node: &NodeProto, nodes: &[NodeProto], graph: &GraphProto, known: &Known) -> Option<bool> {
-    let number = |name: &str| truth(name, nodes, graph, known);
+fn goes_on(node: &NodeProto, seen: &Seen, graph: &GraphProto, known: &Known) -> Option<bool> {
+    let number = |name: &str| truth(name, seen, graph, known);
     let trips = match input(node, 0) {
         Some(name) => number(name)?,
         None => i64::MAX,
@@ -65,19 +98,49 @@ fn goes_on(node: &NodeProto, nodes: &[NodeProto], graph: &GraphProto, known: &Kn
 }
 
 /// A number that is known, seen through the nodes that hand it on.
-fn truth(name: &str, nodes: &[NodeProto], graph: &GraphProto, known: &Known) -> Option<i64> {
-    let mut name = name.to_owned();
+fn truth(name: &str, seen: &Seen, graph: &GraphProto, known: &Known) -> Option<i64> {
+    let mut name = name;
     loop {
-        if let Some(tensor) = constant_of(&name, graph, known) {
+        let stored = seen.constants.get(name).and_then(|at| TensorRef::from_proto(graph.initializer.get(*at)?).ok());
+        if let Some(tensor) = stored.or_else(|| known.contents.get(name).cloned()) {
             return tensor.to_i64()?.first().copied();
         }
-        // What was just written stands last.
-        let giver = nodes.iter().rev().find(|node| node.output.contains(&name))?;
-        if !matches!(kind(giver), ("", "Identity" | "Cast")) {
-            return None;
-        }
-        name = input(giver, 0)?.to_owned();
+        name = seen.handed.get(name)?;
     }
+}
+
+/// Errors: a loop all of whose turns are known to be too many to be written out.
+fn ends_somewhere(node: &NodeProto, body: &GraphProto, seen: &Seen, graph: &GraphProto, known: &Known) -> Result<(), Unverifiable> {
+    let mut size = 0usize;
+    let _ = each_node(body, &mut |_| {
+        size += 1;
+        Ok::<(), ()>(())
+    });
+    // One that a condition ends may end early.
+    let counts = input(node, 1).is_none_or(|goes| truth(goes, seen, graph, known).is_some())
+        && body.output.first().zip(body.input.get(1)).is_some_and(|(goes, given)| hands_on(body, given.name(), goes.name()));
+    match input(node, 0).and_then(|trips| truth(trips, seen, graph, known)) {
+        Some(trips) if counts && (trips as f64) * size.max(1) as f64 > MOST as f64 => Err(Unverifiable::new(format!(
+            "{}: its {trips} turns are too many to be written out for a runtime that has no loop",
+            label(node)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a body gives a truth that it takes unchanged, or one that is always true.
+fn hands_on(body: &GraphProto, taken: &str, given: &str) -> bool {
+    let mut name = given;
+    for node in body.node.iter().rev() {
+        if output(node, 0) == Some(name) && kind(node) == ("", "Identity") {
+            name = input(node, 0).unwrap_or_default();
+        }
+    }
+    let is_true = |tensor: &TensorProto| {
+        let numbers = TensorRef::from_proto(tensor).ok().and_then(|tensor| tensor.to_i64());
+        tensor.name() == name && numbers.is_some_and(|numbers| numbers.first() == Some(&1))
+    };
+    name == taken || body.initializer.iter().any(is_true)
 }
 
 /// Writes one turn's nodes, and lets the node begin where that turn ends.
@@ -85,6 +148,7 @@ fn turn(
     node: &mut NodeProto,
     body: &GraphProto,
     graph: &mut GraphProto,
+    seen: &mut Seen,
     nodes: &mut Vec<NodeProto>,
     draft: &mut Draft,
 ) -> Result<(), Unverifiable> {
@@ -94,7 +158,7 @@ fn turn(
     let given = node.input.get(2..2 + states).ok_or_else(malformed)?.to_vec();
     let mut constant = |hint: &str, tensor: TensorRef| {
         let name = draft.names.fresh(hint);
-        graph.initializer.push(tensor.to_proto(&name));
+        seen.constant(graph, tensor.to_proto(&name));
         name
     };
     let at = constant("turn", TensorRef { dims: Vec::new(), ..TensorRef::from_i64(vec![1], &[turns]) });
@@ -106,11 +170,12 @@ fn turn(
         let new = draft.names.fresh(tensor.name());
         names.insert(tensor.name().to_owned(), new.clone());
         tensor.name = Some(new);
-        graph.initializer.push(tensor);
+        seen.constant(graph, tensor);
     }
     for mut inner in body.node.iter().cloned() {
         rename(&mut inner, &mut names, &mut |name| draft.names.fresh(name));
         inner.name = Some(draft.names.fresh(inner.name()));
+        seen.node(&inner);
         nodes.push(inner);
     }
     let results: Vec<String> =

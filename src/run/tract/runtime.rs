@@ -10,10 +10,11 @@ use super::plan::{Trust, at, fastest, plain, typed};
 use super::session::{Formal, Given, Spare, TractSession};
 use super::weights::Weights;
 use crate::model::{Model, TensorRef};
+use crate::progress::Memory;
 use crate::proto::GraphProto;
 use crate::run::prepare::{Infer, prepare};
 use crate::run::session::{difference, fitted};
-use crate::run::{RunError, Runtime, Session, Tensors, Unverifiable};
+use crate::run::{RunError, Runtime, Session, Tensors, Unverifiable, budget};
 
 /// tract.
 pub struct TractRuntime {
@@ -24,6 +25,7 @@ pub struct TractRuntime {
     weights: Arc<Weights>,
     /// The fastest way of computing that no self-check found wrong: a model's masked and pruned forms are computed as it is.
     trusted: Mutex<Trust>,
+    memory: Memory,
 }
 
 impl TractRuntime {
@@ -34,7 +36,23 @@ impl TractRuntime {
 
     /// A runtime that prepares models by another inference.
     pub fn with_infer(self_check: bool, infer: Arc<Infer>) -> Self {
-        TractRuntime { self_check, infer, weights: Arc::default(), trusted: Mutex::new(Trust::Optimized(Extent::Full)) }
+        TractRuntime {
+            self_check,
+            infer,
+            weights: Arc::default(),
+            memory: Memory::default(),
+            trusted: Mutex::new(Trust::Optimized(Extent::Full)),
+        }
+    }
+
+    /// What a model may take.
+    pub fn memory(&self) -> Memory {
+        self.memory
+    }
+
+    /// The same for models that take no more than so much memory; larger ones are not run.
+    pub fn within(self, memory: Memory) -> Self {
+        TractRuntime { memory, ..self }
     }
 }
 
@@ -61,6 +79,7 @@ impl TractRuntime {
     fn session(&self, model: &Model, example: &Tensors, taps: &[String], self_check: bool) -> Result<Box<dyn Session>, Unverifiable> {
         self.weights.tidy();
         let example = &*fitted(&model.ends, example);
+        budget::within(model, example, self.memory)?;
         let made = Made::new(model, example, taps, &*self.infer, &self.weights)?;
         let trusted = *self.trusted.lock().unwrap_or_else(PoisonError::into_inner);
         let (plan, trust) = fastest(&made.typed, &made.graph, trusted)?;

@@ -1,0 +1,265 @@
+//! What a run takes, counted from shapes before anything runs: a runtime that is asked for more than there is ends the
+//! process or never comes back.
+
+use std::collections::BTreeMap;
+
+use super::{Tensors, Unverifiable};
+use crate::analysis::{Facts, Pins, constants, infer, relate};
+use crate::facts::{Dim, Fact};
+use crate::model::{GraphId, Index, Model, NodeId, Origin, ValueId, functions, normal_domain};
+use crate::progress::{MORE_MEMORY, Memory, size_text};
+use crate::proto::Dtype;
+use crate::relation::Relation;
+
+/// Multiplications and elements that one run may have: hours of one core.
+const MOST_WORK: f64 = (1u64 << 44) as f64;
+/// What a node costs beside its elements.
+const PER_NODE: f64 = 100.0;
+
+/// Whether a model can be run on inputs like the example within so much memory, and within a time that somebody waits for.
+/// What is not known before a run counts as nothing.
+///
+/// Errors: the node that is too large, how large, and what is allowed.
+pub fn within(model: &Model, example: &Tensors, memory: Memory) -> Result<(), Unverifiable> {
+    if let Some(problem) = functions::endless(model) {
+        return Err(Unverifiable::new(problem));
+    }
+    let inlined = functions::inlined(model).ok().flatten();
+    let model = inlined.as_ref().map_or(model, |(inlined, _)| inlined);
+    let pins: Pins = example.iter().map(|(name, tensor)| (name.clone(), tensor.dims.iter().map(|dim| *dim as i64).collect())).collect();
+    let facts = infer(model, &pins);
+    let need = Need { model, facts: &facts, relations: relate(model, &facts), constants: constants(model), memory };
+    let weights = model.index().values().filter(|(_, entry)| matches!(entry.origin, Origin::Initializer(_)));
+    let held = weights.filter_map(|(value, _)| bytes(facts.of(value))).fold(0, u64::saturating_add);
+    need.memory(Index::MAIN, held)?;
+    need.work()
+}
+
+/// A model at the shapes of one run.
+struct Need<'a> {
+    model: &'a Model,
+    facts: &'a Facts,
+    relations: Vec<Relation>,
+    /// Values that do not depend on inputs.
+    constants: Vec<bool>,
+    memory: Memory,
+}
+
+impl Need<'_> {
+    /// Goes through a graph as it would run, beside so many bytes that are held. Errors: more than is allowed.
+    fn memory(&self, graph: GraphId, held: u64) -> Result<(), Unverifiable> {
+        let index = self.model.index();
+        let nodes = &index.graph(graph).nodes;
+        let mut ends = self.ends(graph);
+        let mut live = held;
+        for (at, node) in nodes.iter().enumerate() {
+            for output in index.node(*node).outputs.iter().flatten() {
+                live = self.add(*node, live, bytes(self.facts.of(*output)), &|| self.shape(*output))?;
+            }
+            self.add(*node, live, self.workspace(*node), &|| "its workspace".to_owned())?;
+            for subgraph in &index.node(*node).subgraphs {
+                self.memory(*subgraph, live)?;
+            }
+            for value in ends.remove(&at).unwrap_or_default() {
+                live = live.saturating_sub(bytes(self.facts.of(value)).unwrap_or(0));
+            }
+        }
+        Ok(())
+    }
+
+    /// For each place in a graph's order the values that are not needed after it.
+    fn ends(&self, graph: GraphId) -> BTreeMap<usize, Vec<ValueId>> {
+        let index = self.model.index();
+        let nodes = &index.graph(graph).nodes;
+        let places: BTreeMap<NodeId, usize> = nodes.iter().enumerate().map(|(at, node)| (*node, at)).collect();
+        // A reader in a subgraph reads when the node that holds it runs.
+        let place = |reader: NodeId| {
+            let mut node = reader;
+            loop {
+                match places.get(&node) {
+                    Some(at) => return Some(*at),
+                    None => node = index.graph(index.node(node).graph).parent?,
+                }
+            }
+        };
+        let mut ends: BTreeMap<usize, Vec<ValueId>> = BTreeMap::new();
+        for (at, node) in nodes.iter().enumerate() {
+            for output in index.node(*node).outputs.iter().flatten() {
+                let entry = index.value(*output);
+                // What constants give is computed once and kept for all runs, as far as others read it.
+                let varies = |node: NodeId| index.node(node).outputs.iter().flatten().any(|output| !self.constants[output.index()]);
+                let stays = self.constants[output.index()] && entry.readers.iter().any(|(reader, _)| varies(*reader));
+                if !entry.is_output && !stays {
+                    let last = entry.readers.iter().filter_map(|(reader, _)| place(*reader)).max().unwrap_or(at);
+                    ends.entry(last).or_default().push(*output);
+                }
+            }
+        }
+        ends
+    }
+
+    /// Errors: so many bytes more are too many.
+    fn add(&self, node: NodeId, live: u64, bytes: Option<u64>, what: &dyn Fn() -> String) -> Result<u64, Unverifiable> {
+        let total = bytes.and_then(|bytes| live.checked_add(bytes));
+        if self.memory.holds(total) {
+            return Ok(total.unwrap_or(live));
+        }
+        let size = bytes.map_or_else(|| "more bytes than can be counted".to_owned(), |bytes| size_text(bytes as f64));
+        let beside =
+            if live > 0 && bytes.is_some() { format!(" beside {} that are in use", size_text(live as f64)) } else { String::new() };
+        Err(Unverifiable::new(format!(
+            "{}: {} takes {size}{beside}, and {} are allowed; {MORE_MEMORY}",
+            self.label(node),
+            what(),
+            self.memory
+        )))
+    }
+
+    fn shape(&self, value: ValueId) -> String {
+        let shape = self.facts.of(value).shape.iter().flatten().map(Dim::to_string).collect::<Vec<_>>().join("×");
+        format!("a result of {shape}")
+    }
+
+    fn label(&self, node: NodeId) -> String {
+        format!("{} ({})", self.model.node_label(node), self.model.node(node).op_type())
+    }
+
+    /// Bytes that a convolution lays its windows out in.
+    fn workspace(&self, node: NodeId) -> Option<u64> {
+        let entry = self.model.index().node(node);
+        let message = self.model.node(node);
+        if !normal_domain(message.domain()).is_empty() || message.op_type() != "Conv" {
+            return Some(0);
+        }
+        let shape = |value: Option<&Option<ValueId>>| value.copied().flatten().and_then(|value| self.facts.of(value).shape.clone());
+        let (Some(x), Some(w), Some(y)) = (shape(entry.inputs.first()), shape(entry.inputs.get(1)), shape(entry.outputs.first())) else {
+            return Some(0);
+        };
+        let kernel = w.get(2..).unwrap_or_default();
+        if kernel.iter().all(Dim::is_one) {
+            return Some(0);
+        }
+        elements(x.get(..2).unwrap_or_default().iter().chain(kernel).chain(y.get(2..).unwrap_or_default()))?.checked_mul(4)
+    }
+
+    /// Errors: the run would not end within hours.
+    fn work(&self) -> Result<(), Unverifiable> {
+        let (mut total, mut most) = (0.0, (0.0, None));
+        for (node, entry) in self.model.index().nodes() {
+            let work = self.turns(entry.graph) * self.work_of(node);
+            total += work;
+            if work > most.0 {
+                most = (work, Some(node));
+            }
+        }
+        match most.1.filter(|_| total > MOST_WORK) {
+            None => Ok(()),
+            Some(node) => Err(Unverifiable::new(format!(
+                "one run would take {total:.1e} operations, most of them for {}, and {MOST_WORK:.1e} are what can be waited for; give smaller inputs",
+                self.label(node)
+            ))),
+        }
+    }
+
+    fn work_of(&self, node: NodeId) -> f64 {
+        let relation = &self.relations[node.index()];
+        let number = |dim: &Dim| dim.num().map_or(1.0, |number| number.max(0) as f64);
+        let products =
+            relation.terms.iter().map(|term| term.labels.iter().map(|label| number(&relation.label(*label).extent)).product::<f64>());
+        let outputs = self.model.index().node(node).outputs.iter().flatten();
+        let elements = outputs.map(|output| self.facts.of(*output).shape.iter().flatten().map(number).product::<f64>());
+        PER_NODE + products.sum::<f64>() + elements.sum::<f64>()
+    }
+
+    /// How often the nodes of a graph run.
+    fn turns(&self, graph: GraphId) -> f64 {
+        let index = self.model.index();
+        let Some(node) = index.graph(graph).parent else { return 1.0 };
+        let input = |at: usize| index.node(node).inputs.get(at).copied().flatten().map(|value| self.facts.of(value));
+        let holds = |value: ValueId| {
+            self.facts.of(value).contents.as_ref().and_then(|contents| contents.numbers()).is_some_and(|truth| truth == [1])
+        };
+        let goes_on = |body: GraphId| index.graph(body).outputs.first().is_some_and(|goes| holds(*goes));
+        let number = |dim: Option<i64>| dim.map_or(1.0, |number| number.max(0) as f64);
+        let own = match self.model.node(node).op_type() {
+            // A condition may end it early.
+            "Loop" if index.node(node).inputs.get(1).copied().flatten().is_none_or(|goes| holds(goes)) && goes_on(graph) => {
+                number(input(0).and_then(|fact| fact.contents.as_ref()?.numbers()?.first().copied()))
+            }
+            "Scan" => {
+                let last = index.node(node).inputs.len().saturating_sub(1);
+                number(input(last).and_then(|fact| fact.shape.as_ref()?.first()?.num()))
+            }
+            _ => 1.0,
+        };
+        own * self.turns(index.node(node).graph)
+    }
+}
+
+/// Bytes of a value as runtimes hold it; 0 where its shape is not known, `None` where they cannot be counted.
+fn bytes(fact: &Fact) -> Option<u64> {
+    let bits = match fact.dtype {
+        // Half precision is computed in floats.
+        None | Some(Dtype::Float16 | Dtype::Bfloat16) => 32,
+        Some(dtype) => dtype.bits().max(1) as u64,
+    };
+    elements(fact.shape.iter().flatten())?.checked_mul(bits).map(|bits| bits.div_ceil(8))
+}
+
+/// The product of extents; 0 where one is not known, `None` where it cannot be counted.
+fn elements<'a>(dims: impl Iterator<Item = &'a Dim>) -> Option<u64> {
+    let Some(dims) = dims.map(Dim::count).collect::<Option<Vec<usize>>>() else { return Some(0) };
+    if dims.contains(&0) {
+        return Some(0);
+    }
+    dims.into_iter().try_fold(1u64, |product, dim| product.checked_mul(dim as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{TensorRef, text};
+
+    fn checked(model: &str, dims: &[usize], memory: u64) -> Result<(), String> {
+        let model = text::model(model).unwrap();
+        let example = Tensors::from_iter([("x".to_owned(), TensorRef::from_f32(dims.to_vec(), &vec![0.5; dims.iter().product()]))]);
+        within(&model, &example, Memory(memory)).map_err(|error| error.reason)
+    }
+
+    #[test]
+    fn what_is_live_together_must_fit() {
+        let chain = "input x f32[n,8]\na = Relu(x)\nb = Neg(a)\nc = Abs(b)\ny = Exp(c)\noutput y";
+        // Two of the values at a time, of 10 × 8 numbers each.
+        assert_eq!(checked(chain, &[10, 8], 640), Ok(()));
+        let problem = checked(chain, &[10, 8], 639).unwrap_err();
+        assert!(
+            problem.starts_with("b (Neg): a result of 10×8 takes 320 bytes beside 320 bytes that are in use, and 639 bytes are"),
+            "{problem}"
+        );
+        // The first is read at the end again.
+        assert!(checked("input x f32[n,8]\na = Relu(x)\nb = Neg(a)\nc = Abs(b)\ny = Add(c, a)\noutput y", &[10, 8], 959).is_err());
+        let doubling: String = (0..40).map(|at| format!("c{} = Concat(c{at}, c{at}) {{axis=1}}\n", at + 1)).collect();
+        let problem = checked(&format!("input x f32[n,8]\nc0 = Relu(x)\n{doubling}output c40"), &[1, 8], 1 << 20).unwrap_err();
+        assert!(problem.starts_with("c15 (Concat)"), "{problem}");
+    }
+
+    #[test]
+    fn what_cannot_be_counted_does_not_fit() {
+        let constant = "input x f32[8]\nconst n i64[2] = 1099511627776, 1099511627776\nb = ConstantOfShape(n)\ns = ReduceSum(b) {keepdims=0}\ny = Mul(x, s)\noutput y";
+        assert!(checked(constant, &[8], u64::MAX).unwrap_err().contains("more bytes than can be counted"));
+        let conv = "input x f32[n,3,8,8]\nconst w f32[4,3,3,3]\ny = Conv(x, w) {pads=[1, 1, 1, 1]}\noutput y";
+        assert!(checked(conv, &[1, 3, 8, 8], 10_000).unwrap_err().contains("its workspace"));
+        assert_eq!(checked(conv, &[1, 3, 8, 8], 12_000), Ok(()));
+    }
+
+    #[test]
+    fn loops_without_end_are_not_begun() {
+        let model = |trips: &str| {
+            format!(
+                "input x f32[2]\nconst trips i64[] = {trips}\ny = Loop(trips, _, x) {{body=@body}}\noutput y\ngraph body\ninput i i64[]\ninput on bool[]\ninput s f32[2]\nmore = Identity(on)\nt = Tanh(s)\noutput more\noutput t\nend"
+            )
+        };
+        assert_eq!(checked(&model("1000"), &[2], 1 << 20), Ok(()));
+        assert!(checked(&model("1099511627776"), &[2], 1 << 20).unwrap_err().contains("operations"));
+    }
+}
