@@ -17,11 +17,14 @@ pub(super) struct Operands {
     pub(super) replaced: BTreeMap<(NodeId, u32), Fact>,
     inserts: Vec<(GraphId, u32, NodeProto)>,
     /// Copies made before, so that equal demands on one value share one copy.
-    copies: BTreeMap<ValueId, Vec<(Vec<Option<Dim>>, String, Fact)>>,
+    copies: BTreeMap<ValueId, Vec<Copied>>,
     /// The same of bytes that were packed anew.
     pub(super) repacked: Vec<(ValueId, Repack, String)>,
     names: Names,
 }
+
+/// The elements that a copy was made for, its name, and what is known of it.
+type Copied = (Vec<Option<Dim>>, String, Fact);
 
 /// Why an operand can not be rewritten.
 type Why = String;

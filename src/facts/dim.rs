@@ -377,7 +377,7 @@ mod tests {
         assert!(grown("abcdefgh").is_count() && grown("abcdefgh").to_string().len() < 20 * LONGEST);
         let power = (0..40).fold(Dim::symbol("a"), |dim, _| &dim * &dim);
         assert!(power.to_string().len() < 20 * LONGEST);
-        let halves = (0..40).fold(Dim::symbol("a"), |dim, _| (&dim).max(&(&dim + &Dim::Num(1))).floor_div(&Dim::Num(2)).unwrap());
+        let halves = (0..40).fold(Dim::symbol("a"), |dim, _| Dim::max(&dim, &(&dim + &Dim::Num(1))).floor_div(&Dim::Num(2)).unwrap());
         assert!(halves.to_string().len() <= LONGEST);
         let negative = (0..10).fold(&Dim::Num(1) - &sum("abcdefgh"), |dim, _| &(&dim * &dim) - &dim);
         assert!(!negative.is_count());

@@ -183,7 +183,7 @@ impl Need<'_> {
         let number = |dim: Option<i64>| dim.map_or(1.0, |number| number.max(0) as f64);
         let own = match self.model.node(node).op_type() {
             // A condition may end it early.
-            "Loop" if index.node(node).inputs.get(1).copied().flatten().is_none_or(|goes| holds(goes)) && goes_on(graph) => {
+            "Loop" if index.node(node).inputs.get(1).copied().flatten().is_none_or(holds) && goes_on(graph) => {
                 number(input(0).and_then(|fact| fact.contents.as_ref()?.numbers()?.first().copied()))
             }
             "Scan" => {
