@@ -193,7 +193,7 @@ mod tests {
     use super::*;
     use crate::analysis::Options;
     use crate::model::text;
-    use crate::run::TractRuntime;
+    use crate::run::{TractRuntime, choose};
 
     const MODEL: &str = "input x f32[n,4]\nconst w f32[4,6]\nconst v f32[6,6]\nconst u f32[6,3]\nconst rest i64[1] = -1\n\
         const at i64[1] = 0\na = MatMul(x, w)\nb = Relu(a)\ns = Shape(b)\nk = Gather(s, at) {axis=0}\nt = Concat(k, rest) {axis=0}\n\
@@ -219,7 +219,8 @@ mod tests {
         let inputs: Vec<Tensors> = (0..5).map(|at| Tensors::from_iter([("x".to_owned(), input(at))])).collect();
         let data = Data { inputs: Arc::new(inputs), ..Default::default() };
         let (runtime, work) = (TractRuntime::new(true), Work::new(&()));
-        let bench = Bench::new(&model, &data, &runtime, &work).unwrap();
+        let chosen = choose(&runtime, &model, &data.inputs.example().unwrap().unwrap());
+        let bench = Bench::new(&model, &data, chosen, &work).unwrap();
         let trunk = Trunk::new(&prepared);
         let group = prepared.analysis.groups.iter().position(|group| group.id == "u:0").unwrap();
         let mut removed = vec![Vec::new(); prepared.analysis.groups.len()];
