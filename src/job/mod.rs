@@ -97,7 +97,7 @@ const FAR: f64 = 0.5;
 fn prune_in(model: &Model, request: &Request, data: &Data, chosen: Option<Chosen>, work: &Work) -> Result<Outcome, Error> {
     let runtime = chosen.as_ref().map(|chosen| chosen.runtime);
     work.progress.begin(Phase::Analyse, 0);
-    let options = Options { memory: work.memory, ..request.options() };
+    let options = crate::analysis::Options { memory: work.memory, ..request.options() };
     let example = if runtime.is_some() { data.inputs.example()? } else { None };
     let runs = example.is_some();
     let measured = runs && (!data.synthetic || data.statistics.is_some());
