@@ -220,7 +220,7 @@ mod tests {
         let data = Data { inputs: Arc::new(inputs), ..Default::default() };
         let (runtime, work) = (TractRuntime::new(true), Work::new(&()));
         let chosen = choose(&runtime, &model, &data.inputs.example().unwrap().unwrap());
-        let bench = Bench::new(&model, &data, chosen, &work).unwrap();
+        let bench = Bench::new(&model, &data, chosen, true, &work).unwrap();
         let trunk = Trunk::new(&prepared);
         let group = prepared.analysis.groups.iter().position(|group| group.id == "u:0").unwrap();
         let mut removed = vec![Vec::new(); prepared.analysis.groups.len()];
