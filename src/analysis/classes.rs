@@ -8,7 +8,7 @@ use super::relate::port_value;
 use super::spaces::{Correspondence, SpaceId, Spaces};
 use super::union_find::UnionFind;
 use crate::facts::Dim;
-use crate::model::{Index, Model, Origin};
+use crate::model::{Index, Model, NodeId, Origin, ValueId};
 use crate::relation::{Fate, Reason, Relation};
 
 /// Slices that all free classes together may have; what is beyond holds no weights that fit in memory either.
@@ -43,6 +43,8 @@ pub struct Class {
     pub free: bool,
     /// Why they may not, or why another factor of the same axes is removed instead.
     pub frozen: Option<Reason>,
+    /// The node that fixed them, where one did.
+    pub held_by: Option<NodeId>,
     /// Why removing them changes what an operator computes for the rest.
     pub lossy: Option<Reason>,
 }
@@ -60,7 +62,10 @@ pub struct Classes {
 pub type Allowed = std::collections::BTreeSet<(String, usize)>;
 
 /// Classes frozen for a reason found while trying cuts.
-pub(super) type Causes = BTreeMap<ClassId, Reason>;
+pub(super) type Causes = BTreeMap<ClassId, Cause>;
+
+/// Why a class is frozen, and the node that freezes it, where it is one.
+pub(super) type Cause = (Reason, Option<NodeId>);
 
 impl Classes {
     /// Builds the classes and chooses carriers.
@@ -224,14 +229,14 @@ impl Builder {
     fn finish(
         mut self,
         spaces: &Spaces,
-        mut frozen: BTreeMap<u32, Reason>,
+        mut frozen: BTreeMap<u32, Cause>,
         lossy: BTreeMap<u32, Reason>,
         causes: &Causes,
         granularity: Granularity,
     ) -> Classes {
         for (factor, reason) in std::mem::take(&mut self.dangling) {
             let root = self.union.find(factor);
-            frozen.entry(root).or_insert(reason);
+            frozen.entry(root).or_insert((reason, None));
         }
         let mut ids: BTreeMap<u32, ClassId> = BTreeMap::new();
         let mut classes: Vec<Class> = Vec::new();
@@ -250,7 +255,8 @@ impl Builder {
                         classes.push(Class {
                             extent: extent.unwrap_or(0),
                             free: false,
-                            frozen: frozen.get(&root).cloned(),
+                            frozen: frozen.get(&root).map(|(reason, _)| reason.clone()),
+                            held_by: frozen.get(&root).and_then(|(_, node)| *node),
                             lossy: lossy.get(&root).cloned(),
                         });
                         levels.push(0);
@@ -277,8 +283,11 @@ impl Builder {
             }
             factors.push(of_space);
         }
-        for (class, reason) in causes {
-            classes[class.index()].frozen.get_or_insert_with(|| reason.clone());
+        for (class, (reason, node)) in causes {
+            let class = &mut classes[class.index()];
+            if class.frozen.is_none() {
+                (class.frozen, class.held_by) = (Some(reason.clone()), *node);
+            }
         }
         let mut order: Vec<usize> = (0..classes.len()).collect();
         order.sort_by_key(|class| (levels[*class], *class));
@@ -307,7 +316,7 @@ impl Builder {
 
 /// Collects the causes that freeze classes, or make them lossy.
 struct Freezer<'a> {
-    frozen: BTreeMap<u32, Reason>,
+    frozen: BTreeMap<u32, Cause>,
     lossy: BTreeMap<u32, Reason>,
     union: &'a mut UnionFind,
     first: &'a [Vec<u32>],
@@ -322,20 +331,27 @@ impl Freezer<'_> {
         factors.into_iter().map(|factor| self.union.find(factor)).collect()
     }
 
-    fn freeze(&mut self, space: SpaceId, reason: &Reason) {
+    fn freeze(&mut self, space: SpaceId, reason: &Reason, node: Option<NodeId>) {
         for root in self.all(space) {
-            self.frozen.entry(root).or_insert_with(|| reason.clone());
+            self.frozen.entry(root).or_insert_with(|| (reason.clone(), node));
         }
     }
 
     fn causes(&mut self, model: &Model, spaces: &Spaces, relations: &[Relation], allowed: &Allowed) {
+        // What callers see stays, whatever else holds it.
+        let main = model.index().graph(Index::MAIN);
+        for (values, reason) in [(&main.inputs, Reason::GraphInput), (&main.outputs, Reason::GraphOutput)] {
+            for value in values {
+                self.freeze_value(spaces, *value, (&reason, None), allowed, &model.index().value(*value).name);
+            }
+        }
         for (node, _) in model.index().nodes() {
             let relation = &relations[node.index()];
             for (at, label) in relation.labels.iter().enumerate() {
                 let space = spaces.label(node, crate::relation::LabelId(at as u32));
                 match &label.fate {
                     Fate::Free => {}
-                    Fate::Fixed(reason) => self.freeze(space, reason),
+                    Fate::Fixed(reason) => self.freeze(space, reason, Some(node)),
                     Fate::Lossy(reason) => {
                         for root in self.all(space) {
                             self.lossy.entry(root).or_insert_with(|| reason.clone());
@@ -350,28 +366,24 @@ impl Freezer<'_> {
                 let results = (0..graph.outputs.len()).map(|at| crate::relation::Port::Result(branch as u32, at as u32));
                 for port in formals.chain(results).filter(|port| !relation.ports.contains_key(port)) {
                     if let Some(value) = port_value(model, node, port) {
-                        self.freeze_value(spaces, value, &Reason::NotDescribed(port.to_string()), &Allowed::new(), "");
+                        let reason = Reason::NotDescribed(port.to_string());
+                        self.freeze_value(spaces, value, (&reason, Some(node)), &Allowed::new(), "");
                     }
                 }
             }
         }
-        let main = model.index().graph(Index::MAIN);
-        for (values, reason) in [(&main.inputs, Reason::GraphInput), (&main.outputs, Reason::GraphOutput)] {
-            for value in values {
-                self.freeze_value(spaces, *value, &reason, allowed, &model.index().value(*value).name);
-            }
-        }
         for (value, entry) in model.index().values() {
             if matches!(entry.origin, Origin::Sparse(_)) {
-                self.freeze_value(spaces, value, &Reason::operator("stored as a sparse tensor"), &Allowed::new(), "");
+                let reason = Reason::operator("stored as a sparse tensor");
+                self.freeze_value(spaces, value, (&reason, None), &Allowed::new(), "");
             }
         }
     }
 
-    fn freeze_value(&mut self, spaces: &Spaces, value: crate::model::ValueId, reason: &Reason, allowed: &Allowed, name: &str) {
+    fn freeze_value(&mut self, spaces: &Spaces, value: ValueId, (reason, node): (&Reason, Option<NodeId>), allowed: &Allowed, name: &str) {
         for (axis, space) in spaces.axes(value).enumerate() {
             if !allowed.contains(&(name.to_owned(), axis)) {
-                self.freeze(space, reason);
+                self.freeze(space, reason, node);
             }
         }
     }

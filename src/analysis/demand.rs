@@ -15,7 +15,8 @@ use crate::proto::{Dtype, NodeProto};
 #[derive(Debug, Default)]
 pub(super) struct Operands {
     pub(super) replaced: BTreeMap<(NodeId, u32), Fact>,
-    inserts: Vec<(GraphId, u32, NodeProto)>,
+    /// By graph and by the place of the node behind which they go; of those behind one node the last to run stands first.
+    pub(super) inserts: Vec<(GraphId, u32, NodeProto)>,
     /// Copies made before, so that equal demands on one value share one copy.
     copies: BTreeMap<ValueId, Vec<Copied>>,
     /// The same of bytes that were packed anew.
@@ -117,7 +118,7 @@ impl Operands {
         (name, Fact::new(Some(tensor.dtype), shape).with_contents(crate::facts::contents_of(tensor)))
     }
 
-    fn fresh(&mut self, base: &str) -> String {
+    pub(super) fn fresh(&mut self, base: &str) -> String {
         self.names.numbered(&format!("{base}_cut"), 1)
     }
 
@@ -141,12 +142,15 @@ impl Operands {
         }
         let (name, fact) = match self.trace(model, facts, value, wanted, whole, depth) {
             Ok(traced) => traced,
-            // However it is computed, what is known to be plain numbers can be written down as such.
-            Err(why) => {
-                let tensor = written_down(facts.of(value), wanted).ok_or(why)?;
-                let base = model.index().value(value).name.clone();
-                self.initializer(model, graph, &base, &tensor)
-            }
+            // However it is computed, what is known to be plain numbers can be written down as such, and what is not can be
+            // read from it, number by number.
+            Err(why) => match written_down(facts.of(value), wanted) {
+                Some(tensor) => {
+                    let base = model.index().value(value).name.clone();
+                    self.initializer(model, graph, &base, &tensor)
+                }
+                None => self.assemble(model, facts, value, wanted).ok_or(why)?,
+            },
         };
         self.copies.entry(value).or_default().push((wanted.to_vec(), name.clone(), fact.clone()));
         Ok((name, fact))
@@ -331,7 +335,10 @@ fn holds(fact: &Fact, wanted: &[Option<Dim>], whole: bool) -> bool {
 
 /// A constant with the wanted elements, and what a value is known to hold elsewhere, if all that is plain numbers.
 fn written_down(fact: &Fact, wanted: &[Option<Dim>]) -> Option<TensorRef> {
-    let held = fact.contents.as_ref()?.numbers()?;
+    let held: Vec<i64> = match wanted.iter().map(|wanted| wanted.as_ref()?.num()).collect() {
+        Some(numbers) => numbers,
+        None => fact.contents.as_ref()?.numbers()?,
+    };
     if held.len() != wanted.len() || !matches!(fact.dtype, Some(Dtype::Int64 | Dtype::Int32)) {
         return None;
     }

@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{Analysis, Group, SpaceId, is_weight};
-use crate::model::{Family, Model, Origins};
-use crate::relation::Reason;
+use super::classes::{Cause, Class, ClassId};
+use super::groups::constants;
+use super::relate::port_value;
+use super::spaces::{Correspondence, SpaceId};
+use super::{Analysis, Group, is_weight};
+use crate::model::{Family, Model, NodeId, Origins, ValueId};
+use crate::relation::{Port, PortLayout, Reason};
 
 /// Parameters out of reach for one reason.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,10 +19,13 @@ pub struct Frozen {
     pub params: u64,
     /// The nodes that read them.
     pub nodes: Vec<String>,
+    /// The nodes that fixed the axes which could have gone; empty where that is no node's doing.
+    pub held_by: Vec<String>,
 }
 
 /// Sorts the parameters into those that belong to a unit of the given groups (their number is returned first) and those
-/// that do not, with the reasons, most parameters first.
+/// that do not, with the reasons, most parameters first. Groups that are not among them are out of reach for what makes them
+/// lossy, or for their kind.
 ///
 /// What several readers hold copies of counts once, and belongs to a unit where one of the copies does.
 pub fn frozen<'a>(
@@ -27,56 +34,203 @@ pub fn frozen<'a>(
     origins: &Origins,
     groups: impl IntoIterator<Item = &'a Group>,
 ) -> (u64, Vec<Frozen>) {
-    let mut reachable = vec![false; analysis.classes.classes.len()];
-    groups.into_iter().flat_map(|group| &group.classes).for_each(|class| reachable[class.index()] = true);
+    frozen_beside(model, analysis, origins, groups, &|group| group.lossy.clone().unwrap_or(Reason::OtherKind(group.kind.name())))
+}
+
+/// The same; `left_out` says why a group that is not among the given ones is not.
+pub fn frozen_beside<'a>(
+    model: &Model,
+    analysis: &Analysis,
+    origins: &Origins,
+    groups: impl IntoIterator<Item = &'a Group>,
+    left_out: &dyn Fn(&Group) -> Reason,
+) -> (u64, Vec<Frozen>) {
+    let causes = Causes::new(model, analysis, groups, left_out);
     let mut prunable = 0u64;
-    let mut reasons: BTreeMap<Reason, (u64, Vec<String>)> = BTreeMap::new();
+    let mut reasons: BTreeMap<Reason, Frozen> = BTreeMap::new();
     for Family { members, .. } in origins.families(model) {
         let tensor = members.first().and_then(|first| model.tensor_proto(*first)).filter(|tensor| is_weight(tensor));
         let Some(tensor) = tensor.filter(|_| !members.iter().any(|value| origins.is_added(model, *value))) else { continue };
         let params = tensor.dims.iter().product::<i64>().max(0) as u64;
-        let mut reason: Option<&Reason> = None;
-        let mut free = false;
-        let axes: Vec<SpaceId> = members.iter().flat_map(|value| analysis.spaces.axes(*value)).collect();
-        let packed = axes.iter().flat_map(|axis| analysis.spaces.packed(*axis)).map(|(label, _)| *label);
-        for space in axes.iter().copied().chain(packed) {
-            for factor in analysis.classes.pieces(space).iter().flatten() {
-                let class = analysis.classes.get(factor.class);
-                free |= class.free && reachable[factor.class.index()];
-                let why = class.frozen.as_ref().or(class.lossy.as_ref());
-                reason = why.into_iter().chain(reason).min_by_key(|reason| rank(reason));
-            }
-        }
-        if free {
+        let Some((reason, held_by)) = causes.of_all(&members) else {
             prunable += params;
             continue;
-        }
-        let reason = reason.cloned().unwrap_or(Reason::operator("a single number, or a width of one"));
-        let (sum, nodes) = reasons.entry(reason).or_default();
-        *sum += params;
+        };
+        let frozen = reasons.entry(reason.clone()).or_insert(Frozen { reason, params: 0, nodes: Vec::new(), held_by: Vec::new() });
+        frozen.params += params;
         let readers = members.iter().flat_map(|value| &model.index().value(*value).readers);
-        nodes.extend(readers.map(|(node, _)| model.node_label(*node).to_owned()));
+        frozen.nodes.extend(readers.map(|(node, _)| model.node_label(*node).to_owned()));
+        frozen.held_by.extend(held_by.map(|node| model.node_label(node).to_owned()));
     }
-    let mut frozen: Vec<Frozen> = reasons
-        .into_iter()
-        .map(|(reason, (params, mut nodes))| {
-            nodes.sort();
-            nodes.dedup();
-            Frozen { reason, params, nodes }
-        })
-        .collect();
+    let mut frozen: Vec<Frozen> = reasons.into_values().collect();
+    for names in frozen.iter_mut().flat_map(|frozen| [&mut frozen.nodes, &mut frozen.held_by]) {
+        names.sort();
+        names.dedup();
+    }
     frozen.sort_by(|a, b| b.params.cmp(&a.params).then_with(|| a.reason.cmp(&b.reason)));
     (prunable, frozen)
 }
 
-/// Which of several reasons tells the user most: what the tool lacks comes before what the model is.
-fn rank(reason: &Reason) -> u8 {
-    match reason {
-        Reason::NoRule(_) => 0,
-        Reason::NotInferred(_) | Reason::NotDescribed(_) => 1,
-        Reason::Demand(_) | Reason::NoCommonFactors => 2,
-        Reason::GraphOutput | Reason::GraphInput => 3,
-        Reason::Dynamic => 4,
-        Reason::Operator(_) => 5,
+/// What is to be said of one weight.
+enum Verdict {
+    Prunable,
+    Held(Reason, Option<NodeId>),
+}
+
+/// What there is to say of the classes of a model.
+struct Causes<'a> {
+    model: &'a Model,
+    analysis: &'a Analysis,
+    reachable: Vec<bool>,
+    /// Why classes that are free are out of reach.
+    left_out: BTreeMap<ClassId, Reason>,
+    /// Classes of axes that a product with a constant has in common with what it reads or gives: channels, neurons.
+    channels: Vec<bool>,
+}
+
+impl<'a> Causes<'a> {
+    fn new<'g>(
+        model: &'a Model,
+        analysis: &'a Analysis,
+        groups: impl IntoIterator<Item = &'g Group>,
+        why: &dyn Fn(&Group) -> Reason,
+    ) -> Self {
+        let mut reachable = vec![false; analysis.classes.classes.len()];
+        groups.into_iter().flat_map(|group| &group.classes).for_each(|class| reachable[class.index()] = true);
+        let mut left_out = picked(analysis);
+        for group in &analysis.groups {
+            for class in group.classes.iter().filter(|class| !reachable[class.index()]) {
+                left_out.insert(*class, why(group));
+            }
+        }
+        Causes { model, analysis, reachable, left_out, channels: channels(model, analysis) }
     }
+
+    /// Why all constants that stand for one of the file are out of reach; `None` where one is not.
+    fn of_all(&self, members: &[ValueId]) -> Option<Cause> {
+        let mut why: Option<Cause> = None;
+        for member in members {
+            match self.of(*member) {
+                Verdict::Prunable => return None,
+                Verdict::Held(reason, node) if why.as_ref().is_none_or(|(before, _)| *before == Reason::Unused) => {
+                    why = Some((reason, node))
+                }
+                Verdict::Held(..) => {}
+            }
+        }
+        why
+    }
+
+    fn of(&self, value: ValueId) -> Verdict {
+        let entry = self.model.index().value(value);
+        if entry.readers.is_empty() && !entry.is_output {
+            return Verdict::Held(Reason::Unused, None);
+        }
+        let mut best: Option<((u8, u8, bool), Reason, Option<NodeId>)> = None;
+        let spaces = &self.analysis.spaces;
+        // What is packed into an axis may go with it.
+        let axes = spaces.axes(value).enumerate();
+        let all = axes.flat_map(|(axis, space)| {
+            let packed = spaces.packed(space).iter().map(move |(label, _)| (axis, *label));
+            std::iter::once((axis, space)).chain(packed)
+        });
+        for (axis, space) in all {
+            for factor in self.analysis.classes.pieces(space).iter().flatten() {
+                let class = self.analysis.classes.get(factor.class);
+                if class.free && self.reachable[factor.class.index()] {
+                    return Verdict::Prunable;
+                }
+                let (rank, reason) = self.reason(factor.class, class);
+                let key = (u8::from(!self.channels[factor.class.index()]), rank, !self.gives(value, axis));
+                if best.as_ref().is_none_or(|(other, ..)| key < *other) {
+                    best = Some((key, reason, class.held_by.filter(|_| !class.free)));
+                }
+            }
+        }
+        let none = || Verdict::Held(Reason::operator("a single number, or a width of one"), None);
+        best.map_or_else(none, |(_, reason, node)| Verdict::Held(reason, node))
+    }
+
+    /// Why a class is out of reach, and how near to it what is out of reach is: what could go if it were asked for comes first,
+    /// what callers feed and read last.
+    fn reason(&self, id: ClassId, class: &Class) -> (u8, Reason) {
+        if class.free {
+            let reason = self.left_out.get(&id).cloned();
+            return reason.map_or((7, Reason::operator("a width of one")), |reason| (0, reason));
+        }
+        let reason = class.frozen.clone().or(class.lossy.clone()).unwrap_or(Reason::Dynamic);
+        let rank = match &reason {
+            Reason::NoRule(_) => 1,
+            Reason::NotInferred(_) | Reason::NotDescribed(_) => 2,
+            Reason::Demand(_) | Reason::NoCommonFactors => 3,
+            Reason::Dynamic => 5,
+            Reason::GraphOutput | Reason::GraphInput => 6,
+            _ => 4,
+        };
+        (rank, reason)
+    }
+
+    /// Whether a reader of a constant has one of its axes in what it gives: a row of weights for each output.
+    fn gives(&self, value: ValueId, axis: usize) -> bool {
+        let gives = |(node, slot): &(NodeId, u32)| {
+            let ports = &self.analysis.relations[node.index()].ports;
+            let Some(layout) = ports.get(&Port::In(*slot)).and_then(|port| port.axes.get(axis)) else { return false };
+            let outputs = ports.iter().filter(|(port, _)| matches!(port, Port::Out(_)));
+            layout.labels().any(|label| outputs.clone().any(|(_, port)| holds(port, label)))
+        };
+        self.model.index().value(value).readers.iter().any(gives)
+    }
+}
+
+fn holds(port: &PortLayout, label: crate::relation::LabelId) -> bool {
+    port.axes.iter().any(|axis| axis.labels().any(|other| other == label))
+}
+
+/// By class: whether an axis of it is one that a product shares between its constant and what it reads or gives.
+fn channels(model: &Model, analysis: &Analysis) -> Vec<bool> {
+    let mut channels = vec![false; analysis.classes.classes.len()];
+    let constants = constants(model);
+    for (node, _) in model.index().nodes() {
+        let relation = &analysis.relations[node.index()];
+        for term in &relation.terms {
+            let Some(weight) = term.weight else { continue };
+            for port in [weight, term.data] {
+                if !port_value(model, node, port).is_some_and(|value| constants[value.index()]) {
+                    continue;
+                }
+                let Some(own) = relation.ports.get(&port) else { continue };
+                let elsewhere = |label| relation.ports.iter().any(|(other, layout)| *other != port && holds(layout, label));
+                let labels = own.axes.iter().flat_map(|axis| axis.labels()).filter(|label| elsewhere(*label));
+                for label in labels {
+                    let factors = analysis.classes.pieces(analysis.spaces.label(node, label)).iter().flatten();
+                    factors.for_each(|factor| channels[factor.class.index()] = true);
+                }
+            }
+        }
+    }
+    channels
+}
+
+/// Why classes that are free make no unit: an operator picks their indices out of, or into, an axis that stays.
+fn picked(analysis: &Analysis) -> BTreeMap<ClassId, Reason> {
+    let classes = &analysis.classes;
+    let carriers = |space: SpaceId| -> Vec<ClassId> {
+        let pieces = 0..analysis.spaces.get(space).pieces.len();
+        pieces.filter_map(|piece| classes.carrier(space, piece)).map(|factor| factor.class).collect()
+    };
+    let mut reasons = BTreeMap::new();
+    for correspondence in &analysis.spaces.correspondences {
+        let Correspondence::Pick { axis, label, .. } = correspondence else { continue };
+        for (one, other) in [(*axis, *label), (*label, *axis)] {
+            if !carriers(other).is_empty() {
+                continue;
+            }
+            let mut factors = classes.pieces(other).iter().flatten();
+            let Some(reason) = factors.find_map(|factor| classes.get(factor.class).frozen.clone()) else { continue };
+            carriers(one).into_iter().for_each(|class| {
+                reasons.entry(class).or_insert_with(|| reason.clone());
+            });
+        }
+    }
+    reasons
 }

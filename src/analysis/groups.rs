@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::classes::{ClassId, Classes};
+use super::names;
 use super::relate::port_value;
 use super::spaces::{Correspondence, SpaceId, Spaces};
 use super::union_find::UnionFind;
@@ -27,22 +28,30 @@ pub enum Kind {
     Layers,
 }
 
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Kind {
+    /// Its name, as users write it.
+    pub const fn name(self) -> &'static str {
+        match self {
             Kind::Channels => "channels",
             Kind::Heads => "heads",
             Kind::HeadDims => "head-dims",
             Kind::Width => "width",
             Kind::Layers => "layers",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
 /// Units that span the same axes.
 #[derive(Clone, Debug)]
 pub struct Group {
-    /// Stable name: that of the first weight that holds it and its axis, `conv1.weight:0`.
+    /// Stable name: that of the first weight that holds it and its axis, `conv1.weight:0`; where an exporter numbered the weight,
+    /// that of the node that reads it.
     pub id: String,
     /// What its units are.
     pub kind: Kind,
@@ -230,8 +239,8 @@ pub fn build(model: &Model, spaces: &Spaces, classes: &Classes, relations: &[Rel
         };
         let id = match first {
             Some((first, axis)) => {
-                let entry = model.index().value(first);
-                format!("{}{}:{axis}", model.index().prefix(model, entry.graph), entry.name)
+                let prefix = model.index().prefix(model, model.index().value(first).graph);
+                format!("{prefix}{}:{axis}", names::of_weight(model, first))
             }
             None => format!("class {}", members.first().map_or(0, |class| class.index())),
         };
@@ -260,8 +269,9 @@ fn element_at(spaces: &Spaces, classes: &Classes, space: SpaceId, index: u64) ->
 fn weights_by_class(model: &Model, spaces: &Spaces, classes: &Classes) -> BTreeMap<ClassId, Vec<(ValueId, usize)>> {
     let mut weights: BTreeMap<ClassId, Vec<(ValueId, usize)>> = BTreeMap::new();
     for (value, entry) in model.index().values() {
-        // A constant that nothing reads makes no units.
-        if model.tensor_proto(value).is_none() || (entry.readers.is_empty() && !entry.is_output) {
+        // A constant that nothing reads makes no units, nor does one of which only the shape is asked for.
+        let is_read = entry.readers.iter().any(|(node, _)| !matches!(model.node(*node).op_type(), "Shape" | "Size"));
+        if model.tensor_proto(value).is_none() || !(is_read || entry.is_output) {
             continue;
         }
         for (axis, space) in spaces.axes(value).enumerate() {
@@ -293,13 +303,18 @@ impl Role {
     }
 }
 
+/// How many nodes before a product its weight may be scaled.
+const FAR: usize = 8;
+
 fn roles(model: &Model, spaces: &Spaces, classes: &Classes, relations: &[Relation]) -> Vec<Role> {
     let mut roles = vec![Role::default(); classes.classes.len()];
     let constants = constants(model);
     for (node, _) in model.index().nodes() {
         let relation = &relations[node.index()];
-        let is_constant =
-            |port: Port| port_value(model, node, port).is_some_and(|value| constants[value.index()] || looked_up(model, &constants, value));
+        let is_constant = |port: Port| {
+            let held = |value: ValueId| constants[value.index()] || looked_up(model, &constants, value) || modulated(model, value, FAR);
+            port_value(model, node, port).is_some_and(held)
+        };
         let on = |port: Port, label: LabelId| {
             relation.ports.get(&port).is_some_and(|port| port.axes.iter().any(|axis| axis.labels().any(|other| other == label)))
         };
@@ -345,6 +360,22 @@ fn looked_up(model: &Model, constants: &[bool], value: ValueId) -> bool {
     let Origin::Output(node, 0) = model.index().value(value).origin else { return false };
     let rows = matches!(model.node(node).op_type(), "Gather" | "GatherND" | "GatherElements");
     rows && model.index().node(node).inputs.first().copied().flatten().is_some_and(|table| constants[table.index()])
+}
+
+/// Whether a value is a constant matrix or kernel times numbers that the model computes (modulated convolutions: weights scaled by
+/// a style for each sample). A list of one factor for each channel, as norms have it, makes no matrix. Looks `steps` nodes far.
+fn modulated(model: &Model, value: ValueId, steps: usize) -> bool {
+    let Origin::Output(node, 0) = model.index().value(value).origin else { return false };
+    let Some(steps) = steps.checked_sub(1) else { return false };
+    let inputs = &model.index().node(node).inputs;
+    let matrix = |value: ValueId| model.tensor_proto(value).is_some_and(|tensor| tensor.dims.iter().filter(|dim| **dim > 1).count() > 1);
+    match model.node(node).op_type() {
+        "Mul" => inputs.iter().flatten().any(|factor| matrix(*factor) || modulated(model, *factor, steps)),
+        "Reshape" | "Transpose" | "Cast" | "Identity" | "Squeeze" | "Unsqueeze" | "Div" => {
+            inputs.first().copied().flatten().is_some_and(|input| modulated(model, input, steps))
+        }
+        _ => false,
+    }
 }
 
 /// Values that do not depend on the model's inputs: constants, and what is computed from them alone (dequantized,

@@ -4,6 +4,7 @@
 //! strange graph: it freezes, with a [`Reason`]. Invariant: no scores, no weights' values.
 
 mod account;
+mod assemble;
 mod bounds;
 mod branch;
 mod classes;
@@ -14,7 +15,9 @@ mod frozen;
 mod groups;
 mod infer;
 mod known;
+mod names;
 mod pieces;
+mod ranks;
 mod relate;
 mod repack;
 mod rewrite;
@@ -25,7 +28,6 @@ mod taint;
 mod timing;
 mod union_find;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use account::{Account, Cost, Extent, Ledger, NOTES, is_weight};
@@ -33,11 +35,12 @@ pub use bounds::bounds;
 pub use branch::ends as branch_ends;
 pub use classes::{Allowed, Class, ClassId, Classes, Factor};
 pub use count::macs;
-pub use frozen::{Frozen, frozen};
+pub use frozen::{Frozen, frozen, frozen_beside};
 pub use groups::{Group, Kind, Selection, constants};
 pub use infer::{Facts, Pins, declared, infer};
 pub use known::known;
 pub use pieces::{Chain, Piece, Pieces};
+pub use ranks::{ranked, unranked};
 pub use relate::{port_value, relate};
 pub use rewrite::{Failure, rewrite};
 pub use spaces::{Space, SpaceId, Spaces};
@@ -46,7 +49,7 @@ pub use timing::{Grid, Timed};
 use crate::facts::Dim;
 use crate::model::{Model, NodeId, ValueId};
 use crate::progress::Memory;
-use crate::relation::{LabelId, Reason, Relation};
+use crate::relation::{LabelId, Relation};
 
 /// Which factor of an axis that has several is removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -127,7 +130,7 @@ pub fn analyse(model: &Model, options: &Options) -> Analysis {
     let facts = infer(model, &Pins::new());
     let relations = relate(model, &facts);
     let spaces = Spaces::build(model, &facts, &relations);
-    let mut causes: BTreeMap<ClassId, Reason> = BTreeMap::new();
+    let mut causes = classes::Causes::new();
     let classes = Classes::build(model, &spaces, &relations, options.granularity, &options.allowed, &causes);
     let mut analysis = Analysis { facts, relations, spaces, classes, groups: Vec::new(), account: Account::default() };
     loop {
@@ -140,9 +143,9 @@ pub fn analyse(model: &Model, options: &Options) -> Analysis {
             // No cut axis is at fault by itself: then the groups that fail alone are.
             for group in all {
                 let Err(failures) = attempt(model, &analysis, &[group]) else { continue };
-                let Some(reason) = failures.into_iter().next().map(|failure| failure.reason) else { continue };
+                let Some(failure) = failures.into_iter().next() else { continue };
                 for class in analysis.groups.get(group).into_iter().flat_map(|group| &group.classes) {
-                    causes.entry(*class).or_insert_with(|| reason.clone());
+                    causes.entry(*class).or_insert_with(|| (failure.reason.clone(), Some(failure.node)));
                 }
             }
         }
@@ -159,23 +162,36 @@ pub fn analyse(model: &Model, options: &Options) -> Analysis {
 }
 
 /// Notes the classes that must stay whole because of a failure.
-fn hold(model: &Model, analysis: &Analysis, failure: Failure, causes: &mut BTreeMap<ClassId, Reason>) {
+fn hold(model: &Model, analysis: &Analysis, failure: Failure, causes: &mut classes::Causes) {
     tracing::debug!(spaces = ?failure.spaces, node = model.node_label(failure.node), reason = %failure.reason, "a trial cut can not be carried through");
     for space in failure.spaces {
         for piece in 0..analysis.spaces.get(space).pieces.len() {
             if let Some(factor) = analysis.classes.carrier(space, piece) {
-                causes.entry(factor.class).or_insert_with(|| failure.reason.clone());
+                causes.entry(factor.class).or_insert_with(|| (failure.reason.clone(), Some(failure.node)));
             }
         }
     }
 }
 
-/// Tries a cut of one unit of each of some groups on the shapes.
+/// Units to try a cut with. Of several groups different numbers go, so that an extent that follows another group than it should
+/// shows; of one alone a single unit.
+fn trial(analysis: &Analysis, groups: &[usize]) -> Vec<(usize, Vec<u32>)> {
+    const MOST: usize = 13;
+    let count = |place: usize, units: usize| if groups.len() > 1 { 1 + place * 5 % units.saturating_sub(1).clamp(1, MOST) } else { 1 };
+    groups
+        .iter()
+        .enumerate()
+        .map(|(place, group)| (*group, (0..count(place, analysis.groups[*group].units.len()) as u32).collect()))
+        .collect()
+}
+
+/// Tries a cut of some units of each of some groups on the shapes.
 fn attempt(model: &Model, analysis: &Analysis, groups: &[usize]) -> Result<(), Vec<Failure>> {
     if groups.is_empty() {
         return Ok(());
     }
-    let selection = analysis.select(groups.iter().map(|group| (*group, [0u32].as_slice())));
+    let units = trial(analysis, groups);
+    let selection = analysis.select(units.iter().map(|(group, units)| (*group, units.as_slice())));
     let mut trial = shrink::shrink(model, analysis, &selection);
     rewrite(&mut trial, model, analysis, &selection)
 }

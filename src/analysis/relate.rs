@@ -1,8 +1,8 @@
 //! The relation of every node, by its rule.
 
 use super::infer::{Facts, view};
-use crate::model::{Model, NodeId, ValueId};
-use crate::ops::ONE_READ;
+use crate::model::{Model, NodeId, Origin, ValueId};
+use crate::ops::{ONE_READ, POSITIONS};
 use crate::relation::{Fate, Port, Reason, Relation};
 
 /// The value behind a port of a node.
@@ -37,6 +37,28 @@ fn unlooked(model: &Model, node: NodeId, mut relation: Relation) -> Relation {
     relation
 }
 
+/// The pool and the places that it takes maxima from, if a node is a pool whose indices go to unpools alone that give as many
+/// positions as it read, or such an unpool. A cut counts these indices anew on both sides.
+fn unpooled(model: &Model, facts: &Facts, node: NodeId) -> bool {
+    let pool = match model.node(node).op_type() {
+        "MaxPool" => node,
+        "MaxUnpool" => match model.index().node(node).inputs.get(1).copied().flatten().map(|indices| model.index().value(indices).origin) {
+            Some(Origin::Output(pool, 1)) if model.node(pool).op_type() == "MaxPool" => pool,
+            _ => return false,
+        },
+        _ => return false,
+    };
+    let entry = model.index().node(pool);
+    let (Some(x), Some(indices)) = (entry.inputs.first().copied().flatten(), entry.outputs.get(1).copied().flatten()) else { return false };
+    let positions = |value: ValueId| facts.of(value).shape.as_ref().and_then(|shape| shape.get(2..));
+    let puts_back = |(reader, slot): &(NodeId, u32)| {
+        let output = model.index().node(*reader).outputs.first().copied().flatten();
+        *slot == 1 && model.node(*reader).op_type() == "MaxUnpool" && output.is_some_and(|output| positions(output) == positions(x))
+    };
+    let indices = model.index().value(indices);
+    !indices.is_output && positions(x).is_some() && indices.readers.iter().all(puts_back)
+}
+
 /// The relation of every node, by its rule.
 pub fn relate(model: &Model, facts: &Facts) -> Vec<Relation> {
     let relate = |node: NodeId| {
@@ -45,7 +67,14 @@ pub fn relate(model: &Model, facts: &Facts) -> Vec<Relation> {
             None => view.frozen(Reason::NoRule(view.key())),
             Some(operator) => match facts.problems.get(&node) {
                 Some(problem) => view.frozen(Reason::NotInferred(problem.clone())),
-                None => unlooked(model, node, operator.relate(&view)),
+                None => {
+                    let mut relation = unlooked(model, node, operator.relate(&view));
+                    let counted = |fate: &Fate| matches!(fate, Fate::Fixed(reason) if *reason == POSITIONS);
+                    if relation.labels.iter().any(|label| counted(&label.fate)) && unpooled(model, facts, node) {
+                        relation.labels.iter_mut().filter(|label| counted(&label.fate)).for_each(|label| label.fate = Fate::Free);
+                    }
+                    relation
+                }
             },
         }
     };

@@ -93,9 +93,10 @@ impl Spaces {
         spaces
     }
 
-    /// The space of an axis; `None` where the value's rank is unknown.
+    /// The space of an axis; `None` where the value's rank is unknown, or less than a file declares.
     pub fn axis(&self, value: ValueId, axis: usize) -> Option<SpaceId> {
-        self.axes[value.index()].map(|first| SpaceId(first + axis as u32))
+        let first = self.axes[value.index()].filter(|_| axis < self.ranks[value.index()] as usize)?;
+        Some(SpaceId(first + axis as u32))
     }
 
     /// The axes of a value; none where its rank is unknown.

@@ -1,5 +1,6 @@
 //! The inputs of a model, batch by batch, wherever they come from.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
@@ -176,6 +177,18 @@ pub fn sources(path: &Path) -> Vec<PathBuf> {
         Ok(Some(folders)) => folders.iter().flat_map(|folder| testsets::files(folder)).collect(),
         _ => images::files(path).unwrap_or_default(),
     }
+}
+
+/// How many axes the arrays of a file, or the tensors of the first of some test sets, have, by name; the only array of an `.npy`
+/// has none. Nothing where that is no such file.
+pub fn ranks(path: &Path) -> BTreeMap<String, usize> {
+    if path.is_dir() {
+        return testsets::find(path).ok().flatten().and_then(|sets| Some(testsets::ranks(sets.first()?))).unwrap_or_default();
+    }
+    if let Ok(arrays) = npz::open_npz(path) {
+        return arrays.into_iter().map(|(name, array)| (name, array.dims.len())).collect();
+    }
+    npz::open_npy(path).map(|array| BTreeMap::from([(String::new(), array.dims.len())])).unwrap_or_default()
 }
 
 fn names(specs: &[InputSpec]) -> Vec<String> {

@@ -33,7 +33,7 @@ pub use digest::digest;
 pub use error::DataError;
 pub use fed::{Fed, FedInput};
 pub use gather::{POSITIONS, gather, held_out, picks, stack};
-pub use inputs::{Inputs, Options, load, sources};
+pub use inputs::{Inputs, Options, load, ranks, sources};
 pub use moments::{Covariance, Moments, Statistics};
 pub use npz::{read_npy, read_npz, write_npy, write_npz};
 pub use preprocess::Preprocess;

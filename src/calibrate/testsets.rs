@@ -1,5 +1,6 @@
 //! ONNX test sets: folders `test_data_set_0`, `test_data_set_1` … with `input_0.pb`, `input_1.pb` … in each.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use prost::Message;
@@ -35,6 +36,12 @@ pub(super) fn find(folder: &Path) -> Result<Option<Vec<PathBuf>>, DataError> {
 pub(super) fn files(folder: &Path) -> impl Iterator<Item = PathBuf> {
     let folder = folder.to_owned();
     (0..).map(move |number| folder.join(format!("input_{number}.pb"))).take_while(|path| path.is_file())
+}
+
+/// How many axes the tensors of a set have, by name; what can not be read is left out.
+pub(super) fn ranks(folder: &Path) -> BTreeMap<String, usize> {
+    let tensors = files(folder).filter_map(|path| TensorProto::decode(bytes::Bytes::from(std::fs::read(path).ok()?)).ok());
+    tensors.map(|tensor| (tensor.name().to_owned(), tensor.dims.len())).collect()
 }
 
 /// Reads one set. Errors: inputs missing, damaged, or of other types and shapes than the model's.

@@ -60,7 +60,7 @@ pub(super) fn run(args: &Bench, stop: &Stop) -> anyhow::Result<Exit> {
         }
     };
     watch.begin(Phase::Analyse, 0);
-    let pins = data::counted(first, &data::specs(first, &data::pins(&args.data.input))?);
+    let pins = data::counted(first, &data::specs(first, &data::pins(&args.data.input), args.data.data.as_deref())?);
     let costs: Vec<report::Cost> = models.iter().map(|model| convert::cost_of(model, &pins)).collect();
     let with_time = |at: usize| Some(report::Cost { latency_ms: Some(*times.get(at)?), ..*costs.get(at)? });
     let mut report = convert::begin(first, args.json);

@@ -22,7 +22,7 @@ pub(super) fn run(args: &Calibrate, stop: &Stop) -> anyhow::Result<Exit> {
     let watch = Watch::new(&args.common, stop);
     watch.begin(Phase::Load, 0);
     let model = output::load(&args.model, &watch, stop)?;
-    let specs = data::specs(&model, &data::pins(&args.data.input))?;
+    let specs = data::specs(&model, &data::pins(&args.data.input), args.data.data.as_deref())?;
     let inputs = data::read(path, &specs, &args.data, &watch)?;
     // Whoever prunes by these statistics and gives the same inputs measures on those that are in no statistics.
     let apart = calibrate::apart(inputs.len(), inputs.samples);

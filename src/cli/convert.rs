@@ -2,11 +2,12 @@
 
 use indexmap::IndexMap;
 
-use crate::analysis::{self, Analysis, Cost, Group};
+use crate::analysis::{self, Analysis, Cost, Frozen, Group};
 use crate::calibrate::{Fed, FedInput};
 use crate::facts::Dim;
-use crate::job::{self, ChangedEnd, Checks, Engine, Outcome, Prepared, UnrunBranch};
+use crate::job::{self, ChangedEnd, Checks, Engine, Outcome, Prepared, Request, UnrunBranch};
 use crate::model::{Model, Origins};
+use crate::relation::Reason;
 use crate::report::{self, ExactnessVerdict, Report};
 use crate::run::Runtime;
 use crate::verify::{OutputDrift, Verdict};
@@ -45,7 +46,7 @@ struct Known<'a> {
 }
 
 /// Fills in groups and reasons. `removed` counts the units that go, by group of the analysis.
-fn known(report: &mut Report, known: Known, chosen: &[usize], removed: impl Fn(usize) -> usize) {
+fn known(report: &mut Report, known: Known, chosen: &[usize], left_out: &dyn Fn(&Group) -> Reason, removed: impl Fn(usize) -> usize) {
     let Known { model, analysis, origins } = known;
     let groups: Vec<(usize, &Group)> = chosen.iter().filter_map(|at| Some((*at, analysis.groups.get(*at)?))).collect();
     let full = analysis.account.at(|_| 1.0);
@@ -72,25 +73,34 @@ fn known(report: &mut Report, known: Known, chosen: &[usize], removed: impl Fn(u
             }
         })
         .collect();
-    let (prunable, frozen) = analysis::frozen(model, analysis, origins, groups.iter().map(|(_, group)| *group));
+    let (prunable, frozen) = analysis::frozen_beside(model, analysis, origins, groups.iter().map(|(_, group)| *group), left_out);
     report.params_prunable = prunable;
-    report.frozen = frozen
-        .into_iter()
-        .map(|frozen| report::Frozen { reason: frozen.reason.to_string(), params: frozen.params, nodes: frozen.nodes })
-        .collect();
+    let row = |Frozen { reason, params, nodes, held_by }| report::Frozen { reason: words(&reason), params, nodes, held_by };
+    report.frozen = frozen.into_iter().map(row).collect();
+}
+
+/// A reason, with the option that changes it.
+fn words(reason: &Reason) -> String {
+    match reason {
+        Reason::NotNamed => "left out by --only".to_owned(),
+        Reason::OtherKind(kind) => format!("left out by --units: {kind}"),
+        other => other.to_string(),
+    }
 }
 
 /// What can be removed of a model.
-pub(super) fn inspection(report: &mut Report, prepared: &Prepared, chosen: &[usize]) {
+pub(super) fn inspection(report: &mut Report, prepared: &Prepared, request: &Request, chosen: &[usize]) {
     let Prepared { working: model, analysis, origins } = prepared;
-    known(report, Known { model, analysis, origins }, chosen, |_| 0);
+    let left_out = |group: &Group| request.left_out(model, group);
+    known(report, Known { model, analysis, origins }, chosen, &left_out, |_| 0);
 }
 
 /// What the main job did.
-pub(super) fn outcome(report: &mut Report, outcome: &Outcome, synthetic: bool) {
+pub(super) fn outcome(report: &mut Report, outcome: &Outcome, request: &Request, synthetic: bool) {
+    let left_out = |group: &Group| request.left_out(&outcome.working, group);
     let removed = |group: usize| outcome.choice.removed.get(group).map_or(0, Vec::len);
     let Outcome { working: model, analysis, origins, .. } = outcome;
-    known(report, Known { model, analysis, origins }, &outcome.candidates, removed);
+    known(report, Known { model, analysis, origins }, &outcome.candidates, &left_out, removed);
     let latency = outcome.checks.as_ref().and_then(|checks| checks.latency);
     report.original = cost(&outcome.before, latency.map(|latency| latency.original));
     report.pruned = Some(cost(&outcome.after, latency.map(|latency| latency.pruned)));

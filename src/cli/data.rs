@@ -11,6 +11,7 @@ use super::convert;
 use super::watch::Watch;
 use crate::analysis::{self, Pins, declared, infer};
 use crate::calibrate::{self, Batches, Fed, InputKind, InputSpec, Inputs, Part, Preprocess, Ready, read_npy};
+use crate::facts::Dim;
 use crate::job::{self, Apart, Data, cost};
 use crate::model::{Index, Model};
 use crate::report;
@@ -21,17 +22,24 @@ const SYNTHETIC: usize = 4;
 /// Bytes of inputs that are kept where making them takes long.
 const READY: usize = 512 << 20;
 
-/// What the model wants, with the shapes that the user pinned. Errors: pins that do not fit.
-pub(super) fn specs(model: &Model, pins: &Pins) -> anyhow::Result<Vec<InputSpec>> {
+/// What the model wants, with the shapes that the user pinned; inputs without a declared rank have that of the pin, or of the arrays
+/// in `data`. Errors: pins that do not fit.
+pub(super) fn specs(model: &Model, pins: &Pins, data: Option<&Path>) -> anyhow::Result<Vec<InputSpec>> {
     let infos: BTreeMap<&str, _> = model.graph(Index::MAIN).input.iter().map(|info| (info.name(), info)).collect();
+    let unknown = infos.values().map(|info| declared(info)).any(|fact| fact.dtype.is_some() && fact.shape.is_none());
+    let ranks = data.filter(|_| unknown).map(calibrate::ranks).unwrap_or_default();
     let mut specs = Vec::new();
     for value in &model.index().graph(Index::MAIN).inputs {
         let name = &model.index().value(*value).name;
         let fact = infos.get(name.as_str()).map(|info| declared(info)).unwrap_or_default();
-        let (Some(dtype), Some(shape)) = (fact.dtype, fact.shape) else {
+        // A rank that is not declared is that of what is fed.
+        let axes = pins.get(name).map(Vec::len).or_else(|| ranks.get(name).or(ranks.get("")).copied());
+        let open = |axes: usize| (0..axes).map(|axis| Dim::symbol(&format!("?{name}.{axis}"))).collect();
+        let shape = fact.shape.or_else(|| axes.filter(|_| fact.dtype.is_some()).map(open));
+        let (Some(dtype), Some(shape)) = (fact.dtype, shape) else {
             // Sequences, maps and inputs of unknown rank can be given by test sets only, which need no specification.
             if pins.contains_key(name) {
-                bail!("input '{name}' is no tensor of known rank, so --input cannot pin it");
+                bail!("input '{name}' is no tensor, so --input cannot pin it");
             }
             continue;
         };
@@ -93,11 +101,12 @@ impl Given {
 
 /// Opens the inputs, or makes some up. Errors name the file, the array and what was expected.
 pub(super) fn inputs(model: &Model, args: &DataArgs, wanted: Use, watch: &Watch) -> anyhow::Result<Given> {
-    let specs = specs(model, &pins(&args.input))?;
+    let specs = specs(model, &pins(&args.input), args.data.as_deref())?;
     let splits = wanted.chooses && wanted.verify.is_none();
     let read = match &args.data {
         Some(path) => read(path, &specs, args, watch)?,
         None => {
+            unranked(model, &specs)?;
             watch.warn("no --data: the model is run on made-up inputs, which say little about how it behaves on real ones");
             let samples = args.samples.unwrap_or(if splits { 2 * SYNTHETIC } else { SYNTHETIC });
             calibrate::synthetic_within(&specs, samples, args.seed, watch.memory)?
@@ -140,6 +149,18 @@ pub(super) fn inputs(model: &Model, args: &DataArgs, wanted: Use, watch: &Watch)
     let (kept, rest) = Part::split(&ready, &kept);
     let apart = Apart { inputs: Arc::new(kept), synthetic, labels };
     Ok(Given { data: Data { inputs: Arc::new(rest), synthetic, apart: Some(apart), preparation, ..Default::default() }, fed })
+}
+
+/// Errors: a tensor of unknown rank, for which nothing can be made up.
+fn unranked(model: &Model, specs: &[InputSpec]) -> anyhow::Result<()> {
+    let infos = model.graph(Index::MAIN).input.iter();
+    match infos
+        .map(|info| (info.name(), declared(info)))
+        .find(|(name, fact)| fact.dtype.is_some() && !specs.iter().any(|spec| spec.name == *name))
+    {
+        Some((name, _)) => bail!("input '{name}' has no declared shape: give one with --input {name}=1x…, or inputs with --data"),
+        None => Ok(()),
+    }
 }
 
 /// Inputs, kept within a budget where they take long to make: recovery goes over them once for every layer.

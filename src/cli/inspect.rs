@@ -14,7 +14,7 @@ pub(super) fn run(args: &Inspect, stop: &Stop) -> anyhow::Result<Exit> {
     watch.begin(Phase::Load, 0);
     let model = output::load(&args.model, &watch, stop)?;
     let mut report = convert::begin(&model, args.json);
-    let specs = data::specs(&model, &data::pins(&args.input))?;
+    let specs = data::specs(&model, &data::pins(&args.input), None)?;
     let pins = data::counted(&model, &specs);
     report.counted_at = pins.clone();
     watch.begin(Phase::Analyse, 0);
@@ -23,7 +23,7 @@ pub(super) fn run(args: &Inspect, stop: &Stop) -> anyhow::Result<Exit> {
     let prepared = Prepared::new(&model, &Options { memory: watch.memory, ..request.options() })?;
     let groups = &prepared.analysis.groups;
     let chosen = request.candidates(&prepared);
-    convert::inspection(&mut report, &prepared, &chosen);
+    convert::inspection(&mut report, &prepared, &request, &chosen);
     report.original = convert::cost(&prepared.analysis.account.original(), None);
     for kind in [Kind::Channels, Kind::Heads, Kind::HeadDims, Kind::Width] {
         let count = groups.iter().filter(|group| group.kind == kind).count();

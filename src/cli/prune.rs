@@ -33,7 +33,7 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     watch.begin(Phase::Load, 0);
     let model = output::load(path, &watch, stop)?;
     request.allowed = job::allowed(&model, &args.allow.ends)?;
-    let specs = data::specs(&model, &request.pins)?;
+    let specs = data::specs(&model, &request.pins, args.data.data.as_deref())?;
     // Models are run to search for a drift and to check the result, else not at all.
     let searches = request.targets.is_empty() && request.plan.is_none();
     let measured = args.data.data.is_some() || !args.stats.is_empty();
@@ -63,7 +63,7 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     report.runtime = outcome.engine.as_ref().map(convert::engine);
     report.counted_at = request.pins.clone();
     report.fed = given.fed;
-    convert::outcome(&mut report, &outcome, inputs.measured_on_made_up());
+    convert::outcome(&mut report, &outcome, &request, inputs.measured_on_made_up());
     gate::targets(&mut report, &request.targets, &outcome.before, &outcome.after);
     gate::latency_targets(&mut report, &request.targets, outcome.checks.as_ref().and_then(|checks| checks.latency));
     if let Some(allowed) = request.drift {

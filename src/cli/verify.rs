@@ -46,7 +46,7 @@ pub(super) fn run(args: &Verify, stop: &Stop) -> anyhow::Result<Exit> {
     report.fed = given.fed;
     let given = given.data;
     watch.begin(Phase::Analyse, 0);
-    let pins = data::counted(&original, &data::specs(&original, &data::pins(&args.data.input))?);
+    let pins = data::counted(&original, &data::specs(&original, &data::pins(&args.data.input), args.data.data.as_deref())?);
     report.original = convert::cost_of(&original, &pins);
     report.pruned = Some(convert::cost_of(&pruned, &pins));
     report.counted_at = pins;

@@ -37,7 +37,7 @@ use crate::model::{Model, Origins};
 use crate::plan::{AllowedAxes, Plan};
 use crate::progress::{Phase, Work};
 use crate::recover::Repair;
-use crate::run::Chosen;
+use crate::run::{Chosen, without_sequences};
 use crate::surgery;
 
 /// One point that the search tried.
@@ -205,6 +205,7 @@ fn prune_in(model: &Model, request: &Request, data: &Data, chosen: Option<Chosen
     let plan = Plan { fit: Some(fit), ..plan };
     surgery::annotate(&mut pruned, &notes);
     model.source.check()?;
+    prepared.check(&pruned, &selection)?;
     let checks = match (request.verify, runtime) {
         (true, Some(runtime)) => Some(bench.check(&prepared, &selection, &bare, &pruned, data, runtime, work)?),
         _ => None,
@@ -217,6 +218,9 @@ fn prune_in(model: &Model, request: &Request, data: &Data, chosen: Option<Chosen
     remarks.extend(request.plan.as_ref().and_then(differs));
     if !model.proto.functions.is_empty() && pruned.proto.functions.is_empty() {
         remarks.push("calls of the model's own functions were replaced by the functions' nodes".to_owned());
+    }
+    if without_sequences(model).is_some() {
+        remarks.push("sequences of known length were replaced by the tensors that they hold".to_owned());
     }
     // A choice that comes near enough by the table is refused where the clock says otherwise.
     let foreseen = clock.and_then(|clock| clock.foreseen.lock().ok().and_then(|foreseen| *foreseen));

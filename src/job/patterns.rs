@@ -14,7 +14,7 @@ pub(super) fn unmatched(request: &Request, prepared: &Prepared) -> Result<Vec<St
     if request.only.is_empty() && request.exclude.is_empty() {
         return Ok(Vec::new());
     }
-    let known: Vec<String> = prepared.analysis.groups.iter().flat_map(|group| names(prepared, group)).collect();
+    let known: Vec<String> = prepared.analysis.groups.iter().flat_map(|group| names(&prepared.working, group)).collect();
     let without = |globs: &[Glob]| -> Vec<String> {
         let matches = |matcher: GlobMatcher| known.iter().any(|name| matcher.is_match(name));
         globs.iter().filter(|glob| !matches(glob.compile_matcher())).map(|glob| explain(glob, &known, prepared)).collect()

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Error, measure};
 use crate::allocate::{Choice, least_cuts};
-use crate::analysis::{Analysis, Options, Selection, analyse};
+use crate::analysis::{Analysis, Options, Selection, analyse, ranked, unranked};
 use crate::linear::{Bias, views};
 use crate::model::{Copies, Model, Origins, Sharing, TensorRef, functions, reshare, shared, unshare};
 use crate::plan::Plan;
-use crate::run::{Runtime, Tensors, TractRuntime};
+use crate::run::{Runtime, Tensors, TractRuntime, without_sequences};
 use crate::verify::Exactness;
 use crate::{clean, surgery, verify};
 
@@ -38,6 +38,15 @@ impl Prepared {
     pub fn new(model: &Model, options: &Options) -> Result<Self, Error> {
         let file = model;
         let mut origins = Origins::default();
+        // What is declared without a rank has that of what it is run with.
+        let given = ranked(model, &options.pins);
+        let model = match &given {
+            Some((given, names)) => {
+                origins.ranked = names.clone();
+                given
+            }
+            None => model,
+        };
         // A function is one body for calls of different shapes; each call gets its own.
         let inlined = functions::inlined(model)?;
         let model = match &inlined {
@@ -47,6 +56,9 @@ impl Prepared {
             }
             None => model,
         };
+        // What goes through a sequence is the same tensor before and behind it.
+        let listed = without_sequences(model);
+        let model = listed.as_ref().unwrap_or(model);
         // Statistics of constants are constants; computed in the model, they would tie the channels that they run over.
         let folded = clean::fold_statistics(model, &TractRuntime::new(true).within(options.memory))?;
         let model = match &folded {
@@ -94,7 +106,13 @@ impl Prepared {
     pub fn finish(&self, mut pruned: Model) -> Result<Model, Error> {
         Bias::remove_idle(&mut pruned, &self.origins.added)?;
         reshare(&mut pruned, &self.origins.copies)?;
+        unranked(&mut pruned, &self.origins.ranked);
         Ok(pruned)
+    }
+
+    /// Checks that every extent of a finished model is what was kept. Errors: one that is not.
+    pub fn check(&self, pruned: &Model, selection: &Selection) -> Result<(), Error> {
+        Ok(surgery::agrees(pruned, &self.working, &self.analysis, selection)?)
     }
 
     /// The selection of units by group.

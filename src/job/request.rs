@@ -10,8 +10,10 @@ use super::Prepared;
 use crate::allocate::{Align, Target, Width, least_cuts};
 use crate::analysis::{Allowed, Granularity, Group, Kind, Options, Pins, branch_ends};
 use crate::calibrate::{Batches, DataError, Statistics, digest};
+use crate::model::Model;
 use crate::plan::{Fit, FitInputs, Plan};
 use crate::recover::Method;
+use crate::relation::Reason;
 use crate::run::Tensors;
 use crate::score::{BatchNorm, GeometricMedian, Given, Lamp, Norm, Random, Score};
 
@@ -240,8 +242,9 @@ impl Request {
     pub fn candidates(&self, prepared: &Prepared) -> Vec<usize> {
         let matchers = |globs: &[Glob]| -> Vec<GlobMatcher> { globs.iter().map(Glob::compile_matcher).collect() };
         let (only, exclude) = (matchers(&self.only), matchers(&self.exclude));
-        let matches =
-            |globs: &[GlobMatcher], group: &Group| names(prepared, group).iter().any(|name| globs.iter().any(|glob| glob.is_match(name)));
+        let matches = |globs: &[GlobMatcher], group: &Group| {
+            names(&prepared.working, group).iter().any(|name| globs.iter().any(|glob| glob.is_match(name)))
+        };
         let named = |group: &Group| (only.is_empty() || matches(&only, group)) && !matches(&exclude, group);
         // The user's scores say which groups go: those that they name.
         let scored = |group: &Group| !matches!(&self.score, ScoreName::Given(given) if given.of(group).is_none());
@@ -252,6 +255,19 @@ impl Request {
         // Nor such as could only make the model larger.
         let least = least_cuts(&prepared.analysis, &found);
         found.into_iter().zip(least).filter(|(_, least)| least.is_some()).map(|(at, _)| at).collect()
+    }
+
+    /// Why a group that could be cut is not among the [`candidates`](Self::candidates).
+    pub fn left_out(&self, working: &Model, group: &Group) -> Reason {
+        const UNSCORED: Reason = Reason::operator("left out: the scores that are given do not name it");
+        let names = names(working, group);
+        let matches = |globs: &[Glob]| globs.iter().map(Glob::compile_matcher).any(|glob| names.iter().any(|name| glob.is_match(name)));
+        match () {
+            () if matches(&self.exclude) => Reason::Excluded,
+            () if !self.only.is_empty() && !matches(&self.only) => Reason::NotNamed,
+            () if self.kinds.contains(&group.kind) => UNSCORED,
+            () => group.lossy.clone().unwrap_or(Reason::OtherKind(group.kind.name())),
+        }
     }
 
     /// Whether whole branches may go.
@@ -296,12 +312,12 @@ impl Request {
 }
 
 /// The names that a group answers to: its id, its weights and the nodes that read them.
-pub(super) fn names(prepared: &Prepared, group: &Group) -> Vec<String> {
+pub(super) fn names(working: &Model, group: &Group) -> Vec<String> {
     let mut names = vec![group.id.clone()];
     for (value, _) in &group.weights {
-        let entry = prepared.working.index().value(*value);
+        let entry = working.index().value(*value);
         names.push(entry.name.clone());
-        names.extend(entry.readers.iter().map(|(node, _)| prepared.working.node_label(*node).to_owned()));
+        names.extend(entry.readers.iter().map(|(node, _)| working.node_label(*node).to_owned()));
     }
     names
 }

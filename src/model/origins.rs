@@ -20,6 +20,8 @@ pub struct Origins {
     pub computed: BTreeSet<String>,
     /// Constants that the file does not have.
     pub added: BTreeSet<String>,
+    /// Inputs that the file declares without a rank.
+    pub ranked: Vec<String>,
 }
 
 /// A constant of the file, and the constants of the working model that stand for it.

@@ -68,6 +68,9 @@ pub fn unshare(mut model: Model, apart: &BTreeSet<String>) -> Result<(Model, Cop
     let work: Vec<_> = wanted.map(|(value, entry)| (value, entry.name.clone(), entry.readers.clone())).collect();
     for (value, name, readers) in work {
         let Some(tensor) = model.tensor_proto(value).cloned() else { continue };
+        // What asks for the shape of the constant asks for that of what is computed with it.
+        let asks = |reader: &(super::NodeId, u32)| matches!(model.node(reader.0).op_type(), "Shape" | "Size");
+        let readers: Vec<_> = readers.into_iter().filter(|reader| !asks(reader)).collect();
         for (node, slot) in readers.into_iter().skip(1) {
             // A reader inside a subgraph sees main-graph names too.
             let copy = names.numbered(&format!("{name}__"), 2);

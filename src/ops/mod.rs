@@ -63,6 +63,7 @@ mod window;
 
 pub use edit::{Cut, Demand, NodeEdit, RewriteError, Setting};
 pub use gather::ONE_READ;
+pub use pool::POSITIONS;
 pub use registry::{Rule, lookup};
 pub use view::{Branch, NodeView};
 

@@ -11,7 +11,7 @@ pub(super) const SPANNED: Reason = Reason::operator("mean and variance span it")
 /// Why a mean square that is read as an output goes only at a loss.
 pub(super) const READ: Reason = Reason::operator("its mean square is an output");
 const BATCH: Reason = Reason::operator("statistics of the batch");
-const NEIGHBOURS: Reason = Reason::operator("sums over neighbouring channels");
+const NEIGHBOURS: Reason = Reason::operator("each channel is divided by a sum over its neighbours");
 
 /// The shape and type of an input.
 pub(super) fn like(node: &NodeView, input: usize) -> Fact {
@@ -255,7 +255,8 @@ impl Operator for Lrn {
         placed(node, |node, builder| {
             let [batch, channels, positions @ ..] = node.shape(0)? else { return None };
             let b = builder.free("b", batch.clone());
-            let c = builder.fixed("c", channels.clone(), NEIGHBOURS);
+            // What goes out of a sum is missing there, and those behind it move up: a statistic, like those of other norms.
+            let c = builder.lossy("c", channels.clone(), NEIGHBOURS);
             let axes: Vec<LabelId> = [b, c].into_iter().chain(operand::free(builder, "s", positions)).collect();
             builder.port(Port::In(0), "x", axes.clone());
             builder.port(Port::Out(0), "y", axes);

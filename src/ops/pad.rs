@@ -139,6 +139,10 @@ impl Operator for Pad {
         for (place, ends) in ends.iter().enumerate() {
             let Some((old_before, old_after)) = ends.numbers(&shape[ends.axis]) else { continue };
             let (Some(x), Some(y)) = (x.axes.get(ends.axis), y.axes.get(ends.axis)) else { continue };
+            // An axis that is padded with its own entries keeps all of them, and its pads with them.
+            if !x.labels().next().is_some_and(|label| y.labels().any(|other| other == label)) {
+                continue;
+            }
             let kept = x.labels().next().and_then(|label| cut.kept(label));
             let extents = cut.segments(y);
             // Added indices are the outer segments; cropped ones are those of the input's that are kept but not read.
@@ -267,6 +271,16 @@ mod tests {
         let relation = "x[a] → y[a+4]";
         let edit = grown.relates(relation).edit(&[("", &[1, 2])]).unwrap();
         assert_eq!(edit.settings, [("pads", Setting::Ints(vec![0, 2]))]);
+    }
+
+    #[test]
+    fn pads_of_other_axes_stay() {
+        let reflect = Prove::op("Pad").input("1x8x5x5").list(&[0, 0, 1, 2, 0, 0, 1, 2]).text("mode", "reflect");
+        assert!(reflect.edit(&[("b", &[0, 3])]).unwrap().demands.is_empty());
+        let old = Prove::op("Pad").at(9).input("1x8x5x5").ints("pads", &[0, 0, 1, 2, 0, 0, 1, 2]).text("mode", "edge");
+        assert!(old.edit(&[("b", &[0, 3])]).unwrap().settings.is_empty());
+        let both = Prove::op("Pad").input("1x8x5x5").list(&[0, 2, 1, 2, 0, 0, 1, 2]);
+        assert!(both.edit(&[("b", &[0, 3])]).unwrap().demands.is_empty());
     }
 
     #[test]

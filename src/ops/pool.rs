@@ -2,13 +2,13 @@
 
 use super::operand::{self, fixed, gives, placed, single};
 use super::window::{Geometry, SPATIAL};
-use super::{InferError, NodeView, Operator, Rule};
+use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
 use crate::proto::Dtype;
 use crate::relation::{Builder, LabelId, Port, Reason, Relation};
 
 /// Why channels stay where positions are counted through all of them.
-const POSITIONS: Reason = Reason::operator("positions counted through all channels");
+pub const POSITIONS: Reason = Reason::operator("positions counted through all channels");
 /// Why the axes of a region stay.
 const REGION: Reason = Reason::operator("positions within the region");
 /// Why the images that regions are taken from stay.
@@ -123,6 +123,14 @@ impl Operator for MaxUnpool {
             builder.port(Port::Out(0), "y", join(b, c, &t, false));
             Some(())
         })
+    }
+
+    fn rewrite(&self, node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
+        if let (true, Some(dims)) = (node.has_input(2) && cut.touches(), cut.dims(Port::Out(0))) {
+            let changed = |(dim, old): (Dim, &Dim)| (dim != *old).then_some(dim);
+            edit.demand(2, dims.into_iter().zip(node.output_shape(0).unwrap_or_default()).map(changed).collect());
+        }
+        Ok(())
     }
 
     fn shape_inputs(&self, _node: &NodeView) -> Vec<u32> {

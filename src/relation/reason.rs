@@ -24,6 +24,14 @@ pub enum Reason {
     NotDescribed(String),
     /// What the operator does with the axis, in a few words.
     Operator(Cow<'static, str>),
+    /// No node reads it.
+    Unused,
+    /// It could go, but other groups were asked for by name.
+    NotNamed,
+    /// It could go, but the user excluded it.
+    Excluded,
+    /// It could go, but units of its kind were not asked for.
+    OtherKind(&'static str),
 }
 
 impl Reason {
@@ -45,6 +53,10 @@ impl fmt::Display for Reason {
             Reason::Demand(what) => write!(f, "cannot rewrite {what}"),
             Reason::NotDescribed(what) => write!(f, "not described by the rule: {what}"),
             Reason::Operator(text) => f.write_str(text),
+            Reason::Unused => f.write_str("unused: no node reads it"),
+            Reason::NotNamed => f.write_str("left out: other groups are named"),
+            Reason::Excluded => f.write_str("excluded"),
+            Reason::OtherKind(kind) => write!(f, "left out: units of kind {kind} are not asked for"),
         }
     }
 }

@@ -120,6 +120,8 @@ pub struct Frozen {
     pub reason: String,
     pub params: u64,
     pub nodes: Vec<String>,
+    /// The nodes that fixed the axes which could have gone.
+    pub held_by: Vec<String>,
 }
 
 /// An input or output whose shape changed.

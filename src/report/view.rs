@@ -203,9 +203,16 @@ pub fn frozen(report: &Report, limit: usize) -> Table {
     table.left_out = report.frozen.len().saturating_sub(limit);
     for frozen in report.frozen.iter().take(limit) {
         let share = units::percent(frozen.params as f64 / report.original.params.max(1) as f64);
-        table.rows.push(vec![frozen.reason.clone(), units::count(frozen.params), share, names(&frozen.nodes)]);
+        let held_by = if frozen.held_by.is_empty() { String::new() } else { format!(" (at {})", first(&frozen.held_by)) };
+        table.rows.push(vec![frozen.reason.clone() + &held_by, units::count(frozen.params), share, names(&frozen.nodes)]);
     }
     table
+}
+
+/// The first name of a list.
+fn first(names: &[String]) -> String {
+    let more = names.len().saturating_sub(1);
+    names.first().cloned().unwrap_or_default() + &if more > 0 { format!(" and {more} more") } else { String::new() }
 }
 
 /// The first names of a list.

@@ -24,6 +24,6 @@ pub use choose::{Chosen, Engines, Find, choose};
 pub use latency::{Spread, latency, spread};
 pub use measured::{Measured, Table};
 pub use ort::{OrtRuntime, libraries};
-pub use prepare::{Infer, Known};
+pub use prepare::{Infer, Known, without_sequences};
 pub use session::{Fallback, RunError, Runtime, Session, Tensors, Unverifiable, run_all};
 pub use tract::TractRuntime;

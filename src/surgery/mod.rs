@@ -3,11 +3,14 @@
 //! Invariant: no scores, no runtimes, no files. Every extent is checked against the count of what was kept before the
 //! model is handed on.
 
+mod agree;
 mod branch;
 mod cut;
 mod tidy;
 
 use std::fmt;
+
+pub use agree::agrees;
 
 use crate::analysis::{Analysis, Selection, rewrite};
 use crate::model::{Index, Model};
@@ -25,6 +28,7 @@ enum Kind {
     Rewrite(String),
     Index(String),
     Whole,
+    Disagrees(String),
 }
 
 impl fmt::Display for SurgeryError {
@@ -32,6 +36,7 @@ impl fmt::Display for SurgeryError {
         match &self.kind {
             Kind::Rewrite(reason) => write!(f, "{}: {reason}; leave the groups at this node out with --exclude", self.node),
             Kind::Whole => write!(f, "{}: not all units can go together; leave one of each group", self.node),
+            Kind::Disagrees(what) => write!(f, "{}: the cut does not come out as it was planned: {what}", self.node),
             Kind::Index(reason) => write!(f, "the cut leaves a graph that is not valid: {reason}"),
         }
     }

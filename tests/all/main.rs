@@ -11,6 +11,7 @@ mod latency;
 mod operators;
 mod originals;
 mod random_graphs;
+mod reasons;
 mod rooms;
 mod structures;
 mod zoo;

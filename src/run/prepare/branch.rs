@@ -10,13 +10,13 @@ use crate::model::functions::rename;
 use crate::proto::{GraphProto, NodeProto};
 use crate::run::Unverifiable;
 
-/// Folds what can be folded in the main graph; says whether there was any.
-pub(super) fn fold(draft: &mut Draft, known: &Known) -> Result<bool, Unverifiable> {
+/// Folds what can be folded in the main graph, of the nodes that are `wanted`; says whether there was any.
+pub(super) fn fold(draft: &mut Draft, known: &Known, wanted: fn(&NodeProto) -> bool) -> Result<bool, Unverifiable> {
     let mut graph = draft.proto.graph.take().unwrap_or_default();
     let mut folded = false;
     let mut nodes = Vec::with_capacity(graph.node.len());
     for node in std::mem::take(&mut graph.node) {
-        match condition(&node, &graph, known) {
+        match condition(&node, &graph, known).filter(|_| wanted(&node)) {
             Some(truth) => {
                 folded = true;
                 take(&node, truth, &mut graph, &mut nodes, draft)?;

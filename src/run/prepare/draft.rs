@@ -93,8 +93,8 @@ fn rewrite(draft: &mut Draft, infer: &Infer) -> Result<Known, Unverifiable> {
         }
         known = infer(&draft.proto);
         let folded = contents::fold(draft, &known);
-        let branched = branch::fold(draft, &known)?;
-        let unrolled = loops::unroll(draft, &known)?;
+        let branched = branch::fold(draft, &known, |_| true)?;
+        let unrolled = loops::unroll(draft, &known, |_| true)?;
         let listed = sequences::resolve(draft, &known);
         contents::drop_dead(draft);
         let ruled = rules.apply(draft, &known)?;

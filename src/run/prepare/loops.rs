@@ -41,8 +41,8 @@ impl Seen {
     }
 }
 
-/// Writes out the turns of the main graph's loops as far as their conditions are known; says whether there were any.
-pub(super) fn unroll(draft: &mut Draft, known: &Known) -> Result<bool, Unverifiable> {
+/// Writes out the turns of the main graph's loops that are `wanted`, as far as their conditions are known; says whether there were any.
+pub(super) fn unroll(draft: &mut Draft, known: &Known, wanted: fn(&NodeProto) -> bool) -> Result<bool, Unverifiable> {
     let mut graph = draft.proto.graph.take().unwrap_or_default();
     if !graph.node.iter().any(|node| kind(node) == ("", "Loop")) {
         draft.proto.graph = Some(graph);
@@ -55,7 +55,7 @@ pub(super) fn unroll(draft: &mut Draft, known: &Known) -> Result<bool, Unverifia
     }
     let mut nodes = Vec::with_capacity(graph.node.len());
     for mut node in std::mem::take(&mut graph.node) {
-        if kind(&node) != ("", "Loop") {
+        if kind(&node) != ("", "Loop") || !wanted(&node) {
             seen.node(&node);
             nodes.push(node);
             continue;

@@ -12,6 +12,7 @@ mod contents;
 mod contrib;
 mod draft;
 mod embedding;
+mod follow;
 mod indices;
 mod inputs;
 mod known;
@@ -33,5 +34,6 @@ mod steps;
 mod wire;
 
 pub(super) use draft::prepare;
+pub use follow::without_sequences;
 pub use known::{Infer, Known};
 pub(super) use node::{input, int, kind, label, output, text, texts};

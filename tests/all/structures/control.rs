@@ -73,3 +73,27 @@ fn an_index_that_is_read_for_its_shape_alone() {
     // Where its number is used it stays.
     Structure::new(&text.replace("output y", "y1 = Identity(c)\noutput y\noutput y1"), 0.0).holds();
 }
+
+#[test]
+fn sequences_of_known_length_hold_the_tensors_that_go_through_them() {
+    let text = "input x f32[n,4]\nconst a f32[4,8]\nconst b f32[8,10]\nconst c f32[5,6]\nconst d f32[5,6]\nconst e f32[12,3]\nconst five i64[] = 5\nconst zero i64[] = 0\nconst last i64[] = -1
+        h = MatMul(x, a)\nr = Relu(h)\nk = MatMul(r, b)\ns = SplitToSequence(k, five) {axis=1}\nk0 = SequenceAt(s, zero)\nk1 = SequenceAt(s, last)
+        p = MatMul(k0, c)\nq = MatMul(k1, d)\nempty = SequenceEmpty()\nt0 = SequenceInsert(empty, p)\nt1 = SequenceInsert(t0, q)\nz = ConcatFromSequence(t1) {axis=1}\ny = MatMul(z, e)\noutput y";
+    Structure::new(text, 99.0).coarse(&[5, 5, 6, 6, 8]).holds();
+    // Built in the branch that is always taken, as torch writes a split.
+    let branch = "t1 = If(yes) {then_branch=@two, else_branch=@none}\nconst yes bool[] = 1";
+    let graphs = "output y\ngraph two\nw = SequenceConstruct(p, q)\noutput w\nend\ngraph none\nw = SequenceEmpty()\noutput w\nend";
+    let text = text
+        .replace("empty = SequenceEmpty()\nt0 = SequenceInsert(empty, p)\nt1 = SequenceInsert(t0, q)", branch)
+        .replace("output y", graphs);
+    Structure::new(&text, 99.0).coarse(&[5, 5, 6, 6, 8]).holds();
+}
+
+#[test]
+fn a_loop_that_fills_a_sequence() {
+    // torch.tensor_split: slices between given places, put into a sequence turn after turn.
+    let text = "input x f32[n,4]\nconst a f32[4,12]\nconst b f32[5,6]\nconst c f32[7,6]\nconst e f32[6,3]\nconst places i64[3] = 0,5,12\nconst trips i64[] = 2\nconst on bool[] = 1\nconst zero i64[] = 0\nconst one i64[] = 1\nconst ax i64[1] = 1\nconst lead i64[1] = 0
+        h = MatMul(x, a)\nr = Relu(h)\nempty = SequenceEmpty()\ns = Loop(trips, on, empty) {body=@step}\nk0 = SequenceAt(s, zero)\nk1 = SequenceAt(s, one)\np = MatMul(k0, b)\nq = MatMul(k1, c)\nz = Add(p, q)\ny = MatMul(z, e)\noutput y
+        graph step\ninput i i64[]\ninput go bool[]\ninput held\ngo1 = Identity(go)\nj = Add(i, one)\nfrom0 = Gather(places, i)\nto0 = Gather(places, j)\nfrom = Unsqueeze(from0, lead)\nto = Unsqueeze(to0, lead)\npart = Slice(r, from, to, ax)\nheld1 = SequenceInsert(held, part)\noutput go1\noutput held1\nend";
+    Structure::new(text, 99.0).coarse(&[5, 6, 7]).holds();
+}

@@ -1,5 +1,9 @@
 //! Convolutions: gates, shuffles, groups, decoders, detection heads.
 
+use onnx_prune::analysis::{Kind, Options};
+use onnx_prune::job::Prepared;
+use onnx_prune::model::text;
+
 use super::Structure;
 
 #[test]
@@ -88,4 +92,58 @@ fn groups_of_channels_merged_with_the_batch() {
     let text = "input x f32[1,3,4,4]\nconst a f32[12,3,3,3]\nconst b f32[5,12,1,1]\nconst gw f32[1,4,1,1]\nconst gb f32[1,4,1,1]\nconst tiny f32[] = 0.00001\nconst one i64[1] = 1\nconst g i64[4] = 4,3,4,4\nconst flat i64[2] = 4,-1\nconst map i64[4] = 1,4,4,4\nconst single i64[4] = 4,1,4,4\nconst back i64[4] = 1,12,4,4
         f = Conv(x, a) {pads=[1,1,1,1]}\nr = Relu(f)\nx1 = Reshape(r, g)\np = GlobalAveragePool(x1)\nx2 = Mul(x1, p)\nt = ReduceSum(x2, one) {keepdims=1}\nt1 = Reshape(t, flat)\nm = ReduceMean(t1, one) {keepdims=1}\nt2 = Sub(t1, m)\nt3 = Mul(t2, t2)\nv = ReduceMean(t3, one) {keepdims=1}\ns = Sqrt(v)\ns1 = Add(s, tiny)\nt4 = Div(t2, s1)\nt5 = Reshape(t4, map)\nt6 = Mul(t5, gw)\nt7 = Add(t6, gb)\nt8 = Reshape(t7, single)\nw = Sigmoid(t8)\nu = Mul(x1, w)\nu1 = Reshape(u, back)\ny = Conv(u1, b)\noutput y";
     Structure::new(text, 95.0).coarse(&[4]).holds();
+}
+
+/// StyleGAN's convolutions: the kernel is scaled by a style for each sample, normalised, and laid out as groups of a batch.
+fn modulated(batch: usize) -> String {
+    let (flat_in, flat_out, flat_rgb) = (batch * 8, batch * 6, batch * 3);
+    format!(
+        "input z f32[{batch},5]\ninput x f32[{batch},8,4,4]\nconst sw f32[8,5]\nconst w f32[1,6,8,3,3]\nconst rw f32[6,5]\nconst rgb f32[1,3,6,1,1]
+        const style i64[5] = {batch},1,8,1,1\nconst demod i64[5] = {batch},6,1,1,1\nconst kernel i64[4] = {flat_out},8,3,3\nconst map i64[4] = 1,{flat_in},4,4\nconst back i64[4] = {batch},6,4,4
+        const rstyle i64[5] = {batch},1,6,1,1\nconst rkernel i64[4] = {flat_rgb},6,1,1\nconst rmap i64[4] = 1,{flat_out},4,4\nconst rback i64[4] = {batch},3,4,4
+        const p f32[8,8,1,1]\nconst axes i64[3] = 2,3,4\nconst tiny f32[] = 0.00000001\nconst one f32[] = 1.0\nconst two f32[] = 2.0
+        x0 = Conv(x, p)\ns = Gemm(z, sw) {{transB=1}}\ns1 = Reshape(s, style)\nm = Mul(w, s1)\nq = Pow(m, two)\nd0 = ReduceSum(q, axes) {{keepdims=0}}\nd1 = Add(d0, tiny)\nd2 = Sqrt(d1)\nd3 = Div(one, d2)\nd4 = Reshape(d3, demod)\nm1 = Mul(m, d4)
+        k = Reshape(m1, kernel)\nx1 = Reshape(x0, map)\nc = Conv(x1, k) {{group={batch}, pads=[1,1,1,1]}}\nc1 = Reshape(c, back)\nr = LeakyRelu(c1)
+        t = Gemm(z, rw) {{transB=1}}\nt1 = Reshape(t, rstyle)\nn = Mul(rgb, t1)\nk2 = Reshape(n, rkernel)\nr1 = Reshape(r, rmap)\ne = Conv(r1, k2) {{group={batch}}}\ny = Reshape(e, rback)\noutput y"
+    )
+}
+
+#[test]
+fn modulated_convolutions_have_channels() {
+    for batch in [1, 2] {
+        let text = modulated(batch);
+        Structure::new(&text, 99.0).coarse(&[6, 8]).holds();
+        let model = text::model(&text).unwrap();
+        let prepared = Prepared::new(&model, &Options::default()).unwrap();
+        assert!(prepared.analysis.groups.iter().all(|group| group.kind == Kind::Channels), "{:?}", prepared.analysis.groups);
+    }
+}
+
+#[test]
+fn statistics_over_channels_that_flow_on_are_a_loss() {
+    let text = "input x f32[n,3,6,6]\nconst a f32[8,3,3,3]\nconst z f32[1,2,3,3]\nconst h f32[5,8]
+        f = Conv(x, a) {pads=[1,1,1,1]}\nr = Relu(f)\ns = ReduceMax(r) {axes=[1]}\nt = ReduceMean(r) {axes=[1]}\nu = Concat(s, t) {axis=1}\nv = Conv(u, z) {pads=[1,1,1,1]}\ng = Sigmoid(v)\nw = Mul(r, g)
+        e = GlobalAveragePool(w)\ne1 = Flatten(e)\ny = Gemm(e1, h) {transB=1}\noutput y";
+    Structure::new(text, 90.0).coarse(&[8]).holds();
+    let model = text::model(text).unwrap();
+    let prepared = Prepared::new(&model, &Options::default()).unwrap();
+    let group = &prepared.analysis.groups[0];
+    assert_eq!((group.kind, group.lossy.as_ref().unwrap().to_string().as_str()), (Kind::Width, "a statistic over fewer entries"));
+}
+
+#[test]
+fn sums_over_neighbouring_channels_are_a_loss() {
+    let text = "input x f32[n,3,6,6]\nconst a f32[8,3,3,3]\nconst b f32[5,8,1,1]\nf = Conv(x, a) {pads=[1,1,1,1]}\nr = Relu(f)\nl = LRN(r) {size=5, alpha=0.5, beta=0.75, bias=1.0}\ny = Conv(l, b)\noutput y";
+    Structure::new(text, 99.0).coarse(&[8]).holds();
+}
+
+#[test]
+fn maxima_are_put_back_where_they_were() {
+    let text = "input x f32[2,3,8,8]\nconst a f32[6,3,3,3]\nconst b f32[6,6,3,3]\nconst c f32[4,6,1,1]
+        f = Conv(x, a) {pads=[1,1,1,1]}\nr = Relu(f)\np, i = MaxPool(r) {kernel_shape=[2,2], strides=[2,2]}\ng = Conv(p, b) {pads=[1,1,1,1]}\ns = Add(g, p)\nu = MaxUnpool(s, i) {kernel_shape=[2,2], strides=[2,2]}\ny = Conv(u, c)\noutput y";
+    Structure::new(text, 99.0).coarse(&[6]).holds();
+    let given = "sh = Shape(r)\nu = MaxUnpool(s, i, sh)";
+    Structure::new(&text.replace("u = MaxUnpool(s, i)", given), 99.0).coarse(&[6]).holds();
+    // Where the numbers are read as such, channels stay.
+    Structure::new(&text.replace("output y", "output y\noutput i"), 0.0).coarse(&[]).holds();
 }

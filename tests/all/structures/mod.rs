@@ -8,6 +8,7 @@ mod microsoft;
 mod norms;
 mod quantized;
 mod recurrent;
+mod shapes;
 
 use onnx_prune::allocate::{Align, Ranking};
 use onnx_prune::analysis::{Granularity, Options, frozen};
@@ -180,6 +181,7 @@ fn cut(model: &Model, prepared: &Prepared, share: f64, seed: u64) -> Result<Outc
     }
     let selection = ranking.selection(&choice);
     let pruned = prepared.cut(&selection, &[]).map_err(|error| format!("surgery: {error}"))?;
+    prepared.check(&pruned, &selection).map_err(|error| format!("check: {error}"))?;
     prepared.masked(&selection).map_err(|error| format!("mask: {error}"))?;
     let inputs = inputs(model, seed);
     let runtime = TractRuntime::new(false);

@@ -13,6 +13,15 @@ use super::manifest::{Graph, Zoo};
 
 /// A graph of the zoo, filled.
 pub fn load(zoo: &Zoo, graph: &Graph) -> Result<Model, String> {
+    load_by(zoo, graph, fill)
+}
+
+/// A graph of the zoo, all of whose weights are zeros that stand in memory once.
+pub fn load_bare(zoo: &Zoo, graph: &Graph) -> Result<Model, String> {
+    load_by(zoo, graph, zero)
+}
+
+fn load_by(zoo: &Zoo, graph: &Graph, fill: fn(&mut ModelProto)) -> Result<Model, String> {
     let path = zoo.folder.join("graphs").join(format!("{}.onnx.gz", graph.name));
     let packed = std::fs::File::open(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let mut bytes = Vec::new();
@@ -22,12 +31,30 @@ pub fn load(zoo: &Zoo, graph: &Graph) -> Result<Model, String> {
     Model::new(proto, Source::default()).map_err(|error| error.to_string())
 }
 
-/// Gives every stripped tensor its numbers, in the main graph, in subgraphs and in functions.
-pub fn fill(model: &mut ModelProto) {
+fn zero(model: &mut ModelProto) {
+    let stripped = stripped(model);
+    let length = |tensor: &TensorProto| {
+        let dtype = Dtype::from_code(tensor.data_type()).unwrap();
+        dtype.bytes_for(tensor.dims.iter().product::<i64>() as usize)
+    };
+    let longest = stripped.iter().map(|(_, tensor)| length(tensor)).max().unwrap_or(0);
+    let zeros = bytes::Bytes::from(vec![0u8; longest]);
+    for (_, tensor) in stripped {
+        tensor.doc_string = None;
+        tensor.raw_data = Some(zeros.slice(..length(tensor)));
+    }
+}
+
+fn stripped(model: &mut ModelProto) -> Stripped<'_> {
     let mut stripped = Vec::new();
     model.graph.iter_mut().for_each(|graph| in_graph(graph, &mut stripped));
     model.functions.iter_mut().for_each(|function| in_nodes(&mut function.node, &mut stripped));
-    stripped.into_par_iter().for_each(|(name, tensor)| draw(&name, tensor));
+    stripped
+}
+
+/// Gives every stripped tensor its numbers, in the main graph, in subgraphs and in functions.
+pub fn fill(model: &mut ModelProto) {
+    stripped(model).into_par_iter().for_each(|(name, tensor)| draw(&name, tensor));
 }
 
 /// A name to draw by, and the tensor to fill.
@@ -110,7 +137,7 @@ mod tests {
     use super::*;
     use onnx_prune::model::TensorRef;
 
-    fn stripped(name: &str, dtype: Dtype, rule: &str) -> TensorProto {
+    fn tensor_to_fill(name: &str, dtype: Dtype, rule: &str) -> TensorProto {
         TensorProto {
             name: Some(name.into()),
             dims: vec![40, 50],
@@ -125,11 +152,11 @@ mod tests {
         let rule = "fill: normal 1 2 -3 4";
         let graph = GraphProto {
             initializer: vec![
-                stripped("a", Dtype::Float, rule),
-                stripped("b", Dtype::Float, rule),
-                stripped("c", Dtype::Uint8, "fill: uniform 10 20"),
-                stripped("d", Dtype::Bfloat16, rule),
-                TensorProto { doc_string: Some("no rule".into()), ..stripped("e", Dtype::Float, rule) },
+                tensor_to_fill("a", Dtype::Float, rule),
+                tensor_to_fill("b", Dtype::Float, rule),
+                tensor_to_fill("c", Dtype::Uint8, "fill: uniform 10 20"),
+                tensor_to_fill("d", Dtype::Bfloat16, rule),
+                TensorProto { doc_string: Some("no rule".into()), ..tensor_to_fill("e", Dtype::Float, rule) },
             ],
             ..Default::default()
         };

@@ -4,7 +4,9 @@
 //! one and writes `docs/zoo.md`; ONNX_PRUNE_ONLY (a comma-separated list of parts of names) narrows it, and what was found
 //! before stays in the table; ONNX_PRUNE_RESUME leaves out what was found before; ONNX_PRUNE_SEEDS=1 makes it three times as
 //! fast, and with 0 nothing is run: what can be pruned is found in a minute or two.
+//! `cargo test --test all every_group_of_the_whole_zoo -- --ignored --nocapture` cuts every group of every graph alone.
 
+mod alone;
 mod check;
 mod fill;
 mod inputs;

@@ -1,0 +1,41 @@
+//! The last look at what was made: inferred once more from the finished model, every extent must be what was kept.
+
+use std::collections::HashMap;
+
+use super::{Kind, SurgeryError};
+use crate::analysis::{Analysis, Pins, Selection, infer};
+use crate::facts::Dim;
+use crate::model::{GraphId, Model, ValueId};
+
+/// Checks a finished model, whatever was done to it since its shapes were rewritten, against the selection that it was cut by.
+/// Errors: a node whose shapes do not fit any more, or a value that has other extents than what was kept.
+pub fn agrees(pruned: &Model, working: &Model, analysis: &Analysis, selection: &Selection) -> Result<(), SurgeryError> {
+    let facts = infer(pruned, &Pins::new());
+    let wrong = |node: &str, what: String| Err(SurgeryError { node: node.to_owned(), kind: Kind::Disagrees(what) });
+    if analysis.facts.problems.is_empty()
+        && let Some((node, problem)) = facts.problems.iter().next()
+    {
+        return wrong(pruned.node_label(*node), problem.clone());
+    }
+    let (_, gone) = selection.sparing(&analysis.groups);
+    if !gone.is_empty() {
+        // What stands for a whole branch is one number an axis.
+        return Ok(());
+    }
+    let found: HashMap<(GraphId, &str), ValueId> =
+        pruned.index().values().map(|(value, entry)| ((entry.graph, entry.name.as_str()), value)).collect();
+    for (value, entry) in working.index().values() {
+        let Some(now) = found.get(&(entry.graph, entry.name.as_str())).and_then(|now| facts.of(*now).shape.as_ref()) else { continue };
+        let Some(before) = &analysis.facts.of(value).shape else { continue };
+        let kept: Vec<Dim> = before
+            .iter()
+            .enumerate()
+            .map(|(axis, dim)| analysis.new_extent(value, axis, selection).unwrap_or_else(|| dim.clone()))
+            .collect();
+        if kept.len() != now.len() || kept.iter().zip(now).any(|(kept, now)| kept.differs(now)) {
+            let list = |dims: &[Dim]| dims.iter().map(ToString::to_string).collect::<Vec<_>>().join("×");
+            return wrong(&entry.name, format!("{} is left, {} was kept", list(now), list(&kept)));
+        }
+    }
+    Ok(())
+}

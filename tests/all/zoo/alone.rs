@@ -1,0 +1,66 @@
+//! What analysis calls removable can be removed, each group alone: one unit of it goes, the surgery succeeds, and what is
+//! inferred from the model that it leaves has the extents that were kept. Needs no weights.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use onnx_prune::analysis::{Granularity, Options};
+use onnx_prune::job::Prepared;
+use rayon::prelude::*;
+
+use super::manifest::{Graph, Zoo};
+use super::{fill, wanted};
+
+/// How many groups a graph has, coarse and fine, and what went wrong with which.
+fn cut_alone(zoo: &Zoo, graph: &Graph) -> (usize, Vec<String>) {
+    let mut count = 0;
+    let mut wrong = Vec::new();
+    let mut all = || -> Result<(), String> {
+        let model = fill::load_bare(zoo, graph)?;
+        for granularity in [Granularity::Coarse, Granularity::Fine] {
+            let options = Options { granularity, ..Default::default() };
+            let prepared = Prepared::new(&model, &options).map_err(|error| error.to_string())?;
+            let groups = &prepared.analysis.groups;
+            count += groups.len();
+            let one = |at: usize| {
+                let selection = prepared.analysis.select([(at, [0u32].as_slice())]);
+                let cut = prepared.cut(&selection, &[]).and_then(|pruned| prepared.check(&pruned, &selection));
+                cut.err().map(|error| format!("{} {granularity:?} {}: {error}", graph.name, groups[at].id))
+            };
+            wrong.extend((0..groups.len()).into_par_iter().filter_map(one).collect::<Vec<_>>());
+        }
+        Ok(())
+    };
+    match catch_unwind(AssertUnwindSafe(&mut all)) {
+        Ok(Ok(())) => {}
+        Ok(Err(problem)) => wrong.push(format!("{}: {problem}", graph.name)),
+        Err(_) => wrong.push(format!("{}: a panic", graph.name)),
+    }
+    (count, wrong)
+}
+
+fn none_fails<'a>(zoo: &Zoo, graphs: impl Iterator<Item = &'a Graph>) {
+    let (mut groups, mut wrong) = (0, Vec::new());
+    for graph in graphs {
+        let (count, failed) = cut_alone(zoo, graph);
+        eprintln!("{}: {count} groups, {} fail", graph.name, failed.len());
+        groups += count;
+        wrong.extend(failed);
+    }
+    eprintln!("{groups} groups, {} fail", wrong.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_group_of_a_sample_of_the_zoo_goes_alone() {
+    if let Some(zoo) = Zoo::find() {
+        none_fails(&zoo, zoo.graphs.iter().filter(|graph| graph.sample && graph.nodes < 1000 && wanted(graph)));
+    }
+}
+
+#[test]
+#[ignore = "cuts some twenty thousand groups; run by name"]
+fn every_group_of_the_whole_zoo_goes_alone() {
+    if let Some(zoo) = Zoo::find() {
+        none_fails(&zoo, zoo.graphs.iter().filter(|graph| wanted(graph)));
+    }
+}
