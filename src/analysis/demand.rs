@@ -335,10 +335,8 @@ fn holds(fact: &Fact, wanted: &[Option<Dim>], whole: bool) -> bool {
 
 /// A constant with the wanted elements, and what a value is known to hold elsewhere, if all that is plain numbers.
 fn written_down(fact: &Fact, wanted: &[Option<Dim>]) -> Option<TensorRef> {
-    let held: Vec<i64> = match wanted.iter().map(|wanted| wanted.as_ref()?.num()).collect() {
-        Some(numbers) => numbers,
-        None => fact.contents.as_ref()?.numbers()?,
-    };
+    let stated: Option<Vec<i64>> = wanted.iter().map(|wanted| wanted.as_ref()?.num()).collect();
+    let held = stated.or_else(|| fact.contents.as_ref()?.numbers())?;
     if held.len() != wanted.len() || !matches!(fact.dtype, Some(Dtype::Int64 | Dtype::Int32)) {
         return None;
     }

@@ -1,7 +1,7 @@
 //! What can be removed together: facts, relations, index spaces, classes of factors, groups of units, and what each costs.
 //!
 //! Everything is derived from the operators' relations; nothing here knows a pattern of nodes. Analysis never fails on a
-//! strange graph: it freezes, with a [`Reason`]. Invariant: no scores, no weights' values.
+//! strange graph: it freezes, with a [`Reason`](crate::relation::Reason). Invariant: no scores, no weights' values.
 
 mod account;
 mod assemble;

@@ -153,7 +153,8 @@ pub(super) fn inputs(model: &Model, args: &DataArgs, wanted: Use, watch: &Watch)
 
 /// Errors: a tensor of unknown rank, for which nothing can be made up.
 fn unranked(model: &Model, specs: &[InputSpec]) -> anyhow::Result<()> {
-    let infos = model.graph(Index::MAIN).input.iter();
+    let graph = model.graph(Index::MAIN);
+    let infos = graph.input.iter().filter(|info| !graph.initializer.iter().any(|tensor| tensor.name() == info.name()));
     match infos
         .map(|info| (info.name(), declared(info)))
         .find(|(name, fact)| fact.dtype.is_some() && !specs.iter().any(|spec| spec.name == *name))

@@ -11,7 +11,7 @@ use crate::analysis::{Pins, infer};
 use crate::facts::Fact;
 use crate::model::{Index, Model};
 use crate::proto::type_proto::Value as TypeValue;
-use crate::proto::{GraphProto, NodeProto, ValueInfoProto};
+use crate::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
 
 /// The model without the sequences and optionals of its main graph whose lengths and places are known; `None` where there are
 /// none, or where any stays. Branches that are always taken and loops of a known number of turns are written out where they
@@ -26,15 +26,13 @@ pub fn without_sequences(model: &Model) -> Option<Model> {
     let names = Names::new(model.index().values().map(|(_, value)| value.name.as_str()));
     let mut draft = Draft { proto: model.proto.clone(), names, opset: model.opset(""), wanted: outputs, waiting: None };
     for _ in 0..ROUNDS {
-        let now = Model { proto: draft.proto.clone(), ..model.clone() };
-        let now = reindexed(now)?;
-        let known = known(&now);
+        let known = known(&with(model, draft.proto.clone())?);
         let branched = branch::fold(&mut draft, &known, carries).ok()?;
         let unrolled = loops::unroll(&mut draft, &known, carries).ok()?;
         let listed = sequences::resolve(&mut draft, &known);
         contents::drop_dead(&mut draft);
         if !draft.proto.graph.as_ref().is_some_and(has) {
-            return reindexed(Model { proto: draft.proto, ..model.clone() });
+            return with(model, draft.proto);
         }
         if !branched && !unrolled && !listed {
             return None;
@@ -43,7 +41,10 @@ pub fn without_sequences(model: &Model) -> Option<Model> {
     None
 }
 
-fn reindexed(mut model: Model) -> Option<Model> {
+/// The model with another graph.
+fn with(model: &Model, proto: ModelProto) -> Option<Model> {
+    let mut model = model.clone();
+    model.proto = proto;
     model.reindex().ok()?;
     Some(model)
 }

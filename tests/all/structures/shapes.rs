@@ -1,5 +1,12 @@
 //! Shapes that are computed from tensors whose channels are cut.
 
+use onnx_prune::analysis::{Options, Pins};
+use onnx_prune::job::Prepared;
+use onnx_prune::model::{Index, Model, TensorRef, text};
+use onnx_prune::proto::{ValueInfoProto, type_proto};
+use onnx_prune::run::{Runtime, Tensors, TractRuntime};
+use onnx_prune::verify::{Verdict, exactness};
+
 use super::Structure;
 
 #[test]
@@ -77,4 +84,30 @@ fn a_constant_that_is_read_for_its_shape_too() {
     let alone = "input x f32[2,24]\nconst w f32[4,6]\nconst v f32[24,24]\nconst o f32[6,3]
         h0 = MatMul(x, v)\ns = Shape(w)\nlead = Concat(two, s) {axis=0}\nh = Reshape(h0, lead)\nz = MatMul(h, o)\ny = ReduceSum(z, ax)\nconst two i64[1] = 2\nconst ax i64[1] = 1\noutput y";
     Structure::new(alone, 90.0).holds();
+}
+
+#[test]
+fn an_input_of_unknown_rank_has_that_of_what_it_is_run_with() {
+    let text = "input x f32[n,4]\nconst a f32[4,8]\nconst b f32[8,6]\nconst c f32[6,3]\nf = MatMul(x, a)\ng = Relu(f)\nh = MatMul(g, b)\nk = Relu(h)\ny = MatMul(k, c)\noutput y";
+    let mut message = text::message(text).unwrap();
+    let undeclare = |info: &mut ValueInfoProto| {
+        if let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_mut().and_then(|kind| kind.value.as_mut()) {
+            tensor.shape = None;
+        }
+    };
+    message.graph.iter_mut().flat_map(|graph| &mut graph.input).for_each(undeclare);
+    let model = Model::new(message, Default::default()).unwrap();
+    let pins = Pins::from([("x".to_owned(), vec![2, 4])]);
+    let prepared = Prepared::new(&model, &Options { pins, ..Default::default() }).unwrap();
+    assert_eq!(prepared.analysis.groups.iter().map(|group| group.units.len()).collect::<Vec<_>>(), [8, 6]);
+    let selection = prepared.select(&[vec![0, 3, 4], vec![5]]);
+    let (pruned, masked) = (prepared.cut(&selection, &[]).unwrap(), prepared.masked(&selection).unwrap());
+    prepared.check(&pruned, &selection).unwrap();
+    assert_eq!(pruned.graph(Index::MAIN).input, model.graph(Index::MAIN).input);
+    let inputs = Tensors::from_iter([("x".to_owned(), TensorRef::from_f32(vec![2, 4], &[0.5, -1.0, 2.0, 0.25, 1.0, -0.5, 0.75, 3.0]))]);
+    let runtime = TractRuntime::new(false);
+    let session = runtime.prepare(&model, &inputs, &[]).unwrap();
+    let original = vec![session.run(&inputs).unwrap()];
+    let outcome = exactness(&runtime, &original, &masked, &pruned, &[inputs], session.noise());
+    assert_eq!(outcome.verdict, Verdict::Exact);
 }

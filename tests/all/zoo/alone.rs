@@ -3,16 +3,16 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use onnx_prune::analysis::{Granularity, Options};
+use onnx_prune::analysis::{Granularity, Options, frozen};
 use onnx_prune::job::Prepared;
 use rayon::prelude::*;
 
 use super::manifest::{Graph, Zoo};
 use super::{fill, wanted};
 
-/// How many groups a graph has, coarse and fine, and what went wrong with which.
-fn cut_alone(zoo: &Zoo, graph: &Graph) -> (usize, Vec<String>) {
-    let mut count = 0;
+/// How many groups a graph has, coarse and fine, how much of it they hold (percent, coarse), and what went wrong with which.
+fn cut_alone(zoo: &Zoo, graph: &Graph) -> (usize, f64, Vec<String>) {
+    let (mut count, mut reach) = (0, 0.0);
     let mut wrong = Vec::new();
     let mut all = || -> Result<(), String> {
         let model = fill::load_bare(zoo, graph)?;
@@ -21,6 +21,11 @@ fn cut_alone(zoo: &Zoo, graph: &Graph) -> (usize, Vec<String>) {
             let prepared = Prepared::new(&model, &options).map_err(|error| error.to_string())?;
             let groups = &prepared.analysis.groups;
             count += groups.len();
+            if granularity == Granularity::Coarse {
+                let (reached, rest) = frozen(&prepared.working, &prepared.analysis, groups);
+                let total = reached + rest.iter().map(|frozen| frozen.params).sum::<u64>();
+                reach = 100.0 * reached as f64 / total.max(1) as f64;
+            }
             let one = |at: usize| {
                 let selection = prepared.analysis.select([(at, [0u32].as_slice())]);
                 let cut = prepared.cut(&selection, &[]).and_then(|pruned| prepared.check(&pruned, &selection));
@@ -35,14 +40,14 @@ fn cut_alone(zoo: &Zoo, graph: &Graph) -> (usize, Vec<String>) {
         Ok(Err(problem)) => wrong.push(format!("{}: {problem}", graph.name)),
         Err(_) => wrong.push(format!("{}: a panic", graph.name)),
     }
-    (count, wrong)
+    (count, reach, wrong)
 }
 
 fn none_fails<'a>(zoo: &Zoo, graphs: impl Iterator<Item = &'a Graph>) {
     let (mut groups, mut wrong) = (0, Vec::new());
     for graph in graphs {
-        let (count, failed) = cut_alone(zoo, graph);
-        eprintln!("{}: {count} groups, {} fail", graph.name, failed.len());
+        let (count, reach, failed) = cut_alone(zoo, graph);
+        eprintln!("{}: {reach:.1} % in {count} groups, {} fail", graph.name, failed.len());
         groups += count;
         wrong.extend(failed);
     }
