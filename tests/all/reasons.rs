@@ -63,7 +63,7 @@ fn what_is_left_out_says_so() {
     let text = "input x f32[n,3]\nconst a f32[3,8]\nconst b f32[8,4]\nconst c f32[4,4]\nf = MatMul(x, a)\ng = Relu(f)\nh = MatMul(g, b)\ny = MatMul(h, c)\noutput y";
     let model = text::model(text).unwrap();
     let analysis = analyse(&model, &Options::default());
-    let first = analysis.groups.iter().find(|group| group.id.starts_with("a:")).unwrap();
+    let first = analysis.groups.iter().find(|group| group.id.starts_with("b:")).unwrap();
     let (_, frozen) = frozen_beside(&model, &analysis, &Origins::default(), [first], &|_: &Group| Reason::Excluded);
     assert_eq!((frozen.len(), frozen[0].params, frozen[0].reason.to_string().as_str()), (1, 16, "excluded"));
 }
