@@ -4,8 +4,8 @@ use onnx_prune::analysis::{Options, Pins};
 use onnx_prune::job::Prepared;
 use onnx_prune::model::{Index, Model, TensorRef, text};
 use onnx_prune::proto::{ValueInfoProto, type_proto};
-use onnx_prune::run::{Runtime, Tensors, TractRuntime};
-use onnx_prune::verify::{Verdict, exactness};
+use onnx_prune::run::{Tensors, TractRuntime};
+use onnx_prune::verify::Verdict;
 
 use super::Structure;
 
@@ -101,13 +101,12 @@ fn an_input_of_unknown_rank_has_that_of_what_it_is_run_with() {
     let prepared = Prepared::new(&model, &Options { pins, ..Default::default() }).unwrap();
     assert_eq!(prepared.analysis.groups.iter().map(|group| group.units.len()).collect::<Vec<_>>(), [8, 6]);
     let selection = prepared.select(&[vec![0, 3, 4], vec![5]]);
-    let (pruned, masked) = (prepared.cut(&selection, &[]).unwrap(), prepared.masked(&selection).unwrap());
+    let pruned = prepared.cut(&selection, &[]).unwrap();
     prepared.check(&pruned, &selection).unwrap();
     assert_eq!(pruned.graph(Index::MAIN).input, model.graph(Index::MAIN).input);
     let inputs = Tensors::from_iter([("x".to_owned(), TensorRef::from_f32(vec![2, 4], &[0.5, -1.0, 2.0, 0.25, 1.0, -0.5, 0.75, 3.0]))]);
     let runtime = TractRuntime::new(false);
-    let session = runtime.prepare(&model, &inputs, &[]).unwrap();
-    let original = vec![session.run(&inputs).unwrap()];
-    let outcome = exactness(&runtime, &original, &masked, &pruned, &[inputs], session.noise());
+    let ran = crate::engines::original(&runtime, &model, &inputs).unwrap();
+    let (outcome, _) = crate::engines::judge(&ran, &model, &prepared, &selection, &pruned, &inputs);
     assert_eq!(outcome.verdict, Verdict::Exact);
 }
