@@ -71,6 +71,9 @@ pub fn frozen_beside<'a>(
     (prunable, frozen)
 }
 
+/// How little an axis had to do with channels, how far from reach it is, and whether it is none that a reader gives.
+type Key = (u8, u8, bool);
+
 /// What is to be said of one weight.
 enum Verdict {
     Prunable,
@@ -126,7 +129,7 @@ impl<'a> Causes<'a> {
         if entry.readers.is_empty() && !entry.is_output {
             return Verdict::Held(Reason::Unused, None);
         }
-        let mut best: Option<((u8, u8, bool), Reason, Option<NodeId>)> = None;
+        let mut best: Option<(Key, Cause)> = None;
         let spaces = &self.analysis.spaces;
         // What is packed into an axis may go with it.
         let axes = spaces.axes(value).enumerate();
@@ -143,12 +146,12 @@ impl<'a> Causes<'a> {
                 let (rank, reason) = self.reason(factor.class, class);
                 let key = (u8::from(!self.channels[factor.class.index()]), rank, !self.gives(value, axis));
                 if best.as_ref().is_none_or(|(other, ..)| key < *other) {
-                    best = Some((key, reason, class.held_by.filter(|_| !class.free)));
+                    best = Some((key, (reason, class.held_by.filter(|_| !class.free))));
                 }
             }
         }
         let none = || Verdict::Held(Reason::operator("a single number, or a width of one"), None);
-        best.map_or_else(none, |(_, reason, node)| Verdict::Held(reason, node))
+        best.map_or_else(none, |(_, (reason, node))| Verdict::Held(reason, node))
     }
 
     /// Why a class is out of reach, and how near to it what is out of reach is: what could go if it were asked for comes first,
