@@ -185,10 +185,10 @@ pub fn ranks(path: &Path) -> BTreeMap<String, usize> {
     if path.is_dir() {
         return testsets::find(path).ok().flatten().and_then(|sets| Some(testsets::ranks(sets.first()?))).unwrap_or_default();
     }
-    if let Ok(arrays) = npz::open_npz(path) {
+    if let Ok(arrays) = npz::open_npz(path, Memory::default()) {
         return arrays.into_iter().map(|(name, array)| (name, array.dims.len())).collect();
     }
-    npz::open_npy(path).map(|array| BTreeMap::from([(String::new(), array.dims.len())])).unwrap_or_default()
+    npz::open_npy(path, Memory::default()).map(|array| BTreeMap::from([(String::new(), array.dims.len())])).unwrap_or_default()
 }
 
 fn names(specs: &[InputSpec]) -> Vec<String> {
