@@ -22,7 +22,7 @@ fn cut_alone(zoo: &Zoo, graph: &Graph) -> (usize, f64, Vec<String>) {
             let groups = &prepared.analysis.groups;
             count += groups.len();
             if granularity == Granularity::Coarse {
-                let (reached, rest) = frozen(&prepared.working, &prepared.analysis, groups);
+                let (reached, rest) = frozen(&prepared.working, &prepared.analysis, &prepared.origins, groups);
                 let total = reached + rest.iter().map(|frozen| frozen.params).sum::<u64>();
                 reach = 100.0 * reached as f64 / total.max(1) as f64;
             }
