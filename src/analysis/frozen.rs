@@ -71,9 +71,6 @@ pub fn frozen_beside<'a>(
     (prunable, frozen)
 }
 
-/// How little an axis had to do with channels, how far from reach it is, and whether it is none that a reader gives.
-type Key = (u8, u8, bool);
-
 /// What is to be said of one weight.
 enum Verdict {
     Prunable,
@@ -90,6 +87,10 @@ struct Causes<'a> {
     /// Classes of axes that a product with a constant has in common with what it reads or gives: channels, neurons.
     channels: Vec<bool>,
 }
+
+/// How near to being removable something is, the nearest smallest: whether it is no channel, the rank of its reason, whether no
+/// output has its axis.
+type Nearness = (u8, u8, bool);
 
 impl<'a> Causes<'a> {
     fn new<'g>(
@@ -129,7 +130,7 @@ impl<'a> Causes<'a> {
         if entry.readers.is_empty() && !entry.is_output {
             return Verdict::Held(Reason::Unused, None);
         }
-        let mut best: Option<(Key, Cause)> = None;
+        let mut best: Option<(Nearness, Cause)> = None;
         let spaces = &self.analysis.spaces;
         // What is packed into an axis may go with it.
         let axes = spaces.axes(value).enumerate();
@@ -145,7 +146,7 @@ impl<'a> Causes<'a> {
                 }
                 let (rank, reason) = self.reason(factor.class, class);
                 let key = (u8::from(!self.channels[factor.class.index()]), rank, !self.gives(value, axis));
-                if best.as_ref().is_none_or(|(other, ..)| key < *other) {
+                if best.as_ref().is_none_or(|(other, _)| key < *other) {
                     best = Some((key, (reason, class.held_by.filter(|_| !class.free))));
                 }
             }

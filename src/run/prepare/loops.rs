@@ -41,7 +41,8 @@ impl Seen {
     }
 }
 
-/// Writes out the turns of the main graph's loops that are `wanted`, as far as their conditions are known; says whether there were any.
+/// Writes out the turns of the main graph's loops, of those that are `wanted`, as far as their conditions are known; says whether
+/// there were any.
 pub(super) fn unroll(draft: &mut Draft, known: &Known, wanted: fn(&NodeProto) -> bool) -> Result<bool, Unverifiable> {
     let mut graph = draft.proto.graph.take().unwrap_or_default();
     if !graph.node.iter().any(|node| kind(node) == ("", "Loop")) {
