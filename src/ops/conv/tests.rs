@@ -37,9 +37,10 @@ fn one_and_three_spatial_axes() {
 fn a_filter_along_one_axis_looks_at_other_neighbours() {
     let filter = |x: &str, w: &str, pads: &[i64]| Prove::op("Conv").input(x).weight(w).ints("pads", pads);
     filter("bx1x24", "1x1x5", &[2, 2]).gives("bx1x24").relates("x[b, g·i, s] w[g·o, i, k] → y[b, g·o, s]  Σ i,k");
-    // One that shortens the axis, or of several channels, goes by places.
+    filter("bx2x24", "1x2x5", &[2, 2]).gives("bx1x24").relates("x[b, g·i, s] w[g·o, i, k] → y[b, g·o, s]  Σ i,k");
+    // One that shortens the axis, or of more than two maps, goes by places.
     filter("bx1x24", "1x1x5", &[0, 0]).gives("bx1x20").relates("x[b, g·i, s] w[g·o, i, k] → y[b, g·o, t]  Σ i,k");
-    filter("bx2x24", "1x2x5", &[2, 2]).gives("bx1x24").relates("x[b, g·i, s] w[g·o, i, k] → y[b, g·o, t]  Σ i,k");
+    filter("bx3x24", "1x3x5", &[2, 2]).gives("bx1x24").relates("x[b, g·i, s] w[g·o, i, k] → y[b, g·o, t]  Σ i,k");
 }
 
 #[test]

@@ -103,17 +103,49 @@ fn rows(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
         && table.dtype == Dtype::Uint8
         && width.saturating_mul(8 / bits.max(1)) > size.saturating_mul(blocks - 1)
         && width <= size * blocks * bits / 8;
-    if packed && bits == 4 && rank == 2 && from == 0 && along == 1 && size >= 16 && size & (size - 1) == 0 {
+    let plain = rank == 2 && from == 0 && along == 1;
+    // tract reads two zero points from every byte, also where a row has an odd number of them.
+    let uneven = zeros.is_some() && (blocks * bits) % 8 != 0;
+    if packed && plain && bits == 4 && !uneven && size >= 16 && size & (size - 1) == 0 {
         return Ok(Outcome::Leave);
     }
     if packed {
-        return Err(Unverifiable::new(format!("{}: packed along another axis than tract takes", label(node))));
+        let dense = if plain { unpacked(&table, &scales, zeros.as_ref(), size, bits) } else { None };
+        let strange = || Unverifiable::new(format!("{}: packed along another axis than tract takes", label(node)));
+        gathered(node, site, at, &dense.ok_or_else(strange)?, from);
+        return Ok(Outcome::Done);
     }
     let middle = if bits == 8 && table.dtype == Dtype::Uint8 { 128.0 } else { 0.0 };
     let zeros = zeros.unwrap_or_else(|| TensorRef::from_f32(scales.dims.clone(), &vec![middle; scales.elements()]));
     let dense = super::blocks::dequantize(&table, &scales, Some(&zeros), along, size).ok_or_else(strange)?;
-    let dense = site.wire.constant(&dense);
-    let value = site.wire.op("Gather", &[&dense, at], vec![with_int("axis", from)]);
-    site.wire.give(&value, node, 0);
+    gathered(node, site, at, &dense, from);
     Ok(Outcome::Done)
+}
+
+/// Rows of floats instead.
+fn gathered(node: &NodeProto, site: &mut Site, at: &str, table: &TensorRef, axis: i64) {
+    let table = site.wire.constant(table);
+    let value = site.wire.op("Gather", &[&table, at], vec![with_int("axis", axis)]);
+    site.wire.give(&value, node, 0);
+}
+
+/// The rows of a table (rows × bytes) as floats: scales are rows × blocks, zero points packed by row, half the range by default.
+fn unpacked(table: &TensorRef, scales: &TensorRef, zeros: Option<&TensorRef>, size: i64, bits: i64) -> Option<TensorRef> {
+    let (size, bits) = (usize::try_from(size).ok()?, usize::try_from(bits).ok().filter(|bits| matches!(bits, 1 | 2 | 4))?);
+    let (&[rows, bytes], &[_, blocks]) = (&table.dims[..], &scales.dims[..]) else { return None };
+    let (width, packed) = (bytes * 8 / bits, (blocks * bits).div_ceil(8));
+    let factors = scales.to_f32()?;
+    let mut dense = Vec::with_capacity(rows.checked_mul(width)?);
+    for row in 0..rows {
+        let numbers = table.bytes.get(row * bytes..)?;
+        for at in 0..width {
+            let block = at / size;
+            let zero = match zeros {
+                Some(zeros) => number_at(zeros.bytes.get(row * packed..)?, block, bits)?,
+                None => 1 << (bits - 1),
+            };
+            dense.push((f32::from(number_at(numbers, at, bits)?) - f32::from(zero)) * factors.get(row * blocks + block)?);
+        }
+    }
+    Some(TensorRef::from_f32(vec![rows, width], &dense))
 }
