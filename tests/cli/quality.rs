@@ -28,6 +28,10 @@ fn a_search_lands_near_the_drift_asked_for() {
     let options = "--target drift=0.2 --data @digits_calibration.npz --report {}/r.json -q";
     assert_eq!(code(folder.path(), &format!("@digits_lstm.onnx -o {{}}/x.onnx {options}")).0, 0);
     let report = json(&folder.path().join("r.json"));
+    // What is reported is of inputs that the search has not seen; it keeps a margin for how much these may differ.
     let drift = report["drift"]["outputs"][0]["relative_l2"].as_f64().unwrap();
-    assert!((0.18..=0.2).contains(&drift), "{drift}");
+    assert!(drift <= 0.2, "{drift}");
+    let chosen = report["tradeoff"].as_array().unwrap().iter().find(|point| point["macs"] == report["pruned"]["macs"]).unwrap();
+    let found = chosen["drift"].as_f64().unwrap();
+    assert!((0.16..=0.2).contains(&found), "{found}");
 }
