@@ -15,7 +15,7 @@ use crate::run::{Engines, Fallback, OrtRuntime, Runtime, TractRuntime, libraries
 /// How a user gets the library.
 const HOW: &str = "set ORT_DYLIB_PATH to the file of its library, 1.17 or newer, or install the Python package onnxruntime";
 /// Asks Python for its folders; nothing is imported but what is built in.
-const FOLDERS: &str = "import sys; print('\n'.join(sys.path))";
+const FOLDERS: &str = "import sys; print('\\n'.join(sys.path))";
 /// How long Python may take to start.
 const PATIENCE: Duration = Duration::from_secs(5);
 
