@@ -87,26 +87,43 @@ impl Extents {
     }
 }
 
+const BYTE: Reason = Reason::operator("numbers of one byte");
+
 /// An axis that is summed over: as numbers, and as the blocks that they are in.
 struct Axis {
     numbers: Vec<LabelId>,
     /// The blocks, and the numbers of one; `None` where each goes by itself.
     block: Option<(LabelId, LabelId)>,
+    /// Its bytes, where all numbers of one go together.
+    bytes: Option<LabelId>,
 }
 
 impl Axis {
     fn new(builder: &mut Builder, [number, block]: [&'static str; 2], extent: i64, of: Option<i64>) -> Self {
         match of {
-            None => Axis { numbers: vec![builder.free(number, extent)], block: None },
+            None => Axis { numbers: vec![builder.free(number, extent)], block: None, bytes: None },
             Some(size) => {
                 let (q, j) = (builder.free(block, extent / size), builder.fixed(number, size, BLOCK));
-                Axis { numbers: vec![q, j], block: Some((q, j)) }
+                Axis { numbers: vec![q, j], block: Some((q, j)), bytes: None }
             }
         }
     }
 
+    /// Neurons: a kernel tells their number from the bytes of a row, so that those of one byte go together.
+    fn neurons(builder: &mut Builder, at: &Extents) -> Self {
+        let together = 8 / at.bits[1].max(1);
+        if at.block().is_some() || together < 2 || at.neurons % together != 0 {
+            return Axis::new(builder, ["n", "m"], at.neurons, at.block());
+        }
+        let (byte, inside) = (builder.free("m", at.neurons / together), builder.fixed("n", together, BYTE));
+        Axis { numbers: vec![byte, inside], block: None, bytes: Some(byte) }
+    }
+
     /// Its numbers in bytes: of whole blocks, or packed anew where one goes.
     fn bytes(&self, builder: &mut Builder, bits: i64) -> Option<Layout> {
+        if let Some(bytes) = self.bytes {
+            return Some(bytes.into());
+        }
         match self.block {
             Some((q, j)) if bits != 8 => {
                 let size = builder.extent(&j.into()).num()? * bits;
@@ -175,7 +192,7 @@ impl Extents {
         let tokens: Vec<LabelId> = outer.iter().map(|dim| builder.fixed("s", dim.clone(), ROUTED)).collect();
         let used = builder.fixed("", node.int("k").unwrap_or(1), ROUTED);
         let experts = builder.fixed("E", self.experts.clone(), ROUTED);
-        let n = Axis::new(builder, ["n", "m"], self.neurons, self.block());
+        let n = Axis::neurons(builder, self);
         let c = Axis::new(builder, ["c", "b"], self.channels, self.block());
         let two = (self.gates != Gates::None).then(|| (builder.fixed("", 2i64, Reason::operator("gates")), self.gates));
         let data: Vec<Layout> = tokens.iter().map(|label| (*label).into()).chain([Layout::product(&c.numbers)]).collect();
@@ -247,8 +264,8 @@ mod tests {
     fn neurons_of_packed_experts() {
         let rows = experts(4).weight("u8:3x48x16").weight("3x48").weight("3x48").weight("u8:3x32x24").weight("3x32").weight("3x32");
         rows.gives("2x5x32").relates(
-            "x[s, s2, c] router[10, 3] w1[E, n, c/2] scale1[E, n] bias1[E, n] w2[E, c, n/2] scale2[E, c] bias2[E, c] \
-             → y[s, s2, c]  Σ c; Σ n; Σ n",
+            "x[s, s2, c] router[10, 3] w1[E, m·n, c/2] scale1[E, m·n] bias1[E, m·n] w2[E, c, m] scale2[E, c] bias2[E, c] \
+             → y[s, s2, c]  Σ c; Σ m,n; Σ m,n",
         );
         let fused = experts(8).int("swiglu_fusion", 1).weight("u8:3x96x32").weight("3x96").none().weight("u8:3x32x48").weight("3x32");
         fused

@@ -81,7 +81,7 @@ fn channels_that_look_at_their_neighbours() {
 #[test]
 fn channels_among_the_positions_of_a_filter() {
     // Triplet attention: the greatest and the mean along the rows are filtered along channels and columns, turned by a right angle.
-    let text = "input x f32[1,3,6,6]\nconst a f32[12,3,3,3]\nconst e f32[1,2,3,3]\nconst b f32[5,12,1,1]\nconst one i64[1] = 1
+    let text = "opset 18\ninput x f32[1,3,6,6]\nconst a f32[12,3,3,3]\nconst e f32[1,2,3,3]\nconst b f32[5,12,1,1]\nconst one i64[1] = 1
         f = Conv(x, a) {pads=[1,1,1,1]}\nr = Relu(f)\nt = Transpose(r) {perm=[0,2,1,3]}\nm = ReduceMax(t, one) {keepdims=1}\na0 = ReduceMean(t, one) {keepdims=1}\np = Concat(m, a0) {axis=1}\nq = Conv(p, e) {pads=[1,1,1,1]}\ns = Sigmoid(q)\nu = Mul(t, s)\nv = Transpose(u) {perm=[0,2,1,3]}\ny = Conv(v, b)\noutput y";
     Structure::new(text, 95.0).coarse(&[12]).fine(&[12]).holds();
 }
@@ -89,7 +89,7 @@ fn channels_among_the_positions_of_a_filter() {
 #[test]
 fn groups_of_channels_merged_with_the_batch() {
     // Spatial group-wise enhancement: each group of channels is weighed by how much it is like its own mean.
-    let text = "input x f32[1,3,4,4]\nconst a f32[12,3,3,3]\nconst b f32[5,12,1,1]\nconst gw f32[1,4,1,1]\nconst gb f32[1,4,1,1]\nconst tiny f32[] = 0.00001\nconst one i64[1] = 1\nconst g i64[4] = 4,3,4,4\nconst flat i64[2] = 4,-1\nconst map i64[4] = 1,4,4,4\nconst single i64[4] = 4,1,4,4\nconst back i64[4] = 1,12,4,4
+    let text = "opset 18\ninput x f32[1,3,4,4]\nconst a f32[12,3,3,3]\nconst b f32[5,12,1,1]\nconst gw f32[1,4,1,1]\nconst gb f32[1,4,1,1]\nconst tiny f32[] = 0.00001\nconst one i64[1] = 1\nconst g i64[4] = 4,3,4,4\nconst flat i64[2] = 4,-1\nconst map i64[4] = 1,4,4,4\nconst single i64[4] = 4,1,4,4\nconst back i64[4] = 1,12,4,4
         f = Conv(x, a) {pads=[1,1,1,1]}\nr = Relu(f)\nx1 = Reshape(r, g)\np = GlobalAveragePool(x1)\nx2 = Mul(x1, p)\nt = ReduceSum(x2, one) {keepdims=1}\nt1 = Reshape(t, flat)\nm = ReduceMean(t1, one) {keepdims=1}\nt2 = Sub(t1, m)\nt3 = Mul(t2, t2)\nv = ReduceMean(t3, one) {keepdims=1}\ns = Sqrt(v)\ns1 = Add(s, tiny)\nt4 = Div(t2, s1)\nt5 = Reshape(t4, map)\nt6 = Mul(t5, gw)\nt7 = Add(t6, gb)\nt8 = Reshape(t7, single)\nw = Sigmoid(t8)\nu = Mul(x1, w)\nu1 = Reshape(u, back)\ny = Conv(u1, b)\noutput y";
     Structure::new(text, 95.0).coarse(&[4]).holds();
 }

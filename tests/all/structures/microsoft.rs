@@ -149,9 +149,10 @@ fn neurons_of_packed_experts() {
             scales(48)
         )
     };
-    for bits in [4, 8] {
-        Structure::new(&layers(bits, 0, 0), 90.0).coarse(&[48]).holds();
-        Structure::new(&layers(bits, 0, 1), 90.0).coarse(&[48]).holds();
+    // Those of one byte go together.
+    for (bits, units) in [(4, [24]), (8, [48])] {
+        Structure::new(&layers(bits, 0, 0), 90.0).coarse(&units).holds();
+        Structure::new(&layers(bits, 0, 1), 90.0).coarse(&units).holds();
         Structure::new(&layers(bits, 16, 0), 90.0).coarse(&[3]).holds();
     }
 }
