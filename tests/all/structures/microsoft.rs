@@ -138,7 +138,7 @@ fn tables_in_blocks() {
 fn neurons_of_packed_experts() {
     let layers = |bits: usize, block: usize, fusion: usize| {
         let (rows, scales) =
-            (48 * fusion.max(1), |of: usize| of.checked_div(block).map_or_else(String::new, |blocks| format!(",{blocks}")));
+            (if fusion > 0 { 96 } else { 48 }, |of: usize| of.checked_div(block).map_or_else(String::new, |blocks| format!(",{blocks}")));
         let blocks = if block > 0 { format!(", block_size={block}") } else { String::new() };
         let kind = if fusion > 0 { format!("\"swiglu\", swiglu_fusion={fusion}") } else { "\"relu\"".to_owned() };
         format!(
