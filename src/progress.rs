@@ -88,10 +88,15 @@ impl fmt::Display for Memory {
 /// Bytes as people write them; with three digits.
 pub fn size_text(bytes: f64) -> String {
     const UNITS: [&str; 7] = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    let unit = (bytes.max(1.0).log2() / 10.0).floor().clamp(0.0, UNITS.len() as f64 - 1.0) as usize;
+    let unit = (bytes.max(1.0).log2() / 10.0)
+        .floor()
+        .clamp(0.0, UNITS.len() as f64 - 1.0) as usize;
     let number = bytes / 1024f64.powi(unit as i32);
     let digits = if unit == 0 || number >= 99.95 { 0 } else { 1 };
-    format!("{number:.digits$} {}", UNITS.get(unit).copied().unwrap_or_default())
+    format!(
+        "{number:.digits$} {}",
+        UNITS.get(unit).copied().unwrap_or_default()
+    )
 }
 
 /// How work is to be done.
@@ -106,7 +111,10 @@ pub struct Work<'a> {
 impl<'a> Work<'a> {
     /// Work that somebody watches, within the usual memory.
     pub fn new(progress: &'a dyn Progress) -> Self {
-        Work { progress, memory: Memory::default() }
+        Work {
+            progress,
+            memory: Memory::default(),
+        }
     }
 }
 
@@ -116,7 +124,14 @@ mod tests {
 
     #[test]
     fn sizes_are_written_with_their_unit() {
-        assert_eq!([0.0, 700.0, 1536.0, 4294967296.0].map(size_text), ["0 bytes", "700 bytes", "1.5 KiB", "4.0 GiB"]);
-        assert!(Memory(10).holds(Some(10)) && !Memory(10).holds(Some(11)) && !Memory(u64::MAX).holds(None));
+        assert_eq!(
+            [0.0, 700.0, 1536.0, 4294967296.0].map(size_text),
+            ["0 bytes", "700 bytes", "1.5 KiB", "4.0 GiB"]
+        );
+        assert!(
+            Memory(10).holds(Some(10))
+                && !Memory(10).holds(Some(11))
+                && !Memory(u64::MAX).holds(None)
+        );
     }
 }

@@ -29,10 +29,32 @@ fn seconds(mut call: impl FnMut()) -> f64 {
 
 /// Prints the peak, and for several widths the rows per second and the share of the peak.
 pub fn report() {
-    let square = |seed: usize| Mat::<f32>::from_fn(SQUARE, SQUARE, |row, column| ((row * 31 + column * 7 + seed) % 17) as f32 / 17.0);
+    let square = |seed: usize| {
+        Mat::<f32>::from_fn(SQUARE, SQUARE, |row, column| {
+            ((row * 31 + column * 7 + seed) % 17) as f32 / 17.0
+        })
+    };
     let (left, right, mut product) = (square(0), square(5), Mat::<f32>::zeros(SQUARE, SQUARE));
-    let one = seconds(|| matmul(product.as_mut(), Accum::Replace, left.as_ref(), right.as_ref(), 1.0, Par::Seq));
-    let all = seconds(|| matmul(product.as_mut(), Accum::Replace, left.as_ref(), right.as_ref(), 1.0, Par::rayon(0)));
+    let one = seconds(|| {
+        matmul(
+            product.as_mut(),
+            Accum::Replace,
+            left.as_ref(),
+            right.as_ref(),
+            1.0,
+            Par::Seq,
+        )
+    });
+    let all = seconds(|| {
+        matmul(
+            product.as_mut(),
+            Accum::Replace,
+            left.as_ref(),
+            right.as_ref(),
+            1.0,
+            Par::rayon(0),
+        )
+    });
     let peak = 2.0 * (SQUARE as f64).powi(3) / all;
     let threads = rayon::current_num_threads();
     println!(
@@ -40,16 +62,29 @@ pub fn report() {
         peak / 1e9,
         peak * all / one / 1e9
     );
-    println!("share of the former, by rows × columns² (the triangle, which is needed) and by 2 × rows × columns² (the full product)");
+    println!(
+        "share of the former, by rows × columns² (the triangle, which is needed) and by 2 × rows × columns² (the full product)"
+    );
     for columns in [144, 288, 576, 1152] {
-        let part = |run: usize| (0..POSITIONS * columns).map(|at| ((at * 13 + run) % 29) as f32 / 29.0).collect::<Vec<f32>>();
+        let part = |run: usize| {
+            (0..POSITIONS * columns)
+                .map(|at| ((at * 13 + run) % 29) as f32 / 29.0)
+                .collect::<Vec<f32>>()
+        };
         let parts: Vec<Vec<f32>> = (0..RUNS).map(part).collect();
         for views in [1, VIEWS] {
             let mut moments = vec![Moments::new(1, columns); views];
-            let time = seconds(|| moments.par_iter_mut().for_each(|moments| moments.add_parts(black_box(&parts))));
+            let time = seconds(|| {
+                moments
+                    .par_iter_mut()
+                    .for_each(|moments| moments.add_parts(black_box(&parts)))
+            });
             let rate = (views * RUNS * POSITIONS) as f64 / time;
             let share = rate * (columns * columns) as f64 / peak * 100.0;
-            println!("{columns:5} columns, {views} at once: {rate:9.0} rows/s, triangle {share:.0} %, full {:.0} %", share * 2.0);
+            println!(
+                "{columns:5} columns, {views} at once: {rate:9.0} rows/s, triangle {share:.0} %, full {:.0} %",
+                share * 2.0
+            );
         }
     }
 }

@@ -28,7 +28,9 @@ const SAME: f64 = 0.02;
 /// The multiple that widths of a group should be of, from measured (width, time): a width wanted is rounded up to it, and
 /// costs what it then takes beyond the cheapest width that is not narrower. The coarsest of those that cost least.
 pub fn cheapest(times: &BTreeMap<usize, f64>) -> u32 {
-    let Some((whole, _)) = times.last_key_value() else { return 1 };
+    let Some((whole, _)) = times.last_key_value() else {
+        return 1;
+    };
     // At each width the least time for which that many units or more can be kept.
     let mut envelope: BTreeMap<usize, f64> = BTreeMap::new();
     let mut least = f64::INFINITY;
@@ -39,15 +41,32 @@ pub fn cheapest(times: &BTreeMap<usize, f64>) -> u32 {
     let dearer = |multiple: u32| {
         let paid = |width: usize| {
             let rounded = width.next_multiple_of(multiple as usize).min(*whole);
-            times.range(rounded..).next().map_or(f64::INFINITY, |(_, time)| *time)
+            times
+                .range(rounded..)
+                .next()
+                .map_or(f64::INFINITY, |(_, time)| *time)
         };
-        let (paid, possible) =
-            envelope.iter().fold((0.0, 0.0), |(paid_sum, possible), (width, least)| (paid_sum + paid(*width), possible + least));
-        if possible > 0.0 { paid / possible - 1.0 } else { 0.0 }
+        let (paid, possible) = envelope
+            .iter()
+            .fold((0.0, 0.0), |(paid_sum, possible), (width, least)| {
+                (paid_sum + paid(*width), possible + least)
+            });
+        if possible > 0.0 {
+            paid / possible - 1.0
+        } else {
+            0.0
+        }
     };
-    let fitting = || MULTIPLES.into_iter().filter(|multiple| *multiple == 1 || (*multiple as usize) * 2 <= *whole);
+    let fitting = || {
+        MULTIPLES
+            .into_iter()
+            .filter(|multiple| *multiple == 1 || (*multiple as usize) * 2 <= *whole)
+    };
     let best = fitting().map(dearer).fold(f64::INFINITY, f64::min);
-    fitting().filter(|multiple| dearer(*multiple) <= best + SAME).max().unwrap_or(1)
+    fitting()
+        .filter(|multiple| dearer(*multiple) <= best + SAME)
+        .max()
+        .unwrap_or(1)
 }
 
 /// What widths a group may have.
@@ -71,8 +90,15 @@ impl Align {
     /// What widths a group may have.
     pub fn width(&self, group: &Group) -> Width {
         let align = self.of(group);
-        let least = ((group.units.len() as f64 * LEAST).ceil() as usize).max(1).next_multiple_of(align as usize);
-        Width { align, least, whole: false, first: 1 }
+        let least = ((group.units.len() as f64 * LEAST).ceil() as usize)
+            .max(1)
+            .next_multiple_of(align as usize);
+        Width {
+            align,
+            least,
+            whole: false,
+            first: 1,
+        }
     }
 
     /// The number that holds for a group.
@@ -80,8 +106,15 @@ impl Align {
         match self {
             Align::Multiple(number) => (*number).max(1),
             // A head is many columns wide already.
-            Align::ByWidth | Align::Auto | Align::Measured(_) if matches!(group.kind, Kind::Heads | Kind::HeadDims) => 1,
-            Align::Measured(numbers) => numbers.get(&group.id).copied().unwrap_or_else(|| Align::ByWidth.of(group)),
+            Align::ByWidth | Align::Auto | Align::Measured(_)
+                if matches!(group.kind, Kind::Heads | Kind::HeadDims) =>
+            {
+                1
+            }
+            Align::Measured(numbers) => numbers
+                .get(&group.id)
+                .copied()
+                .unwrap_or_else(|| Align::ByWidth.of(group)),
             Align::ByWidth | Align::Auto => match group.units.len() {
                 64.. => 8,
                 32.. => 4,
@@ -103,12 +136,23 @@ mod tests {
     #[test]
     fn the_multiple_is_that_of_the_steps_measured() {
         // Blocks of 16, of 8: widths inside a block are paid for whole.
-        assert_eq!(cheapest(&times(|width| width.next_multiple_of(16) as f64)), 16);
-        assert_eq!(cheapest(&times(|width| width.next_multiple_of(8) as f64)), 8);
+        assert_eq!(
+            cheapest(&times(|width| width.next_multiple_of(16) as f64)),
+            16
+        );
+        assert_eq!(
+            cheapest(&times(|width| width.next_multiple_of(8) as f64)),
+            8
+        );
         // Smooth: every unit counts.
         assert_eq!(cheapest(&times(|width| width as f64)), 1);
         // A slow path outside of multiples of four.
-        assert_eq!(cheapest(&times(|width| width as f64 * if width % 4 == 0 { 1.0 } else { 5.0 })), 4);
+        assert_eq!(
+            cheapest(&times(
+                |width| width as f64 * if width % 4 == 0 { 1.0 } else { 5.0 }
+            )),
+            4
+        );
         // Multiples leave a choice of widths.
         assert_eq!(cheapest(&(1..=4).map(|width| (width, 1.0)).collect()), 1);
         assert_eq!(cheapest(&BTreeMap::new()), 1);

@@ -8,7 +8,11 @@ pub fn least_cuts(analysis: &Analysis, groups: &[usize]) -> Vec<Option<usize>> {
     let parting = analysis.account.parting();
     let least = |at: &usize| {
         let group = analysis.groups.get(*at)?;
-        if group.classes.iter().any(|class| parting.contains(class)) { paid(analysis, group) } else { Some(1) }
+        if group.classes.iter().any(|class| parting.contains(class)) {
+            paid(analysis, group)
+        } else {
+            Some(1)
+        }
     };
     groups.iter().map(least).collect()
 }
@@ -18,7 +22,13 @@ fn paid(analysis: &Analysis, group: &Group) -> Option<usize> {
     let whole = analysis.account.at(|_| 1.0);
     let pays = |gone: usize| {
         let left = 1.0 - gone as f64 / units as f64;
-        let cost = analysis.account.at(|class| if group.classes.contains(&class) { left } else { 1.0 });
+        let cost = analysis.account.at(|class| {
+            if group.classes.contains(&class) {
+                left
+            } else {
+                1.0
+            }
+        });
         cost.params <= whole.params && cost.bytes + NOTES <= whole.bytes
     };
     let (mut low, mut high) = (1, units.checked_sub(1)?);
@@ -27,7 +37,11 @@ fn paid(analysis: &Analysis, group: &Group) -> Option<usize> {
     }
     while low < high {
         let middle = (low + high) / 2;
-        if pays(middle) { high = middle } else { low = middle + 1 }
+        if pays(middle) {
+            high = middle
+        } else {
+            low = middle + 1
+        }
     }
     Some(low)
 }

@@ -50,7 +50,11 @@ impl fmt::Display for Unreachable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, (target, reachable)) in self.reachable.iter().enumerate() {
             let separator = if at == 0 { "" } else { "; " };
-            write!(f, "{separator}{target} is out of reach: the smallest possible is {:.3}", reachable)?;
+            write!(
+                f,
+                "{separator}{target} is out of reach: the smallest possible is {:.3}",
+                reachable
+            )?;
         }
         Ok(())
     }
@@ -74,7 +78,10 @@ impl Target {
     /// The fraction asked for.
     pub fn fraction(self) -> f64 {
         match self {
-            Target::Macs(fraction) | Target::Params(fraction) | Target::Bytes(fraction) | Target::Latency(fraction) => fraction,
+            Target::Macs(fraction)
+            | Target::Params(fraction)
+            | Target::Bytes(fraction)
+            | Target::Latency(fraction) => fraction,
         }
     }
 
@@ -118,21 +125,38 @@ pub struct Ranking<'a> {
 
 impl<'a> Ranking<'a> {
     /// Ranks the units of some groups (numbers into the analysis) by their saliencies (in the same order).
-    pub fn new(analysis: &'a Analysis, groups: &[usize], saliency: &[Vec<f64>], align: &Align) -> Self {
+    pub fn new(
+        analysis: &'a Analysis,
+        groups: &[usize],
+        saliency: &[Vec<f64>],
+        align: &Align,
+    ) -> Self {
         let mut all: Vec<(f64, usize, u32)> = Vec::new();
         for (place, saliency) in saliency.iter().enumerate() {
-            all.extend(saliency.iter().enumerate().map(|(unit, saliency)| (*saliency, place, unit as u32)));
+            all.extend(
+                saliency
+                    .iter()
+                    .enumerate()
+                    .map(|(unit, saliency)| (*saliency, place, unit as u32)),
+            );
         }
         all.sort_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
         let mut order = vec![Vec::new(); groups.len()];
-        all.iter().for_each(|(_, place, unit)| order[*place].push(*unit));
+        all.iter()
+            .for_each(|(_, place, unit)| order[*place].push(*unit));
         Ranking {
             analysis,
             groups: groups.to_vec(),
             order,
             queue: all.iter().map(|(_, place, _)| *place).collect(),
-            align: groups.iter().map(|group| align.of(&analysis.groups[*group])).collect(),
-            least: least_cuts(analysis, groups).into_iter().map(|least| least.unwrap_or(usize::MAX)).collect(),
+            align: groups
+                .iter()
+                .map(|group| align.of(&analysis.groups[*group]))
+                .collect(),
+            least: least_cuts(analysis, groups)
+                .into_iter()
+                .map(|least| least.unwrap_or(usize::MAX))
+                .collect(),
             original: analysis.account.original(),
         }
     }
@@ -155,7 +179,9 @@ impl<'a> Ranking<'a> {
     /// How many units go from each group when the `count` least salient go, of each at least so many or none.
     fn rounded(&self, count: usize, least: &[usize]) -> Vec<usize> {
         let mut removed = vec![0usize; self.groups.len()];
-        self.queue[..count.min(self.queue.len())].iter().for_each(|place| removed[*place] += 1);
+        self.queue[..count.min(self.queue.len())]
+            .iter()
+            .for_each(|place| removed[*place] += 1);
         for (place, removed) in removed.iter_mut().enumerate() {
             let total = self.order[place].len();
             let align = self.align[place] as usize;
@@ -178,18 +204,25 @@ impl<'a> Ranking<'a> {
     /// The first `count` units of an order, but never the last element of a class.
     fn spare_classes(&self, group: usize, order: &[u32], count: usize) -> Vec<u32> {
         let group: &Group = &self.analysis.groups[group];
-        if group.classes.len() == 1 && group.units.len() == self.analysis.classes.get(group.classes[0]).extent as usize {
+        if group.classes.len() == 1
+            && group.units.len() == self.analysis.classes.get(group.classes[0]).extent as usize
+        {
             return order[..count].to_vec();
         }
-        let mut left: std::collections::BTreeMap<_, u32> =
-            group.classes.iter().map(|class| (*class, self.analysis.classes.get(*class).extent)).collect();
+        let mut left: std::collections::BTreeMap<_, u32> = group
+            .classes
+            .iter()
+            .map(|class| (*class, self.analysis.classes.get(*class).extent))
+            .collect();
         let mut removed = Vec::with_capacity(count);
         for unit in order {
             if removed.len() == count {
                 break;
             }
             let mut after = left.clone();
-            group.units[*unit as usize].iter().for_each(|(class, _)| *after.entry(*class).or_insert(1) -= 1);
+            group.units[*unit as usize]
+                .iter()
+                .for_each(|(class, _)| *after.entry(*class).or_insert(1) -= 1);
             if after.values().all(|left| *left > 0) {
                 left = after;
                 removed.push(*unit);
@@ -200,13 +233,20 @@ impl<'a> Ranking<'a> {
 
     /// The cost of a choice.
     pub fn cost(&self, choice: &Choice) -> Cost {
-        self.analysis.account.of(&self.analysis.classes, &self.selection(choice))
+        self.analysis
+            .account
+            .of(&self.analysis.classes, &self.selection(choice))
     }
 
     /// The selection of a choice.
     pub fn selection(&self, choice: &Choice) -> Selection {
-        let cut = choice.removed.iter().enumerate().filter(|(_, units)| !units.is_empty());
-        self.analysis.select(cut.map(|(group, units)| (group, units.as_slice())))
+        let cut = choice
+            .removed
+            .iter()
+            .enumerate()
+            .filter(|(_, units)| !units.is_empty());
+        self.analysis
+            .select(cut.map(|(group, units)| (group, units.as_slice())))
     }
 
     /// The cost of the whole model.
@@ -224,9 +264,15 @@ impl<'a> Ranking<'a> {
             let unpaid = self.unpaid(&removed);
             if unpaid.is_empty() {
                 let choice = self.choice(&removed);
-                return if met { Ok(choice) } else { self.unreachable(targets, choice) };
+                return if met {
+                    Ok(choice)
+                } else {
+                    self.unreachable(targets, choice)
+                };
             }
-            unpaid.into_iter().for_each(|place| least[place] = usize::MAX);
+            unpaid
+                .into_iter()
+                .for_each(|place| least[place] = usize::MAX);
         }
     }
 
@@ -239,14 +285,19 @@ impl<'a> Ranking<'a> {
                 let mut removed = self.rounded(count, least);
                 for (place, removed) in removed.iter_mut().enumerate() {
                     let total = self.order[place].len();
-                    let narrow = ((total as f64 * floor).ceil() as usize).max(1).next_multiple_of(self.align[place] as usize).min(total);
+                    let narrow = ((total as f64 * floor).ceil() as usize)
+                        .max(1)
+                        .next_multiple_of(self.align[place] as usize)
+                        .min(total);
                     *removed = paid((*removed).min(total - narrow), least[place]);
                 }
                 removed
             };
             let fits = |removed: &[usize]| {
                 let cost = self.cost(&self.choice(removed));
-                targets.iter().all(|target| target.of(&cost, &self.original) <= target.fraction() + 1e-9)
+                targets
+                    .iter()
+                    .all(|target| target.of(&cost, &self.original) <= target.fraction() + 1e-9)
             };
             if !fits(&counts(self.len())) {
                 continue;
@@ -254,7 +305,11 @@ impl<'a> Ranking<'a> {
             let (mut low, mut high) = (0, self.len());
             while low < high {
                 let middle = (low + high) / 2;
-                if fits(&counts(middle)) { high = middle } else { low = middle + 1 }
+                if fits(&counts(middle)) {
+                    high = middle
+                } else {
+                    low = middle + 1
+                }
             }
             let mut removed = counts(high);
             self.give_back(&mut removed, least, &fits);
@@ -267,9 +322,16 @@ impl<'a> Ranking<'a> {
     fn unreachable(&self, targets: &[Target], closest: Choice) -> Result<Choice, Unreachable> {
         let cost = self.cost(&closest);
         let reachable = |target: &Target| (*target, target.of(&cost, &self.original));
-        let missed = targets.iter().map(reachable).filter(|(target, reachable)| *reachable > target.fraction() + TOLERANCE);
+        let missed = targets
+            .iter()
+            .map(reachable)
+            .filter(|(target, reachable)| *reachable > target.fraction() + TOLERANCE);
         let reachable: Vec<_> = missed.collect();
-        if reachable.is_empty() { Ok(closest) } else { Err(Unreachable { reachable, closest }) }
+        if reachable.is_empty() {
+            Ok(closest)
+        } else {
+            Err(Unreachable { reachable, closest })
+        }
     }
 
     /// Groups whose cut makes copies of constants that cost more than it saves.
@@ -281,14 +343,26 @@ impl<'a> Ranking<'a> {
             let cost = self.cost(&self.choice(&whole));
             cost.params < now.params || cost.bytes < now.bytes
         };
-        (0..self.groups.len()).filter(|place| self.least[*place] > 1 && removed[*place] > 0).filter(unpaid).collect()
+        (0..self.groups.len())
+            .filter(|place| self.least[*place] > 1 && removed[*place] > 0)
+            .filter(unpaid)
+            .collect()
     }
 
     /// Restores units in steps of the alignment, most salient first, while the targets hold.
     fn give_back(&self, removed: &mut [usize], least: &[usize], fits: &dyn Fn(&[usize]) -> bool) {
         // Groups whose next unit was removed last come first.
-        let mut rank: Vec<(usize, usize)> =
-            (0..self.groups.len()).map(|place| (self.queue.iter().rposition(|other| *other == place).unwrap_or(0), place)).collect();
+        let mut rank: Vec<(usize, usize)> = (0..self.groups.len())
+            .map(|place| {
+                (
+                    self.queue
+                        .iter()
+                        .rposition(|other| *other == place)
+                        .unwrap_or(0),
+                    place,
+                )
+            })
+            .collect();
         rank.sort_by(|a, b| b.cmp(a));
         let mut again = true;
         while again {

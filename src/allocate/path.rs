@@ -56,7 +56,13 @@ impl Ord for Price {
 impl<'a> Path<'a> {
     /// Finds the way for some groups (numbers into the analysis) with their curves (in the same order). What steps save is
     /// measured in the targets' units, in multiply-accumulates where there are none.
-    pub fn new(analysis: &'a Analysis, groups: &[usize], curves: &[Curve], widths: &[Width], targets: &[Target]) -> Self {
+    pub fn new(
+        analysis: &'a Analysis,
+        groups: &[usize],
+        curves: &[Curve],
+        widths: &[Width],
+        targets: &[Target],
+    ) -> Self {
         let order = |((group, curve), width): ((&usize, &Curve), &Width)| match width.whole {
             true => curve.order.clone(),
             false => removable(&analysis.groups[*group], analysis, &curve.order),
@@ -80,7 +86,14 @@ impl<'a> Path<'a> {
         path
     }
 
-    fn descend(&mut self, floor: bool, targets: &[Target], ledger: &mut Ledger, gone: &mut [usize], error: &mut f64) {
+    fn descend(
+        &mut self,
+        floor: bool,
+        targets: &[Target],
+        ledger: &mut Ledger,
+        gone: &mut [usize],
+        error: &mut f64,
+    ) {
         let mut queue: BinaryHeap<Reverse<(Price, usize)>> = BinaryHeap::new();
         for (place, gone) in gone.iter().enumerate() {
             if let Some((price, _)) = self.price(place, *gone, floor, targets, ledger) {
@@ -89,14 +102,25 @@ impl<'a> Path<'a> {
         }
         while let Some(Reverse((_, place))) = queue.pop() {
             // What it saves may have shrunk since it was put there.
-            let Some((price, to)) = self.price(place, gone[place], floor, targets, ledger) else { continue };
-            if queue.peek().is_some_and(|Reverse(next)| *next < (price, place)) {
+            let Some((price, to)) = self.price(place, gone[place], floor, targets, ledger) else {
+                continue;
+            };
+            if queue
+                .peek()
+                .is_some_and(|Reverse(next)| *next < (price, place))
+            {
                 queue.push(Reverse((price, place)));
                 continue;
             }
             *error += self.slopes[place][gone[place]..to].iter().sum::<f64>();
             ledger.set(&self.shares(place, to));
-            self.steps.push(Step { place, from: gone[place], to, cost: ledger.cost(), error: *error });
+            self.steps.push(Step {
+                place,
+                from: gone[place],
+                to,
+                cost: ledger.cost(),
+                error: *error,
+            });
             gone[place] = to;
             if let Some((price, _)) = self.price(place, to, floor, targets, ledger) {
                 queue.push(Reverse((price, place)));
@@ -105,8 +129,20 @@ impl<'a> Path<'a> {
     }
 
     /// The next aligned step of a group, and its price.
-    fn price(&self, place: usize, gone: usize, floor: bool, targets: &[Target], ledger: &Ledger) -> Option<(Price, usize)> {
-        let Width { align, least, whole, first } = self.widths[place];
+    fn price(
+        &self,
+        place: usize,
+        gone: usize,
+        floor: bool,
+        targets: &[Target],
+        ledger: &Ledger,
+    ) -> Option<(Price, usize)> {
+        let Width {
+            align,
+            least,
+            whole,
+            first,
+        } = self.widths[place];
         let slopes = &self.slopes[place];
         let (total, align) = (slopes.len(), align.max(1) as usize);
         let least = if floor { least } else { align };
@@ -124,22 +160,49 @@ impl<'a> Path<'a> {
         if kept == 0 || (next < least && !whole) || total - next > self.order[place].len() {
             return None;
         }
-        let step = |next: usize| (self.step_price(place, gone, total - next, targets, ledger), total - next);
+        let step = |next: usize| {
+            (
+                self.step_price(place, gone, total - next, targets, ledger),
+                total - next,
+            )
+        };
         if gone >= first || first == 1 {
             return Some(step(next));
         }
-        let deeper = (least..=next).rev().step_by(align).filter(|next| total - next <= self.order[place].len());
-        deeper.map(step).min_by(|a, b| a.0.cmp(&b.0).then(a.1.cmp(&b.1)))
+        let deeper = (least..=next)
+            .rev()
+            .step_by(align)
+            .filter(|next| total - next <= self.order[place].len());
+        deeper
+            .map(step)
+            .min_by(|a, b| a.0.cmp(&b.0).then(a.1.cmp(&b.1)))
     }
 
     /// Error by saving of a step.
-    fn step_price(&self, place: usize, gone: usize, to: usize, targets: &[Target], ledger: &Ledger) -> Price {
+    fn step_price(
+        &self,
+        place: usize,
+        gone: usize,
+        to: usize,
+        targets: &[Target],
+        ledger: &Ledger,
+    ) -> Price {
         let now = ledger.cost();
         let then = ledger.with(&self.shares(place, to));
-        let saved = |target: &Target| (target.of(&now, &self.original) - target.of(&then, &self.original)).max(0.0);
-        let saving: f64 = if targets.is_empty() { saved(&Target::Macs(0.0)) } else { targets.iter().map(saved).sum() };
+        let saved = |target: &Target| {
+            (target.of(&now, &self.original) - target.of(&then, &self.original)).max(0.0)
+        };
+        let saving: f64 = if targets.is_empty() {
+            saved(&Target::Macs(0.0))
+        } else {
+            targets.iter().map(saved).sum()
+        };
         let error: f64 = self.slopes[place][gone..to].iter().sum();
-        Price(if saving > 0.0 { error / saving } else { f64::INFINITY })
+        Price(if saving > 0.0 {
+            error / saving
+        } else {
+            f64::INFINITY
+        })
     }
 
     /// What each class of a group keeps once so many units are gone.
@@ -152,10 +215,18 @@ impl<'a> Path<'a> {
             lost.insert(only, gone as u32);
         } else {
             let units = self.order[place][..gone].iter();
-            units.flat_map(|unit| &group.units[*unit as usize]).for_each(|(class, _)| *lost.entry(*class).or_default() += 1);
+            units
+                .flat_map(|unit| &group.units[*unit as usize])
+                .for_each(|(class, _)| *lost.entry(*class).or_default() += 1);
         }
         lost.into_iter()
-            .map(|(class, lost)| (class, 1.0 - f64::from(lost) / f64::from(self.analysis.classes.get(class).extent.max(1))))
+            .map(|(class, lost)| {
+                (
+                    class,
+                    1.0 - f64::from(lost)
+                        / f64::from(self.analysis.classes.get(class).extent.max(1)),
+                )
+            })
             .collect()
     }
 
@@ -176,22 +247,38 @@ impl<'a> Path<'a> {
 
     /// The error that the curves foresee after so many steps.
     pub fn error(&self, steps: usize) -> f64 {
-        steps.checked_sub(1).and_then(|at| self.steps.get(at)).map_or(0.0, |step| step.error)
+        steps
+            .checked_sub(1)
+            .and_then(|at| self.steps.get(at))
+            .map_or(0.0, |step| step.error)
     }
 
     /// Some units more of one group, beside those that are gone of each: those of which the curves foresee most error, but no
     /// more than is left. With that error; `None`: a single unit of any group is foreseen to cost more.
     pub fn beyond(&self, gone: &[usize], left: f64) -> Option<(Vec<usize>, f64)> {
         let more = |(place, gone): (usize, &usize)| {
-            let most = self.order[place].len().min(self.slopes[place].len().saturating_sub(self.widths[place].least));
-            let sums = self.slopes[place][*gone..most.max(*gone)].iter().scan(0.0, |sum, slope| {
-                *sum += slope;
-                Some(*sum)
-            });
-            let (at, error) = sums.enumerate().take_while(|(_, error)| *error <= left).last()?;
+            let most = self.order[place].len().min(
+                self.slopes[place]
+                    .len()
+                    .saturating_sub(self.widths[place].least),
+            );
+            let sums = self.slopes[place][*gone..most.max(*gone)]
+                .iter()
+                .scan(0.0, |sum, slope| {
+                    *sum += slope;
+                    Some(*sum)
+                });
+            let (at, error) = sums
+                .enumerate()
+                .take_while(|(_, error)| *error <= left)
+                .last()?;
             (gone + at + 1 >= self.widths[place].first).then_some((error, place, gone + at + 1))
         };
-        let (error, place, to) = gone.iter().enumerate().filter_map(more).max_by(|a, b| a.0.total_cmp(&b.0))?;
+        let (error, place, to) = gone
+            .iter()
+            .enumerate()
+            .filter_map(more)
+            .max_by(|a, b| a.0.total_cmp(&b.0))?;
         let mut gone = gone.to_vec();
         gone[place] = to;
         Some((gone, error))
@@ -200,7 +287,9 @@ impl<'a> Path<'a> {
     /// How many units of each group are gone after so many steps.
     pub fn counts(&self, steps: usize) -> Vec<usize> {
         let mut gone = vec![0; self.groups.len()];
-        self.steps[..steps.min(self.steps.len())].iter().for_each(|step| gone[step.place] = step.to);
+        self.steps[..steps.min(self.steps.len())]
+            .iter()
+            .for_each(|step| gone[step.place] = step.to);
         gone
     }
 
@@ -224,19 +313,30 @@ impl<'a> Path<'a> {
 
     /// The selection of a choice.
     pub fn selection(&self, choice: &Choice) -> Selection {
-        let cut = choice.removed.iter().enumerate().filter(|(_, units)| !units.is_empty());
-        self.analysis.select(cut.map(|(group, units)| (group, units.as_slice())))
+        let cut = choice
+            .removed
+            .iter()
+            .enumerate()
+            .filter(|(_, units)| !units.is_empty());
+        self.analysis
+            .select(cut.map(|(group, units)| (group, units.as_slice())))
     }
 
     /// The cost of a choice.
     pub fn cost(&self, choice: &Choice) -> Cost {
-        self.analysis.account.of(&self.analysis.classes, &self.selection(choice))
+        self.analysis
+            .account
+            .of(&self.analysis.classes, &self.selection(choice))
     }
 
     /// The choice that meets all targets and leaves as much as they allow: steps are taken until every target holds, then
     /// the last ones are taken back where that still holds.
     pub fn meet(&self, targets: &[Target]) -> Result<Choice, Unreachable> {
-        let fits = |cost: &Cost| targets.iter().all(|target| target.of(cost, &self.original) <= target.fraction() + 1e-9);
+        let fits = |cost: &Cost| {
+            targets
+                .iter()
+                .all(|target| target.of(cost, &self.original) <= target.fraction() + 1e-9)
+        };
         if fits(&self.original) {
             return Ok(self.choice(&self.counts(0)));
         }
@@ -244,13 +344,22 @@ impl<'a> Path<'a> {
             let closest = self.choice(&self.counts(self.len()));
             let cost = self.steps.last().map_or(self.original, |step| step.cost);
             let reachable = |target: &Target| (*target, target.of(&cost, &self.original));
-            let missed = targets.iter().map(reachable).filter(|(target, reachable)| *reachable > target.fraction() + TOLERANCE);
+            let missed = targets
+                .iter()
+                .map(reachable)
+                .filter(|(target, reachable)| *reachable > target.fraction() + TOLERANCE);
             let reachable: Vec<_> = missed.collect();
-            return if reachable.is_empty() { Ok(closest) } else { Err(Unreachable { reachable, closest }) };
+            return if reachable.is_empty() {
+                Ok(closest)
+            } else {
+                Err(Unreachable { reachable, closest })
+            };
         };
         let mut gone = self.counts(last + 1);
         let mut ledger = Ledger::new(&self.analysis.account, self.analysis.classes.classes.len());
-        gone.iter().enumerate().for_each(|(place, gone)| ledger.set(&self.shares(place, *gone)));
+        gone.iter()
+            .enumerate()
+            .for_each(|(place, gone)| ledger.set(&self.shares(place, *gone)));
         for step in self.steps[..=last].iter().rev() {
             // Only a group's last step can be taken back, and its own classes must come back whole.
             if gone[step.place] != step.to {
@@ -268,10 +377,15 @@ impl<'a> Path<'a> {
             }
         }
         // Where aligned steps are coarse for the whole, one group ends at a width of its own.
-        let short = |cost: &Cost| targets.iter().all(|target| target.of(cost, &self.original) < target.fraction() - TOLERANCE);
+        let short = |cost: &Cost| {
+            targets
+                .iter()
+                .all(|target| target.of(cost, &self.original) < target.fraction() - TOLERANCE)
+        };
         for step in self.steps[..=last].iter().rev() {
             // What went as a whole stays away.
-            let whole = gone[step.place] == self.analysis.groups[self.groups[step.place]].units.len();
+            let whole =
+                gone[step.place] == self.analysis.groups[self.groups[step.place]].units.len();
             let first = self.widths[step.place].first;
             let least = if first > 1 { first } else { 0 };
             while !whole && gone[step.place] > least && short(&ledger.cost()) {
@@ -294,7 +408,11 @@ impl<'a> Path<'a> {
 
 /// The units of a group that may go in this order, so that no class is ever emptied.
 fn removable(group: &Group, analysis: &Analysis, order: &[u32]) -> Vec<u32> {
-    let mut left: BTreeMap<ClassId, u32> = group.classes.iter().map(|class| (*class, analysis.classes.get(*class).extent)).collect();
+    let mut left: BTreeMap<ClassId, u32> = group
+        .classes
+        .iter()
+        .map(|class| (*class, analysis.classes.get(*class).extent))
+        .collect();
     let mut removable = Vec::with_capacity(order.len());
     for unit in order {
         let slices = &group.units[*unit as usize];
@@ -303,7 +421,9 @@ fn removable(group: &Group, analysis: &Analysis, order: &[u32]) -> Vec<u32> {
             left.get(class).is_some_and(|left| *left > gone)
         };
         if slices.iter().all(|(class, _)| spares(class)) {
-            slices.iter().for_each(|(class, _)| *left.entry(*class).or_insert(1) -= 1);
+            slices
+                .iter()
+                .for_each(|(class, _)| *left.entry(*class).or_insert(1) -= 1);
             removable.push(*unit);
         }
     }
@@ -319,14 +439,40 @@ mod tests {
     fn a_step_beyond_takes_as_much_as_is_left() {
         let text = "opset 13\ninput x f32[1,4]\nconst a f32[4,8]\nconst b f32[8,4]\nconst c f32[4,4]\n\
                     h = MatMul(x, a)\nr = Relu(h)\ny = MatMul(r, b)\ns = Relu(y)\nz = MatMul(s, c)\noutput z\n";
-        let analysis = analyse(&crate::model::text::model(text).unwrap(), &Options::default());
-        assert_eq!(analysis.groups.iter().map(|group| group.units.len()).collect::<Vec<_>>(), [8, 4]);
+        let analysis = analyse(
+            &crate::model::text::model(text).unwrap(),
+            &Options::default(),
+        );
+        assert_eq!(
+            analysis
+                .groups
+                .iter()
+                .map(|group| group.units.len())
+                .collect::<Vec<_>>(),
+            [8, 4]
+        );
         let curves = [Curve::from_losses(&[1.0; 8]), Curve::from_losses(&[0.7; 4])];
-        let widths = [Width { align: 4, least: 4, whole: false, first: 1 }, Width { align: 4, least: 1, whole: false, first: 1 }];
+        let widths = [
+            Width {
+                align: 4,
+                least: 4,
+                whole: false,
+                first: 1,
+            },
+            Width {
+                align: 4,
+                least: 1,
+                whole: false,
+                first: 1,
+            },
+        ];
         let path = Path::new(&analysis, &[0, 1], &curves, &widths, &[]);
         let gone = |left: f64| path.beyond(&[0, 0], left).map(|(gone, _)| gone);
         // Units of one group, whichever comes nearest; none below a width's least.
-        assert_eq!([gone(0.5), gone(0.9), gone(1.5), gone(3.0)], [None, Some(vec![0, 1]), Some(vec![0, 2]), Some(vec![3, 0])]);
+        assert_eq!(
+            [gone(0.5), gone(0.9), gone(1.5), gone(3.0)],
+            [None, Some(vec![0, 1]), Some(vec![0, 2]), Some(vec![3, 0])]
+        );
         assert_eq!(gone(100.0), Some(vec![4, 0]));
     }
 }

@@ -44,7 +44,12 @@ pub(super) struct Product {
 impl Extent {
     /// The share of the space that stays when this share of each class does.
     pub fn at(&self, share: &dyn Fn(ClassId) -> f64) -> f64 {
-        self.constant + self.parts.iter().map(|(class, part)| part * share(*class)).sum::<f64>()
+        self.constant
+            + self
+                .parts
+                .iter()
+                .map(|(class, part)| part * share(*class))
+                .sum::<f64>()
     }
 
     /// The classes that it depends on.
@@ -55,7 +60,12 @@ impl Extent {
 
 impl Product {
     pub fn at(&self, share: &dyn Fn(ClassId) -> f64) -> f64 {
-        self.factor * self.extents.iter().map(|extent| extent.at(share)).product::<f64>()
+        self.factor
+            * self
+                .extents
+                .iter()
+                .map(|extent| extent.at(share))
+                .product::<f64>()
     }
 }
 
@@ -92,9 +102,19 @@ const TIMES: u8 = 4;
 
 impl Account {
     /// Builds the cost model. `pins` give the input shapes at which operations are counted.
-    pub fn build(model: &Model, spaces: &Spaces, classes: &Classes, facts: &Facts, relations: &[Relation], pins: &Pins) -> Self {
+    pub fn build(
+        model: &Model,
+        spaces: &Spaces,
+        classes: &Classes,
+        facts: &Facts,
+        relations: &[Relation],
+        pins: &Pins,
+    ) -> Self {
         let constants = Constants::count(model, spaces, classes, &Origins::default());
-        let mut account = Account { constants, ..Default::default() };
+        let mut account = Account {
+            constants,
+            ..Default::default()
+        };
         let concrete;
         let counted = if is_numeric(model, facts) {
             relations
@@ -110,8 +130,13 @@ impl Account {
                 if !relation.multiplies(term) || relation.terms.len() != counted.terms.len() {
                     continue;
                 }
-                let extents = term.labels.iter().filter_map(|label: &LabelId| share(spaces, classes, spaces.label(node, *label)));
-                account.macs.push(Product { factor: size(counted, counted_term) * weight, extents: extents.collect() });
+                let extents = term.labels.iter().filter_map(|label: &LabelId| {
+                    share(spaces, classes, spaces.label(node, *label))
+                });
+                account.macs.push(Product {
+                    factor: size(counted, counted_term) * weight,
+                    extents: extents.collect(),
+                });
             }
         }
         account
@@ -152,7 +177,12 @@ impl Account {
 
     /// Classes whose cut may make several tensors of one that several nodes read.
     pub fn parting(&self) -> BTreeSet<ClassId> {
-        self.constants.bytes.iter().filter(|stored| stored.is_shared()).flat_map(Stored::classes).collect()
+        self.constants
+            .bytes
+            .iter()
+            .filter(|stored| stored.is_shared())
+            .flat_map(Stored::classes)
+            .collect()
     }
 
     /// Says what the file costs, of which the analysed model is a form. The notes of a cut count from then on.
@@ -164,33 +194,64 @@ impl Account {
     pub fn original(&self) -> Cost {
         let whole = self.at(|_| 1.0);
         let (params, bytes) = self.file.unwrap_or((whole.params, whole.bytes));
-        Cost { params, bytes, ..whole }
+        Cost {
+            params,
+            bytes,
+            ..whole
+        }
     }
 
     /// Takes up measured times: of nodes by their widths, and of everything else together, which is shared out by the
     /// elements that the remaining nodes write (each: how many, and the widths that these depend on).
-    pub fn set_times(&mut self, times: Vec<Timed>, rest: Vec<(f64, Vec<Extent>)>, rest_per_element: f64, fixed: f64) {
+    pub fn set_times(
+        &mut self,
+        times: Vec<Timed>,
+        rest: Vec<(f64, Vec<Extent>)>,
+        rest_per_element: f64,
+        fixed: f64,
+    ) {
         self.times = times;
         self.fixed_time = fixed;
-        self.passes = rest.into_iter().map(|(elements, extents)| Product { factor: elements * rest_per_element, extents }).collect();
+        self.passes = rest
+            .into_iter()
+            .map(|(elements, extents)| Product {
+                factor: elements * rest_per_element,
+                extents,
+            })
+            .collect();
     }
 
     /// The cost of the model after a selection.
     pub fn of(&self, classes: &Classes, selection: &Selection) -> Cost {
-        let counts: BTreeMap<ClassId, f64> =
-            selection.classes().map(|(class, kept)| (class, kept.len() as f64 / f64::from(classes.get(class).extent.max(1)))).collect();
+        let counts: BTreeMap<ClassId, f64> = selection
+            .classes()
+            .map(|(class, kept)| {
+                (
+                    class,
+                    kept.len() as f64 / f64::from(classes.get(class).extent.max(1)),
+                )
+            })
+            .collect();
         self.at(|class| counts.get(&class).copied().unwrap_or(1.0))
     }
 
     /// The cost when this share of each class stays.
     pub fn at(&self, share: impl Fn(ClassId) -> f64) -> Cost {
-        let sum = |products: &[Product]| -> f64 { products.iter().map(|product| product.at(&share)).sum() };
-        let kept = |constants: &[Stored]| -> f64 { constants.iter().map(|constant| constant.at(&share)).sum() };
+        let sum = |products: &[Product]| -> f64 {
+            products.iter().map(|product| product.at(&share)).sum()
+        };
+        let kept = |constants: &[Stored]| -> f64 {
+            constants.iter().map(|constant| constant.at(&share)).sum()
+        };
         Cost {
             macs: sum(&self.macs),
             params: kept(&self.constants.params),
-            bytes: self.constants.rest + kept(&self.constants.bytes) + if self.file.is_some() { NOTES } else { 0.0 },
-            time: self.fixed_time + sum(&self.passes) + self.times.iter().map(|timed| timed.at(&share)).sum::<f64>(),
+            bytes: self.constants.rest
+                + kept(&self.constants.bytes)
+                + if self.file.is_some() { NOTES } else { 0.0 },
+            time: self.fixed_time
+                + sum(&self.passes)
+                + self.times.iter().map(|timed| timed.at(&share)).sum::<f64>(),
         }
     }
 }
@@ -221,7 +282,12 @@ impl<'a> Ledger<'a> {
                 }
             }
         }
-        Ledger { account, shares: vec![1.0; classes], occurs, total: account.at(|_| 1.0) }
+        Ledger {
+            account,
+            shares: vec![1.0; classes],
+            occurs,
+            total: account.at(|_| 1.0),
+        }
     }
 
     /// The cost now.
@@ -231,14 +297,23 @@ impl<'a> Ledger<'a> {
 
     /// The cost if these classes keep these shares.
     pub fn with(&self, changes: &[(ClassId, f64)]) -> Cost {
-        let mut places: Vec<(u8, u32)> = changes.iter().flat_map(|(class, _)| &self.occurs[class.index()]).copied().collect();
+        let mut places: Vec<(u8, u32)> = changes
+            .iter()
+            .flat_map(|(class, _)| &self.occurs[class.index()])
+            .copied()
+            .collect();
         places.sort_unstable();
         places.dedup();
         let mut total = self.total;
-        let changed =
-            |class: ClassId| changes.iter().find(|(other, _)| *other == class).map_or(self.shares[class.index()], |(_, share)| *share);
+        let changed = |class: ClassId| {
+            changes
+                .iter()
+                .find(|(other, _)| *other == class)
+                .map_or(self.shares[class.index()], |(_, share)| *share)
+        };
         for (table, at) in places {
-            let entry = |share: &dyn Fn(ClassId) -> f64| self.account.entry(table, at as usize, share);
+            let entry =
+                |share: &dyn Fn(ClassId) -> f64| self.account.entry(table, at as usize, share);
             let difference = entry(&changed) - entry(&|class| self.shares[class.index()]);
             match table {
                 MACS => total.macs += difference,
@@ -253,7 +328,9 @@ impl<'a> Ledger<'a> {
     /// These classes now keep these shares.
     pub fn set(&mut self, changes: &[(ClassId, f64)]) {
         self.total = self.with(changes);
-        changes.iter().for_each(|(class, share)| self.shares[class.index()] = *share);
+        changes
+            .iter()
+            .for_each(|(class, share)| self.shares[class.index()] = *share);
     }
 }
 
@@ -263,12 +340,20 @@ pub fn is_weight(tensor: &crate::proto::TensorProto) -> bool {
 }
 
 /// The shares of the numbers that the bytes of an axis hold packed, each by the label that they run over.
-pub(super) fn packed<'a>(spaces: &'a Spaces, classes: &'a Classes, axis: SpaceId) -> impl Iterator<Item = Extent> + 'a {
+pub(super) fn packed<'a>(
+    spaces: &'a Spaces,
+    classes: &'a Classes,
+    axis: SpaceId,
+) -> impl Iterator<Item = Extent> + 'a {
     spaces.packed(axis).iter().filter_map(move |(label, part)| {
         let share = share(spaces, classes, *label)?;
         Some(Extent {
             constant: share.constant * part + 1.0 - part,
-            parts: share.parts.into_iter().map(|(class, of)| (class, of * part)).collect(),
+            parts: share
+                .parts
+                .into_iter()
+                .map(|(class, of)| (class, of * part))
+                .collect(),
         })
     })
 }

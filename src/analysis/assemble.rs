@@ -26,11 +26,22 @@ fn ratio(wanted: &Dim, held: &Dim) -> Option<(i64, i64)> {
 impl Operands {
     /// A list like the one that a node computes, with some elements replaced. `None` for what is no list of whole numbers, or
     /// where an element that is known only at run time is asked for and is no multiple of what the list holds.
-    pub(super) fn assemble(&mut self, model: &mut Model, facts: &Facts, value: ValueId, wanted: &[Option<Dim>]) -> Option<(String, Fact)> {
+    pub(super) fn assemble(
+        &mut self,
+        model: &mut Model,
+        facts: &Facts,
+        value: ValueId,
+        wanted: &[Option<Dim>],
+    ) -> Option<(String, Fact)> {
         let fact = facts.of(value);
         let entry = model.index().value(value).clone();
-        let (Origin::Output(node, _), Some([length])) = (entry.origin, fact.shape.as_deref()) else { return None };
-        if length.count() != Some(wanted.len()) || !matches!(fact.dtype, Some(Dtype::Int64 | Dtype::Int32)) {
+        let (Origin::Output(node, _), Some([length])) = (entry.origin, fact.shape.as_deref())
+        else {
+            return None;
+        };
+        if length.count() != Some(wanted.len())
+            || !matches!(fact.dtype, Some(Dtype::Int64 | Dtype::Int32))
+        {
             return None;
         }
         let position = model.index().node(node).position;
@@ -39,18 +50,34 @@ impl Operands {
         for part in parts(fact, wanted)? {
             let mut constant = |operands: &mut Self, numbers: &[i64], dtype| {
                 let list = list_of(numbers, dtype);
-                operands.initializer(model, entry.graph, &entry.name, &list).0
+                operands
+                    .initializer(model, entry.graph, &entry.name, &list)
+                    .0
             };
             pieces.push(match part {
                 Part::Numbers(numbers) => constant(self, &numbers, fact.dtype?),
                 Part::Held(places) => {
                     let places = constant(self, &places, Dtype::Int64);
-                    self.made(&mut made, "Gather", vec![entry.name.clone(), places], &entry.name)
+                    self.made(
+                        &mut made,
+                        "Gather",
+                        vec![entry.name.clone(), places],
+                        &entry.name,
+                    )
                 }
                 Part::Scaled(place, times, by) => {
-                    let [place, times, by] = [(place, Dtype::Int64), (times, fact.dtype?), (by, fact.dtype?)]
-                        .map(|(number, dtype)| constant(self, &[number], dtype));
-                    let held = self.made(&mut made, "Gather", vec![entry.name.clone(), place], &entry.name);
+                    let [place, times, by] = [
+                        (place, Dtype::Int64),
+                        (times, fact.dtype?),
+                        (by, fact.dtype?),
+                    ]
+                    .map(|(number, dtype)| constant(self, &[number], dtype));
+                    let held = self.made(
+                        &mut made,
+                        "Gather",
+                        vec![entry.name.clone(), place],
+                        &entry.name,
+                    );
                     let product = self.made(&mut made, "Mul", vec![held, times], &entry.name);
                     self.made(&mut made, "Div", vec![product, by], &entry.name)
                 }
@@ -58,20 +85,39 @@ impl Operands {
         }
         let name = self.made(&mut made, "Concat", pieces, &entry.name);
         // Nodes behind one other are inserted last first.
-        self.inserts.extend(made.into_iter().rev().map(|node| (entry.graph, position, node)));
+        self.inserts.extend(
+            made.into_iter()
+                .rev()
+                .map(|node| (entry.graph, position, node)),
+        );
         Some((name, patched(fact, wanted)))
     }
 
     /// Notes a node and gives the name of its output.
-    fn made(&mut self, nodes: &mut Vec<NodeProto>, op_type: &str, input: Vec<String>, base: &str) -> String {
+    fn made(
+        &mut self,
+        nodes: &mut Vec<NodeProto>,
+        op_type: &str,
+        input: Vec<String>,
+        base: &str,
+    ) -> String {
         let output = self.fresh(base);
-        let axis = AttributeProto { name: Some("axis".into()), r#type: Some(AttributeType::Int as i32), i: Some(0), ..Default::default() };
+        let axis = AttributeProto {
+            name: Some("axis".into()),
+            r#type: Some(AttributeType::Int as i32),
+            i: Some(0),
+            ..Default::default()
+        };
         nodes.push(NodeProto {
             op_type: Some(op_type.into()),
             name: Some(output.clone()),
             input,
             output: vec![output.clone()],
-            attribute: if matches!(op_type, "Gather" | "Concat") { vec![axis] } else { Vec::new() },
+            attribute: if matches!(op_type, "Gather" | "Concat") {
+                vec![axis]
+            } else {
+                Vec::new()
+            },
             ..Default::default()
         });
         output
@@ -84,7 +130,12 @@ fn parts(fact: &Fact, wanted: &[Option<Dim>]) -> Option<Vec<Part>> {
     let mut parts: Vec<Part> = Vec::new();
     for (at, wanted) in wanted.iter().enumerate() {
         let place = at as i64;
-        match (wanted.as_ref().filter(|wanted| held(at).as_ref() != Some(*wanted)), parts.last_mut()) {
+        match (
+            wanted
+                .as_ref()
+                .filter(|wanted| held(at).as_ref() != Some(*wanted)),
+            parts.last_mut(),
+        ) {
             (None, Some(Part::Held(places))) => places.push(place),
             (None, _) => parts.push(Part::Held(vec![place])),
             (Some(Dim::Num(number)), Some(Part::Numbers(numbers))) => numbers.push(*number),
@@ -101,8 +152,15 @@ fn parts(fact: &Fact, wanted: &[Option<Dim>]) -> Option<Vec<Part>> {
 fn list_of(numbers: &[i64], dtype: Dtype) -> TensorRef {
     match dtype {
         Dtype::Int32 => {
-            let bytes: Vec<u8> = numbers.iter().flat_map(|number| (*number as i32).to_le_bytes()).collect();
-            TensorRef { dtype, dims: vec![numbers.len()], bytes: bytes.into() }
+            let bytes: Vec<u8> = numbers
+                .iter()
+                .flat_map(|number| (*number as i32).to_le_bytes())
+                .collect();
+            TensorRef {
+                dtype,
+                dims: vec![numbers.len()],
+                bytes: bytes.into(),
+            }
         }
         _ => TensorRef::from_i64(vec![numbers.len()], numbers),
     }

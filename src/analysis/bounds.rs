@@ -33,11 +33,20 @@ const PICKING: &[&str] = &[
 pub fn bounds(model: &Model, pins: &Pins) -> BTreeMap<String, Range> {
     let inlined = functions::inlined(model).ok().flatten();
     let model = inlined.as_ref().map_or(model, |(inlined, _)| inlined);
-    if !model.index().nodes().any(|(node, _)| PICKING.contains(&model.node(node).op_type())) {
+    if !model
+        .index()
+        .nodes()
+        .any(|(node, _)| PICKING.contains(&model.node(node).op_type()))
+    {
         return BTreeMap::new();
     }
     let facts = infer(model, pins);
-    let mut allowed = Bounds { model, facts: &facts, of: vec![None; model.index().values().len()], changed: false };
+    let mut allowed = Bounds {
+        model,
+        facts: &facts,
+        of: vec![None; model.index().values().len()],
+        changed: false,
+    };
     // Once is enough but where a loop hands its numbers round.
     const ROUNDS: usize = 4;
     for _ in 0..ROUNDS {
@@ -52,7 +61,10 @@ pub fn bounds(model: &Model, pins: &Pins) -> BTreeMap<String, Range> {
         .filter_map(|value| {
             let (low, high) = allowed.get(*value)?;
             let low = if high >= 0 { low.max(0) } else { low };
-            Some((model.index().value(*value).name.clone(), (low.min(high), high)))
+            Some((
+                model.index().value(*value).name.clone(),
+                (low.min(high), high),
+            ))
         })
         .collect()
 }
@@ -71,8 +83,12 @@ impl Bounds<'_> {
     }
 
     fn limit(&mut self, value: Option<ValueId>, range: Option<Range>) {
-        let (Some(value), Some((low, high))) = (value, range) else { return };
-        let Some(entry) = self.of.get_mut(value.index()) else { return };
+        let (Some(value), Some((low, high))) = (value, range) else {
+            return;
+        };
+        let Some(entry) = self.of.get_mut(value.index()) else {
+            return;
+        };
         let new = entry.map_or((low, high), |(l, h)| (l.max(low), h.min(high)));
         if new.0 > -FAR || new.1 < FAR {
             self.changed |= *entry != Some(new);
@@ -104,13 +120,27 @@ impl Bounds<'_> {
             }
             self.graph(*subgraph);
             if matches!(op, "Loop" | "Scan") {
-                for (formal, input) in inner.inputs.iter().skip(formals).zip(entry.inputs.iter().skip(inputs)) {
+                for (formal, input) in inner
+                    .inputs
+                    .iter()
+                    .skip(formals)
+                    .zip(entry.inputs.iter().skip(inputs))
+                {
                     let range = self.get(*formal);
                     self.limit(*input, range);
                 }
                 // What a loop hands on is what its next step reads.
-                for (formal, result) in inner.inputs.iter().skip(formals).zip(inner.outputs.iter().skip(results)) {
-                    let range = if op == "Loop" { self.get(*formal) } else { None };
+                for (formal, result) in inner
+                    .inputs
+                    .iter()
+                    .skip(formals)
+                    .zip(inner.outputs.iter().skip(results))
+                {
+                    let range = if op == "Loop" {
+                        self.get(*formal)
+                    } else {
+                        None
+                    };
                     self.limit(Some(*result), range);
                 }
             }
@@ -120,8 +150,19 @@ impl Bounds<'_> {
     fn node(&mut self, node: NodeId) {
         let (message, entry) = (self.model.node(node), self.model.index().node(node));
         let input = |at: usize| entry.inputs.get(at).copied().flatten();
-        let output = entry.outputs.first().copied().flatten().and_then(|output| self.get(output));
-        let int = |name: &str| message.attribute.iter().find(|attribute| attribute.name() == name).map(|attribute| attribute.i());
+        let output = entry
+            .outputs
+            .first()
+            .copied()
+            .flatten()
+            .and_then(|output| self.get(output));
+        let int = |name: &str| {
+            message
+                .attribute
+                .iter()
+                .find(|attribute| attribute.name() == name)
+                .map(|attribute| attribute.i())
+        };
         let (first, second) = (input(0), input(1));
         match (normal_domain(message.domain()), message.op_type()) {
             ("", "Gather" | "GatherElements") => {
@@ -130,19 +171,31 @@ impl Bounds<'_> {
             }
             ("", "ScatterElements" | "Scatter") => {
                 self.limit(second, self.along(first, int("axis").unwrap_or(0)));
-                [first, input(2)].into_iter().for_each(|value| self.limit(value, output));
+                [first, input(2)]
+                    .into_iter()
+                    .for_each(|value| self.limit(value, output));
             }
             ("", op @ ("GatherND" | "ScatterND")) => {
-                let skipped = if op == "GatherND" { int("batch_dims").unwrap_or(0) } else { 0 };
+                let skipped = if op == "GatherND" {
+                    int("batch_dims").unwrap_or(0)
+                } else {
+                    0
+                };
                 self.limit(second, self.positions(first, second, skipped));
                 let updates = if op == "ScatterND" { input(2) } else { None };
-                [first, updates].into_iter().for_each(|value| self.limit(value, output));
+                [first, updates]
+                    .into_iter()
+                    .for_each(|value| self.limit(value, output));
             }
             ("", "OneHot") => {
-                let depth = self.numbers(second).and_then(|depth| depth.first().copied());
+                let depth = self
+                    .numbers(second)
+                    .and_then(|depth| depth.first().copied());
                 self.limit(first, depth.map(|depth| (0, depth - 1)));
             }
-            ("", "RotaryEmbedding") if self.rank(second) == Some(2) => self.limit(input(3), self.along(second, 0)),
+            ("", "RotaryEmbedding") if self.rank(second) == Some(2) => {
+                self.limit(input(3), self.along(second, 0))
+            }
             ("com.microsoft", "RotaryEmbedding") => self.limit(second, self.along(input(2), 0)),
             ("com.microsoft", "GatherBlockQuantized") => {
                 self.limit(second, self.along(first, int("gather_axis").unwrap_or(0)));
@@ -161,25 +214,37 @@ impl Bounds<'_> {
     fn handed_on(&mut self, op: &str, inputs: &[Option<ValueId>], output: Option<Range>) {
         let first = inputs.first().copied().flatten();
         match op {
-            "Identity" | "Cast" | "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten" | "Transpose" | "Slice" | "Expand" | "Tile" | "Pad"
-            | "Split" | "Compress" | "DepthToSpace" | "SpaceToDepth" | "ReduceMax" | "ReduceMin" | "Dropout" | "Trilu"
+            "Identity" | "Cast" | "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten" | "Transpose"
+            | "Slice" | "Expand" | "Tile" | "Pad" | "Split" | "Compress" | "DepthToSpace"
+            | "SpaceToDepth" | "ReduceMax" | "ReduceMin" | "Dropout" | "Trilu"
             | "ReverseSequence" => self.limit(first, output),
             "Concat" | "Max" => inputs.iter().for_each(|input| self.limit(*input, output)),
-            "Where" => inputs.iter().skip(1).for_each(|input| self.limit(*input, output)),
+            "Where" => inputs
+                .iter()
+                .skip(1)
+                .for_each(|input| self.limit(*input, output)),
             "Add" | "Sub" | "Mul" | "Div" => self.arithmetic(op, inputs, output),
             _ => {}
         }
     }
 
     fn arithmetic(&mut self, op: &str, inputs: &[Option<ValueId>], output: Option<Range>) {
-        let ([Some(a), Some(b)], Some((low, high))) = (inputs, output) else { return };
+        let ([Some(a), Some(b)], Some((low, high))) = (inputs, output) else {
+            return;
+        };
         match (self.extremes(*a), self.extremes(*b)) {
             (None, Some((least, most))) => {
                 let range = match op {
                     "Add" => (low - least, high - most),
                     "Sub" => (low + most, high + least),
-                    "Mul" if least > 0 => ((low.div_euclid(least)).min(low.div_euclid(most)), (high / least).min(high / most)),
-                    "Div" if least > 0 => (low.saturating_mul(most), high.saturating_mul(least).saturating_add(least - 1)),
+                    "Mul" if least > 0 => (
+                        (low.div_euclid(least)).min(low.div_euclid(most)),
+                        (high / least).min(high / most),
+                    ),
+                    "Div" if least > 0 => (
+                        low.saturating_mul(most),
+                        high.saturating_mul(least).saturating_add(least - 1),
+                    ),
                     _ => return,
                 };
                 self.limit(Some(*a), Some(range));
@@ -188,7 +253,10 @@ impl Bounds<'_> {
                 let range = match op {
                     "Add" => (low - least, high - most),
                     "Sub" => (most - high, least - low),
-                    "Mul" if least > 0 => ((low.div_euclid(least)).min(low.div_euclid(most)), (high / least).min(high / most)),
+                    "Mul" if least > 0 => (
+                        (low.div_euclid(least)).min(low.div_euclid(most)),
+                        (high / least).min(high / most),
+                    ),
                     _ => return,
                 };
                 self.limit(Some(*b), Some(range));
@@ -205,13 +273,22 @@ impl Bounds<'_> {
     /// The numbers that pick from an axis.
     fn along(&self, table: Option<ValueId>, axis: i64) -> Option<Range> {
         let shape = self.facts.of(table?).shape.as_ref()?;
-        let axis = if axis < 0 { axis + shape.len() as i64 } else { axis };
+        let axis = if axis < 0 {
+            axis + shape.len() as i64
+        } else {
+            axis
+        };
         let extent = shape.get(usize::try_from(axis).ok()?)?.num()?;
         (extent > 0).then_some((0, extent - 1))
     }
 
     /// The numbers that pick from each of so many axes as positions have, after some that are skipped.
-    fn positions(&self, table: Option<ValueId>, positions: Option<ValueId>, skipped: i64) -> Option<Range> {
+    fn positions(
+        &self,
+        table: Option<ValueId>,
+        positions: Option<ValueId>,
+        skipped: i64,
+    ) -> Option<Range> {
         let count = self.facts.of(positions?).shape.as_ref()?.last()?.num()?;
         (0..count.min(16))
             .map(|axis| self.along(table, skipped + axis))
@@ -224,7 +301,12 @@ impl Bounds<'_> {
 
     fn numbers(&self, value: Option<ValueId>) -> Option<Vec<i64>> {
         let contents = self.facts.of(value?).contents.as_ref()?;
-        let whole = |element: &Element| element.dim().and_then(|dim| dim.num()).or_else(|| element.real().map(|real| real as i64));
+        let whole = |element: &Element| {
+            element
+                .dim()
+                .and_then(|dim| dim.num())
+                .or_else(|| element.real().map(|real| real as i64))
+        };
         contents.0.iter().map(whole).collect()
     }
 
@@ -242,7 +324,10 @@ mod tests {
     use crate::model::text;
 
     fn found(text: &str, pins: &[(&str, &[i64])]) -> BTreeMap<String, Range> {
-        let pins = pins.iter().map(|(name, dims)| ((*name).to_owned(), dims.to_vec())).collect();
+        let pins = pins
+            .iter()
+            .map(|(name, dims)| ((*name).to_owned(), dims.to_vec()))
+            .collect();
         bounds(&text::model(text).unwrap(), &pins)
     }
 
@@ -252,13 +337,20 @@ mod tests {
 
     #[test]
     fn what_picks_stays_within_the_axis() {
-        let gather = |axis: i64| format!("input x f32[5,7]\ninput i i64[3]\ny = Gather(x, i) {{axis={axis}}}\noutput y");
-        assert_eq!((range(&gather(0)), range(&gather(-1))), (Some((0, 4)), Some((0, 6))));
-        let elements = "input x f32[5,7]\ninput i i64[5,2]\ny = GatherElements(x, i) {axis=1}\noutput y";
+        let gather = |axis: i64| {
+            format!("input x f32[5,7]\ninput i i64[3]\ny = Gather(x, i) {{axis={axis}}}\noutput y")
+        };
+        assert_eq!(
+            (range(&gather(0)), range(&gather(-1))),
+            (Some((0, 4)), Some((0, 6)))
+        );
+        let elements =
+            "input x f32[5,7]\ninput i i64[5,2]\ny = GatherElements(x, i) {axis=1}\noutput y";
         assert_eq!(range(elements), Some((0, 6)));
         let written = "const x f32[5,7,2]\ninput i i64[4,2]\ninput u f32[4,2]\ny = ScatterND(x, i, u)\noutput y";
         assert_eq!(range(written), Some((0, 4)));
-        let batched = "input x f32[9,3,8]\ninput i i64[9,4,1]\ny = GatherND(x, i) {batch_dims=1}\noutput y";
+        let batched =
+            "input x f32[9,3,8]\ninput i i64[9,4,1]\ny = GatherND(x, i) {batch_dims=1}\noutput y";
         assert_eq!(range(batched), Some((0, 2)));
         let code = "input i i64[4]\nconst d i64[] = 6\nconst v f32[2] = 0, 1\ny = OneHot(i, d, v)\noutput y";
         assert_eq!(range(code), Some((0, 5)));

@@ -13,19 +13,47 @@ use crate::model::{Index, Model, NodeId, Origin, ValueId, normal_domain};
 /// What ends the branches of some groups, if these may lose all their units together: the products that give their
 /// biases alone.
 pub fn ends(model: &Model, analysis: &Analysis, groups: &[usize]) -> Option<Vec<NodeId>> {
-    if groups.iter().any(|group| analysis.groups.get(*group).is_none_or(|group| group.lossy.is_some())) {
+    if groups.iter().any(|group| {
+        analysis
+            .groups
+            .get(*group)
+            .is_none_or(|group| group.lossy.is_some())
+    }) {
         return None;
     }
-    let all: Vec<(usize, Vec<u32>)> =
-        groups.iter().map(|group| (*group, (0..analysis.groups[*group].units.len() as u32).collect())).collect();
+    let all: Vec<(usize, Vec<u32>)> = groups
+        .iter()
+        .map(|group| {
+            (
+                *group,
+                (0..analysis.groups[*group].units.len() as u32).collect(),
+            )
+        })
+        .collect();
     let selection = analysis.select(all.iter().map(|(group, units)| (*group, units.as_slice())));
     let branch = Branch::new(model, analysis, &selection);
     let live = branch.live();
     let alive = |node: &NodeId| live[node.index()];
-    let ends: Vec<NodeId> =
-        branch.ends.iter().copied().filter(|node| branch.output(*node).is_some_and(|end| branch.is_read(end, &live))).collect();
-    let left = model.index().nodes().map(|(node, _)| node).filter(alive).any(|node| branch.touches(node));
-    let seen = model.index().values().any(|(value, entry)| entry.is_output && branch.touched.contains(&value));
+    let ends: Vec<NodeId> = branch
+        .ends
+        .iter()
+        .copied()
+        .filter(|node| {
+            branch
+                .output(*node)
+                .is_some_and(|end| branch.is_read(end, &live))
+        })
+        .collect();
+    let left = model
+        .index()
+        .nodes()
+        .map(|(node, _)| node)
+        .filter(alive)
+        .any(|node| branch.touches(node));
+    let seen = model
+        .index()
+        .values()
+        .any(|(value, entry)| entry.is_output && branch.touched.contains(&value));
     (!ends.is_empty() && !left && !seen && branch.sums(&ends, &live)).then_some(ends)
 }
 
@@ -40,11 +68,17 @@ struct Branch<'a> {
 
 impl<'a> Branch<'a> {
     fn new(model: &'a Model, analysis: &'a Analysis, selection: &Selection) -> Self {
-        let mut branch = Branch { model, analysis, touched: BTreeSet::new(), ends: BTreeSet::new() };
+        let mut branch = Branch {
+            model,
+            analysis,
+            touched: BTreeSet::new(),
+            ends: BTreeSet::new(),
+        };
         let mut emptied = BTreeSet::new();
         for (value, _) in model.index().values() {
-            let left: Vec<Dim> =
-                (0..analysis.spaces.axes(value).count()).filter_map(|axis| analysis.new_extent(value, axis, selection)).collect();
+            let left: Vec<Dim> = (0..analysis.spaces.axes(value).count())
+                .filter_map(|axis| analysis.new_extent(value, axis, selection))
+                .collect();
             if !left.is_empty() {
                 branch.touched.insert(value);
             }
@@ -53,8 +87,18 @@ impl<'a> Branch<'a> {
             }
         }
         for (node, entry) in model.index().nodes() {
-            let whole = entry.graph == Index::MAIN && entry.inputs.iter().flatten().any(|input| emptied.contains(input));
-            if whole && branch.output(node).is_some_and(|end| !branch.touched.contains(&end)) && branch.leaves_its_bias(node) {
+            let whole = entry.graph == Index::MAIN
+                && entry
+                    .inputs
+                    .iter()
+                    .flatten()
+                    .any(|input| emptied.contains(input));
+            if whole
+                && branch
+                    .output(node)
+                    .is_some_and(|end| !branch.touched.contains(&end))
+                && branch.leaves_its_bias(node)
+            {
                 branch.ends.insert(node);
             }
         }
@@ -71,14 +115,31 @@ impl<'a> Branch<'a> {
     /// Whether a node gives a constant bias, or nothing, where its products are gone.
     fn leaves_its_bias(&self, node: NodeId) -> bool {
         let message = self.model.node(node);
-        let bias = self.model.index().node(node).inputs.get(2).copied().flatten();
-        let constant = |bias: ValueId| self.model.constant(bias).filter(|tensor| tensor.dtype.is_float());
+        let bias = self
+            .model
+            .index()
+            .node(node)
+            .inputs
+            .get(2)
+            .copied()
+            .flatten();
+        let constant = |bias: ValueId| {
+            self.model
+                .constant(bias)
+                .filter(|tensor| tensor.dtype.is_float())
+        };
         match message.op_type() {
             _ if !normal_domain(message.domain()).is_empty() => false,
             "Conv" => bias.is_none_or(|bias| constant(bias).is_some()),
             "Gemm" => {
-                let plain = message.attribute.iter().all(|attribute| attribute.name() != "beta" || attribute.f() == 1.0);
-                plain && bias.is_none_or(|bias| constant(bias).is_some_and(|bias| bias.dims.len() < 2 || bias.dims[0] == 1))
+                let plain = message
+                    .attribute
+                    .iter()
+                    .all(|attribute| attribute.name() != "beta" || attribute.f() == 1.0);
+                plain
+                    && bias.is_none_or(|bias| {
+                        constant(bias).is_some_and(|bias| bias.dims.len() < 2 || bias.dims[0] == 1)
+                    })
             }
             "MatMul" => true,
             _ => false,
@@ -87,21 +148,34 @@ impl<'a> Branch<'a> {
 
     fn touches(&self, node: NodeId) -> bool {
         let entry = self.model.index().node(node);
-        entry.inputs.iter().chain(&entry.outputs).flatten().any(|value| self.touched.contains(value))
+        entry
+            .inputs
+            .iter()
+            .chain(&entry.outputs)
+            .flatten()
+            .any(|value| self.touched.contains(value))
     }
 
     /// Nodes that the outputs need once the ends are constants. Nodes of subgraphs count as needed.
     fn live(&self) -> Vec<bool> {
         let index = self.model.index();
         let mut live = vec![false; index.nodes().count()];
-        let mut waiting: Vec<ValueId> =
-            index.values().filter(|(_, entry)| entry.is_output && entry.graph == Index::MAIN).map(|(value, _)| value).collect();
-        for (node, entry) in index.nodes().filter(|(_, entry)| entry.graph != Index::MAIN || !entry.subgraphs.is_empty()) {
+        let mut waiting: Vec<ValueId> = index
+            .values()
+            .filter(|(_, entry)| entry.is_output && entry.graph == Index::MAIN)
+            .map(|(value, _)| value)
+            .collect();
+        for (node, entry) in index
+            .nodes()
+            .filter(|(_, entry)| entry.graph != Index::MAIN || !entry.subgraphs.is_empty())
+        {
             live[node.index()] = true;
             waiting.extend(entry.inputs.iter().flatten());
         }
         while let Some(value) = waiting.pop() {
-            let Origin::Output(node, _) = index.value(value).origin else { continue };
+            let Origin::Output(node, _) = index.value(value).origin else {
+                continue;
+            };
             if self.ends.contains(&node) || std::mem::replace(&mut live[node.index()], true) {
                 continue;
             }
@@ -119,11 +193,28 @@ impl<'a> Branch<'a> {
     /// in a sum before anything asks for theirs.
     fn sums(&self, ends: &[NodeId], live: &[bool]) -> bool {
         let index = self.model.index();
-        let mut constant: BTreeSet<ValueId> = ends.iter().filter_map(|node| self.output(*node)).collect();
-        for node in index.graph(Index::MAIN).nodes.iter().filter(|node| live[node.index()]) {
+        let mut constant: BTreeSet<ValueId> =
+            ends.iter().filter_map(|node| self.output(*node)).collect();
+        for node in index
+            .graph(Index::MAIN)
+            .nodes
+            .iter()
+            .filter(|node| live[node.index()])
+        {
             let entry = index.node(*node);
-            let varying: Vec<ValueId> = entry.inputs.iter().flatten().copied().filter(|input| self.varies(*input, &constant)).collect();
-            if !entry.inputs.iter().flatten().any(|input| constant.contains(input)) {
+            let varying: Vec<ValueId> = entry
+                .inputs
+                .iter()
+                .flatten()
+                .copied()
+                .filter(|input| self.varies(*input, &constant))
+                .collect();
+            if !entry
+                .inputs
+                .iter()
+                .flatten()
+                .any(|input| constant.contains(input))
+            {
                 continue;
             }
             let op_type = self.model.node(*node).op_type();
@@ -133,12 +224,20 @@ impl<'a> Branch<'a> {
                     constant.insert(output);
                 }
                 // The other summand gives the sum its shape.
-                ([other], Some(output)) if matches!(op_type, "Add" | "Sub") && full(*other).is_some() && full(*other) == full(output) => {}
+                ([other], Some(output))
+                    if matches!(op_type, "Add" | "Sub")
+                        && full(*other).is_some()
+                        && full(*other) == full(output) => {}
                 _ => return false,
             }
         }
         let shown = |value: &ValueId| {
-            index.value(*value).is_output || index.value(*value).readers.iter().any(|(reader, _)| index.node(*reader).graph != Index::MAIN)
+            index.value(*value).is_output
+                || index
+                    .value(*value)
+                    .readers
+                    .iter()
+                    .any(|(reader, _)| index.node(*reader).graph != Index::MAIN)
         };
         !constant.iter().any(shown)
     }

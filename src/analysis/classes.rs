@@ -103,7 +103,11 @@ impl Classes {
 
     /// The factor of a piece along which indices are removed.
     pub fn carrier(&self, space: SpaceId, piece: usize) -> Option<Factor> {
-        self.factors[space.index()].get(piece)?.iter().copied().find(|factor| self.get(factor.class).free)
+        self.factors[space.index()]
+            .get(piece)?
+            .iter()
+            .copied()
+            .find(|factor| self.get(factor.class).free)
     }
 }
 
@@ -122,12 +126,16 @@ struct Builder {
 
 impl Builder {
     fn new(spaces: &Spaces) -> Self {
-        let mut builder = Builder { dangled: vec![false; spaces.iter().count()], ..Default::default() };
+        let mut builder = Builder {
+            dangled: vec![false; spaces.iter().count()],
+            ..Default::default()
+        };
         let mut count = 0u32;
         for (_, space) in spaces.iter() {
             let (mut firsts, mut extents, mut strides) = (Vec::new(), Vec::new(), Vec::new());
             for piece in space.pieces.iter() {
-                let (piece_strides, piece_extents): (Vec<u64>, Vec<Dim>) = piece.factors().into_iter().unzip();
+                let (piece_strides, piece_extents): (Vec<u64>, Vec<Dim>) =
+                    piece.factors().into_iter().unzip();
                 firsts.push(count);
                 count += piece_extents.len() as u32;
                 extents.push(piece_extents);
@@ -151,47 +159,88 @@ impl Builder {
         if std::mem::replace(&mut self.dangled[space.index()], true) {
             return;
         }
-        for (first, extents) in self.first[space.index()].iter().zip(&self.extents[space.index()]) {
-            self.dangling.extend((0..extents.len() as u32).map(|at| (first + at, reason.clone())));
+        for (first, extents) in self.first[space.index()]
+            .iter()
+            .zip(&self.extents[space.index()])
+        {
+            self.dangling
+                .extend((0..extents.len() as u32).map(|at| (first + at, reason.clone())));
         }
     }
 
     fn unite(&mut self, spaces: &Spaces) {
         for correspondence in &spaces.correspondences {
-            if let Some(reason) = correspondence.spaces().find_map(|space| spaces.get(space).broken.clone()) {
-                correspondence.spaces().for_each(|space| self.dangle(space, &reason));
+            if let Some(reason) = correspondence
+                .spaces()
+                .find_map(|space| spaces.get(space).broken.clone())
+            {
+                correspondence
+                    .spaces()
+                    .for_each(|space| self.dangle(space, &reason));
                 continue;
             }
             match correspondence {
-                Correspondence::Same { a, a_start, b, b_start, length } => {
+                Correspondence::Same {
+                    a,
+                    a_start,
+                    b,
+                    b_start,
+                    length,
+                } => {
                     let length = length.count().map(|length| length as u64);
                     for (at, piece) in spaces.get(*a).pieces.iter().enumerate() {
-                        let inside = piece.start >= *a_start && length.is_none_or(|length| piece.start < a_start + length);
+                        let inside = piece.start >= *a_start
+                            && length.is_none_or(|length| piece.start < a_start + length);
                         if !inside {
                             continue;
                         }
                         let other = spaces.get(*b).pieces.at(piece.start - a_start + b_start);
-                        let same = |other: &usize| same_places(piece.places(1), spaces.get(*b).pieces[*other].places(1));
+                        let same = |other: &usize| {
+                            same_places(piece.places(1), spaces.get(*b).pieces[*other].places(1))
+                        };
                         match other.filter(same) {
                             Some(other) => self.unite_pieces((*a, at), &[((*b, other), 1)]),
-                            None => [*a, *b].iter().for_each(|space| self.dangle(*space, &Reason::NoCommonFactors)),
+                            None => [*a, *b]
+                                .iter()
+                                .for_each(|space| self.dangle(*space, &Reason::NoCommonFactors)),
                         }
                     }
                 }
-                Correspondence::Product { axis, start, outer, inner } => {
+                Correspondence::Product {
+                    axis,
+                    start,
+                    outer,
+                    inner,
+                } => {
                     let inside = spaces.get(*inner).extent.count().unwrap_or(1) as u64;
-                    for (at, outer_piece, inner_piece) in spaces.product_pieces(*axis, *start, *outer, *inner, inside) {
-                        let parts = outer_piece.zip(inner_piece).filter(|(outer_piece, inner_piece)| {
-                            let mut places = spaces.get(*outer).pieces[*outer_piece].places(inside);
-                            places.extend(spaces.get(*inner).pieces[*inner_piece].places(1));
-                            same_places(spaces.get(*axis).pieces[at].places(1), places)
-                        });
+                    for (at, outer_piece, inner_piece) in
+                        spaces.product_pieces(*axis, *start, *outer, *inner, inside)
+                    {
+                        let parts =
+                            outer_piece
+                                .zip(inner_piece)
+                                .filter(|(outer_piece, inner_piece)| {
+                                    let mut places =
+                                        spaces.get(*outer).pieces[*outer_piece].places(inside);
+                                    places
+                                        .extend(spaces.get(*inner).pieces[*inner_piece].places(1));
+                                    same_places(spaces.get(*axis).pieces[at].places(1), places)
+                                });
                         match parts {
                             Some((outer_piece, inner_piece)) => {
-                                let below = spaces.get(*inner).pieces[inner_piece].size().count().unwrap_or(1) as u64;
-                                self.unite_pieces((*axis, at), &[((*outer, outer_piece), below), ((*inner, inner_piece), 1)]);
+                                let below = spaces.get(*inner).pieces[inner_piece]
+                                    .size()
+                                    .count()
+                                    .unwrap_or(1)
+                                    as u64;
+                                self.unite_pieces(
+                                    (*axis, at),
+                                    &[((*outer, outer_piece), below), ((*inner, inner_piece), 1)],
+                                );
                             }
-                            None => [*axis, *outer, *inner].iter().for_each(|space| self.dangle(*space, &Reason::NoCommonFactors)),
+                            None => [*axis, *outer, *inner]
+                                .iter()
+                                .for_each(|space| self.dangle(*space, &Reason::NoCommonFactors)),
                         }
                     }
                 }
@@ -203,9 +252,15 @@ impl Builder {
     /// One piece against the pieces that its factors come from, outermost first, with what their strides are multiplied by.
     /// Factors that are the same on both sides are one; the others can not be cut, for the other side does not see them.
     fn unite_pieces(&mut self, axis: (SpaceId, usize), parts: &[((SpaceId, usize), u64)]) {
-        let flat = |builder: &Builder, (space, piece): (SpaceId, usize), scale: u64| -> Vec<(u32, u64, Dim)> {
+        let flat = |builder: &Builder,
+                    (space, piece): (SpaceId, usize),
+                    scale: u64|
+         -> Vec<(u32, u64, Dim)> {
             let first = builder.first[space.index()][piece];
-            let (extents, strides) = (&builder.extents[space.index()][piece], &builder.strides[space.index()][piece]);
+            let (extents, strides) = (
+                &builder.extents[space.index()][piece],
+                &builder.strides[space.index()][piece],
+            );
             extents
                 .iter()
                 .zip(strides)
@@ -214,16 +269,26 @@ impl Builder {
                 .collect()
         };
         let left = flat(self, axis, 1);
-        let mut right: Vec<(u32, u64, Dim)> = parts.iter().flat_map(|(part, scale)| flat(self, *part, *scale)).collect();
+        let mut right: Vec<(u32, u64, Dim)> = parts
+            .iter()
+            .flat_map(|(part, scale)| flat(self, *part, *scale))
+            .collect();
         for (factor, stride, extent) in left {
-            match right.iter().position(|other| other.1 == stride && !extent.differs(&other.2)) {
+            match right
+                .iter()
+                .position(|other| other.1 == stride && !extent.differs(&other.2))
+            {
                 Some(at) => {
                     self.union.unite(factor, right.remove(at).0);
                 }
                 None => self.dangling.push((factor, Reason::NoCommonFactors)),
             }
         }
-        self.dangling.extend(right.into_iter().map(|(factor, ..)| (factor, Reason::NoCommonFactors)));
+        self.dangling.extend(
+            right
+                .into_iter()
+                .map(|(factor, ..)| (factor, Reason::NoCommonFactors)),
+        );
     }
 
     fn finish(
@@ -250,7 +315,9 @@ impl Builder {
                 let mut of_piece = Vec::with_capacity(count);
                 for at in 0..count {
                     let root = self.union.find(first + at as u32);
-                    let extent = self.extents[space.index()][piece][at].count().and_then(|extent| u32::try_from(extent).ok());
+                    let extent = self.extents[space.index()][piece][at]
+                        .count()
+                        .and_then(|extent| u32::try_from(extent).ok());
                     let class = *ids.entry(root).or_insert_with(|| {
                         classes.push(Class {
                             extent: extent.unwrap_or(0),
@@ -277,7 +344,10 @@ impl Builder {
                     };
                     levels[class.index()] = levels[class.index()].max(level);
                     places[class.index()].push((space, piece));
-                    of_piece.push(Factor { class, stride: self.strides[space.index()][piece][at] });
+                    of_piece.push(Factor {
+                        class,
+                        stride: self.strides[space.index()][piece][at],
+                    });
                 }
                 of_space.push(of_piece);
             }
@@ -297,14 +367,19 @@ impl Builder {
                 continue;
             }
             if slices + u64::from(classes[class].extent) > MOST_SLICES {
-                classes[class].frozen = Some(Reason::operator("more slices than can be told apart"));
+                classes[class].frozen =
+                    Some(Reason::operator("more slices than can be told apart"));
                 continue;
             }
-            let taken = places[class]
-                .iter()
-                .any(|(space, piece)| factors[space.index()][*piece].iter().any(|factor| classes[factor.class.index()].free));
+            let taken = places[class].iter().any(|(space, piece)| {
+                factors[space.index()][*piece]
+                    .iter()
+                    .any(|factor| classes[factor.class.index()].free)
+            });
             if taken {
-                classes[class].frozen = Some(Reason::operator("another factor of its axis is the one that is cut"));
+                classes[class].frozen = Some(Reason::operator(
+                    "another factor of its axis is the one that is cut",
+                ));
             } else {
                 classes[class].free = true;
                 slices += u64::from(classes[class].extent);
@@ -326,23 +401,46 @@ struct Freezer<'a> {
 impl Freezer<'_> {
     fn all(&mut self, space: SpaceId) -> Vec<u32> {
         let (firsts, extents) = (&self.first[space.index()], &self.extents[space.index()]);
-        let factors: Vec<u32> =
-            firsts.iter().zip(extents).flat_map(|(first, extents)| (0..extents.len() as u32).map(move |at| first + at)).collect();
-        factors.into_iter().map(|factor| self.union.find(factor)).collect()
+        let factors: Vec<u32> = firsts
+            .iter()
+            .zip(extents)
+            .flat_map(|(first, extents)| (0..extents.len() as u32).map(move |at| first + at))
+            .collect();
+        factors
+            .into_iter()
+            .map(|factor| self.union.find(factor))
+            .collect()
     }
 
     fn freeze(&mut self, space: SpaceId, reason: &Reason, node: Option<NodeId>) {
         for root in self.all(space) {
-            self.frozen.entry(root).or_insert_with(|| (reason.clone(), node));
+            self.frozen
+                .entry(root)
+                .or_insert_with(|| (reason.clone(), node));
         }
     }
 
-    fn causes(&mut self, model: &Model, spaces: &Spaces, relations: &[Relation], allowed: &Allowed) {
+    fn causes(
+        &mut self,
+        model: &Model,
+        spaces: &Spaces,
+        relations: &[Relation],
+        allowed: &Allowed,
+    ) {
         // What callers see stays, whatever else holds it.
         let main = model.index().graph(Index::MAIN);
-        for (values, reason) in [(&main.inputs, Reason::GraphInput), (&main.outputs, Reason::GraphOutput)] {
+        for (values, reason) in [
+            (&main.inputs, Reason::GraphInput),
+            (&main.outputs, Reason::GraphOutput),
+        ] {
             for value in values {
-                self.freeze_value(spaces, *value, (&reason, None), allowed, &model.index().value(*value).name);
+                self.freeze_value(
+                    spaces,
+                    *value,
+                    (&reason, None),
+                    allowed,
+                    &model.index().value(*value).name,
+                );
             }
         }
         for (node, _) in model.index().nodes() {
@@ -362,12 +460,23 @@ impl Freezer<'_> {
             // A formal input or result that the rule says nothing of is a boundary it does not understand.
             for (branch, graph) in model.index().node(node).subgraphs.iter().enumerate() {
                 let graph = model.index().graph(*graph);
-                let formals = (0..graph.inputs.len()).map(|at| crate::relation::Port::Formal(branch as u32, at as u32));
-                let results = (0..graph.outputs.len()).map(|at| crate::relation::Port::Result(branch as u32, at as u32));
-                for port in formals.chain(results).filter(|port| !relation.ports.contains_key(port)) {
+                let formals = (0..graph.inputs.len())
+                    .map(|at| crate::relation::Port::Formal(branch as u32, at as u32));
+                let results = (0..graph.outputs.len())
+                    .map(|at| crate::relation::Port::Result(branch as u32, at as u32));
+                for port in formals
+                    .chain(results)
+                    .filter(|port| !relation.ports.contains_key(port))
+                {
                     if let Some(value) = port_value(model, node, port) {
                         let reason = Reason::NotDescribed(port.to_string());
-                        self.freeze_value(spaces, value, (&reason, Some(node)), &Allowed::new(), "");
+                        self.freeze_value(
+                            spaces,
+                            value,
+                            (&reason, Some(node)),
+                            &Allowed::new(),
+                            "",
+                        );
                     }
                 }
             }
@@ -380,7 +489,14 @@ impl Freezer<'_> {
         }
     }
 
-    fn freeze_value(&mut self, spaces: &Spaces, value: ValueId, (reason, node): (&Reason, Option<NodeId>), allowed: &Allowed, name: &str) {
+    fn freeze_value(
+        &mut self,
+        spaces: &Spaces,
+        value: ValueId,
+        (reason, node): (&Reason, Option<NodeId>),
+        allowed: &Allowed,
+        name: &str,
+    ) {
         for (axis, space) in spaces.axes(value).enumerate() {
             if !allowed.contains(&(name.to_owned(), axis)) {
                 self.freeze(space, reason, node);

@@ -32,7 +32,10 @@ type Why = String;
 
 impl Operands {
     pub(super) fn new(model: &Model) -> Self {
-        Operands { names: Names::of(model), ..Default::default() }
+        Operands {
+            names: Names::of(model),
+            ..Default::default()
+        }
     }
 
     /// Puts replaced operands into a view's inputs.
@@ -50,9 +53,14 @@ impl Operands {
     pub(super) fn insert_nodes(mut self, model: &mut Model) {
         // One that was asked for later stands nearer to its original.
         self.inserts.reverse();
-        self.inserts.sort_by_key(|(graph, position, _)| (*graph, *position));
+        self.inserts
+            .sort_by_key(|(graph, position, _)| (*graph, *position));
         let mut by_graph: BTreeMap<GraphId, Vec<(u32, NodeProto)>> = BTreeMap::new();
-        self.inserts.into_iter().for_each(|(graph, position, node)| by_graph.entry(graph).or_default().push((position, node)));
+        self.inserts
+            .into_iter()
+            .for_each(|(graph, position, node)| {
+                by_graph.entry(graph).or_default().push((position, node))
+            });
         // Paths of subgraphs count nodes, so inner graphs (which have higher ids) are edited before outer ones.
         for (graph, inserts) in by_graph.into_iter().rev() {
             let nodes = &mut model.graph_mut(graph).node;
@@ -67,13 +75,23 @@ impl Operands {
     }
 
     /// Makes an input of a node hold what is demanded.
-    pub(super) fn satisfy(&mut self, model: &mut Model, facts: &Facts, node: NodeId, demand: &Demand) -> Result<(), Why> {
+    pub(super) fn satisfy(
+        &mut self,
+        model: &mut Model,
+        facts: &Facts,
+        node: NodeId,
+        demand: &Demand,
+    ) -> Result<(), Why> {
         let entry = model.index().node(node);
         let graph = entry.graph;
         let Some(value) = entry.inputs.get(demand.input as usize).copied().flatten() else {
             return self.append(model, node, demand);
         };
-        let fact = self.replaced.get(&(node, demand.input)).unwrap_or_else(|| facts.of(value)).clone();
+        let fact = self
+            .replaced
+            .get(&(node, demand.input))
+            .unwrap_or_else(|| facts.of(value))
+            .clone();
         let wanted = demand.elements.clone();
         if holds(&fact, &wanted, demand.whole) {
             return Ok(());
@@ -86,7 +104,11 @@ impl Operands {
 
     /// A node that did without an optional shape operand gets one.
     fn append(&mut self, model: &mut Model, node: NodeId, demand: &Demand) -> Result<(), Why> {
-        let numbers: Option<Vec<i64>> = demand.elements.iter().map(|element| element.as_ref()?.num()).collect();
+        let numbers: Option<Vec<i64>> = demand
+            .elements
+            .iter()
+            .map(|element| element.as_ref()?.num())
+            .collect();
         let numbers = numbers.ok_or("an operand that is not given")?;
         let tensor = TensorRef::from_i64(vec![numbers.len()], &numbers);
         let graph = model.index().node(node).graph;
@@ -102,7 +124,13 @@ impl Operands {
     }
 
     /// Gives an input of a node a constant.
-    pub(super) fn write(&mut self, model: &mut Model, node: NodeId, input: u32, tensor: &TensorRef) {
+    pub(super) fn write(
+        &mut self,
+        model: &mut Model,
+        node: NodeId,
+        input: u32,
+        tensor: &TensorRef,
+    ) {
         let base = format!("{}_number", model.node_label(node));
         let (name, fact) = self.initializer(model, model.index().node(node).graph, &base, tensor);
         if let Some(slot) = model.node_mut(node).input.get_mut(input as usize) {
@@ -111,11 +139,23 @@ impl Operands {
         }
     }
 
-    pub(super) fn initializer(&mut self, model: &mut Model, graph: GraphId, base: &str, tensor: &TensorRef) -> (String, Fact) {
+    pub(super) fn initializer(
+        &mut self,
+        model: &mut Model,
+        graph: GraphId,
+        base: &str,
+        tensor: &TensorRef,
+    ) -> (String, Fact) {
         let name = self.fresh(base);
-        model.graph_mut(graph).initializer.push(tensor.to_proto(&name));
+        model
+            .graph_mut(graph)
+            .initializer
+            .push(tensor.to_proto(&name));
         let shape = tensor.dims.iter().map(|dim| Dim::from(*dim)).collect();
-        (name, Fact::new(Some(tensor.dtype), shape).with_contents(crate::facts::contents_of(tensor)))
+        (
+            name,
+            Fact::new(Some(tensor.dtype), shape).with_contents(crate::facts::contents_of(tensor)),
+        )
     }
 
     pub(super) fn fresh(&mut self, base: &str) -> String {
@@ -135,9 +175,18 @@ impl Operands {
         depth: usize,
     ) -> Result<(String, Fact), Why> {
         if holds(facts.of(value), wanted, whole) {
-            return Ok((model.index().value(value).name.clone(), facts.of(value).clone()));
+            return Ok((
+                model.index().value(value).name.clone(),
+                facts.of(value).clone(),
+            ));
         }
-        if let Some((_, name, fact)) = self.copies.get(&value).into_iter().flatten().find(|(elements, ..)| elements == wanted) {
+        if let Some((_, name, fact)) = self
+            .copies
+            .get(&value)
+            .into_iter()
+            .flatten()
+            .find(|(elements, ..)| elements == wanted)
+        {
             return Ok((name.clone(), fact.clone()));
         }
         let (name, fact) = match self.trace(model, facts, value, wanted, whole, depth) {
@@ -152,7 +201,10 @@ impl Operands {
                 None => self.assemble(model, facts, value, wanted).ok_or(why)?,
             },
         };
-        self.copies.entry(value).or_default().push((wanted.to_vec(), name.clone(), fact.clone()));
+        self.copies
+            .entry(value)
+            .or_default()
+            .push((wanted.to_vec(), name.clone(), fact.clone()));
         Ok((name, fact))
     }
 
@@ -172,16 +224,27 @@ impl Operands {
             return Err(stuck());
         }
         if let Some(tensor) = model.constant(value) {
-            let (tensor, fact) = patch_tensor(&tensor, facts.of(value), wanted, whole).ok_or_else(stuck)?;
+            let (tensor, fact) =
+                patch_tensor(&tensor, facts.of(value), wanted, whole).ok_or_else(stuck)?;
             let (name, _) = self.initializer(model, entry.graph, &entry.name, &tensor);
             return Ok((name, fact));
         }
-        let Origin::Output(node, 0) = entry.origin else { return Err(stuck()) };
+        let Origin::Output(node, 0) = entry.origin else {
+            return Err(stuck());
+        };
         let changes = self.sources(model, facts, node, wanted).ok_or_else(stuck)?;
         let mut inputs = Vec::new();
         for (input, wanted) in changes {
-            let source = model.index().node(node).inputs.get(input as usize).copied().flatten().ok_or_else(stuck)?;
-            let (name, _) = self.provide(model, facts, source, &wanted, entry.graph, false, depth + 1)?;
+            let source = model
+                .index()
+                .node(node)
+                .inputs
+                .get(input as usize)
+                .copied()
+                .flatten()
+                .ok_or_else(stuck)?;
+            let (name, _) =
+                self.provide(model, facts, source, &wanted, entry.graph, false, depth + 1)?;
             inputs.push((input, name));
         }
         let mut copy = model.node(node).clone();
@@ -197,13 +260,27 @@ impl Operands {
     }
 
     /// What the inputs of a shape-computing node must hold so that its output holds the wanted elements.
-    fn sources(&self, model: &Model, facts: &Facts, node: NodeId, wanted: &[Option<Dim>]) -> Option<Vec<(u32, Vec<Option<Dim>>)>> {
+    fn sources(
+        &self,
+        model: &Model,
+        facts: &Facts,
+        node: NodeId,
+        wanted: &[Option<Dim>],
+    ) -> Option<Vec<(u32, Vec<Option<Dim>>)>> {
         let message = model.node(node);
         let inputs = &model.index().node(node).inputs;
-        let fact = |at: usize| inputs.get(at).copied().flatten().map(|value| facts.of(value));
+        let fact = |at: usize| {
+            inputs
+                .get(at)
+                .copied()
+                .flatten()
+                .map(|value| facts.of(value))
+        };
         let now = |at: usize| fact(at)?.contents.as_ref()?.dims();
         match message.op_type() {
-            "Identity" | "Cast" | "Unsqueeze" | "Squeeze" | "Reshape" => Some(vec![(0, wanted.to_vec())]),
+            "Identity" | "Cast" | "Unsqueeze" | "Squeeze" | "Reshape" => {
+                Some(vec![(0, wanted.to_vec())])
+            }
             "Concat" => {
                 let mut rest = wanted;
                 let mut changes = Vec::new();
@@ -220,7 +297,11 @@ impl Operands {
             "Gather" => {
                 let mut source = vec![None; fact(0)?.elements()?];
                 for (wanted, index) in wanted.iter().zip(fact(1)?.contents.as_ref()?.numbers()?) {
-                    let index = if index < 0 { index + source.len() as i64 } else { index };
+                    let index = if index < 0 {
+                        index + source.len() as i64
+                    } else {
+                        index
+                    };
                     let slot = source.get_mut(usize::try_from(index).ok()?)?;
                     *slot = wanted.clone().or(slot.take());
                 }
@@ -229,7 +310,13 @@ impl Operands {
             "Mul" | "Div" | "Add" | "Sub" => {
                 let [Some(wanted)] = wanted else { return None };
                 let (left, right) = (now(0)?.first()?.clone(), now(1)?.first()?.clone());
-                let constant = |at: usize| inputs.get(at).copied().flatten().is_some_and(|value| model.constant(value).is_some());
+                let constant = |at: usize| {
+                    inputs
+                        .get(at)
+                        .copied()
+                        .flatten()
+                        .is_some_and(|value| model.constant(value).is_some())
+                };
                 let (for_right, for_left) = match message.op_type() {
                     "Mul" => (wanted.exact_div(&left), wanted.exact_div(&right)),
                     "Div" => (left.exact_div(wanted), Some(wanted * &right)),
@@ -248,14 +335,23 @@ impl Operands {
 
     /// Gives a Reshape whose target can not be traced a constant one: 0 copies an extent that stays in place, one -1
     /// stands for one that is known only at run time.
-    pub(super) fn reshape_by_constant(&mut self, model: &mut Model, old: &Facts, original: &Model, node: NodeId, demand: &Demand) -> bool {
+    pub(super) fn reshape_by_constant(
+        &mut self,
+        model: &mut Model,
+        old: &Facts,
+        original: &Model,
+        node: NodeId,
+        demand: &Demand,
+    ) -> bool {
         let entry = original.index().node(node);
         if original.node(node).op_type() != "Reshape" || demand.input != 1 {
             return false;
         }
         let shape = |value: Option<ValueId>| value.and_then(|value| old.of(value).shape.clone());
-        let (Some(input), Some(output)) = (shape(entry.inputs.first().copied().flatten()), shape(entry.outputs.first().copied().flatten()))
-        else {
+        let (Some(input), Some(output)) = (
+            shape(entry.inputs.first().copied().flatten()),
+            shape(entry.outputs.first().copied().flatten()),
+        ) else {
             return false;
         };
         let mut free = 1;
@@ -276,19 +372,38 @@ impl Operands {
         let base = format!("{}_target", original.node_label(node));
         let (name, fact) = self.initializer(model, entry.graph, &base, &tensor);
         let message = model.node_mut(node);
-        message.attribute.retain(|attribute| attribute.name() != "allowzero");
+        message
+            .attribute
+            .retain(|attribute| attribute.name() != "allowzero");
         message.input[1] = name;
         self.replaced.insert((node, 1), fact);
         true
     }
 
     /// Puts a node behind another that multiplies its first output by a number. False if that is no float.
-    pub(super) fn scale_result(&mut self, model: &mut Model, original: &Model, facts: &Facts, node: NodeId, factor: f64) -> bool {
+    pub(super) fn scale_result(
+        &mut self,
+        model: &mut Model,
+        original: &Model,
+        facts: &Facts,
+        node: NodeId,
+        factor: f64,
+    ) -> bool {
         let entry = original.index().node(node);
-        let Some(output) = entry.outputs.first().copied().flatten() else { return true };
-        let Some(dtype) = facts.of(output).dtype else { return false };
-        let like = TensorRef { dtype, dims: Vec::new(), bytes: Default::default() };
-        let Some(scale) = tensor_of(&like, std::iter::once(factor)) else { return false };
+        let Some(output) = entry.outputs.first().copied().flatten() else {
+            return true;
+        };
+        let Some(dtype) = facts.of(output).dtype else {
+            return false;
+        };
+        let like = TensorRef {
+            dtype,
+            dims: Vec::new(),
+            bytes: Default::default(),
+        };
+        let Some(scale) = tensor_of(&like, std::iter::once(factor)) else {
+            return false;
+        };
         let name = original.index().value(output).name.clone();
         let (scale, _) = self.initializer(model, entry.graph, &format!("{name}_scale"), &scale);
         let unscaled = self.fresh(&name);
@@ -308,13 +423,28 @@ impl Operands {
     }
 
     /// Multiplies a constant input by a number, in a copy of its own if others read it. False if it is no float constant.
-    pub(super) fn scale(&mut self, model: &mut Model, node: NodeId, input: u32, value: ValueId, factor: f64) -> bool {
-        let Some(tensor) = model.tensor_proto(value).and_then(|tensor| TensorRef::from_proto(tensor).ok()) else {
+    pub(super) fn scale(
+        &mut self,
+        model: &mut Model,
+        node: NodeId,
+        input: u32,
+        value: ValueId,
+        factor: f64,
+    ) -> bool {
+        let Some(tensor) = model
+            .tensor_proto(value)
+            .and_then(|tensor| TensorRef::from_proto(tensor).ok())
+        else {
             // Trials shrink dims without cutting bytes; that the constant exists is all they need to know.
             return model.tensor_proto(value).is_some();
         };
-        let Some(elements) = tensor.to_f64() else { return false };
-        let Some(scaled) = tensor_of(&tensor, elements.iter().map(|element| element * factor)) else { return false };
+        let Some(elements) = tensor.to_f64() else {
+            return false;
+        };
+        let Some(scaled) = tensor_of(&tensor, elements.iter().map(|element| element * factor))
+        else {
+            return false;
+        };
         let entry = model.index().value(value);
         let (graph, name) = (entry.graph, entry.name.clone());
         let (name, fact) = self.initializer(model, graph, &name, &scaled);
@@ -329,8 +459,15 @@ fn holds(fact: &Fact, wanted: &[Option<Dim>], whole: bool) -> bool {
     if wanted.iter().all(Option::is_none) && !whole {
         return true;
     }
-    let Some(elements) = fact.contents.as_ref() else { return false };
-    elements.0.len() == wanted.len() && elements.0.iter().zip(wanted).all(|(element, wanted)| wanted.is_none() || element.dim() == *wanted)
+    let Some(elements) = fact.contents.as_ref() else {
+        return false;
+    };
+    elements.0.len() == wanted.len()
+        && elements
+            .0
+            .iter()
+            .zip(wanted)
+            .all(|(element, wanted)| wanted.is_none() || element.dim() == *wanted)
 }
 
 /// A constant with the wanted elements, and what a value is known to hold elsewhere, if all that is plain numbers.
@@ -340,21 +477,38 @@ fn written_down(fact: &Fact, wanted: &[Option<Dim>]) -> Option<TensorRef> {
     if held.len() != wanted.len() || !matches!(fact.dtype, Some(Dtype::Int64 | Dtype::Int32)) {
         return None;
     }
-    let dims = fact.shape.as_ref()?.iter().map(Dim::count).collect::<Option<Vec<_>>>()?;
+    let dims = fact
+        .shape
+        .as_ref()?
+        .iter()
+        .map(Dim::count)
+        .collect::<Option<Vec<_>>>()?;
     let tensor = TensorRef::from_i64(dims, &held);
     let (tensor, _) = patch_tensor(&tensor, fact, wanted, false)?;
     let numbers = tensor.to_i64()?;
     Some(match fact.dtype {
         Some(Dtype::Int32) => {
-            let bytes: Vec<u8> = numbers.iter().flat_map(|number| (*number as i32).to_le_bytes()).collect();
-            TensorRef { dtype: Dtype::Int32, dims: tensor.dims, bytes: bytes.into() }
+            let bytes: Vec<u8> = numbers
+                .iter()
+                .flat_map(|number| (*number as i32).to_le_bytes())
+                .collect();
+            TensorRef {
+                dtype: Dtype::Int32,
+                dims: tensor.dims,
+                bytes: bytes.into(),
+            }
         }
         _ => tensor,
     })
 }
 
 /// A constant of whole numbers with some elements replaced, or replaced as a whole.
-fn patch_tensor(tensor: &TensorRef, fact: &Fact, wanted: &[Option<Dim>], whole: bool) -> Option<(TensorRef, Fact)> {
+fn patch_tensor(
+    tensor: &TensorRef,
+    fact: &Fact,
+    wanted: &[Option<Dim>],
+    whole: bool,
+) -> Option<(TensorRef, Fact)> {
     let mut elements = tensor.to_i64()?;
     let mut dims = tensor.dims.clone();
     if elements.len() != wanted.len() {
@@ -370,22 +524,42 @@ fn patch_tensor(tensor: &TensorRef, fact: &Fact, wanted: &[Option<Dim>], whole: 
         }
     }
     let bytes: Vec<u8> = match tensor.dtype {
-        Dtype::Int64 => elements.iter().flat_map(|element| element.to_le_bytes()).collect(),
-        Dtype::Int32 => elements.iter().flat_map(|element| (*element as i32).to_le_bytes()).collect(),
+        Dtype::Int64 => elements
+            .iter()
+            .flat_map(|element| element.to_le_bytes())
+            .collect(),
+        Dtype::Int32 => elements
+            .iter()
+            .flat_map(|element| (*element as i32).to_le_bytes())
+            .collect(),
         _ => return None,
     };
-    let patched_tensor = TensorRef { dtype: tensor.dtype, dims, bytes: bytes.into() };
+    let patched_tensor = TensorRef {
+        dtype: tensor.dtype,
+        dims,
+        bytes: bytes.into(),
+    };
     Some((patched_tensor, patched(fact, wanted)))
 }
 
 /// A float tensor like another, with new elements.
 fn tensor_of(like: &TensorRef, elements: impl Iterator<Item = f64>) -> Option<TensorRef> {
     let bytes: Vec<u8> = match like.dtype {
-        Dtype::Float => elements.flat_map(|element| (element as f32).to_le_bytes()).collect(),
+        Dtype::Float => elements
+            .flat_map(|element| (element as f32).to_le_bytes())
+            .collect(),
         Dtype::Double => elements.flat_map(f64::to_le_bytes).collect(),
-        Dtype::Float16 => elements.flat_map(|element| half::f16::from_f64(element).to_le_bytes()).collect(),
-        Dtype::Bfloat16 => elements.flat_map(|element| half::bf16::from_f64(element).to_le_bytes()).collect(),
+        Dtype::Float16 => elements
+            .flat_map(|element| half::f16::from_f64(element).to_le_bytes())
+            .collect(),
+        Dtype::Bfloat16 => elements
+            .flat_map(|element| half::bf16::from_f64(element).to_le_bytes())
+            .collect(),
         _ => return None,
     };
-    Some(TensorRef { dtype: like.dtype, dims: like.dims.clone(), bytes: bytes.into() })
+    Some(TensorRef {
+        dtype: like.dtype,
+        dims: like.dims.clone(),
+        bytes: bytes.into(),
+    })
 }

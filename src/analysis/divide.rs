@@ -15,7 +15,9 @@ impl Spaces {
         let correspondences = std::mem::take(&mut self.correspondences);
         let mut touching: Vec<Vec<u32>> = vec![Vec::new(); self.spaces.len()];
         for (at, correspondence) in correspondences.iter().enumerate() {
-            correspondence.spaces().for_each(|space| touching[space.index()].push(at as u32));
+            correspondence
+                .spaces()
+                .for_each(|space| touching[space.index()].push(at as u32));
         }
         let mut queue: VecDeque<u32> = (0..correspondences.len() as u32).collect();
         let mut queued = vec![true; correspondences.len()];
@@ -33,11 +35,20 @@ impl Spaces {
     }
 
     fn carry(&mut self, correspondence: &Correspondence, changed: &mut Vec<SpaceId>) {
-        if correspondence.spaces().any(|space| self.get(space).broken.is_some()) {
+        if correspondence
+            .spaces()
+            .any(|space| self.get(space).broken.is_some())
+        {
             return;
         }
         match correspondence {
-            Correspondence::Same { a, a_start, b, b_start, length } => {
+            Correspondence::Same {
+                a,
+                a_start,
+                b,
+                b_start,
+                length,
+            } => {
                 let Some(length) = length.count().map(|length| length as u64) else {
                     // Extents known only at run time: one piece each, whose divisions agree.
                     self.share_cuts(*a, 0, *b, 0, changed);
@@ -47,17 +58,39 @@ impl Spaces {
                     self.split(space, start, changed);
                     self.split(space, start + length, changed);
                 }
-                for (from, from_start, to, to_start) in [(*a, *a_start, *b, *b_start), (*b, *b_start, *a, *a_start)] {
+                for (from, from_start, to, to_start) in
+                    [(*a, *a_start, *b, *b_start), (*b, *b_start, *a, *a_start)]
+                {
                     for band in self.bands(from, from_start, length) {
-                        self.impose(to, &Band { start: band.start + to_start, ..band }, changed);
+                        self.impose(
+                            to,
+                            &Band {
+                                start: band.start + to_start,
+                                ..band
+                            },
+                            changed,
+                        );
                     }
                 }
-                let starts: Vec<u64> = self.get(*a).pieces.iter().map(|piece| piece.start).collect();
-                for start in starts.into_iter().filter(|start| (*a_start..a_start + length).contains(start)) {
+                let starts: Vec<u64> = self
+                    .get(*a)
+                    .pieces
+                    .iter()
+                    .map(|piece| piece.start)
+                    .collect();
+                for start in starts
+                    .into_iter()
+                    .filter(|start| (*a_start..a_start + length).contains(start))
+                {
                     self.share_cuts(*a, start, *b, start - a_start + b_start, changed);
                 }
             }
-            Correspondence::Product { axis, start, outer, inner } => self.carry_product(*axis, *start, *outer, *inner, changed),
+            Correspondence::Product {
+                axis,
+                start,
+                outer,
+                inner,
+            } => self.carry_product(*axis, *start, *outer, *inner, changed),
             Correspondence::Pick { .. } => {}
         }
     }
@@ -66,11 +99,29 @@ impl Spaces {
     fn bands(&self, space: SpaceId, start: u64, length: u64) -> Vec<Band> {
         let bands = self.get(space).pieces.bands().into_iter();
         let inside = bands.filter(|band| band.start >= start && band.start < start + length);
-        inside.map(|band| Band { start: band.start - start, ..band }).collect()
+        inside
+            .map(|band| Band {
+                start: band.start - start,
+                ..band
+            })
+            .collect()
     }
 
-    fn carry_product(&mut self, axis: SpaceId, start: u64, outer: SpaceId, inner: SpaceId, changed: &mut Vec<SpaceId>) {
-        let Some(inside) = self.get(inner).extent.count().map(|extent| extent as u64).filter(|inside| *inside > 0) else {
+    fn carry_product(
+        &mut self,
+        axis: SpaceId,
+        start: u64,
+        outer: SpaceId,
+        inner: SpaceId,
+        changed: &mut Vec<SpaceId>,
+    ) {
+        let Some(inside) = self
+            .get(inner)
+            .extent
+            .count()
+            .map(|extent| extent as u64)
+            .filter(|inside| *inside > 0)
+        else {
             // A factor of unknown extent that is not the outermost leaves no strides to reason with.
             for space in [axis, outer, inner] {
                 self.break_space(space, Reason::Dynamic, changed);
@@ -95,13 +146,27 @@ impl Spaces {
             }
             None => {}
         }
-        for (at, outer_piece, inner_piece) in self.product_pieces(axis, start, outer, inner, inside) {
-            if [axis, outer, inner].iter().any(|space| self.get(*space).broken.is_some()) {
+        for (at, outer_piece, inner_piece) in self.product_pieces(axis, start, outer, inner, inside)
+        {
+            if [axis, outer, inner]
+                .iter()
+                .any(|space| self.get(*space).broken.is_some())
+            {
                 return;
             }
-            let (Some(outer_piece), Some(inner_piece)) = (outer_piece, inner_piece) else { continue };
-            let cuts = |spaces: &Spaces, space: SpaceId, piece: usize| spaces.get(space).pieces[piece].cuts();
-            let Some(below) = self.get(inner).pieces[inner_piece].size().count().map(|size| size as u64) else { continue };
+            let (Some(outer_piece), Some(inner_piece)) = (outer_piece, inner_piece) else {
+                continue;
+            };
+            let cuts = |spaces: &Spaces, space: SpaceId, piece: usize| {
+                spaces.get(space).pieces[piece].cuts()
+            };
+            let Some(below) = self.get(inner).pieces[inner_piece]
+                .size()
+                .count()
+                .map(|size| size as u64)
+            else {
+                continue;
+            };
             for cut in cuts(self, inner, inner_piece) {
                 self.cut(axis, at, cut, changed);
             }
@@ -128,10 +193,23 @@ impl Spaces {
         (inner, inside): (SpaceId, u64),
         changed: &mut Vec<SpaceId>,
     ) {
-        let Band { start: from, repeats, period, offsets } = band;
+        let Band {
+            start: from,
+            repeats,
+            period,
+            offsets,
+        } = band;
         let total = repeats * period;
-        if from % inside + total <= inside && (*repeats > 1 || from % inside > 0 || total < inside) {
-            self.impose(inner, &Band { start: from % inside, ..band.clone() }, changed);
+        if from % inside + total <= inside && (*repeats > 1 || from % inside > 0 || total < inside)
+        {
+            self.impose(
+                inner,
+                &Band {
+                    start: from % inside,
+                    ..band.clone()
+                },
+                changed,
+            );
         } else if *repeats == 1 {
             match from % inside {
                 0 => self.split(outer, from / inside, changed),
@@ -140,12 +218,36 @@ impl Spaces {
         } else if period.is_multiple_of(inside) && from.is_multiple_of(inside) {
             let mut places: Vec<u64> = offsets.iter().map(|offset| offset / inside).collect();
             places.dedup();
-            self.impose(outer, &Band { start: from / inside, repeats: *repeats, period: period / inside, offsets: places }, changed);
-            for offset in offsets.iter().filter(|offset| !offset.is_multiple_of(inside)) {
+            self.impose(
+                outer,
+                &Band {
+                    start: from / inside,
+                    repeats: *repeats,
+                    period: period / inside,
+                    offsets: places,
+                },
+                changed,
+            );
+            for offset in offsets
+                .iter()
+                .filter(|offset| !offset.is_multiple_of(inside))
+            {
                 self.split(inner, offset % inside, changed);
             }
-        } else if inside.is_multiple_of(*period) && from.is_multiple_of(inside) && total.is_multiple_of(inside) {
-            self.impose(inner, &Band { start: 0, repeats: inside / period, period: *period, offsets: offsets.clone() }, changed);
+        } else if inside.is_multiple_of(*period)
+            && from.is_multiple_of(inside)
+            && total.is_multiple_of(inside)
+        {
+            self.impose(
+                inner,
+                &Band {
+                    start: 0,
+                    repeats: inside / period,
+                    period: *period,
+                    offsets: offsets.clone(),
+                },
+                changed,
+            );
         } else {
             for repeat in 0..*repeats {
                 self.split(axis, start + from + repeat * period, changed);
@@ -166,21 +268,45 @@ impl Spaces {
         let scaled: Vec<u64> = band.offsets.iter().map(|offset| offset * inside).collect();
         let within = self.bands(inner, 0, inside);
         match &within[..] {
-            [one] if one.repeats == 1 => {
-                self.impose(axis, &Band { start: first, repeats: band.repeats, period: band.period * inside, offsets: scaled }, changed)
-            }
+            [one] if one.repeats == 1 => self.impose(
+                axis,
+                &Band {
+                    start: first,
+                    repeats: band.repeats,
+                    period: band.period * inside,
+                    offsets: scaled,
+                },
+                changed,
+            ),
             [one] if band.offsets.len() == 1 => {
                 let repeats = band.repeats * band.period * one.repeats;
-                self.impose(axis, &Band { start: first, repeats, ..one.clone() }, changed);
+                self.impose(
+                    axis,
+                    &Band {
+                        start: first,
+                        repeats,
+                        ..one.clone()
+                    },
+                    changed,
+                );
             }
             _ if band.repeats * band.period == 1 => {
                 for one in within {
-                    self.impose(axis, &Band { start: first + one.start, ..one }, changed);
+                    self.impose(
+                        axis,
+                        &Band {
+                            start: first + one.start,
+                            ..one
+                        },
+                        changed,
+                    );
                 }
             }
             _ if within.iter().any(|one| one.repeats > 1) => {
                 for one in within.iter().filter(|one| one.repeats > 1) {
-                    (0..one.repeats).for_each(|repeat| self.split(inner, one.start + repeat * one.period, changed));
+                    (0..one.repeats).for_each(|repeat| {
+                        self.split(inner, one.start + repeat * one.period, changed)
+                    });
                 }
             }
             _ => {
@@ -190,39 +316,88 @@ impl Spaces {
                     1 => (band.repeats * band.period, 1),
                     _ => (band.repeats, band.period),
                 };
-                let singles = Band { start: band.start, repeats, period, offsets: (0..period).collect() };
+                let singles = Band {
+                    start: band.start,
+                    repeats,
+                    period,
+                    offsets: (0..period).collect(),
+                };
                 if period > 1 {
                     self.impose(outer, &singles, changed);
                 }
-                let offsets = singles.offsets.iter().flat_map(|at| runs.iter().map(move |run| at * inside + run)).collect();
-                self.impose(axis, &Band { start: first, repeats, period: period * inside, offsets }, changed);
+                let offsets = singles
+                    .offsets
+                    .iter()
+                    .flat_map(|at| runs.iter().map(move |run| at * inside + run))
+                    .collect();
+                self.impose(
+                    axis,
+                    &Band {
+                        start: first,
+                        repeats,
+                        period: period * inside,
+                        offsets,
+                    },
+                    changed,
+                );
             }
         }
     }
 
     /// How the pieces of a product's axis lie: for each the outer and the inner piece whose combinations it is, where such begin.
-    pub(super) fn product_pieces(&self, axis: SpaceId, start: u64, outer: SpaceId, inner: SpaceId, inside: u64) -> Vec<Triple> {
+    pub(super) fn product_pieces(
+        &self,
+        axis: SpaceId,
+        start: u64,
+        outer: SpaceId,
+        inner: SpaceId,
+        inside: u64,
+    ) -> Vec<Triple> {
         let Some(count) = self.get(outer).extent.count().map(|extent| extent as u64) else {
             return vec![(0, Some(0), Some(0))];
         };
         let pieces = self.get(axis).pieces.iter().enumerate();
-        let inside_pieces = pieces.filter(|(_, piece)| piece.start >= start && piece.start < start + count * inside);
+        let inside_pieces = pieces
+            .filter(|(_, piece)| piece.start >= start && piece.start < start + count * inside);
         inside_pieces
             .map(|(at, piece)| {
                 let offset = piece.start - start;
-                (at, self.get(outer).pieces.at(offset / inside), self.get(inner).pieces.at(offset % inside))
+                (
+                    at,
+                    self.get(outer).pieces.at(offset / inside),
+                    self.get(inner).pieces.at(offset % inside),
+                )
             })
             .collect()
     }
 
-    fn share_cuts(&mut self, a: SpaceId, a_start: u64, b: SpaceId, b_start: u64, changed: &mut Vec<SpaceId>) {
-        let (Some(a_piece), Some(b_piece)) = (self.get(a).pieces.at(a_start), self.get(b).pieces.at(b_start)) else { return };
-        let (a_cuts, b_cuts) = (self.get(a).pieces[a_piece].cuts(), self.get(b).pieces[b_piece].cuts());
+    fn share_cuts(
+        &mut self,
+        a: SpaceId,
+        a_start: u64,
+        b: SpaceId,
+        b_start: u64,
+        changed: &mut Vec<SpaceId>,
+    ) {
+        let (Some(a_piece), Some(b_piece)) = (
+            self.get(a).pieces.at(a_start),
+            self.get(b).pieces.at(b_start),
+        ) else {
+            return;
+        };
+        let (a_cuts, b_cuts) = (
+            self.get(a).pieces[a_piece].cuts(),
+            self.get(b).pieces[b_piece].cuts(),
+        );
         if a_cuts == b_cuts {
             return;
         }
-        a_cuts.into_iter().for_each(|cut| self.cut(b, b_piece, cut, changed));
-        b_cuts.into_iter().for_each(|cut| self.cut(a, a_piece, cut, changed));
+        a_cuts
+            .into_iter()
+            .for_each(|cut| self.cut(b, b_piece, cut, changed));
+        b_cuts
+            .into_iter()
+            .for_each(|cut| self.cut(a, a_piece, cut, changed));
     }
 
     fn split(&mut self, id: SpaceId, at: u64, changed: &mut Vec<SpaceId>) {
@@ -237,7 +412,12 @@ impl Spaces {
         self.change(id, changed, |pieces| pieces.cut(piece, stride));
     }
 
-    fn change(&mut self, id: SpaceId, changed: &mut Vec<SpaceId>, edit: impl FnOnce(&mut Pieces) -> Result<bool, Reason>) {
+    fn change(
+        &mut self,
+        id: SpaceId,
+        changed: &mut Vec<SpaceId>,
+        edit: impl FnOnce(&mut Pieces) -> Result<bool, Reason>,
+    ) {
         let space = &mut self.spaces[id.index()];
         if space.broken.is_some() {
             return;

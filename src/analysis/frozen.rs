@@ -34,7 +34,12 @@ pub fn frozen<'a>(
     origins: &Origins,
     groups: impl IntoIterator<Item = &'a Group>,
 ) -> (u64, Vec<Frozen>) {
-    frozen_beside(model, analysis, origins, groups, &|group| group.lossy.clone().unwrap_or(Reason::OtherKind(group.kind.name())))
+    frozen_beside(model, analysis, origins, groups, &|group| {
+        group
+            .lossy
+            .clone()
+            .unwrap_or(Reason::OtherKind(group.kind.name()))
+    })
 }
 
 /// The same; `left_out` says why a group that is not among the given ones is not.
@@ -49,25 +54,50 @@ pub fn frozen_beside<'a>(
     let mut prunable = 0u64;
     let mut reasons: BTreeMap<Reason, Frozen> = BTreeMap::new();
     for Family { members, .. } in origins.families(model) {
-        let tensor = members.first().and_then(|first| model.tensor_proto(*first)).filter(|tensor| is_weight(tensor));
-        let Some(tensor) = tensor.filter(|_| !members.iter().any(|value| origins.is_added(model, *value))) else { continue };
+        let tensor = members
+            .first()
+            .and_then(|first| model.tensor_proto(*first))
+            .filter(|tensor| is_weight(tensor));
+        let Some(tensor) =
+            tensor.filter(|_| !members.iter().any(|value| origins.is_added(model, *value)))
+        else {
+            continue;
+        };
         let params = tensor.dims.iter().product::<i64>().max(0) as u64;
         let Some((reason, held_by)) = causes.of_all(&members) else {
             prunable += params;
             continue;
         };
-        let frozen = reasons.entry(reason.clone()).or_insert(Frozen { reason, params: 0, nodes: Vec::new(), held_by: Vec::new() });
+        let frozen = reasons.entry(reason.clone()).or_insert(Frozen {
+            reason,
+            params: 0,
+            nodes: Vec::new(),
+            held_by: Vec::new(),
+        });
         frozen.params += params;
-        let readers = members.iter().flat_map(|value| &model.index().value(*value).readers);
-        frozen.nodes.extend(readers.map(|(node, _)| model.node_label(*node).to_owned()));
-        frozen.held_by.extend(held_by.map(|node| model.node_label(node).to_owned()));
+        let readers = members
+            .iter()
+            .flat_map(|value| &model.index().value(*value).readers);
+        frozen
+            .nodes
+            .extend(readers.map(|(node, _)| model.node_label(*node).to_owned()));
+        frozen
+            .held_by
+            .extend(held_by.map(|node| model.node_label(node).to_owned()));
     }
     let mut frozen: Vec<Frozen> = reasons.into_values().collect();
-    for names in frozen.iter_mut().flat_map(|frozen| [&mut frozen.nodes, &mut frozen.held_by]) {
+    for names in frozen
+        .iter_mut()
+        .flat_map(|frozen| [&mut frozen.nodes, &mut frozen.held_by])
+    {
         names.sort();
         names.dedup();
     }
-    frozen.sort_by(|a, b| b.params.cmp(&a.params).then_with(|| a.reason.cmp(&b.reason)));
+    frozen.sort_by(|a, b| {
+        b.params
+            .cmp(&a.params)
+            .then_with(|| a.reason.cmp(&b.reason))
+    });
     (prunable, frozen)
 }
 
@@ -100,14 +130,27 @@ impl<'a> Causes<'a> {
         why: &dyn Fn(&Group) -> Reason,
     ) -> Self {
         let mut reachable = vec![false; analysis.classes.classes.len()];
-        groups.into_iter().flat_map(|group| &group.classes).for_each(|class| reachable[class.index()] = true);
+        groups
+            .into_iter()
+            .flat_map(|group| &group.classes)
+            .for_each(|class| reachable[class.index()] = true);
         let mut left_out = picked(analysis);
         for group in &analysis.groups {
-            for class in group.classes.iter().filter(|class| !reachable[class.index()]) {
+            for class in group
+                .classes
+                .iter()
+                .filter(|class| !reachable[class.index()])
+            {
                 left_out.insert(*class, why(group));
             }
         }
-        Causes { model, analysis, reachable, left_out, channels: channels(model, analysis) }
+        Causes {
+            model,
+            analysis,
+            reachable,
+            left_out,
+            channels: channels(model, analysis),
+        }
     }
 
     /// Why all constants that stand for one of the file are out of reach; `None` where one is not.
@@ -116,7 +159,11 @@ impl<'a> Causes<'a> {
         for member in members {
             match self.of(*member) {
                 Verdict::Prunable => return None,
-                Verdict::Held(reason, node) if why.as_ref().is_none_or(|(before, _)| *before == Reason::Unused) => {
+                Verdict::Held(reason, node)
+                    if why
+                        .as_ref()
+                        .is_none_or(|(before, _)| *before == Reason::Unused) =>
+                {
                     why = Some((reason, node))
                 }
                 Verdict::Held(..) => {}
@@ -135,7 +182,10 @@ impl<'a> Causes<'a> {
         // What is packed into an axis may go with it.
         let axes = spaces.axes(value).enumerate();
         let all = axes.flat_map(|(axis, space)| {
-            let packed = spaces.packed(space).iter().map(move |(label, _)| (axis, *label));
+            let packed = spaces
+                .packed(space)
+                .iter()
+                .map(move |(label, _)| (axis, *label));
             std::iter::once((axis, space)).chain(packed)
         });
         for (axis, space) in all {
@@ -145,7 +195,11 @@ impl<'a> Causes<'a> {
                     return Verdict::Prunable;
                 }
                 let (rank, reason) = self.reason(factor.class, class);
-                let key = (u8::from(!self.channels[factor.class.index()]), rank, !self.gives(value, axis));
+                let key = (
+                    u8::from(!self.channels[factor.class.index()]),
+                    rank,
+                    !self.gives(value, axis),
+                );
                 if best.as_ref().is_none_or(|(other, _)| key < *other) {
                     best = Some((key, (reason, class.held_by.filter(|_| !class.free))));
                 }
@@ -160,9 +214,15 @@ impl<'a> Causes<'a> {
     fn reason(&self, id: ClassId, class: &Class) -> (u8, Reason) {
         if class.free {
             let reason = self.left_out.get(&id).cloned();
-            return reason.map_or((7, Reason::operator("a width of one")), |reason| (0, reason));
+            return reason.map_or((7, Reason::operator("a width of one")), |reason| {
+                (0, reason)
+            });
         }
-        let reason = class.frozen.clone().or(class.lossy.clone()).unwrap_or(Reason::Dynamic);
+        let reason = class
+            .frozen
+            .clone()
+            .or(class.lossy.clone())
+            .unwrap_or(Reason::Dynamic);
         let rank = match &reason {
             Reason::NoRule(_) => 1,
             Reason::NotInferred(_) | Reason::NotDescribed(_) => 2,
@@ -178,16 +238,27 @@ impl<'a> Causes<'a> {
     fn gives(&self, value: ValueId, axis: usize) -> bool {
         let gives = |(node, slot): &(NodeId, u32)| {
             let ports = &self.analysis.relations[node.index()].ports;
-            let Some(layout) = ports.get(&Port::In(*slot)).and_then(|port| port.axes.get(axis)) else { return false };
-            let outputs = ports.iter().filter(|(port, _)| matches!(port, Port::Out(_)));
-            layout.labels().any(|label| outputs.clone().any(|(_, port)| holds(port, label)))
+            let Some(layout) = ports
+                .get(&Port::In(*slot))
+                .and_then(|port| port.axes.get(axis))
+            else {
+                return false;
+            };
+            let outputs = ports
+                .iter()
+                .filter(|(port, _)| matches!(port, Port::Out(_)));
+            layout
+                .labels()
+                .any(|label| outputs.clone().any(|(_, port)| holds(port, label)))
         };
         self.model.index().value(value).readers.iter().any(gives)
     }
 }
 
 fn holds(port: &PortLayout, label: crate::relation::LabelId) -> bool {
-    port.axes.iter().any(|axis| axis.labels().any(|other| other == label))
+    port.axes
+        .iter()
+        .any(|axis| axis.labels().any(|other| other == label))
 }
 
 /// By class: whether an axis of it is one that a product shares between its constant and what it reads or gives.
@@ -202,11 +273,26 @@ fn channels(model: &Model, analysis: &Analysis) -> Vec<bool> {
                 if !port_value(model, node, port).is_some_and(|value| constants[value.index()]) {
                     continue;
                 }
-                let Some(own) = relation.ports.get(&port) else { continue };
-                let elsewhere = |label| relation.ports.iter().any(|(other, layout)| *other != port && holds(layout, label));
-                let labels = own.axes.iter().flat_map(|axis| axis.labels()).filter(|label| elsewhere(*label));
+                let Some(own) = relation.ports.get(&port) else {
+                    continue;
+                };
+                let elsewhere = |label| {
+                    relation
+                        .ports
+                        .iter()
+                        .any(|(other, layout)| *other != port && holds(layout, label))
+                };
+                let labels = own
+                    .axes
+                    .iter()
+                    .flat_map(|axis| axis.labels())
+                    .filter(|label| elsewhere(*label));
                 for label in labels {
-                    let factors = analysis.classes.pieces(analysis.spaces.label(node, label)).iter().flatten();
+                    let factors = analysis
+                        .classes
+                        .pieces(analysis.spaces.label(node, label))
+                        .iter()
+                        .flatten();
                     factors.for_each(|factor| channels[factor.class.index()] = true);
                 }
             }
@@ -220,17 +306,25 @@ fn picked(analysis: &Analysis) -> BTreeMap<ClassId, Reason> {
     let classes = &analysis.classes;
     let carriers = |space: SpaceId| -> Vec<ClassId> {
         let pieces = 0..analysis.spaces.get(space).pieces.len();
-        pieces.filter_map(|piece| classes.carrier(space, piece)).map(|factor| factor.class).collect()
+        pieces
+            .filter_map(|piece| classes.carrier(space, piece))
+            .map(|factor| factor.class)
+            .collect()
     };
     let mut reasons = BTreeMap::new();
     for correspondence in &analysis.spaces.correspondences {
-        let Correspondence::Pick { axis, label, .. } = correspondence else { continue };
+        let Correspondence::Pick { axis, label, .. } = correspondence else {
+            continue;
+        };
         for (one, other) in [(*axis, *label), (*label, *axis)] {
             if !carriers(other).is_empty() {
                 continue;
             }
             let mut factors = classes.pieces(other).iter().flatten();
-            let Some(reason) = factors.find_map(|factor| classes.get(factor.class).frozen.clone()) else { continue };
+            let Some(reason) = factors.find_map(|factor| classes.get(factor.class).frozen.clone())
+            else {
+                continue;
+            };
             carriers(one).into_iter().for_each(|class| {
                 reasons.entry(class).or_insert_with(|| reason.clone());
             });

@@ -75,18 +75,34 @@ pub struct Selection {
 
 impl Selection {
     /// Removes units: by group, the numbers of the units that go.
-    pub fn new<'a>(groups: &[Group], classes: &Classes, removed: impl IntoIterator<Item = (usize, &'a [u32])>) -> Self {
+    pub fn new<'a>(
+        groups: &[Group],
+        classes: &Classes,
+        removed: impl IntoIterator<Item = (usize, &'a [u32])>,
+    ) -> Self {
         let mut gone: BTreeMap<ClassId, Vec<bool>> = BTreeMap::new();
         for (group, units) in removed {
-            for (class, element) in units.iter().flat_map(|unit| &groups[group].units[*unit as usize]) {
-                gone.entry(*class).or_insert_with(|| vec![false; classes.get(*class).extent as usize])[*element as usize] = true;
+            for (class, element) in units
+                .iter()
+                .flat_map(|unit| &groups[group].units[*unit as usize])
+            {
+                gone.entry(*class)
+                    .or_insert_with(|| vec![false; classes.get(*class).extent as usize])
+                    [*element as usize] = true;
             }
         }
         let kept = gone.into_iter().map(|(class, gone)| {
-            let kept: Arc<[u32]> = gone.iter().enumerate().filter(|(_, gone)| !**gone).map(|(element, _)| element as u32).collect();
+            let kept: Arc<[u32]> = gone
+                .iter()
+                .enumerate()
+                .filter(|(_, gone)| !**gone)
+                .map(|(element, _)| element as u32)
+                .collect();
             (class, kept)
         });
-        Selection { kept: kept.collect() }
+        Selection {
+            kept: kept.collect(),
+        }
     }
 
     /// The elements of a class that stay; `None` when all do.
@@ -102,11 +118,18 @@ impl Selection {
     /// The same with the first unit left of every group that loses all, and which groups these are.
     pub fn sparing(&self, groups: &[Group]) -> (Selection, Vec<usize>) {
         let emptied = |class: &ClassId| self.kept(*class).is_some_and(<[u32]>::is_empty);
-        let gone: Vec<usize> = (0..groups.len()).filter(|group| groups[*group].classes.iter().any(emptied)).collect();
+        let gone: Vec<usize> = (0..groups.len())
+            .filter(|group| groups[*group].classes.iter().any(emptied))
+            .collect();
         let mut spared = self.clone();
-        for (class, element) in gone.iter().filter_map(|group| groups[*group].units.first()).flatten() {
+        for (class, element) in gone
+            .iter()
+            .filter_map(|group| groups[*group].units.first())
+            .flatten()
+        {
             let kept = spared.kept.entry(*class).or_default();
-            let all: std::collections::BTreeSet<u32> = kept.iter().copied().chain([*element]).collect();
+            let all: std::collections::BTreeSet<u32> =
+                kept.iter().copied().chain([*element]).collect();
             *kept = all.into_iter().collect();
         }
         (spared, gone)
@@ -122,14 +145,19 @@ impl Selection {
         let mut touched = false;
         let mut total = Dim::Num(0);
         for (at, piece) in spaces.get(space).pieces.iter().enumerate() {
-            let cut = classes.carrier(space, at).and_then(|factor| Some((classes.get(factor.class).extent, self.kept(factor.class)?)));
+            let cut = classes.carrier(space, at).and_then(|factor| {
+                Some((classes.get(factor.class).extent, self.kept(factor.class)?))
+            });
             let left = match cut {
                 None => piece.size(),
                 Some((before, kept)) => {
                     touched = true;
                     let rest = piece.size().exact_div(&Dim::from(before as usize));
                     // What can not be told equals nothing that a node's inference finds.
-                    rest.map_or_else(|| Dim::symbol("?left"), |rest| &rest * &Dim::from(kept.len()))
+                    rest.map_or_else(
+                        || Dim::symbol("?left"),
+                        |rest| &rest * &Dim::from(kept.len()),
+                    )
                 }
             };
             total = &total + &left;
@@ -140,7 +168,11 @@ impl Selection {
     /// The indices of a space that stay, ascending; `None` when all do, and meaningless where their number is a symbol's multiple.
     pub fn indices(&self, spaces: &Spaces, classes: &Classes, space: SpaceId) -> Option<Vec<u32>> {
         let pieces = &spaces.get(space).pieces;
-        let cut = |piece: usize| classes.carrier(space, piece).and_then(|factor| Some((factor, self.kept(factor.class)?)));
+        let cut = |piece: usize| {
+            classes
+                .carrier(space, piece)
+                .and_then(|factor| Some((factor, self.kept(factor.class)?)))
+        };
         if (0..pieces.len()).all(|piece| cut(piece).is_none()) {
             return None;
         }
@@ -154,7 +186,10 @@ impl Selection {
                     for outer in (0..size).step_by((factor.stride * extent).max(1) as usize) {
                         for element in kept {
                             let first = outer + u64::from(*element) * factor.stride;
-                            indices.extend((first..first + factor.stride).map(|place| piece.index(place) as u32));
+                            indices.extend(
+                                (first..first + factor.stride)
+                                    .map(|place| piece.index(place) as u32),
+                            );
                         }
                     }
                 }
@@ -166,7 +201,13 @@ impl Selection {
 }
 
 /// Builds the groups of all free classes that hold parameters; with `weightless`, also of those that hold none.
-pub fn build(model: &Model, spaces: &Spaces, classes: &Classes, relations: &[Relation], weightless: bool) -> Vec<Group> {
+pub fn build(
+    model: &Model,
+    spaces: &Spaces,
+    classes: &Classes,
+    relations: &[Relation],
+    weightless: bool,
+) -> Vec<Group> {
     let mut offsets = Vec::with_capacity(classes.classes.len());
     let mut count = 0u32;
     for class in &classes.classes {
@@ -177,16 +218,29 @@ pub fn build(model: &Model, spaces: &Spaces, classes: &Classes, relations: &[Rel
     let mut groups = UnionFind::new(classes.classes.len());
     let mut stuck = vec![false; count as usize];
     for correspondence in &spaces.correspondences {
-        let Correspondence::Pick { axis, start, label, indices } = correspondence else { continue };
+        let Correspondence::Pick {
+            axis,
+            start,
+            label,
+            indices,
+        } = correspondence
+        else {
+            continue;
+        };
         for (at, index) in indices.iter().enumerate() {
             let left = element_at(spaces, classes, *axis, start + at as u64);
             let right = element_at(spaces, classes, *label, u64::from(*index));
             match (left, right) {
                 (Some(left), Some(right)) => {
-                    elements.unite(offsets[left.0.index()] + left.1, offsets[right.0.index()] + right.1);
+                    elements.unite(
+                        offsets[left.0.index()] + left.1,
+                        offsets[right.0.index()] + right.1,
+                    );
                     groups.unite(left.0.0, right.0.0);
                 }
-                (Some(only), None) | (None, Some(only)) => stuck[(offsets[only.0.index()] + only.1) as usize] = true,
+                (Some(only), None) | (None, Some(only)) => {
+                    stuck[(offsets[only.0.index()] + only.1) as usize] = true
+                }
                 (None, None) => {}
             }
         }
@@ -200,18 +254,35 @@ pub fn build(model: &Model, spaces: &Spaces, classes: &Classes, relations: &[Rel
     let weights = weights_by_class(model, spaces, classes);
     let roles = roles(model, spaces, classes, relations);
     let mut members: BTreeMap<u32, Vec<ClassId>> = BTreeMap::new();
-    for (at, _) in classes.classes.iter().enumerate().filter(|(_, class)| class.free) {
-        members.entry(groups.find(at as u32)).or_default().push(ClassId(at as u32));
+    for (at, _) in classes
+        .classes
+        .iter()
+        .enumerate()
+        .filter(|(_, class)| class.free)
+    {
+        members
+            .entry(groups.find(at as u32))
+            .or_default()
+            .push(ClassId(at as u32));
     }
     let mut found = Vec::new();
     for (_, members) in members {
-        let mut held: Vec<(ValueId, usize)> = members.iter().flat_map(|class| weights.get(class).cloned().unwrap_or_default()).collect();
+        let mut held: Vec<(ValueId, usize)> = members
+            .iter()
+            .flat_map(|class| weights.get(class).cloned().unwrap_or_default())
+            .collect();
         held.sort();
         held.dedup();
         // A matrix that gives the units, if there is one, says more to people than a bias or a zero point.
-        let rank = |value: &ValueId| model.tensor_proto(*value).map_or(0, |tensor| tensor.dims.len());
-        let named =
-            held.iter().find(|(value, axis)| rank(value) > 1 && *axis == 0).or_else(|| held.iter().find(|(value, _)| rank(value) > 1));
+        let rank = |value: &ValueId| {
+            model
+                .tensor_proto(*value)
+                .map_or(0, |tensor| tensor.dims.len())
+        };
+        let named = held
+            .iter()
+            .find(|(value, axis)| rank(value) > 1 && *axis == 0)
+            .or_else(|| held.iter().find(|(value, _)| rank(value) > 1));
         let first = named.or(held.first()).copied();
         if first.is_none() && !weightless {
             continue;
@@ -226,8 +297,13 @@ pub fn build(model: &Model, spaces: &Spaces, classes: &Classes, relations: &[Rel
             }
         }
         let units: Vec<_> = units.into_values().collect();
-        let role = members.iter().map(|class| roles[class.index()]).fold(Role::default(), Role::join);
-        let lossy = members.iter().find_map(|class| classes.get(*class).lossy.clone());
+        let role = members
+            .iter()
+            .map(|class| roles[class.index()])
+            .fold(Role::default(), Role::join);
+        let lossy = members
+            .iter()
+            .find_map(|class| classes.get(*class).lossy.clone());
         if units.len() < 2 {
             continue;
         }
@@ -239,12 +315,22 @@ pub fn build(model: &Model, spaces: &Spaces, classes: &Classes, relations: &[Rel
         };
         let id = match first {
             Some((first, axis)) => {
-                let prefix = model.index().prefix(model, model.index().value(first).graph);
+                let prefix = model
+                    .index()
+                    .prefix(model, model.index().value(first).graph);
                 format!("{prefix}{}:{axis}", names::of_weight(model, first))
             }
             None => format!("class {}", members.first().map_or(0, |class| class.index())),
         };
-        found.push(Group { id, kind, units, classes: members, weights: held, lossy, depthwise: role.depthwise });
+        found.push(Group {
+            id,
+            kind,
+            units,
+            classes: members,
+            weights: held,
+            lossy,
+            depthwise: role.depthwise,
+        });
     }
     // Several groups may begin in the same weight's axis (an axis of several pieces): number them.
     let mut seen: BTreeMap<String, u32> = BTreeMap::new();
@@ -259,18 +345,30 @@ pub fn build(model: &Model, spaces: &Spaces, classes: &Classes, relations: &[Rel
 }
 
 /// The class and element that an index of a space belongs to, if it is free.
-fn element_at(spaces: &Spaces, classes: &Classes, space: SpaceId, index: u64) -> Option<(ClassId, u32)> {
+fn element_at(
+    spaces: &Spaces,
+    classes: &Classes,
+    space: SpaceId,
+    index: u64,
+) -> Option<(ClassId, u32)> {
     let (piece, place) = spaces.get(space).pieces.find(index)?;
     let factor = classes.carrier(space, piece)?;
     let element = place / factor.stride % u64::from(classes.get(factor.class).extent.max(1));
     Some((factor.class, element as u32))
 }
 
-fn weights_by_class(model: &Model, spaces: &Spaces, classes: &Classes) -> BTreeMap<ClassId, Vec<(ValueId, usize)>> {
+fn weights_by_class(
+    model: &Model,
+    spaces: &Spaces,
+    classes: &Classes,
+) -> BTreeMap<ClassId, Vec<(ValueId, usize)>> {
     let mut weights: BTreeMap<ClassId, Vec<(ValueId, usize)>> = BTreeMap::new();
     for (value, entry) in model.index().values() {
         // A constant that nothing reads makes no units, nor does one of which only the shape is asked for.
-        let is_read = entry.readers.iter().any(|(node, _)| !matches!(model.node(*node).op_type(), "Shape" | "Size"));
+        let is_read = entry
+            .readers
+            .iter()
+            .any(|(node, _)| !matches!(model.node(*node).op_type(), "Shape" | "Size"));
         if model.tensor_proto(value).is_none() || !(is_read || entry.is_output) {
             continue;
         }
@@ -312,31 +410,47 @@ fn roles(model: &Model, spaces: &Spaces, classes: &Classes, relations: &[Relatio
     for (node, _) in model.index().nodes() {
         let relation = &relations[node.index()];
         let is_constant = |port: Port| {
-            let held = |value: ValueId| constants[value.index()] || looked_up(model, &constants, value) || modulated(model, value, FAR);
+            let held = |value: ValueId| {
+                constants[value.index()]
+                    || looked_up(model, &constants, value)
+                    || modulated(model, value, FAR)
+            };
             port_value(model, node, port).is_some_and(held)
         };
         let on = |port: Port, label: LabelId| {
-            relation.ports.get(&port).is_some_and(|port| port.axes.iter().any(|axis| axis.labels().any(|other| other == label)))
+            relation.ports.get(&port).is_some_and(|port| {
+                port.axes
+                    .iter()
+                    .any(|axis| axis.labels().any(|other| other == label))
+            })
         };
         // Products between data, some of which exist only inside the operator.
         let (of_data, of_weights): (Vec<&Term>, Vec<&Term>) =
-            products(relation).partition(|term| term.weight.is_none_or(|weight| !is_constant(weight) && !is_constant(term.data)));
+            products(relation).partition(|term| {
+                term.weight
+                    .is_none_or(|weight| !is_constant(weight) && !is_constant(term.data))
+            });
         let mut play = |label: LabelId, part: &dyn Fn(&mut Role)| {
             let space = spaces.label(node, label);
-            let carriers = (0..spaces.get(space).pieces.len()).filter_map(|piece| classes.carrier(space, piece));
+            let carriers = (0..spaces.get(space).pieces.len())
+                .filter_map(|piece| classes.carrier(space, piece));
             carriers.for_each(|carrier| part(&mut roles[carrier.class.index()]));
         };
         for term in &of_weights {
             for label in &term.labels {
                 // One channel in and out of every group of a convolution.
-                let both = term.weight.is_some_and(|weight| on(term.data, *label) && on(weight, *label));
+                let both = term
+                    .weight
+                    .is_some_and(|weight| on(term.data, *label) && on(weight, *label));
                 if both && !term.summed.contains(label) && term.window.is_some() {
                     play(*label, &|role| role.depthwise = true);
                 }
             }
         }
         for term in &of_data {
-            for label in term.labels.iter().filter(|label| on(term.data, **label) && term.weight.is_none_or(|weight| on(weight, **label))) {
+            for label in term.labels.iter().filter(|label| {
+                on(term.data, **label) && term.weight.is_none_or(|weight| on(weight, **label))
+            }) {
                 // What only the scores or only the probabilities of an attention have is a dimension of its heads.
                 let all = of_data.iter().all(|other| other.labels.contains(label));
                 match term.summed.contains(label) || !all {
@@ -352,28 +466,56 @@ fn roles(model: &Model, spaces: &Spaces, classes: &Classes, relations: &[Relatio
 /// The sums of products of a relation whose factors are tensors, or exist only inside the operator.
 fn products(relation: &Relation) -> impl Iterator<Item = &Term> {
     let inside = |term: &Term| matches!(term.data, Port::Out(_)) && relation.multiplies(term);
-    relation.terms.iter().filter(move |term| term.weight.is_some() || inside(term))
+    relation
+        .terms
+        .iter()
+        .filter(move |term| term.weight.is_some() || inside(term))
 }
 
 /// Whether a value is rows of a constant: the weights of the experts that a router chose, say.
 fn looked_up(model: &Model, constants: &[bool], value: ValueId) -> bool {
-    let Origin::Output(node, 0) = model.index().value(value).origin else { return false };
-    let rows = matches!(model.node(node).op_type(), "Gather" | "GatherND" | "GatherElements");
-    rows && model.index().node(node).inputs.first().copied().flatten().is_some_and(|table| constants[table.index()])
+    let Origin::Output(node, 0) = model.index().value(value).origin else {
+        return false;
+    };
+    let rows = matches!(
+        model.node(node).op_type(),
+        "Gather" | "GatherND" | "GatherElements"
+    );
+    rows && model
+        .index()
+        .node(node)
+        .inputs
+        .first()
+        .copied()
+        .flatten()
+        .is_some_and(|table| constants[table.index()])
 }
 
 /// Whether a value is a constant matrix or kernel times numbers that the model computes (modulated convolutions: weights scaled by
 /// a style for each sample). A list of one factor for each channel, as norms have it, makes no matrix. Looks `steps` nodes far.
 fn modulated(model: &Model, value: ValueId, steps: usize) -> bool {
-    let Origin::Output(node, 0) = model.index().value(value).origin else { return false };
-    let Some(steps) = steps.checked_sub(1) else { return false };
+    let Origin::Output(node, 0) = model.index().value(value).origin else {
+        return false;
+    };
+    let Some(steps) = steps.checked_sub(1) else {
+        return false;
+    };
     let inputs = &model.index().node(node).inputs;
-    let matrix = |value: ValueId| model.tensor_proto(value).is_some_and(|tensor| tensor.dims.iter().filter(|dim| **dim > 1).count() > 1);
+    let matrix = |value: ValueId| {
+        model
+            .tensor_proto(value)
+            .is_some_and(|tensor| tensor.dims.iter().filter(|dim| **dim > 1).count() > 1)
+    };
     match model.node(node).op_type() {
-        "Mul" => inputs.iter().flatten().any(|factor| matrix(*factor) || modulated(model, *factor, steps)),
-        "Reshape" | "Transpose" | "Cast" | "Identity" | "Squeeze" | "Unsqueeze" | "Div" => {
-            inputs.first().copied().flatten().is_some_and(|input| modulated(model, input, steps))
-        }
+        "Mul" => inputs
+            .iter()
+            .flatten()
+            .any(|factor| matrix(*factor) || modulated(model, *factor, steps)),
+        "Reshape" | "Transpose" | "Cast" | "Identity" | "Squeeze" | "Unsqueeze" | "Div" => inputs
+            .first()
+            .copied()
+            .flatten()
+            .is_some_and(|input| modulated(model, input, steps)),
         _ => false,
     }
 }
@@ -381,13 +523,27 @@ fn modulated(model: &Model, value: ValueId, steps: usize) -> bool {
 /// Values that do not depend on the model's inputs: constants, and what is computed from them alone (dequantized,
 /// transposed or cast weights).
 pub fn constants(model: &Model) -> Vec<bool> {
-    let mut constant: Vec<bool> = model.index().values().map(|(value, _)| model.tensor_proto(value).is_some()).collect();
+    let mut constant: Vec<bool> = model
+        .index()
+        .values()
+        .map(|(value, _)| model.tensor_proto(value).is_some())
+        .collect();
     for (id, _) in model.index().graphs() {
         for node in &model.index().graph(id).nodes {
             let entry = model.index().node(*node);
             let from_constants = !entry.inputs.is_empty() && entry.subgraphs.is_empty();
-            if from_constants && entry.inputs.iter().flatten().all(|input| constant[input.index()]) {
-                entry.outputs.iter().flatten().for_each(|output| constant[output.index()] = true);
+            if from_constants
+                && entry
+                    .inputs
+                    .iter()
+                    .flatten()
+                    .all(|input| constant[input.index()])
+            {
+                entry
+                    .outputs
+                    .iter()
+                    .flatten()
+                    .for_each(|output| constant[output.index()] = true);
             }
         }
     }

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use crate::facts::{Dim, Fact, contents_of};
 use crate::model::{GraphId, Index, Model, NodeId, Origin, ValueId};
 use crate::ops::{Branch, NodeView, lookup};
-use crate::proto::{Dtype, ValueInfoProto, tensor_shape_proto::dimension::Value as DimValue, type_proto::Value as TypeValue};
+use crate::proto::{
+    Dtype, ValueInfoProto, tensor_shape_proto::dimension::Value as DimValue,
+    type_proto::Value as TypeValue,
+};
 
 /// Concrete extents for graph inputs, by name.
 pub type Pins = BTreeMap<String, Vec<i64>>;
@@ -40,7 +43,10 @@ pub fn infer(model: &Model, pins: &Pins) -> Facts {
 
 /// What is known before any node: graph inputs and constants.
 pub(super) fn seed(model: &Model, pins: &Pins) -> Facts {
-    let mut facts = Facts { values: vec![Fact::default(); model.index().values().len()], problems: BTreeMap::new() };
+    let mut facts = Facts {
+        values: vec![Fact::default(); model.index().values().len()],
+        problems: BTreeMap::new(),
+    };
     for (id, entry) in model.index().values() {
         let fact = match entry.origin {
             Origin::Input(position) if entry.graph == Index::MAIN => {
@@ -48,12 +54,20 @@ pub(super) fn seed(model: &Model, pins: &Pins) -> Facts {
                 pinned(declared(input), pins.get(&entry.name))
             }
             Origin::Initializer(_) => constant_fact(model, id),
-            Origin::Sparse(position) => {
-                model.graph(entry.graph).sparse_initializer.get(position as usize).map_or_else(Fact::default, |sparse| {
-                    let dtype = sparse.values.as_ref().and_then(|values| Dtype::from_code(values.data_type()));
-                    Fact::new(dtype, sparse.dims.iter().map(|dim| Dim::Num(*dim)).collect())
-                })
-            }
+            Origin::Sparse(position) => model
+                .graph(entry.graph)
+                .sparse_initializer
+                .get(position as usize)
+                .map_or_else(Fact::default, |sparse| {
+                    let dtype = sparse
+                        .values
+                        .as_ref()
+                        .and_then(|values| Dtype::from_code(values.data_type()));
+                    Fact::new(
+                        dtype,
+                        sparse.dims.iter().map(|dim| Dim::Num(*dim)).collect(),
+                    )
+                }),
             _ => continue,
         };
         facts.set(id, fact);
@@ -68,7 +82,13 @@ pub(super) fn constant_fact(model: &Model, value: ValueId) -> Fact {
     };
     let shape: Vec<Dim> = tensor.dims.iter().map(|dim| Dim::Num(*dim)).collect();
     let small = tensor.dims.iter().product::<i64>() <= crate::facts::Contents::LIMIT as i64;
-    let contents = if small { model.constant(value).and_then(|tensor| contents_of(&tensor)) } else { None };
+    let contents = if small {
+        model
+            .constant(value)
+            .and_then(|tensor| contents_of(&tensor))
+    } else {
+        None
+    };
     Fact::new(Dtype::from_code(tensor.data_type()), shape).with_contents(contents)
 }
 
@@ -81,17 +101,25 @@ fn pinned(mut fact: Fact, pin: Option<&Vec<i64>>) -> Fact {
 
 /// The type that a `ValueInfoProto` declares. Extents without a name or number get a symbol of their own.
 pub fn declared(info: &ValueInfoProto) -> Fact {
-    let Some(TypeValue::TensorType(tensor)) = info.r#type.as_ref().and_then(|r#type| r#type.value.as_ref()) else {
+    let Some(TypeValue::TensorType(tensor)) = info
+        .r#type
+        .as_ref()
+        .and_then(|r#type| r#type.value.as_ref())
+    else {
         return Fact::default();
     };
-    let dim = |(axis, dim): (usize, &crate::proto::tensor_shape_proto::Dimension)| match &dim.value {
+    let dim = |(axis, dim): (usize, &crate::proto::tensor_shape_proto::Dimension)| match &dim.value
+    {
         Some(DimValue::DimValue(number)) if *number > 0 => Dim::Num(*number),
         Some(DimValue::DimParam(name)) if !name.is_empty() => Dim::symbol(name),
         _ => Dim::symbol(&format!("?{}.{axis}", info.name())),
     };
     Fact {
         dtype: Dtype::from_code(tensor.elem_type()),
-        shape: tensor.shape.as_ref().map(|shape| shape.dim.iter().enumerate().map(dim).collect()),
+        shape: tensor
+            .shape
+            .as_ref()
+            .map(|shape| shape.dim.iter().enumerate().map(dim).collect()),
         contents: None,
     }
 }
@@ -103,14 +131,20 @@ impl<'a> Declared<'a> {
     pub(super) fn new(model: &'a Model) -> Self {
         let infos = model.index().graphs().flat_map(|(id, _)| {
             let graph = model.graph(id);
-            graph.value_info.iter().chain(&graph.output).map(move |info| ((id, info.name()), info))
+            graph
+                .value_info
+                .iter()
+                .chain(&graph.output)
+                .map(move |info| ((id, info.name()), info))
         });
         Declared(infos.collect())
     }
 
     fn fact(&self, model: &Model, value: ValueId) -> Option<Fact> {
         let entry = model.index().value(value);
-        self.0.get(&(entry.graph, entry.name.as_str())).map(|info| declared(info))
+        self.0
+            .get(&(entry.graph, entry.name.as_str()))
+            .map(|info| declared(info))
     }
 }
 
@@ -139,7 +173,9 @@ const ROUNDS: usize = 4;
 /// Gives the formal inputs of a node's subgraph their facts; true when these are new (always, the first time).
 fn enter(model: &Model, facts: &mut Facts, node: NodeId, branch: usize, first: bool) -> bool {
     let message = model.node(node);
-    let Some(operator) = lookup(message.domain(), message.op_type()) else { return first };
+    let Some(operator) = lookup(message.domain(), message.op_type()) else {
+        return first;
+    };
     let mut view = view(model, facts, node, false);
     if first {
         // Nothing is known of the subgraph yet.
@@ -164,7 +200,13 @@ pub(super) fn results(view: &NodeView) -> Result<Vec<Fact>, String> {
 }
 
 /// Records the facts of a node's outputs.
-pub(super) fn leave(model: &Model, declared: &Declared, facts: &mut Facts, node: NodeId, results: Result<Vec<Fact>, String>) {
+pub(super) fn leave(
+    model: &Model,
+    declared: &Declared,
+    facts: &mut Facts,
+    node: NodeId,
+    results: Result<Vec<Fact>, String>,
+) {
     let results = results.unwrap_or_else(|problem| {
         facts.problems.insert(node, problem);
         Vec::new()
@@ -176,30 +218,56 @@ pub(super) fn leave(model: &Model, declared: &Declared, facts: &mut Facts, node:
         if fact.shape.is_none()
             && let Some(known) = declared.fact(model, *output)
         {
-            fact = Fact { dtype: fact.dtype.or(known.dtype), shape: known.shape, contents: None };
+            fact = Fact {
+                dtype: fact.dtype.or(known.dtype),
+                shape: known.shape,
+                contents: None,
+            };
         }
         facts.set(*output, fact);
     }
 }
 
 /// What a rule sees of a node.
-pub(super) fn view<'a>(model: &'a Model, facts: &'a Facts, id: NodeId, with_outputs: bool) -> NodeView<'a> {
+pub(super) fn view<'a>(
+    model: &'a Model,
+    facts: &'a Facts,
+    id: NodeId,
+    with_outputs: bool,
+) -> NodeView<'a> {
     let entry = model.index().node(id);
     let node = model.node(id);
-    let known = |values: &[Option<ValueId>]| values.iter().map(|value| value.map(|value| facts.of(value))).collect();
+    let known = |values: &[Option<ValueId>]| {
+        values
+            .iter()
+            .map(|value| value.map(|value| facts.of(value)))
+            .collect()
+    };
     let branch = |graph: &GraphId| {
         let entry = model.index().graph(*graph);
         Branch {
             attribute: entry.attribute.clone(),
-            formals: entry.inputs.iter().map(|value| facts.of(*value).clone()).collect(),
-            results: entry.outputs.iter().map(|value| facts.of(*value).clone()).collect(),
+            formals: entry
+                .inputs
+                .iter()
+                .map(|value| facts.of(*value).clone())
+                .collect(),
+            results: entry
+                .outputs
+                .iter()
+                .map(|value| facts.of(*value).clone())
+                .collect(),
         }
     };
     NodeView {
         node,
         opset: model.opset(node.domain()),
         inputs: known(&entry.inputs),
-        outputs: if with_outputs { known(&entry.outputs) } else { Vec::new() },
+        outputs: if with_outputs {
+            known(&entry.outputs)
+        } else {
+            Vec::new()
+        },
         branches: entry.subgraphs.iter().map(branch).collect(),
         magnitudes: node.op_type() == "ReduceMean" && magnitudes(model, facts, id),
     }
@@ -208,10 +276,18 @@ pub(super) fn view<'a>(model: &'a Model, facts: &'a Facts, id: NodeId, with_outp
 /// Whether a node's first input is the square or the norm of a value that is no difference (which is how a mean is taken off).
 fn magnitudes(model: &Model, facts: &Facts, id: NodeId) -> bool {
     let source = |node: NodeId, input: usize| {
-        let mut value = model.index().node(node).inputs.get(input).copied().flatten()?;
+        let mut value = model
+            .index()
+            .node(node)
+            .inputs
+            .get(input)
+            .copied()
+            .flatten()?;
         loop {
             match model.index().value(value).origin {
-                Origin::Output(node, 0) if matches!(model.node(node).op_type(), "Cast" | "Identity") => {
+                Origin::Output(node, 0)
+                    if matches!(model.node(node).op_type(), "Cast" | "Identity") =>
+                {
                     value = model.index().node(node).inputs.first().copied().flatten()?;
                 }
                 Origin::Output(node, _) => return Some((value, Some(node))),
@@ -219,13 +295,23 @@ fn magnitudes(model: &Model, facts: &Facts, id: NodeId) -> bool {
             }
         }
     };
-    let Some((_, Some(magnitude))) = source(id, 0) else { return false };
-    let Some((base, producer)) = source(magnitude, 0) else { return false };
+    let Some((_, Some(magnitude))) = source(id, 0) else {
+        return false;
+    };
+    let Some((base, producer)) = source(magnitude, 0) else {
+        return false;
+    };
     let is_one = match model.node(magnitude).op_type() {
         "Abs" | "ReduceL1" | "ReduceL2" | "ReduceSumSquare" => true,
         "Mul" => source(magnitude, 1).is_some_and(|(other, _)| other == base),
         "Pow" => {
-            let exponent = model.index().node(magnitude).inputs.get(1).copied().flatten();
+            let exponent = model
+                .index()
+                .node(magnitude)
+                .inputs
+                .get(1)
+                .copied()
+                .flatten();
             let elements = exponent.and_then(|exponent| facts.of(exponent).contents.as_ref());
             elements.is_some_and(
                 |elements| matches!(&elements.0[..], [element] if element.real() == Some(2.0) || element.dim() == Some(Dim::Num(2))),

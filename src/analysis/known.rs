@@ -12,11 +12,15 @@ pub fn known(model: &Model) -> BTreeMap<String, TensorRef> {
     let facts = infer(model, &Pins::new());
     let mut known = BTreeMap::new();
     for (value, entry) in model.index().values() {
-        let Origin::Output(node, _) = entry.origin else { continue };
+        let Origin::Output(node, _) = entry.origin else {
+            continue;
+        };
         if entry.graph != Index::MAIN || model.node(node).op_type() == "Constant" {
             continue;
         }
-        let Some(tensor) = tensor_of(facts.of(value)) else { continue };
+        let Some(tensor) = tensor_of(facts.of(value)) else {
+            continue;
+        };
         known.insert(entry.name.clone(), tensor);
     }
     known
@@ -24,10 +28,24 @@ pub fn known(model: &Model) -> BTreeMap<String, TensorRef> {
 
 /// What a fact says, as a tensor, if it says all.
 pub(super) fn tensor_of(fact: &Fact) -> Option<TensorRef> {
-    let dims: Vec<usize> = fact.shape.as_ref()?.iter().map(|dim| dim.count()).collect::<Option<_>>()?;
+    let dims: Vec<usize> = fact
+        .shape
+        .as_ref()?
+        .iter()
+        .map(|dim| dim.count())
+        .collect::<Option<_>>()?;
     let (dtype, contents) = (fact.dtype?, fact.contents.as_ref()?);
-    let bytes = contents.0.iter().map(|element| bytes_of(element, dtype)).collect::<Option<Vec<_>>>()?.concat();
-    (bytes.len() == dtype.bytes_for(dims.iter().product())).then(|| TensorRef { dtype, dims, bytes: bytes.into() })
+    let bytes = contents
+        .0
+        .iter()
+        .map(|element| bytes_of(element, dtype))
+        .collect::<Option<Vec<_>>>()?
+        .concat();
+    (bytes.len() == dtype.bytes_for(dims.iter().product())).then(|| TensorRef {
+        dtype,
+        dims,
+        bytes: bytes.into(),
+    })
 }
 
 fn bytes_of(element: &Element, dtype: Dtype) -> Option<Vec<u8>> {

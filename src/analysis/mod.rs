@@ -95,7 +95,12 @@ pub struct Analysis {
 
 impl Analysis {
     /// The indices of an axis that stay; `None` when all do.
-    pub fn kept_axis(&self, value: ValueId, axis: usize, selection: &Selection) -> Option<Vec<u32>> {
+    pub fn kept_axis(
+        &self,
+        value: ValueId,
+        axis: usize,
+        selection: &Selection,
+    ) -> Option<Vec<u32>> {
         let space = self.spaces.axis(value, axis)?;
         selection.indices(&self.spaces, &self.classes, space)
     }
@@ -115,7 +120,15 @@ impl Analysis {
     pub fn kept_labels(&self, node: NodeId, selection: &Selection) -> Vec<Option<Arc<[u32]>>> {
         let labels = self.relations[node.index()].labels.len() as u32;
         (0..labels)
-            .map(|label| selection.indices(&self.spaces, &self.classes, self.spaces.label(node, LabelId(label))).map(Arc::from))
+            .map(|label| {
+                selection
+                    .indices(
+                        &self.spaces,
+                        &self.classes,
+                        self.spaces.label(node, LabelId(label)),
+                    )
+                    .map(Arc::from)
+            })
             .collect()
     }
 
@@ -131,21 +144,56 @@ pub fn analyse(model: &Model, options: &Options) -> Analysis {
     let relations = relate(model, &facts);
     let spaces = Spaces::build(model, &facts, &relations);
     let mut causes = classes::Causes::new();
-    let classes = Classes::build(model, &spaces, &relations, options.granularity, &options.allowed, &causes);
-    let mut analysis = Analysis { facts, relations, spaces, classes, groups: Vec::new(), account: Account::default() };
+    let classes = Classes::build(
+        model,
+        &spaces,
+        &relations,
+        options.granularity,
+        &options.allowed,
+        &causes,
+    );
+    let mut analysis = Analysis {
+        facts,
+        relations,
+        spaces,
+        classes,
+        groups: Vec::new(),
+        account: Account::default(),
+    };
     loop {
-        analysis.groups = groups::build(model, &analysis.spaces, &analysis.classes, &analysis.relations, options.weightless);
+        analysis.groups = groups::build(
+            model,
+            &analysis.spaces,
+            &analysis.classes,
+            &analysis.relations,
+            options.weightless,
+        );
         let all: Vec<usize> = (0..analysis.groups.len()).collect();
-        let Err(failures) = attempt(model, &analysis, &all) else { break };
+        let Err(failures) = attempt(model, &analysis, &all) else {
+            break;
+        };
         let before = causes.len();
-        failures.into_iter().for_each(|failure| hold(model, &analysis, failure, &mut causes));
+        failures
+            .into_iter()
+            .for_each(|failure| hold(model, &analysis, failure, &mut causes));
         if causes.len() == before {
             // No cut axis is at fault by itself: then the groups that fail alone are.
             for group in all {
-                let Err(failures) = attempt(model, &analysis, &[group]) else { continue };
-                let Some(failure) = failures.into_iter().next() else { continue };
-                for class in analysis.groups.get(group).into_iter().flat_map(|group| &group.classes) {
-                    causes.entry(*class).or_insert_with(|| (failure.reason.clone(), Some(failure.node)));
+                let Err(failures) = attempt(model, &analysis, &[group]) else {
+                    continue;
+                };
+                let Some(failure) = failures.into_iter().next() else {
+                    continue;
+                };
+                for class in analysis
+                    .groups
+                    .get(group)
+                    .into_iter()
+                    .flat_map(|group| &group.classes)
+                {
+                    causes
+                        .entry(*class)
+                        .or_insert_with(|| (failure.reason.clone(), Some(failure.node)));
                 }
             }
         }
@@ -154,9 +202,22 @@ pub fn analyse(model: &Model, options: &Options) -> Analysis {
             analysis.groups.clear();
             break;
         }
-        analysis.classes = Classes::build(model, &analysis.spaces, &analysis.relations, options.granularity, &options.allowed, &causes);
+        analysis.classes = Classes::build(
+            model,
+            &analysis.spaces,
+            &analysis.relations,
+            options.granularity,
+            &options.allowed,
+            &causes,
+        );
     }
-    let Analysis { facts, relations, spaces, classes, .. } = &analysis;
+    let Analysis {
+        facts,
+        relations,
+        spaces,
+        classes,
+        ..
+    } = &analysis;
     analysis.account = Account::build(model, spaces, classes, facts, relations, &options.pins);
     analysis
 }
@@ -167,7 +228,9 @@ fn hold(model: &Model, analysis: &Analysis, failure: Failure, causes: &mut class
     for space in failure.spaces {
         for piece in 0..analysis.spaces.get(space).pieces.len() {
             if let Some(factor) = analysis.classes.carrier(space, piece) {
-                causes.entry(factor.class).or_insert_with(|| (failure.reason.clone(), Some(failure.node)));
+                causes
+                    .entry(factor.class)
+                    .or_insert_with(|| (failure.reason.clone(), Some(failure.node)));
             }
         }
     }
@@ -177,11 +240,22 @@ fn hold(model: &Model, analysis: &Analysis, failure: Failure, causes: &mut class
 /// shows; of one alone a single unit.
 fn trial(analysis: &Analysis, groups: &[usize]) -> Vec<(usize, Vec<u32>)> {
     const MOST: usize = 13;
-    let count = |place: usize, units: usize| if groups.len() > 1 { 1 + place * 5 % units.saturating_sub(1).clamp(1, MOST) } else { 1 };
+    let count = |place: usize, units: usize| {
+        if groups.len() > 1 {
+            1 + place * 5 % units.saturating_sub(1).clamp(1, MOST)
+        } else {
+            1
+        }
+    };
     groups
         .iter()
         .enumerate()
-        .map(|(place, group)| (*group, (0..count(place, analysis.groups[*group].units.len()) as u32).collect()))
+        .map(|(place, group)| {
+            (
+                *group,
+                (0..count(place, analysis.groups[*group].units.len()) as u32).collect(),
+            )
+        })
         .collect()
 }
 
@@ -191,7 +265,11 @@ fn attempt(model: &Model, analysis: &Analysis, groups: &[usize]) -> Result<(), V
         return Ok(());
     }
     let units = trial(analysis, groups);
-    let selection = analysis.select(units.iter().map(|(group, units)| (*group, units.as_slice())));
+    let selection = analysis.select(
+        units
+            .iter()
+            .map(|(group, units)| (*group, units.as_slice())),
+    );
     let mut trial = shrink::shrink(model, analysis, &selection);
     rewrite(&mut trial, model, analysis, &selection)
 }

@@ -8,7 +8,10 @@ pub(super) fn of_weight(model: &Model, weight: ValueId) -> &str {
     if !is_numbered(name) {
         return name;
     }
-    reader(model, weight).map(|node| model.node(node).name()).filter(|node| !node.is_empty() && !is_numbered(node)).unwrap_or(name)
+    reader(model, weight)
+        .map(|node| model.node(node).name())
+        .filter(|node| !node.is_empty() && !is_numbered(node))
+        .unwrap_or(name)
 }
 
 /// The first node that computes with a value, past those that only lay it out anew.
@@ -17,11 +20,25 @@ fn reader(model: &Model, value: ValueId) -> Option<NodeId> {
     let mut value = value;
     for _ in 0..STEPS {
         let (node, _) = *model.index().value(value).readers.first()?;
-        let lays_out = ["Cast", "DequantizeLinear", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"];
+        let lays_out = [
+            "Cast",
+            "DequantizeLinear",
+            "Identity",
+            "Reshape",
+            "Squeeze",
+            "Transpose",
+            "Unsqueeze",
+        ];
         if !lays_out.contains(&model.node(node).op_type()) {
             return Some(node);
         }
-        value = model.index().node(node).outputs.first().copied().flatten()?;
+        value = model
+            .index()
+            .node(node)
+            .outputs
+            .first()
+            .copied()
+            .flatten()?;
     }
     None
 }
@@ -33,7 +50,18 @@ fn is_numbered(name: &str) -> bool {
         return false;
     }
     let stem = stem.trim_matches('_').to_ascii_lowercase();
-    let counted = ["", "const", "constant", "const_fold_opt", "initializer", "t", "tensor", "tmp", "val", "value"];
+    let counted = [
+        "",
+        "const",
+        "constant",
+        "const_fold_opt",
+        "initializer",
+        "t",
+        "tensor",
+        "tmp",
+        "val",
+        "value",
+    ];
     stem.starts_with("onnx::") || counted.contains(&stem.as_str())
 }
 
@@ -44,10 +72,26 @@ mod tests {
 
     #[test]
     fn counts_are_no_names() {
-        for name in ["onnx::Conv_1001", "onnx::MatMul_7", "val_76", "_val_3", "318", "const_fold_opt__12", "t12"] {
+        for name in [
+            "onnx::Conv_1001",
+            "onnx::MatMul_7",
+            "val_76",
+            "_val_3",
+            "318",
+            "const_fold_opt__12",
+            "t12",
+        ] {
             assert!(is_numbered(name), "{name}");
         }
-        for name in ["conv1.weight", "layer_2", "w1", "onnx::weight", "/Constant_output_0", "fc", "p_conv1_weight"] {
+        for name in [
+            "conv1.weight",
+            "layer_2",
+            "w1",
+            "onnx::weight",
+            "/Constant_output_0",
+            "fc",
+            "p_conv1_weight",
+        ] {
             assert!(!is_numbered(name), "{name}");
         }
     }

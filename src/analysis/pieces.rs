@@ -17,7 +17,11 @@ pub struct Chain {
 impl Chain {
     /// An undivided stretch.
     pub(super) fn new(extent: Dim) -> Self {
-        Chain { extent, cuts: Vec::new(), limit: None }
+        Chain {
+            extent,
+            cuts: Vec::new(),
+            limit: None,
+        }
     }
 
     fn length(&self) -> u64 {
@@ -26,9 +30,21 @@ impl Chain {
 
     /// A shorter stretch of the same; divisions that do not fit it are left to those who made them.
     fn part(&self, length: u64) -> Self {
-        let cuts = self.cuts.iter().copied().filter(|cut| *cut < length && length.is_multiple_of(*cut)).collect();
-        let limit = self.limit.map(|limit| gcd(limit, length)).filter(|limit| *limit < length);
-        Chain { extent: Dim::Num(length as i64), cuts, limit }
+        let cuts = self
+            .cuts
+            .iter()
+            .copied()
+            .filter(|cut| *cut < length && length.is_multiple_of(*cut))
+            .collect();
+        let limit = self
+            .limit
+            .map(|limit| gcd(limit, length))
+            .filter(|limit| *limit < length);
+        Chain {
+            extent: Dim::Num(length as i64),
+            cuts,
+            limit,
+        }
     }
 
     /// Divides the stretch at a stride, or at what of it all readers agree on. True when that changed something.
@@ -42,7 +58,9 @@ impl Chain {
                 }
             }
             None if stride <= 1 => return Ok(false),
-            None if self.extent.exact_div(&Dim::Num(stride as i64)).is_none() => return Err(Reason::Dynamic),
+            None if self.extent.exact_div(&Dim::Num(stride as i64)).is_none() => {
+                return Err(Reason::Dynamic);
+            }
             None => {}
         }
         if let Some(limit) = self.limit {
@@ -51,7 +69,11 @@ impl Chain {
             }
             fit = gcd(fit, limit);
         }
-        while let Some(other) = self.cuts.iter().find(|cut| !fit.is_multiple_of(**cut) && !cut.is_multiple_of(fit)) {
+        while let Some(other) = self
+            .cuts
+            .iter()
+            .find(|cut| !fit.is_multiple_of(**cut) && !cut.is_multiple_of(fit))
+        {
             fit = gcd(fit, *other);
         }
         let before = (self.cuts.len(), self.limit);
@@ -91,7 +113,13 @@ impl Piece {
     }
 
     pub(super) fn single(start: u64, run: Chain) -> Self {
-        Piece { start, repeats: Chain::new(Dim::Num(1)), period: run.length(), run, band: start }
+        Piece {
+            start,
+            repeats: Chain::new(Dim::Num(1)),
+            period: run.length(),
+            run,
+            band: start,
+        }
     }
 
     /// How many indices it has.
@@ -107,7 +135,11 @@ impl Piece {
 
     /// The place of an index in its count.
     pub fn place(&self, index: u64) -> Option<u64> {
-        let (offset, period, run) = (index.checked_sub(self.start)?, self.period.max(1), self.run.length());
+        let (offset, period, run) = (
+            index.checked_sub(self.start)?,
+            self.period.max(1),
+            self.run.length(),
+        );
         let inside = offset / period < self.repeats.length() && offset % period < run;
         inside.then(|| offset / period * run + offset % period)
     }
@@ -144,7 +176,10 @@ impl Piece {
             factors.push((below, Dim::Num((cut / below) as i64)));
             below = cut;
         }
-        factors.push((below, size.exact_div(&Dim::Num(below as i64)).unwrap_or(size)));
+        factors.push((
+            below,
+            size.exact_div(&Dim::Num(below as i64)).unwrap_or(size),
+        ));
         factors.retain(|(_, extent)| !extent.is_one());
         factors.reverse();
         factors
@@ -152,7 +187,10 @@ impl Piece {
 
     /// Which indices it has, as strides and extents of the space; `scale` is how far apart its indices lie in another.
     pub(super) fn places(&self, scale: u64) -> Vec<(u64, Dim)> {
-        vec![(self.period * scale, self.repeats.extent.clone()), (scale, self.run.extent.clone())]
+        vec![
+            (self.period * scale, self.repeats.extent.clone()),
+            (scale, self.run.extent.clone()),
+        ]
     }
 }
 
@@ -162,7 +200,11 @@ pub(super) fn same_places(left: Vec<(u64, Dim)>, right: Vec<(u64, Dim)>) -> bool
         let mut merged: Vec<(u64, Dim)> = Vec::new();
         for (stride, extent) in places.into_iter().filter(|(_, extent)| !extent.is_one()) {
             match merged.last_mut() {
-                Some(last) if extent.count().is_some_and(|count| last.0 == stride * count as u64) => {
+                Some(last)
+                    if extent
+                        .count()
+                        .is_some_and(|count| last.0 == stride * count as u64) =>
+                {
                     *last = (stride, &last.1 * &extent);
                 }
                 _ => merged.push((stride, extent)),
@@ -171,7 +213,11 @@ pub(super) fn same_places(left: Vec<(u64, Dim)>, right: Vec<(u64, Dim)>) -> bool
         merged
     };
     let (left, right) = (normal(left), normal(right));
-    left.len() == right.len() && left.iter().zip(&right).all(|(left, right)| left.0 == right.0 && !left.1.differs(&right.1))
+    left.len() == right.len()
+        && left
+            .iter()
+            .zip(&right)
+            .all(|(left, right)| left.0 == right.0 && !left.1.differs(&right.1))
 }
 
 /// A stretch that several pieces fill in turns, or that one piece fills alone (then it repeats once).
@@ -213,12 +259,17 @@ impl Pieces {
     /// The piece that begins at an index.
     pub(super) fn at(&self, start: u64) -> Option<usize> {
         // Pieces begin in ascending order.
-        self.0.binary_search_by_key(&start, |piece| piece.start).ok()
+        self.0
+            .binary_search_by_key(&start, |piece| piece.start)
+            .ok()
     }
 
     /// The piece that an index belongs to, and its place there.
     pub fn find(&self, index: u64) -> Option<(usize, u64)> {
-        self.0.iter().enumerate().find_map(|(at, piece)| Some((at, piece.place(index)?)))
+        self.0
+            .iter()
+            .enumerate()
+            .find_map(|(at, piece)| Some((at, piece.place(index)?)))
     }
 
     /// The bands, ascending.
@@ -247,11 +298,16 @@ impl Pieces {
 
     /// Divides a piece at a stride; what its band repeats is divided for all pieces of the band.
     pub(super) fn cut(&mut self, at: usize, stride: u64) -> Result<bool, Reason> {
-        let Some(piece) = self.0.get_mut(at) else { return Ok(false) };
+        let Some(piece) = self.0.get_mut(at) else {
+            return Ok(false);
+        };
         let changed = piece.cut(stride)?;
         let (band, repeats) = (piece.band, piece.repeats.clone());
         if changed && !repeats.extent.is_one() {
-            self.0.iter_mut().filter(|other| other.band == band).for_each(|other| other.repeats = repeats.clone());
+            self.0
+                .iter_mut()
+                .filter(|other| other.band == band)
+                .for_each(|other| other.repeats = repeats.clone());
         }
         Ok(changed)
     }
@@ -259,14 +315,30 @@ impl Pieces {
     /// Makes a boundary at an index.
     pub(super) fn split(&mut self, at: u64) -> Result<bool, Reason> {
         // Most boundaries that are asked for are there already.
-        let of_band = self.band_at(at).and_then(|range| self.0.get(range)).unwrap_or_default();
-        let Some(lead) = of_band.first() else { return Ok(false) };
-        let band = Band { start: lead.band, repeats: lead.repeats.length(), period: lead.period, offsets: Vec::new() };
+        let of_band = self
+            .band_at(at)
+            .and_then(|range| self.0.get(range))
+            .unwrap_or_default();
+        let Some(lead) = of_band.first() else {
+            return Ok(false);
+        };
+        let band = Band {
+            start: lead.band,
+            repeats: lead.repeats.length(),
+            period: lead.period,
+            offsets: Vec::new(),
+        };
         if at == band.start || at >= band.end() {
             return Ok(false);
         }
-        let (of_band, first) = (of_band.to_vec(), self.0.partition_point(|piece| piece.band < band.start));
-        let (count, offset) = ((at - band.start) / band.period, (at - band.start) % band.period);
+        let (of_band, first) = (
+            of_band.to_vec(),
+            self.0.partition_point(|piece| piece.band < band.start),
+        );
+        let (count, offset) = (
+            (at - band.start) / band.period,
+            (at - band.start) % band.period,
+        );
         let mut parts = Vec::new();
         let mut part = |from: u64, repeats: u64| {
             for piece in &of_band {
@@ -274,7 +346,12 @@ impl Pieces {
                 parts.push(match repeats {
                     0 => continue,
                     1 => Piece::single(start, piece.run.clone()),
-                    _ => Piece { start, band: band.start + from * band.period, repeats: piece.repeats.part(repeats), ..piece.clone() },
+                    _ => Piece {
+                        start,
+                        band: band.start + from * band.period,
+                        repeats: piece.repeats.part(repeats),
+                        ..piece.clone()
+                    },
                 });
             }
         };
@@ -312,7 +389,11 @@ impl Pieces {
         }
         // Where the space is divided within a period already, the periods around stand alone.
         loop {
-            let inside = self.bands().into_iter().map(|other| other.start).filter(|at| *at > band.start && *at < band.end());
+            let inside = self
+                .bands()
+                .into_iter()
+                .map(|other| other.start)
+                .filter(|at| *at > band.start && *at < band.end());
             let odd = inside.filter(|at| !(at - band.start).is_multiple_of(band.period));
             let ends = odd.flat_map(|at| {
                 let floor = band.start + (at - band.start) / band.period * band.period;
@@ -327,8 +408,13 @@ impl Pieces {
                 break;
             }
         }
-        for own in self.bands().into_iter().filter(|own| own.start >= band.start && own.end() <= band.end()) {
-            let aligned = (own.start - band.start).is_multiple_of(band.period) && (own.end() - band.start).is_multiple_of(band.period);
+        for own in self
+            .bands()
+            .into_iter()
+            .filter(|own| own.start >= band.start && own.end() <= band.end())
+        {
+            let aligned = (own.start - band.start).is_multiple_of(band.period)
+                && (own.end() - band.start).is_multiple_of(band.period);
             if aligned {
                 changed |= self.refine(&own, band)?;
             } else {
@@ -344,11 +430,25 @@ impl Pieces {
     /// Gives one band of the space the boundaries of `wanted` too, of whose periods it is a whole number.
     fn refine(&mut self, own: &Band, wanted: &Band) -> Result<bool, Reason> {
         let total = own.end() - own.start;
-        let period = if own.repeats == 1 { wanted.period } else { own.period / gcd(own.period, wanted.period) * wanted.period };
-        let mut offsets: Vec<u64> =
-            (0..period / wanted.period).flat_map(|at| wanted.offsets.iter().map(move |offset| at * wanted.period + offset)).collect();
+        let period = if own.repeats == 1 {
+            wanted.period
+        } else {
+            own.period / gcd(own.period, wanted.period) * wanted.period
+        };
+        let mut offsets: Vec<u64> = (0..period / wanted.period)
+            .flat_map(|at| {
+                wanted
+                    .offsets
+                    .iter()
+                    .map(move |offset| at * wanted.period + offset)
+            })
+            .collect();
         if own.repeats > 1 {
-            offsets.extend((0..period / own.period).flat_map(|at| own.offsets.iter().map(move |offset| at * own.period + offset)));
+            offsets.extend((0..period / own.period).flat_map(|at| {
+                own.offsets
+                    .iter()
+                    .map(move |offset| at * own.period + offset)
+            }));
         }
         offsets.sort_unstable();
         offsets.dedup();
@@ -366,11 +466,27 @@ impl Pieces {
         if self.0.len() + offsets.len() > MOST_PIECES {
             return Err(Reason::NoCommonFactors);
         }
-        let of_band: Vec<Piece> = self.0.iter().filter(|piece| piece.band == own.start).cloned().collect();
-        let Some(first) = self.0.iter().position(|piece| piece.band == own.start) else { return Ok(false) };
+        let of_band: Vec<Piece> = self
+            .0
+            .iter()
+            .filter(|piece| piece.band == own.start)
+            .cloned()
+            .collect();
+        let Some(first) = self.0.iter().position(|piece| piece.band == own.start) else {
+            return Ok(false);
+        };
         let mut outer = Chain::new(Dim::Num(repeats as i64));
         for cut in of_band.iter().flat_map(|piece| {
-            if own.repeats == 1 { piece.run.cuts.clone() } else { piece.repeats.cuts.iter().map(|cut| cut * own.period).collect() }
+            if own.repeats == 1 {
+                piece.run.cuts.clone()
+            } else {
+                piece
+                    .repeats
+                    .cuts
+                    .iter()
+                    .map(|cut| cut * own.period)
+                    .collect()
+            }
         }) {
             if cut > period && cut.is_multiple_of(period) {
                 outer.cut(cut / period)?;
@@ -381,9 +497,21 @@ impl Pieces {
             .iter()
             .zip(ends)
             .map(|(from, to)| {
-                let source = of_band.iter().rev().find(|piece| piece.start - own.start <= from % own.period);
-                let run = source.map_or_else(|| Chain::new(Dim::Num((to - from) as i64)), |piece| piece.run.part(to - from));
-                Piece { start: own.start + from, repeats: outer.clone(), period, run, band: own.start }
+                let source = of_band
+                    .iter()
+                    .rev()
+                    .find(|piece| piece.start - own.start <= from % own.period);
+                let run = source.map_or_else(
+                    || Chain::new(Dim::Num((to - from) as i64)),
+                    |piece| piece.run.part(to - from),
+                );
+                Piece {
+                    start: own.start + from,
+                    repeats: outer.clone(),
+                    period,
+                    run,
+                    band: own.start,
+                }
             })
             .collect();
         self.0.splice(first..first + of_band.len(), parts);

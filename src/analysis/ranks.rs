@@ -17,21 +17,36 @@ fn shape(info: &mut ValueInfoProto) -> Option<&mut Option<TensorShapeProto>> {
 /// The model in which every tensor input that is declared without a rank has as many axes, of any extent, as its pin, and the
 /// names of these inputs. `None` where there is none.
 pub fn ranked(model: &Model, pins: &Pins) -> Option<(Model, Vec<String>)> {
-    let inputs = |model: &Model| model.proto.graph.as_ref().map(|graph| graph.input.clone()).unwrap_or_default();
+    let inputs = |model: &Model| {
+        model
+            .proto
+            .graph
+            .as_ref()
+            .map(|graph| graph.input.clone())
+            .unwrap_or_default()
+    };
     let unranked = |mut info: ValueInfoProto| {
         let pinned = pins.contains_key(info.name());
-        (pinned && shape(&mut info).is_some_and(|shape| shape.is_none())).then(|| info.name().to_owned())
+        (pinned && shape(&mut info).is_some_and(|shape| shape.is_none()))
+            .then(|| info.name().to_owned())
     };
     let names: Vec<String> = inputs(model).into_iter().filter_map(unranked).collect();
     if names.is_empty() {
         return None;
     }
     let mut model = model.clone();
-    for info in model.proto.graph.iter_mut().flat_map(|graph| &mut graph.input).filter(|info| names.iter().any(|name| name == info.name()))
+    for info in model
+        .proto
+        .graph
+        .iter_mut()
+        .flat_map(|graph| &mut graph.input)
+        .filter(|info| names.iter().any(|name| name == info.name()))
     {
         let axes = pins.get(info.name()).map_or(0, Vec::len);
         if let Some(shape) = shape(info) {
-            *shape = Some(TensorShapeProto { dim: vec![Dimension::default(); axes] });
+            *shape = Some(TensorShapeProto {
+                dim: vec![Dimension::default(); axes],
+            });
         }
     }
     Some((model, names))
@@ -39,7 +54,12 @@ pub fn ranked(model: &Model, pins: &Pins) -> Option<(Model, Vec<String>)> {
 
 /// Takes the rank of these inputs away again: what the file declares stays true for callers.
 pub fn unranked(model: &mut Model, names: &[String]) {
-    for info in model.proto.graph.iter_mut().flat_map(|graph| &mut graph.input).filter(|info| names.iter().any(|name| name == info.name()))
+    for info in model
+        .proto
+        .graph
+        .iter_mut()
+        .flat_map(|graph| &mut graph.input)
+        .filter(|info| names.iter().any(|name| name == info.name()))
     {
         if let Some(shape) = shape(info) {
             *shape = None;
@@ -57,7 +77,11 @@ mod tests {
     fn a_pin_gives_the_rank() {
         let mut message =
             text::message("input x f32[n,4]\nconst w f32[4,8]\nconst v f32[8,3]\nh = MatMul(x, w)\ny = MatMul(h, v)\noutput y").unwrap();
-        message.graph.iter_mut().flat_map(|graph| &mut graph.input).for_each(|info| *shape(info).unwrap() = None);
+        message
+            .graph
+            .iter_mut()
+            .flat_map(|graph| &mut graph.input)
+            .for_each(|info| *shape(info).unwrap() = None);
         let model = Model::new(message, Default::default()).unwrap();
         assert!(analyse(&model, &Options::default()).groups.is_empty());
         let pins = Pins::from([("x".to_owned(), vec![2, 4])]);

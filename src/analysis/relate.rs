@@ -11,12 +11,18 @@ pub fn port_value(model: &Model, node: NodeId, port: Port) -> Option<ValueId> {
     match port {
         Port::In(at) => entry.inputs.get(at as usize).copied().flatten(),
         Port::Out(at) => entry.outputs.get(at as usize).copied().flatten(),
-        Port::Formal(branch, at) => {
-            entry.subgraphs.get(branch as usize).and_then(|graph| model.index().graph(*graph).inputs.get(at as usize).copied())
-        }
-        Port::Result(branch, at) => {
-            entry.subgraphs.get(branch as usize).and_then(|graph| model.index().graph(*graph).outputs.get(at as usize).copied())
-        }
+        Port::Formal(branch, at) => entry
+            .subgraphs
+            .get(branch as usize)
+            .and_then(|graph| model.index().graph(*graph).inputs.get(at as usize).copied()),
+        Port::Result(branch, at) => entry.subgraphs.get(branch as usize).and_then(|graph| {
+            model
+                .index()
+                .graph(*graph)
+                .outputs
+                .get(at as usize)
+                .copied()
+        }),
     }
 }
 
@@ -31,8 +37,19 @@ fn unlooked(model: &Model, node: NodeId, mut relation: Relation) -> Relation {
         let entry = model.index().value(value);
         !entry.is_output && !entry.readers.is_empty() && entry.readers.iter().all(asks)
     };
-    if model.index().node(node).outputs.iter().flatten().all(|output| shape_alone(*output)) {
-        relation.labels.iter_mut().filter(|label| is_read(&label.fate)).for_each(|label| label.fate = Fate::Free);
+    if model
+        .index()
+        .node(node)
+        .outputs
+        .iter()
+        .flatten()
+        .all(|output| shape_alone(*output))
+    {
+        relation
+            .labels
+            .iter_mut()
+            .filter(|label| is_read(&label.fate))
+            .for_each(|label| label.fate = Fate::Free);
     }
     relation
 }
@@ -42,18 +59,45 @@ fn unlooked(model: &Model, node: NodeId, mut relation: Relation) -> Relation {
 fn unpooled(model: &Model, facts: &Facts, node: NodeId) -> bool {
     let pool = match model.node(node).op_type() {
         "MaxPool" => node,
-        "MaxUnpool" => match model.index().node(node).inputs.get(1).copied().flatten().map(|indices| model.index().value(indices).origin) {
+        "MaxUnpool" => match model
+            .index()
+            .node(node)
+            .inputs
+            .get(1)
+            .copied()
+            .flatten()
+            .map(|indices| model.index().value(indices).origin)
+        {
             Some(Origin::Output(pool, 1)) if model.node(pool).op_type() == "MaxPool" => pool,
             _ => return false,
         },
         _ => return false,
     };
     let entry = model.index().node(pool);
-    let (Some(x), Some(indices)) = (entry.inputs.first().copied().flatten(), entry.outputs.get(1).copied().flatten()) else { return false };
-    let positions = |value: ValueId| facts.of(value).shape.as_ref().and_then(|shape| shape.get(2..));
+    let (Some(x), Some(indices)) = (
+        entry.inputs.first().copied().flatten(),
+        entry.outputs.get(1).copied().flatten(),
+    ) else {
+        return false;
+    };
+    let positions = |value: ValueId| {
+        facts
+            .of(value)
+            .shape
+            .as_ref()
+            .and_then(|shape| shape.get(2..))
+    };
     let puts_back = |(reader, slot): &(NodeId, u32)| {
-        let output = model.index().node(*reader).outputs.first().copied().flatten();
-        *slot == 1 && model.node(*reader).op_type() == "MaxUnpool" && output.is_some_and(|output| positions(output) == positions(x))
+        let output = model
+            .index()
+            .node(*reader)
+            .outputs
+            .first()
+            .copied()
+            .flatten();
+        *slot == 1
+            && model.node(*reader).op_type() == "MaxUnpool"
+            && output.is_some_and(|output| positions(output) == positions(x))
     };
     let indices = model.index().value(indices);
     !indices.is_output && positions(x).is_some() && indices.readers.iter().all(puts_back)
@@ -69,14 +113,25 @@ pub fn relate(model: &Model, facts: &Facts) -> Vec<Relation> {
                 Some(problem) => view.frozen(Reason::NotInferred(problem.clone())),
                 None => {
                     let mut relation = unlooked(model, node, operator.relate(&view));
-                    let counted = |fate: &Fate| matches!(fate, Fate::Fixed(reason) if *reason == POSITIONS);
-                    if relation.labels.iter().any(|label| counted(&label.fate)) && unpooled(model, facts, node) {
-                        relation.labels.iter_mut().filter(|label| counted(&label.fate)).for_each(|label| label.fate = Fate::Free);
+                    let counted =
+                        |fate: &Fate| matches!(fate, Fate::Fixed(reason) if *reason == POSITIONS);
+                    if relation.labels.iter().any(|label| counted(&label.fate))
+                        && unpooled(model, facts, node)
+                    {
+                        relation
+                            .labels
+                            .iter_mut()
+                            .filter(|label| counted(&label.fate))
+                            .for_each(|label| label.fate = Fate::Free);
                     }
                     relation
                 }
             },
         }
     };
-    model.index().nodes().map(|(node, _)| relate(node)).collect()
+    model
+        .index()
+        .nodes()
+        .map(|(node, _)| relate(node))
+        .collect()
 }

@@ -34,13 +34,27 @@ pub struct Failure {
 }
 
 /// Rewrites all nodes of `model` (the copy) for a selection made on `original`. Errors: every node that can not follow.
-pub fn rewrite(model: &mut Model, original: &Model, analysis: &Analysis, selection: &Selection) -> Result<(), Vec<Failure>> {
+pub fn rewrite(
+    model: &mut Model,
+    original: &Model,
+    analysis: &Analysis,
+    selection: &Selection,
+) -> Result<(), Vec<Failure>> {
     let facts = seed(model, &Pins::new());
     let tainted = vec![false; model.index().values().len()];
     let declared = Declared::new(original);
     let operands = Operands::new(model);
-    let mut rewriter =
-        Rewriter { model, original, analysis, selection, facts, declared: &declared, tainted, operands, failures: Vec::new() };
+    let mut rewriter = Rewriter {
+        model,
+        original,
+        analysis,
+        selection,
+        facts,
+        declared: &declared,
+        tainted,
+        operands,
+        failures: Vec::new(),
+    };
     // Inputs that may shrink are fed with the kept slices.
     for input in original.index().graph(Index::MAIN).inputs.clone() {
         if original.tensor_proto(input).is_none() {
@@ -48,9 +62,15 @@ pub fn rewrite(model: &mut Model, original: &Model, analysis: &Analysis, selecti
         }
     }
     rewriter.graph(Index::MAIN);
-    let Rewriter { operands, failures, .. } = rewriter;
+    let Rewriter {
+        operands, failures, ..
+    } = rewriter;
     operands.insert_nodes(model);
-    if failures.is_empty() { Ok(()) } else { Err(failures) }
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(failures)
+    }
 }
 
 pub(super) struct Rewriter<'a> {
@@ -97,10 +117,21 @@ impl Rewriter<'_> {
             if !wrong.is_empty() {
                 self.blame_inputs(node, &mut wrong);
                 let what = format!("the shape of {}", self.original.node_label(node));
-                let found: Vec<_> =
-                    self.original.index().node(node).outputs.iter().flatten().map(|output| &self.facts.of(*output).shape).collect();
+                let found: Vec<_> = self
+                    .original
+                    .index()
+                    .node(node)
+                    .outputs
+                    .iter()
+                    .flatten()
+                    .map(|output| &self.facts.of(*output).shape)
+                    .collect();
                 tracing::debug!(?found, problem = ?self.facts.problems.get(&node), "{what} is not what was kept");
-                self.failures.push(Failure { node, spaces: wrong, reason: Reason::Demand(what) });
+                self.failures.push(Failure {
+                    node,
+                    spaces: wrong,
+                    reason: Reason::Demand(what),
+                });
                 self.pretend(node);
             }
             self.follow_taint(node);
@@ -116,9 +147,14 @@ impl Rewriter<'_> {
             return edit;
         }
         let view = view(self.original, &self.analysis.facts, node, true);
-        let Some(operator) = lookup(view.node.domain(), view.node.op_type()) else { return edit };
+        let Some(operator) = lookup(view.node.domain(), view.node.op_type()) else {
+            return edit;
+        };
         let (relation, kept) = self.by_multiples(node, relation, kept);
-        let cut = Cut { relation: &relation, kept };
+        let cut = Cut {
+            relation: &relation,
+            kept,
+        };
         if let Err(error) = operator.rewrite(&view, &cut, &mut edit) {
             self.fail(node, Reason::Demand(error.to_string()));
         }
@@ -139,7 +175,9 @@ impl Rewriter<'_> {
             if kept.is_some() && relation.label(label).extent.count().is_none() {
                 *kept = None;
                 let space = self.analysis.spaces.label(node, label);
-                if let Some(extent) = self.selection.extent(&self.analysis.spaces, &self.analysis.classes, space)
+                if let Some(extent) =
+                    self.selection
+                        .extent(&self.analysis.spaces, &self.analysis.classes, space)
                     && let Some(label) = relation.to_mut().labels.get_mut(at)
                 {
                     label.extent = extent;
@@ -153,11 +191,17 @@ impl Rewriter<'_> {
     fn fail(&mut self, node: NodeId, reason: Reason) {
         let kept = self.analysis.kept_labels(node, self.selection);
         let cut = kept.iter().enumerate().filter(|(_, kept)| kept.is_some());
-        let mut spaces: Vec<SpaceId> = cut.map(|(label, _)| self.analysis.spaces.label(node, LabelId(label as u32))).collect();
+        let mut spaces: Vec<SpaceId> = cut
+            .map(|(label, _)| self.analysis.spaces.label(node, LabelId(label as u32)))
+            .collect();
         if spaces.is_empty() {
             self.blame_inputs(node, &mut spaces);
         }
-        self.failures.push(Failure { node, spaces, reason });
+        self.failures.push(Failure {
+            node,
+            spaces,
+            reason,
+        });
     }
 
     fn attributes(&mut self, node: NodeId, edit: &NodeEdit) {
@@ -167,8 +211,13 @@ impl Rewriter<'_> {
                 attributes.retain(|attribute| attribute.name() != *name);
                 continue;
             }
-            let at = attributes.iter().position(|attribute| attribute.name() == *name);
-            let mut attribute = AttributeProto { name: Some((*name).to_owned()), ..Default::default() };
+            let at = attributes
+                .iter()
+                .position(|attribute| attribute.name() == *name);
+            let mut attribute = AttributeProto {
+                name: Some((*name).to_owned()),
+                ..Default::default()
+            };
             match setting {
                 Setting::Remove => {}
                 Setting::Int(value) => {
@@ -190,15 +239,43 @@ impl Rewriter<'_> {
             }
         }
         if let Some(factor) = edit.result_scale
-            && !self.operands.scale_result(self.model, self.original, &self.analysis.facts, node, factor)
+            && !self.operands.scale_result(
+                self.model,
+                self.original,
+                &self.analysis.facts,
+                node,
+                factor,
+            )
         {
-            self.fail(node, Reason::Demand(format!("the result of {}, which is no real number", self.original.node_label(node))));
+            self.fail(
+                node,
+                Reason::Demand(format!(
+                    "the result of {}, which is no real number",
+                    self.original.node_label(node)
+                )),
+            );
         }
         for (input, factor) in &edit.scales {
-            let value = self.original.index().node(node).inputs.get(*input as usize).copied().flatten();
-            let scaled = value.is_some_and(|value| self.operands.scale(self.model, node, *input, value, *factor));
+            let value = self
+                .original
+                .index()
+                .node(node)
+                .inputs
+                .get(*input as usize)
+                .copied()
+                .flatten();
+            let scaled = value.is_some_and(|value| {
+                self.operands
+                    .scale(self.model, node, *input, value, *factor)
+            });
             if !scaled {
-                self.fail(node, Reason::Demand(format!("a weight of {} that is no constant", self.original.node_label(node))));
+                self.fail(
+                    node,
+                    Reason::Demand(format!(
+                        "a weight of {} that is no constant",
+                        self.original.node_label(node)
+                    )),
+                );
             }
         }
     }
@@ -212,17 +289,46 @@ impl Rewriter<'_> {
         let kept = self.analysis.kept_labels(node, self.selection);
         let mut stuck = false;
         for port in relation.ports.keys() {
-            let (Port::In(input), Some(packed)) = (port, relation.packed(*port)) else { continue };
-            if packed.of.labels().all(|label| kept[label.index()].is_none()) {
+            let (Port::In(input), Some(packed)) = (port, relation.packed(*port)) else {
+                continue;
+            };
+            if packed
+                .of
+                .labels()
+                .all(|label| kept[label.index()].is_none())
+            {
                 continue;
             }
-            let value = self.original.index().node(node).inputs.get(*input as usize).copied().flatten();
-            let row = packed.of.extent(&relation.labels).count().zip(packed.of.kept(&relation.labels, &kept));
-            let row = row.map(|(numbers, kept)| Repack { numbers, bits: packed.bits as usize, kept });
-            stuck |= !value.zip(row).is_some_and(|(value, row)| self.operands.repack(self.model, node, *input, value, &row));
+            let value = self
+                .original
+                .index()
+                .node(node)
+                .inputs
+                .get(*input as usize)
+                .copied()
+                .flatten();
+            let row = packed
+                .of
+                .extent(&relation.labels)
+                .count()
+                .zip(packed.of.kept(&relation.labels, &kept));
+            let row = row.map(|(numbers, kept)| Repack {
+                numbers,
+                bits: packed.bits as usize,
+                kept,
+            });
+            stuck |= !value.zip(row).is_some_and(|(value, row)| {
+                self.operands.repack(self.model, node, *input, value, &row)
+            });
         }
         if stuck {
-            self.fail(node, Reason::Demand(format!("packed numbers of {} that are no constant", self.original.node_label(node))));
+            self.fail(
+                node,
+                Reason::Demand(format!(
+                    "packed numbers of {} that are no constant",
+                    self.original.node_label(node)
+                )),
+            );
         }
     }
 
@@ -236,20 +342,43 @@ impl Rewriter<'_> {
         let message = self.original.node(node);
         let view = view(self.original, &self.analysis.facts, node, true);
         let input = lookup(message.domain(), message.op_type())?.target(&view)?;
-        let output = self.original.index().node(node).outputs.first().copied().flatten()?;
+        let output = self
+            .original
+            .index()
+            .node(node)
+            .outputs
+            .first()
+            .copied()
+            .flatten()?;
         let shape = self.analysis.facts.of(output).shape.as_ref()?;
-        let element = |(axis, dim): (usize, &Dim)| match self.analysis.new_extent(output, axis, self.selection) {
+        let element = |(axis, dim): (usize, &Dim)| match self.analysis.new_extent(
+            output,
+            axis,
+            self.selection,
+        ) {
             Some(extent) => Some(extent),
-            None if dim.count().is_some() || (symbols && self.found(output, axis) != Some(dim)) => Some(dim.clone()),
+            None if dim.count().is_some() || (symbols && self.found(output, axis) != Some(dim)) => {
+                Some(dim.clone())
+            }
             None => None,
         };
-        Some(Demand { input, elements: shape.iter().enumerate().map(element).collect(), whole: false })
+        Some(Demand {
+            input,
+            elements: shape.iter().enumerate().map(element).collect(),
+            whole: false,
+        })
     }
 
     fn demands(&mut self, node: NodeId, demands: &[Demand]) {
         for demand in demands {
             if let Err(what) = self.operands.satisfy(self.model, &self.facts, node, demand)
-                && !self.operands.reshape_by_constant(self.model, &self.analysis.facts, self.original, node, demand)
+                && !self.operands.reshape_by_constant(
+                    self.model,
+                    &self.analysis.facts,
+                    self.original,
+                    node,
+                    demand,
+                )
             {
                 self.fail(node, Reason::Demand(what));
             }
@@ -267,7 +396,9 @@ impl Rewriter<'_> {
     fn mismatches(&self, node: NodeId) -> Vec<SpaceId> {
         let mut wrong = Vec::new();
         for output in self.original.index().node(node).outputs.iter().flatten() {
-            let Some(old) = &self.analysis.facts.of(*output).shape else { continue };
+            let Some(old) = &self.analysis.facts.of(*output).shape else {
+                continue;
+            };
             for (axis, (space, old)) in self.analysis.spaces.axes(*output).zip(old).enumerate() {
                 let left = self.analysis.new_extent(*output, axis, self.selection);
                 if self.found(*output, axis) != Some(left.as_ref().unwrap_or(old)) {
@@ -304,16 +435,33 @@ impl Rewriter<'_> {
 
     fn cut_spaces_of(&self, node: NodeId) -> Vec<SpaceId> {
         let entry = self.original.index().node(node);
-        let values: BTreeSet<ValueId> = entry.inputs.iter().chain(&entry.outputs).flatten().copied().collect();
-        let axes = values.into_iter().flat_map(|value| self.analysis.spaces.axes(value));
-        axes.filter(|space| self.selection.indices(&self.analysis.spaces, &self.analysis.classes, *space).is_some()).collect()
+        let values: BTreeSet<ValueId> = entry
+            .inputs
+            .iter()
+            .chain(&entry.outputs)
+            .flatten()
+            .copied()
+            .collect();
+        let axes = values
+            .into_iter()
+            .flat_map(|value| self.analysis.spaces.axes(value));
+        axes.filter(|space| {
+            self.selection
+                .indices(&self.analysis.spaces, &self.analysis.classes, *space)
+                .is_some()
+        })
+        .collect()
     }
 }
 
 /// The fact with some of its contents replaced.
 pub(super) fn patched(fact: &Fact, elements: &[Option<Dim>]) -> Fact {
     use crate::facts::{Contents, Element};
-    let old = fact.contents.as_ref().map(|contents| contents.0.to_vec()).unwrap_or_default();
+    let old = fact
+        .contents
+        .as_ref()
+        .map(|contents| contents.0.to_vec())
+        .unwrap_or_default();
     let element = |(at, wanted): (usize, &Option<Dim>)| match wanted {
         Some(dim) => Element::Int(dim.clone()),
         None => old.get(at).cloned().unwrap_or(Element::Unknown),
@@ -323,5 +471,9 @@ pub(super) fn patched(fact: &Fact, elements: &[Option<Dim>]) -> Fact {
         Some(shape) if shape.len() == 1 => Some(vec![Dim::from(elements.len())]),
         other => other.clone(),
     };
-    Fact { dtype: fact.dtype, shape, contents }
+    Fact {
+        dtype: fact.dtype,
+        shape,
+        contents,
+    }
 }

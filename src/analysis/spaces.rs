@@ -39,11 +39,27 @@ pub struct Space {
 #[derive(Clone, Debug)]
 pub enum Correspondence {
     /// `a[a_start + i]` is `b[b_start + i]`.
-    Same { a: SpaceId, a_start: u64, b: SpaceId, b_start: u64, length: Dim },
+    Same {
+        a: SpaceId,
+        a_start: u64,
+        b: SpaceId,
+        b_start: u64,
+        length: Dim,
+    },
     /// `axis[start + i·inner + j]` is the combination of `outer[i]` and `inner[j]`.
-    Product { axis: SpaceId, start: u64, outer: SpaceId, inner: SpaceId },
+    Product {
+        axis: SpaceId,
+        start: u64,
+        outer: SpaceId,
+        inner: SpaceId,
+    },
     /// `axis[start + i]` is `label[indices[i]]`, in no simple order.
-    Pick { axis: SpaceId, start: u64, label: SpaceId, indices: std::sync::Arc<[u32]> },
+    Pick {
+        axis: SpaceId,
+        start: u64,
+        label: SpaceId,
+        indices: std::sync::Arc<[u32]>,
+    },
 }
 
 /// All spaces of a model and how they correspond.
@@ -72,15 +88,22 @@ impl Spaces {
                 first
             });
             spaces.axes.push(first);
-            spaces.ranks.push(facts.of(value).rank().unwrap_or(0) as u32);
+            spaces
+                .ranks
+                .push(facts.of(value).rank().unwrap_or(0) as u32);
         }
         for relation in relations {
             spaces.labels.push(spaces.spaces.len() as u32);
-            relation.labels.iter().for_each(|label| spaces.add(&label.extent));
+            relation
+                .labels
+                .iter()
+                .for_each(|label| spaces.add(&label.extent));
         }
         for (node, _) in model.index().nodes() {
             for (port, layout) in &relations[node.index()].ports {
-                let Some(value) = port_value(model, node, *port) else { continue };
+                let Some(value) = port_value(model, node, *port) else {
+                    continue;
+                };
                 for (axis, layout) in layout.axes.iter().enumerate() {
                     if let Some(axis) = spaces.axis(value, axis) {
                         spaces.connect(axis, node, &layout.0, &relations[node.index()]);
@@ -95,7 +118,8 @@ impl Spaces {
 
     /// The space of an axis; `None` where the value's rank is unknown, or less than a file declares.
     pub fn axis(&self, value: ValueId, axis: usize) -> Option<SpaceId> {
-        let first = self.axes[value.index()].filter(|_| axis < self.ranks[value.index()] as usize)?;
+        let first =
+            self.axes[value.index()].filter(|_| axis < self.ranks[value.index()] as usize)?;
         Some(SpaceId(first + axis as u32))
     }
 
@@ -117,7 +141,10 @@ impl Spaces {
 
     /// All spaces.
     pub fn iter(&self) -> impl Iterator<Item = (SpaceId, &Space)> {
-        self.spaces.iter().enumerate().map(|(id, space)| (SpaceId(id as u32), space))
+        self.spaces
+            .iter()
+            .enumerate()
+            .map(|(id, space)| (SpaceId(id as u32), space))
     }
 
     /// The labels whose numbers the bytes of an axis hold; each with the share of the numbers that run over it.
@@ -126,31 +153,52 @@ impl Spaces {
     }
 
     fn note_packed(&mut self, value: ValueId, node: NodeId, relation: &Relation, port: Port) {
-        let Some(packed) = relation.packed(port) else { return };
-        let Some(axis) = self.axes(value).last() else { return };
+        let Some(packed) = relation.packed(port) else {
+            return;
+        };
+        let Some(axis) = self.axes(value).last() else {
+            return;
+        };
         let number = |extent: Dim| extent.num().unwrap_or(1).max(1) as f64;
         let all = number(packed.of.extent(&relation.labels));
         let mut labels = Vec::new();
         for segment in &packed.of.0 {
             let share = number(segment.extent(&relation.labels)) / all;
-            labels.extend(segment.labels().iter().map(|label| (self.label(node, *label), share)));
+            labels.extend(
+                segment
+                    .labels()
+                    .iter()
+                    .map(|label| (self.label(node, *label), share)),
+            );
         }
         self.packed.entry(axis).or_insert(labels);
     }
 
     fn add(&mut self, extent: &Dim) {
-        self.spaces.push(Space { extent: extent.clone(), pieces: Pieces::new(extent), broken: None });
+        self.spaces.push(Space {
+            extent: extent.clone(),
+            pieces: Pieces::new(extent),
+            broken: None,
+        });
     }
 
     fn connect(&mut self, axis: SpaceId, node: NodeId, segments: &[Segment], relation: &Relation) {
         let symbolic = |segment: &Segment| segment.extent(&relation.labels).num().is_none();
-        if segments.len() > 1 && (segments.iter().any(symbolic) || self.get(axis).extent.num().is_none()) {
+        if segments.len() > 1
+            && (segments.iter().any(symbolic) || self.get(axis).extent.num().is_none())
+        {
             // Where a segment of unknown length begins or ends nothing can be said of the others' indices.
             self.spaces[axis.index()].broken = Some(Reason::Dynamic);
             for label in segments.iter().flat_map(Segment::labels) {
                 let label = self.label(node, *label);
                 self.spaces[label.index()].broken = Some(Reason::Dynamic);
-                self.correspondences.push(Correspondence::Same { a: axis, a_start: 0, b: label, b_start: 0, length: Dim::Num(0) });
+                self.correspondences.push(Correspondence::Same {
+                    a: axis,
+                    a_start: 0,
+                    b: label,
+                    b_start: 0,
+                    length: Dim::Num(0),
+                });
             }
             return;
         }
@@ -159,7 +207,10 @@ impl Spaces {
             let length = segment.extent(&relation.labels);
             match segment {
                 Segment::Product(labels) => {
-                    let mut labels: Vec<SpaceId> = labels.iter().map(|label| self.label(node, *label)).collect();
+                    let mut labels: Vec<SpaceId> = labels
+                        .iter()
+                        .map(|label| self.label(node, *label))
+                        .collect();
                     // A factor of one says nothing, but a segment of one is a boundary.
                     if labels.len() > 1 || segments.len() == 1 {
                         labels.retain(|label| !self.get(*label).extent.is_one());
@@ -170,10 +221,19 @@ impl Spaces {
                     let label = self.label(node, *label);
                     let run = indices.windows(2).all(|pair| pair[1] == pair[0] + 1);
                     self.correspondences.push(match indices.first() {
-                        Some(first) if run => {
-                            Correspondence::Same { a: axis, a_start: start, b: label, b_start: u64::from(*first), length: length.clone() }
-                        }
-                        _ => Correspondence::Pick { axis, start, label, indices: indices.clone() },
+                        Some(first) if run => Correspondence::Same {
+                            a: axis,
+                            a_start: start,
+                            b: label,
+                            b_start: u64::from(*first),
+                            length: length.clone(),
+                        },
+                        _ => Correspondence::Pick {
+                            axis,
+                            start,
+                            label,
+                            indices: indices.clone(),
+                        },
                     });
                 }
             }
@@ -184,22 +244,33 @@ impl Spaces {
     fn connect_product(&mut self, axis: SpaceId, start: u64, labels: &[SpaceId], length: &Dim) {
         match labels {
             [] => {}
-            [label] => {
-                self.correspondences.push(Correspondence::Same { a: axis, a_start: start, b: *label, b_start: 0, length: length.clone() })
-            }
+            [label] => self.correspondences.push(Correspondence::Same {
+                a: axis,
+                a_start: start,
+                b: *label,
+                b_start: 0,
+                length: length.clone(),
+            }),
             [outer, rest @ ..] => {
                 let inner = match rest {
                     [inner] => *inner,
                     _ => {
                         // A space of its own for the product of the rest, so that products are of two.
-                        let extent = Dim::product(rest.iter().map(|label| &self.spaces[label.index()].extent));
+                        let extent = Dim::product(
+                            rest.iter().map(|label| &self.spaces[label.index()].extent),
+                        );
                         let id = SpaceId(self.spaces.len() as u32);
                         self.add(&extent);
                         self.connect_product(id, 0, rest, &extent);
                         id
                     }
                 };
-                self.correspondences.push(Correspondence::Product { axis, start, outer: *outer, inner });
+                self.correspondences.push(Correspondence::Product {
+                    axis,
+                    start,
+                    outer: *outer,
+                    inner,
+                });
             }
         }
     }
@@ -210,7 +281,9 @@ impl Correspondence {
     pub fn spaces(&self) -> impl Iterator<Item = SpaceId> {
         let (first, second, third) = match self {
             Correspondence::Same { a, b, .. } => (*a, *b, None),
-            Correspondence::Product { axis, outer, inner, .. } => (*axis, *outer, Some(*inner)),
+            Correspondence::Product {
+                axis, outer, inner, ..
+            } => (*axis, *outer, Some(*inner)),
             Correspondence::Pick { axis, label, .. } => (*axis, *label, None),
         };
         [Some(first), Some(second), third].into_iter().flatten()

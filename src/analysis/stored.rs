@@ -21,14 +21,25 @@ pub(super) struct Stored {
 impl Stored {
     /// The cost when this share of each class stays. Members that lose nothing are one tensor still.
     pub fn at(&self, share: &dyn Fn(ClassId) -> f64) -> f64 {
-        let cut = |member: &[Extent]| self.each + self.factor * member.iter().map(|extent| extent.at(share)).product::<f64>();
+        let cut = |member: &[Extent]| {
+            self.each
+                + self.factor
+                    * member
+                        .iter()
+                        .map(|extent| extent.at(share))
+                        .product::<f64>()
+        };
         if let [only] = &self.members[..] {
             return cut(only);
         }
         let mut uncut = 0.0;
         let mut total = 0.0;
         for member in &self.members {
-            if member.iter().flat_map(Extent::classes).all(|class| share(class) == 1.0) {
+            if member
+                .iter()
+                .flat_map(Extent::classes)
+                .all(|class| share(class) == 1.0)
+            {
                 uncut = self.each + self.factor;
             } else {
                 total += cut(member);
@@ -60,9 +71,15 @@ pub(super) struct Constants {
 impl Constants {
     /// Counts the constants of a model, copies as one constant where they hold the same.
     pub fn count(model: &Model, spaces: &Spaces, classes: &Classes, origins: &Origins) -> Self {
-        let mut counted = Constants { rest: crate::model::encoded_len(model) as f64, ..Default::default() };
+        let mut counted = Constants {
+            rest: crate::model::encoded_len(model) as f64,
+            ..Default::default()
+        };
         if origins.is_empty() {
-            model.index().values().for_each(|(value, _)| counted.add(model, spaces, classes, &[value]));
+            model
+                .index()
+                .values()
+                .for_each(|(value, _)| counted.add(model, spaces, classes, &[value]));
             return counted;
         }
         for family in origins.families(model) {
@@ -74,25 +91,46 @@ impl Constants {
     }
 
     fn add(&mut self, model: &Model, spaces: &Spaces, classes: &Classes, alike: &[ValueId]) {
-        let Some(tensor) = alike.first().and_then(|first| model.tensor_proto(*first)) else { return };
+        let Some(tensor) = alike.first().and_then(|first| model.tensor_proto(*first)) else {
+            return;
+        };
         let mut ways: Vec<Vec<Option<Extent>>> = Vec::new();
         for value in alike {
-            let inside = spaces.axes(*value).flat_map(|axis| packed(spaces, classes, axis)).map(Some);
-            let way = spaces.axes(*value).map(|space| share(spaces, classes, space)).chain(inside).collect();
+            let inside = spaces
+                .axes(*value)
+                .flat_map(|axis| packed(spaces, classes, axis))
+                .map(Some);
+            let way = spaces
+                .axes(*value)
+                .map(|space| share(spaces, classes, space))
+                .chain(inside)
+                .collect();
             if !ways.contains(&way) {
                 ways.push(way);
             }
         }
-        let members: Vec<Vec<Extent>> = ways.into_iter().map(|way| way.into_iter().flatten().collect()).collect();
+        let members: Vec<Vec<Extent>> = ways
+            .into_iter()
+            .map(|way| way.into_iter().flatten().collect())
+            .collect();
         let elements = tensor.dims.iter().product::<i64>() as f64;
         if is_weight(tensor) {
-            self.params.push(Stored { factor: elements, each: 0.0, members: members.clone() });
+            self.params.push(Stored {
+                factor: elements,
+                each: 0.0,
+                members: members.clone(),
+            });
         }
-        let data = elements * Dtype::from_code(tensor.data_type()).map_or(0, Dtype::bits) as f64 / 8.0;
+        let data =
+            elements * Dtype::from_code(tensor.data_type()).map_or(0, Dtype::bits) as f64 / 8.0;
         if alike.len() > 1 || members.iter().any(|extents| !extents.is_empty()) {
             let each = if alike.len() > 1 { around(tensor) } else { 0.0 };
             self.rest -= alike.len() as f64 * (data + each);
-            self.bytes.push(Stored { factor: data, each, members });
+            self.bytes.push(Stored {
+                factor: data,
+                each,
+                members,
+            });
         }
     }
 }

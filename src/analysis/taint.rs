@@ -26,15 +26,34 @@ impl Rewriter<'_> {
             return;
         }
         let view = view(self.original, &self.analysis.facts, node, true);
-        let Some(operator) = lookup(message.domain(), message.op_type()) else { return };
+        let Some(operator) = lookup(message.domain(), message.op_type()) else {
+            return;
+        };
         let target = operator.target(&view);
-        for input in operator.shape_inputs(&view).into_iter().filter(|input| Some(*input) != target) {
-            let Some(contents) = tainted(input).and_then(|value| self.analysis.facts.of(value).contents.as_ref()) else { continue };
-            let mut old: Vec<Option<Dim>> = contents.0.iter().map(|element| element.dim().filter(|dim| dim.num().is_some())).collect();
-            let accepted = edit.accepted.iter().find(|accepted| accepted.input == input);
+        for input in operator
+            .shape_inputs(&view)
+            .into_iter()
+            .filter(|input| Some(*input) != target)
+        {
+            let Some(contents) =
+                tainted(input).and_then(|value| self.analysis.facts.of(value).contents.as_ref())
+            else {
+                continue;
+            };
+            let mut old: Vec<Option<Dim>> = contents
+                .0
+                .iter()
+                .map(|element| element.dim().filter(|dim| dim.num().is_some()))
+                .collect();
+            let accepted = edit
+                .accepted
+                .iter()
+                .find(|accepted| accepted.input == input);
             let now = tainted(input).and_then(|value| self.facts.of(value).contents.as_ref());
             if let (Some(accepted), Some(now)) = (accepted, now) {
-                for ((old, accepted), now) in old.iter_mut().zip(&accepted.elements).zip(now.0.iter()) {
+                for ((old, accepted), now) in
+                    old.iter_mut().zip(&accepted.elements).zip(now.0.iter())
+                {
                     if accepted.is_some() && *accepted == now.dim() {
                         *old = None;
                     }
@@ -42,10 +61,18 @@ impl Rewriter<'_> {
             }
             match edit.demands.iter_mut().find(|demand| demand.input == input) {
                 Some(demand) if demand.elements.len() == old.len() => {
-                    demand.elements.iter_mut().zip(old).for_each(|(wanted, old)| *wanted = wanted.take().or(old));
+                    demand
+                        .elements
+                        .iter_mut()
+                        .zip(old)
+                        .for_each(|(wanted, old)| *wanted = wanted.take().or(old));
                 }
                 Some(_) => {}
-                None => edit.demands.push(Demand { input, elements: old, whole: false }),
+                None => edit.demands.push(Demand {
+                    input,
+                    elements: old,
+                    whole: false,
+                }),
             }
         }
     }
@@ -55,7 +82,9 @@ impl Rewriter<'_> {
     pub(super) fn follow_taint(&mut self, node: NodeId) {
         let entry = self.original.index().node(node);
         let message = self.original.node(node);
-        let changed = |rewriter: &Self, value: ValueId| rewriter.facts.of(value).contents != rewriter.analysis.facts.of(value).contents;
+        let changed = |rewriter: &Self, value: ValueId| {
+            rewriter.facts.of(value).contents != rewriter.analysis.facts.of(value).contents
+        };
         if matches!(message.op_type(), "Shape" | "Size") {
             for output in entry.outputs.iter().flatten() {
                 self.tainted[output.index()] = changed(self, *output);
@@ -63,11 +92,14 @@ impl Rewriter<'_> {
             return;
         }
         let shape_inputs = match lookup(message.domain(), message.op_type()) {
-            Some(operator) => operator.shape_inputs(&view(self.original, &self.analysis.facts, node, true)),
+            Some(operator) => {
+                operator.shape_inputs(&view(self.original, &self.analysis.facts, node, true))
+            }
             None => Vec::new(),
         };
         let read = |(at, value): (usize, &Option<ValueId>)| {
-            value.filter(|value| self.tainted[value.index()] && !shape_inputs.contains(&(at as u32)))
+            value
+                .filter(|value| self.tainted[value.index()] && !shape_inputs.contains(&(at as u32)))
         };
         let read: Vec<ValueId> = entry.inputs.iter().enumerate().filter_map(read).collect();
         if read.is_empty() {
@@ -78,7 +110,11 @@ impl Rewriter<'_> {
         let followed = |output: &ValueId| {
             let fact = self.facts.of(*output);
             let scaled = fact.dtype.is_some_and(|dtype| dtype.is_float());
-            !may_turn && fact.contents.as_ref().is_some_and(|contents| !scaled || contents.0.len() == 1)
+            !may_turn
+                && fact
+                    .contents
+                    .as_ref()
+                    .is_some_and(|contents| !scaled || contents.0.len() == 1)
         };
         if !entry.outputs.iter().flatten().all(followed) && self.keep_numbers(node, &read) {
             return;
@@ -88,9 +124,17 @@ impl Rewriter<'_> {
                 self.tainted[output.index()] = changed(self, *output);
             } else {
                 let mut spaces = Vec::new();
-                read.iter().for_each(|value| self.blame(*value, &mut spaces));
-                let what = format!("{}, which computes with an extent", self.original.node_label(node));
-                self.failures.push(Failure { node, spaces, reason: Reason::Demand(what) });
+                read.iter()
+                    .for_each(|value| self.blame(*value, &mut spaces));
+                let what = format!(
+                    "{}, which computes with an extent",
+                    self.original.node_label(node)
+                );
+                self.failures.push(Failure {
+                    node,
+                    spaces,
+                    reason: Reason::Demand(what),
+                });
             }
         }
     }
@@ -100,9 +144,12 @@ impl Rewriter<'_> {
     fn keep_numbers(&mut self, node: NodeId, read: &[ValueId]) -> bool {
         let numbers = |value: &ValueId| {
             let tensor = known::tensor_of(self.analysis.facts.of(*value))?;
-            (tensor.dtype == Dtype::Float && tensor.dims.iter().product::<usize>() == 1).then_some((*value, tensor))
+            (tensor.dtype == Dtype::Float && tensor.dims.iter().product::<usize>() == 1)
+                .then_some((*value, tensor))
         };
-        let Some(numbers) = read.iter().map(numbers).collect::<Option<Vec<_>>>() else { return false };
+        let Some(numbers) = read.iter().map(numbers).collect::<Option<Vec<_>>>() else {
+            return false;
+        };
         let inputs = self.original.index().node(node).inputs.clone();
         for (value, tensor) in numbers {
             for at in (0..inputs.len()).filter(|at| inputs[*at] == Some(value)) {
@@ -115,7 +162,15 @@ impl Rewriter<'_> {
 
     /// The cut axes, of any value, whose extents have reached the inputs of a node.
     pub(super) fn blame_inputs(&self, node: NodeId, spaces: &mut Vec<SpaceId>) {
-        for input in self.original.index().node(node).inputs.iter().flatten().filter(|input| self.tainted[input.index()]) {
+        for input in self
+            .original
+            .index()
+            .node(node)
+            .inputs
+            .iter()
+            .flatten()
+            .filter(|input| self.tainted[input.index()])
+        {
             self.blame(*input, spaces);
         }
     }
@@ -126,8 +181,19 @@ impl Rewriter<'_> {
             return false;
         }
         let inputs = self.original.index().node(node).inputs.iter().flatten();
-        let numbers = |value: &ValueId| self.analysis.facts.of(*value).contents.as_ref().and_then(|contents| contents.numbers());
-        let others: Vec<i64> = inputs.filter(|input| !read.contains(input)).filter_map(numbers).flatten().collect();
+        let numbers = |value: &ValueId| {
+            self.analysis
+                .facts
+                .of(*value)
+                .contents
+                .as_ref()
+                .and_then(|contents| contents.numbers())
+        };
+        let others: Vec<i64> = inputs
+            .filter(|input| !read.contains(input))
+            .filter_map(numbers)
+            .flatten()
+            .collect();
         let mut extents = read.iter().filter_map(numbers).flatten();
         extents.any(|extent| others.iter().any(|other| (2..=extent).contains(other)))
     }
@@ -137,16 +203,24 @@ impl Rewriter<'_> {
         let mut seen = BTreeSet::from([value]);
         let mut open = vec![value];
         while let Some(value) = open.pop() {
-            let Origin::Output(node, _) = self.original.index().value(value).origin else { continue };
+            let Origin::Output(node, _) = self.original.index().value(value).origin else {
+                continue;
+            };
             let inputs = self.original.index().node(node).inputs.iter().flatten();
             if matches!(self.original.node(node).op_type(), "Shape" | "Size") {
                 for input in inputs {
                     let axes = self.analysis.spaces.axes(*input);
-                    let cut = |space: &SpaceId| self.selection.indices(&self.analysis.spaces, &self.analysis.classes, *space).is_some();
+                    let cut = |space: &SpaceId| {
+                        self.selection
+                            .indices(&self.analysis.spaces, &self.analysis.classes, *space)
+                            .is_some()
+                    };
                     spaces.extend(axes.filter(cut));
                 }
             } else {
-                open.extend(inputs.filter(|input| self.tainted[input.index()] && seen.insert(**input)));
+                open.extend(
+                    inputs.filter(|input| self.tainted[input.index()] && seen.insert(**input)),
+                );
             }
         }
     }

@@ -17,7 +17,8 @@ impl Grid {
     /// A grid. `None` where the numbers do not fill it.
     pub fn new(axes: Vec<Vec<f64>>, milliseconds: Vec<f64>) -> Option<Self> {
         let fills = axes.iter().map(Vec::len).product::<usize>() == milliseconds.len();
-        (fills && axes.iter().all(|axis| !axis.is_empty() && axis.is_sorted())).then_some(Grid { axes, milliseconds })
+        (fills && axes.iter().all(|axis| !axis.is_empty() && axis.is_sorted()))
+            .then_some(Grid { axes, milliseconds })
     }
 
     /// Milliseconds proportional to the product of all widths, for what can not be measured narrower.
@@ -26,7 +27,10 @@ impl Grid {
         if let Some(last) = milliseconds.last_mut() {
             *last = whole;
         }
-        Grid { axes: vec![vec![0.0, 1.0]; widths], milliseconds }
+        Grid {
+            axes: vec![vec![0.0, 1.0]; widths],
+            milliseconds,
+        }
     }
 
     /// Milliseconds at these shares; below the smallest point along the line through the two smallest, not below nothing.
@@ -35,11 +39,17 @@ impl Grid {
     }
 
     fn inside(&self, depth: usize, row: usize, shares: &[f64]) -> f64 {
-        let Some(axis) = self.axes.get(depth) else { return self.milliseconds.get(row).copied().unwrap_or(0.0) };
+        let Some(axis) = self.axes.get(depth) else {
+            return self.milliseconds.get(row).copied().unwrap_or(0.0);
+        };
         let share = shares.get(depth).copied().unwrap_or(1.0);
         let value = |point: usize| self.inside(depth + 1, row * axis.len() + point, shares);
-        let upper = axis.partition_point(|point| *point < share).clamp(1, axis.len().max(2) - 1);
-        let (Some(low), Some(high)) = (axis.get(upper - 1), axis.get(upper)) else { return value(0) };
+        let upper = axis
+            .partition_point(|point| *point < share)
+            .clamp(1, axis.len().max(2) - 1);
+        let (Some(low), Some(high)) = (axis.get(upper - 1), axis.get(upper)) else {
+            return value(0);
+        };
         if share == *high {
             return value(upper);
         }
@@ -66,14 +76,21 @@ mod tests {
 
     #[test]
     fn between_points_times_are_linear_in_each_width() {
-        let grid = Grid::new(vec![vec![0.5, 1.0], vec![0.25, 0.5, 1.0]], vec![1.0, 2.0, 4.0, 2.0, 4.0, 9.0]).unwrap();
+        let grid = Grid::new(
+            vec![vec![0.5, 1.0], vec![0.25, 0.5, 1.0]],
+            vec![1.0, 2.0, 4.0, 2.0, 4.0, 9.0],
+        )
+        .unwrap();
         assert_eq!(grid.at(&[1.0, 1.0]), 9.0);
         assert_eq!(grid.at(&[0.5, 0.25]), 1.0);
         assert_eq!(grid.at(&[0.75, 0.5]), 3.0);
         assert_eq!(grid.at(&[0.75, 0.75]), 4.75);
         // Steps stay steps: no smoothing over points that were measured.
         let steps = Grid::new(vec![vec![0.5, 0.625, 1.0]], vec![1.0, 3.0, 3.0]).unwrap();
-        assert_eq!([0.5, 0.625, 0.8, 1.0].map(|share| steps.at(&[share])), [1.0, 3.0, 3.0, 3.0]);
+        assert_eq!(
+            [0.5, 0.625, 0.8, 1.0].map(|share| steps.at(&[share])),
+            [1.0, 3.0, 3.0, 3.0]
+        );
     }
 
     #[test]
@@ -82,7 +99,10 @@ mod tests {
         assert_eq!(grid.at(&[0.375]), 0.5);
         assert_eq!(grid.at(&[0.1]), 0.0);
         assert_eq!(Grid::new(vec![vec![0.5, 1.0]], vec![1.0]), None);
-        assert_eq!(Grid::new(vec![vec![1.0]], vec![7.0]).unwrap().at(&[0.5]), 7.0);
+        assert_eq!(
+            Grid::new(vec![vec![1.0]], vec![7.0]).unwrap().at(&[0.5]),
+            7.0
+        );
         assert_eq!(Grid::new(vec![], vec![7.0]).unwrap().at(&[]), 7.0);
         assert_eq!(Grid::proportional(2, 8.0).at(&[0.5, 0.5]), 2.0);
     }

@@ -9,7 +9,9 @@ pub struct UnionFind {
 impl UnionFind {
     /// Every number a set of its own.
     pub fn new(count: usize) -> Self {
-        UnionFind { parents: (0..count as u32).collect() }
+        UnionFind {
+            parents: (0..count as u32).collect(),
+        }
     }
 
     /// The smallest member of a number's set.

@@ -19,9 +19,14 @@ const MOST: usize = 128;
 /// regular distance. The same number of runs gives the same ones.
 pub fn apart(runs: usize, samples: usize) -> Vec<usize> {
     let each = (samples / runs.max(1)).max(1);
-    let count = (samples / SHARE).clamp(LEAST, MOST).div_ceil(each).min(runs / 2);
+    let count = (samples / SHARE)
+        .clamp(LEAST, MOST)
+        .div_ceil(each)
+        .min(runs / 2);
     let mut random = rng(0, "inputs kept apart");
-    (0..count).map(|stretch| random.random_range(stretch * runs / count..(stretch + 1) * runs / count)).collect()
+    (0..count)
+        .map(|stretch| random.random_range(stretch * runs / count..(stretch + 1) * runs / count))
+        .collect()
 }
 
 /// Some of the runs over inputs, as if there were no others.
@@ -39,8 +44,13 @@ impl Part {
 
     /// What is kept apart, and the rest.
     pub fn split(batches: &Arc<dyn Batches>, apart: &[usize]) -> (Self, Self) {
-        let rest = (0..batches.count()).filter(|run| apart.binary_search(run).is_err()).collect();
-        (Part::new(batches.clone(), apart.to_vec()), Part::new(batches.clone(), rest))
+        let rest = (0..batches.count())
+            .filter(|run| apart.binary_search(run).is_err())
+            .collect();
+        (
+            Part::new(batches.clone(), apart.to_vec()),
+            Part::new(batches.clone(), rest),
+        )
     }
 }
 
@@ -51,7 +61,8 @@ impl Batches for Part {
 
     fn fetch(&self, number: usize) -> Result<Tensors, DataError> {
         // A number beyond the last is refused by the batches themselves.
-        self.batches.fetch(self.runs.get(number).copied().unwrap_or(usize::MAX))
+        self.batches
+            .fetch(self.runs.get(number).copied().unwrap_or(usize::MAX))
     }
 }
 
@@ -63,11 +74,21 @@ mod tests {
     #[test]
     fn an_eighth_is_kept_apart_within_bounds() {
         let count = |samples: usize| apart(samples, samples).len();
-        assert_eq!([1024, 5000, 200, 64, 40, 16].map(count), [128, 128, 25, 8, 8, 8]);
+        assert_eq!(
+            [1024, 5000, 200, 64, 40, 16].map(count),
+            [128, 128, 25, 8, 8, 8]
+        );
         // Where there are few, half of them; one alone is fitted to.
         assert_eq!([15, 9, 2, 1, 0].map(count), [7, 4, 1, 0, 0]);
         // Samples count, not batches.
-        assert_eq!((apart(16, 1024).len(), apart(8, 64).len(), apart(2, 1024).len()), (2, 1, 1));
+        assert_eq!(
+            (
+                apart(16, 1024).len(),
+                apart(8, 64).len(),
+                apart(2, 1024).len()
+            ),
+            (2, 1, 1)
+        );
     }
 
     #[test]
@@ -79,11 +100,20 @@ mod tests {
 
     #[test]
     fn the_two_parts_are_all_there_is() {
-        let batch = |number: usize| Tensors::from_iter([("x".to_owned(), TensorRef::from_i64(vec![1], &[number as i64]))]);
+        let batch = |number: usize| {
+            Tensors::from_iter([(
+                "x".to_owned(),
+                TensorRef::from_i64(vec![1], &[number as i64]),
+            )])
+        };
         let all: Arc<dyn Batches> = Arc::new((0..20).map(batch).collect::<Vec<_>>());
         let (kept, rest) = Part::split(&all, &apart(20, 20));
         assert_eq!((kept.count(), rest.count()), (8, 12));
-        let numbers = |part: &Part| (0..part.count()).map(|run| part.fetch(run).unwrap()["x"].to_i64().unwrap()[0]).collect::<Vec<_>>();
+        let numbers = |part: &Part| {
+            (0..part.count())
+                .map(|run| part.fetch(run).unwrap()["x"].to_i64().unwrap()[0])
+                .collect::<Vec<_>>()
+        };
         let mut both = [numbers(&kept), numbers(&rest)].concat();
         both.sort_unstable();
         assert_eq!(both, (0..20).collect::<Vec<_>>());

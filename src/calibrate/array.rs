@@ -35,18 +35,40 @@ enum Source {
 
 impl Array {
     /// Numbers in a file, row-major, from `start` on.
-    pub fn filed(dtype: Dtype, dims: Vec<usize>, file: Arc<Mutex<File>>, start: u64, swapped: bool) -> Self {
-        Array { dtype, dims, source: Source::File { file, start, swapped } }
+    pub fn filed(
+        dtype: Dtype,
+        dims: Vec<usize>,
+        file: Arc<Mutex<File>>,
+        start: u64,
+        swapped: bool,
+    ) -> Self {
+        Array {
+            dtype,
+            dims,
+            source: Source::File {
+                file,
+                start,
+                swapped,
+            },
+        }
     }
 
     /// Images, of which each is decoded whenever it is asked for.
     pub fn pictures(dims: Vec<usize>, pictures: Pictures) -> Self {
-        Array { dtype: Dtype::Uint8, dims, source: Source::Pictures(Arc::new(pictures)) }
+        Array {
+            dtype: Dtype::Uint8,
+            dims,
+            source: Source::Pictures(Arc::new(pictures)),
+        }
     }
 
     /// What is cut out of pictures; `None` where there are none.
     pub fn geometry(&self) -> Option<String> {
-        if let Source::Pictures(pictures) = &self.source { Some(pictures.describe()) } else { None }
+        if let Source::Pictures(pictures) = &self.source {
+            Some(pictures.describe())
+        } else {
+            None
+        }
     }
 
     /// Whether an entry takes longer to make than to copy.
@@ -57,13 +79,25 @@ impl Array {
     /// All of it. Errors: the file, `path`, can not be read.
     pub fn whole(&self, path: &Path) -> Result<TensorRef, DataError> {
         let bytes = self.entries(path, 0, self.dims.first().copied().unwrap_or(1))?;
-        Ok(TensorRef { dtype: self.dtype, dims: self.dims.clone(), bytes })
+        Ok(TensorRef {
+            dtype: self.dtype,
+            dims: self.dims.clone(),
+            bytes,
+        })
     }
 
     /// Entries `start..start + count` of the first axis; the axis itself goes when `keep_axis` is false. `None` where the
     /// array has not so many. Errors: the file can not be read.
-    pub fn cut(&self, path: &Path, start: usize, count: usize, keep_axis: bool) -> Result<Option<TensorRef>, DataError> {
-        let Some((first, rest)) = self.dims.split_first() else { return Ok(None) };
+    pub fn cut(
+        &self,
+        path: &Path,
+        start: usize,
+        count: usize,
+        keep_axis: bool,
+    ) -> Result<Option<TensorRef>, DataError> {
+        let Some((first, rest)) = self.dims.split_first() else {
+            return Ok(None);
+        };
         if start.checked_add(count).is_none_or(|end| end > *first) {
             return Ok(None);
         }
@@ -71,22 +105,41 @@ impl Array {
         if keep_axis {
             dims.insert(0, count);
         }
-        Ok(Some(TensorRef { dtype: self.dtype, dims, bytes: self.entries(path, start, count)? }))
+        Ok(Some(TensorRef {
+            dtype: self.dtype,
+            dims,
+            bytes: self.entries(path, start, count)?,
+        }))
     }
 
     fn entries(&self, path: &Path, start: usize, count: usize) -> Result<Bytes, DataError> {
         let size = self.dtype.bits() / 8;
-        let row = self.dims.get(1..).unwrap_or_default().iter().product::<usize>() * size;
+        let row = self
+            .dims
+            .get(1..)
+            .unwrap_or_default()
+            .iter()
+            .product::<usize>()
+            * size;
         match &self.source {
-            Source::Memory(bytes) => Ok(bytes.slice((start * row).min(bytes.len())..((start + count) * row).min(bytes.len()))),
-            Source::File { file, start: begin, swapped } => {
+            Source::Memory(bytes) => Ok(bytes
+                .slice((start * row).min(bytes.len())..((start + count) * row).min(bytes.len()))),
+            Source::File {
+                file,
+                start: begin,
+                swapped,
+            } => {
                 let mut bytes = vec![0; count * row];
                 let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-                let read = file.seek(SeekFrom::Start(begin + (start * row) as u64)).and_then(|_| file.read_exact(&mut bytes));
+                let read = file
+                    .seek(SeekFrom::Start(begin + (start * row) as u64))
+                    .and_then(|_| file.read_exact(&mut bytes));
                 drop(file);
                 read.map_err(|error| DataError::new(path, error))?;
                 if *swapped {
-                    bytes.chunks_exact_mut(size.max(1)).for_each(<[u8]>::reverse);
+                    bytes
+                        .chunks_exact_mut(size.max(1))
+                        .for_each(<[u8]>::reverse);
                 }
                 Ok(bytes.into())
             }
@@ -97,6 +150,10 @@ impl Array {
 
 impl From<TensorRef> for Array {
     fn from(tensor: TensorRef) -> Self {
-        Array { dtype: tensor.dtype, dims: tensor.dims, source: Source::Memory(tensor.bytes) }
+        Array {
+            dtype: tensor.dtype,
+            dims: tensor.dims,
+            source: Source::Memory(tensor.bytes),
+        }
     }
 }

@@ -19,7 +19,11 @@ pub trait Batches: Debug + Send + Sync {
 
     /// The first, whose shapes all have; `None` where there is none. Errors: it can not be read.
     fn example(&self) -> Result<Option<Tensors>, DataError> {
-        if self.count() == 0 { Ok(None) } else { self.fetch(0).map(Some) }
+        if self.count() == 0 {
+            Ok(None)
+        } else {
+            self.fetch(0).map(Some)
+        }
     }
 }
 
@@ -97,7 +101,11 @@ pub fn run_in_order(
     work: &Work,
     take: impl FnMut(&[usize], Vec<Vec<TensorRef>>) -> Result<(), GatherError>,
 ) -> Result<(), GatherError> {
-    let run = |_, inputs: Tensors| session.run(&inputs).map_err(|error| GatherError::Run(error.to_string()));
+    let run = |_, inputs: Tensors| {
+        session
+            .run(&inputs)
+            .map_err(|error| GatherError::Run(error.to_string()))
+    };
     in_order(batches, runs, work, run, |outputs| size(outputs), take)
 }
 
@@ -131,7 +139,13 @@ mod tests {
         )
         .unwrap();
         assert_eq!(seen, runs);
-        let fails = |number: usize, _| if number == 40 { Err(GatherError::Run("no".to_owned())) } else { Ok(()) };
+        let fails = |number: usize, _| {
+            if number == 40 {
+                Err(GatherError::Run("no".to_owned()))
+            } else {
+                Ok(())
+            }
+        };
         let mut count = 0;
         let failed = in_order(
             &batches,

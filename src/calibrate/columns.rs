@@ -51,20 +51,33 @@ pub(super) struct Wanted {
 impl Columns {
     /// Decides how the arrays are cut. Errors: shapes that the model does not take, fewer samples than a fixed batch,
     /// means for channels that no input has.
-    pub fn arrange(path: &Path, columns: Vec<Column>, wanted: Wanted, preprocess: Preprocess) -> Result<Self, DataError> {
+    pub fn arrange(
+        path: &Path,
+        columns: Vec<Column>,
+        wanted: Wanted,
+        preprocess: Preprocess,
+    ) -> Result<Self, DataError> {
         let fail = |kind: Kind| DataError::new(path, kind);
         preprocess.check().map_err(fail)?;
         let mut preprocess = preprocess;
-        if !columns.iter().any(|column| preprocess.concerns(&column.spec)) {
+        if !columns
+            .iter()
+            .any(|column| preprocess.concerns(&column.spec))
+        {
             if preprocess != Preprocess::default() {
-                return Err(fail(Kind::Preprocess("no input of the model has such an axis of channels".into())));
+                return Err(fail(Kind::Preprocess(
+                    "no input of the model has such an axis of channels".into(),
+                )));
             }
             preprocess = Preprocess::default();
         }
         let mut notes = Vec::new();
         let fixed_batch = columns.iter().find_map(|column| rows(column)?);
         let batch = fixed_batch.unwrap_or(wanted.batch.unwrap_or(1).max(1));
-        let splits: Vec<Split> = columns.iter().map(|column| split(column, batch).map_err(fail)).collect::<Result<_, _>>()?;
+        let splits: Vec<Split> = columns
+            .iter()
+            .map(|column| split(column, batch).map_err(fail))
+            .collect::<Result<_, _>>()?;
         // How many batches each array would give; arrays that are passed whole do not care.
         let counts: Vec<usize> = columns
             .iter()
@@ -78,51 +91,121 @@ impl Columns {
         let first = counts.first().copied();
         let agree = counts.iter().all(|count| Some(*count) == first);
         if agree && first == Some(0) {
-            let found = columns.iter().filter_map(|column| column.array.dims.first().copied()).min().unwrap_or(0);
-            return Err(fail(if found == 0 { Kind::Empty("the arrays are empty") } else { Kind::TooFew { found, batch } }));
+            let found = columns
+                .iter()
+                .filter_map(|column| column.array.dims.first().copied())
+                .min()
+                .unwrap_or(0);
+            return Err(fail(if found == 0 {
+                Kind::Empty("the arrays are empty")
+            } else {
+                Kind::TooFew { found, batch }
+            }));
         }
         let (batches, per_batch) = match first {
             Some(count) if agree => {
-                let per_batch = splits.iter().find_map(|split| if let Split::Rows(rows) = split { Some(*rows) } else { None }).unwrap_or(1);
-                let total = columns.iter().zip(&splits).find(|(_, split)| **split == Split::Rows(per_batch));
-                let rest = total.and_then(|(column, _)| column.array.dims.first()).map_or(0, |total| total % per_batch);
+                let per_batch = splits
+                    .iter()
+                    .find_map(|split| {
+                        if let Split::Rows(rows) = split {
+                            Some(*rows)
+                        } else {
+                            None
+                        }
+                    })
+                    .unwrap_or(1);
+                let total = columns
+                    .iter()
+                    .zip(&splits)
+                    .find(|(_, split)| **split == Split::Rows(per_batch));
+                let rest = total
+                    .and_then(|(column, _)| column.array.dims.first())
+                    .map_or(0, |total| total % per_batch);
                 if rest > 0 {
-                    notes.push(format!("the last {rest} samples fill no batch of {per_batch} and are left out"));
+                    notes.push(format!(
+                        "the last {rest} samples fill no batch of {per_batch} and are left out"
+                    ));
                 }
-                (wanted.samples.map_or(count, |samples| count.min((samples / per_batch).max(1))), per_batch)
+                (
+                    wanted
+                        .samples
+                        .map_or(count, |samples| count.min((samples / per_batch).max(1))),
+                    per_batch,
+                )
             }
             _ => {
                 // No common first axis: the file is one batch, if the model takes it so.
-                if let Some(column) = columns.iter().find(|column| !InputSpec::fits(&column.spec.shape, &column.array.dims)) {
+                if let Some(column) = columns
+                    .iter()
+                    .find(|column| !InputSpec::fits(&column.spec.shape, &column.array.dims))
+                {
                     return Err(fail(mismatch(column)));
                 }
                 if first.is_some() {
-                    notes.push("the arrays differ in their first axes, so they are passed as one batch".into());
+                    notes.push(
+                        "the arrays differ in their first axes, so they are passed as one batch"
+                            .into(),
+                    );
                 }
-                let samples = columns.iter().find_map(|column| column.array.dims.first().copied()).unwrap_or(1);
-                let columns = columns.into_iter().map(|column| (column, Split::Whole)).collect();
-                return Ok(Columns { path: path.to_owned(), columns, preprocess, batches: 1, per_batch: samples.max(1), notes });
+                let samples = columns
+                    .iter()
+                    .find_map(|column| column.array.dims.first().copied())
+                    .unwrap_or(1);
+                let columns = columns
+                    .into_iter()
+                    .map(|column| (column, Split::Whole))
+                    .collect();
+                return Ok(Columns {
+                    path: path.to_owned(),
+                    columns,
+                    preprocess,
+                    batches: 1,
+                    per_batch: samples.max(1),
+                    notes,
+                });
             }
         };
         let columns = columns.into_iter().zip(splits).collect();
-        Ok(Columns { path: path.to_owned(), columns, preprocess, batches, per_batch, notes })
+        Ok(Columns {
+            path: path.to_owned(),
+            columns,
+            preprocess,
+            batches,
+            per_batch,
+            notes,
+        })
     }
 
     /// What is cut out of pictures; `None` where there are none.
     pub fn geometry(&self) -> Option<String> {
-        self.columns.iter().find_map(|(column, _)| column.array.geometry())
+        self.columns
+            .iter()
+            .find_map(|(column, _)| column.array.geometry())
     }
 
     /// What is done to the numbers, in a clause; empty where nothing is.
     pub fn scaling(&self) -> String {
-        let concerned = self.columns.iter().find(|(column, _)| self.preprocess.concerns(&column.spec));
-        concerned.map_or_else(String::new, |(column, _)| self.preprocess.describe(column.array.dtype))
+        let concerned = self
+            .columns
+            .iter()
+            .find(|(column, _)| self.preprocess.concerns(&column.spec));
+        concerned.map_or_else(String::new, |(column, _)| {
+            self.preprocess.describe(column.array.dtype)
+        })
     }
 
     /// Why means or standard deviations do not seem to be of these numbers.
     pub fn doubt(&self, batch: &Tensors) -> Option<String> {
-        let concerned = self.columns.iter().filter(|(column, _)| self.preprocess.concerns(&column.spec));
-        concerned.filter_map(|(column, _)| self.preprocess.doubt(column.array.dtype, batch.get(&column.spec.name)?)).next()
+        let concerned = self
+            .columns
+            .iter()
+            .filter(|(column, _)| self.preprocess.concerns(&column.spec));
+        concerned
+            .filter_map(|(column, _)| {
+                self.preprocess
+                    .doubt(column.array.dtype, batch.get(&column.spec.name)?)
+            })
+            .next()
     }
 
     /// Whether a batch takes longer to make than to copy.
@@ -139,14 +222,41 @@ impl Columns {
                 Split::Rows(rows) => array.cut(&self.path, number * rows, *rows, true)?,
                 Split::Stacked => array.cut(&self.path, number, 1, false)?,
             };
-            let cut = cut.ok_or_else(|| DataError::new(&self.path, Kind::Format(format!("array '{name}' has no batch {number}"))))?;
+            let cut = cut.ok_or_else(|| {
+                DataError::new(
+                    &self.path,
+                    Kind::Format(format!("array '{name}' has no batch {number}")),
+                )
+            })?;
             // Means are meant for the input that has such channels; others are only converted.
-            let preprocess = if self.preprocess.concerns(spec) { &self.preprocess } else { &Preprocess::default() };
-            let tensor = preprocess.apply(name, cut, spec).map_err(|kind| DataError::new(&self.path, kind))?;
+            let preprocess = if self.preprocess.concerns(spec) {
+                &self.preprocess
+            } else {
+                &Preprocess::default()
+            };
+            let tensor = preprocess
+                .apply(name, cut, spec)
+                .map_err(|kind| DataError::new(&self.path, kind))?;
             if let Some((what, place)) = preprocess::not_finite(&tensor, spec.kind) {
-                let row = tensor.bytes.len().checked_div(tensor.dims.first().copied().unwrap_or(1)).unwrap_or(0).max(1);
-                let sample = if let Split::Rows(rows) = split { number * rows + place / row } else { number };
-                return Err(DataError::new(&self.path, Kind::NotFinite { array: name.clone(), what, sample }));
+                let row = tensor
+                    .bytes
+                    .len()
+                    .checked_div(tensor.dims.first().copied().unwrap_or(1))
+                    .unwrap_or(0)
+                    .max(1);
+                let sample = if let Split::Rows(rows) = split {
+                    number * rows + place / row
+                } else {
+                    number
+                };
+                return Err(DataError::new(
+                    &self.path,
+                    Kind::NotFinite {
+                        array: name.clone(),
+                        what,
+                        sample,
+                    },
+                ));
             }
             tensors.insert(spec.name.clone(), tensor);
         }
@@ -181,7 +291,11 @@ fn split(column: &Column, batch: usize) -> Result<Split, Kind> {
     if shape.len() == dims.len() && InputSpec::fits(&shape[1..], &dims[1..]) {
         return Ok(Split::Rows(batch_extent(&column.spec).unwrap_or(batch)));
     }
-    if InputSpec::fits(shape, &dims[1..]) { Ok(Split::Stacked) } else { Err(mismatch(column)) }
+    if InputSpec::fits(shape, &dims[1..]) {
+        Ok(Split::Stacked)
+    } else {
+        Err(mismatch(column))
+    }
 }
 
 fn mismatch(column: &Column) -> Kind {

@@ -23,8 +23,14 @@ impl Statistics {
         hash.update(self.samples.to_le_bytes());
         for (key, moments) in &self.of {
             hash.update(format!("{key}\0{}\0", moments.rows));
-            moments.sum.iter().for_each(|number| hash.update(number.to_le_bytes()));
-            let entries = moments.gram.iter().flat_map(|gram| gram.col_iter().flat_map(|column| column.iter().copied()));
+            moments
+                .sum
+                .iter()
+                .for_each(|number| hash.update(number.to_le_bytes()));
+            let entries = moments
+                .gram
+                .iter()
+                .flat_map(|gram| gram.col_iter().flat_map(|column| column.iter().copied()));
             entries.for_each(|number| hash.update(number.to_le_bytes()));
         }
         hex(hash)
@@ -32,7 +38,10 @@ impl Statistics {
 }
 
 fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 #[cfg(test)]

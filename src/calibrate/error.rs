@@ -17,15 +17,32 @@ pub(super) enum Kind {
     #[error("{0}")]
     Format(String),
     #[error("has {}; the model wants {}", arrays(.found), list(.missing))]
-    Names { found: Vec<String>, missing: Vec<String> },
+    Names {
+        found: Vec<String>,
+        missing: Vec<String>,
+    },
     #[error("a single array, but the model has {} inputs: {}", .inputs.len(), list(.inputs))]
     OneArray { inputs: Vec<String> },
     #[error("array '{array}' is {found}, the model wants {expected}")]
-    Shape { array: String, found: String, expected: String, hint: &'static str },
+    Shape {
+        array: String,
+        found: String,
+        expected: String,
+        hint: &'static str,
+    },
     #[error("array '{array}' holds {found}, which cannot become {expected}: {why}")]
-    Type { array: String, found: String, expected: String, why: String },
+    Type {
+        array: String,
+        found: String,
+        expected: String,
+        why: String,
+    },
     #[error("array '{array}' holds {what} in sample {sample}")]
-    NotFinite { array: String, what: &'static str, sample: usize },
+    NotFinite {
+        array: String,
+        what: &'static str,
+        sample: usize,
+    },
     #[error("{found} samples, but the model's batch is fixed at {batch}")]
     TooFew { found: usize, batch: usize },
     #[error("no inputs found: {0}")]
@@ -40,22 +57,35 @@ pub(super) enum Kind {
 
 impl DataError {
     pub(super) fn new(path: &Path, kind: impl Into<Kind>) -> Self {
-        DataError { path: path.to_owned(), kind: kind.into() }
+        DataError {
+            path: path.to_owned(),
+            kind: kind.into(),
+        }
     }
 
     /// What the user can do about it.
     pub fn hint(&self) -> &'static str {
         match &self.kind {
             Kind::Io(_) => "check the path",
-            Kind::Format(_) => "save plain arrays with numpy.savez or numpy.save, or images as JPEG or PNG",
-            Kind::Names { .. } => "name the arrays as the model's inputs: numpy.savez(path, NAME=array)",
+            Kind::Format(_) => {
+                "save plain arrays with numpy.savez or numpy.save, or images as JPEG or PNG"
+            }
+            Kind::Names { .. } => {
+                "name the arrays as the model's inputs: numpy.savez(path, NAME=array)"
+            }
             Kind::OneArray { .. } => "put an array per input into an .npz file",
             Kind::Shape { hint, .. } => hint,
             Kind::Type { .. } => "save the array in the type that the model's input has",
             Kind::NotFinite { .. } => "leave such samples out, or look at how they were made",
-            Kind::TooFew { .. } => "give at least one whole batch, or export the model with a dynamic batch axis",
-            Kind::Empty(_) => "give an .npz or .npy file, a folder of .jpg or .png images, or a folder with ONNX test_data_set_* folders",
-            Kind::Statistics(_) => "make it with `onnx-prune calibrate` from the model that is pruned",
+            Kind::TooFew { .. } => {
+                "give at least one whole batch, or export the model with a dynamic batch axis"
+            }
+            Kind::Empty(_) => {
+                "give an .npz or .npy file, a folder of .jpg or .png images, or a folder with ONNX test_data_set_* folders"
+            }
+            Kind::Statistics(_) => {
+                "make it with `onnx-prune calibrate` from the model that is pruned"
+            }
             Kind::Preprocess(_) => "--mean and --std take one number, or one per channel",
             Kind::Spec(_) => "give the shape with --input NAME=SHAPE",
         }
@@ -65,7 +95,11 @@ impl DataError {
 impl fmt::Display for DataError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.path.as_os_str().is_empty() {
-            let separator = if matches!(self.kind, Kind::Names { .. }) { " " } else { ": " };
+            let separator = if matches!(self.kind, Kind::Names { .. }) {
+                " "
+            } else {
+                ": "
+            };
             write!(f, "{}{separator}", self.path.display())?;
         }
         write!(f, "{} ({})", self.kind, self.hint())
@@ -85,7 +119,12 @@ fn arrays(names: &[String]) -> String {
 /// Names in a row; only the first of very many.
 fn list(names: &[String]) -> String {
     const SHOWN: usize = 12;
-    let mut text = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let mut text = names
+        .iter()
+        .take(SHOWN)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
     if names.len() > SHOWN {
         text += &format!(" and {} more", names.len() - SHOWN);
     }

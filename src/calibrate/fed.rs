@@ -38,7 +38,12 @@ impl Fed {
     /// Looks at some runs of inputs. `batches`: the same, made ready. Errors: inputs that cannot be read.
     pub fn look(inputs: &Inputs, batches: &dyn Batches) -> Result<Self, DataError> {
         let (what, geometry, scaling) = inputs.describe();
-        let mut fed = Fed { what, geometry, scaling, ..Default::default() };
+        let mut fed = Fed {
+            what,
+            geometry,
+            scaling,
+            ..Default::default()
+        };
         let count = batches.count();
         for at in 0..count.min(LOOKED_AT) {
             let tensors = batches.fetch(at * count / count.min(LOOKED_AT))?;
@@ -52,13 +57,28 @@ impl Fed {
 
     fn add(&mut self, tensors: &Tensors) {
         for (name, tensor) in tensors {
-            let at = self.inputs.iter().position(|input| input.name == *name).unwrap_or_else(|| {
-                let whole = !tensor.dtype.is_float();
-                self.inputs.push(FedInput { name: name.clone(), dims: tensor.dims.clone(), range: None, whole });
-                self.inputs.len() - 1
-            });
-            let numbers = if tensor.dtype == Dtype::String { None } else { tensor.to_f64() };
-            if let (Some(input), Some(range)) = (self.inputs.get_mut(at), numbers.as_deref().and_then(range)) {
+            let at = self
+                .inputs
+                .iter()
+                .position(|input| input.name == *name)
+                .unwrap_or_else(|| {
+                    let whole = !tensor.dtype.is_float();
+                    self.inputs.push(FedInput {
+                        name: name.clone(),
+                        dims: tensor.dims.clone(),
+                        range: None,
+                        whole,
+                    });
+                    self.inputs.len() - 1
+                });
+            let numbers = if tensor.dtype == Dtype::String {
+                None
+            } else {
+                tensor.to_f64()
+            };
+            if let (Some(input), Some(range)) =
+                (self.inputs.get_mut(at), numbers.as_deref().and_then(range))
+            {
                 let (low, high) = input.range.unwrap_or(range);
                 input.range = Some((low.min(range.0), high.max(range.1)));
             }
@@ -69,26 +89,57 @@ impl Fed {
     pub fn line(&self) -> String {
         /// Inputs named, at most.
         const NAMED: usize = 6;
-        let geometry = if self.geometry.is_empty() { String::new() } else { format!(", {}", self.geometry) };
+        let geometry = if self.geometry.is_empty() {
+            String::new()
+        } else {
+            format!(", {}", self.geometry)
+        };
         let one = |input: &FedInput| {
-            let dims = if input.dims.is_empty() { "scalar".to_owned() } else { super::spec::dims_text(&input.dims) };
+            let dims = if input.dims.is_empty() {
+                "scalar".to_owned()
+            } else {
+                super::spec::dims_text(&input.dims)
+            };
             let range = input.range.map(|(low, high)| {
-                let show = |number: f64| if input.whole { format!("{number:.0}") } else { show(number) };
-                if low == high { format!(", all {}", show(low)) } else { format!(", range {}…{}", show(low), show(high)) }
+                let show = |number: f64| {
+                    if input.whole {
+                        format!("{number:.0}")
+                    } else {
+                        show(number)
+                    }
+                };
+                if low == high {
+                    format!(", all {}", show(low))
+                } else {
+                    format!(", range {}…{}", show(low), show(high))
+                }
             });
-            format!("{} {dims}{geometry}{}", input.name, range.unwrap_or_default())
+            format!(
+                "{} {dims}{geometry}{}",
+                input.name,
+                range.unwrap_or_default()
+            )
         };
         let mut inputs: Vec<String> = self.inputs.iter().take(NAMED).map(one).collect();
         if self.inputs.len() > NAMED {
             inputs.push(format!("{} more", self.inputs.len() - NAMED));
         }
-        let scaling = if self.scaling.is_empty() { String::new() } else { format!(" ({})", self.scaling) };
+        let scaling = if self.scaling.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", self.scaling)
+        };
         format!("{} → {}{scaling}", self.what, inputs.join("; "))
     }
 
     /// How the inputs were prepared, in one clause.
     pub fn preparation(&self) -> String {
-        [&self.geometry, &self.scaling].into_iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join(", ")
+        [&self.geometry, &self.scaling]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }
 
@@ -117,7 +168,12 @@ mod tests {
 
     #[test]
     fn a_line_says_what_was_fed() {
-        let input = FedInput { name: "input".to_owned(), dims: vec![1, 3, 224, 224], range: Some((-0.9921, 1.0)), whole: false };
+        let input = FedInput {
+            name: "input".to_owned(),
+            dims: vec![1, 3, 224, 224],
+            range: Some((-0.9921, 1.0)),
+            whole: false,
+        };
         let mut fed = Fed {
             what: "48 pictures".to_owned(),
             geometry: "RGB, short side 224, centre crop".to_owned(),
@@ -125,9 +181,20 @@ mod tests {
             inputs: vec![input],
             doubts: Vec::new(),
         };
-        assert_eq!(fed.line(), "48 pictures → input 1×3×224×224, RGB, short side 224, centre crop, range −0.99…1.00");
-        fed.inputs.push(FedInput { name: "ids".to_owned(), dims: vec![], range: Some((7.0, 7.0)), whole: true });
+        assert_eq!(
+            fed.line(),
+            "48 pictures → input 1×3×224×224, RGB, short side 224, centre crop, range −0.99…1.00"
+        );
+        fed.inputs.push(FedInput {
+            name: "ids".to_owned(),
+            dims: vec![],
+            range: Some((7.0, 7.0)),
+            whole: true,
+        });
         (fed.geometry, fed.scaling) = (String::new(), "× 1/255".to_owned());
-        assert_eq!(fed.line(), "48 pictures → input 1×3×224×224, range −0.99…1.00; ids scalar, all 7 (× 1/255)");
+        assert_eq!(
+            fed.line(),
+            "48 pictures → input 1×3×224×224, range −0.99…1.00; ids scalar, all 7 (× 1/255)"
+        );
     }
 }

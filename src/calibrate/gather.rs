@@ -20,7 +20,11 @@ const HELD_OUT: usize = 6;
 
 /// Whether one of so many runs is held out: what was found on the others is judged by it. Of few runs, the last.
 pub fn held_out(run: usize, runs: usize) -> bool {
-    if runs < HELD_OUT { runs > 1 && run + 1 == runs } else { run % HELD_OUT == HELD_OUT - 1 }
+    if runs < HELD_OUT {
+        runs > 1 && run + 1 == runs
+    } else {
+        run % HELD_OUT == HELD_OUT - 1
+    }
 }
 
 /// The positions that a run gives rows for: all, or so many drawn from the run's number.
@@ -50,12 +54,22 @@ pub fn gather(
     views.iter().for_each(|view| {
         wanted.entry(view.key(model)).or_insert(view);
     });
-    let mut taps: Vec<String> = wanted.values().map(|view| model.index().value(view.data).name.clone()).collect();
+    let mut taps: Vec<String> = wanted
+        .values()
+        .map(|view| model.index().value(view.data).name.clone())
+        .collect();
     taps.sort();
     taps.dedup();
-    let mut statistics = Statistics { samples: 0, of: BTreeMap::new() };
-    let Some(first) = runs.first() else { return Ok(statistics) };
-    let session = runtime.prepare(model, &batches.fetch(*first)?, &taps).map_err(|error| GatherError::Run(error.to_string()))?;
+    let mut statistics = Statistics {
+        samples: 0,
+        of: BTreeMap::new(),
+    };
+    let Some(first) = runs.first() else {
+        return Ok(statistics);
+    };
+    let session = runtime
+        .prepare(model, &batches.fetch(*first)?, &taps)
+        .map_err(|error| GatherError::Run(error.to_string()))?;
     let outputs = model.index().graph(crate::model::Index::MAIN).outputs.len();
     let mut folded: Vec<(String, &Linear, usize, Moments)> = wanted
         .into_iter()
@@ -64,14 +78,26 @@ pub fn gather(
             let tap = outputs + taps.iter().position(|tap| tap == name).unwrap_or(0);
             let few = ((runs.len() * POSITIONS) as f64) < ROWS_PER_COLUMN * view.columns as f64;
             let alone = few && !added && view.groups == 1;
-            (key, view, tap, if alone { Moments::diagonal(view.columns) } else { Moments::new(view.groups, view.columns) })
+            (
+                key,
+                view,
+                tap,
+                if alone {
+                    Moments::diagonal(view.columns)
+                } else {
+                    Moments::new(view.groups, view.columns)
+                },
+            )
         })
         .collect();
     run_in_order(&*session, batches, runs, work, |numbers, results| {
         folded.par_iter_mut().for_each(|(key, view, tap, moments)| {
             let rows = |(number, result): (&usize, &Vec<TensorRef>)| {
                 let tensor = result.get(*tap)?;
-                view.activations(tensor, &picks(key, *number, view.positions(&tensor.dims)?, POSITIONS))
+                view.activations(
+                    tensor,
+                    &picks(key, *number, view.positions(&tensor.dims)?, POSITIONS),
+                )
             };
             let parts: Vec<Vec<f32>> = numbers.par_iter().zip(&results).filter_map(rows).collect();
             moments.add_parts(&parts);
@@ -79,7 +105,10 @@ pub fn gather(
         statistics.samples += numbers.len();
         Ok(())
     })?;
-    statistics.of = folded.into_iter().map(|(key, _, _, moments)| (key, moments)).collect();
+    statistics.of = folded
+        .into_iter()
+        .map(|(key, _, _, moments)| (key, moments))
+        .collect();
     Ok(statistics)
 }
 
@@ -91,7 +120,9 @@ pub fn stack<T: Copy>(mut parts: Vec<Vec<T>>, groups: usize) -> Vec<T> {
     let mut all = Vec::with_capacity(parts.iter().map(Vec::len).sum());
     if groups == 1 {
         // Each goes as soon as it is copied: there may be many.
-        parts.into_iter().for_each(|part| all.extend_from_slice(&part));
+        parts
+            .into_iter()
+            .for_each(|part| all.extend_from_slice(&part));
         return all;
     }
     for group in 0..groups {

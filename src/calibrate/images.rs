@@ -43,13 +43,22 @@ pub(super) struct Pictures {
 impl Pictures {
     /// `RGB, short side 224, centre crop`.
     pub fn describe(&self) -> String {
-        let Layout { channels, height, width, .. } = self.layout;
+        let Layout {
+            channels,
+            height,
+            width,
+            ..
+        } = self.layout;
         let colours = match channels {
             1 => "grey",
             4 => "RGBA",
             _ => "RGB",
         };
-        let size = if height == width { format!("short side {height}") } else { format!("shrunk to cover {height}×{width}") };
+        let size = if height == width {
+            format!("short side {height}")
+        } else {
+            format!("shrunk to cover {height}×{width}")
+        };
         format!("{colours}, {size}, centre crop")
     }
 
@@ -57,7 +66,8 @@ impl Pictures {
     pub fn decode(&self, numbers: Range<usize>) -> Result<Vec<u8>, DataError> {
         let mut pixels = Vec::with_capacity(numbers.len() * self.layout.bytes());
         for file in self.files.get(numbers).unwrap_or_default() {
-            let image = decode(file, self.layout).map_err(|problem| DataError::new(file, Kind::Format(problem)))?;
+            let image = decode(file, self.layout)
+                .map_err(|problem| DataError::new(file, Kind::Format(problem)))?;
             pixels.extend(image);
         }
         Ok(pixels)
@@ -69,38 +79,79 @@ impl Pictures {
 ///
 /// An image is shrunk or enlarged (bilinear, with antialiasing) until it just covers the model's height × width, and the
 /// middle is kept; no further border is cut off.
-pub(super) fn read(path: &Path, specs: &[InputSpec], cap: Option<usize>) -> Result<(Column, Vec<usize>), DataError> {
+pub(super) fn read(
+    path: &Path,
+    specs: &[InputSpec],
+    cap: Option<usize>,
+) -> Result<(Column, Vec<usize>), DataError> {
     let fail = |kind: Kind| DataError::new(path, kind);
     let files = match path.is_dir() {
         true => files(path).map_err(|error| fail(error.into()))?,
         false if is_image(path) => vec![path.to_owned()],
-        false => return Err(fail(Kind::Empty("neither an archive of arrays nor an image"))),
+        false => {
+            return Err(fail(Kind::Empty(
+                "neither an archive of arrays nor an image",
+            )));
+        }
     };
     if files.is_empty() {
-        return Err(fail(Kind::Empty("the folder has no .jpg or .png images and no test_data_set_* folders")));
+        return Err(fail(Kind::Empty(
+            "the folder has no .jpg or .png images and no test_data_set_* folders",
+        )));
     }
     let [spec] = specs else {
         let inputs = specs.iter().map(|spec| spec.name.clone()).collect();
-        return Err(fail(Kind::Names { found: vec!["(images)".into()], missing: inputs }));
+        return Err(fail(Kind::Names {
+            found: vec!["(images)".into()],
+            missing: inputs,
+        }));
     };
     let layout = layout(spec).ok_or_else(|| {
         let wants = format!("input '{}' is {}", spec.name, spec.describe());
-        fail(Kind::Format(format!("images have batch, channels, height and width; {wants}")))
+        fail(Kind::Format(format!(
+            "images have batch, channels, height and width; {wants}"
+        )))
     })?;
     let count = cap.unwrap_or(files.len()).clamp(1, files.len());
-    let places: Vec<usize> = (0..count).map(|number| number * files.len() / count).collect();
-    let files: Vec<PathBuf> = places.iter().filter_map(|place| files.get(*place).cloned()).collect();
+    let places: Vec<usize> = (0..count)
+        .map(|number| number * files.len() / count)
+        .collect();
+    let files: Vec<PathBuf> = places
+        .iter()
+        .filter_map(|place| files.get(*place).cloned())
+        .collect();
     // What is no image at all is said at once, and not after half of the work.
     files.par_iter().try_for_each(|file| {
-        let opened = crate::files::open(file).map(|file| image::ImageReader::new(std::io::BufReader::new(file)));
-        let size = opened.and_then(image::ImageReader::with_guessed_format).map_err(|error| error.to_string());
-        let size = size.and_then(|reader| reader.into_dimensions().map_err(|error| error.to_string()));
-        size.map(|_| ()).map_err(|problem| DataError::new(file, Kind::Format(problem)))
+        let opened = crate::files::open(file)
+            .map(|file| image::ImageReader::new(std::io::BufReader::new(file)));
+        let size = opened
+            .and_then(image::ImageReader::with_guessed_format)
+            .map_err(|error| error.to_string());
+        let size =
+            size.and_then(|reader| reader.into_dimensions().map_err(|error| error.to_string()));
+        size.map(|_| ())
+            .map_err(|problem| DataError::new(file, Kind::Format(problem)))
     })?;
-    let Layout { channels, height, width, channels_last } = layout;
-    let dims = if channels_last { vec![count, height, width, channels] } else { vec![count, channels, height, width] };
+    let Layout {
+        channels,
+        height,
+        width,
+        channels_last,
+    } = layout;
+    let dims = if channels_last {
+        vec![count, height, width, channels]
+    } else {
+        vec![count, channels, height, width]
+    };
     let array = Array::pictures(dims, Pictures { files, layout });
-    Ok((Column { spec: spec.clone(), name: "images".into(), array }, places))
+    Ok((
+        Column {
+            spec: spec.clone(),
+            name: "images".into(),
+            array,
+        },
+        places,
+    ))
 }
 
 /// The images of a folder. Errors: it cannot be listed.
@@ -139,8 +190,18 @@ fn layout(spec: &InputSpec) -> Option<Layout> {
         _ => return None,
     };
     let side = |dim: Option<usize>| dim.unwrap_or(SIDE);
-    let first = |channels| Layout { channels, height: side(sides[1]), width: side(sides[2]), channels_last: false };
-    let last = |channels| Layout { channels, height: side(sides[0]), width: side(sides[1]), channels_last: true };
+    let first = |channels| Layout {
+        channels,
+        height: side(sides[1]),
+        width: side(sides[2]),
+        channels_last: false,
+    };
+    let last = |channels| Layout {
+        channels,
+        height: side(sides[0]),
+        width: side(sides[1]),
+        channels_last: true,
+    };
     match (sides[0], sides[2]) {
         (Some(channels @ (1 | 3)), _) => Some(first(channels)),
         (_, Some(channels @ (1 | 3))) => Some(last(channels)),
@@ -154,7 +215,9 @@ fn layout(spec: &InputSpec) -> Option<Layout> {
 
 fn decode(file: &Path, layout: Layout) -> Result<Vec<u8>, String> {
     let bytes = crate::files::read(file).map_err(|error| error.to_string())?;
-    let reader = image::ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
+    let reader = image::ImageReader::new(Cursor::new(bytes))
+        .with_guessed_format()
+        .map_err(|error| error.to_string())?;
     let image = reader.decode().map_err(|error| error.to_string())?;
     let (width, height) = (image.width(), image.height());
     let (pixel, pixels) = match layout.channels {
@@ -163,21 +226,41 @@ fn decode(file: &Path, layout: Layout) -> Result<Vec<u8>, String> {
         _ => (PixelType::U8x3, image.into_rgb8().into_raw()),
     };
     let source = ImageRef::new(width, height, &pixels, pixel).map_err(|error| error.to_string())?;
-    let side = |side: usize| u32::try_from(side).map_err(|_| "the model's image is too large".to_owned());
+    let side =
+        |side: usize| u32::try_from(side).map_err(|_| "the model's image is too large".to_owned());
     let mut target = Image::new(side(layout.width)?, side(layout.height)?, pixel);
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).fit_into_destination(None).use_alpha(false);
-    Resizer::new().resize(&source, &mut target, &options).map_err(|error| error.to_string())?;
+    let options = ResizeOptions::new()
+        .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
+        .fit_into_destination(None)
+        .use_alpha(false);
+    Resizer::new()
+        .resize(&source, &mut target, &options)
+        .map_err(|error| error.to_string())?;
     let interleaved = target.into_vec();
     if layout.channels_last || layout.channels == 1 {
         return Ok(interleaved);
     }
-    Ok((0..layout.channels).flat_map(|channel| interleaved.iter().skip(channel).step_by(layout.channels).copied()).collect())
+    Ok((0..layout.channels)
+        .flat_map(|channel| {
+            interleaved
+                .iter()
+                .skip(channel)
+                .step_by(layout.channels)
+                .copied()
+        })
+        .collect())
 }
 
 /// Luma as ITU-R 601 weighs it, which is what image classifiers for grey images were trained with.
 fn grey(rgb: &[u8]) -> Vec<u8> {
     rgb.chunks_exact(3)
-        .map(|pixel| ((u32::from(pixel[0]) * 19595 + u32::from(pixel[1]) * 38470 + u32::from(pixel[2]) * 7471 + 0x8000) >> 16) as u8)
+        .map(|pixel| {
+            ((u32::from(pixel[0]) * 19595
+                + u32::from(pixel[1]) * 38470
+                + u32::from(pixel[2]) * 7471
+                + 0x8000)
+                >> 16) as u8
+        })
         .collect()
 }
 
@@ -189,7 +272,20 @@ mod tests {
     use crate::proto::Dtype;
 
     fn spec(dtype: Dtype, shape: &[i64]) -> InputSpec {
-        InputSpec::new("x", dtype, shape.iter().map(|dim| if *dim < 0 { Dim::symbol("n") } else { Dim::Num(*dim) }).collect())
+        InputSpec::new(
+            "x",
+            dtype,
+            shape
+                .iter()
+                .map(|dim| {
+                    if *dim < 0 {
+                        Dim::symbol("n")
+                    } else {
+                        Dim::Num(*dim)
+                    }
+                })
+                .collect(),
+        )
     }
 
     /// Left half red, right half blue; the outer quarters black.
@@ -210,24 +306,51 @@ mod tests {
     #[test]
     fn the_centre_stays_and_channels_go_first() {
         let folder = folder();
-        let inputs = load(folder.path(), &[spec(Dtype::Float, &[-1, 3, 4, 4])], &Options::default()).unwrap();
+        let inputs = load(
+            folder.path(),
+            &[spec(Dtype::Float, &[-1, 3, 4, 4])],
+            &Options::default(),
+        )
+        .unwrap();
         assert_eq!(inputs.len(), 2);
         let batch = inputs.batch(0).unwrap();
         assert_eq!(batch["x"].dims, [1, 3, 4, 4]);
         let pixels = batch["x"].to_f32().unwrap();
-        assert!(pixels[0] > 0.8 && pixels[3] < 0.2, "red on the left: {pixels:?}");
-        assert!(pixels[32] < 0.2 && pixels[35] > 0.8, "blue on the right: {pixels:?}");
+        assert!(
+            pixels[0] > 0.8 && pixels[3] < 0.2,
+            "red on the left: {pixels:?}"
+        );
+        assert!(
+            pixels[32] < 0.2 && pixels[35] > 0.8,
+            "blue on the right: {pixels:?}"
+        );
     }
 
     #[test]
     fn channels_last_bytes_and_grey_are_read() {
         let folder = folder();
-        let options = Options { samples: Some(1), ..Default::default() };
-        let inputs = load(folder.path(), &[spec(Dtype::Uint8, &[1, 4, 4, 3])], &options).unwrap();
+        let options = Options {
+            samples: Some(1),
+            ..Default::default()
+        };
+        let inputs = load(
+            folder.path(),
+            &[spec(Dtype::Uint8, &[1, 4, 4, 3])],
+            &options,
+        )
+        .unwrap();
         let batch = inputs.batch(0).unwrap();
-        assert_eq!((batch["x"].dims.as_slice(), batch["x"].dtype, inputs.len()), ([1, 4, 4, 3].as_slice(), Dtype::Uint8, 1));
+        assert_eq!(
+            (batch["x"].dims.as_slice(), batch["x"].dtype, inputs.len()),
+            ([1, 4, 4, 3].as_slice(), Dtype::Uint8, 1)
+        );
         assert!(batch["x"].bytes[0] > 150 && batch["x"].bytes[11] > 150);
-        let inputs = load(&folder.path().join("b.png"), &[spec(Dtype::Float, &[1, 1, 4, 4])], &Options::default()).unwrap();
+        let inputs = load(
+            &folder.path().join("b.png"),
+            &[spec(Dtype::Float, &[1, 1, 4, 4])],
+            &Options::default(),
+        )
+        .unwrap();
         let red = inputs.batch(0).unwrap()["x"].to_f32().unwrap()[0];
         assert!((0.2..0.31).contains(&red), "red is dark: {red}");
     }
@@ -236,8 +359,21 @@ mod tests {
     fn what_is_no_image_is_named() {
         let folder = folder();
         std::fs::write(folder.path().join("c.png"), "broken").unwrap();
-        let error = load(folder.path(), &[spec(Dtype::Float, &[-1, 3, 4, 4])], &Options::default()).unwrap_err().to_string();
+        let error = load(
+            folder.path(),
+            &[spec(Dtype::Float, &[-1, 3, 4, 4])],
+            &Options::default(),
+        )
+        .unwrap_err()
+        .to_string();
         assert!(error.contains("c.png"), "{error}");
-        assert!(load(folder.path(), &[spec(Dtype::Float, &[-1, 10])], &Options::default()).is_err());
+        assert!(
+            load(
+                folder.path(),
+                &[spec(Dtype::Float, &[-1, 10])],
+                &Options::default()
+            )
+            .is_err()
+        );
     }
 }

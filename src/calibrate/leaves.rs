@@ -26,17 +26,35 @@ const LEAVES: usize = 400;
 impl Layout {
     /// Tensors of one or three channels (four axes) hold pictures.
     pub fn of(dims: &[usize]) -> Option<Self> {
-        let [pictures, a, b, c] = *dims else { return None };
+        let [pictures, a, b, c] = *dims else {
+            return None;
+        };
         let colours = |channels: usize| channels == 1 || channels == 3;
         match () {
-            () if colours(a) && b.min(c) >= LEAST => Some(Layout { pictures, channels: a, height: b, width: c, last: false }),
-            () if colours(c) && a.min(b) >= LEAST => Some(Layout { pictures, channels: c, height: a, width: b, last: true }),
+            () if colours(a) && b.min(c) >= LEAST => Some(Layout {
+                pictures,
+                channels: a,
+                height: b,
+                width: c,
+                last: false,
+            }),
+            () if colours(c) && a.min(b) >= LEAST => Some(Layout {
+                pictures,
+                channels: c,
+                height: a,
+                width: b,
+                last: true,
+            }),
             () => None,
         }
     }
 
     /// Pictures of mean 0 and variance about 1, in the tensor's order. `normal` draws from N(0, 1).
-    pub fn pictures(&self, random: &mut ChaCha8Rng, normal: impl Fn(&mut ChaCha8Rng) -> f64) -> Vec<f64> {
+    pub fn pictures(
+        &self,
+        random: &mut ChaCha8Rng,
+        normal: impl Fn(&mut ChaCha8Rng) -> f64,
+    ) -> Vec<f64> {
         let size = self.height * self.width;
         let mut numbers = vec![0.0; self.pictures * self.channels * size];
         for picture in numbers.chunks_exact_mut((self.channels * size).max(1)) {
@@ -47,26 +65,46 @@ impl Layout {
         numbers
     }
 
-    fn drop_leaf(&self, picture: &mut [f64], random: &mut ChaCha8Rng, normal: &impl Fn(&mut ChaCha8Rng) -> f64) {
+    fn drop_leaf(
+        &self,
+        picture: &mut [f64],
+        random: &mut ChaCha8Rng,
+        normal: &impl Fn(&mut ChaCha8Rng) -> f64,
+    ) {
         /// Channels of natural images say nearly the same.
         const GREY: f64 = 0.9;
         let largest = self.height.max(self.width) as f64 / 2.0;
         // Radii by r⁻³, which looks the same at every scale.
         let share: f64 = random.random();
-        let radius = (SMALLEST.powi(-2) + share * (largest.powi(-2) - SMALLEST.powi(-2))).powf(-0.5);
+        let radius =
+            (SMALLEST.powi(-2) + share * (largest.powi(-2) - SMALLEST.powi(-2))).powf(-0.5);
         // Large ones first would be covered: half of the leaves are drawn evenly instead.
-        let radius = if random.random() { radius } else { SMALLEST + share * (largest - SMALLEST) };
-        let mut place = |extent: usize| random.random::<f64>() * (extent as f64 + 2.0 * radius) - radius;
+        let radius = if random.random() {
+            radius
+        } else {
+            SMALLEST + share * (largest - SMALLEST)
+        };
+        let mut place =
+            |extent: usize| random.random::<f64>() * (extent as f64 + 2.0 * radius) - radius;
         let (row, column) = (place(self.height), place(self.width));
         let grey = GREY.sqrt() * normal(random);
-        let colour: Vec<f64> = (0..self.channels).map(|_| grey + (1.0 - GREY).sqrt() * normal(random)).collect();
-        let rows = (row - radius).max(0.0) as usize..((row + radius).max(0.0).ceil() as usize).min(self.height);
+        let colour: Vec<f64> = (0..self.channels)
+            .map(|_| grey + (1.0 - GREY).sqrt() * normal(random))
+            .collect();
+        let rows = (row - radius).max(0.0) as usize
+            ..((row + radius).max(0.0).ceil() as usize).min(self.height);
         for y in rows {
             let half = (radius * radius - (y as f64 - row).powi(2)).max(0.0).sqrt();
-            for x in (column - half).max(0.0) as usize..((column + half).max(0.0).ceil() as usize).min(self.width) {
+            for x in (column - half).max(0.0) as usize
+                ..((column + half).max(0.0).ceil() as usize).min(self.width)
+            {
                 for (channel, number) in colour.iter().enumerate() {
                     let pixel = y * self.width + x;
-                    let at = if self.last { pixel * self.channels + channel } else { channel * self.height * self.width + pixel };
+                    let at = if self.last {
+                        pixel * self.channels + channel
+                    } else {
+                        channel * self.height * self.width + pixel
+                    };
                     if let Some(into) = picture.get_mut(at) {
                         *into = *number;
                     }
@@ -85,13 +123,27 @@ mod tests {
         for dims in [[4, 3, 32, 32], [4, 32, 32, 3]] {
             let layout = Layout::of(&dims).unwrap();
             let mut random = crate::rng::rng(1, "leaves");
-            let numbers = layout.pictures(&mut random, |random| (0..12).map(|_| random.random::<f64>()).sum::<f64>() - 6.0);
+            let numbers = layout.pictures(&mut random, |random| {
+                (0..12).map(|_| random.random::<f64>()).sum::<f64>() - 6.0
+            });
             assert_eq!(numbers.len(), 4 * 3 * 32 * 32);
             let mean = numbers.iter().sum::<f64>() / numbers.len() as f64;
-            let variance = numbers.iter().map(|number| (number - mean).powi(2)).sum::<f64>() / numbers.len() as f64;
-            assert!(mean.abs() < 0.4 && (0.5..2.0).contains(&variance), "{mean} {variance}");
+            let variance = numbers
+                .iter()
+                .map(|number| (number - mean).powi(2))
+                .sum::<f64>()
+                / numbers.len() as f64;
+            assert!(
+                mean.abs() < 0.4 && (0.5..2.0).contains(&variance),
+                "{mean} {variance}"
+            );
             let next = if layout.last { 3 } else { 1 };
-            let steps: f64 = numbers.iter().zip(&numbers[next..]).map(|(a, b)| (a - b).powi(2)).sum::<f64>() / numbers.len() as f64;
+            let steps: f64 = numbers
+                .iter()
+                .zip(&numbers[next..])
+                .map(|(a, b)| (a - b).powi(2))
+                .sum::<f64>()
+                / numbers.len() as f64;
             // Of white noise it would be twice the variance.
             assert!(steps < variance, "{steps} of {variance}");
         }

@@ -64,22 +64,40 @@ impl Moments {
     /// No rows yet.
     pub fn new(groups: usize, columns: usize) -> Self {
         let gram = vec![Mat::zeros(columns, columns); groups];
-        Moments { rows: 0.0, sum: vec![0.0; groups * columns], gram, squares: Vec::new() }
+        Moments {
+            rows: 0.0,
+            sum: vec![0.0; groups * columns],
+            gram,
+            squares: Vec::new(),
+        }
     }
 
     /// The same without the products of different columns, for fewer rows than would tell anything of these.
     pub fn diagonal(columns: usize) -> Self {
-        Moments { rows: 0.0, sum: vec![0.0; columns], gram: Vec::new(), squares: vec![0.0; columns] }
+        Moments {
+            rows: 0.0,
+            sum: vec![0.0; columns],
+            gram: Vec::new(),
+            squares: vec![0.0; columns],
+        }
     }
 
     /// Number of groups.
     pub fn groups(&self) -> usize {
-        if self.squares.is_empty() { self.gram.len() } else { 1 }
+        if self.squares.is_empty() {
+            self.gram.len()
+        } else {
+            1
+        }
     }
 
     /// Columns of each group.
     pub fn columns(&self) -> usize {
-        if self.squares.is_empty() { self.gram.first().map_or(0, Mat::nrows) } else { self.squares.len() }
+        if self.squares.is_empty() {
+            self.gram.first().map_or(0, Mat::nrows)
+        } else {
+            self.squares.len()
+        }
     }
 
     /// The sum of squares of a column.
@@ -107,24 +125,40 @@ impl Moments {
             self.rows += (matrix.as_ref().len() / (groups * columns)) as f64;
         }
         if !self.squares.is_empty() {
-            for row in parts.iter().flat_map(|part| part.as_ref().chunks_exact(columns)) {
-                for ((sum, square), element) in self.sum.iter_mut().zip(&mut self.squares).zip(row) {
+            for row in parts
+                .iter()
+                .flat_map(|part| part.as_ref().chunks_exact(columns))
+            {
+                for ((sum, square), element) in self.sum.iter_mut().zip(&mut self.squares).zip(row)
+                {
                     *sum += f64::from(*element);
                     *square += f64::from(*element) * f64::from(*element);
                 }
             }
             return;
         }
-        let width = (columns / PANELS).next_multiple_of(LANES).clamp(NARROWEST, WIDEST);
-        self.gram.par_iter_mut().zip(self.sum.par_chunks_mut(columns)).enumerate().for_each(|(group, (gram, sum))| {
-            let panels = gram.as_mut().par_col_chunks_mut(width).zip(sum.par_chunks_mut(width)).enumerate();
-            panels.for_each(|(panel, (gram, sum))| add_panel(gram, sum, panel * width, parts, (group, groups)));
-            for column in 0..columns {
-                for row in column + 1..columns {
-                    gram[(column, row)] = gram[(row, column)];
+        let width = (columns / PANELS)
+            .next_multiple_of(LANES)
+            .clamp(NARROWEST, WIDEST);
+        self.gram
+            .par_iter_mut()
+            .zip(self.sum.par_chunks_mut(columns))
+            .enumerate()
+            .for_each(|(group, (gram, sum))| {
+                let panels = gram
+                    .as_mut()
+                    .par_col_chunks_mut(width)
+                    .zip(sum.par_chunks_mut(width))
+                    .enumerate();
+                panels.for_each(|(panel, (gram, sum))| {
+                    add_panel(gram, sum, panel * width, parts, (group, groups))
+                });
+                for column in 0..columns {
+                    for row in column + 1..columns {
+                        gram[(column, row)] = gram[(row, column)];
+                    }
                 }
-            }
-        });
+            });
     }
 
     /// Adds what another part of the data gave. Errors: other groups or columns.
@@ -134,16 +168,28 @@ impl Moments {
             return Err("the statistics are of another model".to_owned());
         }
         self.rows += other.rows;
-        self.sum.iter_mut().zip(&other.sum).for_each(|(sum, other)| *sum += other);
-        self.gram.iter_mut().zip(&other.gram).for_each(|(gram, other)| *gram += other);
-        self.squares.iter_mut().zip(&other.squares).for_each(|(square, other)| *square += other);
+        self.sum
+            .iter_mut()
+            .zip(&other.sum)
+            .for_each(|(sum, other)| *sum += other);
+        self.gram
+            .iter_mut()
+            .zip(&other.gram)
+            .for_each(|(gram, other)| *gram += other);
+        self.squares
+            .iter_mut()
+            .zip(&other.squares)
+            .for_each(|(square, other)| *square += other);
         Ok(())
     }
 
     /// Means of a group's columns.
     pub fn mean(&self, group: usize) -> Vec<f64> {
         let columns = self.columns();
-        self.sum[group * columns..(group + 1) * columns].iter().map(|sum| sum / self.rows.max(1.0)).collect()
+        self.sum[group * columns..(group + 1) * columns]
+            .iter()
+            .map(|sum| sum / self.rows.max(1.0))
+            .collect()
     }
 
     /// Whether there are rows enough to tell how columns go together. Fewer than two for a column, and any column seems
@@ -157,36 +203,67 @@ impl Moments {
         let mean = self.mean(group);
         let rows = self.rows.max(1.0);
         if !self.determined() {
-            let variance = |column: usize| self.square(group, column) / rows - mean[column] * mean[column];
+            let variance =
+                |column: usize| self.square(group, column) / rows - mean[column] * mean[column];
             return Covariance::Diagonal((0..self.columns()).map(variance).collect());
         }
-        let entry = |row: usize, column: usize| self.gram[group][(row, column)] / rows - mean[row] * mean[column];
+        let entry = |row: usize, column: usize| {
+            self.gram[group][(row, column)] / rows - mean[row] * mean[column]
+        };
         Covariance::Full(Mat::from_fn(self.columns(), self.columns(), entry))
     }
 }
 
 /// Adds rows to some neighbouring columns of one group, from the column `start` on: to the part of their products that is
 /// not above the diagonal, and to their sums.
-fn add_panel<P: AsRef<[f32]>>(mut gram: MatMut<f64>, sum: &mut [f64], start: usize, parts: &[P], (group, groups): (usize, usize)) {
+fn add_panel<P: AsRef<[f32]>>(
+    mut gram: MatMut<f64>,
+    sum: &mut [f64],
+    start: usize,
+    parts: &[P],
+    (group, groups): (usize, usize),
+) {
     let (columns, width) = (gram.nrows(), gram.ncols());
     let mut product = Mat::<f32>::zeros(columns - start, width);
     for matrix in parts {
         let matrix = matrix.as_ref();
         let size = matrix.len() / groups;
-        let matrix = matrix.get(group * size..(group + 1) * size).unwrap_or_default();
+        let matrix = matrix
+            .get(group * size..(group + 1) * size)
+            .unwrap_or_default();
         for block in matrix.chunks(BLOCK * columns) {
             let rows = MatRef::from_row_major_slice(block, block.len() / columns, columns);
             let below = rows.subcols(start, columns - start).transpose();
-            matmul(product.as_mut(), Accum::Replace, below, rows.subcols(start, width), 1.0, Par::Seq);
-            for (mut into, from) in gram.as_mut().subrows_mut(start, columns - start).col_iter_mut().zip(product.col_iter()) {
-                let (into, from) = (into.as_mut().try_as_col_major_mut(), from.try_as_col_major());
+            matmul(
+                product.as_mut(),
+                Accum::Replace,
+                below,
+                rows.subcols(start, width),
+                1.0,
+                Par::Seq,
+            );
+            for (mut into, from) in gram
+                .as_mut()
+                .subrows_mut(start, columns - start)
+                .col_iter_mut()
+                .zip(product.col_iter())
+            {
+                let (into, from) = (
+                    into.as_mut().try_as_col_major_mut(),
+                    from.try_as_col_major(),
+                );
                 if let (Some(into), Some(from)) = (into, from) {
-                    into.as_slice_mut().iter_mut().zip(from.as_slice()).for_each(|(sum, product)| *sum += f64::from(*product));
+                    into.as_slice_mut()
+                        .iter_mut()
+                        .zip(from.as_slice())
+                        .for_each(|(sum, product)| *sum += f64::from(*product));
                 }
             }
         }
         for row in matrix.chunks_exact(columns) {
-            sum.iter_mut().zip(&row[start..]).for_each(|(sum, element)| *sum += f64::from(*element));
+            sum.iter_mut()
+                .zip(&row[start..])
+                .for_each(|(sum, element)| *sum += f64::from(*element));
         }
     }
 }
@@ -224,7 +301,9 @@ mod tests {
     use super::*;
 
     fn rows(count: usize, seed: usize) -> Vec<f32> {
-        (0..count * 3).map(|at| ((at * 29 + seed * 7) % 17) as f32 / 4.0).collect()
+        (0..count * 3)
+            .map(|at| ((at * 29 + seed * 7) % 17) as f32 / 4.0)
+            .collect()
     }
 
     #[test]
@@ -240,7 +319,10 @@ mod tests {
         for row in 0..3 {
             assert!((one.sum[row] - whole.sum[row]).abs() < 1e-9);
             for column in 0..3 {
-                assert!((one.gram[0][(row, column)] - whole.gram[0][(row, column)]).abs() < 1e-6 * whole.gram[0][(row, column)]);
+                assert!(
+                    (one.gram[0][(row, column)] - whole.gram[0][(row, column)]).abs()
+                        < 1e-6 * whole.gram[0][(row, column)]
+                );
             }
         }
         assert!(one.merge(&Moments::new(1, 4)).is_err());
@@ -249,10 +331,17 @@ mod tests {
     #[test]
     fn any_number_of_threads_gives_the_same_numbers() {
         let (groups, columns) = (2, 150);
-        let part = |rows: usize| -> Vec<f32> { (0..groups * rows * columns).map(|at| ((at * 7919) % 1009) as f32 / 997.0 - 0.5).collect() };
+        let part = |rows: usize| -> Vec<f32> {
+            (0..groups * rows * columns)
+                .map(|at| ((at * 7919) % 1009) as f32 / 997.0 - 0.5)
+                .collect()
+        };
         let parts = [part(70), part(3), part(41)];
         let with = |threads: usize| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
             let mut moments = Moments::new(groups, columns);
             pool.install(|| moments.add_parts(&parts));
             moments
@@ -260,9 +349,17 @@ mod tests {
         let found = with(1);
         assert_eq!(found, with(4));
         for (group, row, column) in [(0, 0, 0), (0, 149, 3), (1, 60, 60), (1, 20, 140)] {
-            let rows = parts.iter().flat_map(|part| part[group * part.len() / 2..(group + 1) * part.len() / 2].chunks(columns));
-            let wanted: f64 = rows.clone().map(|entries| f64::from(entries[row]) * f64::from(entries[column])).sum();
-            assert!((found.gram[group][(row, column)] - wanted).abs() < 1e-4, "{group} {row} {column}");
+            let rows = parts.iter().flat_map(|part| {
+                part[group * part.len() / 2..(group + 1) * part.len() / 2].chunks(columns)
+            });
+            let wanted: f64 = rows
+                .clone()
+                .map(|entries| f64::from(entries[row]) * f64::from(entries[column]))
+                .sum();
+            assert!(
+                (found.gram[group][(row, column)] - wanted).abs() < 1e-4,
+                "{group} {row} {column}"
+            );
             let wanted: f64 = rows.map(|entries| f64::from(entries[column])).sum();
             assert!((found.sum[group * columns + column] - wanted).abs() < 1e-9);
         }
@@ -271,13 +368,20 @@ mod tests {
     #[test]
     fn columns_of_too_few_rows_are_not_said_to_go_together() {
         let mut moments = Moments::new(1, 3);
-        moments.add(&[1.0, 2.0, 3.0, 2.0, 4.0, 7.0, 3.0, 6.0, 1.0, 4.0, 8.0, 0.0, 5.0, 10.0, 2.0]);
+        moments.add(&[
+            1.0, 2.0, 3.0, 2.0, 4.0, 7.0, 3.0, 6.0, 1.0, 4.0, 8.0, 0.0, 5.0, 10.0, 2.0,
+        ]);
         let covariance = moments.covariance(0);
         assert!(!moments.determined());
         assert_eq!((covariance.at(0, 0), covariance.at(0, 1)), (2.0, 0.0));
         let mut few = Moments::diagonal(3);
-        few.add(&[1.0, 2.0, 3.0, 2.0, 4.0, 7.0, 3.0, 6.0, 1.0, 4.0, 8.0, 0.0, 5.0, 10.0, 2.0]);
-        assert_eq!((few.covariance(0), few.mean(0), few.groups()), (covariance, moments.mean(0), 1));
+        few.add(&[
+            1.0, 2.0, 3.0, 2.0, 4.0, 7.0, 3.0, 6.0, 1.0, 4.0, 8.0, 0.0, 5.0, 10.0, 2.0,
+        ]);
+        assert_eq!(
+            (few.covariance(0), few.mean(0), few.groups()),
+            (covariance, moments.mean(0), 1)
+        );
         moments.add(&[6.0, 12.0, 5.0]);
         assert!(moments.determined() && moments.covariance(0).at(0, 1) > 0.0);
         assert!(few.merge(&moments).is_err());
@@ -291,7 +395,9 @@ mod tests {
         let (mean, covariance) = (moments.mean(0), moments.covariance(0));
         for a in 0..3 {
             for b in 0..3 {
-                let products = matrix.chunks(3).map(|row| (f64::from(row[a]) - mean[a]) * (f64::from(row[b]) - mean[b]));
+                let products = matrix
+                    .chunks(3)
+                    .map(|row| (f64::from(row[a]) - mean[a]) * (f64::from(row[b]) - mean[b]));
                 assert!((covariance.at(a, b) - products.sum::<f64>() / 50.0).abs() < 1e-6);
             }
         }

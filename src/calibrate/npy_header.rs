@@ -26,29 +26,49 @@ impl Header {
     pub fn read(bytes: &[u8]) -> Result<Self, String> {
         let wrong = |problem: &str| format!("no numpy array: {problem}");
         let (text, start) = text(bytes).ok_or_else(|| wrong("its header is cut off"))?;
-        let fields = Fields::read(text).map_err(|at| wrong(&format!("its header cannot be read from character {at} on")))?;
-        let (Some(descr), Some(fortran), Some(shape)) = (fields.descr, fields.fortran, fields.shape) else {
+        let fields = Fields::read(text)
+            .map_err(|at| wrong(&format!("its header cannot be read from character {at} on")))?;
+        let (Some(descr), Some(fortran), Some(shape)) =
+            (fields.descr, fields.fortran, fields.shape)
+        else {
             return Err(wrong("its header lacks the type, the order or the shape"));
         };
         if shape.len() > MOST_AXES {
             return Err(wrong(&format!("{} axes", shape.len())));
         }
-        let (dtype, swapped) =
-            element(descr).ok_or_else(|| format!("element type {descr} is not supported; save numbers or truth values"))?;
+        let (dtype, swapped) = element(descr).ok_or_else(|| {
+            format!("element type {descr} is not supported; save numbers or truth values")
+        })?;
         let dims: Option<Vec<usize>> = shape.iter().map(|dim| usize::try_from(*dim).ok()).collect();
         let end = dims
             .as_ref()
-            .and_then(|dims| dims.iter().try_fold(dtype.bits() / 8, |product, dim| product.checked_mul(*dim)))
+            .and_then(|dims| {
+                dims.iter()
+                    .try_fold(dtype.bits() / 8, |product, dim| product.checked_mul(*dim))
+            })
             .and_then(|length| start.checked_add(length));
-        let (Some(dims), Some(end)) = (dims, end) else { return Err("its shape is larger than memory can address".into()) };
-        Ok(Header { dtype, start, end, swapped, fortran: fortran && dims.len() > 1, dims })
+        let (Some(dims), Some(end)) = (dims, end) else {
+            return Err("its shape is larger than memory can address".into());
+        };
+        Ok(Header {
+            dtype,
+            start,
+            end,
+            swapped,
+            fortran: fortran && dims.len() > 1,
+            dims,
+        })
     }
 
     /// Errors: the numbers are not all there in a file of so many bytes.
     pub fn fits(&self, total: u64) -> Result<(), String> {
         let (start, end) = (self.start as u64, self.end as u64);
         if end > total {
-            return Err(format!("cut off: {} bytes of numbers where {} are expected", total.saturating_sub(start), end - start));
+            return Err(format!(
+                "cut off: {} bytes of numbers where {} are expected",
+                total.saturating_sub(start),
+                end - start
+            ));
         }
         Ok(())
     }
@@ -59,8 +79,12 @@ fn text(bytes: &[u8]) -> Option<(&[u8], usize)> {
     let rest = bytes.strip_prefix(b"\x93NUMPY")?;
     let ([major, _], rest) = rest.split_first_chunk()?;
     let (length, rest) = match major {
-        1 => rest.split_first_chunk().map(|(length, rest)| (usize::from(u16::from_le_bytes(*length)), rest))?,
-        2 | 3 => rest.split_first_chunk().map(|(length, rest)| (u32::from_le_bytes(*length) as usize, rest))?,
+        1 => rest
+            .split_first_chunk()
+            .map(|(length, rest)| (usize::from(u16::from_le_bytes(*length)), rest))?,
+        2 | 3 => rest
+            .split_first_chunk()
+            .map(|(length, rest)| (u32::from_le_bytes(*length) as usize, rest))?,
         _ => return None,
     };
     Some((rest.get(..length)?, bytes.len() - rest.len() + length))
@@ -143,20 +167,34 @@ impl<'a> Cursor<'a> {
     }
 
     fn expect(&mut self, wanted: u8) -> Result<(), usize> {
-        if self.take(wanted) { Ok(()) } else { Err(self.at) }
+        if self.take(wanted) {
+            Ok(())
+        } else {
+            Err(self.at)
+        }
     }
 
     /// The characters from here up to the first that does not belong.
     fn while_in(&mut self, belongs: impl Fn(u8) -> bool) -> Result<&'a str, usize> {
         let from = self.at;
-        while self.text.get(self.at).is_some_and(|character| belongs(*character)) {
+        while self
+            .text
+            .get(self.at)
+            .is_some_and(|character| belongs(*character))
+        {
             self.at += 1;
         }
-        self.text.get(from..self.at).and_then(|text| std::str::from_utf8(text).ok()).ok_or(from)
+        self.text
+            .get(from..self.at)
+            .and_then(|text| std::str::from_utf8(text).ok())
+            .ok_or(from)
     }
 
     fn string(&mut self) -> Result<&'a str, usize> {
-        let quote = self.peek().filter(|quote| matches!(quote, b'\'' | b'"')).ok_or(self.at)?;
+        let quote = self
+            .peek()
+            .filter(|quote| matches!(quote, b'\'' | b'"'))
+            .ok_or(self.at)?;
         self.at += 1;
         let inside = self.while_in(|character| character != quote)?;
         self.expect(quote)?;
@@ -179,7 +217,10 @@ impl<'a> Cursor<'a> {
             }
             self.at += 1;
             if open == 0 {
-                let shown = self.text.get(from..self.at.min(from + 80)).unwrap_or_default();
+                let shown = self
+                    .text
+                    .get(from..self.at.min(from + 80))
+                    .unwrap_or_default();
                 return std::str::from_utf8(shown).map_err(|_| from);
             }
         }
@@ -224,23 +265,47 @@ mod tests {
 
     #[test]
     fn headers_of_all_versions_are_read() {
-        let found = header("{'descr': '>f8', \"fortran_order\" :True,'shape': (3L, 2) }  \n").unwrap();
-        assert_eq!((found.dtype, &found.dims[..], found.fortran, found.swapped), (Dtype::Double, &[3, 2][..], true, true));
+        let found =
+            header("{'descr': '>f8', \"fortran_order\" :True,'shape': (3L, 2) }  \n").unwrap();
+        assert_eq!(
+            (found.dtype, &found.dims[..], found.fortran, found.swapped),
+            (Dtype::Double, &[3, 2][..], true, true)
+        );
         assert_eq!(found.end - found.start, 48);
         let scalar = header("{'descr': '|u1', 'fortran_order': True, 'shape': (), }").unwrap();
-        assert_eq!((scalar.dims.len(), scalar.end - scalar.start, scalar.fortran), (0, 1, false));
+        assert_eq!(
+            (scalar.dims.len(), scalar.end - scalar.start, scalar.fortran),
+            (0, 1, false)
+        );
     }
 
     #[test]
     fn what_is_no_header_is_refused_at_once() {
         let deep = "[".repeat(100_000);
-        for text in [deep.as_str(), &format!("{{'descr': {deep}"), &"(".repeat(1000), "{'shape': (1,), ", "{'a': 1}", ""] {
-            assert!(header(text).unwrap_err().contains("no numpy array"), "{text:.40}");
+        for text in [
+            deep.as_str(),
+            &format!("{{'descr': {deep}"),
+            &"(".repeat(1000),
+            "{'shape': (1,), ",
+            "{'a': 1}",
+            "",
+        ] {
+            assert!(
+                header(text).unwrap_err().contains("no numpy array"),
+                "{text:.40}"
+            );
         }
         let fields = header("{'descr': [('a', '<f4'), ('b', [('c', '<f4')])], 'fortran_order': False, 'shape': (2,)}").unwrap_err();
         assert!(fields.contains("not supported"), "{fields}");
-        let axes = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({})}}", "1,".repeat(65));
+        let axes = format!(
+            "{{'descr': '<f4', 'fortran_order': False, 'shape': ({})}}",
+            "1,".repeat(65)
+        );
         assert!(header(&axes).unwrap_err().contains("65 axes"));
-        assert!(Header::read(b"\x93NUMPY\x02\x00\xff\xff\xff\xff{").unwrap_err().contains("cut off"));
+        assert!(
+            Header::read(b"\x93NUMPY\x02\x00\xff\xff\xff\xff{")
+                .unwrap_err()
+                .contains("cut off")
+        );
     }
 }

@@ -24,7 +24,11 @@ struct Held {
 impl<B: Batches> Ready<B> {
     /// Keeps no more than so many bytes.
     pub fn new(batches: B, budget: usize) -> Self {
-        Ready { batches, budget, held: Mutex::default() }
+        Ready {
+            batches,
+            budget,
+            held: Mutex::default(),
+        }
     }
 }
 
@@ -34,7 +38,12 @@ impl<B: Batches> Batches for Ready<B> {
     }
 
     fn fetch(&self, number: usize) -> Result<Tensors, DataError> {
-        if let Some(ready) = self.held.lock().ok().and_then(|held| held.of.get(&number).cloned()) {
+        if let Some(ready) = self
+            .held
+            .lock()
+            .ok()
+            .and_then(|held| held.of.get(&number).cloned())
+        {
             return Ok(ready);
         }
         let made = self.batches.fetch(number)?;
@@ -68,7 +77,10 @@ mod tests {
 
         fn fetch(&self, number: usize) -> Result<Tensors, DataError> {
             self.0.fetch_add(1, Ordering::Relaxed);
-            Ok(Tensors::from_iter([("x".to_owned(), TensorRef::from_f32(vec![2], &[number as f32, 1.0]))]))
+            Ok(Tensors::from_iter([(
+                "x".to_owned(),
+                TensorRef::from_f32(vec![2], &[number as f32, 1.0]),
+            )]))
         }
     }
 
@@ -76,12 +88,20 @@ mod tests {
     fn what_does_not_fit_is_made_anew_and_is_the_same() {
         let made = Arc::new(AtomicUsize::new(0));
         let ready = Ready::new(Counted(made.clone()), 20);
-        let all = |ready: &Ready<Counted>| (0..ready.count()).map(|number| ready.fetch(number).unwrap()).collect::<Vec<_>>();
+        let all = |ready: &Ready<Counted>| {
+            (0..ready.count())
+                .map(|number| ready.fetch(number).unwrap())
+                .collect::<Vec<_>>()
+        };
         let first = all(&ready);
         assert_eq!(made.load(Ordering::Relaxed), 3);
         for pass in 1..4 {
             assert_eq!(all(&ready), first);
-            assert_eq!(made.load(Ordering::Relaxed), 3 + pass, "two fit, the third is made in each pass");
+            assert_eq!(
+                made.load(Ordering::Relaxed),
+                3 + pass,
+                "two fit, the third is made in each pass"
+            );
         }
     }
 }

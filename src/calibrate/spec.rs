@@ -70,23 +70,43 @@ pub struct InputSpec {
 impl InputSpec {
     /// An input of which only the declaration is known.
     pub fn new(name: &str, dtype: Dtype, shape: Vec<Dim>) -> Self {
-        InputSpec { name: name.to_owned(), dtype, range: None, kind: InputKind::guess(name, dtype, shape.len()), shape }
+        InputSpec {
+            name: name.to_owned(),
+            dtype,
+            range: None,
+            kind: InputKind::guess(name, dtype, shape.len()),
+            shape,
+        }
     }
 
     /// Puts the extents that the user gave (`--input NAME=SHAPE`) into all inputs: also into others that share a symbol.
     /// Errors: no such input, another number of axes, a fixed extent contradicted.
-    pub fn pin(specs: &mut [InputSpec], pins: &BTreeMap<String, Vec<i64>>) -> Result<(), DataError> {
+    pub fn pin(
+        specs: &mut [InputSpec],
+        pins: &BTreeMap<String, Vec<i64>>,
+    ) -> Result<(), DataError> {
         let error = |problem: String| DataError::new(std::path::Path::new(""), Kind::Spec(problem));
         let mut symbols: BTreeMap<String, i64> = BTreeMap::new();
         for (name, dims) in pins {
             let Some(spec) = specs.iter_mut().find(|spec| spec.name == *name) else {
                 let names: Vec<_> = specs.iter().map(|spec| spec.name.as_str()).collect();
-                return Err(error(format!("the model has no input '{name}', but {}", names.join(", "))));
+                return Err(error(format!(
+                    "the model has no input '{name}', but {}",
+                    names.join(", ")
+                )));
             };
             let fits = spec.shape.len() == dims.len()
-                && spec.shape.iter().zip(dims).all(|(have, want)| have.num().is_none_or(|have| have == *want));
+                && spec
+                    .shape
+                    .iter()
+                    .zip(dims)
+                    .all(|(have, want)| have.num().is_none_or(|have| have == *want));
             if !fits || dims.iter().any(|dim| *dim < 0) {
-                return Err(error(format!("input '{name}' is {}, which cannot become {}", shape_text(&spec.shape), dims_text(dims))));
+                return Err(error(format!(
+                    "input '{name}' is {}, which cannot become {}",
+                    shape_text(&spec.shape),
+                    dims_text(dims)
+                )));
             }
             for (dim, number) in spec.shape.iter_mut().zip(dims) {
                 if dim.num().is_none() {
@@ -95,8 +115,14 @@ impl InputSpec {
                 *dim = Dim::Num(*number);
             }
         }
-        for dim in specs.iter_mut().flat_map(|spec| &mut spec.shape).filter(|dim| dim.num().is_none()) {
-            if let Some(number) = super::symbols::evaluate(&dim.to_string(), &|symbol| symbols.get(symbol).copied()) {
+        for dim in specs
+            .iter_mut()
+            .flat_map(|spec| &mut spec.shape)
+            .filter(|dim| dim.num().is_none())
+        {
+            if let Some(number) =
+                super::symbols::evaluate(&dim.to_string(), &|symbol| symbols.get(symbol).copied())
+            {
                 *dim = Dim::Num(number);
             }
         }
@@ -110,8 +136,14 @@ impl InputSpec {
 
     /// The same, sequences being so long.
     pub(super) fn with_sequences(specs: &[InputSpec], sequence: i64) -> BTreeMap<String, Vec<i64>> {
-        let shapes = super::symbols::resolve(specs, sequence).into_iter().map(|dims| dims.into_iter().map(|dim| dim as i64).collect());
-        specs.iter().map(|spec| spec.name.clone()).zip(shapes).collect()
+        let shapes = super::symbols::resolve(specs, sequence)
+            .into_iter()
+            .map(|dims| dims.into_iter().map(|dim| dim as i64).collect());
+        specs
+            .iter()
+            .map(|spec| spec.name.clone())
+            .zip(shapes)
+            .collect()
     }
 
     /// All extents, if none is dynamic.
@@ -121,7 +153,11 @@ impl InputSpec {
 
     /// Whether dims fit these extents, dynamic ones taking any.
     pub(super) fn fits(shape: &[Dim], dims: &[usize]) -> bool {
-        shape.len() == dims.len() && shape.iter().zip(dims).all(|(want, have)| want.num().is_none_or(|want| want == *have as i64))
+        shape.len() == dims.len()
+            && shape
+                .iter()
+                .zip(dims)
+                .all(|(want, have)| want.num().is_none_or(|want| want == *have as i64))
     }
 
     pub(super) fn describe(&self) -> String {
@@ -134,5 +170,12 @@ pub(super) fn shape_text(shape: &[Dim]) -> String {
 }
 
 pub(super) fn dims_text(dims: &[impl std::fmt::Display]) -> String {
-    if dims.is_empty() { "a scalar".into() } else { dims.iter().map(|dim| dim.to_string()).collect::<Vec<_>>().join("×") }
+    if dims.is_empty() {
+        "a scalar".into()
+    } else {
+        dims.iter()
+            .map(|dim| dim.to_string())
+            .collect::<Vec<_>>()
+            .join("×")
+    }
 }

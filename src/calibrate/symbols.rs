@@ -15,18 +15,36 @@ pub(super) fn resolve(specs: &[InputSpec], sequence: i64) -> Vec<Vec<usize>> {
         for (axis, dim) in spec.shape.iter().enumerate() {
             let text = dim.to_string();
             if dim.num().is_none() && !is_sum(&text) {
-                chosen.entry(text.clone()).or_insert_with(|| choose(&text, spec, axis, sequence));
+                chosen
+                    .entry(text.clone())
+                    .or_insert_with(|| choose(&text, spec, axis, sequence));
             }
         }
     }
     let number = |spec: &InputSpec, axis: usize, dim: &crate::facts::Dim| {
         let text = dim.to_string();
-        let found = dim
-            .num()
-            .or_else(|| evaluate(&text, &|symbol| Some(chosen.get(symbol).copied().unwrap_or(choose(symbol, spec, axis, sequence)))));
+        let found = dim.num().or_else(|| {
+            evaluate(&text, &|symbol| {
+                Some(
+                    chosen
+                        .get(symbol)
+                        .copied()
+                        .unwrap_or(choose(symbol, spec, axis, sequence)),
+                )
+            })
+        });
         usize::try_from(found.unwrap_or(1)).unwrap_or(1)
     };
-    specs.iter().map(|spec| spec.shape.iter().enumerate().map(|(axis, dim)| number(spec, axis, dim)).collect()).collect()
+    specs
+        .iter()
+        .map(|spec| {
+            spec.shape
+                .iter()
+                .enumerate()
+                .map(|(axis, dim)| number(spec, axis, dim))
+                .collect()
+        })
+        .collect()
 }
 
 fn is_sum(text: &str) -> bool {
@@ -53,7 +71,9 @@ fn choose(symbol: &str, spec: &InputSpec, axis: usize, sequence: i64) -> i64 {
     let has = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
     let is = |names: &[&str]| names.contains(&name.as_str());
     let float = spec.dtype.is_float();
-    let sound = ["audio", "wave", "signal", "sound"].iter().any(|part| spec.name.to_ascii_lowercase().contains(part));
+    let sound = ["audio", "wave", "signal", "sound"]
+        .iter()
+        .any(|part| spec.name.to_ascii_lowercase().contains(part));
     if has(&["batch"]) || is(&["n", "b", "bs", "bsz"]) {
         1
     } else if has(&["past", "cache"]) {
@@ -62,7 +82,9 @@ fn choose(symbol: &str, spec: &InputSpec, axis: usize, sequence: i64) -> i64 {
         SIDE
     } else if has(&["channel"]) || is(&["c"]) {
         3
-    } else if has(&["num_samples", "audio", "wave"]) || (sound && rank <= 3 && axis + 1 == rank && axis > 0) {
+    } else if has(&["num_samples", "audio", "wave"])
+        || (sound && rank <= 3 && axis + 1 == rank && axis > 0)
+    {
         SOUND
     } else if has(&["seq", "token", "len", "time", "frame"]) || is(&["s", "t", "l"]) {
         sequence
@@ -86,12 +108,21 @@ mod tests {
 
     #[test]
     fn symbols_agree_and_sums_add_up() {
-        let spec = |name: &str, dtype, shape: &[&str]| InputSpec::new(name, dtype, shape.iter().map(|dim| Dim::symbol(dim)).collect());
+        let spec = |name: &str, dtype, shape: &[&str]| {
+            InputSpec::new(
+                name,
+                dtype,
+                shape.iter().map(|dim| Dim::symbol(dim)).collect(),
+            )
+        };
         let specs = [
             spec("mask", Dtype::Int64, &["batch", "past_len + seq"]),
             spec("input_ids", Dtype::Int64, &["batch", "seq"]),
             spec("pixels", Dtype::Float, &["a1", "b1", "c1", "d1"]),
         ];
-        assert_eq!(resolve(&specs, SEQUENCE), [vec![1, 32 + 8], vec![1, 32], vec![1, 3, 224, 224]]);
+        assert_eq!(
+            resolve(&specs, SEQUENCE),
+            [vec![1, 32 + 8], vec![1, 32], vec![1, 3, 224, 224]]
+        );
     }
 }

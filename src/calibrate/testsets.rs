@@ -20,7 +20,10 @@ pub(super) fn find(folder: &Path) -> Result<Option<Vec<PathBuf>>, DataError> {
     let mut sets: Vec<(u64, PathBuf)> = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(|error| DataError::new(folder, error))? {
         let path = entry.map_err(|error| DataError::new(folder, error))?.path();
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
         if let (Some(number), true) = (name.strip_prefix("test_data_set_"), path.is_dir()) {
             sets.push((number.parse().unwrap_or(u64::MAX), path));
         }
@@ -35,13 +38,18 @@ pub(super) fn find(folder: &Path) -> Result<Option<Vec<PathBuf>>, DataError> {
 /// The files of one set, in the order of the inputs.
 pub(super) fn files(folder: &Path) -> impl Iterator<Item = PathBuf> {
     let folder = folder.to_owned();
-    (0..).map(move |number| folder.join(format!("input_{number}.pb"))).take_while(|path| path.is_file())
+    (0..)
+        .map(move |number| folder.join(format!("input_{number}.pb")))
+        .take_while(|path| path.is_file())
 }
 
 /// How many axes the tensors of a set have, by name; what can not be read is left out.
 pub(super) fn ranks(folder: &Path) -> BTreeMap<String, usize> {
-    let tensors = files(folder).filter_map(|path| TensorProto::decode(bytes::Bytes::from(std::fs::read(path).ok()?)).ok());
-    tensors.map(|tensor| (tensor.name().to_owned(), tensor.dims.len())).collect()
+    let tensors = files(folder)
+        .filter_map(|path| TensorProto::decode(bytes::Bytes::from(std::fs::read(path).ok()?)).ok());
+    tensors
+        .map(|tensor| (tensor.name().to_owned(), tensor.dims.len()))
+        .collect()
 }
 
 /// Reads one set. Errors: inputs missing, damaged, or of other types and shapes than the model's.
@@ -50,7 +58,8 @@ pub(super) fn read(folder: &Path, specs: &[InputSpec]) -> Result<Tensors, DataEr
     for path in files(folder) {
         let fail = |problem: String| DataError::new(&path, Kind::Format(problem));
         let bytes = crate::files::read(&path).map_err(|error| DataError::new(&path, error))?;
-        let message = TensorProto::decode(bytes::Bytes::from(bytes)).map_err(|error| fail(format!("no tensor: {error}")))?;
+        let message = TensorProto::decode(bytes::Bytes::from(bytes))
+            .map_err(|error| fail(format!("no tensor: {error}")))?;
         let tensor = TensorRef::from_proto(&message).map_err(|error| fail(error.to_string()))?;
         found.push((message.name().to_owned(), tensor));
     }
@@ -59,8 +68,18 @@ pub(super) fn read(folder: &Path, specs: &[InputSpec]) -> Result<Tensors, DataEr
         // By name where the files have the model's names, else by number.
         let named = found.iter().find(|(name, _)| *name == spec.name);
         let Some((_, tensor)) = named.or_else(|| found.get(place)) else {
-            let found = found.iter().enumerate().map(|(number, _)| format!("input_{number}.pb")).collect();
-            return Err(DataError::new(folder, Kind::Names { found, missing: vec![spec.name.clone()] }));
+            let found = found
+                .iter()
+                .enumerate()
+                .map(|(number, _)| format!("input_{number}.pb"))
+                .collect();
+            return Err(DataError::new(
+                folder,
+                Kind::Names {
+                    found,
+                    missing: vec![spec.name.clone()],
+                },
+            ));
         };
         if !InputSpec::fits(&spec.shape, &tensor.dims) {
             let kind = Kind::Shape {
@@ -74,11 +93,23 @@ pub(super) fn read(folder: &Path, specs: &[InputSpec]) -> Result<Tensors, DataEr
         let tensor = if tensor.dtype == spec.dtype {
             tensor.clone()
         } else {
-            Preprocess::default().apply(&spec.name, tensor.clone(), spec).map_err(|kind| DataError::new(folder, kind))?
+            Preprocess::default()
+                .apply(&spec.name, tensor.clone(), spec)
+                .map_err(|kind| DataError::new(folder, kind))?
         };
         if let Some((what, _)) = preprocess::not_finite(&tensor, spec.kind) {
-            let sample = folder.file_name().and_then(|name| name.to_string_lossy().rsplit('_').next()?.parse().ok()).unwrap_or(0);
-            return Err(DataError::new(folder, Kind::NotFinite { array: spec.name.clone(), what, sample }));
+            let sample = folder
+                .file_name()
+                .and_then(|name| name.to_string_lossy().rsplit('_').next()?.parse().ok())
+                .unwrap_or(0);
+            return Err(DataError::new(
+                folder,
+                Kind::NotFinite {
+                    array: spec.name.clone(),
+                    what,
+                    sample,
+                },
+            ));
         }
         tensors.insert(spec.name.clone(), tensor);
     }
@@ -105,12 +136,20 @@ mod tests {
             write("input_0.pb", "b", set as f32);
             write("input_1.pb", "a", -1.0);
         }
-        let specs = ["a", "b"].map(|name| InputSpec::new(name, Dtype::Float, vec![Dim::symbol("n")]));
+        let specs =
+            ["a", "b"].map(|name| InputSpec::new(name, Dtype::Float, vec![Dim::symbol("n")]));
         let inputs = load(folder.path(), &specs, &Options::default()).unwrap();
-        let seen: Vec<_> = (0..2).map(|set| inputs.batch(set).unwrap()["b"].to_f32().unwrap()[0]).collect();
+        let seen: Vec<_> = (0..2)
+            .map(|set| inputs.batch(set).unwrap()["b"].to_f32().unwrap()[0])
+            .collect();
         assert_eq!(seen, [2.0, 10.0]);
         assert_eq!(inputs.batch(0).unwrap()["a"].to_f32().unwrap(), [-1.0]);
         let wrong = [InputSpec::new("b", Dtype::Float, vec![Dim::Num(3)])];
-        assert!(load(folder.path(), &wrong, &Options::default()).unwrap_err().to_string().contains("test_data_set_2"));
+        assert!(
+            load(folder.path(), &wrong, &Options::default())
+                .unwrap_err()
+                .to_string()
+                .contains("test_data_set_2")
+        );
     }
 }

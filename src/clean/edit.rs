@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use crate::model::{GraphId, Index, LoadError, Model, NodeId, Origin, ValueId};
 use crate::proto::type_proto::{Tensor, Value};
 use crate::proto::{
-    GraphProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, tensor_shape_proto::Dimension,
-    tensor_shape_proto::dimension::Value as DimValue,
+    GraphProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
+    tensor_shape_proto::Dimension, tensor_shape_proto::dimension::Value as DimValue,
 };
 
 /// The first IR version in which initializers need not be inputs as well, and those that are can be overridden.
@@ -20,18 +20,30 @@ pub(super) fn inputs_override(model: &Model) -> bool {
 /// Names that are defined in more than one graph: edits by name leave them alone.
 pub(super) fn ambiguous(model: &Model) -> HashSet<String> {
     let mut seen = HashSet::new();
-    model.index().values().filter(|(_, entry)| !seen.insert(entry.name.as_str())).map(|(_, entry)| entry.name.clone()).collect()
+    model
+        .index()
+        .values()
+        .filter(|(_, entry)| !seen.insert(entry.name.as_str()))
+        .map(|(_, entry)| entry.name.clone())
+        .collect()
 }
 
 /// All names in use, to find new ones.
 pub(super) fn names(model: &Model) -> HashSet<String> {
-    model.index().values().map(|(_, entry)| entry.name.clone()).collect()
+    model
+        .index()
+        .values()
+        .map(|(_, entry)| entry.name.clone())
+        .collect()
 }
 
 /// A name that is not in use yet, and from now on is.
 pub(super) fn fresh(names: &mut HashSet<String>, base: String) -> String {
     let numbered = (2u32..).map(|number| format!("{base}_{number}"));
-    let name = std::iter::once(base.clone()).chain(numbered).find(|name| !names.contains(name)).unwrap_or(base);
+    let name = std::iter::once(base.clone())
+        .chain(numbered)
+        .find(|name| !names.contains(name))
+        .unwrap_or(base);
     names.insert(name.clone());
     name
 }
@@ -52,7 +64,12 @@ pub(super) fn annotated(model: &Model) -> HashSet<String> {
     for (id, _) in model.index().graphs() {
         for annotation in &model.graph(id).quantization_annotation {
             names.insert(annotation.tensor_name().to_owned());
-            names.extend(annotation.quant_parameter_tensor_names.iter().map(|entry| entry.value().to_owned()));
+            names.extend(
+                annotation
+                    .quant_parameter_tensor_names
+                    .iter()
+                    .map(|entry| entry.value().to_owned()),
+            );
         }
     }
     names
@@ -74,11 +91,19 @@ fn rename_in(graph: &mut GraphProto, renamed: &HashMap<String, String>) {
     for node in &mut graph.node {
         node.input.iter_mut().for_each(rename);
         for attribute in &mut node.attribute {
-            attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(|graph| rename_in(graph, renamed));
+            attribute
+                .g
+                .iter_mut()
+                .chain(&mut attribute.graphs)
+                .for_each(|graph| rename_in(graph, renamed));
         }
     }
     for annotation in &mut graph.quantization_annotation {
-        annotation.quant_parameter_tensor_names.iter_mut().filter_map(|entry| entry.value.as_mut()).for_each(rename);
+        annotation
+            .quant_parameter_tensor_names
+            .iter_mut()
+            .filter_map(|entry| entry.value.as_mut())
+            .for_each(rename);
     }
 }
 
@@ -100,14 +125,24 @@ pub(super) fn remove_nodes(model: &mut Model, removed: &BTreeSet<NodeId>) -> Res
             continue;
         }
         let graph = model.graph_mut(id);
-        let outputs: HashSet<String> = gone.iter().filter_map(|at| graph.node.get(*at)).flat_map(|node| node.output.clone()).collect();
+        let outputs: HashSet<String> = gone
+            .iter()
+            .filter_map(|at| graph.node.get(*at))
+            .flat_map(|node| node.output.clone())
+            .collect();
         let mut at = 0;
         graph.node.retain(|_| {
             at += 1;
             !gone.contains(&(at - 1))
         });
-        let still: HashSet<String> = graph.node.iter().flat_map(|node| node.output.clone()).collect();
-        forget(graph, &|name| outputs.contains(name) && !still.contains(name));
+        let still: HashSet<String> = graph
+            .node
+            .iter()
+            .flat_map(|node| node.output.clone())
+            .collect();
+        forget(graph, &|name| {
+            outputs.contains(name) && !still.contains(name)
+        });
     }
     model.reindex()
 }
@@ -115,7 +150,9 @@ pub(super) fn remove_nodes(model: &mut Model, removed: &BTreeSet<NodeId>) -> Res
 /// Removes what the file notes about values that are gone.
 pub(super) fn forget(graph: &mut GraphProto, gone: &dyn Fn(&str) -> bool) {
     graph.value_info.retain(|info| !gone(info.name()));
-    graph.quantization_annotation.retain(|annotation| !gone(annotation.tensor_name()));
+    graph
+        .quantization_annotation
+        .retain(|annotation| !gone(annotation.tensor_name()));
 }
 
 /// Adds an initializer; old files list it as an input as well.
@@ -123,23 +160,44 @@ pub(super) fn add_initializer(model: &mut Model, id: GraphId, tensor: TensorProt
     let listed = !inputs_override(model) && id == Index::MAIN;
     let graph = model.graph_mut(id);
     if listed {
-        let dim = |dim: &i64| Dimension { value: Some(DimValue::DimValue(*dim)), ..Default::default() };
-        let shape = TensorShapeProto { dim: tensor.dims.iter().map(dim).collect() };
-        let kind = Tensor { elem_type: tensor.data_type, shape: Some(shape) };
-        let kind = TypeProto { value: Some(Value::TensorType(kind)), ..Default::default() };
-        graph.input.push(ValueInfoProto { name: tensor.name.clone(), r#type: Some(kind), ..Default::default() });
+        let dim = |dim: &i64| Dimension {
+            value: Some(DimValue::DimValue(*dim)),
+            ..Default::default()
+        };
+        let shape = TensorShapeProto {
+            dim: tensor.dims.iter().map(dim).collect(),
+        };
+        let kind = Tensor {
+            elem_type: tensor.data_type,
+            shape: Some(shape),
+        };
+        let kind = TypeProto {
+            value: Some(Value::TensorType(kind)),
+            ..Default::default()
+        };
+        graph.input.push(ValueInfoProto {
+            name: tensor.name.clone(),
+            r#type: Some(kind),
+            ..Default::default()
+        });
     }
     graph.initializer.push(tensor);
 }
 
 /// A whole-number attribute.
 pub(super) fn int(node: &NodeProto, name: &str) -> Option<i64> {
-    node.attribute.iter().find(|attribute| attribute.name() == name).map(|attribute| attribute.i())
+    node.attribute
+        .iter()
+        .find(|attribute| attribute.name() == name)
+        .map(|attribute| attribute.i())
 }
 
 /// A real-number attribute.
 pub(super) fn float(node: &NodeProto, name: &str) -> Option<f32> {
-    node.attribute.iter().find(|attribute| attribute.name() == name).map(|attribute| attribute.f())
+    node.attribute
+        .iter()
+        .find(|attribute| attribute.name() == name)
+        .map(|attribute| attribute.f())
 }
 
 /// Whether a node is this operator of ai.onnx.

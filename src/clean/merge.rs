@@ -14,22 +14,39 @@ pub(super) fn equal(model: &mut Model) -> Result<usize, LoadError> {
     let mut renamed: HashMap<String, String> = HashMap::new();
     let count = same_size(model);
     for (value, entry) in model.index().values() {
-        let Origin::Initializer(_) = entry.origin else { continue };
-        if ambiguous.contains(&entry.name) || annotated.contains(&entry.name) || entry.is_output || !edit::is_constant(model, value) {
+        let Origin::Initializer(_) = entry.origin else {
+            continue;
+        };
+        if ambiguous.contains(&entry.name)
+            || annotated.contains(&entry.name)
+            || entry.is_output
+            || !edit::is_constant(model, value)
+        {
             continue;
         }
-        let Some(proto) = model.tensor_proto(value) else { continue };
+        let Some(proto) = model.tensor_proto(value) else {
+            continue;
+        };
         // Reading the bytes of a weight that has no equal in size would be a waste.
-        if proto.data_type() == Dtype::String.code() || count.get(&(proto.data_type(), proto.dims.clone())).is_none_or(|count| *count < 2) {
+        if proto.data_type() == Dtype::String.code()
+            || count
+                .get(&(proto.data_type(), proto.dims.clone()))
+                .is_none_or(|count| *count < 2)
+        {
             continue;
         }
-        let Some(tensor) = model.constant(value) else { continue };
+        let Some(tensor) = model.constant(value) else {
+            continue;
+        };
         if entry.readers.is_empty() {
             continue;
         }
         match leaders.entry((entry.graph, tensor.dtype, tensor.dims, tensor.bytes)) {
             std::collections::hash_map::Entry::Occupied(leader) => {
-                renamed.insert(entry.name.clone(), model.index().value(*leader.get()).name.clone());
+                renamed.insert(
+                    entry.name.clone(),
+                    model.index().value(*leader.get()).name.clone(),
+                );
             }
             std::collections::hash_map::Entry::Vacant(free) => {
                 free.insert(value);
@@ -48,7 +65,9 @@ fn same_size(model: &Model) -> HashMap<(i32, Vec<i64>), usize> {
     let mut count = HashMap::new();
     for (value, entry) in model.index().values() {
         if let (Origin::Initializer(_), Some(tensor)) = (entry.origin, model.tensor_proto(value)) {
-            *count.entry((tensor.data_type(), tensor.dims.clone())).or_insert(0) += 1;
+            *count
+                .entry((tensor.data_type(), tensor.dims.clone()))
+                .or_insert(0) += 1;
         }
     }
     count

@@ -75,13 +75,26 @@ mod tests {
     fn nodes(model: &Model) -> Vec<String> {
         let show = |(id, _)| {
             let node = model.node(id);
-            format!("{} = {}({})", node.output.join(", "), node.op_type(), node.input.join(", "))
+            format!(
+                "{} = {}({})",
+                node.output.join(", "),
+                node.op_type(),
+                node.input.join(", ")
+            )
         };
         model.index().nodes().map(show).collect()
     }
 
     fn initializers(model: &Model) -> Vec<&str> {
-        model.proto.graph.as_ref().unwrap().initializer.iter().map(|tensor| tensor.name()).collect()
+        model
+            .proto
+            .graph
+            .as_ref()
+            .unwrap()
+            .initializer
+            .iter()
+            .map(|tensor| tensor.name())
+            .collect()
     }
 
     #[test]
@@ -110,8 +123,22 @@ mod tests {
             ",
             Options::default(),
         );
-        assert_eq!(nodes(&model), ["kept = Relu(x)", "z = If(c)", "r = Add(kept, inside)", "r = Neg(kept)"]);
-        assert_eq!((initializers(&model), model.proto.graph.as_ref().unwrap().value_info.len()), (vec!["inside"], 0));
+        assert_eq!(
+            nodes(&model),
+            [
+                "kept = Relu(x)",
+                "z = If(c)",
+                "r = Add(kept, inside)",
+                "r = Neg(kept)"
+            ]
+        );
+        assert_eq!(
+            (
+                initializers(&model),
+                model.proto.graph.as_ref().unwrap().value_info.len()
+            ),
+            (vec!["inside"], 0)
+        );
         assert_eq!((report.removed_nodes, report.removed_initializers), (3, 1));
         assert!(report.bytes_saved > 0);
     }
@@ -133,8 +160,14 @@ mod tests {
             ",
             Options::default(),
         );
-        assert_eq!(nodes(&model), ["y = Add(x, a)", "z = Mul(y, a)", "w = Mul(z, c)"]);
-        assert_eq!((initializers(&model), report.merged), (vec!["a", "c", "d"], 1));
+        assert_eq!(
+            nodes(&model),
+            ["y = Add(x, a)", "z = Mul(y, a)", "w = Mul(z, c)"]
+        );
+        assert_eq!(
+            (initializers(&model), report.merged),
+            (vec!["a", "c", "d"], 1)
+        );
     }
 
     #[test]
@@ -161,7 +194,16 @@ mod tests {
             Options::default(),
         );
         let found = nodes(&model);
-        assert_eq!(found, ["c = Relu(x)", "e,  = Dropout(c, ratio, training)", "h = Neg(e)", "same = Identity(x)", "twice = Identity(h)"]);
+        assert_eq!(
+            found,
+            [
+                "c = Relu(x)",
+                "e,  = Dropout(c, ratio, training)",
+                "h = Neg(e)",
+                "same = Identity(x)",
+                "twice = Identity(h)"
+            ]
+        );
         assert_eq!(report.removed_nodes, 5);
         assert_eq!(initializers(&model), ["ratio", "training"]);
     }
@@ -209,10 +251,19 @@ mod tests {
             output y
             output shape
             ",
-            Options { contents: Some(&contents), ..Default::default() },
+            Options {
+                contents: Some(&contents),
+                ..Default::default()
+            },
         );
-        assert_eq!(nodes(&model), ["shape = Shape(x)", "y = Reshape(x, target)"]);
-        assert_eq!((initializers(&model), report.folded, report.removed_nodes), (vec!["target"], 2, 2));
+        assert_eq!(
+            nodes(&model),
+            ["shape = Shape(x)", "y = Reshape(x, target)"]
+        );
+        assert_eq!(
+            (initializers(&model), report.folded, report.removed_nodes),
+            (vec!["target"], 2, 2)
+        );
     }
 
     #[test]
@@ -225,9 +276,21 @@ mod tests {
             output y
             ";
         let (old, _) = cleaned(&format!("ir 3\n{text}"), Options::default());
-        assert_eq!((initializers(&old).len(), old.proto.graph.as_ref().unwrap().input.len()), (0, 1));
+        assert_eq!(
+            (
+                initializers(&old).len(),
+                old.proto.graph.as_ref().unwrap().input.len()
+            ),
+            (0, 1)
+        );
         let (new, _) = cleaned(text, Options::default());
-        assert_eq!((initializers(&new).len(), new.proto.graph.as_ref().unwrap().input.len()), (1, 2));
+        assert_eq!(
+            (
+                initializers(&new).len(),
+                new.proto.graph.as_ref().unwrap().input.len()
+            ),
+            (1, 2)
+        );
     }
 
     #[test]
@@ -238,7 +301,16 @@ mod tests {
             y = Add(x, w)
             output y
             ";
-        let (model, report) = cleaned(text, Options { fold_norms: true, ..Default::default() });
-        assert_eq!((model.proto, report), (text::message(text).unwrap(), Cleaned::default()));
+        let (model, report) = cleaned(
+            text,
+            Options {
+                fold_norms: true,
+                ..Default::default()
+            },
+        );
+        assert_eq!(
+            (model.proto, report),
+            (text::message(text).unwrap(), Cleaned::default())
+        );
     }
 }

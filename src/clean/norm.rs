@@ -27,7 +27,9 @@ pub(super) fn fold(model: &mut Model) -> Result<usize, LoadError> {
     let count = folds.len();
     let mut names = edit::names(model);
     let removed: BTreeSet<NodeId> = folds.iter().map(|fold| fold.norm).collect();
-    folds.into_iter().for_each(|fold| fold.apply(model, &mut names));
+    folds
+        .into_iter()
+        .for_each(|fold| fold.apply(model, &mut names));
     edit::remove_nodes(model, &removed)?;
     Ok(count + fold(model)?)
 }
@@ -44,30 +46,49 @@ struct Fold {
 impl Fold {
     fn of(model: &Model, norm: NodeId, annotated: &HashSet<String>) -> Option<Self> {
         let (node, entry) = (model.node(norm), model.index().node(norm));
-        let training = edit::int(node, "training_mode").unwrap_or(0) != 0 || edit::int(node, "spatial") == Some(0);
+        let training = edit::int(node, "training_mode").unwrap_or(0) != 0
+            || edit::int(node, "spatial") == Some(0);
         if !edit::is(node, "BatchNormalization") || training || model.opset("") < 7 {
             return None;
         }
-        let unread = |value: &ValueId| model.index().value(*value).readers.is_empty() && !model.index().value(*value).is_output;
+        let unread = |value: &ValueId| {
+            model.index().value(*value).readers.is_empty() && !model.index().value(*value).is_output
+        };
         if !entry.outputs.iter().skip(1).flatten().all(unread) {
             return None;
         }
         let input = model.index().value((*entry.inputs.first()?)?);
-        let Origin::Output(producer, 0) = input.origin else { return None };
-        if input.readers.len() != 1 || input.is_output || input.graph != entry.graph || annotated.contains(&input.name) {
+        let Origin::Output(producer, 0) = input.origin else {
+            return None;
+        };
+        if input.readers.len() != 1
+            || input.is_output
+            || input.graph != entry.graph
+            || annotated.contains(&input.name)
+        {
             return None;
         }
         let constant = |slot: usize| {
             let value = (*entry.inputs.get(slot)?)?;
-            edit::is_constant(model, value).then(|| model.constant(value))??.to_f64()
+            edit::is_constant(model, value)
+                .then(|| model.constant(value))??
+                .to_f64()
         };
-        let [gamma, beta, mean, variance] = [constant(1)?, constant(2)?, constant(3)?, constant(4)?];
+        let [gamma, beta, mean, variance] =
+            [constant(1)?, constant(2)?, constant(3)?, constant(4)?];
         let epsilon = f64::from(edit::float(node, "epsilon").unwrap_or(1e-5));
         let channels = gamma.len();
-        if [&beta, &mean, &variance].iter().any(|list| list.len() != channels) {
+        if [&beta, &mean, &variance]
+            .iter()
+            .any(|list| list.len() != channels)
+        {
             return None;
         }
-        let scale: Vec<f64> = gamma.iter().zip(&variance).map(|(gamma, variance)| gamma / (variance + epsilon).sqrt()).collect();
+        let scale: Vec<f64> = gamma
+            .iter()
+            .zip(&variance)
+            .map(|(gamma, variance)| gamma / (variance + epsilon).sqrt())
+            .collect();
         if !scale.iter().all(|scale| scale.is_finite()) {
             return None;
         }
@@ -76,47 +97,91 @@ impl Fold {
             return None;
         }
         let before = linear.bias_numbers(channels)?;
-        let bias: Vec<f64> = (0..channels).map(|at| scale[at] * (before[at] - mean[at]) + beta[at]).collect();
+        let bias: Vec<f64> = (0..channels)
+            .map(|at| scale[at] * (before[at] - mean[at]) + beta[at])
+            .collect();
         Some(Fold {
             norm,
             producer,
             output: model.index().value((*entry.outputs.first()?)?).name.clone(),
             weight: (linear.weight.0, linear.scaled(&scale)?),
-            bias: (linear.bias.as_ref().map(|bias| bias.0), encode(vec![channels], &bias, linear.weight.1.dtype)?),
+            bias: (
+                linear.bias.as_ref().map(|bias| bias.0),
+                encode(vec![channels], &bias, linear.weight.1.dtype)?,
+            ),
         })
     }
 
     fn apply(self, model: &mut Model, names: &mut HashSet<String>) {
         let weight_name = model.index().value(self.weight.0).name.clone();
-        store(model, self.producer, 1, Some(self.weight.0), self.weight.1, names, weight_name.clone());
+        store(
+            model,
+            self.producer,
+            1,
+            Some(self.weight.0),
+            self.weight.1,
+            names,
+            weight_name.clone(),
+        );
         let bias_name = match weight_name.strip_suffix("weight") {
             Some(stem) => format!("{stem}bias"),
             None => format!("{weight_name}_bias"),
         };
-        store(model, self.producer, 2, self.bias.0, self.bias.1, names, bias_name);
+        store(
+            model,
+            self.producer,
+            2,
+            self.bias.0,
+            self.bias.1,
+            names,
+            bias_name,
+        );
         let node = model.node_mut(self.producer);
         // Gemm's factor of the bias is part of the new bias.
-        node.attribute.retain(|attribute| !(node.op_type.as_deref() == Some("Gemm") && attribute.name() == "beta"));
-        let old = node.output.first_mut().map(|output| std::mem::replace(output, self.output));
+        node.attribute.retain(|attribute| {
+            !(node.op_type.as_deref() == Some("Gemm") && attribute.name() == "beta")
+        });
+        let old = node
+            .output
+            .first_mut()
+            .map(|output| std::mem::replace(output, self.output));
         let graph = model.index().node(self.producer).graph;
         edit::forget(model.graph_mut(graph), &|name| Some(name) == old.as_deref());
     }
 }
 
 /// Puts a tensor at an input: in place where nobody else reads the old one and its shape stays, else under a new name.
-fn store(model: &mut Model, node: NodeId, slot: usize, old: Option<ValueId>, tensor: TensorRef, names: &mut HashSet<String>, name: String) {
+fn store(
+    model: &mut Model,
+    node: NodeId,
+    slot: usize,
+    old: Option<ValueId>,
+    tensor: TensorRef,
+    names: &mut HashSet<String>,
+    name: String,
+) {
     let own = |value: &ValueId| {
         let entry = model.index().value(*value);
         let dims: Vec<i64> = tensor.dims.iter().map(|dim| *dim as i64).collect();
         entry.readers.len() == 1
             && !entry.is_output
-            && model.tensor_proto(*value).is_some_and(|proto| proto.dims == dims && proto.data_type() == tensor.dtype.code())
+            && model
+                .tensor_proto(*value)
+                .is_some_and(|proto| proto.dims == dims && proto.data_type() == tensor.dtype.code())
     };
-    if let Some(proto) = old.filter(own).and_then(|value| model.tensor_proto_mut(value)) {
+    if let Some(proto) = old
+        .filter(own)
+        .and_then(|value| model.tensor_proto_mut(value))
+    {
         let name = proto.name.take();
         let doc_string = proto.doc_string.take();
         let metadata_props = std::mem::take(&mut proto.metadata_props);
-        *proto = TensorProto { name, doc_string, metadata_props, ..tensor.to_proto("") };
+        *proto = TensorProto {
+            name,
+            doc_string,
+            metadata_props,
+            ..tensor.to_proto("")
+        };
         return;
     }
     let graph = model.index().node(node).graph;
@@ -139,13 +204,19 @@ struct Linear<'a> {
 impl<'a> Linear<'a> {
     fn of(model: &'a Model, id: NodeId, annotated: &HashSet<String>) -> Option<Self> {
         let node = model.node(id);
-        if !["Conv", "ConvTranspose", "Gemm"].iter().any(|op_type| edit::is(node, op_type)) {
+        if !["Conv", "ConvTranspose", "Gemm"]
+            .iter()
+            .any(|op_type| edit::is(node, op_type))
+        {
             return None;
         }
         let inputs = &model.index().node(id).inputs;
         let constant = |value: ValueId| {
-            let usable = edit::is_constant(model, value) && !annotated.contains(&model.index().value(value).name);
-            usable.then(|| model.constant(value))?.map(|tensor| (value, tensor))
+            let usable = edit::is_constant(model, value)
+                && !annotated.contains(&model.index().value(value).name);
+            usable
+                .then(|| model.constant(value))?
+                .map(|tensor| (value, tensor))
         };
         let weight = constant((*inputs.get(1)?)?)?;
         let bias = match inputs.get(2).copied().flatten() {
@@ -153,11 +224,18 @@ impl<'a> Linear<'a> {
             None => None,
         };
         // Half precision would lose more by rounding again than the node costs.
-        matches!(weight.1.dtype, Dtype::Float | Dtype::Double).then_some(Linear { node, weight, bias })
+        matches!(weight.1.dtype, Dtype::Float | Dtype::Double).then_some(Linear {
+            node,
+            weight,
+            bias,
+        })
     }
 
     fn groups(&self) -> usize {
-        edit::int(self.node, "group").and_then(|group| usize::try_from(group).ok()).unwrap_or(1).max(1)
+        edit::int(self.node, "group")
+            .and_then(|group| usize::try_from(group).ok())
+            .unwrap_or(1)
+            .max(1)
     }
 
     /// Output channels.
@@ -167,7 +245,11 @@ impl<'a> Linear<'a> {
             "Conv" => dims.first().copied(),
             "ConvTranspose" => dims.get(1)?.checked_mul(self.groups()),
             _ if dims.len() != 2 => None,
-            _ => dims.get(usize::from(edit::int(self.node, "transB").unwrap_or(0) == 0)).copied(),
+            _ => dims
+                .get(usize::from(
+                    edit::int(self.node, "transB").unwrap_or(0) == 0,
+                ))
+                .copied(),
         }
     }
 
@@ -181,8 +263,10 @@ impl<'a> Linear<'a> {
             "ConvTranspose" => {
                 // Weights are input channel × (output channels of one group) × kernel.
                 let per_group = *dims.get(1)?;
-                let (inputs, kernel) =
-                    ((*dims.first()?).checked_div(self.groups())?.max(1), dims.get(2..)?.iter().product::<usize>().max(1));
+                let (inputs, kernel) = (
+                    (*dims.first()?).checked_div(self.groups())?.max(1),
+                    dims.get(2..)?.iter().product::<usize>().max(1),
+                );
                 for (at, number) in numbers.iter_mut().enumerate() {
                     let (input, output) = (at / inner, at % inner / kernel);
                     *number *= scale.get(input / inputs * per_group + output)?;
@@ -190,7 +274,9 @@ impl<'a> Linear<'a> {
             }
             "Gemm" if edit::int(self.node, "transB").unwrap_or(0) == 0 => {
                 for row in numbers.chunks_mut(scale.len().max(1)) {
-                    row.iter_mut().zip(scale).for_each(|(number, scale)| *number *= scale);
+                    row.iter_mut()
+                        .zip(scale)
+                        .for_each(|(number, scale)| *number *= scale);
                 }
             }
             _ => {
@@ -204,9 +290,19 @@ impl<'a> Linear<'a> {
 
     /// What is added to each output channel now; `None` where that differs by row.
     fn bias_numbers(&self, channels: usize) -> Option<Vec<f64>> {
-        let Some((_, bias)) = &self.bias else { return Some(vec![0.0; channels]) };
-        let factor = if self.node.op_type() == "Gemm" { f64::from(edit::float(self.node, "beta").unwrap_or(1.0)) } else { 1.0 };
-        let numbers: Vec<f64> = bias.to_f64()?.into_iter().map(|number| factor * number).collect();
+        let Some((_, bias)) = &self.bias else {
+            return Some(vec![0.0; channels]);
+        };
+        let factor = if self.node.op_type() == "Gemm" {
+            f64::from(edit::float(self.node, "beta").unwrap_or(1.0))
+        } else {
+            1.0
+        };
+        let numbers: Vec<f64> = bias
+            .to_f64()?
+            .into_iter()
+            .map(|number| factor * number)
+            .collect();
         let along_last = bias.dims.last().is_none_or(|last| *last == numbers.len());
         match numbers.as_slice() {
             [one] => Some(vec![*one; channels]),
@@ -218,11 +314,21 @@ impl<'a> Linear<'a> {
 
 fn encode(dims: Vec<usize>, numbers: &[f64], dtype: Dtype) -> Option<TensorRef> {
     let bytes: Vec<u8> = match dtype {
-        Dtype::Float => numbers.iter().flat_map(|number| (*number as f32).to_le_bytes()).collect(),
-        Dtype::Double => numbers.iter().flat_map(|number| number.to_le_bytes()).collect(),
+        Dtype::Float => numbers
+            .iter()
+            .flat_map(|number| (*number as f32).to_le_bytes())
+            .collect(),
+        Dtype::Double => numbers
+            .iter()
+            .flat_map(|number| number.to_le_bytes())
+            .collect(),
         _ => return None,
     };
-    Some(TensorRef { dtype, dims, bytes: bytes.into() })
+    Some(TensorRef {
+        dtype,
+        dims,
+        bytes: bytes.into(),
+    })
 }
 
 #[cfg(test)]
@@ -240,12 +346,29 @@ mod tests {
         let input: Vec<f32> = (0..count).map(|at| (at as f32 * 0.7).sin()).collect();
         let input = Tensor::from_shape(dims, &input).unwrap();
         let model = tract_onnx::onnx().model_for_read(&mut &bytes[..]).unwrap();
-        let outputs = model.into_typed().unwrap().into_runnable().unwrap().run(tvec!(input.into())).unwrap();
-        outputs[0].cast_to::<f32>().unwrap().try_as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec()
+        let outputs = model
+            .into_typed()
+            .unwrap()
+            .into_runnable()
+            .unwrap()
+            .run(tvec!(input.into()))
+            .unwrap();
+        outputs[0]
+            .cast_to::<f32>()
+            .unwrap()
+            .try_as_plain_ram()
+            .unwrap()
+            .as_slice::<f32>()
+            .unwrap()
+            .to_vec()
     }
 
     fn folds(linear: &str, dims: &[usize], channels: usize) -> Model {
-        let shape = dims.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+        let shape = dims
+            .iter()
+            .map(usize::to_string)
+            .collect::<Vec<_>>()
+            .join(",");
         let text = format!(
             "
             input x f32[{shape}]
@@ -260,28 +383,58 @@ mod tests {
         );
         let original = text::model(&text).unwrap();
         let mut folded = original.clone();
-        let report = clean(&mut folded, Options { fold_norms: true, ..Default::default() }).unwrap();
+        let report = clean(
+            &mut folded,
+            Options {
+                fold_norms: true,
+                ..Default::default()
+            },
+        )
+        .unwrap();
         assert_eq!((report.folded_norms, folded.index().nodes().len()), (1, 1));
         let (before, after) = (run(&original, dims), run(&folded, dims));
         assert_eq!(before.len(), after.len());
         for (before, after) in before.iter().zip(&after) {
-            assert!((before - after).abs() < 1e-5, "{linear}: {before} became {after}");
+            assert!(
+                (before - after).abs() < 1e-5,
+                "{linear}: {before} became {after}"
+            );
         }
         folded
     }
 
     #[test]
     fn convolutions_take_it_up() {
-        let folded = folds("const a.weight f32[6,2,3,3]\nh = Conv(x, a.weight) {group=2}", &[1, 4, 5, 5], 6);
+        let folded = folds(
+            "const a.weight f32[6,2,3,3]\nh = Conv(x, a.weight) {group=2}",
+            &[1, 4, 5, 5],
+            6,
+        );
         assert_eq!(folded.node(NodeId(0)).input, ["x", "a.weight", "a.bias"]);
-        folds("const w f32[6,4,3]\nconst b f32[6]\nh = Conv(x, w, b)", &[2, 4, 5], 6);
-        folds("const w f32[4,3,2,2]\nconst b f32[6]\nh = ConvTranspose(x, w, b) {group=2, strides=[2,2]}", &[1, 4, 3, 3], 6);
+        folds(
+            "const w f32[6,4,3]\nconst b f32[6]\nh = Conv(x, w, b)",
+            &[2, 4, 5],
+            6,
+        );
+        folds(
+            "const w f32[4,3,2,2]\nconst b f32[6]\nh = ConvTranspose(x, w, b) {group=2, strides=[2,2]}",
+            &[1, 4, 3, 3],
+            6,
+        );
     }
 
     #[test]
     fn gemm_takes_it_up_in_both_layouts() {
-        folds("const w f32[4,6]\nconst b f32[6]\nh = Gemm(x, w, b) {alpha=0.5, beta=2.0}", &[3, 4], 6);
-        folds("const w f32[6,4]\nconst b f32[1,6]\nh = Gemm(x, w, b) {transB=1}", &[3, 4], 6);
+        folds(
+            "const w f32[4,6]\nconst b f32[6]\nh = Gemm(x, w, b) {alpha=0.5, beta=2.0}",
+            &[3, 4],
+            6,
+        );
+        folds(
+            "const w f32[6,4]\nconst b f32[1,6]\nh = Gemm(x, w, b) {transB=1}",
+            &[3, 4],
+            6,
+        );
         folds("const w f32[6,4]\nh = Gemm(x, w) {transB=1}", &[3, 4], 6);
     }
 
@@ -305,28 +458,73 @@ mod tests {
         );
         let original = text::model(&shared).unwrap();
         let mut folded = original.clone();
-        clean(&mut folded, Options { fold_norms: true, ..Default::default() }).unwrap();
+        clean(
+            &mut folded,
+            Options {
+                fold_norms: true,
+                ..Default::default()
+            },
+        )
+        .unwrap();
         assert_eq!(folded.node(NodeId(0)).input, ["x", "w_2", "w_bias"]);
         assert_eq!(folded.node(NodeId(1)).input, ["y", "w"]);
         let (before, after) = (run(&original, &[1, 2, 3, 3]), run(&folded, &[1, 2, 3, 3]));
-        assert!(before.iter().zip(&after).all(|(before, after)| (before - after).abs() < 1e-5));
+        assert!(
+            before
+                .iter()
+                .zip(&after)
+                .all(|(before, after)| (before - after).abs() < 1e-5)
+        );
         for reader in ["output h", "z = Relu(h)\noutput z"] {
-            let text = format!("{head}\nh = Conv(x, w)\ny = BatchNormalization(h, gamma, beta, mean, var)\noutput y\n{reader}");
+            let text = format!(
+                "{head}\nh = Conv(x, w)\ny = BatchNormalization(h, gamma, beta, mean, var)\noutput y\n{reader}"
+            );
             let mut model = text::model(&text).unwrap();
-            assert_eq!(clean(&mut model, Options { fold_norms: true, ..Default::default() }).unwrap().folded_norms, 0);
+            assert_eq!(
+                clean(
+                    &mut model,
+                    Options {
+                        fold_norms: true,
+                        ..Default::default()
+                    }
+                )
+                .unwrap()
+                .folded_norms,
+                0
+            );
         }
     }
 
     #[test]
     fn a_trained_network_keeps_its_answers() {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/digits_cnn.onnx");
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/digits_cnn.onnx");
         let original = crate::model::load(&path, crate::model::Limits::default()).unwrap();
         let mut folded = original.clone();
-        let report = clean(&mut folded, Options { fold_norms: true, ..Default::default() }).unwrap();
-        let left = folded.index().nodes().filter(|(id, _)| folded.node(*id).op_type() == "BatchNormalization").count();
-        assert!(report.folded_norms > 5 && left == 0 && report.bytes_saved > 0, "{report:?}, {left} left");
+        let report = clean(
+            &mut folded,
+            Options {
+                fold_norms: true,
+                ..Default::default()
+            },
+        )
+        .unwrap();
+        let left = folded
+            .index()
+            .nodes()
+            .filter(|(id, _)| folded.node(*id).op_type() == "BatchNormalization")
+            .count();
+        assert!(
+            report.folded_norms > 5 && left == 0 && report.bytes_saved > 0,
+            "{report:?}, {left} left"
+        );
         let (before, after) = (run(&original, &[2, 1, 8, 8]), run(&folded, &[2, 1, 8, 8]));
         let largest = before.iter().fold(0f32, |most, x| most.max(x.abs()));
-        assert!(before.iter().zip(&after).all(|(before, after)| (before - after).abs() < 1e-5 * largest));
+        assert!(
+            before
+                .iter()
+                .zip(&after)
+                .all(|(before, after)| (before - after).abs() < 1e-5 * largest)
+        );
     }
 }

@@ -14,14 +14,17 @@ pub(super) fn remove(model: &mut Model) -> Result<(), LoadError> {
 /// The input and output of a node that only hands on.
 fn handed_on(model: &Model, id: NodeId) -> Option<(ValueId, ValueId)> {
     let (node, entry) = (model.node(id), model.index().node(id));
-    let passes = edit::is(node, "Identity") || (edit::is(node, "Dropout") && is_inactive(model, id));
+    let passes =
+        edit::is(node, "Identity") || (edit::is(node, "Dropout") && is_inactive(model, id));
     let (input, output) = ((*entry.inputs.first()?)?, (*entry.outputs.first()?)?);
     passes.then_some((input, output))
 }
 
 fn is_inactive(model: &Model, id: NodeId) -> bool {
     let (node, entry) = (model.node(id), model.index().node(id));
-    let unread = |value: &ValueId| model.index().value(*value).readers.is_empty() && !model.index().value(*value).is_output;
+    let unread = |value: &ValueId| {
+        model.index().value(*value).readers.is_empty() && !model.index().value(*value).is_output
+    };
     if !entry.outputs.iter().skip(1).flatten().all(unread) {
         return false;
     }
@@ -32,7 +35,10 @@ fn is_inactive(model: &Model, id: NodeId) -> bool {
         None => true,
         Some(training) => {
             edit::is_constant(model, training)
-                && model.constant(training).and_then(|tensor| tensor.to_i64()).is_some_and(|truths| truths.iter().all(|truth| *truth == 0))
+                && model
+                    .constant(training)
+                    .and_then(|tensor| tensor.to_i64())
+                    .is_some_and(|truths| truths.iter().all(|truth| *truth == 0))
         }
     }
 }
@@ -43,7 +49,9 @@ fn inner(model: &mut Model) -> Result<(), LoadError> {
     let mut sources: HashMap<ValueId, ValueId> = HashMap::new();
     let mut removed = BTreeSet::new();
     for (id, _) in model.index().nodes() {
-        let Some((input, output)) = handed_on(model, id) else { continue };
+        let Some((input, output)) = handed_on(model, id) else {
+            continue;
+        };
         let (from, to) = (model.index().value(input), model.index().value(output));
         if to.is_output || ambiguous.contains(&from.name) || ambiguous.contains(&to.name) {
             continue;
@@ -53,7 +61,10 @@ fn inner(model: &mut Model) -> Result<(), LoadError> {
     }
     let name = |value: ValueId| model.index().value(value).name.clone();
     let outputs: Vec<ValueId> = sources.keys().copied().collect();
-    let renamed: HashMap<String, String> = outputs.into_iter().map(|output| (name(output), name(first(&mut sources, output)))).collect();
+    let renamed: HashMap<String, String> = outputs
+        .into_iter()
+        .map(|output| (name(output), name(first(&mut sources, output))))
+        .collect();
     edit::rename_reads(model, &renamed);
     edit::remove_nodes(model, &removed)
 }
@@ -77,12 +88,22 @@ fn outer(model: &mut Model) -> Result<(), LoadError> {
     let mut taken: HashSet<ValueId> = HashSet::new();
     let mut work: Vec<(NodeId, u32, String, String)> = Vec::new();
     for (id, entry) in model.index().nodes() {
-        let Some((input, output)) = handed_on(model, id) else { continue };
+        let Some((input, output)) = handed_on(model, id) else {
+            continue;
+        };
         let (from, to) = (model.index().value(input), model.index().value(output));
-        let Origin::Output(producer, slot) = from.origin else { continue };
-        let clear = !from.is_output && !ambiguous.contains(&from.name) && !ambiguous.contains(&to.name);
+        let Origin::Output(producer, slot) = from.origin else {
+            continue;
+        };
+        let clear =
+            !from.is_output && !ambiguous.contains(&from.name) && !ambiguous.contains(&to.name);
         // A chain is undone link by link: its next link waits for the next round.
-        if !to.is_output || !clear || from.graph != entry.graph || removed.contains(&producer) || !taken.insert(input) {
+        if !to.is_output
+            || !clear
+            || from.graph != entry.graph
+            || removed.contains(&producer)
+            || !taken.insert(input)
+        {
             continue;
         }
         removed.insert(id);
@@ -91,7 +112,10 @@ fn outer(model: &mut Model) -> Result<(), LoadError> {
     if work.is_empty() {
         return Ok(());
     }
-    let renamed: HashMap<String, String> = work.iter().map(|(_, _, from, to)| (from.clone(), to.clone())).collect();
+    let renamed: HashMap<String, String> = work
+        .iter()
+        .map(|(_, _, from, to)| (from.clone(), to.clone()))
+        .collect();
     for (producer, slot, from, to) in &work {
         if let Some(name) = model.node_mut(*producer).output.get_mut(*slot as usize) {
             *name = to.clone();
@@ -99,9 +123,13 @@ fn outer(model: &mut Model) -> Result<(), LoadError> {
         let graph = model.index().node(*producer).graph;
         let graph = model.graph_mut(graph);
         graph.value_info.retain(|info| info.name() != from);
-        graph.quantization_annotation.iter_mut().filter(|annotation| annotation.tensor_name() == from).for_each(|annotation| {
-            annotation.tensor_name = Some(to.clone());
-        });
+        graph
+            .quantization_annotation
+            .iter_mut()
+            .filter(|annotation| annotation.tensor_name() == from)
+            .for_each(|annotation| {
+                annotation.tensor_name = Some(to.clone());
+            });
     }
     edit::rename_reads(model, &renamed);
     edit::remove_nodes(model, &removed)?;

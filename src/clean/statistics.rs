@@ -16,7 +16,10 @@ use crate::run::{Runtime, Tensors};
 
 /// Stores the results of nodes that normalise constants, wherever the file does not grow by it and the runtime can compute
 /// them; with the names of what is stored now. `None` where there are none.
-pub fn fold_statistics(model: &Model, runtime: &dyn Runtime) -> Result<Option<(Model, BTreeSet<String>)>, LoadError> {
+pub fn fold_statistics(
+    model: &Model,
+    runtime: &dyn Runtime,
+) -> Result<Option<(Model, BTreeSet<String>)>, LoadError> {
     let computed = Computed::of(model);
     if !computed.statistics.contains(&true) || !model.proto.training_info.is_empty() {
         return Ok(None);
@@ -26,33 +29,55 @@ pub fn fold_statistics(model: &Model, runtime: &dyn Runtime) -> Result<Option<(M
     let facts = infer(model, &Pins::new());
     let mut wanted = Vec::new();
     for (value, entry) in model.index().values() {
-        let Origin::Output(node, _) = entry.origin else { continue };
+        let Origin::Output(node, _) = entry.origin else {
+            continue;
+        };
         let named = ambiguous.contains(&entry.name) || annotated.contains(&entry.name);
         if !computed.is_result(model, value) || named || entry.graph != Index::MAIN {
             continue;
         }
-        let alone = model.index().node(node).outputs.iter().flatten().all(|other| {
-            let other_entry = model.index().value(*other);
-            *other == value || (other_entry.readers.is_empty() && !other_entry.is_output)
-        });
+        let alone = model
+            .index()
+            .node(node)
+            .outputs
+            .iter()
+            .flatten()
+            .all(|other| {
+                let other_entry = model.index().value(*other);
+                *other == value || (other_entry.readers.is_empty() && !other_entry.is_output)
+            });
         if alone {
             wanted.push((node, value));
         }
     }
-    let parts: Vec<Part> = wanted.iter().filter_map(|(node, value)| computed.part(model, &facts, *node, *value)).collect();
+    let parts: Vec<Part> = wanted
+        .iter()
+        .filter_map(|(node, value)| computed.part(model, &facts, *node, *value))
+        .collect();
     let mut stored: BTreeMap<NodeId, TensorProto> = BTreeMap::new();
     let mut alike: BTreeMap<&[String], Vec<&Part>> = BTreeMap::new();
-    parts.iter().for_each(|part| alike.entry(&part.operators).or_default().push(part));
+    parts
+        .iter()
+        .for_each(|part| alike.entry(&part.operators).or_default().push(part));
     for parts in alike.into_values() {
-        stored.extend(results(&parts, runtime).into_iter().map(|(part, tensor)| (part.node, tensor.to_proto(&part.name))));
+        stored.extend(
+            results(&parts, runtime)
+                .into_iter()
+                .map(|(part, tensor)| (part.node, tensor.to_proto(&part.name))),
+        );
     }
     if stored.is_empty() {
         return Ok(None);
     }
     let mut folded = model.clone();
     let removed: BTreeSet<NodeId> = stored.keys().copied().collect();
-    let names = stored.values().map(|tensor| tensor.name().to_owned()).collect();
-    stored.into_values().for_each(|tensor| edit::add_initializer(&mut folded, Index::MAIN, tensor));
+    let names = stored
+        .values()
+        .map(|tensor| tensor.name().to_owned())
+        .collect();
+    stored
+        .into_values()
+        .for_each(|tensor| edit::add_initializer(&mut folded, Index::MAIN, tensor));
     edit::remove_nodes(&mut folded, &removed)?;
     unused::remove(&mut folded)?;
     Ok(Some((folded, names)))
@@ -72,7 +97,9 @@ struct Part {
 
 /// What computations by the same operators give, where the runtime computes the smallest of them alike in two ways.
 fn results<'a>(parts: &[&'a Part], runtime: &dyn Runtime) -> Vec<(&'a Part, TensorRef)> {
-    let Some(smallest) = parts.iter().min_by_key(|part| part.elements) else { return Vec::new() };
+    let Some(smallest) = parts.iter().min_by_key(|part| part.elements) else {
+        return Vec::new();
+    };
     if let Err(why) = runtime.prepare(&smallest.model, &smallest.inputs, &[]) {
         tracing::debug!(%why, "'{}' and those alike are not folded", smallest.name);
         return Vec::new();
@@ -80,7 +107,8 @@ fn results<'a>(parts: &[&'a Part], runtime: &dyn Runtime) -> Vec<(&'a Part, Tens
     let result = |part: &&'a Part| {
         let session = runtime.prepare_variant(&part.model, &part.inputs).ok()?;
         let result = session.run(&part.inputs).ok()?.into_iter().next()?;
-        let right = result.dtype == part.dtype && result.dims.iter().product::<usize>() == part.elements;
+        let right =
+            result.dtype == part.dtype && result.dims.iter().product::<usize>() == part.elements;
         right.then_some((*part, result))
     };
     parts.par_iter().filter_map(result).collect()
@@ -97,19 +125,35 @@ struct Computed {
 impl Computed {
     fn of(model: &Model) -> Self {
         let values = model.index().values();
-        let constant: Vec<bool> = values.map(|(value, _)| edit::is_constant(model, value) || model.constant(value).is_some()).collect();
-        let mut computed = Computed { statistics: vec![false; constant.len()], constant };
+        let constant: Vec<bool> = values
+            .map(|(value, _)| edit::is_constant(model, value) || model.constant(value).is_some())
+            .collect();
+        let mut computed = Computed {
+            statistics: vec![false; constant.len()],
+            constant,
+        };
         for node in &model.index().graph(Index::MAIN).nodes {
             let (entry, message) = (model.index().node(*node), model.node(*node));
-            let own = crate::model::normal_domain(message.domain()).is_empty() && !message.op_type().starts_with("Random");
+            let own = crate::model::normal_domain(message.domain()).is_empty()
+                && !message.op_type().starts_with("Random");
             let from_constants = own && !entry.inputs.is_empty() && entry.subgraphs.is_empty();
-            if !from_constants || !entry.inputs.iter().flatten().all(|input| computed.constant[input.index()]) {
+            if !from_constants
+                || !entry
+                    .inputs
+                    .iter()
+                    .flatten()
+                    .all(|input| computed.constant[input.index()])
+            {
                 continue;
             }
             let kind = message.op_type();
             let statistic = kind.starts_with("Reduce")
                 || kind.ends_with("Normalization")
-                || entry.inputs.iter().flatten().any(|input| computed.statistics[input.index()]);
+                || entry
+                    .inputs
+                    .iter()
+                    .flatten()
+                    .any(|input| computed.statistics[input.index()]);
             for output in entry.outputs.iter().flatten() {
                 computed.constant[output.index()] = true;
                 computed.statistics[output.index()] = statistic;
@@ -121,8 +165,18 @@ impl Computed {
     /// Whether a value is what comes out of such a computation: something that is not computed from constants reads it.
     fn is_result(&self, model: &Model, value: ValueId) -> bool {
         let entry = model.index().value(value);
-        let read = |node: NodeId| model.index().node(node).outputs.iter().flatten().any(|output| !self.constant[output.index()]);
-        self.statistics[value.index()] && !entry.is_output && entry.readers.iter().any(|(reader, _)| read(*reader))
+        let read = |node: NodeId| {
+            model
+                .index()
+                .node(node)
+                .outputs
+                .iter()
+                .flatten()
+                .any(|output| !self.constant[output.index()])
+        };
+        self.statistics[value.index()]
+            && !entry.is_output
+            && entry.readers.iter().any(|(reader, _)| read(*reader))
     }
 
     /// The computation of a value; `None` where the constants that it is computed from are smaller or are needed still.
@@ -132,24 +186,46 @@ impl Computed {
         let (nodes, constants) = self.behind(model, node);
         let goes = |value: &ValueId| {
             let readers = &model.index().value(*value).readers;
-            readers
-                .iter()
-                .all(|(reader, _)| model.index().node(*reader).outputs.iter().flatten().all(|output| self.constant[output.index()]))
+            readers.iter().all(|(reader, _)| {
+                model
+                    .index()
+                    .node(*reader)
+                    .outputs
+                    .iter()
+                    .flatten()
+                    .all(|output| self.constant[output.index()])
+            })
         };
-        let size = |value: &ValueId| model.constant(*value).map_or(0, |tensor| tensor.dims.iter().product::<usize>());
-        if elements > constants.iter().filter(|value| goes(value)).map(size).max()? {
+        let size = |value: &ValueId| {
+            model
+                .constant(*value)
+                .map_or(0, |tensor| tensor.dims.iter().product::<usize>())
+        };
+        if elements
+            > constants
+                .iter()
+                .filter(|value| goes(value))
+                .map(size)
+                .max()?
+        {
             return None;
         }
         let name = model.index().value(value).name.clone();
         let mut graph = GraphProto {
             name: Some("constants".into()),
             node: nodes.iter().map(|node| model.node(*node).clone()).collect(),
-            output: vec![ValueInfoProto { name: Some(name.clone()), ..Default::default() }],
+            output: vec![ValueInfoProto {
+                name: Some(name.clone()),
+                ..Default::default()
+            }],
             ..Default::default()
         };
         let mut inputs = Tensors::new();
         for constant in constants {
-            let (tensor, name) = (model.constant(constant)?, &model.index().value(constant).name);
+            let (tensor, name) = (
+                model.constant(constant)?,
+                &model.index().value(constant).name,
+            );
             // A runtime that sees constants computes with them while it makes the model ready, operator by operator.
             if tensor.dtype.is_float() && size(&constant) > Contents::LIMIT {
                 graph.input.push(declared_input(name, &tensor));
@@ -158,8 +234,20 @@ impl Computed {
                 graph.initializer.push(tensor.to_proto(name));
             }
         }
-        let operators = graph.node.iter().map(|node| node.op_type().to_owned()).collect();
-        Some(Part { node, name, dtype, elements, operators, model: model.with_graph(graph).ok()?, inputs })
+        let operators = graph
+            .node
+            .iter()
+            .map(|node| node.op_type().to_owned())
+            .collect();
+        Some(Part {
+            node,
+            name,
+            dtype,
+            elements,
+            operators,
+            model: model.with_graph(graph).ok()?,
+            inputs,
+        })
     }
 
     /// The nodes that lead to one, in order, itself included, and the constants that they read.
@@ -172,7 +260,9 @@ impl Computed {
             }
             for input in model.index().node(node).inputs.iter().flatten() {
                 match model.index().value(*input).origin {
-                    Origin::Output(producer, _) if model.constant(*input).is_none() => open.push(producer),
+                    Origin::Output(producer, _) if model.constant(*input).is_none() => {
+                        open.push(producer)
+                    }
                     _ => {
                         constants.insert(*input);
                     }

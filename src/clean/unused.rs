@@ -13,7 +13,12 @@ pub(super) fn remove(model: &mut Model) -> Result<usize, LoadError> {
     }
     let live = Live::of(model);
     let removed = remove_initializers(model, &live);
-    let dead: BTreeSet<NodeId> = model.index().nodes().map(|(id, _)| id).filter(|id| !live.nodes[id.index()]).collect();
+    let dead: BTreeSet<NodeId> = model
+        .index()
+        .nodes()
+        .map(|(id, _)| id)
+        .filter(|id| !live.nodes[id.index()])
+        .collect();
     edit::remove_nodes(model, &dead)?;
     if removed > 0 {
         model.reindex()?;
@@ -29,16 +34,29 @@ struct Live {
 impl Live {
     fn of(model: &Model) -> Self {
         let index = model.index();
-        let mut live = Live { values: vec![false; index.values().len()], nodes: vec![false; index.nodes().len()] };
+        let mut live = Live {
+            values: vec![false; index.values().len()],
+            nodes: vec![false; index.nodes().len()],
+        };
         live.reach(model, index.graph(Index::MAIN).outputs.clone());
         // Scales and zero points are read through annotations alone.
-        let by_name: std::collections::HashMap<(GraphId, &str), ValueId> =
-            index.values().map(|(id, entry)| ((entry.graph, entry.name.as_str()), id)).collect();
+        let by_name: std::collections::HashMap<(GraphId, &str), ValueId> = index
+            .values()
+            .map(|(id, entry)| ((entry.graph, entry.name.as_str()), id))
+            .collect();
         for (id, _) in index.graphs() {
             for annotation in &model.graph(id).quantization_annotation {
-                let value = |name: &str| by_name.get(&(id, name)).or_else(|| by_name.get(&(Index::MAIN, name))).copied();
+                let value = |name: &str| {
+                    by_name
+                        .get(&(id, name))
+                        .or_else(|| by_name.get(&(Index::MAIN, name)))
+                        .copied()
+                };
                 if value(annotation.tensor_name()).is_some_and(|value| live.values[value.index()]) {
-                    let parameters = annotation.quant_parameter_tensor_names.iter().filter_map(|entry| value(entry.value()));
+                    let parameters = annotation
+                        .quant_parameter_tensor_names
+                        .iter()
+                        .filter_map(|entry| value(entry.value()));
                     live.reach(model, parameters.collect());
                 }
             }
@@ -53,13 +71,20 @@ impl Live {
             if std::mem::replace(&mut self.values[value.index()], true) {
                 continue;
             }
-            let Origin::Output(node, _) = index.value(value).origin else { continue };
+            let Origin::Output(node, _) = index.value(value).origin else {
+                continue;
+            };
             if std::mem::replace(&mut self.nodes[node.index()], true) {
                 continue;
             }
             let entry = index.node(node);
             waiting.extend(entry.inputs.iter().flatten());
-            waiting.extend(entry.subgraphs.iter().flat_map(|graph| index.graph(*graph).outputs.iter()));
+            waiting.extend(
+                entry
+                    .subgraphs
+                    .iter()
+                    .flat_map(|graph| index.graph(*graph).outputs.iter()),
+            );
         }
     }
 }
@@ -69,7 +94,12 @@ fn remove_initializers(model: &mut Model, live: &Live) -> usize {
     let keeps_inputs = edit::inputs_override(model);
     let graphs: Vec<GraphId> = model.index().graphs().map(|(id, _)| id).collect();
     for id in graphs {
-        let listed: HashSet<&str> = model.graph(id).input.iter().map(|input| input.name()).collect();
+        let listed: HashSet<&str> = model
+            .graph(id)
+            .input
+            .iter()
+            .map(|input| input.name())
+            .collect();
         let dead = |origin: fn(&Origin) -> bool| -> HashSet<String> {
             let values = model.index().values().filter(|(value, entry)| {
                 entry.graph == id && origin(&entry.origin) && !live.values[value.index()]
@@ -85,8 +115,15 @@ fn remove_initializers(model: &mut Model, live: &Live) -> usize {
         }
         removed += dense.len() + sparse.len();
         let graph = model.graph_mut(id);
-        graph.initializer.retain(|tensor| !dense.contains(tensor.name()));
-        graph.sparse_initializer.retain(|tensor| tensor.values.as_ref().is_none_or(|values| !sparse.contains(values.name())));
+        graph
+            .initializer
+            .retain(|tensor| !dense.contains(tensor.name()));
+        graph.sparse_initializer.retain(|tensor| {
+            tensor
+                .values
+                .as_ref()
+                .is_none_or(|values| !sparse.contains(values.name()))
+        });
         // Only old files reach this with inputs: there every initializer is listed as one.
         graph.input.retain(|input| !dense.contains(input.name()));
         edit::forget(graph, &|name| dense.contains(name) || sparse.contains(name));

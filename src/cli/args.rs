@@ -12,7 +12,12 @@ use crate::progress::Memory;
 
 /// Prune trained ONNX models structurally, and prove the result right.
 #[derive(Debug, Parser)]
-#[command(name = "onnx-prune", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(
+    name = "onnx-prune",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 #[command(
     after_help = "Exit codes: 0 done and thresholds met, 1 target or thresholds not met, 2 bad usage or input, 3 unverifiable, 130 and 143 interrupted."
 )]
@@ -149,7 +154,12 @@ pub(super) struct Prune {
     #[arg(long, value_name = "PATH", conflicts_with = "no_verify")]
     pub verify_data: Option<PathBuf>,
     /// Class ids of all samples of --verify-data
-    #[arg(long, value_name = "FILE.npy", requires = "verify_data", conflicts_with = "labels")]
+    #[arg(
+        long,
+        value_name = "FILE.npy",
+        requires = "verify_data",
+        conflicts_with = "labels"
+    )]
     pub verify_labels: Option<PathBuf>,
     /// Statistics of the model's activations, made by `onnx-prune calibrate`; repeatable, shards are added
     #[arg(long, value_name = "FILE")]

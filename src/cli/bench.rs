@@ -40,29 +40,58 @@ struct Timed {
 pub(super) fn run(args: &Bench, stop: &Stop) -> anyhow::Result<Exit> {
     let watch = Watch::new(&args.common, stop);
     watch.begin(Phase::Load, 0);
-    let models = args.models.iter().map(|path| output::load(path, &watch, stop)).collect::<anyhow::Result<Vec<_>>>()?;
-    let Some(first) = models.first() else { bail!("no model given") };
+    let models = args
+        .models
+        .iter()
+        .map(|path| output::load(path, &watch, stop))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let Some(first) = models.first() else {
+        bail!("no model given")
+    };
     let wanted = verify::inputs(first);
     if let Some(other) = models.iter().find(|model| verify::inputs(model) != wanted) {
         let theirs = verify::list(&verify::inputs(other));
-        bail!("{} takes other inputs ({theirs}) than {} ({})", other.path().display(), first.path().display(), verify::list(&wanted));
+        bail!(
+            "{} takes other inputs ({theirs}) than {} ({})",
+            other.path().display(),
+            first.path().display(),
+            verify::list(&wanted)
+        );
     }
     let given = data::inputs(first, &args.data, data::Use::default(), &watch)?.data;
-    let Some(example) = given.inputs.example()? else { bail!("there are no inputs to run") };
+    let Some(example) = given.inputs.example()? else {
+        bail!("there are no inputs to run")
+    };
     let runtime = engine::runtime(args.engine.runtime, false, watch.memory)?;
     watch.begin(Phase::Latency, 0);
-    let (times, runtime) = match engine::in_either(&*runtime, |runtime| times(&models, &example, runtime))? {
-        Ok(done) => done,
-        Err(failure) => {
-            watch.finish();
-            super::complain(&failure.reason);
-            return Ok(failure.exit());
-        }
-    };
+    let (times, runtime) =
+        match engine::in_either(&*runtime, |runtime| times(&models, &example, runtime))? {
+            Ok(done) => done,
+            Err(failure) => {
+                watch.finish();
+                super::complain(&failure.reason);
+                return Ok(failure.exit());
+            }
+        };
     watch.begin(Phase::Analyse, 0);
-    let pins = data::counted(first, &data::specs(first, &data::pins(&args.data.input), args.data.data.as_deref())?);
-    let costs: Vec<report::Cost> = models.iter().map(|model| convert::cost_of(model, &pins)).collect();
-    let with_time = |at: usize| Some(report::Cost { latency_ms: Some(*times.get(at)?), ..*costs.get(at)? });
+    let pins = data::counted(
+        first,
+        &data::specs(
+            first,
+            &data::pins(&args.data.input),
+            args.data.data.as_deref(),
+        )?,
+    );
+    let costs: Vec<report::Cost> = models
+        .iter()
+        .map(|model| convert::cost_of(model, &pins))
+        .collect();
+    let with_time = |at: usize| {
+        Some(report::Cost {
+            latency_ms: Some(*times.get(at)?),
+            ..*costs.get(at)?
+        })
+    };
     let mut report = convert::begin(first, args.json);
     report.runtime = Some(convert::runtime(runtime));
     report.original = with_time(0).unwrap_or_default();
@@ -71,18 +100,43 @@ pub(super) fn run(args: &Bench, stop: &Stop) -> anyhow::Result<Exit> {
     report.drift.synthetic = given.synthetic;
     report.seconds = watch.finish();
     report.peak_rss_bytes = output::peak_rss_bytes();
-    let name = |at: usize| args.models.get(at).map(|path| path.display().to_string()).unwrap_or_default();
+    let name = |at: usize| {
+        args.models
+            .get(at)
+            .map(|path| path.display().to_string())
+            .unwrap_or_default()
+    };
     let timed: Vec<Timed> = costs
         .iter()
         .zip(&times)
         .enumerate()
-        .map(|(at, (cost, time))| Timed { path: name(at), macs: cost.macs, params: cost.params, bytes: cost.bytes, latency_ms: *time })
+        .map(|(at, (cost, time))| Timed {
+            path: name(at),
+            macs: cost.macs,
+            params: cost.params,
+            bytes: cost.bytes,
+            latency_ms: *time,
+        })
         .collect();
     if args.json {
-        output::print(&(serde_json::to_string_pretty(&Benched { report, models: timed })? + "\n"))?;
+        output::print(
+            &(serde_json::to_string_pretty(&Benched {
+                report,
+                models: timed,
+            })? + "\n"),
+        )?;
     } else {
-        let rows: Vec<_> = timed.iter().zip(&costs).map(|(model, cost)| (model.path.clone(), *cost, model.latency_ms)).collect();
-        output::print(&format!("{}run in {} {}\n", report::latencies(&report, &rows), runtime.name(), runtime.version()))?;
+        let rows: Vec<_> = timed
+            .iter()
+            .zip(&costs)
+            .map(|(model, cost)| (model.path.clone(), *cost, model.latency_ms))
+            .collect();
+        output::print(&format!(
+            "{}run in {} {}\n",
+            report::latencies(&report, &rows),
+            runtime.name(),
+            runtime.version()
+        ))?;
     }
     Ok(Exit::Done)
 }
@@ -91,13 +145,30 @@ pub(super) fn run(args: &Bench, stop: &Stop) -> anyhow::Result<Exit> {
 fn times(models: &[Model], example: &Tensors, runtime: &dyn Runtime) -> Done<Vec<f64>> {
     let mut sessions: Vec<Box<dyn Session>> = Vec::new();
     for (at, model) in models.iter().enumerate() {
-        let session = runtime.prepare(model, example, &[]).map_err(|error| error.to_string());
+        let session = runtime
+            .prepare(model, example, &[])
+            .map_err(|error| error.to_string());
         // A model that is made ready may still fail on these inputs.
-        match session.and_then(|session| session.run(example).map(|_| session).map_err(|error| error.to_string())) {
+        match session.and_then(|session| {
+            session
+                .run(example)
+                .map(|_| session)
+                .map_err(|error| error.to_string())
+        }) {
             Ok(session) => sessions.push(session),
-            Err(reason) => return Ok(Err(Failure { model: at, reason: format!("{}: {reason}", model.path().display()) })),
+            Err(reason) => {
+                return Ok(Err(Failure {
+                    model: at,
+                    reason: format!("{}: {reason}", model.path().display()),
+                }));
+            }
         }
     }
     let sessions: Vec<&dyn Session> = sessions.iter().map(|session| &**session).collect();
-    Ok(Ok(latency(&sessions, example, ROUNDS, BUDGET * models.len() as u32)?))
+    Ok(Ok(latency(
+        &sessions,
+        example,
+        ROUNDS,
+        BUDGET * models.len() as u32,
+    )?))
 }

@@ -16,24 +16,42 @@ use crate::model::Model;
 use crate::progress::{Phase, Progress};
 
 pub(super) fn run(args: &Calibrate, stop: &Stop) -> anyhow::Result<Exit> {
-    let Some(path) = &args.data.data else { bail!("calibrate needs inputs; give them with --data") };
+    let Some(path) = &args.data.data else {
+        bail!("calibrate needs inputs; give them with --data")
+    };
     let place = stop.outputs.claim(&args.output, "the file of statistics")?;
     output::reads_data(stop, Some(path), None)?;
     let watch = Watch::new(&args.common, stop);
     watch.begin(Phase::Load, 0);
     let model = output::load(&args.model, &watch, stop)?;
-    let specs = data::specs(&model, &data::pins(&args.data.input), args.data.data.as_deref())?;
+    let specs = data::specs(
+        &model,
+        &data::pins(&args.data.input),
+        args.data.data.as_deref(),
+    )?;
     let inputs = data::read(path, &specs, &args.data, &watch)?;
     // Whoever prunes by these statistics and gives the same inputs measures on those that are in no statistics.
     let apart = calibrate::apart(inputs.len(), inputs.samples);
-    let takes =
-        |number: &usize| apart.binary_search(number).is_err() && args.shard.is_none_or(|shard| number % shard.of == shard.number - 1);
+    let takes = |number: &usize| {
+        apart.binary_search(number).is_err()
+            && args
+                .shard
+                .is_none_or(|shard| number % shard.of == shard.number - 1)
+    };
     let runs: Vec<usize> = (0..inputs.len()).filter(takes).collect();
     if runs.is_empty() {
-        bail!("this shard has no samples: there are {} runs in all", inputs.len());
+        bail!(
+            "this shard has no samples: there are {} runs in all",
+            inputs.len()
+        );
     }
     let pins = data::counted(&model, &specs);
-    let options = Options { pins, memory: watch.memory, allowed: job::allowed(&model, &args.allow.ends)?, ..Default::default() };
+    let options = Options {
+        pins,
+        memory: watch.memory,
+        allowed: job::allowed(&model, &args.allow.ends)?,
+        ..Default::default()
+    };
     let runtime = engine::runtime(args.engine.runtime, true, watch.memory)?;
     let gathered = job::calibrate(&model, &options, &inputs, &runs, &*runtime, &watch.work());
     let statistics = match super::ran(gathered, &watch)? {
@@ -42,7 +60,9 @@ pub(super) fn run(args: &Calibrate, stop: &Stop) -> anyhow::Result<Exit> {
     };
     watch.begin(Phase::Save, 0);
     let mut staged = Staged::new(&stop.outputs);
-    staged.write(&place, |file| statistics.write(file, &model.source.sha256()))?;
+    staged.write(&place, |file| {
+        statistics.write(file, &model.source.sha256())
+    })?;
     watch.finish();
     if !args.common.quiet {
         output::print(&format!(

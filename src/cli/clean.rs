@@ -15,7 +15,13 @@ pub(super) fn run(args: &Clean, stop: &Stop) -> anyhow::Result<Exit> {
     let mut model = output::load(&args.model, &watch, stop)?;
     watch.begin(Phase::Cut, 0);
     let contents = crate::analysis::known(&model);
-    let cleaned = clean(&mut model, Options { contents: Some(&contents), fold_norms: args.fold_norms })?;
+    let cleaned = clean(
+        &mut model,
+        Options {
+            contents: Some(&contents),
+            fold_norms: args.fold_norms,
+        },
+    )?;
     watch.begin(Phase::Save, 0);
     let mut staged = Staged::new(&stop.outputs);
     crate::model::stage(&model, &place, &mut staged)?;
@@ -23,7 +29,12 @@ pub(super) fn run(args: &Clean, stop: &Stop) -> anyhow::Result<Exit> {
     if !args.common.quiet {
         output::print(&format!(
             "{} nodes and {} initializers removed ({} of them equal to others), {} constants folded, {} normalisations folded, {} bytes saved\n",
-            cleaned.removed_nodes, cleaned.removed_initializers, cleaned.merged, cleaned.folded, cleaned.folded_norms, cleaned.bytes_saved
+            cleaned.removed_nodes,
+            cleaned.removed_initializers,
+            cleaned.merged,
+            cleaned.folded,
+            cleaned.folded_norms,
+            cleaned.bytes_saved
         ))?;
     }
     stop.commit(staged)?;

@@ -14,14 +14,28 @@ use crate::verify::{OutputDrift, Verdict};
 
 /// What is known of a model before anything is done.
 pub(super) fn begin(model: &Model, with_digest: bool) -> Report {
-    let domain = |domain: &str| if domain.is_empty() { "ai.onnx".to_owned() } else { domain.to_owned() };
+    let domain = |domain: &str| {
+        if domain.is_empty() {
+            "ai.onnx".to_owned()
+        } else {
+            domain.to_owned()
+        }
+    };
     Report {
-        tool: report::Named { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
+        tool: report::Named {
+            name: env!("CARGO_PKG_NAME").to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        },
         model: report::ModelInfo {
             path: model.path().display().to_string(),
             sha256: with_digest.then(|| model.source.sha256()),
             ir_version: model.proto.ir_version(),
-            opset: model.proto.opset_import.iter().map(|import| (domain(import.domain()), import.version())).collect::<IndexMap<_, _>>(),
+            opset: model
+                .proto
+                .opset_import
+                .iter()
+                .map(|import| (domain(import.domain()), import.version()))
+                .collect::<IndexMap<_, _>>(),
             nodes: model.index().nodes().len(),
         },
         ..Default::default()
@@ -30,7 +44,12 @@ pub(super) fn begin(model: &Model, with_digest: bool) -> Report {
 
 /// A cost in whole numbers.
 pub(super) fn cost(cost: &Cost, latency_ms: Option<f64>) -> report::Cost {
-    report::Cost { macs: Some(cost.macs.round() as u64), params: cost.params.round() as u64, bytes: cost.bytes.round() as u64, latency_ms }
+    report::Cost {
+        macs: Some(cost.macs.round() as u64),
+        params: cost.params.round() as u64,
+        bytes: cost.bytes.round() as u64,
+        latency_ms,
+    }
 }
 
 /// The cost of a model as it is.
@@ -46,15 +65,37 @@ struct Known<'a> {
 }
 
 /// Fills in groups and reasons. `removed` counts the units that go, by group of the analysis.
-fn known(report: &mut Report, known: Known, chosen: &[usize], left_out: &dyn Fn(&Group) -> Reason, removed: impl Fn(usize) -> usize) {
-    let Known { model, analysis, origins } = known;
-    let groups: Vec<(usize, &Group)> = chosen.iter().filter_map(|at| Some((*at, analysis.groups.get(*at)?))).collect();
+fn known(
+    report: &mut Report,
+    known: Known,
+    chosen: &[usize],
+    left_out: &dyn Fn(&Group) -> Reason,
+    removed: impl Fn(usize) -> usize,
+) {
+    let Known {
+        model,
+        analysis,
+        origins,
+    } = known;
+    let groups: Vec<(usize, &Group)> = chosen
+        .iter()
+        .filter_map(|at| Some((*at, analysis.groups.get(*at)?)))
+        .collect();
     let full = analysis.account.at(|_| 1.0);
     report.groups = groups
         .iter()
         .map(|(at, group)| {
-            let without = analysis.account.at(|class| if group.classes.contains(&class) { 0.0 } else { 1.0 });
-            let held = group.weights.iter().filter(|(value, _)| !origins.is_added(model, *value));
+            let without = analysis.account.at(|class| {
+                if group.classes.contains(&class) {
+                    0.0
+                } else {
+                    1.0
+                }
+            });
+            let held = group
+                .weights
+                .iter()
+                .filter(|(value, _)| !origins.is_added(model, *value));
             let mut weights: Vec<String> = Vec::new();
             for name in held.map(|(value, _)| origins.in_file(model, *value)) {
                 if !weights.contains(&name) {
@@ -73,9 +114,25 @@ fn known(report: &mut Report, known: Known, chosen: &[usize], left_out: &dyn Fn(
             }
         })
         .collect();
-    let (prunable, frozen) = analysis::frozen_beside(model, analysis, origins, groups.iter().map(|(_, group)| *group), left_out);
+    let (prunable, frozen) = analysis::frozen_beside(
+        model,
+        analysis,
+        origins,
+        groups.iter().map(|(_, group)| *group),
+        left_out,
+    );
     report.params_prunable = prunable;
-    let row = |Frozen { reason, params, nodes, held_by }| report::Frozen { reason: words(&reason), params, nodes, held_by };
+    let row = |Frozen {
+                   reason,
+                   params,
+                   nodes,
+                   held_by,
+               }| report::Frozen {
+        reason: words(&reason),
+        params,
+        nodes,
+        held_by,
+    };
     report.frozen = frozen.into_iter().map(row).collect();
 }
 
@@ -89,18 +146,52 @@ fn words(reason: &Reason) -> String {
 }
 
 /// What can be removed of a model.
-pub(super) fn inspection(report: &mut Report, prepared: &Prepared, request: &Request, chosen: &[usize]) {
-    let Prepared { working: model, analysis, origins } = prepared;
+pub(super) fn inspection(
+    report: &mut Report,
+    prepared: &Prepared,
+    request: &Request,
+    chosen: &[usize],
+) {
+    let Prepared {
+        working: model,
+        analysis,
+        origins,
+    } = prepared;
     let left_out = |group: &Group| request.left_out(model, group);
-    known(report, Known { model, analysis, origins }, chosen, &left_out, |_| 0);
+    known(
+        report,
+        Known {
+            model,
+            analysis,
+            origins,
+        },
+        chosen,
+        &left_out,
+        |_| 0,
+    );
 }
 
 /// What the main job did.
 pub(super) fn outcome(report: &mut Report, outcome: &Outcome, request: &Request, synthetic: bool) {
     let left_out = |group: &Group| request.left_out(&outcome.working, group);
     let removed = |group: usize| outcome.choice.removed.get(group).map_or(0, Vec::len);
-    let Outcome { working: model, analysis, origins, .. } = outcome;
-    known(report, Known { model, analysis, origins }, &outcome.candidates, &left_out, removed);
+    let Outcome {
+        working: model,
+        analysis,
+        origins,
+        ..
+    } = outcome;
+    known(
+        report,
+        Known {
+            model,
+            analysis,
+            origins,
+        },
+        &outcome.candidates,
+        &left_out,
+        removed,
+    );
     let latency = outcome.checks.as_ref().and_then(|checks| checks.latency);
     report.original = cost(&outcome.before, latency.map(|latency| latency.original));
     report.pruned = Some(cost(&outcome.after, latency.map(|latency| latency.pruned)));
@@ -123,19 +214,38 @@ pub(super) fn outcome(report: &mut Report, outcome: &Outcome, request: &Request,
     });
     report.io_changed = outcome.changed_ends.iter().map(io_changed).collect();
     report.fit = outcome.plan.fit.clone();
-    let branch = |branch: &UnrunBranch| report::NeverRan { node: branch.node.clone(), branch: branch.branch.clone(), units: branch.units };
+    let branch = |branch: &UnrunBranch| report::NeverRan {
+        node: branch.node.clone(),
+        branch: branch.branch.clone(),
+        units: branch.units,
+    };
     report.never_ran = outcome.unrun.iter().map(branch).collect();
     report.remarks.extend(outcome.remarks.iter().cloned());
     if let Some(checks) = &outcome.checks {
         exactness(report, checks);
-        drift(report, &checks.outputs, (checks.inputs, Some(checks.held_out)), synthetic, checks.labelled);
+        drift(
+            report,
+            &checks.outputs,
+            (checks.inputs, Some(checks.held_out)),
+            synthetic,
+            checks.labelled,
+        );
     }
 }
 
 fn io_changed(end: &ChangedEnd) -> report::IoChanged {
-    let extent = |dim: &Dim| dim.num().map_or_else(|| report::Extent::Symbol(dim.to_string()), report::Extent::Number);
+    let extent = |dim: &Dim| {
+        dim.num().map_or_else(
+            || report::Extent::Symbol(dim.to_string()),
+            report::Extent::Number,
+        )
+    };
     let shape = |dims: &[Dim]| dims.iter().map(extent).collect();
-    report::IoChanged { name: end.name.clone(), from: shape(&end.from), to: shape(&end.to) }
+    report::IoChanged {
+        name: end.name.clone(),
+        from: shape(&end.from),
+        to: shape(&end.to),
+    }
 }
 
 fn exactness(report: &mut Report, checks: &Checks) {
@@ -144,8 +254,14 @@ fn exactness(report: &mut Report, checks: &Checks) {
         Verdict::Inexact => (ExactnessVerdict::Inexact, checks.exactness.reason.clone()),
         Verdict::Unverifiable(reason) => (ExactnessVerdict::Unverifiable, Some(reason.clone())),
     };
-    let (max_relative_error, inputs) = (checks.exactness.max_relative_error, checks.exactness.inputs);
-    report.exactness = report::Exactness { verdict, max_relative_error, inputs, reason };
+    let (max_relative_error, inputs) =
+        (checks.exactness.max_relative_error, checks.exactness.inputs);
+    report.exactness = report::Exactness {
+        verdict,
+        max_relative_error,
+        inputs,
+        reason,
+    };
 }
 
 /// Fills in how far the outputs moved. `inputs`: how many there were, and how many of them were kept apart to measure on.
@@ -157,28 +273,51 @@ pub(super) fn drift(
     labelled: Option<(f64, f64)>,
 ) {
     report.drift = report::Drift {
-        verdict: if outputs.is_empty() { report::Outcome::Unverifiable } else { report::Outcome::Measured },
+        verdict: if outputs.is_empty() {
+            report::Outcome::Unverifiable
+        } else {
+            report::Outcome::Measured
+        },
         inputs,
         held_out,
         synthetic,
         outputs: outputs.to_vec(),
-        labelled: labelled.map(|(original, pruned)| report::Labelled { metric: "top1".to_owned(), original, pruned }),
+        labelled: labelled.map(|(original, pruned)| report::Labelled {
+            metric: "top1".to_owned(),
+            original,
+            pruned,
+        }),
     };
 }
 
 /// Who ran the models of a job.
 pub(super) fn engine(engine: &Engine) -> report::Named {
-    report::Named { name: engine.name.clone(), version: engine.version.clone() }
+    report::Named {
+        name: engine.name.clone(),
+        version: engine.version.clone(),
+    }
 }
 
 /// What the model was fed.
 pub(super) fn fed(fed: &Fed) -> report::Fed {
-    let input = |input: &FedInput| report::FedInput { name: input.name.clone(), dims: input.dims.clone(), range: input.range };
+    let input = |input: &FedInput| report::FedInput {
+        name: input.name.clone(),
+        dims: input.dims.clone(),
+        range: input.range,
+    };
     let inputs = fed.inputs.iter().map(input).collect();
-    report::Fed { line: fed.line(), preparation: fed.preparation(), inputs, doubts: fed.doubts.clone() }
+    report::Fed {
+        line: fed.line(),
+        preparation: fed.preparation(),
+        inputs,
+        doubts: fed.doubts.clone(),
+    }
 }
 
 /// Who runs the models.
 pub(super) fn runtime(runtime: &dyn Runtime) -> report::Named {
-    report::Named { name: runtime.name().to_owned(), version: runtime.version().to_owned() }
+    report::Named {
+        name: runtime.name().to_owned(),
+        version: runtime.version().to_owned(),
+    }
 }

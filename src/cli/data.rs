@@ -10,7 +10,9 @@ use super::args::DataArgs;
 use super::convert;
 use super::watch::Watch;
 use crate::analysis::{self, Pins, declared, infer};
-use crate::calibrate::{self, Batches, Fed, InputKind, InputSpec, Inputs, Part, Preprocess, Ready, read_npy};
+use crate::calibrate::{
+    self, Batches, Fed, InputKind, InputSpec, Inputs, Part, Preprocess, Ready, read_npy,
+};
 use crate::facts::Dim;
 use crate::job::{self, Apart, Data, cost};
 use crate::model::{Index, Model};
@@ -24,18 +26,45 @@ const READY: usize = 512 << 20;
 
 /// What the model wants, with the shapes that the user pinned; inputs without a declared rank have that of the pin, or of the arrays
 /// in `data`. Errors: pins that do not fit.
-pub(super) fn specs(model: &Model, pins: &Pins, data: Option<&Path>) -> anyhow::Result<Vec<InputSpec>> {
-    let infos: BTreeMap<&str, _> = model.graph(Index::MAIN).input.iter().map(|info| (info.name(), info)).collect();
-    let unknown = infos.values().map(|info| declared(info)).any(|fact| fact.dtype.is_some() && fact.shape.is_none());
-    let ranks = data.filter(|_| unknown).map(calibrate::ranks).unwrap_or_default();
+pub(super) fn specs(
+    model: &Model,
+    pins: &Pins,
+    data: Option<&Path>,
+) -> anyhow::Result<Vec<InputSpec>> {
+    let infos: BTreeMap<&str, _> = model
+        .graph(Index::MAIN)
+        .input
+        .iter()
+        .map(|info| (info.name(), info))
+        .collect();
+    let unknown = infos
+        .values()
+        .map(|info| declared(info))
+        .any(|fact| fact.dtype.is_some() && fact.shape.is_none());
+    let ranks = data
+        .filter(|_| unknown)
+        .map(calibrate::ranks)
+        .unwrap_or_default();
     let mut specs = Vec::new();
     for value in &model.index().graph(Index::MAIN).inputs {
         let name = &model.index().value(*value).name;
-        let fact = infos.get(name.as_str()).map(|info| declared(info)).unwrap_or_default();
+        let fact = infos
+            .get(name.as_str())
+            .map(|info| declared(info))
+            .unwrap_or_default();
         // A rank that is not declared is that of what is fed.
-        let axes = pins.get(name).map(Vec::len).or_else(|| ranks.get(name).or(ranks.get("")).copied());
-        let open = |axes: usize| (0..axes).map(|axis| Dim::symbol(&format!("?{name}.{axis}"))).collect();
-        let shape = fact.shape.or_else(|| axes.filter(|_| fact.dtype.is_some()).map(open));
+        let axes = pins
+            .get(name)
+            .map(Vec::len)
+            .or_else(|| ranks.get(name).or(ranks.get("")).copied());
+        let open = |axes: usize| {
+            (0..axes)
+                .map(|axis| Dim::symbol(&format!("?{name}.{axis}")))
+                .collect()
+        };
+        let shape = fact
+            .shape
+            .or_else(|| axes.filter(|_| fact.dtype.is_some()).map(open));
         let (Some(dtype), Some(shape)) = (fact.dtype, shape) else {
             // Sequences, maps and inputs of unknown rank can be given by test sets only, which need no specification.
             if pins.contains_key(name) {
@@ -59,7 +88,9 @@ pub(super) fn specs(model: &Model, pins: &Pins, data: Option<&Path>) -> anyhow::
 
 /// The pins of the command line.
 pub(super) fn pins(args: &[super::values::Pin]) -> Pins {
-    args.iter().map(|pin| (pin.name.clone(), pin.dims.clone())).collect()
+    args.iter()
+        .map(|pin| (pin.name.clone(), pin.dims.clone()))
+        .collect()
 }
 
 /// The input shapes at which operations are counted: the same in all commands, whatever inputs are at hand. What is not
@@ -91,16 +122,29 @@ impl Given {
     /// Holds what a model knows of the inputs that it was made for against these, and warns.
     pub fn doubt(&mut self, model: &Model, runtime: &dyn Runtime, watch: &Watch) {
         let Some(fed) = &mut self.fed else { return };
-        let inputs = if self.data.synthetic { self.data.apart.as_ref().map(|apart| &apart.inputs) } else { Some(&self.data.inputs) };
-        if let Some(inputs) = inputs.filter(|_| !self.data.measured_on_made_up() && fed.doubts.is_empty()) {
+        let inputs = if self.data.synthetic {
+            self.data.apart.as_ref().map(|apart| &apart.inputs)
+        } else {
+            Some(&self.data.inputs)
+        };
+        if let Some(inputs) =
+            inputs.filter(|_| !self.data.measured_on_made_up() && fed.doubts.is_empty())
+        {
             fed.doubts.extend(job::doubts(model, &**inputs, runtime));
         }
-        fed.doubts.iter().for_each(|doubt| watch.warn(&format!("{doubt}; check --scale, --mean and --std")));
+        fed.doubts
+            .iter()
+            .for_each(|doubt| watch.warn(&format!("{doubt}; check --scale, --mean and --std")));
     }
 }
 
 /// Opens the inputs, or makes some up. Errors name the file, the array and what was expected.
-pub(super) fn inputs(model: &Model, args: &DataArgs, wanted: Use, watch: &Watch) -> anyhow::Result<Given> {
+pub(super) fn inputs(
+    model: &Model,
+    args: &DataArgs,
+    wanted: Use,
+    watch: &Watch,
+) -> anyhow::Result<Given> {
     let specs = specs(model, &pins(&args.input), args.data.as_deref())?;
     let splits = wanted.chooses && wanted.verify.is_none();
     let read = match &args.data {
@@ -108,7 +152,9 @@ pub(super) fn inputs(model: &Model, args: &DataArgs, wanted: Use, watch: &Watch)
         None => {
             unranked(model, &specs)?;
             watch.warn("no --data: the model is run on made-up inputs, which say little about how it behaves on real ones");
-            let samples = args.samples.unwrap_or(if splits { 2 * SYNTHETIC } else { SYNTHETIC });
+            let samples = args
+                .samples
+                .unwrap_or(if splits { 2 * SYNTHETIC } else { SYNTHETIC });
             calibrate::synthetic_within(&specs, samples, args.seed, watch.memory)?
         }
     };
@@ -116,12 +162,29 @@ pub(super) fn inputs(model: &Model, args: &DataArgs, wanted: Use, watch: &Watch)
     let (count, samples, ready) = (read.len(), read.samples, batches(read.clone()));
     let mut fed = Fed::look(&read, &*ready)?;
     let preparation = fed.preparation();
-    let labelled = |inputs: &Inputs, runs: &[usize]| wanted.labels.map(|file| labels_of(inputs, runs, file, classes(model))).transpose();
+    let labelled = |inputs: &Inputs, runs: &[usize]| {
+        wanted
+            .labels
+            .map(|file| labels_of(inputs, runs, file, classes(model)))
+            .transpose()
+    };
     let all = |inputs: &Inputs| (0..inputs.len()).collect::<Vec<usize>>();
     if let Some(path) = wanted.verify {
-        let others = self::read(path, &specs, &DataArgs { samples: None, ..args.clone() }, watch)?;
+        let others = self::read(
+            path,
+            &specs,
+            &DataArgs {
+                samples: None,
+                ..args.clone()
+            },
+            watch,
+        )?;
         let whole = |path: &Path| path.canonicalize().ok();
-        if args.data.as_ref().is_some_and(|data| whole(data).is_some() && whole(data) == whole(path)) {
+        if args
+            .data
+            .as_ref()
+            .is_some_and(|data| whole(data).is_some() && whole(data) == whole(path))
+        {
             watch.warn("--verify-data is the file of --data: what is measured on inputs that were fitted to flatters");
         }
         let labels = labelled(&others, &all(&others))?;
@@ -132,50 +195,121 @@ pub(super) fn inputs(model: &Model, args: &DataArgs, wanted: Use, watch: &Watch)
         }
         let mut said = convert::fed(&fed);
         said.line += &format!("; measured on {}", measured.line());
-        let apart = Apart { inputs: others_ready, synthetic: false, labels };
-        let data = Data { inputs: ready, synthetic, apart: Some(apart), preparation, ..Default::default() };
-        return Ok(Given { data, fed: Some(said) });
+        let apart = Apart {
+            inputs: others_ready,
+            synthetic: false,
+            labels,
+        };
+        let data = Data {
+            inputs: ready,
+            synthetic,
+            apart: Some(apart),
+            preparation,
+            ..Default::default()
+        };
+        return Ok(Given {
+            data,
+            fed: Some(said),
+        });
     }
     let fed = Some(convert::fed(&fed));
-    let kept = if splits { calibrate::apart(count, samples) } else { Vec::new() };
+    let kept = if splits {
+        calibrate::apart(count, samples)
+    } else {
+        Vec::new()
+    };
     if kept.is_empty() {
         if splits && !synthetic {
             watch.warn("a single input: what is measured is measured on the input that was fitted to; give more, or --verify-data");
         }
         let labels = labelled(&read, &all(&read))?;
-        return Ok(Given { data: Data { inputs: ready, synthetic, labels, preparation, ..Default::default() }, fed });
+        return Ok(Given {
+            data: Data {
+                inputs: ready,
+                synthetic,
+                labels,
+                preparation,
+                ..Default::default()
+            },
+            fed,
+        });
     }
     let labels = labelled(&read, &kept)?;
     let (kept, rest) = Part::split(&ready, &kept);
-    let apart = Apart { inputs: Arc::new(kept), synthetic, labels };
-    Ok(Given { data: Data { inputs: Arc::new(rest), synthetic, apart: Some(apart), preparation, ..Default::default() }, fed })
+    let apart = Apart {
+        inputs: Arc::new(kept),
+        synthetic,
+        labels,
+    };
+    Ok(Given {
+        data: Data {
+            inputs: Arc::new(rest),
+            synthetic,
+            apart: Some(apart),
+            preparation,
+            ..Default::default()
+        },
+        fed,
+    })
 }
 
 /// Errors: a tensor of unknown rank, for which nothing can be made up.
 fn unranked(model: &Model, specs: &[InputSpec]) -> anyhow::Result<()> {
     let graph = model.graph(Index::MAIN);
-    let infos = graph.input.iter().filter(|info| !graph.initializer.iter().any(|tensor| tensor.name() == info.name()));
+    let infos = graph.input.iter().filter(|info| {
+        !graph
+            .initializer
+            .iter()
+            .any(|tensor| tensor.name() == info.name())
+    });
     match infos
         .map(|info| (info.name(), declared(info)))
         .find(|(name, fact)| fact.dtype.is_some() && !specs.iter().any(|spec| spec.name == *name))
     {
-        Some((name, _)) => bail!("input '{name}' has no declared shape: give one with --input {name}=1x…, or inputs with --data"),
+        Some((name, _)) => bail!(
+            "input '{name}' has no declared shape: give one with --input {name}=1x…, or inputs with --data"
+        ),
         None => Ok(()),
     }
 }
 
 /// Inputs, kept within a budget where they take long to make: recovery goes over them once for every layer.
 fn batches(inputs: Inputs) -> Arc<dyn Batches> {
-    if inputs.slow() { Arc::new(Ready::new(inputs, READY)) } else { Arc::new(inputs) }
+    if inputs.slow() {
+        Arc::new(Ready::new(inputs, READY))
+    } else {
+        Arc::new(inputs)
+    }
 }
 
 /// Opens the inputs that the user gives; batches are made when they are asked for.
-pub(super) fn read(path: &Path, specs: &[InputSpec], args: &DataArgs, watch: &Watch) -> anyhow::Result<Inputs> {
-    let list = |numbers: &Option<super::values::Numbers>| numbers.as_ref().map(|numbers| numbers.0.clone()).unwrap_or_default();
-    let preprocess = Preprocess { scale: args.scale, mean: list(&args.mean), std: list(&args.std) };
-    let options = calibrate::Options { samples: args.samples, batch: None, preprocess, memory: watch.memory };
+pub(super) fn read(
+    path: &Path,
+    specs: &[InputSpec],
+    args: &DataArgs,
+    watch: &Watch,
+) -> anyhow::Result<Inputs> {
+    let list = |numbers: &Option<super::values::Numbers>| {
+        numbers
+            .as_ref()
+            .map(|numbers| numbers.0.clone())
+            .unwrap_or_default()
+    };
+    let preprocess = Preprocess {
+        scale: args.scale,
+        mean: list(&args.mean),
+        std: list(&args.std),
+    };
+    let options = calibrate::Options {
+        samples: args.samples,
+        batch: None,
+        preprocess,
+        memory: watch.memory,
+    };
     let read = calibrate::load(path, specs, &options)?;
-    read.notes.iter().for_each(|note| watch.warn(&format!("{}: {note}", path.display())));
+    read.notes
+        .iter()
+        .for_each(|note| watch.warn(&format!("{}: {note}", path.display())));
     Ok(read)
 }
 
@@ -184,22 +318,42 @@ fn classes(model: &Model) -> Option<i64> {
     let output = *model.index().graph(Index::MAIN).outputs.first()?;
     let facts = infer(model, &Pins::new());
     let fact = facts.of(output);
-    let [_, classes] = fact.shape.as_deref()? else { return None };
-    classes.num().filter(|classes| *classes > 1 && fact.dtype.is_some_and(|dtype| dtype.is_float()))
+    let [_, classes] = fact.shape.as_deref()? else {
+        return None;
+    };
+    classes
+        .num()
+        .filter(|classes| *classes > 1 && fact.dtype.is_some_and(|dtype| dtype.is_float()))
 }
 
 /// The labels of all samples of some runs, in order.
-fn labels_of(inputs: &Inputs, runs: &[usize], file: &Path, classes: Option<i64>) -> anyhow::Result<Vec<i64>> {
+fn labels_of(
+    inputs: &Inputs,
+    runs: &[usize],
+    file: &Path,
+    classes: Option<i64>,
+) -> anyhow::Result<Vec<i64>> {
     let array = read_npy(file)?;
     let Some(labels) = array.to_i64() else {
-        bail!("{}: labels are whole numbers, this array holds {}", file.display(), array.dtype);
+        bail!(
+            "{}: labels are whole numbers, this array holds {}",
+            file.display(),
+            array.dtype
+        );
     };
     let places = runs.iter().flat_map(|run| inputs.places(*run));
     let labelled: Option<Vec<i64>> = places.map(|place| labels.get(place).copied()).collect();
     if let Some(classes) = classes
-        && let Some((place, label)) = labels.iter().enumerate().find(|(_, label)| !(0..classes).contains(*label))
+        && let Some((place, label)) = labels
+            .iter()
+            .enumerate()
+            .find(|(_, label)| !(0..classes).contains(*label))
     {
-        let from_one = if !labels.contains(&0) && labels.iter().max() == Some(&classes) { "; are they counted from 1?" } else { "" };
+        let from_one = if !labels.contains(&0) && labels.iter().max() == Some(&classes) {
+            "; are they counted from 1?"
+        } else {
+            ""
+        };
         bail!(
             "{}: label {label} of sample {place} is none of the model's {classes} classes, 0 to {}{from_one}",
             file.display(),
@@ -208,6 +362,11 @@ fn labels_of(inputs: &Inputs, runs: &[usize], file: &Path, classes: Option<i64>)
     }
     match labelled {
         Some(labelled) => Ok(labelled),
-        None => bail!("{}: {} labels are fewer than the {} samples", file.display(), labels.len(), inputs.samples),
+        None => bail!(
+            "{}: {} labels are fewer than the {} samples",
+            file.display(),
+            labels.len(),
+            inputs.samples
+        ),
     }
 }

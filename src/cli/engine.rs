@@ -21,18 +21,27 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What runs the models of a command, those that take no more than so much memory. `self_check` as for [`TractRuntime`].
 /// Errors: ONNX Runtime is asked for and not at hand.
-pub(super) fn runtime(engine: Engine, self_check: bool, memory: Memory) -> anyhow::Result<Box<dyn Runtime>> {
+pub(super) fn runtime(
+    engine: Engine,
+    self_check: bool,
+    memory: Memory,
+) -> anyhow::Result<Box<dyn Runtime>> {
     let tract = TractRuntime::new(self_check).within(memory);
     Ok(match engine {
         Engine::Tract => Box::new(tract),
         Engine::Auto => {
-            let find = || onnxruntime().map_err(|_| format!("ONNX Runtime would be used if it were found: {HOW}"));
+            let find = || {
+                onnxruntime()
+                    .map_err(|_| format!("ONNX Runtime would be used if it were found: {HOW}"))
+            };
             Box::new(Engines::new(tract, Box::new(find)))
         }
         Engine::Ort => {
             let found = onnxruntime().and_then(|libraries| OrtRuntime::load(&libraries));
             let found = found.map(|runtime| runtime.within(memory));
-            Box::new(found.map_err(|missing| anyhow!("--runtime ort: ONNX Runtime is not at hand: {missing}; {HOW}"))?)
+            Box::new(found.map_err(|missing| {
+                anyhow!("--runtime ort: ONNX Runtime is not at hand: {missing}; {HOW}")
+            })?)
         }
     })
 }
@@ -49,7 +58,11 @@ pub(super) struct Failure {
 impl Failure {
     /// The exit code: nothing can be said without the original, and what was made of it must run where that does.
     pub fn exit(&self) -> Exit {
-        if self.model == 0 { Exit::Unverifiable } else { Exit::Missed }
+        if self.model == 0 {
+            Exit::Unverifiable
+        } else {
+            Exit::Missed
+        }
     }
 }
 
@@ -58,21 +71,30 @@ pub(super) type Done<T> = anyhow::Result<Result<T, Failure>>;
 
 /// Does something with several models in a runtime, and where one of them does not run, all of it in what that falls back to.
 /// Gives the runtime that did it.
-pub(super) fn in_either<T>(runtime: &dyn Runtime, work: impl Fn(&dyn Runtime) -> Done<T>) -> Done<(T, &dyn Runtime)> {
+pub(super) fn in_either<T>(
+    runtime: &dyn Runtime,
+    work: impl Fn(&dyn Runtime) -> Done<T>,
+) -> Done<(T, &dyn Runtime)> {
     let first = match work(runtime)? {
         Ok(done) => return Ok(Ok((done, runtime))),
         Err(failure) => failure,
     };
     Ok(Err(match runtime.fallback() {
         Fallback::Nothing => first,
-        Fallback::Missing(missing) => Failure { reason: format!("{} ({missing})", first.reason), ..first },
+        Fallback::Missing(missing) => Failure {
+            reason: format!("{} ({missing})", first.reason),
+            ..first
+        },
         Fallback::Runtime(other) => match work(other)? {
             Ok(done) => return Ok(Ok((done, other))),
             // The runtime that came further says more.
             Err(second) if second.model < first.model => first,
             Err(second) if second.model > first.model => second,
             Err(second) if second.reason == first.reason => first,
-            Err(second) => Failure { reason: format!("{}; {}", first.reason, second.reason), ..first },
+            Err(second) => Failure {
+                reason: format!("{}; {}", first.reason, second.reason),
+                ..first
+            },
         },
     }))
 }
@@ -87,7 +109,10 @@ pub fn onnxruntime() -> Result<Vec<PathBuf>, String> {
     for program in ["python3", "python"] {
         tracing::info!("asking {program} where its packages are, to look for ONNX Runtime");
         let folders = folders(program).unwrap_or_default();
-        let found: Vec<PathBuf> = folders.iter().flat_map(|folder| libraries(&folder.join("onnxruntime").join("capi"))).collect();
+        let found: Vec<PathBuf> = folders
+            .iter()
+            .flat_map(|folder| libraries(&folder.join("onnxruntime").join("capi")))
+            .collect();
         if !found.is_empty() {
             return Ok(found);
         }
@@ -98,7 +123,11 @@ pub fn onnxruntime() -> Result<Vec<PathBuf>, String> {
 /// The folders that a Python imports from; `None` where there is none, or it does not answer.
 fn folders(program: &str) -> Option<Vec<PathBuf>> {
     let mut command = Command::new(program);
-    command.args(["-c", FOLDERS]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command
+        .args(["-c", FOLDERS])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
     let mut child = command.spawn().ok()?;
     let answered = wait(&mut child);
     if !answered {
@@ -110,7 +139,13 @@ fn folders(program: &str) -> Option<Vec<PathBuf>> {
     child.stdout.take()?.read_to_string(&mut answer).ok()?;
     let here = std::env::current_dir().unwrap_or_default();
     let fixed = |folder: &Path| folder.is_absolute() && folder != here;
-    Some(answer.lines().map(PathBuf::from).filter(|folder| fixed(folder)).collect())
+    Some(
+        answer
+            .lines()
+            .map(PathBuf::from)
+            .filter(|folder| fixed(folder))
+            .collect(),
+    )
 }
 
 /// Whether a process ends well and in time.

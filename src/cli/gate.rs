@@ -15,16 +15,31 @@ pub(super) fn thresholds(report: &mut Report, gate: &Gate) {
     let mut found = Vec::new();
     if let Some(allowed) = gate.max_drift {
         let worst = report.drift.worst().map(|output| output.relative_l2);
-        found.push(check(format!("--max-drift {allowed}"), worst, |worst| worst <= allowed, "the outputs' drift could not be measured"));
+        found.push(check(
+            format!("--max-drift {allowed}"),
+            worst,
+            |worst| worst <= allowed,
+            "the outputs' drift could not be measured",
+        ));
     }
     if let Some(least) = gate.min_agreement {
-        let agreement = report.drift.outputs.iter().filter_map(|output| output.top1_agreement).min_by(f64::total_cmp);
+        let agreement = report
+            .drift
+            .outputs
+            .iter()
+            .filter_map(|output| output.top1_agreement)
+            .min_by(f64::total_cmp);
         let none = if report.drift.outputs.is_empty() {
             "the outputs' agreement could not be measured"
         } else {
             "no output is one score per class, so there is no agreement"
         };
-        found.push(check(format!("--min-agreement {least}"), agreement, |agreement| agreement >= least, none));
+        found.push(check(
+            format!("--min-agreement {least}"),
+            agreement,
+            |agreement| agreement >= least,
+            none,
+        ));
     }
     let any = |outcome| found.iter().any(|check: &Check| check.verdict == outcome);
     if any(Outcome::Fail) {
@@ -39,29 +54,65 @@ pub(super) fn thresholds(report: &mut Report, gate: &Gate) {
 
 fn check(name: String, number: Option<f64>, holds: impl Fn(f64) -> bool, none: &str) -> Check {
     match number {
-        Some(number) => Check { name, verdict: if holds(number) { Outcome::Pass } else { Outcome::Fail }, message: report::number(number) },
-        None => Check { name, verdict: Outcome::Unverifiable, message: none.to_owned() },
+        Some(number) => Check {
+            name,
+            verdict: if holds(number) {
+                Outcome::Pass
+            } else {
+                Outcome::Fail
+            },
+            message: report::number(number),
+        },
+        None => Check {
+            name,
+            verdict: Outcome::Unverifiable,
+            message: none.to_owned(),
+        },
     }
 }
 
 /// Holds the targets of size against the costs.
 pub(super) fn targets(report: &mut Report, targets: &[Target], before: &Cost, after: &Cost) {
-    for target in targets.iter().filter(|target| !matches!(target, Target::Latency(_))) {
+    for target in targets
+        .iter()
+        .filter(|target| !matches!(target, Target::Latency(_)))
+    {
         let fraction = target.of(after, before);
         let holds = |fraction: f64| fraction <= target.fraction() + TOLERANCE;
-        report.checks.push(check(format!("--target {target}"), Some(fraction), holds, ""));
+        report.checks.push(check(
+            format!("--target {target}"),
+            Some(fraction),
+            holds,
+            "",
+        ));
     }
 }
 
 /// Holds targets of latency against the clock: near enough, and in no case slower than the original.
 pub(super) fn latency_targets(report: &mut Report, targets: &[Target], latency: Option<Latency>) {
-    for target in targets.iter().filter(|target| matches!(target, Target::Latency(_))) {
+    for target in targets
+        .iter()
+        .filter(|target| matches!(target, Target::Latency(_)))
+    {
         let fraction = latency.map(|latency| latency.pruned / latency.original);
         let holds = |fraction: f64| fraction <= target.fraction() * (1.0 + NEAR);
-        report.checks.push(check(format!("--target {target}"), fraction, holds, "the latency could not be measured"));
+        report.checks.push(check(
+            format!("--target {target}"),
+            fraction,
+            holds,
+            "the latency could not be measured",
+        ));
         if let Some(fraction) = fraction.filter(|fraction| *fraction >= 1.0) {
-            report.checks.push(check("faster than the original".to_owned(), Some(fraction), |_| false, ""));
-            report.remarks.push("the pruned model is not faster than the original here, so it is refused".to_owned());
+            report.checks.push(check(
+                "faster than the original".to_owned(),
+                Some(fraction),
+                |_| false,
+                "",
+            ));
+            report.remarks.push(
+                "the pruned model is not faster than the original here, so it is refused"
+                    .to_owned(),
+            );
         }
     }
 }
@@ -70,7 +121,12 @@ pub(super) fn latency_targets(report: &mut Report, targets: &[Target], latency: 
 pub(super) fn drift_target(report: &mut Report, allowed: f64, reached: bool) {
     if let Some(worst) = report.drift.worst().map(|output| output.relative_l2) {
         // The search measures on other inputs than those that this is of.
-        report.checks.push(check(format!("--target drift={allowed}"), Some(worst), |worst| worst <= allowed * ALLOWANCE && reached, ""));
+        report.checks.push(check(
+            format!("--target drift={allowed}"),
+            Some(worst),
+            |worst| worst <= allowed * ALLOWANCE && reached,
+            "",
+        ));
     }
 }
 
@@ -82,14 +138,23 @@ pub(super) fn fit(report: &mut Report, plan: &Path, planned: &Fit, said: bool) {
             "the plan's weights were fitted {}, here they are the original's; give those inputs with --data, or take them as they are with --recover none",
             planned.describe()
         );
-        report.checks.push(Check { name: format!("--plan {}", plan.display()), verdict: Outcome::Fail, message });
+        report.checks.push(Check {
+            name: format!("--plan {}", plan.display()),
+            verdict: Outcome::Fail,
+            message,
+        });
     }
 }
 
 /// Checks that failed or could not be made, each in a clause.
 pub(super) fn failed(report: &Report) -> Vec<String> {
-    let failed = report.checks.iter().filter(|check| matches!(check.verdict, Outcome::Fail | Outcome::Unverifiable));
-    failed.map(|check| format!("{}: {}", check.name, check.message)).collect()
+    let failed = report
+        .checks
+        .iter()
+        .filter(|check| matches!(check.verdict, Outcome::Fail | Outcome::Unverifiable));
+    failed
+        .map(|check| format!("{}: {}", check.name, check.message))
+        .collect()
 }
 
 /// The exit code that the report deserves.
@@ -98,7 +163,8 @@ pub(super) fn exit(report: &Report, reached: bool, allow_unverified: bool) -> Ex
     if report.exactness.verdict == ExactnessVerdict::Inexact || any(Outcome::Fail) || !reached {
         return Exit::Missed;
     }
-    let unverifiable = report.exactness.verdict == ExactnessVerdict::Unverifiable || any(Outcome::Unverifiable);
+    let unverifiable =
+        report.exactness.verdict == ExactnessVerdict::Unverifiable || any(Outcome::Unverifiable);
     match (unverifiable, allow_unverified) {
         (true, false) => Exit::Unverifiable,
         // A threshold that was asked for and could not be measured is not met, whatever else may be accepted.
@@ -113,7 +179,11 @@ mod tests {
 
     fn verdict(target: f64, original: f64, pruned: f64) -> (Exit, usize) {
         let mut report = Report::default();
-        latency_targets(&mut report, &[Target::Latency(target)], Some(Latency { original, pruned }));
+        latency_targets(
+            &mut report,
+            &[Target::Latency(target)],
+            Some(Latency { original, pruned }),
+        );
         (exit(&report, true, false), report.remarks.len())
     }
 

@@ -10,23 +10,105 @@ use super::args::Cli;
 /// Options of other tools by what they are called here.
 const MEANT: &[(&[&str], &str)] = &[
     (
-        &["calib", "calib-data", "calibration", "calibration-data", "calib-dataset", "dataset", "input-data", "inputs", "images"],
+        &[
+            "calib",
+            "calib-data",
+            "calibration",
+            "calibration-data",
+            "calib-dataset",
+            "dataset",
+            "input-data",
+            "inputs",
+            "images",
+        ],
         "--data PATH",
     ),
-    (&["val-data", "validation-data", "test-data", "eval-data"], "--verify-data PATH"),
-    (&["out", "output-path", "output-model", "output-file", "save", "dest"], "-o OUT.onnx (by default MODEL.pruned.onnx)"),
-    (&["model", "input-model", "onnx", "onnx-model"], "the model as a word of its own: onnx-prune MODEL.onnx"),
-    (&["shape", "input-shape", "input-shapes", "overwrite-input-shape", "test-input-shape"], "--input NAME=SHAPE"),
-    (&["method", "criterion", "importance", "algorithm", "metric", "strategy"], "--score NAME, or --target METRIC=VALUE"),
-    (&["finetune", "fine-tune", "retrain", "recovery"], "--recover least-squares"),
-    (&["ignore", "skip", "exclude-layers", "ignored-layers", "skip-layers", "exclude-nodes"], "--exclude GLOB"),
-    (&["include", "layers", "nodes", "only-layers"], "--only GLOB"),
+    (
+        &["val-data", "validation-data", "test-data", "eval-data"],
+        "--verify-data PATH",
+    ),
+    (
+        &[
+            "out",
+            "output-path",
+            "output-model",
+            "output-file",
+            "save",
+            "dest",
+        ],
+        "-o OUT.onnx (by default MODEL.pruned.onnx)",
+    ),
+    (
+        &["model", "input-model", "onnx", "onnx-model"],
+        "the model as a word of its own: onnx-prune MODEL.onnx",
+    ),
+    (
+        &[
+            "shape",
+            "input-shape",
+            "input-shapes",
+            "overwrite-input-shape",
+            "test-input-shape",
+        ],
+        "--input NAME=SHAPE",
+    ),
+    (
+        &[
+            "method",
+            "criterion",
+            "importance",
+            "algorithm",
+            "metric",
+            "strategy",
+        ],
+        "--score NAME, or --target METRIC=VALUE",
+    ),
+    (
+        &["finetune", "fine-tune", "retrain", "recovery"],
+        "--recover least-squares",
+    ),
+    (
+        &[
+            "ignore",
+            "skip",
+            "exclude-layers",
+            "ignored-layers",
+            "skip-layers",
+            "exclude-nodes",
+        ],
+        "--exclude GLOB",
+    ),
+    (
+        &["include", "layers", "nodes", "only-layers"],
+        "--only GLOB",
+    ),
     (&["threshold", "tolerance", "max-error"], "--max-drift X"),
-    (&["iterative", "iterations", "iterative-steps", "epochs", "steps"], "--rounds N"),
-    (&["round-to", "channel-round", "multiple", "divisor"], "--align N"),
-    (&["num-samples", "max-samples", "batch-size", "num-images"], "--samples N"),
-    (&["check", "validate"], "nothing: results are checked unless --no-verify is given"),
-    (&["device", "gpu", "cuda", "provider"], "nothing: no GPU is used"),
+    (
+        &[
+            "iterative",
+            "iterations",
+            "iterative-steps",
+            "epochs",
+            "steps",
+        ],
+        "--rounds N",
+    ),
+    (
+        &["round-to", "channel-round", "multiple", "divisor"],
+        "--align N",
+    ),
+    (
+        &["num-samples", "max-samples", "batch-size", "num-images"],
+        "--samples N",
+    ),
+    (
+        &["check", "validate"],
+        "nothing: results are checked unless --no-verify is given",
+    ),
+    (
+        &["device", "gpu", "cuda", "provider"],
+        "nothing: no GPU is used",
+    ),
 ];
 /// Options of other tools that say how much goes.
 const AMOUNTS: &[&str] = &[
@@ -46,7 +128,10 @@ const AMOUNTS: &[&str] = &[
 /// What a first word that is neither a file nor a subcommand was meant for.
 pub(super) fn first_word(arguments: &[String]) -> Option<String> {
     let word = arguments.get(1)?;
-    let plain = !word.is_empty() && word.chars().all(|character| character.is_ascii_alphanumeric() || character == '-' || character == '_');
+    let plain = !word.is_empty()
+        && word.chars().all(|character| {
+            character.is_ascii_alphanumeric() || character == '-' || character == '_'
+        });
     if !plain || word.starts_with('-') || Path::new(word).exists() || word == "help" {
         return None;
     }
@@ -55,15 +140,28 @@ pub(super) fn first_word(arguments: &[String]) -> Option<String> {
         return None;
     }
     if let Some(near) = names.iter().find(|name| strsim(name, word) <= 2) {
-        return Some(format!("there is no subcommand '{word}'; is '{near}' meant?"));
+        return Some(format!(
+            "there is no subcommand '{word}'; is '{near}' meant?"
+        ));
     }
     let rest = arguments[2..].join(" ");
-    let here = if rest.is_empty() { String::new() } else { format!(" (here: onnx-prune {rest})") };
-    Some(format!("there is no subcommand '{word}': write onnx-prune MODEL.onnx to prune{here}; the subcommands are {}", names.join(", ")))
+    let here = if rest.is_empty() {
+        String::new()
+    } else {
+        format!(" (here: onnx-prune {rest})")
+    };
+    Some(format!(
+        "there is no subcommand '{word}': write onnx-prune MODEL.onnx to prune{here}; the subcommands are {}",
+        names.join(", ")
+    ))
 }
 
 fn subcommands() -> Vec<String> {
-    Cli::command().get_subcommands().filter(|command| !command.is_hide_set()).map(|command| command.get_name().to_owned()).collect()
+    Cli::command()
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set())
+        .map(|command| command.get_name().to_owned())
+        .collect()
 }
 
 /// What to say of an option that there is not; `None` where something else is wrong.
@@ -71,33 +169,56 @@ pub(super) fn unknown_option(error: &clap::Error, arguments: &[String]) -> Optio
     if error.kind() != ErrorKind::UnknownArgument {
         return None;
     }
-    let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else { return None };
-    let name = option.trim_start_matches('-').split('=').next().unwrap_or_default().replace('_', "-").to_ascii_lowercase();
+    let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let name = option
+        .trim_start_matches('-')
+        .split('=')
+        .next()
+        .unwrap_or_default()
+        .replace('_', "-")
+        .to_ascii_lowercase();
     let meant = if AMOUNTS.contains(&name.as_str()) {
         Some(amount(option, arguments))
     } else {
-        MEANT.iter().find(|(names, _)| names.contains(&name.as_str())).map(|(_, meant)| (*meant).to_owned())
+        MEANT
+            .iter()
+            .find(|(names, _)| names.contains(&name.as_str()))
+            .map(|(_, meant)| (*meant).to_owned())
     };
     let suggested = || match error.get(ContextKind::SuggestedArg) {
         Some(ContextValue::String(near)) => Some(near.clone()),
         _ => None,
     };
-    let hint = meant.or_else(suggested).map_or_else(String::new, |meant| format!("; is this meant: {meant}?"));
-    let what = if option.starts_with('-') { "" } else { ": there is a model already, and no option takes it" };
-    Some(format!("unexpected argument '{option}'{what}{hint} (--help lists all options)"))
+    let hint = meant
+        .or_else(suggested)
+        .map_or_else(String::new, |meant| format!("; is this meant: {meant}?"));
+    let what = if option.starts_with('-') {
+        ""
+    } else {
+        ": there is a model already, and no option takes it"
+    };
+    Some(format!(
+        "unexpected argument '{option}'{what}{hint} (--help lists all options)"
+    ))
 }
 
 /// How much is to remain where another tool asks how much is to go.
 fn amount(option: &str, arguments: &[String]) -> String {
-    let given = arguments.iter().enumerate().find_map(|(at, argument)| match argument.strip_prefix(option) {
-        Some("") => arguments.get(at + 1).cloned(),
-        Some(rest) => rest.strip_prefix('=').map(str::to_owned),
-        None => None,
+    let given = arguments.iter().enumerate().find_map(|(at, argument)| {
+        match argument.strip_prefix(option) {
+            Some("") => arguments.get(at + 1).cloned(),
+            Some(rest) => rest.strip_prefix('=').map(str::to_owned),
+            None => None,
+        }
     });
     let share = given
         .and_then(|text| text.trim_end_matches('%').parse::<f64>().ok())
         .map(|number| if number > 1.0 { number / 100.0 } else { number });
-    let left = share.filter(|share| (0.0..1.0).contains(share)).map_or(0.5, |share| ((1.0 - share) * 1e4).round() / 1e4);
+    let left = share
+        .filter(|share| (0.0..1.0).contains(share))
+        .map_or(0.5, |share| ((1.0 - share) * 1e4).round() / 1e4);
     format!("--target macs={left}, the share that remains (or params=, bytes=, latency=, drift=)")
 }
 
@@ -124,21 +245,50 @@ mod tests {
     use super::*;
 
     fn words(line: &str) -> Vec<String> {
-        format!("onnx-prune {line}").split_whitespace().map(str::to_owned).collect()
+        format!("onnx-prune {line}")
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect()
     }
 
     #[test]
     fn first_words_that_are_no_file_are_explained() {
         let said = |line: &str| first_word(&words(line));
-        assert!(said("prune m.onnx --target macs=0.7").unwrap().contains("'prune': write onnx-prune MODEL.onnx"));
-        assert!(said("quantize m.onnx").unwrap().contains("the subcommands are inspect, verify"));
-        assert!(said("inspct m.onnx").unwrap().contains("is 'inspect' meant"));
-        assert!(["inspect m.onnx", "m.onnx", "./model --force", "--help", "help", "", "src"].iter().all(|line| said(line).is_none()));
+        assert!(
+            said("prune m.onnx --target macs=0.7")
+                .unwrap()
+                .contains("'prune': write onnx-prune MODEL.onnx")
+        );
+        assert!(
+            said("quantize m.onnx")
+                .unwrap()
+                .contains("the subcommands are inspect, verify")
+        );
+        assert!(
+            said("inspct m.onnx")
+                .unwrap()
+                .contains("is 'inspect' meant")
+        );
+        assert!(
+            [
+                "inspect m.onnx",
+                "m.onnx",
+                "./model --force",
+                "--help",
+                "help",
+                "",
+                "src"
+            ]
+            .iter()
+            .all(|line| said(line).is_none())
+        );
     }
 
     #[test]
     fn options_of_other_tools_are_translated() {
-        let said = |line: &str| unknown_option(&Cli::try_parse_from(words(line)).unwrap_err(), &words(line)).unwrap();
+        let said = |line: &str| {
+            unknown_option(&Cli::try_parse_from(words(line)).unwrap_err(), &words(line)).unwrap()
+        };
         assert!(said("m.onnx --sparsity .3").contains("--target macs=0.7,"));
         assert!(said("m.onnx --ratio=60").contains("--target macs=0.4,"));
         assert!(said("m.onnx --calibration_data x.npz").contains("--data PATH"));

@@ -19,8 +19,19 @@ pub(super) fn run(args: &Inspect, stop: &Stop) -> anyhow::Result<Exit> {
     report.counted_at = pins.clone();
     watch.begin(Phase::Analyse, 0);
     let kinds = &args.units.0;
-    let request = Request { kinds: kinds.clone(), pins, allowed: allowed(&model, &args.allow.ends)?, ..Default::default() };
-    let prepared = Prepared::new(&model, &Options { memory: watch.memory, ..request.options() })?;
+    let request = Request {
+        kinds: kinds.clone(),
+        pins,
+        allowed: allowed(&model, &args.allow.ends)?,
+        ..Default::default()
+    };
+    let prepared = Prepared::new(
+        &model,
+        &Options {
+            memory: watch.memory,
+            ..request.options()
+        },
+    )?;
     let groups = &prepared.analysis.groups;
     let chosen = request.candidates(&prepared);
     convert::inspection(&mut report, &prepared, &request, &chosen);
@@ -28,17 +39,35 @@ pub(super) fn run(args: &Inspect, stop: &Stop) -> anyhow::Result<Exit> {
     for kind in [Kind::Channels, Kind::Heads, Kind::HeadDims, Kind::Width] {
         let count = groups.iter().filter(|group| group.kind == kind).count();
         if count > 0 && !kinds.contains(&kind) {
-            let lossy = if kind == Kind::Width { ", at a loss" } else { "" };
-            report.remarks.push(format!("{count} more of kind {kind}{lossy}: add {kind} to --units"));
+            let lossy = if kind == Kind::Width {
+                ", at a loss"
+            } else {
+                ""
+            };
+            report.remarks.push(format!(
+                "{count} more of kind {kind}{lossy}: add {kind} to --units"
+            ));
         }
     }
     if kinds.contains(&Kind::Layers) {
-        let whole = chosen.iter().filter(|group| request.goes_whole(&prepared, **group));
-        let ids: Vec<&str> = whole.filter_map(|group| Some(groups.get(*group)?.id.as_str())).collect();
-        report.remarks.push(format!("{} groups can go altogether, and with each its layer: {}", ids.len(), ids.join(", ")));
+        let whole = chosen
+            .iter()
+            .filter(|group| request.goes_whole(&prepared, **group));
+        let ids: Vec<&str> = whole
+            .filter_map(|group| Some(groups.get(*group)?.id.as_str()))
+            .collect();
+        report.remarks.push(format!(
+            "{} groups can go altogether, and with each its layer: {}",
+            ids.len(),
+            ids.join(", ")
+        ));
     }
     report.seconds = watch.finish();
     report.peak_rss_bytes = output::peak_rss_bytes();
-    output::print(&if args.json { report::json(&report) } else { report::inspection(&report) })?;
+    output::print(&if args.json {
+        report::json(&report)
+    } else {
+        report::inspection(&report)
+    })?;
     Ok(Exit::Done)
 }

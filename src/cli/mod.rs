@@ -57,9 +57,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
 
 /// The words as a command; the exit code where they are none, which is said, or where they only ask for help.
 fn parsed(words: Vec<OsString>) -> Result<Cli, u8> {
-    let arguments: Vec<String> = words.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let arguments: Vec<String> = words
+        .iter()
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
     let result = Cli::try_parse_from(words);
-    let hint = hints::first_word(&arguments).or_else(|| hints::unknown_option(result.as_ref().err()?, &arguments));
+    let hint = hints::first_word(&arguments)
+        .or_else(|| hints::unknown_option(result.as_ref().err()?, &arguments));
     match (hint, result) {
         (None, Ok(cli)) => Ok(cli),
         (Some(hint), result) if !result.as_ref().is_err_and(|error| !error.use_stderr()) => {
@@ -87,7 +91,9 @@ fn listened(words: Vec<OsString>, stop: &Stop) -> u8 {
         Some(Command::Calibrate(args)) => calibrate::run(args, stop),
         Some(Command::Bench(args)) => bench::run(args, stop),
         Some(Command::Completions { shell }) => completions(*shell),
-        Some(Command::Sparsify(_)) => Err(anyhow::anyhow!("sparsify is not available in this version")),
+        Some(Command::Sparsify(_)) => {
+            Err(anyhow::anyhow!("sparsify is not available in this version"))
+        }
     };
     // Whatever the work came to: a stop that was asked for is the reason.
     if !matches!(result, Ok(Exit::Done))
@@ -105,7 +111,10 @@ fn listened(words: Vec<OsString>, stop: &Stop) -> u8 {
 
 /// One line on stderr.
 fn complain(problem: &str) {
-    let problem = watch::one_line(problem).replace(MORE_MEMORY, "allow more with --memory, or give smaller inputs with --input");
+    let problem = watch::one_line(problem).replace(
+        MORE_MEMORY,
+        "allow more with --memory, or give smaller inputs with --input",
+    );
     let _ = writeln!(std::io::stderr(), "error: {problem}");
 }
 
@@ -117,7 +126,10 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<Exit> {
 }
 
 /// What a job gave, or the exit code where a model that it needs does not run, which is said.
-fn ran<T>(result: Result<T, crate::job::Error>, watch: &watch::Watch) -> anyhow::Result<Result<T, Exit>> {
+fn ran<T>(
+    result: Result<T, crate::job::Error>,
+    watch: &watch::Watch,
+) -> anyhow::Result<Result<T, Exit>> {
     match result {
         Ok(found) => Ok(Ok(found)),
         Err(error) => {
@@ -128,7 +140,9 @@ fn ran<T>(result: Result<T, crate::job::Error>, watch: &watch::Watch) -> anyhow:
                     Ok(Err(Exit::Unverifiable))
                 }
                 broken @ crate::job::Error::Broken(_) => {
-                    complain(&format!("{broken}. That is a fault of onnx-prune, so nothing is written; please report it"));
+                    complain(&format!(
+                        "{broken}. That is a fault of onnx-prune, so nothing is written; please report it"
+                    ));
                     Ok(Err(Exit::Missed))
                 }
                 other => Err(other.into()),

@@ -14,14 +14,19 @@ use crate::report::{self, Report};
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => bail!("cannot write to stdout: {error}"),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            bail!("cannot write to stdout: {error}")
+        }
         _ => Ok(()),
     }
 }
 
 /// `MODEL.pruned.onnx` beside the model.
 pub(super) fn default_output(model: &Path) -> PathBuf {
-    let stem = model.file_stem().unwrap_or(model.as_os_str()).to_string_lossy();
+    let stem = model
+        .file_stem()
+        .unwrap_or(model.as_os_str())
+        .to_string_lossy();
     model.with_file_name(format!("{stem}.pruned.onnx"))
 }
 
@@ -31,32 +36,61 @@ pub(super) fn load(path: &Path, watch: &super::watch::Watch, stop: &Stop) -> any
     let model = crate::model::load(path, crate::model::Limits::default())?;
     if !model.source.unknown_fields.is_empty() {
         let names = model.source.unknown_fields.join(", ");
-        watch.warn(&format!("{}: fields that this version does not know would be lost: {names}", path.display()));
+        watch.warn(&format!(
+            "{}: fields that this version does not know would be lost: {names}",
+            path.display()
+        ));
     }
-    model.source.files.iter().skip(1).try_for_each(|file| stop.outputs.reads(&file.path, "the model's external data"))?;
+    model
+        .source
+        .files
+        .iter()
+        .skip(1)
+        .try_for_each(|file| stop.outputs.reads(&file.path, "the model's external data"))?;
     Ok(model)
 }
 
 /// Notes files that the command reads. Errors: one of them is to be written.
-pub(super) fn reads<'a>(stop: &Stop, role: &str, files: impl IntoIterator<Item = &'a PathBuf>) -> anyhow::Result<()> {
-    files.into_iter().try_for_each(|file| Ok(stop.outputs.reads(file, role)?))
+pub(super) fn reads<'a>(
+    stop: &Stop,
+    role: &str,
+    files: impl IntoIterator<Item = &'a PathBuf>,
+) -> anyhow::Result<()> {
+    files
+        .into_iter()
+        .try_for_each(|file| Ok(stop.outputs.reads(file, role)?))
 }
 
 /// Notes the files of inputs and labels. Errors: one of them is to be written.
-pub(super) fn reads_data(stop: &Stop, data: Option<&PathBuf>, labels: Option<&PathBuf>) -> anyhow::Result<()> {
-    let files = data.map(|path| crate::calibrate::sources(path)).unwrap_or_default();
+pub(super) fn reads_data(
+    stop: &Stop,
+    data: Option<&PathBuf>,
+    labels: Option<&PathBuf>,
+) -> anyhow::Result<()> {
+    let files = data
+        .map(|path| crate::calibrate::sources(path))
+        .unwrap_or_default();
     reads(stop, "one of the inputs", &files)?;
     reads(stop, "the labels", labels)
 }
 
 /// Claims the places of reports. Errors: an unknown ending, a place that cannot be written.
 pub(super) fn claim_reports(stop: &Stop, files: &[PathBuf]) -> anyhow::Result<Vec<Place>> {
-    files.iter().try_for_each(|path| report::check_ending(path))?;
-    files.iter().map(|path| Ok(stop.outputs.claim(path, "the report")?)).collect()
+    files
+        .iter()
+        .try_for_each(|path| report::check_ending(path))?;
+    files
+        .iter()
+        .map(|path| Ok(stop.outputs.claim(path, "the report")?))
+        .collect()
 }
 
 /// Writes reports, to be committed. Errors: what the file system says.
-pub(super) fn stage_reports(report: &Report, places: &[Place], staged: &mut Staged) -> anyhow::Result<()> {
+pub(super) fn stage_reports(
+    report: &Report,
+    places: &[Place],
+    staged: &mut Staged,
+) -> anyhow::Result<()> {
     for place in places {
         let text = report::text(report, &place.given)?;
         staged.write(place, |file| file.write_all(text.as_bytes()))?;
@@ -67,13 +101,19 @@ pub(super) fn stage_reports(report: &Report, places: &[Place], staged: &mut Stag
 /// The kernel's high-water mark of this process's memory, mapped file pages included.
 pub(super) fn peak_rss_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 
 /// Where measured latencies are kept if the user does not say.
 pub(super) fn latency_table() -> Option<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let set = |name: &str| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")))?;
     Some(cache.join(env!("CARGO_PKG_NAME")).join("latencies.json"))
 }

@@ -25,8 +25,13 @@ use crate::score::Given;
 const DEFAULT_DRIFT: f64 = 0.05;
 
 pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
-    let Some(path) = &args.model else { bail!("no model given") };
-    let target = args.output.clone().unwrap_or_else(|| output::default_output(path));
+    let Some(path) = &args.model else {
+        bail!("no model given")
+    };
+    let target = args
+        .output
+        .clone()
+        .unwrap_or_else(|| output::default_output(path));
     let places = Places::claim(args, &target, stop)?;
     let watch = Watch::new(&args.common, stop);
     let mut request = request(args, &watch)?;
@@ -40,22 +45,36 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     let calibrates = request.score == ScoreName::Obs || request.recover.is_some() || measured;
     let runs = request.verify || searches || calibrates;
     let chooses = request.chooses(measured);
-    let wanted =
-        data::Use { labels: args.verify_labels.as_deref().or(args.labels.as_deref()), verify: args.verify_data.as_deref(), chooses };
-    let mut given = if runs { data::inputs(&model, &args.data, wanted, &watch)? } else { data::Given::default() };
+    let wanted = data::Use {
+        labels: args.verify_labels.as_deref().or(args.labels.as_deref()),
+        verify: args.verify_data.as_deref(),
+        chooses,
+    };
+    let mut given = if runs {
+        data::inputs(&model, &args.data, wanted, &watch)?
+    } else {
+        data::Given::default()
+    };
     if !args.stats.is_empty() {
         let statistics = calibrate::read(&args.stats, &model)?;
         watch.say(&format!("statistics of {} samples", statistics.samples));
         given.data.statistics = Some(statistics);
     }
     request.pins = data::counted(&model, &specs);
-    let runtime = if runs { Some(engine::runtime(args.engine.runtime, true, watch.memory)?) } else { None };
+    let runtime = if runs {
+        Some(engine::runtime(args.engine.runtime, true, watch.memory)?)
+    } else {
+        None
+    };
     let runtime = runtime.as_deref();
     if let Some(runtime) = runtime {
         given.doubt(&model, runtime, &watch);
     }
     let inputs = given.data;
-    let outcome = match super::ran(job::prune(&model, &request, &inputs, runtime, &watch.work()), &watch)? {
+    let outcome = match super::ran(
+        job::prune(&model, &request, &inputs, runtime, &watch.work()),
+        &watch,
+    )? {
         Ok(outcome) => outcome,
         Err(exit) => return Ok(exit),
     };
@@ -63,13 +82,30 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     report.runtime = outcome.engine.as_ref().map(convert::engine);
     report.counted_at = request.pins.clone();
     report.fed = given.fed;
-    convert::outcome(&mut report, &outcome, &request, inputs.measured_on_made_up());
-    gate::targets(&mut report, &request.targets, &outcome.before, &outcome.after);
-    gate::latency_targets(&mut report, &request.targets, outcome.checks.as_ref().and_then(|checks| checks.latency));
+    convert::outcome(
+        &mut report,
+        &outcome,
+        &request,
+        inputs.measured_on_made_up(),
+    );
+    gate::targets(
+        &mut report,
+        &request.targets,
+        &outcome.before,
+        &outcome.after,
+    );
+    gate::latency_targets(
+        &mut report,
+        &request.targets,
+        outcome.checks.as_ref().and_then(|checks| checks.latency),
+    );
     if let Some(allowed) = request.drift {
         gate::drift_target(&mut report, allowed, outcome.reached);
     }
-    if let (Some(path), Some(planned)) = (&args.plan, request.plan.as_ref().and_then(|plan| plan.fit.as_ref())) {
+    if let (Some(path), Some(planned)) = (
+        &args.plan,
+        request.plan.as_ref().and_then(|plan| plan.fit.as_ref()),
+    ) {
         gate::fit(&mut report, path, planned, args.recover.is_some());
     }
     gate::thresholds(&mut report, &args.gate);
@@ -84,7 +120,9 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
         model::stage(&outcome.model, place, &mut staged)?;
     }
     if let Some(place) = places.plan.as_ref().filter(|_| stands) {
-        staged.write(place, |file| file.write_all(outcome.plan.to_json().as_bytes()))?;
+        staged.write(place, |file| {
+            file.write_all(outcome.plan.to_json().as_bytes())
+        })?;
     }
     report.seconds = watch.finish();
     report.peak_rss_bytes = output::peak_rss_bytes();
@@ -111,8 +149,16 @@ impl Places {
     fn claim(args: &Prune, target: &Path, stop: &Stop) -> anyhow::Result<Self> {
         let outputs = &stop.outputs;
         let places = Places {
-            model: if args.dry_run { None } else { Some(outputs.claim(target, "the pruned model")?) },
-            plan: args.plan_out.as_ref().map(|path| outputs.claim(path, "the plan made")).transpose()?,
+            model: if args.dry_run {
+                None
+            } else {
+                Some(outputs.claim(target, "the pruned model")?)
+            },
+            plan: args
+                .plan_out
+                .as_ref()
+                .map(|path| outputs.claim(path, "the plan made"))
+                .transpose()?,
             reports: output::claim_reports(stop, &args.report)?,
         };
         if let Some(path) = &args.latency_table {
@@ -142,20 +188,41 @@ fn say(watch: &Watch, exit: Exit, written: bool, args: &Prune, target: &Path, re
     // Without the tables, the reason would be nowhere.
     let mut reasons = gate::failed(report);
     if args.common.quiet {
-        reasons.extend(report.exactness.reason.iter().filter(|_| exit == Exit::Unverifiable).chain(&report.remarks).cloned());
+        reasons.extend(
+            report
+                .exactness
+                .reason
+                .iter()
+                .filter(|_| exit == Exit::Unverifiable)
+                .chain(&report.remarks)
+                .cloned(),
+        );
     }
-    let reason = if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join("; ")) };
+    let reason = if reasons.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", reasons.join("; "))
+    };
     let ending = |force: &str| match (written, args.dry_run) {
         (true, _) => format!("wrote {} all the same", target.display()),
         (false, true) => "nothing written (--dry-run)".to_owned(),
         (false, false) => format!("nothing written ({force})"),
     };
     match exit {
-        Exit::Missed => super::complain(&format!("targets or thresholds are not met{reason}; {}", ending("--force writes all the same"))),
+        Exit::Missed => super::complain(&format!(
+            "targets or thresholds are not met{reason}; {}",
+            ending("--force writes all the same")
+        )),
         Exit::Unverifiable => {
-            super::complain(&format!("the result could not be verified{reason}; {}", ending("--allow-unverified accepts it")));
+            super::complain(&format!(
+                "the result could not be verified{reason}; {}",
+                ending("--allow-unverified accepts it")
+            ));
         }
-        _ if written && args.output.is_none() => watch.say(&format!("wrote {} (-o gives it another name)", target.display())),
+        _ if written && args.output.is_none() => watch.say(&format!(
+            "wrote {} (-o gives it another name)",
+            target.display()
+        )),
         _ if written => watch.say(&format!("wrote {}", target.display())),
         _ => watch.say("nothing written (--dry-run)"),
     }
@@ -164,23 +231,53 @@ fn say(watch: &Watch, exit: Exit, written: bool, args: &Prune, target: &Path, re
 /// How the weights that stay are mended where the user does not say: as the plan says that they were, where there are inputs
 /// for it; what was made up can be made up again.
 fn default_recovery(plan: Option<&Plan>, measured: bool) -> Option<Method> {
-    let Some(fit) = plan.and_then(|plan| plan.fit.as_ref()) else { return measured.then(Method::default) };
+    let Some(fit) = plan.and_then(|plan| plan.fit.as_ref()) else {
+        return measured.then(Method::default);
+    };
     let made_up = fit.inputs.as_ref().is_some_and(|inputs| inputs.synthetic);
     let methods = [Method::LeastSquares, Method::Statistics];
-    methods.into_iter().find(|method| method.to_string() == fit.method).filter(|_| measured || made_up)
+    methods
+        .into_iter()
+        .find(|method| method.to_string() == fit.method)
+        .filter(|_| measured || made_up)
 }
 
 /// What is asked for. Errors: options that contradict each other, a plan that cannot be read.
 fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
-    let targets: Vec<Target> =
-        args.target.iter().filter_map(|goal| if let Goal::Cost(target) = goal { Some(*target) } else { None }).collect();
-    let drifts = args.target.iter().filter_map(|goal| if let Goal::Drift(drift) = goal { Some(*drift) } else { None });
-    let plan = args.plan.as_deref().map(Plan::read).transpose().context("--plan")?;
+    let targets: Vec<Target> = args
+        .target
+        .iter()
+        .filter_map(|goal| {
+            if let Goal::Cost(target) = goal {
+                Some(*target)
+            } else {
+                None
+            }
+        })
+        .collect();
+    let drifts = args.target.iter().filter_map(|goal| {
+        if let Goal::Drift(drift) = goal {
+            Some(*drift)
+        } else {
+            None
+        }
+    });
+    let plan = args
+        .plan
+        .as_deref()
+        .map(Plan::read)
+        .transpose()
+        .context("--plan")?;
     let mut drift = drifts.min_by(f64::total_cmp);
     if drift.is_some() && !targets.is_empty() && args.no_verify {
-        bail!("--target drift=… beside a target of size is checked by running the models; leave out --no-verify");
+        bail!(
+            "--target drift=… beside a target of size is checked by running the models; leave out --no-verify"
+        );
     }
-    let timed = targets.iter().any(|target| matches!(target, Target::Latency(_))) || args.align == Some(Align::Auto);
+    let timed = targets
+        .iter()
+        .any(|target| matches!(target, Target::Latency(_)))
+        || args.align == Some(Align::Auto);
     if timed && args.no_verify {
         bail!("latencies are measured by running the model; leave out --no-verify");
     }
@@ -198,10 +295,17 @@ fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
         bail!("--labels are the classes of inputs; give these with --data or --verify-data");
     }
     if score.needs_data() && !measured && plan.is_none() {
-        bail!("--score {score} is computed from activations: give inputs with --data, or statistics with --stats");
+        bail!(
+            "--score {score} is computed from activations: give inputs with --data, or statistics with --stats"
+        );
     }
-    if args.recover == Some(Recovery::With(Method::Statistics)) && args.data.data.is_none() && !args.stats.is_empty() {
-        bail!("--recover statistics compares outputs, so it needs --data; --stats alone are enough for least-squares");
+    if args.recover == Some(Recovery::With(Method::Statistics))
+        && args.data.data.is_none()
+        && !args.stats.is_empty()
+    {
+        bail!(
+            "--recover statistics compares outputs, so it needs --data; --stats alone are enough for least-squares"
+        );
     }
     let kinds = args.units.0.clone();
     if kinds.contains(&Kind::Heads) && kinds.contains(&Kind::HeadDims) {

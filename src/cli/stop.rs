@@ -32,7 +32,11 @@ impl Stop {
 
     /// Gives the outputs their names, unless a signal came.
     pub fn commit(&self, staged: Staged) -> Result<(), FileError> {
-        if self.asked() { Err(FileError::Closed) } else { staged.commit() }
+        if self.asked() {
+            Err(FileError::Closed)
+        } else {
+            staged.commit()
+        }
     }
 
     /// The exit code of a command that was stopped, and what to say; `None` if no signal came or all files were written.
@@ -85,7 +89,8 @@ mod listener {
     const GRACE: Duration = Duration::from_secs(1);
 
     /// What is said when bytes of a mapped file are gone.
-    const SHORTER: &[u8] = b"error: a file of the model was made shorter while it was read; nothing written\n";
+    const SHORTER: &[u8] =
+        b"error: a file of the model was made shorter while it was read; nothing written\n";
 
     /// Notes signals, and ends the process where the work does not end by itself, or at a second signal.
     pub fn start(stop: &Stop) -> std::io::Result<()> {
@@ -103,20 +108,22 @@ mod listener {
             })?;
         }
         let stop = stop.clone();
-        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            let mut one = [0];
-            if signals.read_exact(&mut one).is_err() {
-                return;
-            }
-            // Whether time is over or a second signal came is all the same.
-            let _ = signals.set_read_timeout(Some(GRACE));
-            let _ = signals.read_exact(&mut one);
-            if stop.outputs.close() {
-                let signal = stop.signal.load(Ordering::SeqCst);
-                tell(super::said(signal));
-                low_level::exit(i32::from(super::code(signal)));
-            }
-        })?;
+        std::thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || {
+                let mut one = [0];
+                if signals.read_exact(&mut one).is_err() {
+                    return;
+                }
+                // Whether time is over or a second signal came is all the same.
+                let _ = signals.set_read_timeout(Some(GRACE));
+                let _ = signals.read_exact(&mut one);
+                if stop.outputs.close() {
+                    let signal = stop.signal.load(Ordering::SeqCst);
+                    tell(super::said(signal));
+                    low_level::exit(i32::from(super::code(signal)));
+                }
+            })?;
         Ok(())
     }
 

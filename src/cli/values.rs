@@ -63,13 +63,19 @@ pub(super) struct Shard {
 }
 
 pub(super) fn goal(text: &str) -> Result<Goal, String> {
-    let (metric, value) = text.split_once('=').ok_or("write METRIC=VALUE, for example macs=0.5")?;
-    let number: f64 = value.parse().map_err(|_| format!("'{value}' is no number"))?;
+    let (metric, value) = text
+        .split_once('=')
+        .ok_or("write METRIC=VALUE, for example macs=0.5")?;
+    let number: f64 = value
+        .parse()
+        .map_err(|_| format!("'{value}' is no number"))?;
     let fraction = || {
         if number > 0.0 && number <= 1.0 {
             Ok(number)
         } else {
-            Err(format!("{metric} is the fraction that remains, above 0 and at most 1"))
+            Err(format!(
+                "{metric} is the fraction that remains, above 0 and at most 1"
+            ))
         }
     };
     match metric {
@@ -95,7 +101,10 @@ pub(super) fn score(text: &str) -> Result<Scoring, String> {
         "wanda" => ScoreName::Wanda,
         "random" => ScoreName::Random,
         "obs" => ScoreName::Obs,
-        file if Path::new(file).extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json")) => {
+        file if Path::new(file)
+            .extension()
+            .is_some_and(|ending| ending.eq_ignore_ascii_case("json")) =>
+        {
             return Ok(Scoring::File(file.into()));
         }
         _ => return Err(format!("no such score; available: {AVAILABLE}")),
@@ -115,8 +124,17 @@ pub(super) fn engine(text: &str) -> Result<Engine, String> {
 pub(super) fn shard(text: &str) -> Result<Shard, String> {
     let wrong = || format!("'{text}' is no shard; write i/n, from 1/n to n/n");
     let (number, of) = text.split_once('/').ok_or_else(wrong)?;
-    let (number, of): (usize, usize) = number.trim().parse().ok().zip(of.trim().parse().ok()).ok_or_else(wrong)?;
-    if (1..=of).contains(&number) { Ok(Shard { number, of }) } else { Err(wrong()) }
+    let (number, of): (usize, usize) = number
+        .trim()
+        .parse()
+        .ok()
+        .zip(of.trim().parse().ok())
+        .ok_or_else(wrong)?;
+    if (1..=of).contains(&number) {
+        Ok(Shard { number, of })
+    } else {
+        Err(wrong())
+    }
 }
 
 pub(super) fn recovery(text: &str) -> Result<Recovery, String> {
@@ -140,7 +158,10 @@ pub(super) fn kinds(text: &str) -> Result<Kinds, String> {
         "layers" => Ok(Kind::Layers),
         other => Err(format!("no such kind '{other}'; there are {AVAILABLE}")),
     };
-    text.split(',').map(kind).collect::<Result<_, _>>().map(Kinds)
+    text.split(',')
+        .map(kind)
+        .collect::<Result<_, _>>()
+        .map(Kinds)
 }
 
 pub(super) fn align(text: &str) -> Result<Align, String> {
@@ -161,22 +182,37 @@ pub(super) fn allowance(text: &str) -> Result<Allowance, String> {
 
 pub(super) fn pin(text: &str) -> Result<Pin, String> {
     // Names may hold an equals sign, shapes do not.
-    let (name, shape) = text.rsplit_once('=').ok_or("write NAME=SHAPE, for example input_ids=1x128")?;
+    let (name, shape) = text
+        .rsplit_once('=')
+        .ok_or("write NAME=SHAPE, for example input_ids=1x128")?;
     let dim = |dim: &str| dim.trim().parse().ok().filter(|dim| *dim > 0);
     let dims: Option<Vec<i64>> = shape.split(['x', 'X', '×', ',']).map(dim).collect();
-    let dims = dims.ok_or_else(|| format!("'{shape}' is no shape; write whole numbers from 1, as in 1x3x224x224"))?;
-    Ok(Pin { name: name.to_owned(), dims })
+    let dims = dims.ok_or_else(|| {
+        format!("'{shape}' is no shape; write whole numbers from 1, as in 1x3x224x224")
+    })?;
+    Ok(Pin {
+        name: name.to_owned(),
+        dims,
+    })
 }
 
 pub(super) fn numbers(text: &str) -> Result<Numbers, String> {
     text.split(',')
-        .map(|number| number.trim().parse().map_err(|_| format!("'{number}' is no number")))
+        .map(|number| {
+            number
+                .trim()
+                .parse()
+                .map_err(|_| format!("'{number}' is no number"))
+        })
         .collect::<Result<_, _>>()
         .map(Numbers)
 }
 
 pub(super) fn positive(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "a whole number from 1".to_owned())
+    text.parse()
+        .ok()
+        .filter(|number| *number > 0)
+        .ok_or_else(|| "a whole number from 1".to_owned())
 }
 
 /// Bytes, with a unit or without: 1048576, 500MB, 4GiB, 1.5G.
@@ -197,20 +233,35 @@ pub(super) fn size(text: &str) -> Result<Memory, String> {
         ("tib", 1099511627776.0),
     ];
     let wrong = || format!("'{text}' is no size; write 4GiB or 500MB, for example");
-    let at = text.find(|character: char| character.is_ascii_alphabetic()).unwrap_or(text.len());
+    let at = text
+        .find(|character: char| character.is_ascii_alphabetic())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(at);
     let unit = unit.trim().to_ascii_lowercase();
-    let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
+    let (_, factor) = UNITS
+        .iter()
+        .find(|(name, _)| *name == unit)
+        .ok_or_else(wrong)?;
     let bytes = number.trim().parse::<f64>().map_err(|_| wrong())? * factor;
-    if bytes >= 1.0 && bytes.is_finite() { Ok(Memory(bytes as u64)) } else { Err(wrong()) }
+    if bytes >= 1.0 && bytes.is_finite() {
+        Ok(Memory(bytes as u64))
+    } else {
+        Err(wrong())
+    }
 }
 
 pub(super) fn not_negative(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|number: &f64| *number >= 0.0 && number.is_finite()).ok_or_else(|| "a number from 0".to_owned())
+    text.parse()
+        .ok()
+        .filter(|number: &f64| *number >= 0.0 && number.is_finite())
+        .ok_or_else(|| "a number from 0".to_owned())
 }
 
 pub(super) fn share(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "a share from 0 to 1".to_owned())
+    text.parse()
+        .ok()
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or_else(|| "a share from 0 to 1".to_owned())
 }
 
 fn later(what: &str, available: &str) -> String {
@@ -225,20 +276,56 @@ mod tests {
     fn values_are_read_or_refused() {
         assert_eq!(goal("macs=0.5"), Ok(Goal::Cost(Target::Macs(0.5))));
         assert_eq!(goal("drift=0"), Ok(Goal::Drift(0.0)));
-        for wrong in ["macs", "macs=2", "macs=x", "drift=-1", "drift=nan", "latency=1.5", "flops=1"] {
+        for wrong in [
+            "macs",
+            "macs=2",
+            "macs=x",
+            "drift=-1",
+            "drift=nan",
+            "latency=1.5",
+            "flops=1",
+        ] {
             assert!(goal(wrong).is_err(), "{wrong}");
         }
-        assert_eq!(pin("a=b=1x128"), Ok(Pin { name: "a=b".to_owned(), dims: vec![1, 128] }));
+        assert_eq!(
+            pin("a=b=1x128"),
+            Ok(Pin {
+                name: "a=b".to_owned(),
+                dims: vec![1, 128]
+            })
+        );
         assert!(pin("a=0x2").is_err() && pin("a=").is_err() && pin("a").is_err());
-        assert_eq!(kinds("heads, width"), Ok(Kinds(vec![Kind::Heads, Kind::Width])));
-        assert!(kinds("channels,layers").is_ok() && kinds("blocks").is_err() && align("0").is_err());
+        assert_eq!(
+            kinds("heads, width"),
+            Ok(Kinds(vec![Kind::Heads, Kind::Width]))
+        );
+        assert!(
+            kinds("channels,layers").is_ok() && kinds("blocks").is_err() && align("0").is_err()
+        );
         assert_eq!(shard("2/3"), Ok(Shard { number: 2, of: 3 }));
-        assert!(["0/3", "4/3", "1", "a/2", "1/0"].iter().all(|wrong| shard(wrong).is_err()));
-        assert_eq!(score("own/Scores.JSON"), Ok(Scoring::File("own/Scores.JSON".into())));
-        assert_eq!(["4GiB", "500MB", " 7 ", "1.5k"].map(size), [4 << 30, 500_000_000, 7, 1536].map(|bytes| Ok(Memory(bytes))));
-        assert!(["", "GB", "-1MB", "4 GX", "0", "1e400"].iter().all(|wrong| size(wrong).is_err()));
+        assert!(
+            ["0/3", "4/3", "1", "a/2", "1/0"]
+                .iter()
+                .all(|wrong| shard(wrong).is_err())
+        );
+        assert_eq!(
+            score("own/Scores.JSON"),
+            Ok(Scoring::File("own/Scores.JSON".into()))
+        );
+        assert_eq!(
+            ["4GiB", "500MB", " 7 ", "1.5k"].map(size),
+            [4 << 30, 500_000_000, 7, 1536].map(|bytes| Ok(Memory(bytes)))
+        );
+        assert!(
+            ["", "GB", "-1MB", "4 GX", "0", "1e400"]
+                .iter()
+                .all(|wrong| size(wrong).is_err())
+        );
         assert!(score("wanda").is_ok() && score("best").is_err());
         assert_eq!(goal("latency=0.6"), Ok(Goal::Cost(Target::Latency(0.6))));
-        assert_eq!((align("16"), align("auto")), (Ok(Align::Multiple(16)), Ok(Align::Auto)));
+        assert_eq!(
+            (align("16"), align("auto")),
+            (Ok(Align::Multiple(16)), Ok(Align::Auto))
+        );
     }
 }

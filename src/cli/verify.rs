@@ -32,13 +32,23 @@ pub(super) fn run(args: &Verify, stop: &Stop) -> anyhow::Result<Exit> {
     let original = output::load(&args.original, &watch, stop)?;
     let mut pruned = output::load(&args.pruned, &watch, stop)?;
     let names = outputs(&original);
-    for (what, ours, theirs) in [("inputs", inputs(&original), inputs(&pruned)), ("outputs", names.clone(), outputs(&pruned))] {
+    for (what, ours, theirs) in [
+        ("inputs", inputs(&original), inputs(&pruned)),
+        ("outputs", names.clone(), outputs(&pruned)),
+    ] {
         if ours != theirs {
-            bail!("the models' {what} differ: {} and {}; are they forms of the same model?", list(&ours), list(&theirs));
+            bail!(
+                "the models' {what} differ: {} and {}; are they forms of the same model?",
+                list(&ours),
+                list(&theirs)
+            );
         }
     }
     note_ends(args, &original, &mut pruned)?;
-    let wanted = data::Use { labels: args.labels.as_deref(), ..Default::default() };
+    let wanted = data::Use {
+        labels: args.labels.as_deref(),
+        ..Default::default()
+    };
     let mut given = data::inputs(&original, &args.data, wanted, &watch)?;
     let runtime = engine::runtime(args.engine.runtime, true, watch.memory)?;
     let mut report = convert::begin(&original, args.json || !args.report.is_empty());
@@ -46,26 +56,51 @@ pub(super) fn run(args: &Verify, stop: &Stop) -> anyhow::Result<Exit> {
     report.fed = given.fed;
     let given = given.data;
     watch.begin(Phase::Analyse, 0);
-    let pins = data::counted(&original, &data::specs(&original, &data::pins(&args.data.input), args.data.data.as_deref())?);
+    let pins = data::counted(
+        &original,
+        &data::specs(
+            &original,
+            &data::pins(&args.data.input),
+            args.data.data.as_deref(),
+        )?,
+    );
     report.original = convert::cost_of(&original, &pins);
     report.pruned = Some(convert::cost_of(&pruned, &pins));
     report.counted_at = pins;
-    let (before, after) = ((&original, args.original.as_path()), (&pruned, args.pruned.as_path()));
-    let compared = engine::in_either(&*runtime, |runtime| compare(&names, before, after, runtime, &given, &watch))?;
+    let (before, after) = (
+        (&original, args.original.as_path()),
+        (&pruned, args.pruned.as_path()),
+    );
+    let compared = engine::in_either(&*runtime, |runtime| {
+        compare(&names, before, after, runtime, &given, &watch)
+    })?;
     let failed = match compared {
         Ok(((found, labelled), runtime)) => {
             report.runtime = Some(convert::runtime(runtime));
-            convert::drift(&mut report, &found, (given.inputs.count(), None), given.synthetic, labelled);
+            convert::drift(
+                &mut report,
+                &found,
+                (given.inputs.count(), None),
+                given.synthetic,
+                labelled,
+            );
             None
         }
         Err(failure) => {
-            report.drift.verdict = if failure.exit() == Exit::Missed { Outcome::Fail } else { Outcome::Unverifiable };
+            report.drift.verdict = if failure.exit() == Exit::Missed {
+                Outcome::Fail
+            } else {
+                Outcome::Unverifiable
+            };
             report.remarks.push(failure.reason.clone());
             Some(failure.exit())
         }
     };
     gate::thresholds(&mut report, &args.gate);
-    let exit = match (failed, gate::exit(&report, true, args.gate.allow_unverified)) {
+    let exit = match (
+        failed,
+        gate::exit(&report, true, args.gate.allow_unverified),
+    ) {
         (Some(Exit::Missed), _) => Exit::Missed,
         (Some(Exit::Unverifiable), Exit::Done) if !args.gate.allow_unverified => Exit::Unverifiable,
         (_, exit) => exit,
@@ -82,12 +117,20 @@ pub(super) fn run(args: &Verify, stop: &Stop) -> anyhow::Result<Exit> {
     stop.commit(staged)?;
     match exit {
         Exit::Missed if failed == Some(Exit::Missed) => {
-            super::complain(&format!("does not run though the original does: {}", report.remarks.first().map_or("", String::as_str)));
+            super::complain(&format!(
+                "does not run though the original does: {}",
+                report.remarks.first().map_or("", String::as_str)
+            ));
         }
-        Exit::Missed => super::complain(&format!("thresholds are not met: {}", gate::failed(&report).join("; "))),
+        Exit::Missed => super::complain(&format!(
+            "thresholds are not met: {}",
+            gate::failed(&report).join("; ")
+        )),
         Exit::Unverifiable => {
             let reason = report.remarks.first().map_or("no answer", String::as_str);
-            super::complain(&format!("unverifiable: {reason}; --allow-unverified accepts that"));
+            super::complain(&format!(
+                "unverifiable: {reason}; --allow-unverified accepts that"
+            ));
         }
         _ => {}
     }
@@ -106,11 +149,23 @@ fn compare(
     given: &Data,
     watch: &Watch,
 ) -> Done<Compared> {
-    let none = Failure { model: 0, reason: "there are no inputs to run".to_owned() };
-    let Some(example) = given.inputs.example()? else { return Ok(Err(none)) };
+    let none = Failure {
+        model: 0,
+        reason: "there are no inputs to run".to_owned(),
+    };
+    let Some(example) = given.inputs.example()? else {
+        return Ok(Err(none));
+    };
     let paths = [original_path, pruned_path];
-    let named = |model: usize, reason: String| Failure { model, reason: format!("{}: {reason}", paths[model].display()) };
-    let session = |at: usize, model: &Model| runtime.prepare(model, &example, &[]).map_err(|error| named(at, error.to_string()));
+    let named = |model: usize, reason: String| Failure {
+        model,
+        reason: format!("{}: {reason}", paths[model].display()),
+    };
+    let session = |at: usize, model: &Model| {
+        runtime
+            .prepare(model, &example, &[])
+            .map_err(|error| named(at, error.to_string()))
+    };
     let sessions = session(0, original).and_then(|before| Ok((before, session(1, pruned)?)));
     let (before, after) = match sessions {
         Ok(sessions) => sessions,
@@ -126,26 +181,41 @@ fn compare(
     let both = |_, inputs: Tensors| Ok((run(&*before, 0, &inputs)?, run(&*after, 1, &inputs)?));
     let mut drift = Drift::new(names, &pruned.ends);
     // Classes that are gone have no number any more.
-    let labels = given.labels.as_deref().filter(|_| !names.first().is_some_and(|name| pruned.ends.changes(name)));
+    let labels = given
+        .labels
+        .as_deref()
+        .filter(|_| !names.first().is_some_and(|name| pruned.ends.changes(name)));
     let mut labelled = labels.map(|labels| (Top1::new(labels), Top1::new(labels)));
     let runs: Vec<usize> = (0..given.inputs.count()).collect();
     watch.begin(Phase::Drift, runs.len() as u64);
     let bytes = |(before, after): &(Vec<TensorRef>, Vec<TensorRef>)| size(before) + size(after);
-    let compared = in_order(&*given.inputs, &runs, &watch.work(), both, bytes, |_, pairs| {
-        for (before, after) in &pairs {
-            drift.add(before, after);
-            if let Some((original, pruned)) = &mut labelled {
-                original.add(before);
-                pruned.add(after);
+    let compared = in_order(
+        &*given.inputs,
+        &runs,
+        &watch.work(),
+        both,
+        bytes,
+        |_, pairs| {
+            for (before, after) in &pairs {
+                drift.add(before, after);
+                if let Some((original, pruned)) = &mut labelled {
+                    original.add(before);
+                    pruned.add(after);
+                }
             }
-        }
-        Ok(())
-    });
+            Ok(())
+        },
+    );
     match compared {
-        Err(GatherError::Run(reason)) => return Ok(Err(named(at_fault.load(Ordering::Relaxed), reason))),
+        Err(GatherError::Run(reason)) => {
+            return Ok(Err(named(at_fault.load(Ordering::Relaxed), reason)));
+        }
         other => other?,
     }
-    Ok(Ok((drift.finish(), labelled.and_then(|(original, pruned)| Some((original.share()?, pruned.share()?))))))
+    Ok(Ok((
+        drift.finish(),
+        labelled.and_then(|(original, pruned)| Some((original.share()?, pruned.share()?))),
+    )))
 }
 
 /// Finds out what is left of inputs and outputs that shrank. Errors: a plan that cannot be read, shapes that it does not explain.
@@ -154,41 +224,78 @@ fn note_ends(args: &Verify, original: &Model, pruned: &mut Model) -> anyhow::Res
         let facts = infer(model, &Pins::new());
         let main = model.index().graph(Index::MAIN);
         let ends = main.inputs.iter().chain(&main.outputs);
-        ends.filter_map(|value| Some((model.index().value(*value).name.clone(), facts.of(*value).shape.clone()?))).collect()
+        ends.filter_map(|value| {
+            Some((
+                model.index().value(*value).name.clone(),
+                facts.of(*value).shape.clone()?,
+            ))
+        })
+        .collect()
     };
     let (ours, theirs) = (shapes(original), shapes(pruned));
     if let Some(path) = &args.plan {
         let plan = Plan::read(path).context("--plan")?;
         if plan.model_sha256 != original.source.sha256() {
-            bail!("--plan: {} was made for another model than {}", path.display(), args.original.display());
+            bail!(
+                "--plan: {} was made for another model than {}",
+                path.display(),
+                args.original.display()
+            );
         }
         plan.note_ends(pruned, |name, axis| ours.get(name)?.get(axis)?.count())?;
     }
     for (name, shape) in &ours {
-        let Some(other) = theirs.get(name) else { continue };
+        let Some(other) = theirs.get(name) else {
+            continue;
+        };
         let differs = shape.len() != other.len()
-            || shape.iter().zip(other).any(|(one, other)| one.num() != other.num() && one.num().and(other.num()).is_some());
+            || shape.iter().zip(other).any(|(one, other)| {
+                one.num() != other.num() && one.num().and(other.num()).is_some()
+            });
         if differs && !pruned.ends.changes(name) {
-            let list = |shape: &[Dim]| shape.iter().map(ToString::to_string).collect::<Vec<_>>().join("×");
-            bail!("'{name}' is {} and {}; give the plan by which it was cut, with --plan FILE.json", list(shape), list(other));
+            let list = |shape: &[Dim]| {
+                shape
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join("×")
+            };
+            bail!(
+                "'{name}' is {} and {}; give the plan by which it was cut, with --plan FILE.json",
+                list(shape),
+                list(other)
+            );
         }
     }
     Ok(())
 }
 
 fn outputs(model: &Model) -> Vec<String> {
-    model.index().graph(Index::MAIN).outputs.iter().map(|value| model.index().value(*value).name.clone()).collect()
+    model
+        .index()
+        .graph(Index::MAIN)
+        .outputs
+        .iter()
+        .map(|value| model.index().value(*value).name.clone())
+        .collect()
 }
 
 /// The names of the inputs, sorted.
 pub(super) fn inputs(model: &Model) -> Vec<String> {
     let inputs = &model.index().graph(Index::MAIN).inputs;
-    let mut names: Vec<String> = inputs.iter().map(|value| model.index().value(*value).name.clone()).collect();
+    let mut names: Vec<String> = inputs
+        .iter()
+        .map(|value| model.index().value(*value).name.clone())
+        .collect();
     names.sort();
     names
 }
 
 /// Names in a row.
 pub(super) fn list(names: &[String]) -> String {
-    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    }
 }

@@ -58,19 +58,33 @@ impl Watch {
             (_, _) => "onnx_prune=debug",
         };
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-        let log =
-            tracing_subscriber::fmt().with_env_filter(filter).without_time().with_target(false).with_ansi(std::io::stderr().is_terminal());
+        let log = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .without_time()
+            .with_target(false)
+            .with_ansi(std::io::stderr().is_terminal());
         let lines = bar.clone();
         // A log that is there already (in tests) stays.
         let _ = log.with_writer(move || Lines(lines.clone())).try_init();
         // Likewise the threads.
-        let _ = rayon::ThreadPoolBuilder::new().num_threads(common.threads).build_global();
-        Watch { memory: super::memory::allowed(common.memory), quiet: common.quiet, bar, times: Mutex::default(), stop: stop.clone() }
+        let _ = rayon::ThreadPoolBuilder::new()
+            .num_threads(common.threads)
+            .build_global();
+        Watch {
+            memory: super::memory::allowed(common.memory),
+            quiet: common.quiet,
+            bar,
+            times: Mutex::default(),
+            stop: stop.clone(),
+        }
     }
 
     /// Work that is watched here.
     pub fn work(&self) -> Work<'_> {
-        Work { progress: self, memory: self.memory }
+        Work {
+            progress: self,
+            memory: self.memory,
+        }
     }
 
     /// Tells the user something on stderr.
@@ -111,7 +125,11 @@ impl Progress for Watch {
         times.steps = (0, total);
         times.said = times.current.map(|(_, start)| start);
         let Some(bar) = &self.bar else { return };
-        let template = if total > 0 { "{msg:20} [{bar:30}] {pos}/{len}" } else { "{spinner} {msg}" };
+        let template = if total > 0 {
+            "{msg:20} [{bar:30}] {pos}/{len}"
+        } else {
+            "{spinner} {msg}"
+        };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }
@@ -161,5 +179,8 @@ impl Write for Lines {
 
 /// Names come from files: nothing in them may break a line or steer the terminal.
 pub(super) fn one_line(text: &str) -> String {
-    text.split(|character: char| character.is_control()).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+    text.split(|character: char| character.is_control())
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
 }

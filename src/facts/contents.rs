@@ -75,7 +75,11 @@ pub fn contents_of(tensor: &TensorRef) -> Option<Contents> {
     const FEW: usize = 64;
     let count = tensor.elements();
     if tensor.dtype.is_float() {
-        return if count <= FEW { Contents::new(tensor.to_f64()?.into_iter().map(Element::Float).collect()) } else { None };
+        return if count <= FEW {
+            Contents::new(tensor.to_f64()?.into_iter().map(Element::Float).collect())
+        } else {
+            None
+        };
     }
     if count > Contents::LIMIT {
         return None;

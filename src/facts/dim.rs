@@ -64,7 +64,10 @@ impl Dim {
     /// 1 when no coefficient is negative, -1 when none is positive; `None` when the sign depends on the symbols.
     pub fn sign(&self) -> Option<i64> {
         let terms = self.terms();
-        match (terms.values().any(|coefficient| *coefficient < 0), terms.values().any(|coefficient| *coefficient > 0)) {
+        match (
+            terms.values().any(|coefficient| *coefficient < 0),
+            terms.values().any(|coefficient| *coefficient > 0),
+        ) {
             (true, true) => None,
             (true, false) => Some(-1),
             (false, _) => Some(1),
@@ -76,9 +79,9 @@ impl Dim {
         match self {
             Dim::Num(number) => *number >= 0,
             // A symbol made of a difference (`floor((h - 3)/2)`) is only an extent where it is used as one.
-            Dim::Expr(polynomial) => {
-                polynomial.0.iter().all(|(monomial, coefficient)| *coefficient > 0 && !monomial.iter().any(|symbol| symbol.contains('-')))
-            }
+            Dim::Expr(polynomial) => polynomial.0.iter().all(|(monomial, coefficient)| {
+                *coefficient > 0 && !monomial.iter().any(|symbol| symbol.contains('-'))
+            }),
         }
     }
 
@@ -92,10 +95,17 @@ impl Dim {
 
     fn from_terms(mut terms: BTreeMap<Monomial, i64>) -> Self {
         terms.retain(|_, coefficient| *coefficient != 0);
-        let large = terms.len() > MOST_TERMS || terms.keys().any(|monomial| monomial.len() > MOST_FACTORS);
+        let large =
+            terms.len() > MOST_TERMS || terms.keys().any(|monomial| monomial.len() > MOST_FACTORS);
         match terms.len() {
             0 => Dim::Num(0),
-            1 if terms.keys().next().is_some_and(|monomial| monomial.is_empty()) => Dim::Num(terms.values().next().copied().unwrap_or(0)),
+            1 if terms
+                .keys()
+                .next()
+                .is_some_and(|monomial| monomial.is_empty()) =>
+            {
+                Dim::Num(terms.values().next().copied().unwrap_or(0))
+            }
             _ if large => Dim::Expr(Arc::new(Polynomial(terms))).as_symbol(),
             _ => Dim::Expr(Arc::new(Polynomial(terms))),
         }
@@ -164,9 +174,14 @@ impl Dim {
             (_, Dim::Num(0)) => None,
             (Dim::Num(a), Dim::Num(b)) => {
                 let quotient = a.checked_div(*b)?;
-                Some(Dim::Num(quotient - i64::from(a.checked_rem(*b)? != 0 && (*a < 0) != (*b < 0))))
+                Some(Dim::Num(
+                    quotient - i64::from(a.checked_rem(*b)? != 0 && (*a < 0) != (*b < 0)),
+                ))
             }
-            _ => Some(self.exact_div(divisor).unwrap_or_else(|| Dim::composed(format!("floor(({self})/({divisor}))")))),
+            _ => Some(
+                self.exact_div(divisor)
+                    .unwrap_or_else(|| Dim::composed(format!("floor(({self})/({divisor}))"))),
+            ),
         }
     }
 
@@ -181,7 +196,11 @@ impl Dim {
             (_, Dim::Num(0)) => None,
             (Dim::Num(a), Dim::Num(b)) => {
                 let rest = a.checked_rem(*b)?;
-                Some(Dim::Num(if rest != 0 && (rest < 0) != (*b < 0) { rest + b } else { rest }))
+                Some(Dim::Num(if rest != 0 && (rest < 0) != (*b < 0) {
+                    rest + b
+                } else {
+                    rest
+                }))
             }
             _ if self.exact_div(divisor).is_some() => Some(Dim::Num(0)),
             _ => Some(Dim::composed(format!("mod({self},{divisor})"))),
@@ -203,7 +222,11 @@ impl Dim {
             (Dim::Num(a), Dim::Num(b)) => Dim::Num(choose(*a, *b)),
             _ if self == other => self.clone(),
             _ => {
-                let (low, high) = if self <= other { (self, other) } else { (other, self) };
+                let (low, high) = if self <= other {
+                    (self, other)
+                } else {
+                    (other, self)
+                };
                 Dim::composed(format!("{name}({low},{high})"))
             }
         }
@@ -225,14 +248,28 @@ impl Dim {
     /// What it is when these symbols stand for these numbers; `None` when another symbol occurs.
     #[cfg(test)]
     pub(crate) fn at(&self, symbols: &[(String, i64)]) -> Option<i64> {
-        let number = |symbol: &Arc<str>| symbols.iter().find(|(name, _)| **name == **symbol).map(|(_, number)| *number);
-        let monomial = |monomial: &Monomial| monomial.iter().try_fold(1, |product, symbol| Some(product * number(symbol)?));
-        self.terms().iter().try_fold(0, |sum, (symbols, coefficient)| Some(sum + coefficient * monomial(symbols)?))
+        let number = |symbol: &Arc<str>| {
+            symbols
+                .iter()
+                .find(|(name, _)| **name == **symbol)
+                .map(|(_, number)| *number)
+        };
+        let monomial = |monomial: &Monomial| {
+            monomial
+                .iter()
+                .try_fold(1, |product, symbol| Some(product * number(symbol)?))
+        };
+        self.terms()
+            .iter()
+            .try_fold(0, |sum, (symbols, coefficient)| {
+                Some(sum + coefficient * monomial(symbols)?)
+            })
     }
 
     /// The product of many.
     pub fn product<'a>(dims: impl IntoIterator<Item = &'a Dim>) -> Dim {
-        dims.into_iter().fold(Dim::Num(1), |product, dim| &product * dim)
+        dims.into_iter()
+            .fold(Dim::Num(1), |product, dim| &product * dim)
     }
 }
 
@@ -247,8 +284,18 @@ struct Digest {
 impl Digest {
     /// By the first 128 bits; the marks that others look for in names stay.
     fn name(self, negative: bool) -> String {
-        let hex: String = self.hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        format!("{}expression {}{hex}", if self.inner { "?" } else { "" }, if negative { "-" } else { "" })
+        let hex: String = self
+            .hash
+            .finalize()
+            .iter()
+            .take(16)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        format!(
+            "{}expression {}{hex}",
+            if self.inner { "?" } else { "" },
+            if negative { "-" } else { "" }
+        )
     }
 }
 
@@ -362,7 +409,10 @@ mod tests {
     fn products_and_quotients_cancel() {
         let (b, s) = (Dim::symbol("b"), Dim::symbol("s"));
         let product = &(&b * &s) * &Dim::Num(384);
-        assert_eq!(product.exact_div(&(&s * &Dim::Num(12))), Some(&b * &Dim::Num(32)));
+        assert_eq!(
+            product.exact_div(&(&s * &Dim::Num(12))),
+            Some(&b * &Dim::Num(32))
+        );
         let odd = &(&b + &Dim::Num(1)) * &(&s - &Dim::Num(2));
         assert_eq!(odd.exact_div(&(&s - &Dim::Num(2))), Some(&b + &Dim::Num(1)));
         assert_eq!(odd.exact_div(&Dim::symbol("t")), None);
@@ -370,16 +420,26 @@ mod tests {
 
     #[test]
     fn expressions_end_where_they_are_too_large_to_follow() {
-        let sum = |symbols: &str| symbols.chars().fold(Dim::Num(1), |sum, name| &sum + &Dim::symbol(&name.to_string()));
+        let sum = |symbols: &str| {
+            symbols.chars().fold(Dim::Num(1), |sum, name| {
+                &sum + &Dim::symbol(&name.to_string())
+            })
+        };
         let grown = |order: &str| (0..40).fold(sum(order), |dim, _| &(&dim * &dim) + &Dim::Num(1));
         assert_eq!(grown("abcdefgh"), grown("hgfedcba"));
         assert_ne!(grown("abcdefgh"), grown("abcdefg"));
         assert!(grown("abcdefgh").is_count() && grown("abcdefgh").to_string().len() < 20 * LONGEST);
         let power = (0..40).fold(Dim::symbol("a"), |dim, _| &dim * &dim);
         assert!(power.to_string().len() < 20 * LONGEST);
-        let halves = (0..40).fold(Dim::symbol("a"), |dim, _| Dim::max(&dim, &(&dim + &Dim::Num(1))).floor_div(&Dim::Num(2)).unwrap());
+        let halves = (0..40).fold(Dim::symbol("a"), |dim, _| {
+            Dim::max(&dim, &(&dim + &Dim::Num(1)))
+                .floor_div(&Dim::Num(2))
+                .unwrap()
+        });
         assert!(halves.to_string().len() <= LONGEST);
-        let negative = (0..10).fold(&Dim::Num(1) - &sum("abcdefgh"), |dim, _| &(&dim * &dim) - &dim);
+        let negative = (0..10).fold(&Dim::Num(1) - &sum("abcdefgh"), |dim, _| {
+            &(&dim * &dim) - &dim
+        });
         assert!(!negative.is_count());
     }
 

@@ -17,7 +17,11 @@ pub struct Fact {
 impl Fact {
     /// A tensor of known type and shape.
     pub fn new(dtype: Option<Dtype>, shape: Vec<Dim>) -> Self {
-        Fact { dtype, shape: Some(shape), contents: None }
+        Fact {
+            dtype,
+            shape: Some(shape),
+            contents: None,
+        }
     }
 
     /// The number of axes, if it is known.
@@ -33,6 +37,9 @@ impl Fact {
 
     /// The number of elements, if the shape is all numbers.
     pub fn elements(&self) -> Option<usize> {
-        self.shape.as_ref()?.iter().try_fold(1usize, |product, dim| product.checked_mul(dim.count()?))
+        self.shape
+            .as_ref()?
+            .iter()
+            .try_fold(1usize, |product, dim| product.checked_mul(dim.count()?))
     }
 }

@@ -23,26 +23,48 @@ pub(super) fn name(model: &str, digest: &str) -> String {
 /// The name of the model whose data have this name.
 pub(super) fn model_of(name: &str) -> Option<&str> {
     let (model, digest) = name.strip_suffix(ENDING)?.rsplit_once('.')?;
-    let is_digest = digest.len() == DIGITS && digest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let is_digest = digest.len() == DIGITS
+        && digest
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     (is_digest && !model.is_empty()).then_some(model)
 }
 
 /// Data in a folder, with the names of their models.
 pub(super) fn in_folder(folder: &Path) -> Vec<(PathBuf, String)> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let regular = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
-    let data = regular.filter_map(|entry| Some((entry.path(), model_of(entry.file_name().to_str()?)?.to_owned())));
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let regular = entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+    let data = regular.filter_map(|entry| {
+        Some((
+            entry.path(),
+            model_of(entry.file_name().to_str()?)?.to_owned(),
+        ))
+    });
     data.collect()
 }
 
 /// Whether a model of the folder refers, or may refer, to the data at a path; `except` is not asked.
 pub(super) fn is_used(data: &Path, except: Option<&Path>) -> bool {
-    let (Some(folder), Some(name)) = (data.parent(), data.file_name().and_then(|name| name.to_str())) else { return true };
-    let Ok(entries) = std::fs::read_dir(folder) else { return true };
+    let (Some(folder), Some(name)) = (
+        data.parent(),
+        data.file_name().and_then(|name| name.to_str()),
+    ) else {
+        return true;
+    };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return true;
+    };
     let own = model_of(name);
     entries.flatten().any(|entry| {
         let (path, file) = (entry.path(), entry.file_name());
-        let model = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("onnx")) || file.to_str() == own;
+        let model = path
+            .extension()
+            .is_some_and(|ending| ending.eq_ignore_ascii_case("onnx"))
+            || file.to_str() == own;
         model && path.is_file() && except != Some(&path) && mentions(&path, name)
     })
 }
@@ -82,7 +104,10 @@ pub(super) fn same_contents(one: &Path, other: &Path) -> io::Result<bool> {
     if one.metadata()?.len() != other.metadata()?.len() {
         return Ok(false);
     }
-    let (mut one, mut other) = (BufReader::with_capacity(1 << 20, one), BufReader::with_capacity(1 << 20, other));
+    let (mut one, mut other) = (
+        BufReader::with_capacity(1 << 20, one),
+        BufReader::with_capacity(1 << 20, other),
+    );
     let (mut left, mut right) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     loop {
         let read = one.read(&mut left)?;
@@ -104,7 +129,9 @@ pub(super) fn alone_in(folder: &Path) -> Option<File> {
     loop {
         match lock.try_lock() {
             Ok(()) => return Some(lock),
-            Err(TryLockError::WouldBlock) if start.elapsed() < WAIT => std::thread::sleep(Duration::from_millis(5)),
+            Err(TryLockError::WouldBlock) if start.elapsed() < WAIT => {
+                std::thread::sleep(Duration::from_millis(5))
+            }
             Err(_) => return None,
         }
     }
@@ -125,7 +152,11 @@ impl Condemned {
         if file.try_lock().is_err() || !Identity::still_at(&file, &path) {
             return None;
         }
-        Some(Condemned { mark: super::sweep::mark(&path), path, file })
+        Some(Condemned {
+            mark: super::sweep::mark(&path),
+            path,
+            file,
+        })
     }
 
     pub fn remove(self) {
@@ -153,8 +184,16 @@ mod tests {
     #[test]
     fn names_are_of_model_and_contents() {
         let name = name("a.onnx", "0123456789abcdef0123");
-        assert_eq!((name.as_str(), model_of(&name)), ("a.onnx.0123456789abcdef.data", Some("a.onnx")));
-        for other in ["a.onnx.data", "a.onnx.0123456789abcdeF.data", ".0123456789abcdef.data", "a.onnx.0123456789abcdef"] {
+        assert_eq!(
+            (name.as_str(), model_of(&name)),
+            ("a.onnx.0123456789abcdef.data", Some("a.onnx"))
+        );
+        for other in [
+            "a.onnx.data",
+            "a.onnx.0123456789abcdeF.data",
+            ".0123456789abcdef.data",
+            "a.onnx.0123456789abcdef",
+        ] {
             assert_eq!(model_of(other), None, "{other}");
         }
     }

@@ -23,32 +23,59 @@ pub struct Staged<'a> {
 impl<'a> Staged<'a> {
     /// Nothing yet.
     pub fn new(outputs: &'a Outputs) -> Self {
-        Staged { outputs, files: Vec::new(), model: None, data: None }
+        Staged {
+            outputs,
+            files: Vec::new(),
+            model: None,
+            data: None,
+        }
     }
 
     /// Writes a file. Errors: those of `fill`; it cannot be written.
-    pub fn write(&mut self, place: &Place, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), FileError> {
+    pub fn write(
+        &mut self,
+        place: &Place,
+        fill: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> Result<(), FileError> {
         let draft = self.draft(place, fill)?;
         self.files.push((draft, place.clone()));
         Ok(())
     }
 
     /// Writes the model, which gets its name last. Errors: as of [`Staged::write`].
-    pub fn write_model(&mut self, place: &Place, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), FileError> {
+    pub fn write_model(
+        &mut self,
+        place: &Place,
+        fill: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> Result<(), FileError> {
         self.model = Some((self.draft(place, fill)?, place.clone()));
         Ok(())
     }
 
     /// Writes data that the model at a place is going to refer to, before the model itself. Gives their name, which is made
     /// of their contents, and what `fill` gives. Errors: as of [`Staged::write`].
-    pub fn write_data<T>(&mut self, place: &Place, fill: impl FnOnce(&mut dyn Write) -> io::Result<T>) -> Result<(String, T), FileError> {
+    pub fn write_data<T>(
+        &mut self,
+        place: &Place,
+        fill: impl FnOnce(&mut dyn Write) -> io::Result<T>,
+    ) -> Result<(String, T), FileError> {
         let (mut found, mut hash) = (None, Sha256::new());
         let draft = self.draft(place, |file| {
-            let mut out = BufWriter::with_capacity(1 << 16, Hashed { file, hash: &mut hash });
+            let mut out = BufWriter::with_capacity(
+                1 << 16,
+                Hashed {
+                    file,
+                    hash: &mut hash,
+                },
+            );
             found = Some(fill(&mut out)?);
             out.flush()
         })?;
-        let digest: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest: String = hash
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         let model = place.real.file_name().unwrap_or_default().to_string_lossy();
         let name = beside::name(&model, &digest);
         self.data = Some((draft, place.folder().join(&name)));
@@ -59,7 +86,11 @@ impl<'a> Staged<'a> {
     }
 
     /// Writes a temporary file to the disk, with the permissions of the file that it is to replace.
-    fn draft(&self, place: &Place, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<Draft, FileError> {
+    fn draft(
+        &self,
+        place: &Place,
+        fill: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> Result<Draft, FileError> {
         let mut draft = self.outputs.draft(place)?;
         let written = || {
             fill(draft.file())?;
@@ -73,17 +104,31 @@ impl<'a> Staged<'a> {
     /// Gives all files their names, the model last, and removes the data of the model that was there before. Errors: a name
     /// that became something else meanwhile, what the file system says, a stop asked for; the model is then as it was.
     pub fn commit(self) -> Result<(), FileError> {
-        let Staged { outputs, files, model, data } = self;
+        let Staged {
+            outputs,
+            files,
+            model,
+            data,
+        } = self;
         let mut gate = outputs.gate();
         if *gate == Gate::Closed {
             return Err(FileError::Closed);
         }
-        files.iter().chain(&model).try_for_each(|(_, place)| place.check())?;
-        let mut folders: Vec<PathBuf> = files.iter().chain(&model).map(|(_, place)| place.folder().to_owned()).collect();
+        files
+            .iter()
+            .chain(&model)
+            .try_for_each(|(_, place)| place.check())?;
+        let mut folders: Vec<PathBuf> = files
+            .iter()
+            .chain(&model)
+            .map(|(_, place)| place.folder().to_owned())
+            .collect();
         folders.sort();
         folders.dedup();
         for (draft, place) in files {
-            draft.rename(&place.real).map_err(|error| place.failed(error))?;
+            draft
+                .rename(&place.real)
+                .map_err(|error| place.failed(error))?;
         }
         if let Some((draft, place)) = model {
             switch(outputs, draft, &place, data).map_err(|error| place.failed(error))?;
@@ -113,7 +158,12 @@ impl Write for Hashed<'_> {
 }
 
 /// Puts a model and its data in the place of another with its data. At any moment there is a model whose data are there.
-fn switch(outputs: &Outputs, model: Draft, place: &Place, data: Option<(Draft, PathBuf)>) -> io::Result<()> {
+fn switch(
+    outputs: &Outputs,
+    model: Draft,
+    place: &Place,
+    data: Option<(Draft, PathBuf)>,
+) -> io::Result<()> {
     let alone = alone_in(place.folder());
     let fresh = data.as_ref().map(|(_, path)| path.clone());
     // Locked until all is done: nobody else takes them for leftovers.
@@ -121,7 +171,11 @@ fn switch(outputs: &Outputs, model: Draft, place: &Place, data: Option<(Draft, P
         Some((draft, path)) => put_data(outputs, draft, &path)?,
         None => (None, None),
     };
-    let old = if alone.is_some() { condemned(outputs, place, fresh.as_deref()) } else { Vec::new() };
+    let old = if alone.is_some() {
+        condemned(outputs, place, fresh.as_deref())
+    } else {
+        Vec::new()
+    };
     if fresh.is_some() || !old.is_empty() {
         // What the model refers to reaches the disk before the model, and goes after it.
         sync(place.folder());
@@ -165,7 +219,10 @@ fn put_data(outputs: &Outputs, draft: Draft, path: &Path) -> io::Result<Placed> 
             }
         }
         if !same && outputs.is_read(path) {
-            return Err(io::Error::other(format!("{} is read, and is not what its name says", path.display())));
+            return Err(io::Error::other(format!(
+                "{} is read, and is not what its name says",
+                path.display()
+            )));
         }
     }
     // The temporary name goes last, so that it marks the data until the model refers to them.
@@ -175,18 +232,34 @@ fn put_data(outputs: &Outputs, draft: Draft, path: &Path) -> io::Result<Placed> 
 
 /// The data that only the model at a place refers to, which is about to be replaced.
 fn condemned(outputs: &Outputs, place: &Place, fresh: Option<&Path>) -> Vec<Condemned> {
-    let Some(model) = place.real.file_name().and_then(|name| name.to_str()) else { return Vec::new() };
-    let own = beside::in_folder(place.folder()).into_iter().filter(|(_, of)| of == model).map(|(path, _)| path);
+    let Some(model) = place.real.file_name().and_then(|name| name.to_str()) else {
+        return Vec::new();
+    };
+    let own = beside::in_folder(place.folder())
+        .into_iter()
+        .filter(|(_, of)| of == model)
+        .map(|(path, _)| path);
     let old = own.filter(|path| Some(path.as_path()) != fresh && !outputs.is_read(path));
-    let named = old.filter(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| beside::mentions(&place.real, name)));
-    named.filter(|path| !beside::is_used(path, Some(&place.real))).filter_map(Condemned::new).collect()
+    let named = old.filter(|path| {
+        path.file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| beside::mentions(&place.real, name))
+    });
+    named
+        .filter(|path| !beside::is_used(path, Some(&place.real)))
+        .filter_map(Condemned::new)
+        .collect()
 }
 
 #[cfg(unix)]
 fn keep_permissions(file: &File, old: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    let Ok(metadata) = std::fs::metadata(old) else { return Ok(()) };
-    file.set_permissions(std::fs::Permissions::from_mode(metadata.permissions().mode() & 0o777))
+    let Ok(metadata) = std::fs::metadata(old) else {
+        return Ok(());
+    };
+    file.set_permissions(std::fs::Permissions::from_mode(
+        metadata.permissions().mode() & 0o777,
+    ))
 }
 
 #[cfg(not(unix))]

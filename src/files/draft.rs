@@ -18,12 +18,20 @@ pub(super) struct Live(Arc<Mutex<Vec<PathBuf>>>);
 
 impl Live {
     pub fn add(&self, path: &Path) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_owned());
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(path.to_owned());
     }
 
     /// Removes those that are there.
     pub fn remove(&self) {
-        for path in self.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for path in self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain(..)
+        {
             let _ = std::fs::remove_file(path);
         }
     }
@@ -52,7 +60,9 @@ impl Draft {
                 return Ok(Draft(file));
             }
         }
-        Err(io::Error::other("temporary files disappear as soon as they are made"))
+        Err(io::Error::other(
+            "temporary files disappear as soon as they are made",
+        ))
     }
 
     pub fn file(&mut self) -> &mut File {

@@ -14,7 +14,11 @@ pub enum FileError {
     #[error("{}: this is {role}, a file that is read, which is never written over; name another output", path.display())]
     Read { path: PathBuf, role: String },
     #[error("{}: {one} and {other} would be the same file; name another", path.display())]
-    Shared { path: PathBuf, one: String, other: String },
+    Shared {
+        path: PathBuf,
+        one: String,
+        other: String,
+    },
     #[error("cannot write {}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
     /// A stop was asked for; nothing is written any more.

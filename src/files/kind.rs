@@ -30,7 +30,10 @@ pub(super) fn not_regular(metadata: &Metadata) -> Option<&'static str> {
 
 /// A file whatever it is called: hard and symbolic links to it have the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Identity(#[cfg(unix)] (u64, u64), #[cfg(not(unix))] std::path::PathBuf);
+pub(super) struct Identity(
+    #[cfg(unix)] (u64, u64),
+    #[cfg(not(unix))] std::path::PathBuf,
+);
 
 impl Identity {
     /// Of the file at a path, links followed; `None` where there is none.
@@ -50,7 +53,9 @@ impl Identity {
     /// Whether an open file is the one at a path.
     pub fn still_at(file: &File, path: &Path) -> bool {
         #[cfg(unix)]
-        return file.metadata().is_ok_and(|metadata| Self::at(path) == Some(Self::of(&metadata)));
+        return file
+            .metadata()
+            .is_ok_and(|metadata| Self::at(path) == Some(Self::of(&metadata)));
         #[cfg(not(unix))]
         return file.metadata().is_ok() && path.is_file();
     }

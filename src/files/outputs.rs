@@ -48,24 +48,44 @@ pub struct Place {
 impl Place {
     /// Finds out what a path leads to. Errors: no folder, something that is no regular file.
     fn new(path: &Path) -> Result<Self, FileError> {
-        let fail = |source| FileError::Io { path: path.to_owned(), source };
+        let fail = |source| FileError::Io {
+            path: path.to_owned(),
+            source,
+        };
         let real = match std::fs::metadata(path) {
             Ok(metadata) => match not_regular(&metadata) {
-                Some(what) => return Err(FileError::NotRegular { path: path.to_owned(), what }),
+                Some(what) => {
+                    return Err(FileError::NotRegular {
+                        path: path.to_owned(),
+                        what,
+                    });
+                }
                 None => path.canonicalize().map_err(fail)?,
             },
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
                 let target = end_of_links(path);
                 let folder = folder_of(&target);
                 match (folder.canonicalize(), target.file_name()) {
                     (Ok(real), Some(name)) if real.is_dir() => real.join(name),
-                    (Err(error), _) if error.kind() == ErrorKind::PermissionDenied => return Err(fail(error)),
-                    _ => return Err(FileError::NoFolder { path: path.to_owned(), folder: folder.to_owned() }),
+                    (Err(error), _) if error.kind() == ErrorKind::PermissionDenied => {
+                        return Err(fail(error));
+                    }
+                    _ => {
+                        return Err(FileError::NoFolder {
+                            path: path.to_owned(),
+                            folder: folder.to_owned(),
+                        });
+                    }
                 }
             }
             Err(error) => return Err(fail(error)),
         };
-        Ok(Place { given: path.to_owned(), real })
+        Ok(Place {
+            given: path.to_owned(),
+            real,
+        })
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -73,32 +93,47 @@ impl Place {
     }
 
     pub(super) fn failed(&self, source: io::Error) -> FileError {
-        FileError::Io { path: self.given.clone(), source }
+        FileError::Io {
+            path: self.given.clone(),
+            source,
+        }
     }
 
     /// Errors: there is something now that is no regular file.
     pub(super) fn check(&self) -> Result<(), FileError> {
-        match std::fs::symlink_metadata(&self.real).ok().and_then(|metadata| not_regular(&metadata)) {
-            Some(what) => Err(FileError::NotRegular { path: self.given.clone(), what }),
+        match std::fs::symlink_metadata(&self.real)
+            .ok()
+            .and_then(|metadata| not_regular(&metadata))
+        {
+            Some(what) => Err(FileError::NotRegular {
+                path: self.given.clone(),
+                what,
+            }),
             None => Ok(()),
         }
     }
 
     fn is(&self, other: &Place) -> bool {
-        self.real == other.real || (Identity::at(&self.real).is_some_and(|identity| Identity::at(&other.real) == Some(identity)))
+        self.real == other.real
+            || (Identity::at(&self.real)
+                .is_some_and(|identity| Identity::at(&other.real) == Some(identity)))
     }
 }
 
 /// The folder of a file.
 fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    path.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 /// Where symbolic links lead that end at no file.
 fn end_of_links(path: &Path) -> PathBuf {
     let mut path = path.to_owned();
     for _ in 0..40 {
-        let Ok(next) = std::fs::read_link(&path) else { break };
+        let Ok(next) = std::fs::read_link(&path) else {
+            break;
+        };
         path = folder_of(&path).join(next);
     }
     path
@@ -118,13 +153,27 @@ impl Outputs {
     pub fn claim(&self, path: &Path, role: &str) -> Result<Place, FileError> {
         let place = Place::new(path)?;
         let mut known = self.known();
-        known.claimed.iter().try_for_each(|(other, other_role)| match place.is(other) {
-            true => Err(FileError::Shared { path: path.to_owned(), one: other_role.clone(), other: role.to_owned() }),
-            false => Ok(()),
-        })?;
+        known
+            .claimed
+            .iter()
+            .try_for_each(|(other, other_role)| match place.is(other) {
+                true => Err(FileError::Shared {
+                    path: path.to_owned(),
+                    one: other_role.clone(),
+                    other: role.to_owned(),
+                }),
+                false => Ok(()),
+            })?;
         let identity = Identity::at(&place.real);
-        if let Some((_, role)) = known.read.iter().find(|(read, _)| identity.as_ref() == Some(read)) {
-            return Err(FileError::Read { path: path.to_owned(), role: role.clone() });
+        if let Some((_, role)) = known
+            .read
+            .iter()
+            .find(|(read, _)| identity.as_ref() == Some(read))
+        {
+            return Err(FileError::Read {
+                path: path.to_owned(),
+                role: role.clone(),
+            });
         }
         self.probe(&place)?;
         known.claimed.push((place.clone(), role.to_owned()));
@@ -133,10 +182,19 @@ impl Outputs {
 
     /// Notes a file that the run reads, and calls `role` ("the model"). Errors: it is one of the outputs.
     pub fn reads(&self, path: &Path, role: &str) -> Result<(), FileError> {
-        let Some(identity) = Identity::at(path) else { return Ok(()) };
+        let Some(identity) = Identity::at(path) else {
+            return Ok(());
+        };
         let mut known = self.known();
-        if let Some((place, _)) = known.claimed.iter().find(|(place, _)| Identity::at(&place.real).as_ref() == Some(&identity)) {
-            return Err(FileError::Read { path: place.given.clone(), role: role.to_owned() });
+        if let Some((place, _)) = known
+            .claimed
+            .iter()
+            .find(|(place, _)| Identity::at(&place.real).as_ref() == Some(&identity))
+        {
+            return Err(FileError::Read {
+                path: place.given.clone(),
+                role: role.to_owned(),
+            });
         }
         known.read.push((identity, role.to_owned()));
         Ok(())
@@ -152,14 +210,18 @@ impl Outputs {
 
     /// Whether the run reads a file.
     pub(super) fn is_read(&self, path: &Path) -> bool {
-        Identity::at(path).is_some_and(|identity| self.known().read.iter().any(|(read, _)| *read == identity))
+        Identity::at(path)
+            .is_some_and(|identity| self.known().read.iter().any(|(read, _)| *read == identity))
     }
 
     /// Errors: a file cannot be written there.
     fn probe(&self, place: &Place) -> Result<(), FileError> {
         if place.real.exists() {
             // Renaming would write over files that are not to be written.
-            OpenOptions::new().write(true).open(&place.real).map_err(|error| place.failed(error))?;
+            OpenOptions::new()
+                .write(true)
+                .open(&place.real)
+                .map_err(|error| place.failed(error))?;
         }
         self.draft(place)?;
         sweep(place.folder());

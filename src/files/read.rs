@@ -26,7 +26,9 @@ impl Stamp {
     /// Errors: the file is mapped, and is not what it was. Its bytes must not be touched then: where it has become shorter,
     /// that would end the process.
     pub fn check(&self) -> io::Result<()> {
-        let Some((length, modified)) = self.mapped else { return Ok(()) };
+        let Some((length, modified)) = self.mapped else {
+            return Ok(());
+        };
         let now = std::fs::metadata(&self.path)?;
         if now.len() != length || now.modified().ok() != modified {
             return Err(changed());
@@ -36,14 +38,20 @@ impl Stamp {
 }
 
 fn changed() -> io::Error {
-    io::Error::new(ErrorKind::UnexpectedEof, "the file was changed while it was read")
+    io::Error::new(
+        ErrorKind::UnexpectedEof,
+        "the file was changed while it was read",
+    )
 }
 
 /// What is at a path, if files are read from there: a regular file or a folder. Errors: neither of them, named for what it is.
 pub fn metadata(path: &Path) -> io::Result<Metadata> {
     let metadata = std::fs::metadata(path)?;
     match not_regular(&metadata) {
-        Some(what) if !metadata.is_dir() => Err(io::Error::new(ErrorKind::InvalidInput, format!("this is {what}, not a file"))),
+        Some(what) if !metadata.is_dir() => Err(io::Error::new(
+            ErrorKind::InvalidInput,
+            format!("this is {what}, not a file"),
+        )),
         _ => Ok(metadata),
     }
 }
@@ -51,7 +59,10 @@ pub fn metadata(path: &Path) -> io::Result<Metadata> {
 /// Opens a regular file. Errors: it is none (a pipe would be waited for), it cannot be read.
 pub fn open(path: &Path) -> io::Result<File> {
     if metadata(path)?.is_dir() {
-        return Err(io::Error::new(ErrorKind::IsADirectory, "this is a folder, not a file"));
+        return Err(io::Error::new(
+            ErrorKind::IsADirectory,
+            "this is a folder, not a file",
+        ));
     }
     File::open(path)
 }
@@ -68,18 +79,26 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 
 /// Reads a whole file of text. Errors: as [`open`]; no UTF-8.
 pub fn text(path: &Path) -> io::Result<String> {
-    String::from_utf8(read(path)?).map_err(|_| io::Error::new(ErrorKind::InvalidData, "this is no text"))
+    String::from_utf8(read(path)?)
+        .map_err(|_| io::Error::new(ErrorKind::InvalidData, "this is no text"))
 }
 
 /// The bytes of a file, read if it is small and mapped if it is large. Errors: as [`open`].
 pub fn bytes(path: &Path) -> io::Result<(Bytes, Stamp)> {
     let file = open(path)?;
     let metadata = file.metadata()?;
-    let mut stamp = Stamp { path: path.to_owned(), mapped: None };
+    let mut stamp = Stamp {
+        path: path.to_owned(),
+        mapped: None,
+    };
     // Files of the kernel tell no length.
     if metadata.len() <= READ {
         let bytes = read(path)?;
-        return if (bytes.len() as u64) < metadata.len() { Err(changed()) } else { Ok((bytes.into(), stamp)) };
+        return if (bytes.len() as u64) < metadata.len() {
+            Err(changed())
+        } else {
+            Ok((bytes.into(), stamp))
+        };
     }
     stamp.mapped = Some((metadata.len(), metadata.modified().ok()));
     // Safety: the map is read-only, and this tool never writes into a file that is there (it writes another and renames it).
@@ -108,7 +127,17 @@ mod tests {
         file.set_len(0).unwrap();
         assert_eq!(read.iter().map(|byte| u64::from(*byte)).sum::<u64>(), 0);
         stamp.check().unwrap();
-        assert!(open(folder.path()).unwrap_err().to_string().contains("this is a folder"));
-        assert!(open(Path::new("/dev/null")).unwrap_err().to_string().contains("this is a device"));
+        assert!(
+            open(folder.path())
+                .unwrap_err()
+                .to_string()
+                .contains("this is a folder")
+        );
+        assert!(
+            open(Path::new("/dev/null"))
+                .unwrap_err()
+                .to_string()
+                .contains("this is a device")
+        );
     }
 }

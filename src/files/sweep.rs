@@ -11,15 +11,26 @@ use super::kind::{Identity, has_links};
 /// Removes temporary files of processes that are no more. Data that such a file is a second name of, and that no model
 /// refers to, go too: the run was killed before its model was in place, or before the data of the model before were removed.
 pub(super) fn sweep(folder: &Path) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
-    let regular = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
-    let left: Vec<PathBuf> = regular.filter(|entry| is_temporary(&entry.file_name())).map(|entry| entry.path()).collect();
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    let regular = entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+    let left: Vec<PathBuf> = regular
+        .filter(|entry| is_temporary(&entry.file_name()))
+        .map(|entry| entry.path())
+        .collect();
     if left.is_empty() {
         return;
     }
-    let Some(_alone) = beside::alone_in(folder) else { return };
+    let Some(_alone) = beside::alone_in(folder) else {
+        return;
+    };
     for path in left {
-        let Ok(file) = File::open(&path) else { continue };
+        let Ok(file) = File::open(&path) else {
+            continue;
+        };
         // Whoever made it lives, or nobody can tell.
         if file.try_lock().is_err() || !Identity::still_at(&file, &path) {
             continue;
@@ -36,18 +47,22 @@ pub(super) fn sweep(folder: &Path) {
 }
 
 fn is_temporary(name: &OsStr) -> bool {
-    let middle = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX));
-    middle.is_some_and(|middle| !middle.is_empty() && middle.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+    let middle = name
+        .to_str()
+        .and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX));
+    middle.is_some_and(|middle| {
+        !middle.is_empty() && middle.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    })
 }
 
 /// Gives a file a second name that is a leftover's; `None` on file systems that know no second names.
 pub(super) fn mark(path: &Path) -> Option<PathBuf> {
     let folder = path.parent()?;
-    (0..1000u32).map(|number| folder.join(format!("{PREFIX}{}x{number}{SUFFIX}", std::process::id()))).find_map(|mark| {
-        match std::fs::hard_link(path, &mark) {
+    (0..1000u32)
+        .map(|number| folder.join(format!("{PREFIX}{}x{number}{SUFFIX}", std::process::id())))
+        .find_map(|mark| match std::fs::hard_link(path, &mark) {
             Ok(()) => Some(Some(mark)),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => None,
             Err(_) => Some(None),
-        }
-    })?
+        })?
 }

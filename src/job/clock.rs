@@ -8,7 +8,9 @@ use super::operator::Operator;
 use super::request::{Data, Request};
 use super::{Error, Prepared};
 use crate::allocate::{Align, Choice, Target, Unreachable, cheapest};
-use crate::analysis::{Analysis, ClassId, Extent, Facts, Grid, Group, Pins, Timed, constants, infer};
+use crate::analysis::{
+    Analysis, ClassId, Extent, Facts, Grid, Group, Pins, Timed, constants, infer,
+};
 use crate::model::{Index, Model, NodeId};
 use crate::progress::{Phase, Work};
 use crate::relation::LabelId;
@@ -66,12 +68,35 @@ struct Part {
 
 impl<'a> Clock<'a> {
     /// Makes the original ready. Errors: it does not run.
-    pub fn new(model: &Model, request: &Request, data: &Data, runtime: &'a dyn Runtime) -> Result<Self, Error> {
-        let refused = |reason: String| Error::Unverifiable(format!("a latency has to be measured, and the model does not run: {reason}"));
-        let example = data.inputs.example()?.ok_or_else(|| refused("there are no inputs".to_owned()))?;
-        let session = runtime.prepare_variant(model, &example).map_err(|error| refused(error.to_string()))?;
-        let times = spread(&[&*session], &example, RUNS, BUDGET).map_err(|error| refused(error.to_string()))?;
-        let pins = example.iter().map(|(name, value)| (name.clone(), value.dims.iter().map(|dim| *dim as i64).collect())).collect();
+    pub fn new(
+        model: &Model,
+        request: &Request,
+        data: &Data,
+        runtime: &'a dyn Runtime,
+    ) -> Result<Self, Error> {
+        let refused = |reason: String| {
+            Error::Unverifiable(format!(
+                "a latency has to be measured, and the model does not run: {reason}"
+            ))
+        };
+        let example = data
+            .inputs
+            .example()?
+            .ok_or_else(|| refused("there are no inputs".to_owned()))?;
+        let session = runtime
+            .prepare_variant(model, &example)
+            .map_err(|error| refused(error.to_string()))?;
+        let times = spread(&[&*session], &example, RUNS, BUDGET)
+            .map_err(|error| refused(error.to_string()))?;
+        let pins = example
+            .iter()
+            .map(|(name, value)| {
+                (
+                    name.clone(),
+                    value.dims.iter().map(|dim| *dim as i64).collect(),
+                )
+            })
+            .collect();
         Ok(Clock {
             measured: Measured::open(runtime, request.latency_table.as_deref()),
             runtime,
@@ -102,18 +127,35 @@ impl<'a> Clock<'a> {
                 if let Some(timed) = timed.get_mut(part.node.index()) {
                     *timed = true;
                 }
-                times.push(Timed { widths: part.widths, grid, factor: 1.0 });
+                times.push(Timed {
+                    widths: part.widths,
+                    grid,
+                    factor: 1.0,
+                });
             }
             work.progress.advance(1);
         }
         let rest = rest(model, analysis, &facts, &timed);
-        let sum: f64 = times.iter().map(|time| time.grid.at(&vec![1.0; time.widths.len()])).sum();
+        let sum: f64 = times
+            .iter()
+            .map(|time| time.grid.at(&vec![1.0; time.widths.len()]))
+            .sum();
         let elements: f64 = rest.iter().map(|(elements, _)| elements).sum();
-        let Ok(mut share) = self.share.lock() else { return Ok(()) };
+        let Ok(mut share) = self.share.lock() else {
+            return Ok(());
+        };
         let (factor, each, fixed) = *share.get_or_insert_with(|| {
-            let factor = if sum > self.whole * MOST { self.whole * MOST / sum } else { 1.0 };
+            let factor = if sum > self.whole * MOST {
+                self.whole * MOST / sum
+            } else {
+                1.0
+            };
             let left = (self.whole - sum * factor).max(0.0);
-            if elements > 0.0 { (factor, left / elements, 0.0) } else { (factor, 0.0, left) }
+            if elements > 0.0 {
+                (factor, left / elements, 0.0)
+            } else {
+                (factor, 0.0, left)
+            }
         });
         tracing::info!(
             whole = self.whole,
@@ -141,7 +183,10 @@ impl<'a> Clock<'a> {
         let Some(operator) = Operator::new(model, facts, constant, part.node, &part.labels) else {
             let whole = Operator::new(model, facts, constant, part.node, &[])?;
             let (key, alone, example) = whole.at(&[])?;
-            return Some(Arc::new(Grid::proportional(part.widths.len(), self.measured.time(&key, &alone, &example)?)));
+            return Some(Arc::new(Grid::proportional(
+                part.widths.len(),
+                self.measured.time(&key, &alone, &example)?,
+            )));
         };
         let extents = operator.extents();
         let (whole, ..) = operator.at(&extents)?;
@@ -149,7 +194,10 @@ impl<'a> Clock<'a> {
         if let Some(grid) = known.get(&key) {
             return Some(grid.clone());
         }
-        let points: Vec<Vec<usize>> = extents.iter().map(|extent| points(*extent, extents.len())).collect();
+        let points: Vec<Vec<usize>> = extents
+            .iter()
+            .map(|extent| points(*extent, extents.len()))
+            .collect();
         let mut milliseconds = Vec::new();
         let count: usize = points.iter().map(Vec::len).product();
         for at in 0..count {
@@ -167,17 +215,33 @@ impl<'a> Clock<'a> {
             let (key, alone, example) = operator.at(&chosen)?;
             milliseconds.push(self.measured.time(&key, &alone, &example)?);
         }
-        let axes = points.iter().zip(&extents).map(|(axis, full)| axis.iter().map(|point| *point as f64 / *full as f64).collect());
+        let axes = points.iter().zip(&extents).map(|(axis, full)| {
+            axis.iter()
+                .map(|point| *point as f64 / *full as f64)
+                .collect()
+        });
         let grid = Arc::new(Grid::new(axes.collect(), milliseconds)?);
         known.insert(key, grid.clone());
         Some(grid)
     }
 
     /// The multiples of widths that are cheapest here, for each of some groups.
-    pub fn align(&self, prepared: &Prepared, groups: &[usize], work: &Work) -> Result<Align, Error> {
+    pub fn align(
+        &self,
+        prepared: &Prepared,
+        groups: &[usize],
+        work: &Work,
+    ) -> Result<Align, Error> {
         let (model, analysis) = (&prepared.working, &prepared.analysis);
-        let (facts, constant, parts) = (infer(model, &self.pins), constants(model), parts(model, analysis));
-        let operators: Vec<_> = parts.iter().map(|part| Operator::new(model, &facts, &constant, part.node, &part.labels)).collect();
+        let (facts, constant, parts) = (
+            infer(model, &self.pins),
+            constants(model),
+            parts(model, analysis),
+        );
+        let operators: Vec<_> = parts
+            .iter()
+            .map(|part| Operator::new(model, &facts, &constant, part.node, &part.labels))
+            .collect();
         work.progress.begin(Phase::Latency, groups.len() as u64);
         let mut found = BTreeMap::new();
         for group in groups {
@@ -188,18 +252,32 @@ impl<'a> Clock<'a> {
             let units = group.units.len();
             let mut times: BTreeMap<usize, f64> = BTreeMap::new();
             for width in odd(units) {
-                let share = |class: ClassId| if group.classes.contains(&class) { width as f64 / units as f64 } else { 1.0 };
+                let share = |class: ClassId| {
+                    if group.classes.contains(&class) {
+                        width as f64 / units as f64
+                    } else {
+                        1.0
+                    }
+                };
                 let mut total = 0.0;
                 for (part, operator) in parts.iter().zip(&operators) {
                     let Some(operator) = operator else { continue };
-                    let shares: Vec<f64> = part.widths.iter().map(|extent| extent.at(&share)).collect();
-                    if width < units && shares.iter().all(|share| *share == 1.0) || !touches(part, group) {
+                    let shares: Vec<f64> =
+                        part.widths.iter().map(|extent| extent.at(&share)).collect();
+                    if width < units && shares.iter().all(|share| *share == 1.0)
+                        || !touches(part, group)
+                    {
                         continue;
                     }
                     let full = operator.extents();
-                    let extents: Vec<usize> =
-                        full.iter().zip(&shares).map(|(full, share)| (*full as f64 * share).round() as usize).collect();
-                    let Some((key, alone, example)) = operator.at(&extents) else { continue };
+                    let extents: Vec<usize> = full
+                        .iter()
+                        .zip(&shares)
+                        .map(|(full, share)| (*full as f64 * share).round() as usize)
+                        .collect();
+                    let Some((key, alone, example)) = operator.at(&extents) else {
+                        continue;
+                    };
                     total += self.measured.time(&key, &alone, &example).unwrap_or(0.0);
                 }
                 times.insert(width, total);
@@ -207,7 +285,11 @@ impl<'a> Clock<'a> {
             let number = cheapest(&times);
             tracing::debug!(group = group.id, number, ?times, "milliseconds by width");
             // Depthwise convolutions fall to slow paths outside of blocks in other runtimes, whatever this one does.
-            let least = if group.depthwise { 4.min(units as u32 / 2).max(1) } else { 1 };
+            let least = if group.depthwise {
+                4.min(units as u32 / 2).max(1)
+            } else {
+                1
+            };
             found.insert(group.id.clone(), number.max(least));
             work.progress.advance(1);
         }
@@ -219,9 +301,17 @@ impl<'a> Clock<'a> {
 
     /// Milliseconds of the original and of another model, taking turns.
     fn against(&self, model: &Model) -> Result<(Spread, Spread), Error> {
-        let failed = |reason: String| Error::Unverifiable(format!("the pruned model's latency can not be measured: {reason}"));
-        let session = self.runtime.prepare_variant(model, &self.example).map_err(|error| failed(error.to_string()))?;
-        let times = spread(&[&*self.session, &*session], &self.example, RUNS, BUDGET).map_err(|error| failed(error.to_string()))?;
+        let failed = |reason: String| {
+            Error::Unverifiable(format!(
+                "the pruned model's latency can not be measured: {reason}"
+            ))
+        };
+        let session = self
+            .runtime
+            .prepare_variant(model, &self.example)
+            .map_err(|error| failed(error.to_string()))?;
+        let times = spread(&[&*self.session, &*session], &self.example, RUNS, BUDGET)
+            .map_err(|error| failed(error.to_string()))?;
         match times[..] {
             [original, pruned] => Ok((original, pruned)),
             _ => Err(failed("it gave no time".to_owned())),
@@ -238,7 +328,13 @@ impl<'a> Clock<'a> {
         predict: &dyn Fn(&Choice) -> f64,
         cut: &dyn Fn(&Choice) -> Result<Model, Error>,
     ) -> Result<Result<Choice, Unreachable>, Error> {
-        let Some(wanted) = targets.iter().find_map(|target| if let Target::Latency(wanted) = target { Some(*wanted) } else { None }) else {
+        let Some(wanted) = targets.iter().find_map(|target| {
+            if let Target::Latency(wanted) = target {
+                Some(*wanted)
+            } else {
+                None
+            }
+        }) else {
             return Ok(choose(targets));
         };
         let whole = wanted * now;
@@ -249,7 +345,13 @@ impl<'a> Clock<'a> {
             let asked = (wanted / correction).min(1.0);
             let corrected: Vec<Target> = targets
                 .iter()
-                .map(|target| if matches!(target, Target::Latency(_)) { target.with_fraction(asked) } else { *target })
+                .map(|target| {
+                    if matches!(target, Target::Latency(_)) {
+                        target.with_fraction(asked)
+                    } else {
+                        *target
+                    }
+                })
                 .collect();
             let (choice, unreachable) = match choose(&corrected) {
                 Ok(choice) => (choice, None),
@@ -268,7 +370,12 @@ impl<'a> Clock<'a> {
                 measured: pruned.median,
                 corrections,
             };
-            tracing::info!(target = whole, predicted = table * correction, measured, "latency of the choice, as fractions of the original");
+            tracing::info!(
+                target = whole,
+                predicted = table * correction,
+                measured,
+                "latency of the choice, as fractions of the original"
+            );
             let off = measured / whole - 1.0;
             if best.as_ref().is_none_or(|(least, ..)| off.abs() < *least) {
                 best = Some((off.abs(), choice.clone(), foreseen));
@@ -307,7 +414,13 @@ impl<'a> Clock<'a> {
 }
 
 fn touches(part: &Part, group: &Group) -> bool {
-    let without = |class: ClassId| if group.classes.contains(&class) { 0.0 } else { 1.0 };
+    let without = |class: ClassId| {
+        if group.classes.contains(&class) {
+            0.0
+        } else {
+            1.0
+        }
+    };
     part.widths.iter().any(|extent| extent.at(&without) < 1.0)
 }
 
@@ -316,23 +429,39 @@ fn parts(model: &Model, analysis: &Analysis) -> Vec<Part> {
     let mut parts = Vec::new();
     for (node, entry) in model.index().nodes() {
         let relation = &analysis.relations[node.index()];
-        if entry.graph != Index::MAIN || !relation.terms.iter().any(|term| relation.multiplies(term)) {
+        if entry.graph != Index::MAIN
+            || !relation.terms.iter().any(|term| relation.multiplies(term))
+        {
             continue;
         }
-        let mut labels: Vec<LabelId> = relation.terms.iter().flat_map(|term| term.labels.iter().copied()).collect();
+        let mut labels: Vec<LabelId> = relation
+            .terms
+            .iter()
+            .flat_map(|term| term.labels.iter().copied())
+            .collect();
         labels.sort();
         labels.dedup();
-        let widths = |label: &LabelId| Some((*label, analysis.width(analysis.spaces.label(node, *label))?));
+        let widths =
+            |label: &LabelId| Some((*label, analysis.width(analysis.spaces.label(node, *label))?));
         let (labels, widths): (Vec<_>, Vec<_>) = labels.iter().filter_map(widths).unzip();
         if !labels.is_empty() {
-            parts.push(Part { node, labels, widths });
+            parts.push(Part {
+                node,
+                labels,
+                widths,
+            });
         }
     }
     parts
 }
 
 /// The elements that all other nodes of the main graph write, and what their number depends on.
-fn rest(model: &Model, analysis: &Analysis, facts: &Facts, timed: &[bool]) -> Vec<(f64, Vec<Extent>)> {
+fn rest(
+    model: &Model,
+    analysis: &Analysis,
+    facts: &Facts,
+    timed: &[bool],
+) -> Vec<(f64, Vec<Extent>)> {
     let mut rest = Vec::new();
     for (node, entry) in model.index().nodes() {
         if entry.graph != Index::MAIN || timed.get(node.index()).copied().unwrap_or(false) {
@@ -340,10 +469,24 @@ fn rest(model: &Model, analysis: &Analysis, facts: &Facts, timed: &[bool]) -> Ve
         }
         for output in entry.outputs.iter().flatten() {
             let fact = facts.of(*output);
-            let dims: Option<Vec<usize>> = fact.shape.as_ref().and_then(|shape| shape.iter().map(|dim| dim.count()).collect());
-            let Some(dims) = dims.filter(|_| fact.contents.is_none() && fact.dtype.is_some_and(|dtype| dtype.is_float())) else { continue };
+            let dims: Option<Vec<usize>> = fact
+                .shape
+                .as_ref()
+                .and_then(|shape| shape.iter().map(|dim| dim.count()).collect());
+            let Some(dims) = dims.filter(|_| {
+                fact.contents.is_none() && fact.dtype.is_some_and(|dtype| dtype.is_float())
+            }) else {
+                continue;
+            };
             let elements = dims.iter().product::<usize>() as f64;
-            rest.push((elements, analysis.spaces.axes(*output).filter_map(|space| analysis.width(space)).collect()));
+            rest.push((
+                elements,
+                analysis
+                    .spaces
+                    .axes(*output)
+                    .filter_map(|space| analysis.width(space))
+                    .collect(),
+            ));
         }
     }
     rest
@@ -369,7 +512,9 @@ fn odd(units: usize) -> Vec<usize> {
     let blocks = units.div_ceil(BLOCK);
     let stride = blocks.div_ceil(BLOCKS).max(1);
     let starts = (0..blocks).rev().step_by(stride).map(|block| block * BLOCK);
-    let mut widths: Vec<usize> = starts.flat_map(|start| [1, 3, 4, 6, 8, 11, 12, 14, 16].map(|inside| start + inside)).collect();
+    let mut widths: Vec<usize> = starts
+        .flat_map(|start| [1, 3, 4, 6, 8, 11, 12, 14, 16].map(|inside| start + inside))
+        .collect();
     widths.retain(|width| *width <= units);
     widths.push(units);
     widths.sort_unstable();

@@ -21,9 +21,22 @@ pub(super) struct Decided {
 const STEPS: u64 = 9;
 
 /// What a plan says. Errors: a plan for another model.
-pub(super) fn planned(prepared: &Prepared, plan: &crate::plan::Plan, sha256: &str) -> Result<Decided, Error> {
-    let removed = plan.check(&prepared.working, &prepared.analysis, &prepared.origins, sha256)?;
-    Ok(Decided { choice: Choice { removed }, reached: true, ..Default::default() })
+pub(super) fn planned(
+    prepared: &Prepared,
+    plan: &crate::plan::Plan,
+    sha256: &str,
+) -> Result<Decided, Error> {
+    let removed = plan.check(
+        &prepared.working,
+        &prepared.analysis,
+        &prepared.origins,
+        sha256,
+    )?;
+    Ok(Decided {
+        choice: Choice { removed },
+        reached: true,
+        ..Default::default()
+    })
 }
 
 /// What meets the request's targets, or as much as its drift allows.
@@ -38,17 +51,41 @@ pub(super) fn decide(
 ) -> Result<Decided, Error> {
     if candidates.is_empty() {
         let nothing = vec![Vec::new(); prepared.analysis.groups.len()];
-        let remark = "no group of units can be removed under these options; `onnx-prune inspect` says why".to_owned();
+        let remark =
+            "no group of units can be removed under these options; `onnx-prune inspect` says why"
+                .to_owned();
         let reached = request.targets.is_empty();
-        return Ok(Decided { choice: Choice { removed: nothing }, reached, remarks: vec![remark], ..Default::default() });
+        return Ok(Decided {
+            choice: Choice { removed: nothing },
+            reached,
+            remarks: vec![remark],
+            ..Default::default()
+        });
     }
     work.progress.begin(Phase::Score, 0);
-    let groups: Vec<_> = candidates.iter().map(|group| prepared.analysis.groups[*group].clone()).collect();
-    let (scorer, evidence) = (request.scorer(), Evidence { model: &prepared.working, analysis: &prepared.analysis });
+    let groups: Vec<_> = candidates
+        .iter()
+        .map(|group| prepared.analysis.groups[*group].clone())
+        .collect();
+    let (scorer, evidence) = (
+        request.scorer(),
+        Evidence {
+            model: &prepared.working,
+            analysis: &prepared.analysis,
+        },
+    );
     let saliency = scorer.score(evidence, &groups);
-    let silent: Vec<&str> = scorer.silent(evidence, &groups).into_iter().filter_map(|at| Some(groups.get(at)?.id.as_str())).collect();
+    let silent: Vec<&str> = scorer
+        .silent(evidence, &groups)
+        .into_iter()
+        .filter_map(|at| Some(groups.get(at)?.id.as_str()))
+        .collect();
     let ranking = Ranking::new(&prepared.analysis, candidates, &saliency, &request.align);
-    let mut decided = Decided { reached: true, remarks: request.remark(&silent).into_iter().collect(), ..Default::default() };
+    let mut decided = Decided {
+        reached: true,
+        remarks: request.remark(&silent).into_iter().collect(),
+        ..Default::default()
+    };
     if !request.targets.is_empty() {
         let met = match clock {
             None => ranking.meet(&request.targets),
@@ -64,7 +101,9 @@ pub(super) fn decide(
             Ok(choice) => decided.choice = choice,
             Err(unreachable) => {
                 decided.reached = false;
-                decided.remarks.push(format!("{unreachable}; --units, --only or a smaller --align may allow more"));
+                decided.remarks.push(format!(
+                    "{unreachable}; --units, --only or a smaller --align may allow more"
+                ));
                 decided.choice = unreachable.closest;
             }
         }
@@ -102,7 +141,13 @@ fn search(
         let choice = ranking.remove(guess);
         let pruned = prepared.cut(&ranking.selection(&choice), &[])?;
         let Estimate { drift, careful } = bench.quick_estimate(&pruned, data)?;
-        tried.push((guess, Point { cost: ranking.cost(&choice), drift }));
+        tried.push((
+            guess,
+            Point {
+                cost: ranking.cost(&choice),
+                drift,
+            },
+        ));
         if careful <= allowed {
             (low, best) = (guess, choice);
         } else {
@@ -112,7 +157,11 @@ fn search(
         if high <= low + 1 {
             break;
         }
-        guess = if high == ranking.len() { (low * 2).clamp(low + 1, low.midpoint(high).max(low + 1)) } else { low.midpoint(high) };
+        guess = if high == ranking.len() {
+            (low * 2).clamp(low + 1, low.midpoint(high).max(low + 1))
+        } else {
+            low.midpoint(high)
+        };
     }
     tried.sort_by_key(|(count, _)| *count);
     decided.tradeoff = tried.into_iter().map(|(_, point)| point).collect();

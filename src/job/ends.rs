@@ -30,9 +30,17 @@ pub struct ChangedEnd {
 impl Allowance {
     /// Reads `NAME`, a glob over names, or `NAME:AXIS`. Errors: no glob.
     pub fn parse(text: &str) -> Result<Self, globset::Error> {
-        let parts = text.rsplit_once(':').and_then(|(name, axis)| Some((name, axis.parse().ok()?)));
-        let axis = parts.map(|(name, axis)| Ok((name.to_owned(), Glob::new(name)?, axis))).transpose()?;
-        Ok(Allowance { text: text.to_owned(), whole: Glob::new(text)?, axis })
+        let parts = text
+            .rsplit_once(':')
+            .and_then(|(name, axis)| Some((name, axis.parse().ok()?)));
+        let axis = parts
+            .map(|(name, axis)| Ok((name.to_owned(), Glob::new(name)?, axis)))
+            .transpose()?;
+        Ok(Allowance {
+            text: text.to_owned(),
+            whole: Glob::new(text)?,
+            axis,
+        })
     }
 }
 
@@ -62,22 +70,41 @@ pub fn allowed(model: &Model, allowances: &[Allowance]) -> Result<Allowed, Error
             _ => (whole, None),
         };
         if found.is_empty() {
-            return Err(Error::NoSuchEnd { text: allowance.text.clone(), ends: names(model, &ends) });
+            return Err(Error::NoSuchEnd {
+                text: allowance.text.clone(),
+                ends: names(model, &ends),
+            });
         }
         for value in found {
             let name = &model.index().value(value).name;
             let shape = facts.of(value).shape.clone().unwrap_or_default();
             let fixed = |axis: usize| shape.get(axis).is_some_and(|dim| dim.count().is_some());
             let Some(axis) = axis else {
-                allowed.extend((0..shape.len()).filter(|axis| fixed(*axis)).map(|axis| (name.clone(), axis)));
+                allowed.extend(
+                    (0..shape.len())
+                        .filter(|axis| fixed(*axis))
+                        .map(|axis| (name.clone(), axis)),
+                );
                 continue;
             };
-            let place = if axis < 0 { axis + shape.len() as i64 } else { axis };
+            let place = if axis < 0 {
+                axis + shape.len() as i64
+            } else {
+                axis
+            };
             match usize::try_from(place).ok().filter(|place| fixed(*place)) {
                 Some(place) => allowed.insert((name.clone(), place)),
                 None => {
-                    let shape = shape.iter().map(ToString::to_string).collect::<Vec<_>>().join("×");
-                    return Err(Error::NoSuchAxis { name: name.clone(), axis, shape });
+                    let shape = shape
+                        .iter()
+                        .map(ToString::to_string)
+                        .collect::<Vec<_>>()
+                        .join("×");
+                    return Err(Error::NoSuchAxis {
+                        name: name.clone(),
+                        axis,
+                        shape,
+                    });
                 }
             };
         }
@@ -89,9 +116,17 @@ pub fn allowed(model: &Model, allowances: &[Allowance]) -> Result<Allowed, Error
 pub fn changed_ends(model: &Model, analysis: &Analysis, selection: &Selection) -> Vec<ChangedEnd> {
     let one = |value: ValueId| {
         let from = analysis.facts.of(value).shape.clone()?;
-        let left = |(axis, dim): (usize, &Dim)| analysis.new_extent(value, axis, selection).unwrap_or_else(|| dim.clone());
+        let left = |(axis, dim): (usize, &Dim)| {
+            analysis
+                .new_extent(value, axis, selection)
+                .unwrap_or_else(|| dim.clone())
+        };
         let to: Vec<Dim> = from.iter().enumerate().map(left).collect();
-        (from != to).then(|| ChangedEnd { name: model.index().value(value).name.clone(), from, to })
+        (from != to).then(|| ChangedEnd {
+            name: model.index().value(value).name.clone(),
+            from,
+            to,
+        })
     };
     ends(model).into_iter().filter_map(one).collect()
 }
@@ -99,14 +134,26 @@ pub fn changed_ends(model: &Model, analysis: &Analysis, selection: &Selection) -
 /// What the user should know where inputs or outputs lost slices.
 pub(super) fn remark(changed: &[ChangedEnd]) -> Option<String> {
     let first = changed.first()?;
-    let more = if changed.len() > 1 { format!(" and {} more inputs and outputs", changed.len() - 1) } else { String::new() };
-    Some(format!("'{}'{more} changed shape: what is fed and compared are the slices that stay", first.name))
+    let more = if changed.len() > 1 {
+        format!(" and {} more inputs and outputs", changed.len() - 1)
+    } else {
+        String::new()
+    };
+    Some(format!(
+        "'{}'{more} changed shape: what is fed and compared are the slices that stay",
+        first.name
+    ))
 }
 
 /// Graph inputs that no constant stands for, and graph outputs.
 fn ends(model: &Model) -> Vec<ValueId> {
     let main = model.index().graph(Index::MAIN);
-    let mut ends: Vec<ValueId> = main.inputs.iter().copied().filter(|input| model.tensor_proto(*input).is_none()).collect();
+    let mut ends: Vec<ValueId> = main
+        .inputs
+        .iter()
+        .copied()
+        .filter(|input| model.tensor_proto(*input).is_none())
+        .collect();
     for output in &main.outputs {
         if !ends.contains(output) {
             ends.push(*output);
@@ -116,7 +163,10 @@ fn ends(model: &Model) -> Vec<ValueId> {
 }
 
 fn names(model: &Model, ends: &[ValueId]) -> String {
-    ends.iter().map(|value| model.index().value(*value).name.as_str()).collect::<Vec<_>>().join(", ")
+    ends.iter()
+        .map(|value| model.index().value(*value).name.as_str())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 #[cfg(test)]
@@ -132,15 +182,27 @@ mod tests {
         .unwrap();
         let found = |text: &str| -> Result<Vec<(String, usize)>, String> {
             let allowances = [Allowance::parse(text).unwrap()];
-            allowed(&model, &allowances).map(|axes| axes.into_iter().collect()).map_err(|error| error.to_string())
+            allowed(&model, &allowances)
+                .map(|axes| axes.into_iter().collect())
+                .map_err(|error| error.to_string())
         };
-        let axes = |name: &str, axes: &[usize]| Ok(axes.iter().map(|axis| (name.to_owned(), *axis)).collect());
+        let axes = |name: &str, axes: &[usize]| {
+            Ok(axes.iter().map(|axis| (name.to_owned(), *axis)).collect())
+        };
         assert_eq!(found("k:0"), axes("k:0", &[1, 2]));
         assert_eq!(found("k:0:1"), axes("k:0", &[1]));
         assert_eq!(found("k1:-1"), axes("k1", &[2]));
         assert_eq!(found("k*").unwrap().len(), 4);
-        assert!(found("z").unwrap_err().contains("there are x, k:0, y, k1"), "{:?}", found("z"));
-        assert!(found("x:0").unwrap_err().contains("n×3"), "{:?}", found("x:0"));
+        assert!(
+            found("z").unwrap_err().contains("there are x, k:0, y, k1"),
+            "{:?}",
+            found("z")
+        );
+        assert!(
+            found("x:0").unwrap_err().contains("n×3"),
+            "{:?}",
+            found("x:0")
+        );
         assert!(found("x:2").is_err());
     }
 }

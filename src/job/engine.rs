@@ -16,7 +16,10 @@ pub struct Engine {
 
 impl Engine {
     pub(super) fn of(runtime: &dyn Runtime) -> Self {
-        Engine { name: runtime.name().to_owned(), version: runtime.version().to_owned() }
+        Engine {
+            name: runtime.name().to_owned(),
+            version: runtime.version().to_owned(),
+        }
     }
 }
 
@@ -25,11 +28,22 @@ impl Engine {
 /// the other does the whole job again.
 ///
 /// Errors: targets out of reach, a plan that does not fit, surgery that fails, a stop asked for.
-pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn Runtime>, work: &Work) -> Result<Outcome, Error> {
-    let Some(runtime) = runtime else { return prune_in(model, request, data, None, work) };
+pub fn prune(
+    model: &Model,
+    request: &Request,
+    data: &Data,
+    runtime: Option<&dyn Runtime>,
+    work: &Work,
+) -> Result<Outcome, Error> {
+    let Some(runtime) = runtime else {
+        return prune_in(model, request, data, None, work);
+    };
     let chosen = match data.inputs.example()? {
         Some(example) => choose(runtime, model, &example),
-        None => Chosen { runtime, session: Err(Unverifiable::new("there are no inputs to run")) },
+        None => Chosen {
+            runtime,
+            session: Err(Unverifiable::new("there are no inputs to run")),
+        },
     };
     let (runtime, runs) = (chosen.runtime, chosen.session.is_ok());
     let first = prune_in(model, request, data, Some(chosen), work);
@@ -41,11 +55,32 @@ pub fn prune(model: &Model, request: &Request, data: &Data, runtime: Option<&dyn
         Fallback::Missing(missing) => return first.map(|outcome| hinted(outcome, &missing)),
         Fallback::Nothing => return first,
     };
-    let Some(example) = data.inputs.example()? else { return first };
-    let Ok(session) = other.prepare(model, &example, &[]) else { return first };
-    tracing::warn!("{} fails on what was made of the model, so {} does all of it again", runtime.name(), other.name());
-    let second = prune_in(model, request, data, Some(Chosen { runtime: other, session: Ok(session) }), work);
-    if is_settled(&second) || first.is_err() { second } else { first }
+    let Some(example) = data.inputs.example()? else {
+        return first;
+    };
+    let Ok(session) = other.prepare(model, &example, &[]) else {
+        return first;
+    };
+    tracing::warn!(
+        "{} fails on what was made of the model, so {} does all of it again",
+        runtime.name(),
+        other.name()
+    );
+    let second = prune_in(
+        model,
+        request,
+        data,
+        Some(Chosen {
+            runtime: other,
+            session: Ok(session),
+        }),
+        work,
+    );
+    if is_settled(&second) || first.is_err() {
+        second
+    } else {
+        first
+    }
 }
 
 /// Says of a verdict that another engine might have given another one.
@@ -55,7 +90,8 @@ fn hinted(mut outcome: Outcome, missing: &str) -> Outcome {
             Verdict::Unverifiable(reason) => *reason = format!("{reason} ({missing})"),
             Verdict::Inexact => {
                 let reason = checks.exactness.reason.take().unwrap_or_default();
-                checks.exactness.reason = Some(format!("{reason} ({missing})").trim_start().to_owned());
+                checks.exactness.reason =
+                    Some(format!("{reason} ({missing})").trim_start().to_owned());
             }
             Verdict::Exact => {}
         }
@@ -78,7 +114,10 @@ fn is_told(checks: &Checks) -> bool {
 
 /// Does something in a runtime, and again in what it falls back to where the model does not run. Errors: those of the last try;
 /// where that engine is not at hand, the reason says so.
-pub(super) fn in_either<T>(runtime: &dyn Runtime, work: impl Fn(&dyn Runtime) -> Result<T, Error>) -> Result<T, Error> {
+pub(super) fn in_either<T>(
+    runtime: &dyn Runtime,
+    work: impl Fn(&dyn Runtime) -> Result<T, Error>,
+) -> Result<T, Error> {
     let reason = match work(runtime) {
         Err(Error::Unverifiable(reason)) => reason,
         done => return done,

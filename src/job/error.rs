@@ -21,16 +21,24 @@ pub enum Error {
     Unreachable(#[from] Unreachable),
     #[error(transparent)]
     Scores(#[from] GivenError),
-    #[error("whole layers are chosen by what they do to the outputs; give inputs with --data, or leave layers out of --units")]
+    #[error(
+        "whole layers are chosen by what they do to the outputs; give inputs with --data, or leave layers out of --units"
+    )]
     LayersNeedData,
     #[error(transparent)]
     Inputs(#[from] DataError),
-    #[error("score {0} is computed from activations; give inputs with --data, or statistics with --stats")]
+    #[error(
+        "score {0} is computed from activations; give inputs with --data, or statistics with --stats"
+    )]
     NeedsData(String),
     #[error("--allow-io '{text}': the model has no such input or output; there are {ends}")]
     NoSuchEnd { text: String, ends: String },
     #[error("--allow-io: axis {axis} of '{name}' ({shape}) is not there or has no fixed extent")]
-    NoSuchAxis { name: String, axis: i64, shape: String },
+    NoSuchAxis {
+        name: String,
+        axis: i64,
+        shape: String,
+    },
     #[error("{0}")]
     NoMatch(String),
     #[error("nothing can be pruned: {0}")]

@@ -85,18 +85,40 @@ pub(super) struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     pub(super) fn none() -> Self {
-        Bench { runtime: None, names: Vec::new(), chooses: false, original: Err("models are not run".to_owned()) }
+        Bench {
+            runtime: None,
+            names: Vec::new(),
+            chooses: false,
+            original: Err("models are not run".to_owned()),
+        }
     }
 
     /// Runs the original on the inputs that choices are judged by (`chooses`: whether there are choices), as many as its
     /// outputs are kept of. Errors: inputs that can not be read, a stop asked for.
-    pub(super) fn new(model: &Model, data: &Data, chosen: Chosen<'a>, chooses: bool, work: &Work) -> Result<Self, Error> {
+    pub(super) fn new(
+        model: &Model,
+        data: &Data,
+        chosen: Chosen<'a>,
+        chooses: bool,
+        work: &Work,
+    ) -> Result<Self, Error> {
         let count = data.inputs.count();
         let mut runs = quick_runs(count);
         runs.truncate(if chooses { usize::MAX } else { 1 });
         work.progress.begin(Phase::Run, runs.len() as u64);
-        let names = model.index().graph(Index::MAIN).outputs.iter().map(|output| model.index().value(*output).name.clone()).collect();
-        let mut bench = Bench { runtime: Some(chosen.runtime), names, chooses, original: Err("there are no inputs to run".to_owned()) };
+        let names = model
+            .index()
+            .graph(Index::MAIN)
+            .outputs
+            .iter()
+            .map(|output| model.index().value(*output).name.clone())
+            .collect();
+        let mut bench = Bench {
+            runtime: Some(chosen.runtime),
+            names,
+            chooses,
+            original: Err("there are no inputs to run".to_owned()),
+        };
         if count == 0 {
             return Ok(bench);
         }
@@ -150,22 +172,40 @@ impl<'a> Bench<'a> {
     }
 
     /// The drift of what gives the outputs from some inputs, or from these and what is computed from them.
-    pub(super) fn drift_of(&self, pruned: &Model, inputs: &dyn Batches, runs: &[usize], data: &Data) -> Result<Estimate, Error> {
-        let original = self.original.as_ref().map_err(|reason| Error::Unverifiable(reason.clone()))?;
+    pub(super) fn drift_of(
+        &self,
+        pruned: &Model,
+        inputs: &dyn Batches,
+        runs: &[usize],
+        data: &Data,
+    ) -> Result<Estimate, Error> {
+        let original = self
+            .original
+            .as_ref()
+            .map_err(|reason| Error::Unverifiable(reason.clone()))?;
         let none = || Error::Unverifiable("there are no inputs to run".to_owned());
         let example = inputs.fetch(*runs.first().ok_or_else(none)?)?;
         let session = self.prepare(pruned, &example).map_err(Error::Broken)?;
         let mut drift = Drift::new(&self.names, &pruned.ends);
         // Whoever asks for drifts again and again counts those, not their runs.
-        original.beside(&*session, inputs, runs, &Work::new(&()), |before, after| drift.add(before, after))?;
+        original.beside(&*session, inputs, runs, &Work::new(&()), |before, after| {
+            drift.add(before, after)
+        })?;
         let off = drift.uncertainty(data.measured().0.count());
         let drift = worst(&drift.finish());
-        Ok(Estimate { drift, careful: drift * ((1.0 + CARE * off) / ALLOWANCE).max(1.0) })
+        Ok(Estimate {
+            drift,
+            careful: drift * ((1.0 + CARE * off) / ALLOWANCE).max(1.0),
+        })
     }
 
     fn prepare(&self, model: &Model, example: &Tensors) -> Result<Box<dyn Session>, String> {
-        let Some(runtime) = self.runtime else { return Err("models are not run".to_owned()) };
-        runtime.prepare_variant(model, example).map_err(|error| error.to_string())
+        let Some(runtime) = self.runtime else {
+            return Err("models are not run".to_owned());
+        };
+        runtime
+            .prepare_variant(model, example)
+            .map_err(|error| error.to_string())
     }
 
     /// What became of the outputs, on inputs that nothing was fitted to or chosen by where there are such. `false`: the
@@ -183,7 +223,12 @@ impl<'a> Bench<'a> {
         work.progress.begin(Phase::Drift, inputs.count() as u64);
         let mut drift = Drift::new(&self.names, &pruned.ends);
         // Classes that are gone have no number any more.
-        let labels = labels.filter(|_| !self.names.first().is_some_and(|name| pruned.ends.changes(name)));
+        let labels = labels.filter(|_| {
+            !self
+                .names
+                .first()
+                .is_some_and(|name| pruned.ends.changes(name))
+        });
         let mut labelled = labels.map(|labels| (Top1::new(labels), Top1::new(labels)));
         let all: Vec<usize> = (0..inputs.count()).collect();
         let take = |before: &[TensorRef], after: &[TensorRef]| {
@@ -204,10 +249,17 @@ impl<'a> Bench<'a> {
         }
         checks.outputs = drift.finish();
         (checks.inputs, checks.held_out) = match &data.apart {
-            Some(apart) => (data.inputs.count() + apart.inputs.count(), apart.inputs.count()),
-            None => (data.inputs.count(), if self.chooses { 0 } else { data.inputs.count() }),
+            Some(apart) => (
+                data.inputs.count() + apart.inputs.count(),
+                apart.inputs.count(),
+            ),
+            None => (
+                data.inputs.count(),
+                if self.chooses { 0 } else { data.inputs.count() },
+            ),
         };
-        checks.labelled = labelled.and_then(|(original, pruned)| Some((original.share()?, pruned.share()?)));
+        checks.labelled =
+            labelled.and_then(|(original, pruned)| Some((original.share()?, pruned.share()?)));
         Ok(true)
     }
 
@@ -246,18 +298,38 @@ impl<'a> Bench<'a> {
         };
         work.progress.begin(Phase::Verify, 0);
         if !selection.is_empty() {
-            let inputs = (0..data.inputs.count().min(EXACT)).map(|run| data.inputs.fetch(run)).collect::<Result<Vec<_>, _>>()?;
-            let outputs = inputs.iter().enumerate().map(|(run, inputs)| original.outputs(run, inputs)).collect::<Result<Vec<_>, _>>()?;
-            checks.exactness = prepared.exactness(selection, bare, runtime, &outputs, &inputs, original.session.noise());
+            let inputs = (0..data.inputs.count().min(EXACT))
+                .map(|run| data.inputs.fetch(run))
+                .collect::<Result<Vec<_>, _>>()?;
+            let outputs = inputs
+                .iter()
+                .enumerate()
+                .map(|(run, inputs)| original.outputs(run, inputs))
+                .collect::<Result<Vec<_>, _>>()?;
+            checks.exactness = prepared.exactness(
+                selection,
+                bare,
+                runtime,
+                &outputs,
+                &inputs,
+                original.session.noise(),
+            );
         }
-        let Some(example) = data.inputs.example()? else { return Ok(checks) };
-        let Ok(session) = self.prepare(pruned, &example) else { return Ok(checks) };
+        let Some(example) = data.inputs.example()? else {
+            return Ok(checks);
+        };
+        let Ok(session) = self.prepare(pruned, &example) else {
+            return Ok(checks);
+        };
         if !self.measure(original, &*session, pruned, data, &mut checks, work)? {
             return Ok(checks);
         }
         work.progress.begin(Phase::Latency, 0);
         if let Ok(times) = latency(&[&*original.session, &*session], &example, ROUNDS, LATENCY) {
-            checks.latency = Some(Latency { original: times[0], pruned: times[1] });
+            checks.latency = Some(Latency {
+                original: times[0],
+                pruned: times[1],
+            });
         }
         Ok(checks)
     }
@@ -265,25 +337,43 @@ impl<'a> Bench<'a> {
 
 /// The runs that a search for a drift goes by: those that no weights were fitted to, where they are enough to tell.
 fn spared_runs(count: usize) -> Vec<usize> {
-    let spared: Vec<usize> = (0..count).filter(|run| held_out(*run, count)).take(QUICK).collect();
-    if spared.len() < TELLING { (0..count).collect() } else { spared }
+    let spared: Vec<usize> = (0..count)
+        .filter(|run| held_out(*run, count))
+        .take(QUICK)
+        .collect();
+    if spared.len() < TELLING {
+        (0..count).collect()
+    } else {
+        spared
+    }
 }
 
 /// The runs that statistics are taken of.
 pub(super) fn fitted_runs(count: usize) -> Vec<usize> {
-    (0..count).filter(|run| count < SPARED || !held_out(*run, count)).collect()
+    (0..count)
+        .filter(|run| count < SPARED || !held_out(*run, count))
+        .collect()
 }
 
 /// The runs that a step of the search is judged by.
 fn quick_runs(count: usize) -> Vec<usize> {
-    (0..count).filter(|run| count < SPARED || held_out(*run, count)).take(QUICK).collect()
+    (0..count)
+        .filter(|run| count < SPARED || held_out(*run, count))
+        .take(QUICK)
+        .collect()
 }
 
 /// What to know of a drift where no output is a real number.
 pub(super) fn of_ids(prepared: &Prepared) -> Option<String> {
     let (index, facts) = (prepared.working.index(), &prepared.analysis.facts);
     let outputs = &index.graph(Index::MAIN).outputs;
-    let whole = !outputs.is_empty() && outputs.iter().all(|output| facts.of(*output).dtype.is_some_and(|dtype| !dtype.is_float()));
+    let whole = !outputs.is_empty()
+        && outputs.iter().all(|output| {
+            facts
+                .of(*output)
+                .dtype
+                .is_some_and(|dtype| !dtype.is_float())
+        });
     whole.then(|| "all outputs are whole numbers (class ids), so the drift is the share of them that change".to_owned())
 }
 
@@ -291,15 +381,36 @@ pub(super) fn of_ids(prepared: &Prepared) -> Option<String> {
 pub fn cost(model: &Model, pins: &Pins) -> Cost {
     let inlined = functions::inlined(model).ok().flatten();
     let flat = inlined.as_ref().map_or(model, |(inlined, _)| inlined);
-    Cost { macs: macs(flat, pins), params: params(model), bytes: bytes(model), time: 0.0 }
+    Cost {
+        macs: macs(flat, pins),
+        params: params(model),
+        bytes: bytes(model),
+        time: 0.0,
+    }
 }
 
 /// Parameters of a model, those of its functions included.
 pub(super) fn params(model: &Model) -> f64 {
-    let count = |tensor: &TensorProto| if is_weight(tensor) { tensor.dims.iter().product::<i64>() as f64 } else { 0.0 };
-    let values = model.index().values().filter_map(|(value, _)| model.tensor_proto(value));
-    let functions = model.proto.functions.iter().flat_map(|function| &function.node);
-    values.map(count).sum::<f64>() + functions.map(|node| in_constants(node, &count)).sum::<f64>()
+    let count = |tensor: &TensorProto| {
+        if is_weight(tensor) {
+            tensor.dims.iter().product::<i64>() as f64
+        } else {
+            0.0
+        }
+    };
+    let values = model
+        .index()
+        .values()
+        .filter_map(|(value, _)| model.tensor_proto(value));
+    let functions = model
+        .proto
+        .functions
+        .iter()
+        .flat_map(|function| &function.node);
+    values.map(count).sum::<f64>()
+        + functions
+            .map(|node| in_constants(node, &count))
+            .sum::<f64>()
 }
 
 /// What the constants of a node of a function count, those in its subgraphs included.
@@ -311,7 +422,12 @@ fn in_constants(node: &NodeProto, count: &dyn Fn(&TensorProto) -> f64) -> f64 {
         own + graphs
             .map(|graph| {
                 let nodes = graph.node.iter().map(|node| in_constants(node, count));
-                graph.initializer.iter().map(count).chain(nodes).sum::<f64>()
+                graph
+                    .initializer
+                    .iter()
+                    .map(count)
+                    .chain(nodes)
+                    .sum::<f64>()
             })
             .sum::<f64>()
     };
@@ -320,5 +436,9 @@ fn in_constants(node: &NodeProto, count: &dyn Fn(&TensorProto) -> f64) -> f64 {
 
 /// Bytes of a model's file.
 pub(super) fn bytes(model: &Model) -> f64 {
-    if model.source.total_bytes > 0 { model.source.total_bytes as f64 } else { encoded_len(model) as f64 }
+    if model.source.total_bytes > 0 {
+        model.source.total_bytes as f64
+    } else {
+        encoded_len(model) as f64
+    }
 }

@@ -26,8 +26,13 @@ impl Original {
         budget: usize,
         work: &Work,
     ) -> Result<Self, GatherError> {
-        let mut original = Original { session, held: BTreeMap::new() };
-        let Some(first) = runs.first() else { return Ok(original) };
+        let mut original = Original {
+            session,
+            held: BTreeMap::new(),
+        };
+        let Some(first) = runs.first() else {
+            return Ok(original);
+        };
         // All inputs of a session have the same shapes, and so have its outputs.
         let outputs = original.outputs(*first, &inputs.fetch(*first)?)?;
         runs.truncate(budget / size(&outputs).max(1));
@@ -66,7 +71,8 @@ impl Original {
         work: &Work,
         mut take: impl FnMut(&[TensorRef], &[TensorRef]),
     ) -> Result<(), GatherError> {
-        let both = |number, inputs: Tensors| Ok((self.outputs(number, &inputs)?, run(other, &inputs)?));
+        let both =
+            |number, inputs: Tensors| Ok((self.outputs(number, &inputs)?, run(other, &inputs)?));
         in_order(
             inputs,
             runs,
@@ -104,7 +110,9 @@ pub(super) fn side_by_side(
 }
 
 fn run(session: &dyn Session, inputs: &Tensors) -> Result<Vec<TensorRef>, GatherError> {
-    session.run(inputs).map_err(|error| GatherError::Run(error.to_string()))
+    session
+        .run(inputs)
+        .map_err(|error| GatherError::Run(error.to_string()))
 }
 
 #[cfg(test)]
@@ -119,7 +127,10 @@ mod tests {
 
     impl Session for Echo {
         fn run(&self, inputs: &Tensors) -> Result<Vec<TensorRef>, RunError> {
-            self.0.lock().unwrap().push(inputs["x"].to_f32().unwrap()[0]);
+            self.0
+                .lock()
+                .unwrap()
+                .push(inputs["x"].to_f32().unwrap()[0]);
             Ok(inputs.values().cloned().collect())
         }
 
@@ -130,10 +141,22 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_computed_again() {
-        let input = |number: usize| Tensors::from_iter([("x".to_owned(), TensorRef::from_f32(vec![2], &[number as f32, 7.0]))]);
+        let input = |number: usize| {
+            Tensors::from_iter([(
+                "x".to_owned(),
+                TensorRef::from_f32(vec![2], &[number as f32, 7.0]),
+            )])
+        };
         let inputs: Vec<Tensors> = (0..5).map(input).collect();
         let (ran, work) = (std::sync::Arc::new(Mutex::new(Vec::new())), Work::new(&()));
-        let original = Original::new(Box::new(Echo(ran.clone())), &inputs, vec![3, 1, 0, 2, 4], 20, &work).unwrap();
+        let original = Original::new(
+            Box::new(Echo(ran.clone())),
+            &inputs,
+            vec![3, 1, 0, 2, 4],
+            20,
+            &work,
+        )
+        .unwrap();
         ran.lock().unwrap().clear();
         let mut seen = Vec::new();
         let other = Echo(Default::default());
@@ -145,6 +168,10 @@ mod tests {
             .unwrap();
         assert_eq!(seen, [0.0, 1.0, 2.0, 3.0, 4.0]);
         ran.lock().unwrap().sort_by(f32::total_cmp);
-        assert_eq!(*ran.lock().unwrap(), [0.0, 2.0, 4.0], "two are kept: those that come first");
+        assert_eq!(
+            *ran.lock().unwrap(),
+            [0.0, 2.0, 4.0],
+            "two are kept: those that come first"
+        );
     }
 }

@@ -9,7 +9,9 @@ use super::{Error, measure};
 use crate::allocate::{Choice, least_cuts};
 use crate::analysis::{Analysis, Options, Selection, analyse, ranked, unranked};
 use crate::linear::{Bias, views};
-use crate::model::{Copies, Model, Origins, Sharing, TensorRef, functions, reshare, shared, unshare};
+use crate::model::{
+    Copies, Model, Origins, Sharing, TensorRef, functions, reshare, shared, unshare,
+};
 use crate::plan::Plan;
 use crate::run::{Runtime, Tensors, TractRuntime, without_sequences};
 use crate::verify::Exactness;
@@ -30,7 +32,11 @@ impl Prepared {
     /// A model that was cut before: its constants have the same origins as before, and costs are its own.
     pub(crate) fn plain(working: Model, mut analysis: Analysis, origins: &Origins) -> Self {
         analysis.count_constants(&working, origins);
-        Prepared { working, analysis, origins: origins.clone() }
+        Prepared {
+            working,
+            analysis,
+            origins: origins.clone(),
+        }
     }
 
     /// Analyses a model. A matrix that several nodes read stays one, unless a cut that only copies for the readers allow
@@ -60,7 +66,8 @@ impl Prepared {
         let listed = without_sequences(model);
         let model = listed.as_ref().unwrap_or(model);
         // Statistics of constants are constants; computed in the model, they would tie the channels that they run over.
-        let folded = clean::fold_statistics(model, &TractRuntime::new(true).within(options.memory))?;
+        let folded =
+            clean::fold_statistics(model, &TractRuntime::new(true).within(options.memory))?;
         let model = match &folded {
             Some((folded, computed)) => {
                 origins.copies = computed_twice(computed, &origins.named);
@@ -70,7 +77,10 @@ impl Prepared {
             None => model,
         };
         let mut prepared = apart(model, &origins, options)?;
-        prepared.analysis.account.set_file(measure::params(file), measure::bytes(file));
+        prepared
+            .analysis
+            .account
+            .set_file(measure::params(file), measure::bytes(file));
         Ok(prepared)
     }
 
@@ -87,8 +97,13 @@ impl Prepared {
         prepared.origins.added = added;
         prepared.working.reindex()?;
         prepared.analysis = analyse(&prepared.working, options);
-        prepared.analysis.count_constants(&prepared.working, &prepared.origins);
-        prepared.analysis.account.set_file(original.params, original.bytes);
+        prepared
+            .analysis
+            .count_constants(&prepared.working, &prepared.origins);
+        prepared
+            .analysis
+            .account
+            .set_file(original.params, original.bytes);
         Ok(prepared)
     }
 
@@ -99,7 +114,12 @@ impl Prepared {
 
     /// Applies a selection, every reader of a shared constant keeping its own copy.
     pub fn raw_cut(&self, selection: &Selection, notes: &[(&str, String)]) -> Result<Model, Error> {
-        Ok(surgery::apply(&self.working, &self.analysis, selection, notes)?)
+        Ok(surgery::apply(
+            &self.working,
+            &self.analysis,
+            selection,
+            notes,
+        )?)
     }
 
     /// Merges copies that are still equal, and takes out added biases that were not used.
@@ -112,12 +132,22 @@ impl Prepared {
 
     /// Checks that every extent of a finished model is what was kept. Errors: one that is not.
     pub fn check(&self, pruned: &Model, selection: &Selection) -> Result<(), Error> {
-        Ok(surgery::agrees(pruned, &self.working, &self.analysis, selection)?)
+        Ok(surgery::agrees(
+            pruned,
+            &self.working,
+            &self.analysis,
+            selection,
+        )?)
     }
 
     /// The selection of units by group.
     pub fn select(&self, removed: &[Vec<u32>]) -> Selection {
-        self.analysis.select(removed.iter().enumerate().map(|(group, units)| (group, units.as_slice())))
+        self.analysis.select(
+            removed
+                .iter()
+                .enumerate()
+                .map(|(group, units)| (group, units.as_slice())),
+        )
     }
 
     /// The masked original of a selection.
@@ -136,13 +166,24 @@ impl Prepared {
         inputs: &[Tensors],
         noise: f64,
     ) -> Exactness {
-        let cut = verify::Cut { working: &self.working, analysis: &self.analysis, selection, pruned };
+        let cut = verify::Cut {
+            working: &self.working,
+            analysis: &self.analysis,
+            selection,
+            pruned,
+        };
         verify::exactness(runtime, &cut, original, inputs, noise)
     }
 
     /// The plan of a choice of units.
     pub fn plan(&self, choice: &Choice, sha256: String) -> Plan {
-        Plan::new(&self.working, &self.analysis, &self.origins, &choice.removed, sha256)
+        Plan::new(
+            &self.working,
+            &self.analysis,
+            &self.origins,
+            &choice.removed,
+            sha256,
+        )
     }
 }
 
@@ -151,7 +192,9 @@ fn computed_twice(computed: &BTreeSet<String>, named: &BTreeMap<String, String>)
     let mut first: BTreeMap<&String, &String> = BTreeMap::new();
     let mut copies = Copies::new();
     for name in computed {
-        let Some(in_file) = named.get(name) else { continue };
+        let Some(in_file) = named.get(name) else {
+            continue;
+        };
         let leader = first.entry(in_file).or_insert(name);
         if *leader != name {
             copies.insert(name.clone(), (*leader).clone());
@@ -164,19 +207,32 @@ fn computed_twice(computed: &BTreeSet<String>, named: &BTreeMap<String, String>)
 fn apart(model: &Model, origins: &Origins, options: &Options) -> Result<Prepared, Error> {
     let sharing = shared(model);
     let named = |wanted: &dyn Fn(Sharing) -> bool| -> BTreeSet<String> {
-        sharing.iter().filter(|(_, sharing)| wanted(**sharing)).map(|(name, _)| name.clone()).collect()
+        sharing
+            .iter()
+            .filter(|(_, sharing)| wanted(**sharing))
+            .map(|(name, _)| name.clone())
+            .collect()
     };
     let by_chance = named(&|sharing| sharing == Sharing::Accident);
     let tied = with_copies(model, origins, &by_chance, options)?;
     let reached = reached(&tied);
     let matrices = named(&|sharing| sharing != Sharing::Accident);
-    let stuck: BTreeSet<String> = matrices.iter().filter(|name| !reached.contains(*name)).cloned().collect();
+    let stuck: BTreeSet<String> = matrices
+        .iter()
+        .filter(|name| !reached.contains(*name))
+        .cloned()
+        .collect();
     let small = named(&|sharing| sharing == Sharing::Small);
     let asked: BTreeSet<String> = stuck.union(&small).cloned().collect();
     if asked.is_empty() {
         return Ok(tied);
     }
-    let all = with_copies(model, origins, &by_chance.union(&asked).cloned().collect(), options)?;
+    let all = with_copies(
+        model,
+        origins,
+        &by_chance.union(&asked).cloned().collect(),
+        options,
+    )?;
     let paying = paying(&all, &asked, &stuck);
     if paying == asked {
         return Ok(all);
@@ -184,11 +240,21 @@ fn apart(model: &Model, origins: &Origins, options: &Options) -> Result<Prepared
     if paying.is_empty() {
         return Ok(tied);
     }
-    with_copies(model, origins, &by_chance.union(&paying).cloned().collect(), options)
+    with_copies(
+        model,
+        origins,
+        &by_chance.union(&paying).cloned().collect(),
+        options,
+    )
 }
 
 /// Analyses a model in which each reader of these constants has its own.
-fn with_copies(model: &Model, origins: &Origins, apart: &BTreeSet<String>, options: &Options) -> Result<Prepared, Error> {
+fn with_copies(
+    model: &Model,
+    origins: &Origins,
+    apart: &BTreeSet<String>,
+    options: &Options,
+) -> Result<Prepared, Error> {
     let (working, copies) = unshare(model.clone(), apart)?;
     let mut origins = origins.clone();
     origins.copies.extend(copies);
@@ -198,16 +264,34 @@ fn with_copies(model: &Model, origins: &Origins, apart: &BTreeSet<String>, optio
 
 /// The constants that some group reaches, by the name that they had before they were copied.
 fn reached(prepared: &Prepared) -> BTreeSet<String> {
-    let weights = prepared.analysis.groups.iter().flat_map(|group| &group.weights);
-    weights.map(|(value, _)| prepared.source(*value).to_owned()).collect()
+    let weights = prepared
+        .analysis
+        .groups
+        .iter()
+        .flat_map(|group| &group.weights);
+    weights
+        .map(|(value, _)| prepared.source(*value).to_owned())
+        .collect()
 }
 
 /// Those of some shared matrices for which copies pay: of one that cannot be cut otherwise, where some group's cut saves
 /// more than it costs; of others, where every group's does that has lost half of its units.
-fn paying(prepared: &Prepared, asked: &BTreeSet<String>, stuck: &BTreeSet<String>) -> BTreeSet<String> {
+fn paying(
+    prepared: &Prepared,
+    asked: &BTreeSet<String>,
+    stuck: &BTreeSet<String>,
+) -> BTreeSet<String> {
     let analysis = &prepared.analysis;
-    let mut pays: BTreeMap<&str, (bool, bool)> = asked.iter().map(|name| (name.as_str(), (false, true))).collect();
-    let holds = |group: &usize| analysis.groups[*group].weights.iter().any(|(value, _)| asked.contains(prepared.source(*value)));
+    let mut pays: BTreeMap<&str, (bool, bool)> = asked
+        .iter()
+        .map(|name| (name.as_str(), (false, true)))
+        .collect();
+    let holds = |group: &usize| {
+        analysis.groups[*group]
+            .weights
+            .iter()
+            .any(|(value, _)| asked.contains(prepared.source(*value)))
+    };
     let holding: Vec<usize> = (0..analysis.groups.len()).filter(holds).collect();
     for (group, least) in holding.iter().zip(least_cuts(analysis, &holding)) {
         let group = &analysis.groups[*group];
@@ -219,7 +303,9 @@ fn paying(prepared: &Prepared, asked: &BTreeSet<String>, stuck: &BTreeSet<String
             }
         }
     }
-    let kept = pays.into_iter().filter(|(name, (some, every))| if stuck.contains(*name) { *some } else { *every });
+    let kept = pays
+        .into_iter()
+        .filter(|(name, (some, every))| if stuck.contains(*name) { *some } else { *every });
     kept.map(|(name, _)| name.to_owned()).collect()
 }
 

@@ -18,7 +18,9 @@ use crate::model::{Model, prefix};
 use crate::progress::{Phase, Work};
 use crate::recover::{Method, Options, Repair, Teacher, local, recover};
 use crate::run::{Runtime, Tensors};
-use crate::score::{Calibrated, Curve, Evidence, obs_curve, readers, swap_units, variance_curve, wanda_curve};
+use crate::score::{
+    Calibrated, Curve, Evidence, obs_curve, readers, swap_units, variance_curve, wanda_curve,
+};
 use crate::surgery;
 
 /// Columns of a window beyond which its places are not told apart.
@@ -44,22 +46,61 @@ type Known = BTreeMap<(usize, Vec<bool>), Option<Arc<Mended>>>;
 
 impl<'a> Quality<'a> {
     /// Takes statistics that are known already, or runs the original on all inputs. Errors: it does not run.
-    pub fn new(prepared: &'a Prepared, known: Option<&Statistics>, data: &Data, runtime: &dyn Runtime, work: &Work) -> Result<Self, Error> {
+    pub fn new(
+        prepared: &'a Prepared,
+        known: Option<&Statistics>,
+        data: &Data,
+        runtime: &dyn Runtime,
+        work: &Work,
+    ) -> Result<Self, Error> {
         let views = narrow_views(prepared);
-        let columns: Vec<Vec<Option<(ClassId, u32)>>> = views.iter().map(|view| units_of_columns(&prepared.analysis, view)).collect();
+        let columns: Vec<Vec<Option<(ClassId, u32)>>> = views
+            .iter()
+            .map(|view| units_of_columns(&prepared.analysis, view))
+            .collect();
         if let Some(known) = known {
             let fitting = views.iter().filter_map(|view| {
                 let (key, moments) = known.of.get_key_value(&view.key(&prepared.working))?;
-                (moments.groups() == view.groups && moments.columns() == view.columns).then(|| (key.clone(), moments.clone()))
+                (moments.groups() == view.groups && moments.columns() == view.columns)
+                    .then(|| (key.clone(), moments.clone()))
             });
-            let statistics = Statistics { samples: known.samples, of: fitting.collect() };
-            return Ok(Quality { prepared, views, columns, statistics, mended: Mutex::default() });
+            let statistics = Statistics {
+                samples: known.samples,
+                of: fitting.collect(),
+            };
+            return Ok(Quality {
+                prepared,
+                views,
+                columns,
+                statistics,
+                mended: Mutex::default(),
+            });
         }
         let runs = fitted_runs(data.inputs.count());
         let can_go = |columns: &Vec<Option<(ClassId, u32)>>| columns.iter().any(Option::is_some);
-        let read: Vec<Linear> = views.iter().zip(&columns).filter(|(_, columns)| can_go(columns)).map(|(view, _)| view.clone()).collect();
-        let statistics = gather(&prepared.working, &read, &*data.inputs, &runs, false, runtime, work).map_err(gathering)?;
-        Ok(Quality { prepared, views, columns, statistics, mended: Mutex::default() })
+        let read: Vec<Linear> = views
+            .iter()
+            .zip(&columns)
+            .filter(|(_, columns)| can_go(columns))
+            .map(|(view, _)| view.clone())
+            .collect();
+        let statistics = gather(
+            &prepared.working,
+            &read,
+            &*data.inputs,
+            &runs,
+            false,
+            runtime,
+            work,
+        )
+        .map_err(gathering)?;
+        Ok(Quality {
+            prepared,
+            views,
+            columns,
+            statistics,
+            mended: Mutex::default(),
+        })
     }
 
     /// The model.
@@ -68,11 +109,26 @@ impl<'a> Quality<'a> {
     }
 
     /// One curve for each candidate group, by the score asked for, and what the user should know of them.
-    pub fn curves(&self, candidates: &[usize], request: &Request, work: &Work) -> (Vec<Curve>, Option<String>) {
+    pub fn curves(
+        &self,
+        candidates: &[usize],
+        request: &Request,
+        work: &Work,
+    ) -> (Vec<Curve>, Option<String>) {
         work.progress.begin(Phase::Score, candidates.len() as u64);
-        let evidence = Evidence { model: &self.prepared.working, analysis: &self.prepared.analysis };
-        let calibrated = Calibrated { evidence, views: &self.views, statistics: Some(&self.statistics) };
-        let groups: Vec<Group> = candidates.iter().map(|group| self.prepared.analysis.groups[*group].clone()).collect();
+        let evidence = Evidence {
+            model: &self.prepared.working,
+            analysis: &self.prepared.analysis,
+        };
+        let calibrated = Calibrated {
+            evidence,
+            views: &self.views,
+            statistics: Some(&self.statistics),
+        };
+        let groups: Vec<Group> = candidates
+            .iter()
+            .map(|group| self.prepared.analysis.groups[*group].clone())
+            .collect();
         let by_readers = |group: &Group| match request.score {
             ScoreName::Obs => Some(obs_curve(readers(&calibrated, group), group.units.len())),
             ScoreName::Variance => Some(variance_curve(&calibrated, group)),
@@ -90,7 +146,10 @@ impl<'a> Quality<'a> {
             }
             work.progress.advance(1);
         }
-        let silent: Vec<&str> = silent.into_iter().filter_map(|at| Some(groups.get(at)?.id.as_str())).collect();
+        let silent: Vec<&str> = silent
+            .into_iter()
+            .filter_map(|at| Some(groups.get(at)?.id.as_str()))
+            .collect();
         (curves, request.remark(&silent))
     }
 
@@ -103,12 +162,16 @@ impl<'a> Quality<'a> {
         (data, bench, runtime): (&Data, &Bench, &dyn Runtime),
         work: &Work,
     ) -> Result<(), Error> {
-        work.progress.begin(Phase::Sensitivity, candidates.len() as u64);
+        work.progress
+            .begin(Phase::Sensitivity, candidates.len() as u64);
         // What the model has lost already counts for no group.
         let before = bench.quick_drift(&self.prepared.working, data)?;
         let trunk = Trunk::new(self.prepared);
         let whole = Selection::default();
-        let forks: Vec<usize> = candidates.iter().map(|group| trunk.fork(&whole, &self.alone(*group, &[0]))).collect();
+        let forks: Vec<usize> = candidates
+            .iter()
+            .map(|group| trunk.fork(&whole, &self.alone(*group, &[0])))
+            .collect();
         let mut stage = Stage::default();
         for (place, members) in trunk.stages(&forks) {
             stage.advance(place, &trunk, &self.prepared.working, data, runtime, work)?;
@@ -129,7 +192,10 @@ impl<'a> Quality<'a> {
                     Ok(found)
                 })
                 .collect::<Result<_, _>>()?;
-            members.into_iter().zip(found).for_each(|(at, found)| found.apply(&mut curves[at]));
+            members
+                .into_iter()
+                .zip(found)
+                .for_each(|(at, found)| found.apply(&mut curves[at]));
         }
         Ok(())
     }
@@ -144,12 +210,25 @@ impl<'a> Quality<'a> {
 
     /// The same choice with units swapped where the readers then lose less, if that moves the outputs less on inputs that
     /// nothing was fitted to.
-    pub fn swapped(&self, choice: Choice, request: &Request, data: &Data, bench: &Bench) -> Result<Choice, Error> {
+    pub fn swapped(
+        &self,
+        choice: Choice,
+        request: &Request,
+        data: &Data,
+        bench: &Bench,
+    ) -> Result<Choice, Error> {
         if request.score != ScoreName::Obs {
             return Ok(choice);
         }
-        let evidence = Evidence { model: &self.prepared.working, analysis: &self.prepared.analysis };
-        let calibrated = Calibrated { evidence, views: &self.views, statistics: Some(&self.statistics) };
+        let evidence = Evidence {
+            model: &self.prepared.working,
+            analysis: &self.prepared.analysis,
+        };
+        let calibrated = Calibrated {
+            evidence,
+            views: &self.views,
+            statistics: Some(&self.statistics),
+        };
         let mut other = choice.clone();
         for (group, removed) in self.prepared.analysis.groups.iter().zip(&mut other.removed) {
             // Units of several classes may not cost the same.
@@ -157,14 +236,17 @@ impl<'a> Quality<'a> {
             if !alike || removed.is_empty() || removed.len() == group.units.len() {
                 continue;
             }
-            if let Some(better) = swap_units(&readers(&calibrated, group), removed, group.units.len()) {
+            if let Some(better) =
+                swap_units(&readers(&calibrated, group), removed, group.units.len())
+            {
                 *removed = better;
             }
         }
         if other == choice {
             return Ok(choice);
         }
-        let drift = |choice: &Choice| self.drift(&self.prepared.select(&choice.removed), data, bench);
+        let drift =
+            |choice: &Choice| self.drift(&self.prepared.select(&choice.removed), data, bench);
         let (before, after) = (drift(&choice)?, drift(&other)?);
         tracing::debug!(before, after, "units swapped");
         Ok(if after < before { other } else { choice })
@@ -182,13 +264,23 @@ impl<'a> Quality<'a> {
 
     /// The same, every reader of a shared constant keeping its own copy.
     pub fn raw_cut(&self, selection: &Selection) -> Result<Model, Error> {
-        Ok(surgery::apply(&self.mended(selection, |_| true), &self.prepared.analysis, selection, &[])?)
+        Ok(surgery::apply(
+            &self.mended(selection, |_| true),
+            &self.prepared.analysis,
+            selection,
+            &[],
+        )?)
     }
 
     /// The same with all weights as they were, but that the biases left of whole branches give the branches' means.
     pub fn bare_cut(&self, selection: &Selection) -> Result<Model, Error> {
         let whole = |gone: &[bool]| gone.iter().all(|gone| *gone);
-        Ok(surgery::apply(&self.mended(selection, whole), &self.prepared.analysis, selection, &[])?)
+        Ok(surgery::apply(
+            &self.mended(selection, whole),
+            &self.prepared.analysis,
+            selection,
+            &[],
+        )?)
     }
 
     /// The weights of a view once columns are gone; `None` where none are, or nothing is known of its input.
@@ -197,12 +289,19 @@ impl<'a> Quality<'a> {
             return None;
         }
         let key = (at, gone);
-        if let Some(known) = self.mended.lock().ok().and_then(|known| known.get(&key).cloned()) {
+        if let Some(known) = self
+            .mended
+            .lock()
+            .ok()
+            .and_then(|known| known.get(&key).cloned())
+        {
             return known;
         }
         let (view, working) = (&self.views[at], &self.prepared.working);
         let moments = self.statistics.of.get(&view.key(working));
-        let found = moments.and_then(|moments| local(&view.matrix(working)?, moments, &key.1)).map(Arc::new);
+        let found = moments
+            .and_then(|moments| local(&view.matrix(working)?, moments, &key.1))
+            .map(Arc::new);
         if let Ok(mut known) = self.mended.lock() {
             known.insert(key, found.clone());
         }
@@ -214,12 +313,33 @@ impl<'a> Quality<'a> {
         let working = &self.prepared.working;
         let mut mended = working.clone();
         let stays = |slice: &Option<(ClassId, u32)>| {
-            slice.is_none_or(|(class, element)| selection.kept(class).is_none_or(|kept| kept.binary_search(&element).is_ok()))
+            slice.is_none_or(|(class, element)| {
+                selection
+                    .kept(class)
+                    .is_none_or(|kept| kept.binary_search(&element).is_ok())
+            })
         };
-        let gone: Vec<Vec<bool>> =
-            self.columns.iter().map(|columns| columns.iter().map(|slice| !stays(slice)).collect::<Vec<bool>>()).collect();
-        let found: Vec<Option<Arc<Mended>>> =
-            gone.into_par_iter().enumerate().map(|(at, gone)| if meant(&gone) { self.weights(at, gone) } else { None }).collect();
+        let gone: Vec<Vec<bool>> = self
+            .columns
+            .iter()
+            .map(|columns| {
+                columns
+                    .iter()
+                    .map(|slice| !stays(slice))
+                    .collect::<Vec<bool>>()
+            })
+            .collect();
+        let found: Vec<Option<Arc<Mended>>> = gone
+            .into_par_iter()
+            .enumerate()
+            .map(|(at, gone)| {
+                if meant(&gone) {
+                    self.weights(at, gone)
+                } else {
+                    None
+                }
+            })
+            .collect();
         for (view, found) in self.views.iter().zip(found) {
             let Some(found) = found else { continue };
             let (new, shift) = &*found;
@@ -229,7 +349,10 @@ impl<'a> Quality<'a> {
             if let Some(bias) = Bias::find(working, view)
                 && let Some(mut numbers) = bias.read(working)
             {
-                numbers.iter_mut().zip(shift).for_each(|(number, shift)| *number += shift);
+                numbers
+                    .iter_mut()
+                    .zip(shift)
+                    .for_each(|(number, shift)| *number += shift);
                 let _ = bias.write(&mut mended, &numbers);
             }
         }
@@ -247,11 +370,17 @@ struct Sensitivity {
 
 impl Sensitivity {
     /// `drift` gives the square of the drift with some units gone.
-    fn measure(curve: &Curve, width: &Width, drift: impl Fn(&[u32]) -> Result<f64, Error>) -> Result<Self, Error> {
+    fn measure(
+        curve: &Curve,
+        width: &Width,
+        drift: impl Fn(&[u32]) -> Result<f64, Error>,
+    ) -> Result<Self, Error> {
         let (align, units) = (width.align.max(1) as usize, curve.order.len());
         let (mut measured, mut foreseen) = (0.0, 0.0);
         for level in LEVELS {
-            let kept = (((units as f64 * (1.0 - level)).round() as usize).max(1)).next_multiple_of(align).min(units);
+            let kept = (((units as f64 * (1.0 - level)).round() as usize).max(1))
+                .next_multiple_of(align)
+                .min(units);
             if kept == units {
                 continue;
             }
@@ -260,7 +389,11 @@ impl Sensitivity {
         }
         let factor = (foreseen > 0.0 && measured.is_finite()).then(|| measured / foreseen);
         // What a whole branch does is not to be told from what parts of it do.
-        let whole = if width.whole { Some(drift(&curve.order)?) } else { None };
+        let whole = if width.whole {
+            Some(drift(&curve.order)?)
+        } else {
+            None
+        };
         Ok(Sensitivity { factor, whole })
     }
 
@@ -268,17 +401,33 @@ impl Sensitivity {
         if let Some(factor) = self.factor {
             curve.error.iter_mut().for_each(|error| *error *= factor);
         }
-        if let Some((gone, last)) = self.whole.filter(|gone| gone.is_finite()).zip(curve.error.last_mut()) {
+        if let Some((gone, last)) = self
+            .whole
+            .filter(|gone| gone.is_finite())
+            .zip(curve.error.last_mut())
+        {
             *last = gone;
-            curve.error.iter_mut().for_each(|error| *error = error.min(gone));
+            curve
+                .error
+                .iter_mut()
+                .for_each(|error| *error = error.min(gone));
         }
     }
 }
 
 /// The products of a model, those with too many columns by channel.
 fn narrow_views(prepared: &Prepared) -> Vec<Linear> {
-    let narrow = |view: Linear| if view.columns > COLUMNS { view.by_channel() } else { view };
-    views(&prepared.working, &prepared.analysis.relations).into_iter().map(narrow).collect()
+    let narrow = |view: Linear| {
+        if view.columns > COLUMNS {
+            view.by_channel()
+        } else {
+            view
+        }
+    };
+    views(&prepared.working, &prepared.analysis.relations)
+        .into_iter()
+        .map(narrow)
+        .collect()
 }
 
 /// Statistics of what the products of a model read that may lose columns, whatever the kinds of units and the granularity,
@@ -295,25 +444,47 @@ pub fn calibrate(
     work: &Work,
 ) -> Result<Statistics, Error> {
     work.progress.begin(Phase::Analyse, 0);
-    let options = |granularity| crate::analysis::Options { granularity, ..options.clone() };
+    let options = |granularity| crate::analysis::Options {
+        granularity,
+        ..options.clone()
+    };
     let prepared = Prepared::mendable(model, &options(Granularity::Coarse))?;
     let fine = analyse(&prepared.working, &options(Granularity::Fine));
     let mut views = narrow_views(&prepared);
-    let loses = |analysis: &Analysis, view: &Linear| units_of_columns(analysis, view).iter().any(Option::is_some);
+    let loses = |analysis: &Analysis, view: &Linear| {
+        units_of_columns(analysis, view).iter().any(Option::is_some)
+    };
     views.retain(|view| loses(&prepared.analysis, view) || loses(&fine, view));
-    in_either(runtime, |runtime| gather(&prepared.working, &views, batches, runs, true, runtime, work).map_err(gathering))
+    in_either(runtime, |runtime| {
+        gather(
+            &prepared.working,
+            &views,
+            batches,
+            runs,
+            true,
+            runtime,
+            work,
+        )
+        .map_err(gathering)
+    })
 }
 
 /// Whether the runtime gives what the products of a model read and compute.
 pub(super) fn can_be_tapped(prepared: &Prepared, example: &Tensors, runtime: &dyn Runtime) -> bool {
     let model = &prepared.working;
     let views = views(model, &prepared.analysis.relations);
-    let values = views.iter().flat_map(|view| [Some(view.data), view.output]).flatten();
-    let mut names: Vec<String> = values.map(|value| model.index().value(value).name.clone()).collect();
+    let values = views
+        .iter()
+        .flat_map(|view| [Some(view.data), view.output])
+        .flatten();
+    let mut names: Vec<String> = values
+        .map(|value| model.index().value(value).name.clone())
+        .collect();
     names.sort();
     names.dedup();
     names.retain(|name| !example.contains_key(name));
-    prefix(model, &names, &BTreeMap::new()).is_ok_and(|part| runtime.prepare_variant(&part, example).is_ok())
+    prefix(model, &names, &BTreeMap::new())
+        .is_ok_and(|part| runtime.prepare_variant(&part, example).is_ok())
 }
 
 /// Mends a cut model on all inputs.
@@ -326,14 +497,29 @@ pub(super) fn mend(
     runtime: &dyn Runtime,
     work: &Work,
 ) -> Result<(Model, Vec<Repair>), Error> {
-    let teacher = Teacher { model: &prepared.working, analysis: &prepared.analysis, selection };
+    let teacher = Teacher {
+        model: &prepared.working,
+        analysis: &prepared.analysis,
+        selection,
+    };
     let runs: Vec<usize> = (0..data.inputs.count()).collect();
-    recover(teacher, cut, &*data.inputs, &runs, runtime, &Options { method }, work).map_err(gathering)
+    recover(
+        teacher,
+        cut,
+        &*data.inputs,
+        &runs,
+        runtime,
+        &Options { method },
+        work,
+    )
+    .map_err(gathering)
 }
 
 pub(super) fn gathering(error: GatherError) -> Error {
     match error {
-        GatherError::Run(reason) => Error::Unverifiable(format!("calibration needs to run the model, and cannot: {reason}")),
+        GatherError::Run(reason) => Error::Unverifiable(format!(
+            "calibration needs to run the model, and cannot: {reason}"
+        )),
         other => other.into(),
     }
 }

@@ -170,13 +170,17 @@ impl Data {
 
     /// Whether what drift is measured on was made up.
     pub fn measured_on_made_up(&self) -> bool {
-        self.apart.as_ref().map_or(self.synthetic, |apart| apart.synthetic)
+        self.apart
+            .as_ref()
+            .map_or(self.synthetic, |apart| apart.synthetic)
     }
 
     /// How weights were fitted by a method; the digest of what they were fitted to only where it is asked for, for all inputs
     /// are read for it. Errors: inputs that cannot be read.
     pub(super) fn fit(&self, method: Option<Method>, with_digest: bool) -> Result<Fit, DataError> {
-        let Some(method) = method else { return Ok(Fit::none()) };
+        let Some(method) = method else {
+            return Ok(Fit::none());
+        };
         let statistics = self.statistics.as_ref().filter(|_| self.statistics_alone());
         let digest = match statistics {
             _ if !with_digest => String::new(),
@@ -185,8 +189,16 @@ impl Data {
         };
         let number = statistics.map_or(self.inputs.count(), |statistics| statistics.samples);
         let synthetic = self.synthetic && statistics.is_none();
-        let inputs = FitInputs { number, digest, synthetic, preprocessing: self.preparation.clone() };
-        Ok(Fit { method: method.to_string(), inputs: Some(inputs) })
+        let inputs = FitInputs {
+            number,
+            digest,
+            synthetic,
+            preprocessing: self.preparation.clone(),
+        };
+        Ok(Fit {
+            method: method.to_string(),
+            inputs: Some(inputs),
+        })
     }
 
     /// Whether statistics are all that is known of how the model is used.
@@ -199,25 +211,37 @@ impl Request {
     /// Heads are whole factors; their dimensions are the inner ones.
     pub(super) fn granularity(&self) -> Granularity {
         let dims = self.kinds.contains(&Kind::HeadDims) && !self.kinds.contains(&Kind::Heads);
-        if dims { Granularity::Fine } else { Granularity::Coarse }
+        if dims {
+            Granularity::Fine
+        } else {
+            Granularity::Coarse
+        }
     }
 
     /// What analysis may assume.
     pub fn options(&self) -> Options {
         let planned = self.plan.iter().flat_map(Plan::allowed);
         let allowed = self.allowed.iter().cloned().chain(planned).collect();
-        Options { granularity: self.granularity(), allowed, pins: self.pins.clone(), ..Default::default() }
+        Options {
+            granularity: self.granularity(),
+            allowed,
+            pins: self.pins.clone(),
+            ..Default::default()
+        }
     }
 
     /// Whether a latency is aimed at.
     pub fn aims_at_latency(&self) -> bool {
-        self.targets.iter().any(|target| matches!(target, Target::Latency(_)))
+        self.targets
+            .iter()
+            .any(|target| matches!(target, Target::Latency(_)))
     }
 
     /// Whether inputs decide what goes, or weights are fitted to them: in this run, or in that which made its plan.
     /// `measured`: whether they are the user's, or there are statistics of such.
     pub fn chooses(&self, measured: bool) -> bool {
-        let curves = self.score == ScoreName::Obs || self.score.needs_data() || (measured && self.layers());
+        let curves =
+            self.score == ScoreName::Obs || self.score.needs_data() || (measured && self.layers());
         self.plan.is_some() || self.targets.is_empty() || self.recover.is_some() || curves
     }
 
@@ -229,7 +253,9 @@ impl Request {
     pub(super) fn scorer(&self) -> Box<dyn Score> {
         match &self.score {
             ScoreName::L1 => Box::new(Norm::L1),
-            ScoreName::L2 | ScoreName::Obs | ScoreName::Variance | ScoreName::Wanda => Box::new(Norm::L2),
+            ScoreName::L2 | ScoreName::Obs | ScoreName::Variance | ScoreName::Wanda => {
+                Box::new(Norm::L2)
+            }
             ScoreName::Bn => Box::new(BatchNorm),
             ScoreName::Lamp => Box::new(Lamp),
             ScoreName::GeometricMedian => Box::new(GeometricMedian),
@@ -240,33 +266,56 @@ impl Request {
 
     /// The groups that may be cut, as numbers into the analysis.
     pub fn candidates(&self, prepared: &Prepared) -> Vec<usize> {
-        let matchers = |globs: &[Glob]| -> Vec<GlobMatcher> { globs.iter().map(Glob::compile_matcher).collect() };
+        let matchers = |globs: &[Glob]| -> Vec<GlobMatcher> {
+            globs.iter().map(Glob::compile_matcher).collect()
+        };
         let (only, exclude) = (matchers(&self.only), matchers(&self.exclude));
         let matches = |globs: &[GlobMatcher], group: &Group| {
-            names(&prepared.working, group).iter().any(|name| globs.iter().any(|glob| glob.is_match(name)))
+            names(&prepared.working, group)
+                .iter()
+                .any(|name| globs.iter().any(|glob| glob.is_match(name)))
         };
-        let named = |group: &Group| (only.is_empty() || matches(&only, group)) && !matches(&exclude, group);
+        let named =
+            |group: &Group| (only.is_empty() || matches(&only, group)) && !matches(&exclude, group);
         // The user's scores say which groups go: those that they name.
         let scored = |group: &Group| !matches!(&self.score, ScoreName::Given(given) if given.of(group).is_none());
-        let admitted = |at: usize, group: &Group| self.kinds.contains(&group.kind) || self.goes_whole(prepared, at);
+        let admitted = |at: usize, group: &Group| {
+            self.kinds.contains(&group.kind) || self.goes_whole(prepared, at)
+        };
         let groups = prepared.analysis.groups.iter().enumerate();
-        let found: Vec<usize> =
-            groups.filter(|(at, group)| named(group) && scored(group) && admitted(*at, group)).map(|(at, _)| at).collect();
+        let found: Vec<usize> = groups
+            .filter(|(at, group)| named(group) && scored(group) && admitted(*at, group))
+            .map(|(at, _)| at)
+            .collect();
         // Nor such as could only make the model larger.
         let least = least_cuts(&prepared.analysis, &found);
-        found.into_iter().zip(least).filter(|(_, least)| least.is_some()).map(|(at, _)| at).collect()
+        found
+            .into_iter()
+            .zip(least)
+            .filter(|(_, least)| least.is_some())
+            .map(|(at, _)| at)
+            .collect()
     }
 
     /// Why a group that could be cut is not among the [`candidates`](Self::candidates).
     pub fn left_out(&self, working: &Model, group: &Group) -> Reason {
-        const UNSCORED: Reason = Reason::operator("left out: the scores that are given do not name it");
+        const UNSCORED: Reason =
+            Reason::operator("left out: the scores that are given do not name it");
         let names = names(working, group);
-        let matches = |globs: &[Glob]| globs.iter().map(Glob::compile_matcher).any(|glob| names.iter().any(|name| glob.is_match(name)));
+        let matches = |globs: &[Glob]| {
+            globs
+                .iter()
+                .map(Glob::compile_matcher)
+                .any(|glob| names.iter().any(|name| glob.is_match(name)))
+        };
         match () {
             () if matches(&self.exclude) => Reason::Excluded,
             () if !self.only.is_empty() && !matches(&self.only) => Reason::NotNamed,
             () if self.kinds.contains(&group.kind) => UNSCORED,
-            () => group.lossy.clone().unwrap_or(Reason::OtherKind(group.kind.name())),
+            () => group
+                .lossy
+                .clone()
+                .unwrap_or(Reason::OtherKind(group.kind.name())),
         }
     }
 
@@ -286,7 +335,12 @@ impl Request {
         match self.kinds.contains(&original.kind) {
             true => Width { whole, ..width },
             // All or nothing.
-            false => Width { align: original.units.len() as u32, least: original.units.len(), whole, ..width },
+            false => Width {
+                align: original.units.len() as u32,
+                least: original.units.len(),
+                whole,
+                ..width
+            },
         }
     }
 
@@ -295,19 +349,35 @@ impl Request {
         /// Names said, at most.
         const SAID: usize = 3;
         let (first, more) = (silent.first()?, silent.len().saturating_sub(SAID));
-        let names = silent.iter().take(SAID).skip(1).fold((*first).to_owned(), |names, name| format!("{names}, {name}"));
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let names = silent
+            .iter()
+            .take(SAID)
+            .skip(1)
+            .fold((*first).to_owned(), |names, name| {
+                format!("{names}, {name}")
+            });
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
         let why = match self.score {
             ScoreName::Bn => "no BatchNormalization holds their channels",
             ScoreName::GeometricMedian => "their units hold no weights that can be compared",
             _ => "no product with constant weights reads them",
         };
-        Some(format!("score {} ranks by the norm of the weights in {names}{more}: {why}", self.score))
+        Some(format!(
+            "score {} ranks by the norm of the weights in {names}{more}: {why}",
+            self.score
+        ))
     }
 
     /// What is recorded in the pruned model.
     pub(super) fn notes(&self, plan: &Plan) -> Vec<(&'static str, String)> {
-        vec![("onnx_prune.version", env!("CARGO_PKG_VERSION").to_owned()), ("onnx_prune.plan", plan.digest())]
+        vec![
+            ("onnx_prune.version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("onnx_prune.plan", plan.digest()),
+        ]
     }
 }
 
@@ -317,7 +387,12 @@ pub(super) fn names(working: &Model, group: &Group) -> Vec<String> {
     for (value, _) in &group.weights {
         let entry = working.index().value(*value);
         names.push(entry.name.clone());
-        names.extend(entry.readers.iter().map(|(node, _)| working.node_label(*node).to_owned()));
+        names.extend(
+            entry
+                .readers
+                .iter()
+                .map(|(node, _)| working.node_label(*node).to_owned()),
+        );
     }
     names
 }

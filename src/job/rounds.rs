@@ -59,8 +59,15 @@ impl Rounds<'_> {
         if self.measures() || self.request.targets.is_empty() {
             self.bench.require()?;
         }
-        let mut state = State { prepared: None, gone: vec![Vec::new(); self.original.analysis.groups.len()], repairs: Vec::new() };
-        let mut decided = Decided { reached: true, ..Default::default() };
+        let mut state = State {
+            prepared: None,
+            gone: vec![Vec::new(); self.original.analysis.groups.len()],
+            repairs: Vec::new(),
+        };
+        let mut decided = Decided {
+            reached: true,
+            ..Default::default()
+        };
         let mut rounds = self.request.rounds.max(1);
         if rounds > 1 && !self.measures() {
             rounds = 1;
@@ -77,7 +84,11 @@ impl Rounds<'_> {
                 .request
                 .targets
                 .iter()
-                .map(|target| target.with_fraction((target.fraction().powf(share) / target.of(&now, &whole)).min(1.0)))
+                .map(|target| {
+                    target.with_fraction(
+                        (target.fraction().powf(share) / target.of(&now, &whole)).min(1.0),
+                    )
+                })
                 .collect();
             let prepared = state.prepared.as_ref().unwrap_or(self.original);
             let known = self.data.statistics.as_ref().filter(|_| round == 1);
@@ -95,7 +106,10 @@ impl Rounds<'_> {
                         Target::Latency(1.0).of(&account.at(|_| 1.0), &whole),
                         &|targets| plan.path(prepared, targets).meet(targets),
                         &|choice| {
-                            let after = account.of(&prepared.analysis.classes, &plan.selection(prepared, choice));
+                            let after = account.of(
+                                &prepared.analysis.classes,
+                                &plan.selection(prepared, choice),
+                            );
                             Target::Latency(1.0).of(&after, &account.at(|_| 1.0))
                         },
                         &|choice| prepared.cut(&plan.selection(prepared, choice), &[]),
@@ -108,17 +122,26 @@ impl Rounds<'_> {
                     decided.reached = false;
                     // Later rounds can do no better.
                     if round == rounds {
-                        decided.remarks.push(format!("{unreachable}; --units, --only or a smaller --align may allow more"));
+                        decided.remarks.push(format!(
+                            "{unreachable}; --units, --only or a smaller --align may allow more"
+                        ));
                     }
                     unreachable.closest
                 }
             };
-            let choice = if self.measures() { quality.swapped(choice, self.request, self.data, self.bench)? } else { choice };
+            let choice = if self.measures() {
+                quality.swapped(choice, self.request, self.data, self.bench)?
+            } else {
+                choice
+            };
             let removed = plan.in_original(&choice, &state, self.original);
             let selection = plan.selection(prepared, &choice);
             state = self.cut(&state, removed, &selection, &quality)?;
             match self.drift(&state) {
-                Ok(found) => decided.tradeoff.push(Point { cost: self.cost(&state.gone), drift: found.drift }),
+                Ok(found) => decided.tradeoff.push(Point {
+                    cost: self.cost(&state.gone),
+                    drift: found.drift,
+                }),
                 Err(error) if self.measures() => return Err(error),
                 // Without inputs of the user's the models need not run.
                 Err(_) => {}
@@ -133,20 +156,42 @@ impl Rounds<'_> {
     }
 
     /// Error curves of the groups that are left.
-    pub(super) fn curves(&self, state: &State, quality: &Quality, decided: &mut Decided) -> Result<Curves, Error> {
+    pub(super) fn curves(
+        &self,
+        state: &State,
+        quality: &Quality,
+        decided: &mut Decided,
+    ) -> Result<Curves, Error> {
         let prepared = state.prepared.as_ref().unwrap_or(self.original);
         // Groups keep their ids; one that is down to a single unit is a group no more.
         let find = |group: &usize| {
             let old = &self.original.analysis.groups[*group];
             let units = old.units.len() - state.gone[*group].len();
-            let same = |new: &crate::analysis::Group| new.id == old.id && new.kind == old.kind && new.units.len() == units;
-            prepared.analysis.groups.iter().position(same).map(|place| (*group, place))
+            let same = |new: &crate::analysis::Group| {
+                new.id == old.id && new.kind == old.kind && new.units.len() == units
+            };
+            prepared
+                .analysis
+                .groups
+                .iter()
+                .position(same)
+                .map(|place| (*group, place))
         };
         let matched: Vec<(usize, usize)> = self.candidates.iter().filter_map(find).collect();
         let groups: Vec<usize> = matched.iter().map(|(_, place)| *place).collect();
-        let width = |(group, place): &(usize, usize)| self.request.width(prepared, *place, &self.original.analysis.groups[*group]);
-        let first = least_cuts(&prepared.analysis, &groups).into_iter().map(|least| least.unwrap_or(usize::MAX));
-        let widths: Vec<Width> = matched.iter().map(width).zip(first).map(|(width, first)| Width { first, ..width }).collect();
+        let width = |(group, place): &(usize, usize)| {
+            self.request
+                .width(prepared, *place, &self.original.analysis.groups[*group])
+        };
+        let first = least_cuts(&prepared.analysis, &groups)
+            .into_iter()
+            .map(|least| least.unwrap_or(usize::MAX));
+        let widths: Vec<Width> = matched
+            .iter()
+            .map(width)
+            .zip(first)
+            .map(|(width, first)| Width { first, ..width })
+            .collect();
         let mut curves = match &self.request.score {
             ScoreName::Given(given) => {
                 let curve = |(group, _): &(usize, usize)| {
@@ -164,35 +209,62 @@ impl Rounds<'_> {
             }
         };
         if self.measures() {
-            quality.scale(&groups, &mut curves, &widths, (self.data, self.bench, self.runtime), self.work)?;
+            quality.scale(
+                &groups,
+                &mut curves,
+                &widths,
+                (self.data, self.bench, self.runtime),
+                self.work,
+            )?;
         }
-        Ok(Curves { matched, widths, curves })
+        Ok(Curves {
+            matched,
+            widths,
+            curves,
+        })
     }
 
     /// Single groups were measured with all others whole. Here each is measured where the targets lead: what giving back
     /// its last step would gain corrects its curve, and the way down is found again. The better of the two ways stays.
-    fn reweigh(&self, plan: &mut Curves, quality: &Quality, targets: &[Target]) -> Result<(), Error> {
+    fn reweigh(
+        &self,
+        plan: &mut Curves,
+        quality: &Quality,
+        targets: &[Target],
+    ) -> Result<(), Error> {
         let prepared = quality.prepared();
         let before = plan.curves.clone();
         let path = plan.path(prepared, targets);
-        let Ok(choice) = path.meet(targets) else { return Ok(()) };
+        let Ok(choice) = path.meet(targets) else {
+            return Ok(());
+        };
         let now = quality.drift(&plan.selection(prepared, &choice), self.data, self.bench)?;
         let mut factors = vec![1.0; plan.matched.len()];
-        let cut: Vec<usize> = (0..plan.matched.len()).filter(|place| !choice.removed[plan.matched[*place].1].is_empty()).collect();
-        self.work.progress.begin(Phase::Sensitivity, cut.len() as u64);
+        let cut: Vec<usize> = (0..plan.matched.len())
+            .filter(|place| !choice.removed[plan.matched[*place].1].is_empty())
+            .collect();
+        self.work
+            .progress
+            .begin(Phase::Sensitivity, cut.len() as u64);
         // How many units are gone with the last step given back, and the choice with it.
         let given_back = |place: usize| -> (usize, Selection) {
             let group = plan.matched[place].1;
             let (units, gone) = (plan.curves[place].order.len(), choice.removed[group].len());
             let align = plan.widths[place].align.max(1) as usize;
-            let back = units - ((units - gone) / align + 1).saturating_mul(align).min(units);
+            let back = units
+                - ((units - gone) / align + 1)
+                    .saturating_mul(align)
+                    .min(units);
             let mut less = choice.clone();
             less.removed[group] = path.alone(place, back).removed[group].clone();
             (back, plan.selection(prepared, &less))
         };
         let (all, trunk) = (plan.selection(prepared, &choice), Trunk::new(prepared));
         let model = quality.cut(&all)?;
-        let forks: Vec<usize> = cut.iter().map(|place| trunk.fork(&all, &given_back(*place).1)).collect();
+        let forks: Vec<usize> = cut
+            .iter()
+            .map(|place| trunk.fork(&all, &given_back(*place).1))
+            .collect();
         let mut stage = Stage::default();
         for (fork, members) in trunk.stages(&forks) {
             stage.advance(fork, &trunk, &model, self.data, self.runtime, self.work)?;
@@ -202,41 +274,80 @@ impl Rounds<'_> {
                 }
                 let (back, less) = given_back(place);
                 let drift = stage.drift(&quality.cut(&less)?, self.data, self.bench)?;
-                let foreseen = plan.curves[place].error[choice.removed[plan.matched[place].1].len()] - plan.curves[place].error[back];
+                let foreseen = plan.curves[place].error
+                    [choice.removed[plan.matched[place].1].len()]
+                    - plan.curves[place].error[back];
                 self.work.progress.advance(1);
                 // Differences of measurements are noisy: go half of the way.
-                Ok((foreseen > 0.0).then(|| ((now * now - drift * drift) / foreseen).clamp(SMALLEST, LARGEST).sqrt()))
+                Ok((foreseen > 0.0).then(|| {
+                    ((now * now - drift * drift) / foreseen)
+                        .clamp(SMALLEST, LARGEST)
+                        .sqrt()
+                }))
             };
-            let found: Vec<Option<f64>> = members.par_iter().map(|at| factor(cut[*at])).collect::<Result<_, _>>()?;
-            members.iter().zip(found).for_each(|(at, found)| factors[cut[*at]] = found.unwrap_or(1.0));
+            let found: Vec<Option<f64>> = members
+                .par_iter()
+                .map(|at| factor(cut[*at]))
+                .collect::<Result<_, _>>()?;
+            members
+                .iter()
+                .zip(found)
+                .for_each(|(at, found)| factors[cut[*at]] = found.unwrap_or(1.0));
         }
         // What is not cut was foreseen as well as the others on the whole.
-        let typical = median(factors.iter().copied().filter(|factor| *factor != 1.0).collect());
+        let typical = median(
+            factors
+                .iter()
+                .copied()
+                .filter(|factor| *factor != 1.0)
+                .collect(),
+        );
         for (curve, factor) in plan.curves.iter_mut().zip(&factors) {
             let factor = if *factor == 1.0 { typical } else { *factor };
             curve.error.iter_mut().for_each(|error| *error *= factor);
         }
         let again = plan.path(prepared, targets).meet(targets);
         let better = match again {
-            Ok(choice) => quality.drift(&plan.selection(prepared, &choice), self.data, self.bench)? < now,
+            Ok(choice) => {
+                quality.drift(&plan.selection(prepared, &choice), self.data, self.bench)? < now
+            }
             Err(_) => false,
         };
         if !better {
             plan.curves = before;
         }
-        tracing::debug!(now, better, ?factors, "curves measured where the targets lead");
+        tracing::debug!(
+            now,
+            better,
+            ?factors,
+            "curves measured where the targets lead"
+        );
         Ok(())
     }
 
     /// Cuts and mends: `removed` are units of the original, `selection` the same in the model so far.
-    pub(super) fn cut(&self, state: &State, removed: Vec<Vec<u32>>, selection: &Selection, quality: &Quality) -> Result<State, Error> {
+    pub(super) fn cut(
+        &self,
+        state: &State,
+        removed: Vec<Vec<u32>>,
+        selection: &Selection,
+        quality: &Quality,
+    ) -> Result<State, Error> {
         let prepared = state.prepared.as_ref().unwrap_or(self.original);
         let whole = self.original.select(&removed);
         let (model, repairs) = match self.request.recover {
             Some(_) if !self.measures() => (quality.raw_cut(selection)?, Vec::new()),
             Some(method) if !whole.is_empty() => {
                 let cut = quality.bare_cut(selection)?;
-                mend(self.original, &whole, cut, method, self.data, self.runtime, self.work)?
+                mend(
+                    self.original,
+                    &whole,
+                    cut,
+                    method,
+                    self.data,
+                    self.runtime,
+                    self.work,
+                )?
             }
             _ => (prepared.raw_cut(selection, &[])?, Vec::new()),
         };
@@ -244,11 +355,18 @@ impl Rounds<'_> {
         if let Some(clock) = self.clock {
             clock.attach(&model, &mut analysis, self.work)?;
         }
-        Ok(State { prepared: Some(Prepared::plain(model, analysis, &self.original.origins)), gone: removed, repairs })
+        Ok(State {
+            prepared: Some(Prepared::plain(model, analysis, &self.original.origins)),
+            gone: removed,
+            repairs,
+        })
     }
 
     pub(super) fn cost(&self, gone: &[Vec<u32>]) -> Cost {
-        self.original.analysis.account.of(&self.original.analysis.classes, &self.original.select(gone))
+        self.original
+            .analysis
+            .account
+            .of(&self.original.analysis.classes, &self.original.select(gone))
     }
 
     pub(super) fn drift(&self, state: &State) -> Result<Estimate, Error> {
@@ -257,16 +375,28 @@ impl Rounds<'_> {
     }
 
     pub(super) fn finish(&self, state: State, mut decided: Decided) -> Result<Made, Error> {
-        decided.choice = Choice { removed: state.gone };
+        decided.choice = Choice {
+            removed: state.gone,
+        };
         let Some(prepared) = state.prepared else {
-            return Ok(Made { decided, model: self.original.working.clone(), repairs: Vec::new() });
+            return Ok(Made {
+                decided,
+                model: self.original.working.clone(),
+                repairs: Vec::new(),
+            });
         };
         // Rounds speak of units by number: what they removed together must be what the plan removes at once.
-        let at_once = self.original.raw_cut(&self.original.select(&decided.choice.removed), &[])?;
+        let at_once = self
+            .original
+            .raw_cut(&self.original.select(&decided.choice.removed), &[])?;
         if let Some(name) = differs(&at_once, &prepared.working) {
             return Err(Error::Rounds(name));
         }
-        Ok(Made { decided, model: prepared.working, repairs: state.repairs })
+        Ok(Made {
+            decided,
+            model: prepared.working,
+            repairs: state.repairs,
+        })
     }
 }
 
@@ -286,7 +416,13 @@ pub(super) struct Curves {
 impl Curves {
     pub fn path<'a>(&self, prepared: &'a Prepared, targets: &[Target]) -> Path<'a> {
         let groups: Vec<usize> = self.matched.iter().map(|(_, place)| *place).collect();
-        Path::new(&prepared.analysis, &groups, &self.curves, &self.widths, targets)
+        Path::new(
+            &prepared.analysis,
+            &groups,
+            &self.curves,
+            &self.widths,
+            targets,
+        )
     }
 
     pub fn selection(&self, prepared: &Prepared, choice: &Choice) -> Selection {
@@ -294,13 +430,23 @@ impl Curves {
     }
 
     /// All units of the original that are gone after a choice.
-    pub fn in_original(&self, choice: &Choice, state: &State, original: &Prepared) -> Vec<Vec<u32>> {
+    pub fn in_original(
+        &self,
+        choice: &Choice,
+        state: &State,
+        original: &Prepared,
+    ) -> Vec<Vec<u32>> {
         let mut gone = state.gone.clone();
         for (group, place) in &self.matched {
             let before = &state.gone[*group];
-            let left: Vec<u32> =
-                (0..original.analysis.groups[*group].units.len() as u32).filter(|unit| before.binary_search(unit).is_err()).collect();
-            gone[*group].extend(choice.removed[*place].iter().filter_map(|unit| left.get(*unit as usize)));
+            let left: Vec<u32> = (0..original.analysis.groups[*group].units.len() as u32)
+                .filter(|unit| before.binary_search(unit).is_err())
+                .collect();
+            gone[*group].extend(
+                choice.removed[*place]
+                    .iter()
+                    .filter_map(|unit| left.get(*unit as usize)),
+            );
             gone[*group].sort_unstable();
         }
         gone
@@ -309,10 +455,14 @@ impl Curves {
 
 /// A constant that is not of the same shape in both.
 fn differs(one: &Model, other: &Model) -> Option<String> {
-    let dims = |model: &Model, value: ValueId| model.tensor_proto(value).map(|tensor| tensor.dims.clone());
+    let dims =
+        |model: &Model, value: ValueId| model.tensor_proto(value).map(|tensor| tensor.dims.clone());
     let values = other.index().main_values();
     let find = |name: &str| values.get(name).and_then(|value| dims(other, *value));
-    let main = one.index().values().filter(|(_, entry)| entry.graph == crate::model::Index::MAIN);
+    let main = one
+        .index()
+        .values()
+        .filter(|(_, entry)| entry.graph == crate::model::Index::MAIN);
     main.filter_map(|(value, entry)| Some((dims(one, value)?, entry.name.clone())))
         .find(|(dims, name)| find(name).is_some_and(|found| found != *dims))
         .map(|(_, name)| name)

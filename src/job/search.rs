@@ -38,19 +38,40 @@ impl Rounds<'_> {
     /// The steps of one path that come nearest to the drift asked for, from below.
     pub(super) fn search(&self, state: State, mut decided: Decided) -> Result<Made, Error> {
         let allowed = self.request.drift.unwrap_or(DEFAULT_DRIFT);
-        let quality = Quality::new(self.original, self.data.statistics.as_ref(), self.data, self.runtime, self.work)?;
+        let quality = Quality::new(
+            self.original,
+            self.data.statistics.as_ref(),
+            self.data,
+            self.runtime,
+            self.work,
+        )?;
         let plan = self.curves(&state, &quality, &mut decided)?;
         let path = plan.path(self.original, &[]);
-        self.work.progress.begin(Phase::Search, (TRIALS + FINER) as u64);
-        let trials = Trials { plan: &plan, path: &path, state: &state, quality: &quality, allowed };
-        let mut best = Within { gone: path.counts(0), drift: 0.0, state: None };
+        self.work
+            .progress
+            .begin(Phase::Search, (TRIALS + FINER) as u64);
+        let trials = Trials {
+            plan: &plan,
+            path: &path,
+            state: &state,
+            quality: &quality,
+            allowed,
+        };
+        let mut best = Within {
+            gone: path.counts(0),
+            drift: 0.0,
+            state: None,
+        };
         // Steps that keep within the drift, and steps that do not.
         let (mut below, mut above) = (0, path.len() + 1);
         // The curves foresee drift squared, before recovery, which takes some of it away.
         let mut scale = 0.5;
         for _ in 0..TRIALS {
             let wanted = (allowed * (1.0 - NEAR / 2.0) / scale).powi(2);
-            let guess = (1..=path.len()).take_while(|steps| path.error(*steps) <= wanted).last().unwrap_or(0);
+            let guess = (1..=path.len())
+                .take_while(|steps| path.error(*steps) <= wanted)
+                .last()
+                .unwrap_or(0);
             let inside = guess.clamp(below + 1, above.saturating_sub(1).max(below + 1));
             if inside >= above || inside > path.len() {
                 break;
@@ -61,7 +82,11 @@ impl Rounds<'_> {
             }
             if drift <= allowed {
                 below = inside;
-                best = Within { gone: path.counts(inside), drift, state: Some(tried) };
+                best = Within {
+                    gone: path.counts(inside),
+                    drift,
+                    state: Some(tried),
+                };
             } else {
                 above = inside;
             }
@@ -70,8 +95,13 @@ impl Rounds<'_> {
             }
         }
         let best = self.finer(&trials, best, scale, &mut decided)?;
-        decided.tradeoff.sort_by(|a, b| b.cost.macs.total_cmp(&a.cost.macs));
-        let state = best.state.unwrap_or(State { prepared: None, ..state });
+        decided
+            .tradeoff
+            .sort_by(|a, b| b.cost.macs.total_cmp(&a.cost.macs));
+        let state = best.state.unwrap_or(State {
+            prepared: None,
+            ..state
+        });
         if state.prepared.is_none() {
             decided.reached = false;
             decided.remarks.push(format!(
@@ -82,7 +112,13 @@ impl Rounds<'_> {
     }
 
     /// Steps of the path may be coarse for the whole: what is left is used up by some units more of single groups.
-    fn finer(&self, trials: &Trials, mut best: Within, scale: f64, decided: &mut Decided) -> Result<Within, Error> {
+    fn finer(
+        &self,
+        trials: &Trials,
+        mut best: Within,
+        scale: f64,
+        decided: &mut Decided,
+    ) -> Result<Within, Error> {
         let wanted = trials.allowed * (1.0 - NEAR / 2.0);
         let mut most = f64::INFINITY;
         for _ in 0..FINER {
@@ -90,10 +126,16 @@ impl Rounds<'_> {
                 break;
             }
             let left = (wanted * wanted - best.drift * best.drift) / (scale * scale);
-            let Some((gone, foreseen)) = trials.path.beyond(&best.gone, left.min(most)) else { break };
+            let Some((gone, foreseen)) = trials.path.beyond(&best.gone, left.min(most)) else {
+                break;
+            };
             let (tried, drift) = self.attempt(trials, &gone, decided)?;
             if drift <= trials.allowed {
-                best = Within { gone, drift, state: Some(tried) };
+                best = Within {
+                    gone,
+                    drift,
+                    state: Some(tried),
+                };
             } else {
                 most = foreseen / 2.0;
             }
@@ -102,12 +144,27 @@ impl Rounds<'_> {
     }
 
     /// Cuts and mends, and measures what the outputs move by, or may well move by on other inputs.
-    fn attempt(&self, trials: &Trials, gone: &[usize], decided: &mut Decided) -> Result<(State, f64), Error> {
+    fn attempt(
+        &self,
+        trials: &Trials,
+        gone: &[usize],
+        decided: &mut Decided,
+    ) -> Result<(State, f64), Error> {
         let choice = trials.path.choice(gone);
-        let removed = trials.plan.in_original(&choice, trials.state, self.original);
-        let tried = self.cut(trials.state, removed, &trials.plan.selection(self.original, &choice), trials.quality)?;
+        let removed = trials
+            .plan
+            .in_original(&choice, trials.state, self.original);
+        let tried = self.cut(
+            trials.state,
+            removed,
+            &trials.plan.selection(self.original, &choice),
+            trials.quality,
+        )?;
         let Estimate { drift, careful } = self.drift(&tried)?;
-        decided.tradeoff.push(Point { cost: self.cost(&tried.gone), drift });
+        decided.tradeoff.push(Point {
+            cost: self.cost(&tried.gone),
+            drift,
+        });
         self.work.progress.advance(1);
         Ok((tried, careful))
     }

@@ -37,14 +37,29 @@ impl Unrun {
         let index = model.index();
         let ifs: Vec<NodeId> = index
             .nodes()
-            .filter(|(node, _)| model.node(*node).op_type() == "If" && model.node(*node).domain().is_empty())
+            .filter(|(node, _)| {
+                model.node(*node).op_type() == "If" && model.node(*node).domain().is_empty()
+            })
             .map(|(node, _)| node)
             .collect();
         let mut unrun = Unrun::default();
-        let Some(example) = inputs.example()?.filter(|_| !ifs.is_empty()) else { return Ok(unrun) };
-        let pins: Pins = example.iter().map(|(name, tensor)| (name.clone(), tensor.dims.iter().map(|dim| *dim as i64).collect())).collect();
+        let Some(example) = inputs.example()?.filter(|_| !ifs.is_empty()) else {
+            return Ok(unrun);
+        };
+        let pins: Pins = example
+            .iter()
+            .map(|(name, tensor)| {
+                (
+                    name.clone(),
+                    tensor.dims.iter().map(|dim| *dim as i64).collect(),
+                )
+            })
+            .collect();
         let facts = infer(model, &pins);
-        let conditions: BTreeSet<ValueId> = ifs.iter().filter_map(|node| condition(model, *node)).collect();
+        let conditions: BTreeSet<ValueId> = ifs
+            .iter()
+            .filter_map(|node| condition(model, *node))
+            .collect();
         let mut seen: BTreeMap<ValueId, BTreeSet<bool>> = BTreeMap::new();
         for value in conditions {
             let found = match known(&facts, value) {
@@ -54,11 +69,24 @@ impl Unrun {
             seen.insert(value, found);
         }
         for node in ifs {
-            let Some(truths) = condition(model, node).and_then(|value| seen.get(&value)).filter(|truths| truths.len() == 1) else {
+            let Some(truths) = condition(model, node)
+                .and_then(|value| seen.get(&value))
+                .filter(|truths| truths.len() == 1)
+            else {
                 continue;
             };
-            let taken = if truths.contains(&true) { "then_branch" } else { "else_branch" };
-            unrun.graphs.extend(index.node(node).subgraphs.iter().filter(|graph| index.graph(**graph).attribute != taken));
+            let taken = if truths.contains(&true) {
+                "then_branch"
+            } else {
+                "else_branch"
+            };
+            unrun.graphs.extend(
+                index
+                    .node(node)
+                    .subgraphs
+                    .iter()
+                    .filter(|graph| index.graph(**graph).attribute != taken),
+            );
         }
         Ok(unrun)
     }
@@ -68,7 +96,10 @@ impl Unrun {
         if self.graphs.is_empty() {
             return None;
         }
-        let readers = group.weights.iter().flat_map(|(value, _)| model.index().value(*value).readers.iter());
+        let readers = group
+            .weights
+            .iter()
+            .flat_map(|(value, _)| model.index().value(*value).readers.iter());
         let mut around = readers.map(|(node, _)| self.around(model, *node));
         let first = around.next()??;
         around.all(|graph| graph.is_some()).then_some(first)
@@ -91,21 +122,35 @@ impl Unrun {
 
     /// Those of some groups that not only branches read that never ran.
     pub fn without(&self, prepared: &Prepared, groups: Vec<usize>) -> Vec<usize> {
-        let runs = |at: &usize| prepared.analysis.groups.get(*at).is_some_and(|group| self.holds(&prepared.working, group).is_none());
+        let runs = |at: &usize| {
+            prepared
+                .analysis
+                .groups
+                .get(*at)
+                .is_some_and(|group| self.holds(&prepared.working, group).is_none())
+        };
         groups.into_iter().filter(runs).collect()
     }
 
     /// The branches that hold weights, the outermost only, and what would be left whole of these groups.
     pub fn branches(&self, prepared: &Prepared, groups: &[usize]) -> Vec<UnrunBranch> {
         let (model, index) = (&prepared.working, prepared.working.index());
-        let outermost = |graph: &GraphId| index.graph(*graph).parent.is_none_or(|node| self.around(model, node).is_none());
+        let outermost = |graph: &GraphId| {
+            index
+                .graph(*graph)
+                .parent
+                .is_none_or(|node| self.around(model, node).is_none())
+        };
         let mut found = Vec::new();
         for graph in self.graphs.iter().filter(|graph| outermost(graph)) {
             let inside = |node: NodeId| self.around(model, node) == Some(*graph);
             let weighs = index.values().any(|(value, entry)| {
-                model.tensor_proto(value).is_some_and(is_weight) && entry.readers.iter().any(|(node, _)| inside(*node))
+                model.tensor_proto(value).is_some_and(is_weight)
+                    && entry.readers.iter().any(|(node, _)| inside(*node))
             });
-            let Some(node) = index.graph(*graph).parent.filter(|_| weighs) else { continue };
+            let Some(node) = index.graph(*graph).parent.filter(|_| weighs) else {
+                continue;
+            };
             let of: Vec<&Group> = groups
                 .iter()
                 .filter_map(|group| prepared.analysis.groups.get(*group))
@@ -124,9 +169,14 @@ impl Unrun {
 
 /// What the user should know of branches that never ran. `kept`: their units are left whole, else a plan says what goes.
 pub(super) fn remark(branches: &[UnrunBranch], kept: bool) -> Option<String> {
-    let names: Vec<String> = branches.iter().map(|branch| format!("{} of '{}'", branch.branch.replace('_', " "), branch.node)).collect();
-    let (groups, units) =
-        (branches.iter().map(|branch| branch.groups).sum::<usize>(), branches.iter().map(|branch| branch.units).sum::<usize>());
+    let names: Vec<String> = branches
+        .iter()
+        .map(|branch| format!("{} of '{}'", branch.branch.replace('_', " "), branch.node))
+        .collect();
+    let (groups, units) = (
+        branches.iter().map(|branch| branch.groups).sum::<usize>(),
+        branches.iter().map(|branch| branch.units).sum::<usize>(),
+    );
     let names = match &names[..] {
         [] => return None,
         [last] => last.clone(),
@@ -134,7 +184,9 @@ pub(super) fn remark(branches: &[UnrunBranch], kept: bool) -> Option<String> {
     };
     let rest = match (groups, kept) {
         (0, _) => "nothing in it was measured or checked".to_owned(),
-        (_, true) => format!("{units} units that nothing else reads are left whole, for nothing tells what they are worth"),
+        (_, true) => format!(
+            "{units} units that nothing else reads are left whole, for nothing tells what they are worth"
+        ),
         (_, false) => "what the plan cuts there is neither measured nor checked".to_owned(),
     };
     Some(format!("no input took the {names}: {rest}"))
@@ -171,10 +223,18 @@ fn computed(
     if entry.graph != Index::MAIN {
         return Ok(both);
     }
-    let Ok(part) = prefix(model, std::slice::from_ref(&entry.name), &BTreeMap::new()) else { return Ok(both) };
-    let Ok(session) = runtime.prepare_variant(&part, example) else { return Ok(both) };
+    let Ok(part) = prefix(model, std::slice::from_ref(&entry.name), &BTreeMap::new()) else {
+        return Ok(both);
+    };
+    let Ok(session) = runtime.prepare_variant(&part, example) else {
+        return Ok(both);
+    };
     for run in looked_at {
-        match session.run(&inputs.fetch(run)?).ok().and_then(|outputs| truth(outputs.first()?)) {
+        match session
+            .run(&inputs.fetch(run)?)
+            .ok()
+            .and_then(|outputs| truth(outputs.first()?))
+        {
             Some(found) => truths.insert(found),
             None => return Ok(both),
         };
@@ -185,7 +245,11 @@ fn computed(
 fn truth(tensor: &crate::model::TensorRef) -> Option<bool> {
     tensor
         .to_i64()
-        .or_else(|| tensor.to_f64().map(|numbers| numbers.into_iter().map(|number| number as i64).collect()))?
+        .or_else(|| {
+            tensor
+                .to_f64()
+                .map(|numbers| numbers.into_iter().map(|number| number as i64).collect())
+        })?
         .first()
         .map(|truth| *truth != 0)
 }

@@ -27,7 +27,8 @@ impl Bias {
         let at = |value| {
             let operand = Operand::trace(model, value)?;
             let dims = operand.read(model)?.0;
-            let along = dims.iter().product::<usize>() == channels && dims.iter().filter(|dim| **dim != 1).count() <= 1;
+            let along = dims.iter().product::<usize>() == channels
+                && dims.iter().filter(|dim| **dim != 1).count() <= 1;
             along.then_some((operand, dims))
         };
         let entry = model.index().node(view.node);
@@ -40,20 +41,41 @@ impl Bias {
                     (operand, Some(mean))
                 }
             };
-            return Some(Bias { operand, places, outside: false, mean });
+            return Some(Bias {
+                operand,
+                places,
+                outside: false,
+                mean,
+            });
         }
         // The one reader adds it.
         let output = model.index().value(view.output?);
-        let [(reader, slot)] = output.readers[..] else { return None };
+        let [(reader, slot)] = output.readers[..] else {
+            return None;
+        };
         if model.node(reader).op_type() != "Add" || output.is_output {
             return None;
         }
-        let other = model.index().node(reader).inputs.get(1 - slot as usize).copied().flatten()?;
+        let other = model
+            .index()
+            .node(reader)
+            .inputs
+            .get(1 - slot as usize)
+            .copied()
+            .flatten()?;
         let (operand, dims) = at(other)?;
         // Aligned from the right, its long axis must be the channels'.
         let rank = view.output_rank();
-        let long = dims.iter().position(|dim| *dim != 1).unwrap_or(dims.len().saturating_sub(1));
-        (rank + long == dims.len() + axis).then_some(Bias { operand, places, outside: true, mean: None })
+        let long = dims
+            .iter()
+            .position(|dim| *dim != 1)
+            .unwrap_or(dims.len().saturating_sub(1));
+        (rank + long == dims.len() + axis).then_some(Bias {
+            operand,
+            places,
+            outside: true,
+            mean: None,
+        })
     }
 
     /// The bias, by output channel.
@@ -70,7 +92,10 @@ impl Bias {
     pub fn write(&self, model: &mut Model, bias: &[f64]) -> Option<()> {
         let (_, mut numbers) = self.operand.read(model)?;
         for (place, bias) in self.places.iter().zip(bias) {
-            let before = self.mean.as_ref().map_or(Some(None), |mean| mean.get(*place).map(Some))?;
+            let before = self
+                .mean
+                .as_ref()
+                .map_or(Some(None), |mean| mean.get(*place).map(Some))?;
             *numbers.get_mut(*place)? = before.map_or(*bias as f32, |mean| mean - *bias as f32);
         }
         self.operand.write(model, &numbers)
@@ -79,19 +104,40 @@ impl Bias {
     /// Gives products that could take a bias and have none one of zeros; says their names. The model is to be indexed anew.
     pub fn add_missing(model: &mut Model, views: &[Linear]) -> BTreeSet<String> {
         let mut added = BTreeSet::new();
-        let taken: HashSet<String> = model.index().main_values().into_keys().map(str::to_owned).collect();
+        let taken: HashSet<String> = model
+            .index()
+            .main_values()
+            .into_keys()
+            .map(str::to_owned)
+            .collect();
         for view in views {
-            let (Some(output), Some((_, places))) = (view.output, view.channel_axis()) else { continue };
-            let Some(slot) = bias_input(model.node(view.node).op_type()) else { continue };
+            let (Some(output), Some((_, places))) = (view.output, view.channel_axis()) else {
+                continue;
+            };
+            let Some(slot) = bias_input(model.node(view.node).op_type()) else {
+                continue;
+            };
             if Bias::find(model, view).is_some() {
                 continue;
             }
-            let missing = model.index().node(view.node).inputs.get(slot).copied().flatten().is_none();
+            let missing = model
+                .index()
+                .node(view.node)
+                .inputs
+                .get(slot)
+                .copied()
+                .flatten()
+                .is_none();
             let weight = model.index().value(view.weight.constant);
             // A bias in real numbers would keep a runtime from computing a quantized product in whole numbers.
-            let real =
-                model.tensor_proto(view.weight.constant).is_some_and(|tensor| tensor.data_type() == crate::proto::Dtype::Float as i32);
-            if !missing || !real || weight.graph != Index::MAIN || matches!(weight.origin, Origin::Input(_)) {
+            let real = model
+                .tensor_proto(view.weight.constant)
+                .is_some_and(|tensor| tensor.data_type() == crate::proto::Dtype::Float as i32);
+            if !missing
+                || !real
+                || weight.graph != Index::MAIN
+                || matches!(weight.origin, Origin::Input(_))
+            {
                 continue;
             }
             let name = format!("{}_bias", model.index().value(output).name);
@@ -99,7 +145,10 @@ impl Bias {
                 continue;
             }
             let zeros = TensorRef::from_f32(vec![places.len()], &vec![0.0; places.len()]);
-            model.graph_mut(Index::MAIN).initializer.push(zeros.to_proto(&name));
+            model
+                .graph_mut(Index::MAIN)
+                .initializer
+                .push(zeros.to_proto(&name));
             let inputs = &mut model.node_mut(view.node).input;
             inputs.resize(inputs.len().max(slot + 1), String::new());
             inputs[slot] = name.clone();
@@ -113,17 +162,26 @@ impl Bias {
         let mut idle = HashMap::new();
         let values = model.index().main_values();
         for name in added {
-            let Some(value) = values.get(name.as_str()).copied() else { continue };
-            let zero =
-                model.constant(value).and_then(|tensor| tensor.to_f32()).is_some_and(|bias| bias.iter().all(|number| *number == 0.0));
+            let Some(value) = values.get(name.as_str()).copied() else {
+                continue;
+            };
+            let zero = model
+                .constant(value)
+                .and_then(|tensor| tensor.to_f32())
+                .is_some_and(|bias| bias.iter().all(|number| *number == 0.0));
             if zero {
                 idle.insert(name.as_str(), model.index().value(value).readers.clone());
             }
         }
         for readers in idle.values() {
-            readers.iter().for_each(|(node, slot)| model.node_mut(*node).input.truncate(*slot as usize));
+            readers
+                .iter()
+                .for_each(|(node, slot)| model.node_mut(*node).input.truncate(*slot as usize));
         }
-        model.graph_mut(Index::MAIN).initializer.retain(|tensor| !idle.contains_key(tensor.name()));
+        model
+            .graph_mut(Index::MAIN)
+            .initializer
+            .retain(|tensor| !idle.contains_key(tensor.name()));
         model.reindex()
     }
 }
@@ -131,7 +189,9 @@ impl Bias {
 /// The mean that a batch normalisation subtracts from the output of a convolution, if that is its only reader.
 fn norm_mean(model: &Model, view: &Linear) -> Option<ValueId> {
     let output = model.index().value(view.output?);
-    let [(reader, 0)] = output.readers[..] else { return None };
+    let [(reader, 0)] = output.readers[..] else {
+        return None;
+    };
     let norm = model.node(reader).op_type() == "BatchNormalization" && !output.is_output;
     norm.then(|| model.index().node(reader).inputs.get(3).copied().flatten())?
 }

@@ -20,7 +20,11 @@ pub struct Operand {
 enum Step {
     Same,
     Transpose(Vec<usize>),
-    Dequantize { scale: ValueId, zero: Option<ValueId>, axis: usize },
+    Dequantize {
+        scale: ValueId,
+        zero: Option<ValueId>,
+        axis: usize,
+    },
 }
 
 impl Operand {
@@ -30,12 +34,19 @@ impl Operand {
         let (mut value, mut own) = (value, true);
         // Longer chains than this are not weights.
         for _ in 0..8 {
-            own &= model.index().value(value).readers.len() <= 1 && !model.index().value(value).is_output;
+            own &= model.index().value(value).readers.len() <= 1
+                && !model.index().value(value).is_output;
             if model.tensor_proto(value).is_some() {
                 steps.reverse();
-                return Some(Operand { constant: value, steps, own });
+                return Some(Operand {
+                    constant: value,
+                    steps,
+                    own,
+                });
             }
-            let Origin::Output(node, 0) = model.index().value(value).origin else { return None };
+            let Origin::Output(node, 0) = model.index().value(value).origin else {
+                return None;
+            };
             let (step, source) = step(model, node)?;
             steps.push(step);
             value = source;
@@ -58,7 +69,9 @@ impl Operand {
                 Step::Transpose(order) => (dims, numbers) = transposed(&dims, &numbers, order)?,
                 Step::Dequantize { .. } => {
                     let steps = QuantizationSteps::read(model, step, &dims)?;
-                    numbers.iter_mut().enumerate().for_each(|(at, number)| *number = (*number - steps.zero(at)) * steps.scale(at));
+                    numbers.iter_mut().enumerate().for_each(|(at, number)| {
+                        *number = (*number - steps.zero(at)) * steps.scale(at)
+                    });
                 }
             }
         }
@@ -77,7 +90,10 @@ impl Operand {
         for step in &self.steps {
             let last = dims.last()?.clone();
             dims.push(match step {
-                Step::Transpose(order) => order.iter().map(|axis| last.get(*axis).copied()).collect::<Option<_>>()?,
+                Step::Transpose(order) => order
+                    .iter()
+                    .map(|axis| last.get(*axis).copied())
+                    .collect::<Option<_>>()?,
                 _ => last,
             });
         }
@@ -87,14 +103,21 @@ impl Operand {
                 Step::Same => {}
                 Step::Transpose(order) => {
                     let mut back = vec![0; order.len()];
-                    order.iter().enumerate().for_each(|(to, from)| back[*from] = to);
+                    order
+                        .iter()
+                        .enumerate()
+                        .for_each(|(to, from)| back[*from] = to);
                     numbers = transposed(&dims[at + 1], &numbers, &back)?.1;
                 }
                 Step::Dequantize { .. } => {
                     let steps = QuantizationSteps::read(model, step, &dims[at])?;
                     numbers.iter_mut().enumerate().for_each(|(at, number)| {
                         let scale = steps.scale(at);
-                        *number = if scale == 0.0 { steps.zero(at) } else { *number / scale + steps.zero(at) };
+                        *number = if scale == 0.0 {
+                            steps.zero(at)
+                        } else {
+                            *number / scale + steps.zero(at)
+                        };
                     });
                 }
             }
@@ -112,37 +135,79 @@ impl Operand {
 
 /// Numbers as a tensor of some type, rounded and clipped to what it holds. `None`: not a type of plain numbers.
 pub fn encode(dtype: Dtype, dims: Vec<usize>, numbers: &[f32]) -> Option<TensorRef> {
-    let whole = |low: f32, high: f32| numbers.iter().map(move |number| number.round_ties_even().clamp(low, high));
+    let whole = |low: f32, high: f32| {
+        numbers
+            .iter()
+            .map(move |number| number.round_ties_even().clamp(low, high))
+    };
     let bytes: Vec<u8> = match dtype {
-        Dtype::Float => numbers.iter().flat_map(|number| number.to_le_bytes()).collect(),
-        Dtype::Double => numbers.iter().flat_map(|number| f64::from(*number).to_le_bytes()).collect(),
-        Dtype::Float16 => numbers.iter().flat_map(|number| f16::from_f32(*number).to_le_bytes()).collect(),
-        Dtype::Bfloat16 => numbers.iter().flat_map(|number| bf16::from_f32(*number).to_le_bytes()).collect(),
-        Dtype::Int8 => whole(-128.0, 127.0).map(|number| number as i8 as u8).collect(),
+        Dtype::Float => numbers
+            .iter()
+            .flat_map(|number| number.to_le_bytes())
+            .collect(),
+        Dtype::Double => numbers
+            .iter()
+            .flat_map(|number| f64::from(*number).to_le_bytes())
+            .collect(),
+        Dtype::Float16 => numbers
+            .iter()
+            .flat_map(|number| f16::from_f32(*number).to_le_bytes())
+            .collect(),
+        Dtype::Bfloat16 => numbers
+            .iter()
+            .flat_map(|number| bf16::from_f32(*number).to_le_bytes())
+            .collect(),
+        Dtype::Int8 => whole(-128.0, 127.0)
+            .map(|number| number as i8 as u8)
+            .collect(),
         Dtype::Uint8 => whole(0.0, 255.0).map(|number| number as u8).collect(),
-        Dtype::Int32 => numbers.iter().flat_map(|number| (number.round_ties_even() as i32).to_le_bytes()).collect(),
+        Dtype::Int32 => numbers
+            .iter()
+            .flat_map(|number| (number.round_ties_even() as i32).to_le_bytes())
+            .collect(),
         _ => return None,
     };
-    Some(TensorRef { dtype, dims, bytes: bytes.into() })
+    Some(TensorRef {
+        dtype,
+        dims,
+        bytes: bytes.into(),
+    })
 }
 
 /// What a node does to its first input, if that is something known here.
 fn step(model: &Model, node: NodeId) -> Option<(Step, ValueId)> {
     let (entry, message) = (model.index().node(node), model.node(node));
     let source = entry.inputs.first().copied().flatten()?;
-    let attribute = |name: &str| message.attribute.iter().find(|attribute| attribute.name() == name);
+    let attribute = |name: &str| {
+        message
+            .attribute
+            .iter()
+            .find(|attribute| attribute.name() == name)
+    };
     let rank = |value: ValueId| model.tensor_proto(value).map(|tensor| tensor.dims.len());
     let step = match message.op_type() {
         "Identity" => Step::Same,
         "Transpose" => {
-            let order: Vec<usize> = attribute("perm")?.ints.iter().map(|axis| usize::try_from(*axis).ok()).collect::<Option<_>>()?;
+            let order: Vec<usize> = attribute("perm")?
+                .ints
+                .iter()
+                .map(|axis| usize::try_from(*axis).ok())
+                .collect::<Option<_>>()?;
             Step::Transpose(order)
         }
         "DequantizeLinear" if attribute("block_size").is_none_or(|size| size.i() == 0) => {
             let axis = attribute("axis").map_or(1, |axis| axis.i());
-            let axis = if axis < 0 { axis + rank(source)? as i64 } else { axis };
+            let axis = if axis < 0 {
+                axis + rank(source)? as i64
+            } else {
+                axis
+            };
             let scale = entry.inputs.get(1).copied().flatten()?;
-            Step::Dequantize { scale, zero: entry.inputs.get(2).copied().flatten(), axis: usize::try_from(axis).ok()? }
+            Step::Dequantize {
+                scale,
+                zero: entry.inputs.get(2).copied().flatten(),
+                axis: usize::try_from(axis).ok()?,
+            }
         }
         _ => return None,
     };
@@ -158,15 +223,25 @@ struct QuantizationSteps {
 
 impl QuantizationSteps {
     fn read(model: &Model, step: &Step, dims: &[usize]) -> Option<Self> {
-        let Step::Dequantize { scale, zero, axis } = step else { return None };
+        let Step::Dequantize { scale, zero, axis } = step else {
+            return None;
+        };
         let scales = model.constant(*scale)?.to_f32()?;
         let zeros = match zero {
             Some(zero) => model.constant(*zero)?.to_f32()?,
             None => vec![0.0],
         };
-        let block = if scales.len() == 1 { 1 } else { dims.get(axis + 1..)?.iter().product() };
+        let block = if scales.len() == 1 {
+            1
+        } else {
+            dims.get(axis + 1..)?.iter().product()
+        };
         let fits = |list: &[f32]| list.len() == 1 || dims.get(*axis) == Some(&list.len());
-        (fits(&scales) && fits(&zeros)).then_some(QuantizationSteps { scales, zeros, block })
+        (fits(&scales) && fits(&zeros)).then_some(QuantizationSteps {
+            scales,
+            zeros,
+            block,
+        })
     }
 
     fn scale(&self, element: usize) -> f32 {
@@ -179,7 +254,10 @@ impl QuantizationSteps {
 }
 
 fn transposed(dims: &[usize], numbers: &[f32], order: &[usize]) -> Option<(Vec<usize>, Vec<f32>)> {
-    let to: Vec<usize> = order.iter().map(|axis| dims.get(*axis).copied()).collect::<Option<_>>()?;
+    let to: Vec<usize> = order
+        .iter()
+        .map(|axis| dims.get(*axis).copied())
+        .collect::<Option<_>>()?;
     if to.len() != dims.len() {
         return None;
     }
@@ -187,8 +265,14 @@ fn transposed(dims: &[usize], numbers: &[f32], order: &[usize]) -> Option<(Vec<u
     let strides: Vec<usize> = order.iter().map(|axis| stride(*axis)).collect();
     let mut offsets = vec![0usize];
     for (extent, stride) in to.iter().zip(&strides) {
-        offsets = offsets.iter().flat_map(|offset| (0..*extent).map(move |index| offset + index * stride)).collect();
+        offsets = offsets
+            .iter()
+            .flat_map(|offset| (0..*extent).map(move |index| offset + index * stride))
+            .collect();
     }
-    let moved = offsets.into_iter().map(|offset| numbers.get(offset).copied()).collect::<Option<_>>()?;
+    let moved = offsets
+        .into_iter()
+        .map(|offset| numbers.get(offset).copied())
+        .collect::<Option<_>>()?;
     Some((to, moved))
 }

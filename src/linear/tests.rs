@@ -10,7 +10,9 @@ fn views_of(model: &Model) -> Vec<Linear> {
 }
 
 fn tensor(dims: &[usize]) -> TensorRef {
-    let numbers: Vec<f32> = (0..dims.iter().product::<usize>()).map(|at| ((at * 37 % 101) as f32 - 50.0) / 50.0).collect();
+    let numbers: Vec<f32> = (0..dims.iter().product::<usize>())
+        .map(|at| ((at * 37 % 101) as f32 - 50.0) / 50.0)
+        .collect();
     TensorRef::from_f32(dims.to_vec(), &numbers)
 }
 
@@ -23,24 +25,39 @@ fn multiplies(graph: &str, dims: &[usize]) -> Linear {
     let inputs: Tensors = [("x".to_owned(), tensor(dims))].into_iter().collect();
     let name = |value| model.index().value(value).name.clone();
     let taps = [name(view.data), name(view.output.unwrap())];
-    let outputs = TractRuntime::new(false).prepare(&model, &inputs, &taps).unwrap().run(&inputs).unwrap();
-    let [.., data, output] = &outputs[..] else { panic!("taps") };
+    let outputs = TractRuntime::new(false)
+        .prepare(&model, &inputs, &taps)
+        .unwrap()
+        .run(&inputs)
+        .unwrap();
+    let [.., data, output] = &outputs[..] else {
+        panic!("taps")
+    };
     let positions = view.positions(&data.dims).unwrap();
     // Not all, and not in order.
     let picks: Vec<usize> = (0..positions).rev().step_by(2).collect();
-    let (x, y) = (view.activations(data, &picks).unwrap(), view.outputs(output, &picks).unwrap());
+    let (x, y) = (
+        view.activations(data, &picks).unwrap(),
+        view.outputs(output, &picks).unwrap(),
+    );
     let matrix = view.matrix(&model).unwrap();
-    let bias = Bias::find(&model, &view).filter(|bias| !bias.outside).map(|bias| bias.read(&model).unwrap());
+    let bias = Bias::find(&model, &view)
+        .filter(|bias| !bias.outside)
+        .map(|bias| bias.read(&model).unwrap());
     for group in 0..view.groups {
         for at in 0..picks.len() {
             for row in 0..view.rows {
                 let channel = group * view.rows + row;
                 let products = (0..view.columns).map(|column| {
-                    f64::from(x[(group * picks.len() + at) * view.columns + column]) * matrix[channel * view.columns + column]
+                    f64::from(x[(group * picks.len() + at) * view.columns + column])
+                        * matrix[channel * view.columns + column]
                 });
                 let sum = products.sum::<f64>() + bias.as_ref().map_or(0.0, |bias| bias[channel]);
                 let found = f64::from(y[(group * picks.len() + at) * view.rows + row]);
-                assert!((sum - found).abs() < 1e-4 * (1.0 + sum.abs()), "{graph}: {sum} is {found} at {group}, {at}, {row}");
+                assert!(
+                    (sum - found).abs() < 1e-4 * (1.0 + sum.abs()),
+                    "{graph}: {sum} is {found} at {group}, {at}, {row}"
+                );
             }
         }
     }
@@ -50,19 +67,39 @@ fn multiplies(graph: &str, dims: &[usize]) -> Linear {
 #[test]
 fn convolutions() {
     let conv = |weight: &str, attributes: &str| {
-        format!("input x f32[n,6,9,8]\nconst w f32[{weight}]\nconst b f32[6]\nz = Relu(x)\ny = Conv(z, w, b) {{{attributes}}}\noutput y")
+        format!(
+            "input x f32[n,6,9,8]\nconst w f32[{weight}]\nconst b f32[6]\nz = Relu(x)\ny = Conv(z, w, b) {{{attributes}}}\noutput y"
+        )
     };
     multiplies(&conv("6,6,3,3", "pads=[1,1,1,1]"), &[2, 6, 9, 8]);
-    multiplies(&conv("6,6,3,2", "strides=[2,1], dilations=[1,2], pads=[0,1,2,0]"), &[2, 6, 9, 8]);
-    assert_eq!(multiplies(&conv("6,3,3,3", "group=2, pads=[1,1,1,1]"), &[1, 6, 9, 8]).groups, 2);
-    assert_eq!(multiplies(&conv("6,1,3,3", "group=6"), &[1, 6, 9, 8]).columns, 9);
+    multiplies(
+        &conv("6,6,3,2", "strides=[2,1], dilations=[1,2], pads=[0,1,2,0]"),
+        &[2, 6, 9, 8],
+    );
+    assert_eq!(
+        multiplies(&conv("6,3,3,3", "group=2, pads=[1,1,1,1]"), &[1, 6, 9, 8]).groups,
+        2
+    );
+    assert_eq!(
+        multiplies(&conv("6,1,3,3", "group=6"), &[1, 6, 9, 8]).columns,
+        9
+    );
 }
 
 #[test]
 fn matrix_products() {
-    multiplies("input x f32[n,5,7]\nconst w f32[7,4]\nz = Relu(x)\ny = MatMul(z, w)\noutput y", &[2, 5, 7]);
-    multiplies("input x f32[n,7]\nconst w f32[4,7]\nconst b f32[4]\nz = Relu(x)\ny = Gemm(z, w, b) {transB=1}\noutput y", &[3, 7]);
-    multiplies("input x f32[n,7]\nconst w f32[4,7]\nz = Relu(x)\nt = Transpose(w) {perm=[1,0]}\ny = MatMul(z, t)\noutput y", &[3, 7]);
+    multiplies(
+        "input x f32[n,5,7]\nconst w f32[7,4]\nz = Relu(x)\ny = MatMul(z, w)\noutput y",
+        &[2, 5, 7],
+    );
+    multiplies(
+        "input x f32[n,7]\nconst w f32[4,7]\nconst b f32[4]\nz = Relu(x)\ny = Gemm(z, w, b) {transB=1}\noutput y",
+        &[3, 7],
+    );
+    multiplies(
+        "input x f32[n,7]\nconst w f32[4,7]\nz = Relu(x)\nt = Transpose(w) {perm=[1,0]}\ny = MatMul(z, t)\noutput y",
+        &[3, 7],
+    );
 }
 
 #[test]
@@ -74,13 +111,29 @@ fn weights_are_put_back_where_they_came_from() {
     let before = view.matrix(&model).unwrap();
     let mut changed = model.clone();
     view.set_matrix(&mut changed, &before).unwrap();
-    assert_eq!(changed.constant(view.weight.constant), model.constant(view.weight.constant));
+    assert_eq!(
+        changed.constant(view.weight.constant),
+        model.constant(view.weight.constant)
+    );
     let halves: Vec<f64> = before.iter().map(|number| number / 2.0).collect();
     view.set_matrix(&mut changed, &halves).unwrap();
     // Quantized on the scales that stand: within half a step of what was asked for.
-    let scale = model.constant(model.index().main_value("s").unwrap()).unwrap().to_f32().unwrap();
-    for (at, (found, wanted)) in view.matrix(&changed).unwrap().iter().zip(&halves).enumerate() {
-        assert!((found - wanted).abs() <= f64::from(scale[at / 7]) * 0.51, "{found} for {wanted}");
+    let scale = model
+        .constant(model.index().main_value("s").unwrap())
+        .unwrap()
+        .to_f32()
+        .unwrap();
+    for (at, (found, wanted)) in view
+        .matrix(&changed)
+        .unwrap()
+        .iter()
+        .zip(&halves)
+        .enumerate()
+    {
+        assert!(
+            (found - wanted).abs() <= f64::from(scale[at / 7]) * 0.51,
+            "{found} for {wanted}"
+        );
     }
 }
 
@@ -95,16 +148,24 @@ fn a_shared_weight_is_not_written() {
 
 #[test]
 fn a_missing_bias_is_added_and_taken_out_again() {
-    let mut model = text::model("input x f32[n,3,5,5]\nconst w f32[4,3,3,3]\ny = Conv(x, w)\noutput y").unwrap();
+    let mut model =
+        text::model("input x f32[n,3,5,5]\nconst w f32[4,3,3,3]\ny = Conv(x, w)\noutput y")
+            .unwrap();
     let bare = model.proto.clone();
     let views = views_of(&model);
     let added = Bias::add_missing(&mut model, &views);
     model.reindex().unwrap();
     assert_eq!(added.len(), 1);
     let view = views_of(&model).remove(0);
-    assert_eq!(Bias::find(&model, &view).unwrap().read(&model).unwrap(), [0.0; 4]);
+    assert_eq!(
+        Bias::find(&model, &view).unwrap().read(&model).unwrap(),
+        [0.0; 4]
+    );
     let mut used = model.clone();
-    Bias::find(&used, &view).unwrap().write(&mut used, &[1.0, 0.0, 0.0, 0.0]).unwrap();
+    Bias::find(&used, &view)
+        .unwrap()
+        .write(&mut used, &[1.0, 0.0, 0.0, 0.0])
+        .unwrap();
     Bias::remove_idle(&mut used, &added).unwrap();
     assert_eq!(used.node(view.node).input.len(), 3);
     Bias::remove_idle(&mut model, &added).unwrap();
@@ -120,10 +181,19 @@ fn a_norm_takes_the_bias_of_a_convolution_without_one() {
     assert!(Bias::add_missing(&mut model, &views).is_empty());
     let place = Bias::find(&model, &views[0]).unwrap();
     assert_eq!(place.read(&model).unwrap(), [0.0; 4]);
-    let mean = |model: &Model| model.constant(model.index().main_value("m").unwrap()).unwrap().to_f32().unwrap();
+    let mean = |model: &Model| {
+        model
+            .constant(model.index().main_value("m").unwrap())
+            .unwrap()
+            .to_f32()
+            .unwrap()
+    };
     let before = mean(&model);
     place.write(&mut model, &[1.0, 0.0, 0.0, -2.0]).unwrap();
-    assert!((before[0] - mean(&model)[0] - 1.0).abs() < 1e-6 && (before[3] - mean(&model)[3] + 2.0).abs() < 1e-6);
+    assert!(
+        (before[0] - mean(&model)[0] - 1.0).abs() < 1e-6
+            && (before[3] - mean(&model)[3] + 2.0).abs() < 1e-6
+    );
     assert!((place.read(&model).unwrap()[3] + 2.0).abs() < 1e-6);
     place.write(&mut model, &[0.0; 4]).unwrap();
     assert_eq!(mean(&model), before);

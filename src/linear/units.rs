@@ -13,7 +13,9 @@ pub fn units_of_columns(analysis: &Analysis, linear: &Linear) -> Vec<Option<(Cla
         block /= (*extent).max(1);
         let space = analysis.spaces.label(linear.node, *label);
         for (at, piece) in analysis.spaces.get(space).pieces.iter().enumerate() {
-            let Some(factor) = analysis.classes.carrier(space, at) else { continue };
+            let Some(factor) = analysis.classes.carrier(space, at) else {
+                continue;
+            };
             let class = analysis.classes.get(factor.class);
             if !class.free {
                 continue;
@@ -28,5 +30,8 @@ pub fn units_of_columns(analysis: &Analysis, linear: &Linear) -> Vec<Option<(Cla
         }
     }
     let taps = linear.taps();
-    units.iter().flat_map(|unit| std::iter::repeat_n(*unit, taps)).collect()
+    units
+        .iter()
+        .flat_map(|unit| std::iter::repeat_n(*unit, taps))
+        .collect()
 }

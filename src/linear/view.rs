@@ -47,10 +47,19 @@ pub struct Linear {
 /// All products of the main graph with constant weights.
 pub fn views(model: &Model, relations: &[Relation]) -> Vec<Linear> {
     let mut views = Vec::new();
-    for (node, entry) in model.index().nodes().filter(|(_, entry)| entry.graph == Index::MAIN) {
+    for (node, entry) in model
+        .index()
+        .nodes()
+        .filter(|(_, entry)| entry.graph == Index::MAIN)
+    {
         let relation = &relations[node.index()];
         if entry.subgraphs.is_empty() {
-            views.extend(relation.terms.iter().filter_map(|term| Linear::read(model, node, relation, term)));
+            views.extend(
+                relation
+                    .terms
+                    .iter()
+                    .filter_map(|term| Linear::read(model, node, relation, term)),
+            );
         }
     }
     views
@@ -66,7 +75,9 @@ impl Linear {
             (None, Some(weight)) if term.window.is_none() => (weight_port, term.data, weight),
             _ => return None,
         };
-        let crate::relation::Port::In(input) = weight_port else { return None };
+        let crate::relation::Port::In(input) = weight_port else {
+            return None;
+        };
         let data = port_value(model, node, data_port)?;
         let layout = |port| relation.ports.get(&port);
         let (data_layout, weight_layout) = (layout(data_port)?, layout(weight_port)?);
@@ -74,10 +85,28 @@ impl Linear {
         let on_data: Vec<LabelId> = labels(data_layout);
         let on_weight: Vec<LabelId> = labels(weight_layout);
         let is_summed = |label: &LabelId| term.summed.contains(label);
-        let summed: Vec<LabelId> = term.summed.iter().copied().filter(|label| on_data.contains(label)).collect();
-        let taps: Vec<LabelId> = term.summed.iter().copied().filter(|label| !on_data.contains(label)).collect();
-        let group: Vec<LabelId> = on_weight.iter().copied().filter(|label| on_data.contains(label) && !is_summed(label)).collect();
-        let row: Vec<LabelId> = on_weight.iter().copied().filter(|label| !on_data.contains(label) && !is_summed(label)).collect();
+        let summed: Vec<LabelId> = term
+            .summed
+            .iter()
+            .copied()
+            .filter(|label| on_data.contains(label))
+            .collect();
+        let taps: Vec<LabelId> = term
+            .summed
+            .iter()
+            .copied()
+            .filter(|label| !on_data.contains(label))
+            .collect();
+        let group: Vec<LabelId> = on_weight
+            .iter()
+            .copied()
+            .filter(|label| on_data.contains(label) && !is_summed(label))
+            .collect();
+        let row: Vec<LabelId> = on_weight
+            .iter()
+            .copied()
+            .filter(|label| !on_data.contains(label) && !is_summed(label))
+            .collect();
         let mut position: Vec<LabelId> = Vec::new();
         let mut slides = Vec::new();
         for label in &term.labels {
@@ -89,7 +118,9 @@ impl Linear {
         }
         let window = term.window.clone().unwrap_or_default();
         let spatial = taps.len();
-        if slides.len() != spatial || (spatial > 0 && (window.kernel.len() != spatial || window.pads.len() != 2 * spatial)) {
+        if slides.len() != spatial
+            || (spatial > 0 && (window.kernel.len() != spatial || window.pads.len() != 2 * spatial))
+        {
             return None;
         }
         // An axis of the activation whose label no multiplication is counted for is one that the window slides over.
@@ -104,14 +135,31 @@ impl Linear {
                 sliding += 1;
             }
         }
-        let unique = |labels: &[LabelId]| labels.iter().enumerate().all(|(at, label)| !labels[..at].contains(label));
+        let unique = |labels: &[LabelId]| {
+            labels
+                .iter()
+                .enumerate()
+                .all(|(at, label)| !labels[..at].contains(label))
+        };
         if sliding != spatial || !unique(&on_weight) || !unique(&on_data) || !unique(&term.summed) {
             return None;
         }
-        let extents: Vec<Option<usize>> =
-            relation.labels.iter().map(|label| label.extent.num().and_then(|n| usize::try_from(n).ok())).collect();
-        let number = |labels: &[LabelId]| labels.iter().map(|label| extents[label.index()]).product::<Option<usize>>();
-        let (groups, rows, columns) = (number(&group)?, number(&row)?, number(&summed)?.checked_mul(number(&taps)?)?);
+        let extents: Vec<Option<usize>> = relation
+            .labels
+            .iter()
+            .map(|label| label.extent.num().and_then(|n| usize::try_from(n).ok()))
+            .collect();
+        let number = |labels: &[LabelId]| {
+            labels
+                .iter()
+                .map(|label| extents[label.index()])
+                .product::<Option<usize>>()
+        };
+        let (groups, rows, columns) = (
+            number(&group)?,
+            number(&row)?,
+            number(&summed)?.checked_mul(number(&taps)?)?,
+        );
         let mut view = Linear {
             node,
             input: input as usize,
@@ -140,16 +188,26 @@ impl Linear {
     /// The output, if its axes are the positions, groups and rows, and nothing else is done to the sum.
     fn find_output(&mut self, model: &Model, relation: &Relation) -> Option<ValueId> {
         let message = model.node(self.node);
-        if !PLAIN.contains(&message.op_type()) || !crate::model::normal_domain(message.domain()).is_empty() {
+        if !PLAIN.contains(&message.op_type())
+            || !crate::model::normal_domain(message.domain()).is_empty()
+        {
             return None;
         }
-        if message.attribute.iter().any(|attribute| matches!(attribute.name(), "alpha" | "beta") && attribute.f() != 1.0) {
+        if message
+            .attribute
+            .iter()
+            .any(|attribute| matches!(attribute.name(), "alpha" | "beta") && attribute.f() != 1.0)
+        {
             return None;
         }
         let port = crate::relation::Port::Out(0);
         let layout = relation.ports.get(&port)?;
         let mut found = labels(layout);
-        let mut wanted: Vec<LabelId> = [&self.position, &self.slides, &self.group, &self.row].into_iter().flatten().copied().collect();
+        let mut wanted: Vec<LabelId> = [&self.position, &self.slides, &self.group, &self.row]
+            .into_iter()
+            .flatten()
+            .copied()
+            .collect();
         found.sort();
         wanted.sort();
         if found != wanted {
@@ -161,29 +219,79 @@ impl Linear {
 
     /// What tells views with the same activation matrix: the activation, and how windows and groups read it.
     pub fn key(&self, model: &Model) -> String {
-        let labels = |labels: &[LabelId]| labels.iter().map(|label| label.0.to_string()).collect::<Vec<_>>().join(",");
-        let axes: Vec<String> =
-            self.data_axes.iter().map(|axis| axis.slide.map_or_else(|| labels(&axis.labels), |at| format!("w{at}"))).collect();
-        let Window { kernel, strides, dilations, pads } = &self.window;
-        let window = if self.taps.is_empty() { String::new() } else { format!(" {kernel:?}{strides:?}{dilations:?}{pads:?}") };
-        let read = format!("[{}] Σ{} g{}{window}", axes.join(" "), labels(&self.summed), labels(&self.group));
-        format!("{} {}", model.index().value(self.data).name, read.replace(", ", ","))
+        let labels = |labels: &[LabelId]| {
+            labels
+                .iter()
+                .map(|label| label.0.to_string())
+                .collect::<Vec<_>>()
+                .join(",")
+        };
+        let axes: Vec<String> = self
+            .data_axes
+            .iter()
+            .map(|axis| {
+                axis.slide
+                    .map_or_else(|| labels(&axis.labels), |at| format!("w{at}"))
+            })
+            .collect();
+        let Window {
+            kernel,
+            strides,
+            dilations,
+            pads,
+        } = &self.window;
+        let window = if self.taps.is_empty() {
+            String::new()
+        } else {
+            format!(" {kernel:?}{strides:?}{dilations:?}{pads:?}")
+        };
+        let read = format!(
+            "[{}] Σ{} g{}{window}",
+            axes.join(" "),
+            labels(&self.summed),
+            labels(&self.group)
+        );
+        format!(
+            "{} {}",
+            model.index().value(self.data).name,
+            read.replace(", ", ",")
+        )
     }
 
     /// How many positions an activation of these dims has, window by window. `None`: the dims do not fit.
     pub fn positions(&self, dims: &[usize]) -> Option<usize> {
         let strides = self.data_strides(dims)?;
-        Some(self.position.iter().chain(&self.slides).map(|label| strides.extents[label.index()]).product())
+        Some(
+            self.position
+                .iter()
+                .chain(&self.slides)
+                .map(|label| strides.extents[label.index()])
+                .product(),
+        )
     }
 
     fn data_strides(&self, dims: &[usize]) -> Option<Strides> {
         let mut strides = Strides::new(&self.data_axes, dims, &self.extents)?;
         for (at, slide) in self.slides.iter().enumerate() {
-            let axis = self.data_axes.iter().position(|axis| axis.slide == Some(at))?;
-            let (kernel, stride, dilation) = (*self.window.kernel.get(at)?, *self.window.strides.get(at)?, *self.window.dilations.get(at)?);
-            let (before, after) = (*self.window.pads.get(at)?, *self.window.pads.get(at + self.slides.len())?);
+            let axis = self
+                .data_axes
+                .iter()
+                .position(|axis| axis.slide == Some(at))?;
+            let (kernel, stride, dilation) = (
+                *self.window.kernel.get(at)?,
+                *self.window.strides.get(at)?,
+                *self.window.dilations.get(at)?,
+            );
+            let (before, after) = (
+                *self.window.pads.get(at)?,
+                *self.window.pads.get(at + self.slides.len())?,
+            );
             let room = dims[axis] as i64 + before + after - (dilation * (kernel - 1) + 1);
-            strides.extents[slide.index()] = if room < 0 { 0 } else { usize::try_from(room / stride).ok()? + 1 };
+            strides.extents[slide.index()] = if room < 0 {
+                0
+            } else {
+                usize::try_from(room / stride).ok()? + 1
+            };
         }
         Some(strides)
     }
@@ -195,11 +303,25 @@ impl Linear {
         let numbers = data.to_f32()?;
         let groups = strides.offsets(&self.group);
         let inner = strides.offsets(&self.summed);
-        let taps = mixed(&self.taps.iter().map(|label| self.extents[label.index()]).collect::<Option<Vec<_>>>()?);
-        let extents: Vec<usize> = self.position.iter().chain(&self.slides).map(|label| strides.extents[label.index()]).collect();
+        let taps = mixed(
+            &self
+                .taps
+                .iter()
+                .map(|label| self.extents[label.index()])
+                .collect::<Option<Vec<_>>>()?,
+        );
+        let extents: Vec<usize> = self
+            .position
+            .iter()
+            .chain(&self.slides)
+            .map(|label| strides.extents[label.index()])
+            .collect();
         let spatial: Vec<(usize, usize)> = (0..self.slides.len())
             .map(|at| {
-                let axis = self.data_axes.iter().position(|axis| axis.slide == Some(at))?;
+                let axis = self
+                    .data_axes
+                    .iter()
+                    .position(|axis| axis.slide == Some(at))?;
                 Some((data.dims[axis], data.dims[axis + 1..].iter().product()))
             })
             .collect::<Option<_>>()?;
@@ -213,13 +335,24 @@ impl Linear {
                 rest /= extent.max(&1);
             }
             let (fixed, slid) = index.split_at(self.position.len());
-            let base: usize = self.position.iter().zip(fixed).map(|(label, digit)| strides.of(*label) * digit).sum();
+            let base: usize = self
+                .position
+                .iter()
+                .zip(fixed)
+                .map(|(label, digit)| strides.of(*label) * digit)
+                .sum();
             for (place, tap) in places.iter_mut().zip(&taps) {
                 *place = Some(base);
-                for (axis, ((digit, tap), (length, stride))) in slid.iter().zip(tap).zip(&spatial).enumerate() {
+                for (axis, ((digit, tap), (length, stride))) in
+                    slid.iter().zip(tap).zip(&spatial).enumerate()
+                {
                     let window = &self.window;
-                    let offset = *digit as i64 * window.strides[axis] + *tap as i64 * window.dilations[axis] - window.pads[axis];
-                    *place = (*place).filter(|_| offset >= 0 && offset < *length as i64).map(|place| place + offset as usize * stride);
+                    let offset = *digit as i64 * window.strides[axis]
+                        + *tap as i64 * window.dilations[axis]
+                        - window.pads[axis];
+                    *place = (*place)
+                        .filter(|_| offset >= 0 && offset < *length as i64)
+                        .map(|place| place + offset as usize * stride);
                 }
             }
             for (group, offset) in groups.iter().enumerate() {
@@ -282,7 +415,11 @@ impl Linear {
     fn places(&self, dims: &[usize]) -> Option<Vec<usize>> {
         let strides = Strides::new(&self.weight_axes, dims, &self.extents)?;
         let columns: Vec<LabelId> = self.summed.iter().chain(&self.taps).copied().collect();
-        let (groups, rows, columns) = (strides.offsets(&self.group), strides.offsets(&self.row), strides.offsets(&columns));
+        let (groups, rows, columns) = (
+            strides.offsets(&self.group),
+            strides.offsets(&self.row),
+            strides.offsets(&columns),
+        );
         let mut places = Vec::with_capacity(groups.len() * rows.len() * columns.len());
         for group in &groups {
             for row in &rows {
@@ -318,38 +455,73 @@ impl Linear {
 
     /// How many columns each index of the summed labels makes: the places within the window.
     pub fn taps(&self) -> usize {
-        self.taps.iter().filter_map(|label| self.extents[label.index()]).product()
+        self.taps
+            .iter()
+            .filter_map(|label| self.extents[label.index()])
+            .product()
     }
 
     /// Extents of the summed labels that the activation has.
     pub(super) fn summed_extents(&self) -> Vec<usize> {
-        self.summed.iter().map(|label| self.extents[label.index()].unwrap_or(1)).collect()
+        self.summed
+            .iter()
+            .map(|label| self.extents[label.index()].unwrap_or(1))
+            .collect()
     }
 
     /// For each output channel, group by group and row by row, the index that it has along the only axis that holds
     /// channels. `None` where more than one axis of the output does.
     pub fn channel_axis(&self) -> Option<(usize, Vec<usize>)> {
-        let holds = |axis: &Axis| axis.labels.iter().any(|label| self.group.contains(label) || self.row.contains(label));
-        let mut with = self.output_axes.iter().enumerate().filter(|(_, axis)| holds(axis));
+        let holds = |axis: &Axis| {
+            axis.labels
+                .iter()
+                .any(|label| self.group.contains(label) || self.row.contains(label))
+        };
+        let mut with = self
+            .output_axes
+            .iter()
+            .enumerate()
+            .filter(|(_, axis)| holds(axis));
         let (at, axis) = with.next()?;
-        if with.next().is_some() || !axis.labels.iter().all(|label| self.group.contains(label) || self.row.contains(label)) {
+        if with.next().is_some()
+            || !axis
+                .labels
+                .iter()
+                .all(|label| self.group.contains(label) || self.row.contains(label))
+        {
             return None;
         }
         let strides = Strides::new(
             std::slice::from_ref(axis),
-            &[axis.labels.iter().map(|label| self.extents[label.index()]).product::<Option<usize>>()?],
+            &[axis
+                .labels
+                .iter()
+                .map(|label| self.extents[label.index()])
+                .product::<Option<usize>>()?],
             &self.extents,
         )?;
         let (groups, rows) = (strides.offsets(&self.group), strides.offsets(&self.row));
-        Some((at, groups.iter().flat_map(|group| rows.iter().map(move |row| group + row)).collect()))
+        Some((
+            at,
+            groups
+                .iter()
+                .flat_map(|group| rows.iter().map(move |row| group + row))
+                .collect(),
+        ))
     }
 }
 
 /// The axes of a port whose layouts are plain products.
 fn axes(layout: &PortLayout) -> Option<Vec<Axis>> {
     let axis = |layout: &crate::relation::Layout| match &layout.0[..] {
-        [Segment::Product(labels)] => Some(Axis { labels: labels.to_vec(), slide: None }),
-        [] => Some(Axis { labels: Vec::new(), slide: None }),
+        [Segment::Product(labels)] => Some(Axis {
+            labels: labels.to_vec(),
+            slide: None,
+        }),
+        [] => Some(Axis {
+            labels: Vec::new(),
+            slide: None,
+        }),
         _ => None,
     };
     layout.axes.iter().map(axis).collect()

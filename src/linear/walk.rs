@@ -23,7 +23,10 @@ impl Strides {
         if axes.len() != dims.len() {
             return None;
         }
-        let mut strides = Strides { strides: vec![0; known.len()], extents: known.iter().map(|extent| extent.unwrap_or(1)).collect() };
+        let mut strides = Strides {
+            strides: vec![0; known.len()],
+            extents: known.iter().map(|extent| extent.unwrap_or(1)).collect(),
+        };
         for (at, axis) in axes.iter().enumerate() {
             if axis.slide.is_some() {
                 continue;
@@ -57,7 +60,10 @@ impl Strides {
         let mut offsets = vec![0];
         for label in labels {
             let (stride, extent) = (self.of(*label), self.extents[label.index()]);
-            offsets = offsets.iter().flat_map(|offset| (0..extent).map(move |index| offset + index * stride)).collect();
+            offsets = offsets
+                .iter()
+                .flat_map(|offset| (0..extent).map(move |index| offset + index * stride))
+                .collect();
         }
         offsets
     }
@@ -68,7 +74,9 @@ pub(super) fn mixed(extents: &[usize]) -> Vec<Vec<usize>> {
     let mut all = vec![Vec::new()];
     for extent in extents {
         let longer = |digits: &Vec<usize>| -> Vec<Vec<usize>> {
-            (0..*extent).map(|digit| digits.iter().copied().chain([digit]).collect()).collect()
+            (0..*extent)
+                .map(|digit| digits.iter().copied().chain([digit]).collect())
+                .collect()
         };
         all = all.iter().flat_map(longer).collect();
     }

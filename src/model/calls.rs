@@ -20,15 +20,31 @@ impl<'a> Table<'a> {
     pub(super) fn new(functions: &'a [FunctionProto]) -> Self {
         let mut numbers = HashMap::new();
         for (number, function) in functions.iter().enumerate() {
-            numbers.entry((normal_domain(function.domain()), function.name(), function.overload())).or_insert(number);
+            numbers
+                .entry((
+                    normal_domain(function.domain()),
+                    function.name(),
+                    function.overload(),
+                ))
+                .or_insert(number);
         }
-        let mut table = Table { functions, numbers, sizes: vec![None; functions.len()] };
+        let mut table = Table {
+            functions,
+            numbers,
+            sizes: vec![None; functions.len()],
+        };
         table.measure();
         table
     }
 
     fn called(&self, node: &NodeProto) -> Option<usize> {
-        self.numbers.get(&(normal_domain(node.domain()), node.op_type(), node.overload())).copied()
+        self.numbers
+            .get(&(
+                normal_domain(node.domain()),
+                node.op_type(),
+                node.overload(),
+            ))
+            .copied()
     }
 
     /// Sizes of all functions, those first that call none that is not measured.
@@ -44,12 +60,16 @@ impl<'a> Table<'a> {
                 Some(called) => calls[number].push(called),
                 None => own[number] += 1,
             });
-            calls[number].iter().for_each(|called| callers[*called].push(number));
+            calls[number]
+                .iter()
+                .for_each(|called| callers[*called].push(number));
         }
         let mut waiting: Vec<usize> = calls.iter().map(Vec::len).collect();
         let mut ready: Vec<usize> = (0..count).filter(|number| waiting[*number] == 0).collect();
         while let Some(number) = ready.pop() {
-            let called = calls[number].iter().filter_map(|called| self.sizes[*called]);
+            let called = calls[number]
+                .iter()
+                .filter_map(|called| self.sizes[*called]);
             self.sizes[number] = Some(called.fold(own[number], u64::saturating_add));
             for caller in &callers[number] {
                 waiting[*caller] -= 1;
@@ -63,16 +83,19 @@ impl<'a> Table<'a> {
     /// Errors: what the calls of a graph become is too much, or without end.
     pub(super) fn check(&self, graph: &GraphProto) -> Result<(), String> {
         let (mut total, mut endless) = (0u64, None);
-        each_node(&graph.node, &mut |node| match self.called(node).map(|called| self.sizes[called]) {
-            Some(None) => endless = endless.take().or_else(|| Some(node.op_type().to_owned())),
-            Some(Some(size)) => total = total.saturating_add(size),
-            None => {}
-        });
+        each_node(
+            &graph.node,
+            &mut |node| match self.called(node).map(|called| self.sizes[called]) {
+                Some(None) => endless = endless.take().or_else(|| Some(node.op_type().to_owned())),
+                Some(Some(size)) => total = total.saturating_add(size),
+                None => {}
+            },
+        );
         match endless {
             Some(name) => Err(format!("function '{name}' of the model calls itself")),
-            None if total > MOST => {
-                Err(format!("the calls of the model's own functions would become {total} nodes; {MOST} can be handled"))
-            }
+            None if total > MOST => Err(format!(
+                "the calls of the model's own functions would become {total} nodes; {MOST} can be handled"
+            )),
             None => Ok(()),
         }
     }
@@ -82,7 +105,11 @@ impl<'a> Table<'a> {
 fn each_node(nodes: &[NodeProto], visit: &mut dyn FnMut(&NodeProto)) {
     for node in nodes {
         visit(node);
-        for graph in node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs)) {
+        for graph in node
+            .attribute
+            .iter()
+            .flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs))
+        {
             each_node(&graph.node, visit);
         }
     }

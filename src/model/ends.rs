@@ -36,7 +36,12 @@ impl Ends {
     pub fn keep(&mut self, name: &str, axis: usize, whole: usize, indices: Vec<u32>) {
         let axes = self.axes.entry(name.to_owned()).or_default();
         match axes.get_mut(&axis) {
-            Some(kept) => kept.indices = indices.iter().filter_map(|index| kept.indices.get(*index as usize).copied()).collect(),
+            Some(kept) => {
+                kept.indices = indices
+                    .iter()
+                    .filter_map(|index| kept.indices.get(*index as usize).copied())
+                    .collect()
+            }
             None => {
                 axes.insert(axis, Kept { whole, indices });
             }
@@ -50,14 +55,35 @@ impl Ends {
 
     /// As many slices, each the next of one that stays: what a cut in the wrong places would leave.
     pub fn beside<'a>(&self, name: &str, tensor: &'a TensorRef) -> Cow<'a, TensorRef> {
-        self.picked(name, tensor, |kept| kept.indices.iter().map(|index| (index + 1) % kept.whole as u32).collect())
+        self.picked(name, tensor, |kept| {
+            kept.indices
+                .iter()
+                .map(|index| (index + 1) % kept.whole as u32)
+                .collect()
+        })
     }
 
-    fn picked<'a>(&self, name: &str, tensor: &'a TensorRef, pick: impl Fn(&Kept) -> Vec<u32>) -> Cow<'a, TensorRef> {
-        let Some(axes) = self.axes.get(name) else { return Cow::Borrowed(tensor) };
+    fn picked<'a>(
+        &self,
+        name: &str,
+        tensor: &'a TensorRef,
+        pick: impl Fn(&Kept) -> Vec<u32>,
+    ) -> Cow<'a, TensorRef> {
+        let Some(axes) = self.axes.get(name) else {
+            return Cow::Borrowed(tensor);
+        };
         let whole = |axis: usize, dim: usize| axes.get(&axis).filter(|kept| kept.whole == dim);
-        let picks: Vec<Option<Vec<u32>>> = tensor.dims.iter().enumerate().map(|(axis, dim)| whole(axis, *dim).map(&pick)).collect();
-        if picks.iter().all(Option::is_none) { Cow::Borrowed(tensor) } else { Cow::Owned(tensor.select(&picks)) }
+        let picks: Vec<Option<Vec<u32>>> = tensor
+            .dims
+            .iter()
+            .enumerate()
+            .map(|(axis, dim)| whole(axis, *dim).map(&pick))
+            .collect();
+        if picks.iter().all(Option::is_none) {
+            Cow::Borrowed(tensor)
+        } else {
+            Cow::Owned(tensor.select(&picks))
+        }
     }
 }
 
@@ -72,8 +98,15 @@ mod tests {
         ends.keep("x", 0, 4, vec![0, 2, 3]);
         ends.keep("x", 0, 3, vec![1, 2]);
         let kept = ends.of("x", &tensor).into_owned();
-        assert_eq!((kept.dims.as_slice(), kept.to_i64().unwrap()), ([2, 2].as_slice(), vec![4, 5, 6, 7]));
-        assert_eq!(*ends.of("x", &kept), kept, "what is cut already is not cut again");
+        assert_eq!(
+            (kept.dims.as_slice(), kept.to_i64().unwrap()),
+            ([2, 2].as_slice(), vec![4, 5, 6, 7])
+        );
+        assert_eq!(
+            *ends.of("x", &kept),
+            kept,
+            "what is cut already is not cut again"
+        );
         assert_eq!(ends.beside("x", &tensor).to_i64().unwrap(), [6, 7, 0, 1]);
         assert_eq!(*ends.of("y", &tensor), tensor);
     }

@@ -38,15 +38,25 @@ pub(super) enum LoadKind {
 
 impl LoadError {
     pub(super) fn new(path: &Path, kind: LoadKind) -> Self {
-        LoadError { path: path.to_owned(), kind }
+        LoadError {
+            path: path.to_owned(),
+            kind,
+        }
     }
 
     /// What the user can do about it.
     pub fn hint(&self) -> &'static str {
         match &self.kind {
             LoadKind::Io(error) if error.kind() == std::io::ErrorKind::NotFound => "check the path",
-            LoadKind::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => "run again when nobody writes to it",
-            LoadKind::Io(error) if matches!(error.kind(), std::io::ErrorKind::InvalidInput | std::io::ErrorKind::IsADirectory) => {
+            LoadKind::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                "run again when nobody writes to it"
+            }
+            LoadKind::Io(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::InvalidInput | std::io::ErrorKind::IsADirectory
+                ) =>
+            {
                 "give a regular file"
             }
             LoadKind::Io(_) => "check that the file can be read",
@@ -57,7 +67,9 @@ impl LoadError {
             LoadKind::NameClash(_) | LoadKind::NotProduced { .. } | LoadKind::Cycle { .. } => {
                 "the graph is not valid ONNX; export it again, or look at it with onnx.checker"
             }
-            LoadKind::Tensor { .. } => "the weights do not fit the graph; bring the files that were exported together",
+            LoadKind::Tensor { .. } => {
+                "the weights do not fit the graph; bring the files that were exported together"
+            }
             LoadKind::OldIr(_) => "convert the model with onnx.version_converter first",
         }
     }
@@ -68,7 +80,13 @@ impl fmt::Display for LoadError {
         if self.path.as_os_str().is_empty() {
             write!(f, "{} ({})", self.kind, self.hint())
         } else {
-            write!(f, "{}: {} ({})", self.path.display(), self.kind, self.hint())
+            write!(
+                f,
+                "{}: {} ({})",
+                self.path.display(),
+                self.kind,
+                self.hint()
+            )
         }
     }
 }

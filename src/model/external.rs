@@ -18,10 +18,20 @@ pub(super) struct External {
 
 impl External {
     pub(super) fn new(model: &Path) -> Self {
-        let folder = model.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let linked = model.canonicalize().ok().and_then(|real| real.parent().map(Path::to_owned));
+        let folder = model
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        let linked = model
+            .canonicalize()
+            .ok()
+            .and_then(|real| real.parent().map(Path::to_owned));
         let real = linked.filter(|real| folder.canonicalize().is_ok_and(|folder| folder != *real));
-        External { folder: folder.to_owned(), real, files: BTreeMap::new() }
+        External {
+            folder: folder.to_owned(),
+            real,
+            files: BTreeMap::new(),
+        }
     }
 
     /// Whether the model has external weights.
@@ -30,7 +40,10 @@ impl External {
     }
 
     pub(super) fn total_bytes(&self) -> u64 {
-        self.files.values().map(|(bytes, _)| bytes.len() as u64).sum()
+        self.files
+            .values()
+            .map(|(bytes, _)| bytes.len() as u64)
+            .sum()
     }
 
     /// The files as they were when they were opened.
@@ -43,10 +56,20 @@ impl External {
         if tensor.data_location != Some(DataLocation::External as i32) {
             return Ok(());
         }
-        let entry = |key: &str| tensor.external_data.iter().find(|entry| entry.key() == key).map(|entry| entry.value().to_owned());
+        let entry = |key: &str| {
+            tensor
+                .external_data
+                .iter()
+                .find(|entry| entry.key() == key)
+                .map(|entry| entry.value().to_owned())
+        };
         let number = |key: &str| match entry(key) {
             None => Ok(None),
-            Some(text) => text.trim().parse::<u64>().map(Some).map_err(|_| format!("external data: '{text}' is no {key}")),
+            Some(text) => text
+                .trim()
+                .parse::<u64>()
+                .map(Some)
+                .map_err(|_| format!("external data: '{text}' is no {key}")),
         };
         let location = entry("location").ok_or("external data without a location")?;
         let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?);
@@ -70,16 +93,31 @@ impl External {
             return Ok(bytes.clone());
         }
         let relative = Path::new(location);
-        let inside = relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        let inside = relative
+            .components()
+            .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
         let beside = |folder: &PathBuf| (folder.join(relative), folder.clone());
-        let elsewhere = self.real.as_ref().map(beside).filter(|(path, _)| !self.folder.join(relative).exists() && path.exists());
+        let elsewhere = self
+            .real
+            .as_ref()
+            .map(beside)
+            .filter(|(path, _)| !self.folder.join(relative).exists() && path.exists());
         let (path, folder) = elsewhere.unwrap_or_else(|| beside(&self.folder));
         // Links could lead out as well as `..` and absolute paths do.
-        let stays = |path: &Path| Some(path.canonicalize().ok()?.starts_with(folder.canonicalize().ok()?));
+        let stays = |path: &Path| {
+            Some(
+                path.canonicalize()
+                    .ok()?
+                    .starts_with(folder.canonicalize().ok()?),
+            )
+        };
         if !inside || stays(&path) == Some(false) {
-            return Err(format!("external data file '{location}' lies outside the model's folder, which is not allowed"));
+            return Err(format!(
+                "external data file '{location}' lies outside the model's folder, which is not allowed"
+            ));
         }
-        let opened = files::bytes(&path).map_err(|error| format!("external data file '{}': {error}", path.display()))?;
+        let opened = files::bytes(&path)
+            .map_err(|error| format!("external data file '{}': {error}", path.display()))?;
         let bytes = opened.0.clone();
         self.files.insert(location.to_owned(), opened);
         Ok(bytes)

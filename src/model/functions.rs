@@ -22,14 +22,20 @@ pub fn inlined(model: &Model) -> Result<Option<(Model, Named)>, LoadError> {
     }
     let mut names = Names::of(model);
     let mut inlined = model.clone();
-    let Ok(named) = inline(&mut inlined.proto, &mut |hint| names.fresh(hint)) else { return Ok(None) };
+    let Ok(named) = inline(&mut inlined.proto, &mut |hint| names.fresh(hint)) else {
+        return Ok(None);
+    };
     inlined.reindex()?;
     Ok(Some((inlined, named)))
 }
 
 /// Why the calls of a model's own functions have no end, or none that can be reached; `None` where they have.
 pub fn endless(model: &Model) -> Option<String> {
-    let graph = model.proto.graph.as_ref().filter(|_| !model.proto.functions.is_empty())?;
+    let graph = model
+        .proto
+        .graph
+        .as_ref()
+        .filter(|_| !model.proto.functions.is_empty())?;
     Table::new(&model.proto.functions).check(graph).err()
 }
 
@@ -45,7 +51,13 @@ pub fn inline(proto: &mut ModelProto, fresh: Fresh) -> Result<Named, String> {
     let mut graph = proto.graph.take().unwrap_or_default();
     // What comes of it is counted first.
     Table::new(&functions).check(&graph)?;
-    let mut inliner = Inliner { functions: &functions, fresh, named: Named::new(), lifted: BTreeMap::new(), constants: Vec::new() };
+    let mut inliner = Inliner {
+        functions: &functions,
+        fresh,
+        named: Named::new(),
+        lifted: BTreeMap::new(),
+        constants: Vec::new(),
+    };
     for _ in 0..=functions.len() {
         if !inliner.in_all_graphs(&mut graph) {
             graph.initializer.append(&mut inliner.constants);
@@ -60,7 +72,11 @@ pub fn inline(proto: &mut ModelProto, fresh: Fresh) -> Result<Named, String> {
 fn same_versions(model: &mut ModelProto, function: &FunctionProto) -> Result<(), String> {
     for import in &function.opset_import {
         let domain = normal_domain(import.domain());
-        match model.opset_import.iter().find(|other| normal_domain(other.domain()) == domain) {
+        match model
+            .opset_import
+            .iter()
+            .find(|other| normal_domain(other.domain()) == domain)
+        {
             Some(other) if other.version() != import.version() && domain.is_empty() => {
                 return Err(format!(
                     "function '{}' is written for operator set {}, the model for another",
@@ -76,7 +92,9 @@ fn same_versions(model: &mut ModelProto, function: &FunctionProto) -> Result<(),
 }
 
 fn subgraphs_mut(node: &mut NodeProto) -> impl Iterator<Item = &mut GraphProto> {
-    node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs))
+    node.attribute
+        .iter_mut()
+        .flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs))
 }
 
 /// What all calls share.
@@ -103,7 +121,9 @@ impl Inliner<'_, '_> {
         let called = |node: &NodeProto| {
             let (domain, op) = (normal_domain(node.domain()), node.op_type());
             let same = |function: &&FunctionProto| {
-                function.name() == op && normal_domain(function.domain()) == domain && function.overload() == node.overload()
+                function.name() == op
+                    && normal_domain(function.domain()) == domain
+                    && function.overload() == node.overload()
             };
             functions.iter().find(same)
         };
@@ -122,7 +142,11 @@ impl Inliner<'_, '_> {
                 // By its output where others are called alike.
                 Some(function) => {
                     let by_output = node.name().is_empty() || twice.contains(node.name());
-                    let scope = if by_output { first_output(&node) } else { node.name() };
+                    let scope = if by_output {
+                        first_output(&node)
+                    } else {
+                        node.name()
+                    };
                     nodes.extend(self.body(&node, scope, function));
                 }
                 None => nodes.push(node),
@@ -136,16 +160,30 @@ impl Inliner<'_, '_> {
     fn body(&mut self, call: &NodeProto, scope: &str, function: &FunctionProto) -> Vec<NodeProto> {
         let mut names = BTreeMap::new();
         for (at, formal) in function.input.iter().enumerate() {
-            names.insert(formal.clone(), call.input.get(at).cloned().unwrap_or_default());
+            names.insert(
+                formal.clone(),
+                call.input.get(at).cloned().unwrap_or_default(),
+            );
         }
         // Plans prefix names by the function's; its domain stands before it only where another function is called so, too.
-        let alone = self.functions.iter().filter(|other| other.name() == function.name()).count() == 1;
-        let prefix = if alone { format!("{}/", function.name()) } else { format!("{}.{}/", function.domain(), function.name()) };
+        let alone = self
+            .functions
+            .iter()
+            .filter(|other| other.name() == function.name())
+            .count()
+            == 1;
+        let prefix = if alone {
+            format!("{}/", function.name())
+        } else {
+            format!("{}.{}/", function.domain(), function.name())
+        };
         let mut nodes = function.node.clone();
         nodes.retain(|node| !self.lift(node, &prefix, &mut names));
         let mut aliases = Vec::new();
         for (at, formal) in function.output.iter().enumerate() {
-            let Some(actual) = call.output.get(at).filter(|name| !name.is_empty()) else { continue };
+            let Some(actual) = call.output.get(at).filter(|name| !name.is_empty()) else {
+                continue;
+            };
             // An output that is an input or a constant handed through, or that is given twice, needs a node of its own.
             if names.contains_key(formal) {
                 aliases.push((formal.clone(), actual.clone()));
@@ -153,14 +191,27 @@ impl Inliner<'_, '_> {
                 names.insert(formal.clone(), actual.clone());
             }
         }
-        let mut attributes: BTreeMap<&str, &AttributeProto> =
-            function.attribute_proto.iter().map(|attribute| (attribute.name(), attribute)).collect();
-        attributes.extend(call.attribute.iter().map(|attribute| (attribute.name(), attribute)));
+        let mut attributes: BTreeMap<&str, &AttributeProto> = function
+            .attribute_proto
+            .iter()
+            .map(|attribute| (attribute.name(), attribute))
+            .collect();
+        attributes.extend(
+            call.attribute
+                .iter()
+                .map(|attribute| (attribute.name(), attribute)),
+        );
         for node in &mut nodes {
             let written = node.clone();
             bind(node, &attributes);
-            rename(node, &mut names, &mut |name| (self.fresh)(&format!("{scope}/{name}")));
-            let label = if node.name().is_empty() { first_output(&written) } else { node.name() };
+            rename(node, &mut names, &mut |name| {
+                (self.fresh)(&format!("{scope}/{name}"))
+            });
+            let label = if node.name().is_empty() {
+                first_output(&written)
+            } else {
+                node.name()
+            };
             node.name = Some(format!("{scope}/{label}"));
             note(&mut self.named, &written, node, &prefix, &call.output);
         }
@@ -178,10 +229,23 @@ impl Inliner<'_, '_> {
     }
 
     /// Makes a constant of a function one of the main graph, for all calls. False for other nodes.
-    fn lift(&mut self, node: &NodeProto, prefix: &str, names: &mut BTreeMap<String, String>) -> bool {
+    fn lift(
+        &mut self,
+        node: &NodeProto,
+        prefix: &str,
+        names: &mut BTreeMap<String, String>,
+    ) -> bool {
         let constant = node.op_type() == "Constant" && normal_domain(node.domain()).is_empty();
-        let value = node.attribute.iter().find(|attribute| attribute.name() == "value" && attribute.ref_attr_name().is_empty());
-        let (Some(tensor), Some(output)) = (value.filter(|_| constant).and_then(|value| value.t.as_ref()), node.output.first()) else {
+        let value = node
+            .attribute
+            .iter()
+            .find(|attribute| attribute.name() == "value" && attribute.ref_attr_name().is_empty());
+        let (Some(tensor), Some(output)) = (
+            value
+                .filter(|_| constant)
+                .and_then(|value| value.t.as_ref()),
+            node.output.first(),
+        ) else {
             return false;
         };
         let in_file = format!("{prefix}{output}");
@@ -189,7 +253,10 @@ impl Inliner<'_, '_> {
             Some(name) => name.clone(),
             None => {
                 let name = (self.fresh)(&in_file);
-                self.constants.push(TensorProto { name: Some(name.clone()), ..tensor.clone() });
+                self.constants.push(TensorProto {
+                    name: Some(name.clone()),
+                    ..tensor.clone()
+                });
                 self.named.insert(name.clone(), in_file.clone());
                 self.lifted.insert(in_file, name.clone());
                 name
@@ -202,25 +269,57 @@ impl Inliner<'_, '_> {
 
 /// Notes what a node's results, and the names in its subgraphs, were called in the function. Results of the call have
 /// their name from around it.
-fn note(named: &mut Named, written: &NodeProto, node: &NodeProto, prefix: &str, results: &[String]) {
-    for (old, new) in written.output.iter().zip(&node.output).filter(|(_, new)| !results.contains(new)) {
+fn note(
+    named: &mut Named,
+    written: &NodeProto,
+    node: &NodeProto,
+    prefix: &str,
+    results: &[String],
+) {
+    for (old, new) in written
+        .output
+        .iter()
+        .zip(&node.output)
+        .filter(|(_, new)| !results.contains(new))
+    {
         named.insert(new.clone(), format!("{prefix}{old}"));
     }
-    let label = if written.name().is_empty() { first_output(written) } else { written.name() };
+    let label = if written.name().is_empty() {
+        first_output(written)
+    } else {
+        written.name()
+    };
     for attribute in &written.attribute {
-        let Some(now) = node.attribute.iter().find(|other| other.name() == attribute.name()) else { continue };
+        let Some(now) = node
+            .attribute
+            .iter()
+            .find(|other| other.name() == attribute.name())
+        else {
+            continue;
+        };
         let prefix = format!("{prefix}{label}/{}/", attribute.name());
-        for (old, new) in attribute.g.iter().chain(&attribute.graphs).zip(now.g.iter().chain(&now.graphs)) {
+        for (old, new) in attribute
+            .g
+            .iter()
+            .chain(&attribute.graphs)
+            .zip(now.g.iter().chain(&now.graphs))
+        {
             for (old, new) in old.initializer.iter().zip(&new.initializer) {
                 named.insert(new.name().to_owned(), format!("{prefix}{}", old.name()));
             }
-            old.node.iter().zip(&new.node).for_each(|(old, new)| note(named, old, new, &prefix, &[]));
+            old.node
+                .iter()
+                .zip(&new.node)
+                .for_each(|(old, new)| note(named, old, new, &prefix, &[]));
         }
     }
 }
 
 fn first_output(node: &NodeProto) -> &str {
-    node.output.iter().find(|name| !name.is_empty()).map_or("", String::as_str)
+    node.output
+        .iter()
+        .find(|name| !name.is_empty())
+        .map_or("", String::as_str)
 }
 
 /// Replaces references to the function's attributes by their values; those without a value are left out.
@@ -238,12 +337,19 @@ fn bind(node: &mut NodeProto, attributes: &BTreeMap<&str, &AttributeProto>) {
         })
         .collect();
     for graph in subgraphs_mut(node) {
-        graph.node.iter_mut().for_each(|node| bind(node, attributes));
+        graph
+            .node
+            .iter_mut()
+            .for_each(|node| bind(node, attributes));
     }
 }
 
 /// Gives every name of a node and its subgraphs its place in the graph around it; `fresh` makes names for those that are new.
-pub fn rename(node: &mut NodeProto, names: &mut BTreeMap<String, String>, fresh: &mut impl FnMut(&str) -> String) {
+pub fn rename(
+    node: &mut NodeProto,
+    names: &mut BTreeMap<String, String>,
+    fresh: &mut impl FnMut(&str) -> String,
+) {
     for input in node.input.iter_mut() {
         if let Some(new) = names.get(input) {
             *input = new.clone();
@@ -251,7 +357,11 @@ pub fn rename(node: &mut NodeProto, names: &mut BTreeMap<String, String>, fresh:
     }
     for graph in subgraphs_mut(node) {
         let mut inner = names.clone();
-        let defined = graph.initializer.iter().map(|tensor| tensor.name()).chain(graph.input.iter().map(|input| input.name()));
+        let defined = graph
+            .initializer
+            .iter()
+            .map(|tensor| tensor.name())
+            .chain(graph.input.iter().map(|input| input.name()));
         for name in defined.map(str::to_owned).collect::<Vec<_>>() {
             let new = fresh(&name);
             inner.insert(name, new);
@@ -261,10 +371,22 @@ pub fn rename(node: &mut NodeProto, names: &mut BTreeMap<String, String>, fresh:
                 *name = Some(new.clone());
             }
         };
-        graph.initializer.iter_mut().for_each(|tensor| renamed(&mut tensor.name, &inner));
-        graph.input.iter_mut().for_each(|input| renamed(&mut input.name, &inner));
-        graph.node.iter_mut().for_each(|node| rename(node, &mut inner, fresh));
-        graph.output.iter_mut().for_each(|output| renamed(&mut output.name, &inner));
+        graph
+            .initializer
+            .iter_mut()
+            .for_each(|tensor| renamed(&mut tensor.name, &inner));
+        graph
+            .input
+            .iter_mut()
+            .for_each(|input| renamed(&mut input.name, &inner));
+        graph
+            .node
+            .iter_mut()
+            .for_each(|node| rename(node, &mut inner, fresh));
+        graph
+            .output
+            .iter_mut()
+            .for_each(|output| renamed(&mut output.name, &inner));
     }
     for output in node.output.iter_mut().filter(|output| !output.is_empty()) {
         let new = names.entry(output.clone()).or_insert_with(|| fresh(output));
@@ -279,7 +401,12 @@ mod tests {
     use crate::proto::OperatorSetIdProto;
 
     fn node(op: &str, input: &str, output: &str) -> NodeProto {
-        NodeProto { op_type: Some(op.into()), input: vec![input.into()], output: vec![output.into()], ..Default::default() }
+        NodeProto {
+            op_type: Some(op.into()),
+            input: vec![input.into()],
+            output: vec![output.into()],
+            ..Default::default()
+        }
     }
 
     fn function(name: &str, bodies: &[&str]) -> FunctionProto {
@@ -292,7 +419,10 @@ mod tests {
                 format!("h{at}")
             }
         };
-        let nodes = bodies.iter().enumerate().map(|(at, op)| node(op, &between(at), &between(at + 1)));
+        let nodes = bodies
+            .iter()
+            .enumerate()
+            .map(|(at, op)| node(op, &between(at), &between(at + 1)));
         FunctionProto {
             name: Some(name.into()),
             input: vec!["x".into()],
@@ -314,7 +444,10 @@ mod tests {
                 format!("v{at}")
             }
         };
-        let nodes = (0..calls).map(|at| NodeProto { name: Some("same".into()), ..node(op, &name(at), &name(at + 1)) });
+        let nodes = (0..calls).map(|at| NodeProto {
+            name: Some("same".into()),
+            ..node(op, &name(at), &name(at + 1))
+        });
         model.proto.graph.as_mut().unwrap().node = nodes.collect();
         model.reindex().unwrap();
         model
@@ -322,38 +455,70 @@ mod tests {
 
     #[test]
     fn a_function_that_calls_itself_is_left_alone() {
-        for functions in [vec![function("f", &["f", "f"])], vec![function("f", &["Relu", "g"]), function("g", &["f"])]] {
+        for functions in [
+            vec![function("f", &["f", "f"])],
+            vec![function("f", &["Relu", "g"]), function("g", &["f"])],
+        ] {
             let mut model = calling(functions, 1, "f");
             assert!(inlined(&model).unwrap().is_none());
             let problem = inline(&mut model.proto, &mut |hint| hint.to_owned()).unwrap_err();
-            assert!(problem.contains("'f' of the model calls itself"), "{problem}");
+            assert!(
+                problem.contains("'f' of the model calls itself"),
+                "{problem}"
+            );
         }
         // One that nobody calls does no harm.
-        let model = calling(vec![function("f", &["f"]), function("g", &["Relu"])], 1, "g");
+        let model = calling(
+            vec![function("f", &["f"]), function("g", &["Relu"])],
+            1,
+            "g",
+        );
         assert_eq!(inlined(&model).unwrap().unwrap().0.index().nodes().len(), 1);
     }
 
     #[test]
     fn what_calls_become_is_counted_first() {
         let next = |at: usize| format!("f{}", at + 1);
-        let mut functions: Vec<FunctionProto> = (0..9).map(|at| function(&format!("f{at}"), &[next(at).as_str(); 10])).collect();
+        let mut functions: Vec<FunctionProto> = (0..9)
+            .map(|at| function(&format!("f{at}"), &[next(at).as_str(); 10]))
+            .collect();
         functions.push(function("f9", &["Relu"]));
         let mut model = calling(functions, 1, "f0");
         assert!(inlined(&model).unwrap().is_none());
         let problem = inline(&mut model.proto, &mut |hint| hint.to_owned()).unwrap_err();
-        assert!(problem.contains("would become") && problem.contains("nodes"), "{problem}");
+        assert!(
+            problem.contains("would become") && problem.contains("nodes"),
+            "{problem}"
+        );
         // A deep chain is as good as a flat one.
-        let mut functions: Vec<FunctionProto> = (0..200).map(|at| function(&format!("f{at}"), &["Relu", next(at).as_str()])).collect();
+        let mut functions: Vec<FunctionProto> = (0..200)
+            .map(|at| function(&format!("f{at}"), &["Relu", next(at).as_str()]))
+            .collect();
         functions.push(function("f200", &["Relu"]));
-        assert_eq!(inlined(&calling(functions, 2, "f0")).unwrap().unwrap().0.index().nodes().len(), 2 * 201);
+        assert_eq!(
+            inlined(&calling(functions, 2, "f0"))
+                .unwrap()
+                .unwrap()
+                .0
+                .index()
+                .nodes()
+                .len(),
+            2 * 201
+        );
     }
 
     #[test]
     fn many_calls_of_one_name_take_their_time_once_each() {
         let mut model = calling(vec![function("f", &["Relu", "Neg", "Abs"])], 20_000, "f");
-        model.proto.opset_import.push(OperatorSetIdProto { domain: Some("own".into()), version: Some(1) });
+        model.proto.opset_import.push(OperatorSetIdProto {
+            domain: Some("own".into()),
+            version: Some(1),
+        });
         let start = std::time::Instant::now();
-        assert_eq!(inlined(&model).unwrap().unwrap().0.index().nodes().len(), 60_000);
+        assert_eq!(
+            inlined(&model).unwrap().unwrap().0.index().nodes().len(),
+            60_000
+        );
         assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
     }
 }

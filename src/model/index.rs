@@ -100,7 +100,10 @@ impl Index {
 
     pub(super) fn build(model: &ModelProto) -> Result<Self, LoadKind> {
         let graph = model.graph.as_ref().ok_or(LoadKind::NoGraph)?;
-        let mut builder = Builder { index: Index::default(), scopes: Vec::new() };
+        let mut builder = Builder {
+            index: Index::default(),
+            scopes: Vec::new(),
+        };
         builder.graph(graph, None, String::new(), Vec::new())?;
         Ok(builder.index)
     }
@@ -122,27 +125,41 @@ impl Index {
 
     /// All values.
     pub fn values(&self) -> impl ExactSizeIterator<Item = (ValueId, &ValueEntry)> {
-        self.values.iter().enumerate().map(|(id, entry)| (ValueId(id as u32), entry))
+        self.values
+            .iter()
+            .enumerate()
+            .map(|(id, entry)| (ValueId(id as u32), entry))
     }
 
     /// All nodes, in the order of the file, a node before those of its subgraphs.
     pub fn nodes(&self) -> impl ExactSizeIterator<Item = (NodeId, &NodeEntry)> {
-        self.nodes.iter().enumerate().map(|(id, entry)| (NodeId(id as u32), entry))
+        self.nodes
+            .iter()
+            .enumerate()
+            .map(|(id, entry)| (NodeId(id as u32), entry))
     }
 
     /// All graphs, the main one first.
     pub fn graphs(&self) -> impl ExactSizeIterator<Item = (GraphId, &GraphEntry)> {
-        self.graphs.iter().enumerate().map(|(id, entry)| (GraphId(id as u32), entry))
+        self.graphs
+            .iter()
+            .enumerate()
+            .map(|(id, entry)| (GraphId(id as u32), entry))
     }
 
     /// The value of this name that the main graph defines.
     pub fn main_value(&self, name: &str) -> Option<ValueId> {
-        self.values().find(|(_, entry)| entry.graph == Self::MAIN && entry.name == name).map(|(id, _)| id)
+        self.values()
+            .find(|(_, entry)| entry.graph == Self::MAIN && entry.name == name)
+            .map(|(id, _)| id)
     }
 
     /// The values that the main graph defines, by name.
     pub fn main_values(&self) -> HashMap<&str, ValueId> {
-        self.values().filter(|(_, entry)| entry.graph == Self::MAIN).map(|(id, entry)| (entry.name.as_str(), id)).collect()
+        self.values()
+            .filter(|(_, entry)| entry.graph == Self::MAIN)
+            .map(|(id, entry)| (entry.name.as_str(), id))
+            .collect()
     }
 
     /// `NODE/ATTRIBUTE/` for each subgraph around a graph, as plan files prefix names.
@@ -151,7 +168,11 @@ impl Index {
             None => String::new(),
             Some(node) => {
                 let outer = self.prefix(model, self.node(node).graph);
-                format!("{outer}{}/{}/", model.node_label(node), self.graph(graph).attribute)
+                format!(
+                    "{outer}{}/{}/",
+                    model.node_label(node),
+                    self.graph(graph).attribute
+                )
             }
         }
     }
@@ -163,7 +184,12 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn define(&mut self, name: &'a str, graph: GraphId, origin: Origin) -> Result<ValueId, LoadKind> {
+    fn define(
+        &mut self,
+        name: &'a str,
+        graph: GraphId,
+        origin: Origin,
+    ) -> Result<ValueId, LoadKind> {
         let id = ValueId(self.index.values.len() as u32);
         let scope = self.scopes.last_mut().ok_or(LoadKind::NoGraph)?;
         if scope.insert(name, id).is_some() {
@@ -181,7 +207,10 @@ impl<'a> Builder<'a> {
     }
 
     fn resolve(&self, name: &str) -> Option<ValueId> {
-        self.scopes.iter().rev().find_map(|scope| scope.get(name).copied())
+        self.scopes
+            .iter()
+            .rev()
+            .find_map(|scope| scope.get(name).copied())
     }
 
     fn graph(
@@ -210,7 +239,10 @@ impl<'a> Builder<'a> {
         }
         for (position, input) in graph.input.iter().enumerate() {
             // Before IR version 4 every initializer is listed as an input too.
-            let listed = self.scopes.last().and_then(|scope| scope.get(input.name()).copied());
+            let listed = self
+                .scopes
+                .last()
+                .and_then(|scope| scope.get(input.name()).copied());
             if let Some(value) = listed.map(|value| &mut self.index.values[value.index()])
                 && !matches!(value.origin, Origin::Input(_))
             {
@@ -226,9 +258,19 @@ impl<'a> Builder<'a> {
             let mut outputs = Vec::with_capacity(node.output.len());
             for (slot, name) in node.output.iter().enumerate() {
                 let defined = !name.is_empty();
-                outputs.push(defined.then(|| self.define(name, id, Origin::Output(node_id, slot as u32))).transpose()?);
+                outputs.push(
+                    defined
+                        .then(|| self.define(name, id, Origin::Output(node_id, slot as u32)))
+                        .transpose()?,
+                );
             }
-            self.index.nodes.push(NodeEntry { graph: id, position: position as u32, inputs: Vec::new(), outputs, subgraphs: Vec::new() });
+            self.index.nodes.push(NodeEntry {
+                graph: id,
+                position: position as u32,
+                inputs: Vec::new(),
+                outputs,
+                subgraphs: Vec::new(),
+            });
         }
         for (position, node) in graph.node.iter().enumerate() {
             let node_id = NodeId(first + position as u32);
@@ -238,18 +280,27 @@ impl<'a> Builder<'a> {
                     inputs.push(None);
                     continue;
                 }
-                let value =
-                    self.resolve(name).ok_or_else(|| LoadKind::NotProduced { value: name.clone(), node: label(node).to_owned() })?;
-                self.index.values[value.index()].readers.push((node_id, slot as u32));
+                let value = self.resolve(name).ok_or_else(|| LoadKind::NotProduced {
+                    value: name.clone(),
+                    node: label(node).to_owned(),
+                })?;
+                self.index.values[value.index()]
+                    .readers
+                    .push((node_id, slot as u32));
                 inputs.push(Some(value));
             }
             self.index.nodes[node_id.index()].inputs = inputs;
             for (place, attribute) in node.attribute.iter().enumerate() {
-                let lists = attribute.graphs.iter().enumerate().map(|(at, graph)| (graph, Some(at as u32)));
+                let lists = attribute
+                    .graphs
+                    .iter()
+                    .enumerate()
+                    .map(|(at, graph)| (graph, Some(at as u32)));
                 for (subgraph, at) in attribute.g.iter().map(|graph| (graph, None)).chain(lists) {
                     let mut path = path.clone();
                     path.push((position as u32, place as u32, at));
-                    let sub = self.graph(subgraph, Some(node_id), attribute.name().to_owned(), path)?;
+                    let sub =
+                        self.graph(subgraph, Some(node_id), attribute.name().to_owned(), path)?;
                     self.index.nodes[node_id.index()].subgraphs.push(sub);
                 }
             }
@@ -257,7 +308,10 @@ impl<'a> Builder<'a> {
         for output in &graph.output {
             let value = self
                 .resolve(output.name())
-                .ok_or_else(|| LoadKind::NotProduced { value: output.name().to_owned(), node: "(graph output)".to_owned() })?;
+                .ok_or_else(|| LoadKind::NotProduced {
+                    value: output.name().to_owned(),
+                    node: "(graph output)".to_owned(),
+                })?;
             self.index.values[value.index()].is_output = true;
             self.index.graphs[id.index()].outputs.push(value);
         }
@@ -268,7 +322,12 @@ impl<'a> Builder<'a> {
     }
 
     /// Kahn's algorithm over one graph; keeps the file's order where it is already one.
-    fn sort(&self, graph: GraphId, message: &GraphProto, first: u32) -> Result<Vec<NodeId>, LoadKind> {
+    fn sort(
+        &self,
+        graph: GraphId,
+        message: &GraphProto,
+        first: u32,
+    ) -> Result<Vec<NodeId>, LoadKind> {
         let count = message.node.len();
         let mut needs: Vec<Vec<u32>> = vec![Vec::new(); count];
         for (local, needs) in needs.iter_mut().enumerate() {
@@ -276,8 +335,14 @@ impl<'a> Builder<'a> {
             needs.sort_unstable();
             needs.dedup();
         }
-        if needs.iter().enumerate().all(|(local, needs)| needs.iter().all(|need| (*need as usize) < local)) {
-            return Ok((0..count as u32).map(|local| NodeId(first + local)).collect());
+        if needs
+            .iter()
+            .enumerate()
+            .all(|(local, needs)| needs.iter().all(|need| (*need as usize) < local))
+        {
+            return Ok((0..count as u32)
+                .map(|local| NodeId(first + local))
+                .collect());
         }
         let mut waiting: Vec<usize> = needs.iter().map(Vec::len).collect();
         let mut readers: Vec<Vec<usize>> = vec![Vec::new(); count];
@@ -286,7 +351,8 @@ impl<'a> Builder<'a> {
                 readers[*need as usize].push(local);
             }
         }
-        let mut ready: std::collections::BTreeSet<usize> = (0..count).filter(|local| waiting[*local] == 0).collect();
+        let mut ready: std::collections::BTreeSet<usize> =
+            (0..count).filter(|local| waiting[*local] == 0).collect();
         let mut order = Vec::with_capacity(count);
         while let Some(local) = ready.pop_first() {
             order.push(NodeId(first + local as u32));
@@ -301,7 +367,9 @@ impl<'a> Builder<'a> {
             return Ok(order);
         }
         let stuck = (0..count).find(|local| waiting[*local] > 0).unwrap_or(0);
-        Err(LoadKind::Cycle { node: label(&message.node[stuck]).to_owned() })
+        Err(LoadKind::Cycle {
+            node: label(&message.node[stuck]).to_owned(),
+        })
     }
 
     /// The nodes of `graph` whose outputs a node reads, itself or inside its subgraphs, once for each time.
@@ -315,7 +383,10 @@ impl<'a> Builder<'a> {
         };
         entry.inputs.iter().flatten().for_each(|value| need(*value));
         for subgraph in &entry.subgraphs {
-            self.index.graphs[subgraph.index()].outputs.iter().for_each(|value| need(*value));
+            self.index.graphs[subgraph.index()]
+                .outputs
+                .iter()
+                .for_each(|value| need(*value));
         }
         for subgraph in entry.subgraphs.clone() {
             for inner in self.index.graphs[subgraph.index()].nodes.clone() {
@@ -326,5 +397,9 @@ impl<'a> Builder<'a> {
 }
 
 fn label(node: &crate::proto::NodeProto) -> &str {
-    if node.name().is_empty() { node.output.first().map_or("(unnamed node)", String::as_str) } else { node.name() }
+    if node.name().is_empty() {
+        node.output.first().map_or("(unnamed node)", String::as_str)
+    } else {
+        node.name()
+    }
 }

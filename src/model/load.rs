@@ -20,7 +20,9 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { tensor_bytes: 1 << 40 }
+        Limits {
+            tensor_bytes: 1 << 40,
+        }
     }
 }
 
@@ -38,18 +40,26 @@ pub fn load(path: &Path, limits: Limits) -> Result<Model, LoadError> {
         return Err(fail(LoadKind::Foreign(other)));
     }
     let other = |kind: LoadKind| fail(other_message(&bytes).map_or(kind, LoadKind::Foreign));
-    let mut proto = ModelProto::decode(bytes.clone()).map_err(|error| other(LoadKind::NotProtobuf(error.to_string())))?;
+    let mut proto = ModelProto::decode(bytes.clone())
+        .map_err(|error| other(LoadKind::NotProtobuf(error.to_string())))?;
     if proto.graph.is_none() {
         return Err(other(LoadKind::NoGraph));
     }
     if proto.ir_version.is_some_and(|version| version < 3) {
         return Err(fail(LoadKind::OldIr(proto.ir_version())));
     }
-    let unknown_fields = if proto.encoded_len() == bytes.len() { Vec::new() } else { unknown_fields(&proto, &bytes) };
+    let unknown_fields = if proto.encoded_len() == bytes.len() {
+        Vec::new()
+    } else {
+        unknown_fields(&proto, &bytes)
+    };
     let mut external = External::new(path);
     each_tensor(&mut proto, &mut |tensor| {
         let result = external.attach(tensor).and_then(|()| check(tensor, limits));
-        result.map_err(|problem| LoadKind::Tensor { tensor: tensor.name().to_owned(), problem })
+        result.map_err(|problem| LoadKind::Tensor {
+            tensor: tensor.name().to_owned(),
+            problem,
+        })
     })
     .map_err(fail)?;
     let source = Source {
@@ -64,35 +74,67 @@ pub fn load(path: &Path, limits: Limits) -> Result<Model, LoadError> {
 }
 
 /// Calls a function for every dense tensor of the model that may hold weights.
-fn each_tensor<E>(model: &mut ModelProto, visit: &mut impl FnMut(&mut TensorProto) -> Result<(), E>) -> Result<(), E> {
+fn each_tensor<E>(
+    model: &mut ModelProto,
+    visit: &mut impl FnMut(&mut TensorProto) -> Result<(), E>,
+) -> Result<(), E> {
     if let Some(graph) = &mut model.graph {
         in_graph(graph, visit)?;
     }
     for function in &mut model.functions {
-        for attribute in function.node.iter_mut().flat_map(|node| &mut node.attribute).chain(&mut function.attribute_proto) {
+        for attribute in function
+            .node
+            .iter_mut()
+            .flat_map(|node| &mut node.attribute)
+            .chain(&mut function.attribute_proto)
+        {
             in_attribute(attribute, visit)?;
         }
     }
     Ok(())
 }
 
-fn in_graph<E>(graph: &mut GraphProto, visit: &mut impl FnMut(&mut TensorProto) -> Result<(), E>) -> Result<(), E> {
+fn in_graph<E>(
+    graph: &mut GraphProto,
+    visit: &mut impl FnMut(&mut TensorProto) -> Result<(), E>,
+) -> Result<(), E> {
     graph.initializer.iter_mut().try_for_each(&mut *visit)?;
     for sparse in &mut graph.sparse_initializer {
-        sparse.values.iter_mut().chain(sparse.indices.iter_mut()).try_for_each(&mut *visit)?;
+        sparse
+            .values
+            .iter_mut()
+            .chain(sparse.indices.iter_mut())
+            .try_for_each(&mut *visit)?;
     }
-    graph.node.iter_mut().flat_map(|node| &mut node.attribute).try_for_each(|attribute| in_attribute(attribute, visit))
+    graph
+        .node
+        .iter_mut()
+        .flat_map(|node| &mut node.attribute)
+        .try_for_each(|attribute| in_attribute(attribute, visit))
 }
 
-fn in_attribute<E>(attribute: &mut AttributeProto, visit: &mut impl FnMut(&mut TensorProto) -> Result<(), E>) -> Result<(), E> {
-    attribute.t.iter_mut().chain(attribute.tensors.iter_mut()).try_for_each(&mut *visit)?;
-    attribute.g.iter_mut().chain(attribute.graphs.iter_mut()).try_for_each(|graph| in_graph(graph, visit))
+fn in_attribute<E>(
+    attribute: &mut AttributeProto,
+    visit: &mut impl FnMut(&mut TensorProto) -> Result<(), E>,
+) -> Result<(), E> {
+    attribute
+        .t
+        .iter_mut()
+        .chain(attribute.tensors.iter_mut())
+        .try_for_each(&mut *visit)?;
+    attribute
+        .g
+        .iter_mut()
+        .chain(attribute.graphs.iter_mut())
+        .try_for_each(|graph| in_graph(graph, visit))
 }
 
 fn check(tensor: &TensorProto, limits: Limits) -> Result<(), String> {
     super::tensor::expected_bytes(tensor).and_then(|(expected, stored)| match stored {
         _ if expected as u64 > limits.tensor_bytes => Err(format!("claims {expected} bytes")),
-        Some(stored) if stored != expected => Err(format!("has {stored} bytes where its type and dims ask for {expected}")),
+        Some(stored) if stored != expected => Err(format!(
+            "has {stored} bytes where its type and dims ask for {expected}"
+        )),
         _ => Ok(()),
     })
 }
@@ -107,14 +149,21 @@ fn unknown_fields(model: &ModelProto, bytes: &[u8]) -> Vec<String> {
         if !MODEL.contains(&field) {
             names.push(format!("ModelProto field {field}"));
         } else if field == 7 {
-            names.extend(fields(body).filter(|(field, _)| !GRAPH.contains(field)).map(|(field, _)| format!("GraphProto field {field}")));
+            names.extend(
+                fields(body)
+                    .filter(|(field, _)| !GRAPH.contains(field))
+                    .map(|(field, _)| format!("GraphProto field {field}")),
+            );
         }
     }
     names.sort();
     names.dedup();
     if names.is_empty() && model.encoded_len() < bytes.len() {
         // A longer encoding may also be a harmless, non-canonical one; the difference tells how much it is.
-        names.push(format!("{} bytes inside nodes or tensors", bytes.len() - model.encoded_len()));
+        names.push(format!(
+            "{} bytes inside nodes or tensors",
+            bytes.len() - model.encoded_len()
+        ));
     }
     names
 }

@@ -69,13 +69,19 @@ pub struct Source {
 impl Source {
     /// Errors: a large file has changed since it was opened, so that its bytes must not be touched any more.
     pub fn check(&self) -> Result<(), LoadError> {
-        self.files.iter().try_for_each(|file| file.check().map_err(|error| LoadError::new(&file.path, error.into())))
+        self.files.iter().try_for_each(|file| {
+            file.check()
+                .map_err(|error| LoadError::new(&file.path, error.into()))
+        })
     }
 
     /// SHA-256 of the file, in hex.
     pub fn sha256(&self) -> String {
         use sha2::{Digest, Sha256};
-        Sha256::digest(&self.bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+        Sha256::digest(&self.bytes)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 }
 
@@ -83,13 +89,27 @@ impl Model {
     /// Indexes a message. Errors: names that clash or are not produced, cycles.
     pub fn new(proto: ModelProto, source: Source) -> Result<Self, LoadError> {
         let index = Index::build(&proto).map_err(|kind| LoadError::new(&source.path, kind))?;
-        Ok(Model { proto, source, ends: Ends::default(), index })
+        Ok(Model {
+            proto,
+            source,
+            ends: Ends::default(),
+            index,
+        })
     }
 
     /// A graph as a model of its own, under the versions of this one. Errors: names that clash or are not produced, cycles.
     pub fn with_graph(&self, graph: GraphProto) -> Result<Self, LoadError> {
-        let ModelProto { ir_version, opset_import, .. } = &self.proto;
-        let proto = ModelProto { ir_version: *ir_version, opset_import: opset_import.clone(), graph: Some(graph), ..Default::default() };
+        let ModelProto {
+            ir_version,
+            opset_import,
+            ..
+        } = &self.proto;
+        let proto = ModelProto {
+            ir_version: *ir_version,
+            opset_import: opset_import.clone(),
+            graph: Some(graph),
+            ..Default::default()
+        };
         Model::new(proto, Source::default())
     }
 
@@ -100,7 +120,8 @@ impl Model {
 
     /// Takes up the message's names again after an edit.
     pub fn reindex(&mut self) -> Result<(), LoadError> {
-        self.index = Index::build(&self.proto).map_err(|kind| LoadError::new(&self.source.path, kind))?;
+        self.index =
+            Index::build(&self.proto).map_err(|kind| LoadError::new(&self.source.path, kind))?;
         Ok(())
     }
 
@@ -112,7 +133,13 @@ impl Model {
     /// The newest version of a domain's operators that the model may use; 1 when not declared.
     pub fn opset(&self, domain: &str) -> i64 {
         let same = |other: &str| normal_domain(other) == normal_domain(domain);
-        self.proto.opset_import.iter().filter(|import| same(import.domain())).map(|import| import.version()).max().unwrap_or(1)
+        self.proto
+            .opset_import
+            .iter()
+            .filter(|import| same(import.domain()))
+            .map(|import| import.version())
+            .max()
+            .unwrap_or(1)
     }
 
     /// One graph: the main one or a subgraph.
@@ -165,9 +192,22 @@ impl Model {
     /// prefix of its subgraph.
     pub fn node_in_plan(&self, id: NodeId) -> String {
         let (entry, node) = (self.index.node(id), self.node(id));
-        let alike = self.graph(entry.graph).node.iter().filter(|other| other.name() == node.name()).count();
-        let by_output = node.output.iter().find(|name| !name.is_empty()).filter(|_| node.name().is_empty() || alike > 1);
-        format!("{}{}", self.index.prefix(self, entry.graph), by_output.map_or(node.name(), String::as_str))
+        let alike = self
+            .graph(entry.graph)
+            .node
+            .iter()
+            .filter(|other| other.name() == node.name())
+            .count();
+        let by_output = node
+            .output
+            .iter()
+            .find(|name| !name.is_empty())
+            .filter(|_| node.name().is_empty() || alike > 1);
+        format!(
+            "{}{}",
+            self.index.prefix(self, entry.graph),
+            by_output.map_or(node.name(), String::as_str)
+        )
     }
 
     /// How messages call a node: its name, else its first output's.
@@ -176,14 +216,19 @@ impl Model {
         if !node.name().is_empty() {
             return node.name();
         }
-        node.output.iter().find(|name| !name.is_empty()).map_or("(unnamed node)", String::as_str)
+        node.output
+            .iter()
+            .find(|name| !name.is_empty())
+            .map_or("(unnamed node)", String::as_str)
     }
 
     /// The tensor message behind a constant value: an initializer, or the `value` of a Constant node.
     pub fn tensor_proto(&self, value: ValueId) -> Option<&TensorProto> {
         let entry = self.index.value(value);
         match entry.origin {
-            Origin::Initializer(position) => self.graph(entry.graph).initializer.get(position as usize),
+            Origin::Initializer(position) => {
+                self.graph(entry.graph).initializer.get(position as usize)
+            }
             Origin::Output(node, 0) => constant_attribute(self.node(node))?.t.as_ref(),
             _ => None,
         }
@@ -194,10 +239,16 @@ impl Model {
         let entry = self.index.value(value);
         let (graph, origin) = (entry.graph, entry.origin);
         match origin {
-            Origin::Initializer(position) => self.graph_mut(graph).initializer.get_mut(position as usize),
+            Origin::Initializer(position) => {
+                self.graph_mut(graph).initializer.get_mut(position as usize)
+            }
             Origin::Output(node, 0) => {
                 constant_attribute(self.node(node))?;
-                let attribute = self.node_mut(node).attribute.iter_mut().find(|attribute| attribute.name() == "value")?;
+                let attribute = self
+                    .node_mut(node)
+                    .attribute
+                    .iter_mut()
+                    .find(|attribute| attribute.name() == "value")?;
                 attribute.t.as_mut()
             }
             _ => None,
@@ -223,7 +274,9 @@ fn constant_attribute(node: &NodeProto) -> Option<&crate::proto::AttributeProto>
     if node.op_type() != "Constant" || !normal_domain(node.domain()).is_empty() {
         return None;
     }
-    node.attribute.iter().find(|attribute| attribute.name() == "value")
+    node.attribute
+        .iter()
+        .find(|attribute| attribute.name() == "value")
 }
 
 fn empty_graph() -> &'static GraphProto {

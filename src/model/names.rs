@@ -15,12 +15,23 @@ pub struct Names {
 impl Names {
     /// The names of all values of a model.
     pub fn of(model: &Model) -> Self {
-        Names { taken: model.index().values().map(|(_, entry)| entry.name.clone()).collect(), next: HashMap::new() }
+        Names {
+            taken: model
+                .index()
+                .values()
+                .map(|(_, entry)| entry.name.clone())
+                .collect(),
+            next: HashMap::new(),
+        }
     }
 
     /// The name itself if it is free, else with the first number from 2 on, `NAME_2`. It is taken from now on.
     pub fn fresh(&mut self, name: &str) -> String {
-        if self.taken.insert(name.to_owned()) { name.to_owned() } else { self.numbered(&format!("{name}_"), 2) }
+        if self.taken.insert(name.to_owned()) {
+            name.to_owned()
+        } else {
+            self.numbered(&format!("{name}_"), 2)
+        }
     }
 
     /// What is given with the first number, from `first` on, that makes it a free name. It is taken from now on.

@@ -53,8 +53,15 @@ impl Origins {
     /// The name of a value in the file.
     pub fn in_file(&self, model: &Model, value: ValueId) -> String {
         let entry = model.index().value(value);
-        let source = if entry.graph == Index::MAIN { self.source(&entry.name) } else { &entry.name };
-        self.named.get(source).cloned().unwrap_or_else(|| format!("{}{source}", model.index().prefix(model, entry.graph)))
+        let source = if entry.graph == Index::MAIN {
+            self.source(&entry.name)
+        } else {
+            &entry.name
+        };
+        self.named
+            .get(source)
+            .cloned()
+            .unwrap_or_else(|| format!("{}{source}", model.index().prefix(model, entry.graph)))
     }
 
     /// Whether a value is none that the file has.
@@ -76,8 +83,13 @@ impl Origins {
                 Some(place) => families[*place].members.push(value),
                 None => {
                     places.insert(name.clone(), families.len());
-                    let computed = entry.graph == Index::MAIN && self.computed.contains(self.source(&entry.name));
-                    families.push(Family { name, computed, members: vec![value] });
+                    let computed = entry.graph == Index::MAIN
+                        && self.computed.contains(self.source(&entry.name));
+                    families.push(Family {
+                        name,
+                        computed,
+                        members: vec![value],
+                    });
                 }
             }
         }
@@ -88,8 +100,19 @@ impl Origins {
 /// Whether two tensors hold the same, whatever they are called.
 pub(super) fn same(one: &TensorProto, other: &TensorProto) -> bool {
     (&one.dims, one.data_type, &one.raw_data) == (&other.dims, other.data_type, &other.raw_data)
-        && (&one.float_data, &one.int32_data, &one.int64_data, &one.double_data, &one.uint64_data)
-            == (&other.float_data, &other.int32_data, &other.int64_data, &other.double_data, &other.uint64_data)
+        && (
+            &one.float_data,
+            &one.int32_data,
+            &one.int64_data,
+            &one.double_data,
+            &one.uint64_data,
+        ) == (
+            &other.float_data,
+            &other.int32_data,
+            &other.int64_data,
+            &other.double_data,
+            &other.uint64_data,
+        )
 }
 
 impl Family {
@@ -97,9 +120,14 @@ impl Family {
     pub fn alike(&self, model: &Model) -> Vec<Vec<ValueId>> {
         let mut alike: Vec<Vec<ValueId>> = Vec::new();
         for value in &self.members {
-            let Some(tensor) = model.tensor_proto(*value) else { continue };
+            let Some(tensor) = model.tensor_proto(*value) else {
+                continue;
+            };
             let known = |values: &&mut Vec<ValueId>| {
-                values.first().and_then(|first| model.tensor_proto(*first)).is_some_and(|first| same(first, tensor))
+                values
+                    .first()
+                    .and_then(|first| model.tensor_proto(*first))
+                    .is_some_and(|first| same(first, tensor))
             };
             match alike.iter_mut().find(known) {
                 Some(values) => values.push(*value),

@@ -9,7 +9,9 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, k
 
 use super::Model;
 use crate::files::{FileError, Outputs, Place, Staged};
-use crate::proto::{GraphProto, ModelProto, StringStringEntryProto, TensorProto, tensor_proto::DataLocation};
+use crate::proto::{
+    GraphProto, ModelProto, StringStringEntryProto, TensorProto, tensor_proto::DataLocation,
+};
 
 /// Protobuf messages over this size are not readable everywhere.
 const LARGEST_FILE: u64 = (1 << 31) - (1 << 20);
@@ -28,7 +30,11 @@ pub fn encoded_len(model: &Model) -> u64 {
 pub fn save(model: &Model, path: &Path) -> Result<(), FileError> {
     let outputs = Outputs::default();
     let place = outputs.claim(path, "the model")?;
-    model.source.files.iter().for_each(|file| outputs.spares(&file.path));
+    model
+        .source
+        .files
+        .iter()
+        .for_each(|file| outputs.spares(&file.path));
     let mut staged = Staged::new(&outputs);
     stage(model, &place, &mut staged)?;
     staged.commit()
@@ -37,13 +43,20 @@ pub fn save(model: &Model, path: &Path) -> Result<(), FileError> {
 /// Writes a model beside its place, to be committed with other outputs of the run. Errors: as [`save`].
 pub fn stage(model: &Model, place: &Place, staged: &mut Staged) -> Result<(), FileError> {
     let unchanged = || model.source.check().map_err(io::Error::other);
-    unchanged().map_err(|source| FileError::Io { path: place.given.clone(), source })?;
+    unchanged().map_err(|source| FileError::Io {
+        path: place.given.clone(),
+        source,
+    })?;
     if model.source.external || encoded_len(model) > LARGEST_FILE {
         let (name, mut shadow) = staged.write_data(place, |out| externalise(&model.proto, out))?;
         locate(&mut shadow, &name);
-        staged.write_model(place, |file| write_model(&shadow, file).and_then(|()| unchanged()))
+        staged.write_model(place, |file| {
+            write_model(&shadow, file).and_then(|()| unchanged())
+        })
     } else {
-        staged.write_model(place, |file| write_model(&model.proto, file).and_then(|()| unchanged()))
+        staged.write_model(place, |file| {
+            write_model(&model.proto, file).and_then(|()| unchanged())
+        })
     }
 }
 
@@ -83,7 +96,13 @@ fn write_graph(graph: &GraphProto, out: &mut impl Write) -> io::Result<()> {
     for node in &graph.node {
         write_message(out, 1, node)?;
     }
-    out.write_all(&GraphProto { name: graph.name.clone(), ..Default::default() }.encode_to_vec())?;
+    out.write_all(
+        &GraphProto {
+            name: graph.name.clone(),
+            ..Default::default()
+        }
+        .encode_to_vec(),
+    )?;
     for tensor in &graph.initializer {
         header(out, 5, tensor.encoded_len())?;
         write_tensor(tensor, out)?;
@@ -150,8 +169,16 @@ fn header(out: &mut impl Write, tag: u32, length: usize) -> io::Result<()> {
 fn externalise(model: &ModelProto, out: &mut dyn Write) -> io::Result<ModelProto> {
     let mut shadow = model.clone();
     let mut offset = 0u64;
-    for tensor in shadow.graph.iter_mut().flat_map(|graph| &mut graph.initializer) {
-        if tensor.raw_data.as_ref().is_none_or(|raw| raw.len() < EXTERNAL_FROM) {
+    for tensor in shadow
+        .graph
+        .iter_mut()
+        .flat_map(|graph| &mut graph.initializer)
+    {
+        if tensor
+            .raw_data
+            .as_ref()
+            .is_none_or(|raw| raw.len() < EXTERNAL_FROM)
+        {
             continue;
         }
         let raw = tensor.raw_data.take().unwrap_or_default();
@@ -159,7 +186,10 @@ fn externalise(model: &ModelProto, out: &mut dyn Write) -> io::Result<ModelProto
         io::copy(&mut io::Read::take(io::repeat(0), padding), out)?;
         offset += padding;
         out.write_all(&raw)?;
-        tensor.external_data = vec![entry("offset", offset.to_string()), entry("length", raw.len().to_string())];
+        tensor.external_data = vec![
+            entry("offset", offset.to_string()),
+            entry("length", raw.len().to_string()),
+        ];
         tensor.data_location = Some(DataLocation::External as i32);
         offset += raw.len() as u64;
     }
@@ -168,12 +198,22 @@ fn externalise(model: &ModelProto, out: &mut dyn Write) -> io::Result<ModelProto
 
 /// Names the file of external weights.
 fn locate(model: &mut ModelProto, name: &str) {
-    let tensors = model.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
+    let tensors = model
+        .graph
+        .iter_mut()
+        .flat_map(|graph| &mut graph.initializer);
     tensors
         .filter(|tensor| tensor.data_location == Some(DataLocation::External as i32))
-        .for_each(|tensor| tensor.external_data.insert(0, entry("location", name.to_owned())));
+        .for_each(|tensor| {
+            tensor
+                .external_data
+                .insert(0, entry("location", name.to_owned()))
+        });
 }
 
 fn entry(key: &str, value: String) -> StringStringEntryProto {
-    StringStringEntryProto { key: Some(key.into()), value: Some(value) }
+    StringStringEntryProto {
+        key: Some(key.into()),
+        value: Some(value),
+    }
 }

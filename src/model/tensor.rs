@@ -28,19 +28,28 @@ pub struct TensorError {
 impl TensorRef {
     /// Reads a message: `raw_data` is shared, the typed fields are gathered into bytes.
     pub fn from_proto(tensor: &TensorProto) -> Result<Self, TensorError> {
-        let error = |problem: String| TensorError { name: tensor.name().to_owned(), problem };
+        let error = |problem: String| TensorError {
+            name: tensor.name().to_owned(),
+            problem,
+        };
         let (expected, stored) = expected_bytes(tensor).map_err(error)?;
-        let dtype = Dtype::from_code(tensor.data_type()).ok_or_else(|| error("unknown type".into()))?;
+        let dtype =
+            Dtype::from_code(tensor.data_type()).ok_or_else(|| error("unknown type".into()))?;
         let dims = tensor.dims.iter().map(|dim| *dim as usize).collect();
         if stored.is_some_and(|stored| stored != expected) {
-            return Err(error(format!("{stored:?} bytes where {expected} are expected")));
+            return Err(error(format!(
+                "{stored:?} bytes where {expected} are expected"
+            )));
         }
         let bytes = match &tensor.raw_data {
             Some(raw) if !raw.is_empty() || expected == 0 => raw.clone(),
             _ => typed_bytes(tensor, dtype).into(),
         };
         if bytes.len() != expected {
-            return Err(error(format!("{} bytes where {expected} are expected", bytes.len())));
+            return Err(error(format!(
+                "{} bytes where {expected} are expected",
+                bytes.len()
+            )));
         }
         Ok(TensorRef { dtype, dims, bytes })
     }
@@ -55,24 +64,47 @@ impl TensorRef {
             "value" => TensorRef::from_proto(attribute.t.as_ref()?).ok(),
             "value_float" => Some(Self::scalar(Dtype::Float, &attribute.f().to_le_bytes())),
             "value_int" => Some(Self::scalar(Dtype::Int64, &attribute.i().to_le_bytes())),
-            "value_floats" => Some(Self::from_f32(vec![attribute.floats.len()], &attribute.floats)),
+            "value_floats" => Some(Self::from_f32(
+                vec![attribute.floats.len()],
+                &attribute.floats,
+            )),
             "value_ints" => Some(Self::from_i64(vec![attribute.ints.len()], &attribute.ints)),
             _ => None,
         }
     }
 
     fn scalar(dtype: Dtype, bytes: &[u8]) -> Self {
-        TensorRef { dtype, dims: Vec::new(), bytes: Bytes::copy_from_slice(bytes) }
+        TensorRef {
+            dtype,
+            dims: Vec::new(),
+            bytes: Bytes::copy_from_slice(bytes),
+        }
     }
 
     /// A float tensor of these elements.
     pub fn from_f32(dims: Vec<usize>, elements: &[f32]) -> Self {
-        TensorRef { dtype: Dtype::Float, dims, bytes: elements.iter().flat_map(|element| element.to_le_bytes()).collect::<Vec<_>>().into() }
+        TensorRef {
+            dtype: Dtype::Float,
+            dims,
+            bytes: elements
+                .iter()
+                .flat_map(|element| element.to_le_bytes())
+                .collect::<Vec<_>>()
+                .into(),
+        }
     }
 
     /// An int64 tensor of these elements.
     pub fn from_i64(dims: Vec<usize>, elements: &[i64]) -> Self {
-        TensorRef { dtype: Dtype::Int64, dims, bytes: elements.iter().flat_map(|element| element.to_le_bytes()).collect::<Vec<_>>().into() }
+        TensorRef {
+            dtype: Dtype::Int64,
+            dims,
+            bytes: elements
+                .iter()
+                .flat_map(|element| element.to_le_bytes())
+                .collect::<Vec<_>>()
+                .into(),
+        }
     }
 
     /// The number of elements.
@@ -111,13 +143,20 @@ impl TensorRef {
 
     /// The sub-tensor of the kept indices of each axis (`None`: all), in one pass over the bytes.
     pub fn select(&self, kept: &[Option<Vec<u32>>]) -> TensorRef {
-        let dims: Vec<usize> = self.dims.iter().zip(kept).map(|(dim, kept)| kept.as_ref().map_or(*dim, Vec::len)).collect();
+        let dims: Vec<usize> = self
+            .dims
+            .iter()
+            .zip(kept)
+            .map(|(dim, kept)| kept.as_ref().map_or(*dim, Vec::len))
+            .collect();
         let bits = self.dtype.bits();
         if !bits.is_multiple_of(8) {
             return self.select_packed(kept, dims);
         }
         // Axes behind the last cut one are copied as blocks.
-        let Some(last) = kept.iter().rposition(Option::is_some) else { return self.clone() };
+        let Some(last) = kept.iter().rposition(Option::is_some) else {
+            return self.clone();
+        };
         let block = self.dims[last + 1..].iter().product::<usize>() * bits / 8;
         let runs = runs(kept[last].as_deref().unwrap_or_default());
         let mut bytes = Vec::with_capacity(dims.iter().product::<usize>() * bits / 8);
@@ -128,7 +167,11 @@ impl TensorRef {
                 bytes.extend_from_slice(&self.bytes[first..first + length * block]);
             }
         });
-        TensorRef { dtype: self.dtype, dims, bytes: bytes.into() }
+        TensorRef {
+            dtype: self.dtype,
+            dims,
+            bytes: bytes.into(),
+        }
     }
 
     /// The same for elements of less than a byte, one by one.
@@ -143,7 +186,11 @@ impl TensorRef {
                 to += 1;
             }
         });
-        TensorRef { dtype: self.dtype, dims, bytes: bytes.into() }
+        TensorRef {
+            dtype: self.dtype,
+            dims,
+            bytes: bytes.into(),
+        }
     }
 
     fn convert<T>(&self, real: fn(f64) -> T, whole: fn(i64) -> T) -> Option<Vec<T>> {
@@ -173,8 +220,13 @@ impl TensorRef {
             Dtype::Int64 => read!(i64, whole),
             Dtype::Uint64 => read!(u64, |x| whole(x as i64)),
             Dtype::Int4 | Dtype::Uint4 | Dtype::Int2 | Dtype::Uint2 => {
-                let (bits, signed) = (self.dtype.bits(), matches!(self.dtype, Dtype::Int4 | Dtype::Int2));
-                (0..self.elements()).map(|at| whole(packed(&self.bytes, at, bits, signed))).collect()
+                let (bits, signed) = (
+                    self.dtype.bits(),
+                    matches!(self.dtype, Dtype::Int4 | Dtype::Int2),
+                );
+                (0..self.elements())
+                    .map(|at| whole(packed(&self.bytes, at, bits, signed)))
+                    .collect()
             }
             _ => return None,
         })
@@ -194,12 +246,19 @@ fn runs(indices: &[u32]) -> Vec<(usize, usize)> {
 }
 
 /// Calls a function with the flat position of every kept combination of indices, in row-major order.
-fn for_each_row(dims: &[usize], kept: &[Option<Vec<u32>>], base: usize, visit: &mut impl FnMut(usize)) {
+fn for_each_row(
+    dims: &[usize],
+    kept: &[Option<Vec<u32>>],
+    base: usize,
+    visit: &mut impl FnMut(usize),
+) {
     let (Some((dim, dims)), Some((kept, rest))) = (dims.split_first(), kept.split_first()) else {
         return visit(base);
     };
     match kept {
-        Some(kept) => kept.iter().for_each(|index| for_each_row(dims, rest, base * dim + *index as usize, visit)),
+        Some(kept) => kept
+            .iter()
+            .for_each(|index| for_each_row(dims, rest, base * dim + *index as usize, visit)),
         None => (0..*dim).for_each(|index| for_each_row(dims, rest, base * dim + index, visit)),
     }
 }
@@ -207,12 +266,17 @@ fn for_each_row(dims: &[usize], kept: &[Option<Vec<u32>>], base: usize, visit: &
 /// Element `at` of packed numbers of `bits` bits, the first in the lowest bits of the first byte.
 fn packed(bytes: &[u8], at: usize, bits: usize, signed: bool) -> i64 {
     let raw = i64::from(bytes[at * bits / 8] >> (at * bits % 8) & ((1u16 << bits) - 1) as u8);
-    if signed && raw >> (bits - 1) == 1 { raw - (1 << bits) } else { raw }
+    if signed && raw >> (bits - 1) == 1 {
+        raw - (1 << bits)
+    } else {
+        raw
+    }
 }
 
 /// Bytes that type and dims ask for, and bytes that `raw_data` or the typed field stores (`None` for strings).
 pub(super) fn expected_bytes(tensor: &TensorProto) -> Result<(usize, Option<usize>), String> {
-    let dtype = Dtype::from_code(tensor.data_type()).ok_or_else(|| format!("unknown element type {}", tensor.data_type()))?;
+    let dtype = Dtype::from_code(tensor.data_type())
+        .ok_or_else(|| format!("unknown element type {}", tensor.data_type()))?;
     const TOO_LARGE: &str = "its dims multiply to more than memory can address";
     let elements = tensor.dims.iter().try_fold(1usize, |product, dim| {
         let dim = usize::try_from(*dim).map_err(|_| format!("negative extent {dim}"))?;
@@ -221,9 +285,18 @@ pub(super) fn expected_bytes(tensor: &TensorProto) -> Result<(usize, Option<usiz
     if dtype == Dtype::String {
         // Their number keeps the dims in bounds, as the bytes do for the others.
         let stored = tensor.string_data.len();
-        return if stored == elements { Ok((0, None)) } else { Err(format!("has {stored} texts where its dims ask for {elements}")) };
+        return if stored == elements {
+            Ok((0, None))
+        } else {
+            Err(format!(
+                "has {stored} texts where its dims ask for {elements}"
+            ))
+        };
     }
-    let expected = elements.checked_mul(dtype.bits()).ok_or(TOO_LARGE)?.div_ceil(8);
+    let expected = elements
+        .checked_mul(dtype.bits())
+        .ok_or(TOO_LARGE)?
+        .div_ceil(8);
     let raw = tensor.raw_data.as_ref().map_or(0, |raw| raw.len());
     let stored = if raw > 0 {
         raw
@@ -246,13 +319,41 @@ pub(super) fn expected_bytes(tensor: &TensorProto) -> Result<(usize, Option<usiz
 fn typed_bytes(tensor: &TensorProto, dtype: Dtype) -> Vec<u8> {
     use Dtype::*;
     match dtype {
-        Float | Complex64 => tensor.float_data.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        Double | Complex128 => tensor.double_data.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        Int64 => tensor.int64_data.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        Uint32 => tensor.uint64_data.iter().flat_map(|x| (*x as u32).to_le_bytes()).collect(),
-        Uint64 => tensor.uint64_data.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        Int32 => tensor.int32_data.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        Int16 | Uint16 | Float16 | Bfloat16 => tensor.int32_data.iter().flat_map(|x| (*x as u16).to_le_bytes()).collect(),
+        Float | Complex64 => tensor
+            .float_data
+            .iter()
+            .flat_map(|x| x.to_le_bytes())
+            .collect(),
+        Double | Complex128 => tensor
+            .double_data
+            .iter()
+            .flat_map(|x| x.to_le_bytes())
+            .collect(),
+        Int64 => tensor
+            .int64_data
+            .iter()
+            .flat_map(|x| x.to_le_bytes())
+            .collect(),
+        Uint32 => tensor
+            .uint64_data
+            .iter()
+            .flat_map(|x| (*x as u32).to_le_bytes())
+            .collect(),
+        Uint64 => tensor
+            .uint64_data
+            .iter()
+            .flat_map(|x| x.to_le_bytes())
+            .collect(),
+        Int32 => tensor
+            .int32_data
+            .iter()
+            .flat_map(|x| x.to_le_bytes())
+            .collect(),
+        Int16 | Uint16 | Float16 | Bfloat16 => tensor
+            .int32_data
+            .iter()
+            .flat_map(|x| (*x as u16).to_le_bytes())
+            .collect(),
         _ => tensor.int32_data.iter().map(|x| *x as u8).collect(),
     }
 }
@@ -263,10 +364,22 @@ mod tests {
 
     #[test]
     fn typed_and_raw_encodings_agree() {
-        let typed = TensorProto { data_type: Some(10), dims: vec![2], int32_data: vec![0x3c00, 0xc000], ..Default::default() };
-        let raw =
-            TensorProto { data_type: Some(10), dims: vec![2], raw_data: Some(vec![0x00, 0x3c, 0x00, 0xc0].into()), ..Default::default() };
-        let (typed, raw) = (TensorRef::from_proto(&typed).unwrap(), TensorRef::from_proto(&raw).unwrap());
+        let typed = TensorProto {
+            data_type: Some(10),
+            dims: vec![2],
+            int32_data: vec![0x3c00, 0xc000],
+            ..Default::default()
+        };
+        let raw = TensorProto {
+            data_type: Some(10),
+            dims: vec![2],
+            raw_data: Some(vec![0x00, 0x3c, 0x00, 0xc0].into()),
+            ..Default::default()
+        };
+        let (typed, raw) = (
+            TensorRef::from_proto(&typed).unwrap(),
+            TensorRef::from_proto(&raw).unwrap(),
+        );
         assert_eq!(typed, raw);
         assert_eq!(raw.to_f32().unwrap(), [1.0, -2.0]);
     }
@@ -275,22 +388,45 @@ mod tests {
     fn selecting_keeps_order_on_every_axis() {
         let tensor = TensorRef::from_i64(vec![2, 3, 2], &(0..12).collect::<Vec<_>>());
         let cut = tensor.select(&[None, Some(vec![0, 2]), Some(vec![1])]);
-        assert_eq!((cut.dims.as_slice(), cut.to_i64().unwrap()), ([2, 2, 1].as_slice(), vec![1, 5, 7, 11]));
-        let packed = TensorRef { dtype: Dtype::Int4, dims: vec![2, 3], bytes: vec![0x21, 0x43, 0x65].into() };
-        assert_eq!(packed.select(&[None, Some(vec![1, 2])]).to_i64().unwrap(), [2, 3, 5, 6]);
+        assert_eq!(
+            (cut.dims.as_slice(), cut.to_i64().unwrap()),
+            ([2, 2, 1].as_slice(), vec![1, 5, 7, 11])
+        );
+        let packed = TensorRef {
+            dtype: Dtype::Int4,
+            dims: vec![2, 3],
+            bytes: vec![0x21, 0x43, 0x65].into(),
+        };
+        assert_eq!(
+            packed.select(&[None, Some(vec![1, 2])]).to_i64().unwrap(),
+            [2, 3, 5, 6]
+        );
     }
 
     #[test]
     fn nibbles_unpack_low_first() {
-        let tensor = TensorRef { dtype: Dtype::Int4, dims: vec![3], bytes: vec![0x9f, 0x07].into() };
+        let tensor = TensorRef {
+            dtype: Dtype::Int4,
+            dims: vec![3],
+            bytes: vec![0x9f, 0x07].into(),
+        };
         assert_eq!(tensor.to_i64().unwrap(), [-1, -7, 7]);
     }
 
     #[test]
     fn sizes_that_do_not_fit_are_refused() {
-        let short = TensorProto { data_type: Some(1), dims: vec![2], raw_data: Some(vec![0; 4].into()), ..Default::default() };
+        let short = TensorProto {
+            data_type: Some(1),
+            dims: vec![2],
+            raw_data: Some(vec![0; 4].into()),
+            ..Default::default()
+        };
         assert!(TensorRef::from_proto(&short).is_err());
-        let huge = TensorProto { data_type: Some(1), dims: vec![i64::MAX, i64::MAX], ..Default::default() };
+        let huge = TensorProto {
+            data_type: Some(1),
+            dims: vec![i64::MAX, i64::MAX],
+            ..Default::default()
+        };
         assert!(TensorRef::from_proto(&huge).is_err());
     }
 }

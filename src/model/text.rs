@@ -27,7 +27,8 @@ use crate::proto::attribute_proto::AttributeType;
 use crate::proto::tensor_shape_proto::{Dimension, dimension};
 use crate::proto::type_proto::{Tensor, Value};
 use crate::proto::{
-    AttributeProto, Dtype, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
+    AttributeProto, Dtype, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
+    TensorShapeProto, TypeProto, ValueInfoProto,
 };
 use crate::rng::rng;
 
@@ -38,11 +39,18 @@ pub fn model(text: &str) -> Result<Model, String> {
 
 /// Builds the message alone, without checking names. Errors name the line.
 pub fn message(text: &str) -> Result<ModelProto, String> {
-    let mut parser = Parser { graphs: BTreeMap::new(), open: vec![("main".into(), GraphProto::default())], opset: 17, ir: 8 };
+    let mut parser = Parser {
+        graphs: BTreeMap::new(),
+        open: vec![("main".into(), GraphProto::default())],
+        opset: 17,
+        ir: 8,
+    };
     for line in text.lines() {
         let stripped = line.split('#').next().unwrap_or("").trim();
         if !stripped.is_empty() {
-            parser.line(stripped).map_err(|problem| format!("'{}': {problem}", line.trim()))?;
+            parser
+                .line(stripped)
+                .map_err(|problem| format!("'{}': {problem}", line.trim()))?;
         }
     }
     let mut graph = match parser.open.pop() {
@@ -53,9 +61,19 @@ pub fn message(text: &str) -> Result<ModelProto, String> {
     insert_subgraphs(&mut graph, &parser.graphs)?;
     let mut domains: Vec<String> = Vec::new();
     collect_domains(&graph, &mut domains);
-    let import = |domain: &str, version| OperatorSetIdProto { domain: Some(domain.into()), version: Some(version) };
-    let opset_import = std::iter::once(import("", parser.opset)).chain(domains.iter().map(|domain| import(domain, 1))).collect();
-    Ok(ModelProto { ir_version: Some(parser.ir), opset_import, graph: Some(graph), ..Default::default() })
+    let import = |domain: &str, version| OperatorSetIdProto {
+        domain: Some(domain.into()),
+        version: Some(version),
+    };
+    let opset_import = std::iter::once(import("", parser.opset))
+        .chain(domains.iter().map(|domain| import(domain, 1)))
+        .collect();
+    Ok(ModelProto {
+        ir_version: Some(parser.ir),
+        opset_import,
+        graph: Some(graph),
+        ..Default::default()
+    })
 }
 
 struct Parser {
@@ -69,7 +87,11 @@ impl Parser {
     fn line(&mut self, line: &str) -> Result<(), String> {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         let rest = rest.trim();
-        let current = self.open.len().checked_sub(1).ok_or("'end' without 'graph'")?;
+        let current = self
+            .open
+            .len()
+            .checked_sub(1)
+            .ok_or("'end' without 'graph'")?;
         let graph = &mut self.open[current].1;
         match word {
             "opset" => self.opset = rest.parse().map_err(|_| "no version")?,
@@ -80,7 +102,13 @@ impl Parser {
             "const" => graph.initializer.push(constant(rest)?),
             "graph" => {
                 let name = rest.to_owned();
-                self.open.push((name.clone(), GraphProto { name: Some(name), ..Default::default() }));
+                self.open.push((
+                    name.clone(),
+                    GraphProto {
+                        name: Some(name),
+                        ..Default::default()
+                    },
+                ));
             }
             "end" if current > 0 => {
                 if let Some((name, graph)) = self.open.pop() {
@@ -93,10 +121,18 @@ impl Parser {
     }
 }
 
-fn insert_subgraphs(graph: &mut GraphProto, graphs: &BTreeMap<String, GraphProto>) -> Result<(), String> {
+fn insert_subgraphs(
+    graph: &mut GraphProto,
+    graphs: &BTreeMap<String, GraphProto>,
+) -> Result<(), String> {
     for attribute in graph.node.iter_mut().flat_map(|node| &mut node.attribute) {
-        let Some(subgraph) = &mut attribute.g else { continue };
-        let mut found = graphs.get(subgraph.name()).cloned().ok_or_else(|| format!("no graph '{}'", subgraph.name()))?;
+        let Some(subgraph) = &mut attribute.g else {
+            continue;
+        };
+        let mut found = graphs
+            .get(subgraph.name())
+            .cloned()
+            .ok_or_else(|| format!("no graph '{}'", subgraph.name()))?;
         insert_subgraphs(&mut found, graphs)?;
         *subgraph = found;
     }
@@ -108,7 +144,10 @@ fn collect_domains(graph: &GraphProto, domains: &mut Vec<String>) {
         if !node.domain().is_empty() && !domains.iter().any(|domain| domain == node.domain()) {
             domains.push(node.domain().to_owned());
         }
-        node.attribute.iter().filter_map(|attribute| attribute.g.as_ref()).for_each(|graph| collect_domains(graph, domains));
+        node.attribute
+            .iter()
+            .filter_map(|attribute| attribute.g.as_ref())
+            .for_each(|graph| collect_domains(graph, domains));
     }
 }
 
@@ -135,21 +174,44 @@ fn dtype(text: &str) -> Result<Dtype, String> {
 fn typed(text: &str) -> Result<(Dtype, Vec<&str>), String> {
     let (kind, dims) = text.trim().split_once('[').ok_or("no type like f32[2,3]")?;
     let dims = dims.strip_suffix(']').ok_or("no closing bracket")?;
-    Ok((dtype(kind)?, dims.split(',').map(str::trim).filter(|dim| !dim.is_empty()).collect()))
+    Ok((
+        dtype(kind)?,
+        dims.split(',')
+            .map(str::trim)
+            .filter(|dim| !dim.is_empty())
+            .collect(),
+    ))
 }
 
 fn value_info(text: &str) -> Result<ValueInfoProto, String> {
     let (name, kind) = text.split_once(' ').unwrap_or((text, ""));
-    let mut info = ValueInfoProto { name: Some(name.into()), ..Default::default() };
+    let mut info = ValueInfoProto {
+        name: Some(name.into()),
+        ..Default::default()
+    };
     if !kind.trim().is_empty() {
         let (dtype, dims) = typed(kind)?;
         let dim = |dim: &&str| {
-            let value = dim.parse().map_or_else(|_| dimension::Value::DimParam((*dim).into()), dimension::Value::DimValue);
-            Dimension { value: Some(value), ..Default::default() }
+            let value = dim.parse().map_or_else(
+                |_| dimension::Value::DimParam((*dim).into()),
+                dimension::Value::DimValue,
+            );
+            Dimension {
+                value: Some(value),
+                ..Default::default()
+            }
         };
-        let shape = TensorShapeProto { dim: dims.iter().map(dim).collect() };
-        let tensor = Tensor { elem_type: Some(dtype.code()), shape: Some(shape) };
-        info.r#type = Some(TypeProto { value: Some(Value::TensorType(tensor)), ..Default::default() });
+        let shape = TensorShapeProto {
+            dim: dims.iter().map(dim).collect(),
+        };
+        let tensor = Tensor {
+            elem_type: Some(dtype.code()),
+            shape: Some(shape),
+        };
+        info.r#type = Some(TypeProto {
+            value: Some(Value::TensorType(tensor)),
+            ..Default::default()
+        });
     }
     Ok(info)
 }
@@ -158,21 +220,33 @@ fn constant(text: &str) -> Result<TensorProto, String> {
     let (head, fill) = text.split_once('=').unwrap_or((text, ""));
     let (name, kind) = head.trim().split_once(' ').ok_or("no type")?;
     let (dtype, dims) = typed(kind)?;
-    let dims: Vec<usize> = dims.iter().map(|dim| dim.parse().map_err(|_| "constants have fixed dims")).collect::<Result<_, _>>()?;
+    let dims: Vec<usize> = dims
+        .iter()
+        .map(|dim| dim.parse().map_err(|_| "constants have fixed dims"))
+        .collect::<Result<_, _>>()?;
     let count: usize = dims.iter().product();
     let mut random = rng(0, name);
     let numbers: Vec<f64> = match fill.trim() {
         "" if dtype.is_float() => (0..count).map(|_| random.random_range(-1.0..1.0)).collect(),
-        "" => (0..count).map(|_| f64::from(random.random_range(0..2u8))).collect(),
+        "" => (0..count)
+            .map(|_| f64::from(random.random_range(0..2u8)))
+            .collect(),
         "positive" => (0..count).map(|_| random.random_range(0.5..1.5)).collect(),
         "full" if !dtype.is_float() && dtype.bits() <= 8 => {
-            let (bits, signed) = (dtype.bits() as u32, matches!(dtype, Dtype::Int8 | Dtype::Int4));
+            let (bits, signed) = (
+                dtype.bits() as u32,
+                matches!(dtype, Dtype::Int8 | Dtype::Int4),
+            );
             let lowest = if signed { -(1i64 << (bits - 1)) } else { 0 };
-            (0..count).map(|_| random.random_range(lowest..lowest + (1 << bits)) as f64).collect()
+            (0..count)
+                .map(|_| random.random_range(lowest..lowest + (1 << bits)) as f64)
+                .collect()
         }
         list => {
-            let numbers: Vec<f64> =
-                list.split(',').map(|x| x.trim().parse().map_err(|_| format!("no number '{x}'"))).collect::<Result<_, _>>()?;
+            let numbers: Vec<f64> = list
+                .split(',')
+                .map(|x| x.trim().parse().map_err(|_| format!("no number '{x}'")))
+                .collect::<Result<_, _>>()?;
             match numbers.as_slice() {
                 [one] => vec![*one; count],
                 many if many.len() == count => numbers,
@@ -184,8 +258,17 @@ fn constant(text: &str) -> Result<TensorProto, String> {
     if dtype.bits() == 4 {
         // The first of two numbers is in the lower half of the byte.
         let nibble = |x: Option<&f64>| x.map_or(0, |x| *x as i64 as u8 & 15);
-        bytes.extend(numbers.chunks(2).map(|pair| nibble(pair.first()) | nibble(pair.get(1)) << 4));
-        return Ok(TensorRef { dtype, dims, bytes: bytes.into() }.to_proto(name));
+        bytes.extend(
+            numbers
+                .chunks(2)
+                .map(|pair| nibble(pair.first()) | nibble(pair.get(1)) << 4),
+        );
+        return Ok(TensorRef {
+            dtype,
+            dims,
+            bytes: bytes.into(),
+        }
+        .to_proto(name));
     }
     for x in numbers {
         match dtype {
@@ -201,21 +284,39 @@ fn constant(text: &str) -> Result<TensorProto, String> {
             _ => bytes.push(x as u8),
         }
     }
-    Ok(TensorRef { dtype, dims, bytes: bytes.into() }.to_proto(name))
+    Ok(TensorRef {
+        dtype,
+        dims,
+        bytes: bytes.into(),
+    }
+    .to_proto(name))
 }
 
 fn names(text: &str) -> Vec<String> {
     if text.trim().is_empty() {
         return Vec::new();
     }
-    text.split(',').map(|name| if name.trim() == "_" { String::new() } else { name.trim().to_owned() }).collect()
+    text.split(',')
+        .map(|name| {
+            if name.trim() == "_" {
+                String::new()
+            } else {
+                name.trim().to_owned()
+            }
+        })
+        .collect()
 }
 
 fn node(line: &str) -> Result<NodeProto, String> {
-    let (outputs, call) = line.split_once('=').ok_or("neither a declaration nor 'y = Operator(x)'")?;
+    let (outputs, call) = line
+        .split_once('=')
+        .ok_or("neither a declaration nor 'y = Operator(x)'")?;
     let (operator, rest) = call.trim().split_once('(').ok_or("no '('")?;
     let (inputs, attributes) = rest.split_once(')').ok_or("no ')'")?;
-    let (domain, op_type) = operator.trim().rsplit_once('.').unwrap_or(("", operator.trim()));
+    let (domain, op_type) = operator
+        .trim()
+        .rsplit_once('.')
+        .unwrap_or(("", operator.trim()));
     let output = names(outputs);
     let mut node = NodeProto {
         name: output.iter().find(|name| !name.is_empty()).cloned(),
@@ -227,7 +328,10 @@ fn node(line: &str) -> Result<NodeProto, String> {
     };
     let attributes = attributes.trim();
     if !attributes.is_empty() {
-        let inner = attributes.strip_prefix('{').and_then(|text| text.strip_suffix('}')).ok_or("attributes stand in { }")?;
+        let inner = attributes
+            .strip_prefix('{')
+            .and_then(|text| text.strip_suffix('}'))
+            .ok_or("attributes stand in { }")?;
         for part in outside_brackets(inner) {
             let (name, value) = part.split_once('=').ok_or("attributes are name=value")?;
             node.attribute.push(attribute(name.trim(), value.trim())?);
@@ -252,26 +356,44 @@ fn outside_brackets(text: &str) -> Vec<&str> {
         }
     }
     parts.push(&text[start..]);
-    parts.into_iter().filter(|part| !part.trim().is_empty()).collect()
+    parts
+        .into_iter()
+        .filter(|part| !part.trim().is_empty())
+        .collect()
 }
 
 fn attribute(name: &str, text: &str) -> Result<AttributeProto, String> {
-    let mut attribute = AttributeProto { name: Some(name.into()), ..Default::default() };
+    let mut attribute = AttributeProto {
+        name: Some(name.into()),
+        ..Default::default()
+    };
     let kind = if let Some(graph) = text.strip_prefix('@') {
-        attribute.g = Some(GraphProto { name: Some(graph.into()), ..Default::default() });
+        attribute.g = Some(GraphProto {
+            name: Some(graph.into()),
+            ..Default::default()
+        });
         AttributeType::Graph
     } else if let Some(quoted) = text.strip_prefix('"') {
         attribute.s = Some(quoted.trim_end_matches('"').as_bytes().to_vec().into());
         AttributeType::String
-    } else if let Some(list) = text.strip_prefix('[').and_then(|list| list.strip_suffix(']')) {
-        let items: Vec<&str> = list.split(',').map(str::trim).filter(|item| !item.is_empty()).collect();
+    } else if let Some(list) = text
+        .strip_prefix('[')
+        .and_then(|list| list.strip_suffix(']'))
+    {
+        let items: Vec<&str> = list
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+            .collect();
         let ints: Result<Vec<i64>, _> = items.iter().map(|item| item.parse::<i64>()).collect();
         if let Ok(ints) = ints {
             attribute.ints = ints;
             AttributeType::Ints
         } else {
-            attribute.floats =
-                items.iter().map(|item| item.parse().map_err(|_| format!("no number '{item}'"))).collect::<Result<_, _>>()?;
+            attribute.floats = items
+                .iter()
+                .map(|item| item.parse().map_err(|_| format!("no number '{item}'")))
+                .collect::<Result<_, _>>()?;
             AttributeType::Floats
         }
     } else if let Ok(int) = text.parse() {
@@ -316,7 +438,10 @@ mod tests {
             "#,
         )
         .unwrap();
-        assert_eq!((model.index().graphs().len(), model.opset("com.example")), (3, 1));
+        assert_eq!(
+            (model.index().graphs().len(), model.opset("com.example")),
+            (3, 1)
+        );
         let w = model.index().main_value("w").unwrap();
         assert_eq!(model.constant(w).unwrap().dims, [4, 3, 3, 3]);
         let k = model.index().main_value("k").unwrap();

@@ -32,7 +32,9 @@ pub enum Sharing {
 pub fn shared(model: &Model) -> BTreeMap<String, Sharing> {
     let shared = |(value, entry): (ValueId, &super::ValueEntry)| {
         let several = entry.graph == Index::MAIN && entry.readers.len() > 1 && !entry.is_output;
-        let tensor = model.tensor_proto(value).filter(|_| several && matches!(entry.origin, Origin::Initializer(_)))?;
+        let tensor = model
+            .tensor_proto(value)
+            .filter(|_| several && matches!(entry.origin, Origin::Initializer(_)))?;
         Some((entry.name.clone(), sharing(tensor)?))
     };
     model.index().values().filter_map(shared).collect()
@@ -46,7 +48,11 @@ fn sharing(tensor: &TensorProto) -> Option<Sharing> {
     match (small, weight) {
         _ if vector => Some(Sharing::Accident),
         (true, false) => Some(Sharing::Accident),
-        (true, true) => Some(if is_uniform(tensor) { Sharing::Accident } else { Sharing::Small }),
+        (true, true) => Some(if is_uniform(tensor) {
+            Sharing::Accident
+        } else {
+            Sharing::Small
+        }),
         (false, true) => Some(Sharing::Large),
         (false, false) => None,
     }
@@ -54,22 +60,35 @@ fn sharing(tensor: &TensorProto) -> Option<Sharing> {
 
 /// Whether all elements are the same.
 fn is_uniform(tensor: &TensorProto) -> bool {
-    let Ok(tensor) = super::TensorRef::from_proto(tensor) else { return false };
+    let Ok(tensor) = super::TensorRef::from_proto(tensor) else {
+        return false;
+    };
     let width = (tensor.bytes.len() / tensor.elements().max(1)).max(1);
     let mut elements = tensor.bytes.chunks(width);
-    elements.next().is_none_or(|first| elements.all(|element| element == first))
+    elements
+        .next()
+        .is_none_or(|first| elements.all(|element| element == first))
 }
 
 /// Gives every reader of these constants of the main graph a copy of its own. Errors: none on a model that loaded.
 pub fn unshare(mut model: Model, apart: &BTreeSet<String>) -> Result<(Model, Copies), LoadError> {
     let mut names = Names::of(&model);
     let mut copies = Copies::new();
-    let wanted = model.index().values().filter(|(_, entry)| entry.graph == Index::MAIN && apart.contains(&entry.name));
-    let work: Vec<_> = wanted.map(|(value, entry)| (value, entry.name.clone(), entry.readers.clone())).collect();
+    let wanted = model
+        .index()
+        .values()
+        .filter(|(_, entry)| entry.graph == Index::MAIN && apart.contains(&entry.name));
+    let work: Vec<_> = wanted
+        .map(|(value, entry)| (value, entry.name.clone(), entry.readers.clone()))
+        .collect();
     for (value, name, readers) in work {
-        let Some(tensor) = model.tensor_proto(value).cloned() else { continue };
+        let Some(tensor) = model.tensor_proto(value).cloned() else {
+            continue;
+        };
         // What asks for the shape of the constant asks for that of what is computed with it.
-        let asks = |reader: &(super::NodeId, u32)| matches!(model.node(reader.0).op_type(), "Shape" | "Size");
+        let asks = |reader: &(super::NodeId, u32)| {
+            matches!(model.node(reader.0).op_type(), "Shape" | "Size")
+        };
         let readers: Vec<_> = readers.into_iter().filter(|reader| !asks(reader)).collect();
         for (node, slot) in readers.into_iter().skip(1) {
             // A reader inside a subgraph sees main-graph names too.
@@ -90,7 +109,11 @@ pub fn reshare(model: &mut Model, copies: &Copies) -> Result<(), LoadError> {
     let mut renamed: HashMap<String, String> = HashMap::new();
     {
         let graph = model.graph(Index::MAIN);
-        let tensors: HashMap<&str, _> = graph.initializer.iter().map(|tensor| (tensor.name(), tensor)).collect();
+        let tensors: HashMap<&str, _> = graph
+            .initializer
+            .iter()
+            .map(|tensor| (tensor.name(), tensor))
+            .collect();
         let mut families: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for copy in copies.keys() {
             let mut source = copy.as_str();
@@ -102,8 +125,13 @@ pub fn reshare(model: &mut Model, copies: &Copies) -> Result<(), LoadError> {
         for (original, family) in families {
             let mut leaders: Vec<&str> = Vec::new();
             for name in std::iter::once(original).chain(family) {
-                let Some(tensor) = tensors.get(name) else { continue };
-                match leaders.iter().find(|leader| same(tensors[**leader], tensor)) {
+                let Some(tensor) = tensors.get(name) else {
+                    continue;
+                };
+                match leaders
+                    .iter()
+                    .find(|leader| same(tensors[**leader], tensor))
+                {
                     Some(leader) => {
                         renamed.insert(name.to_owned(), (*leader).to_owned());
                     }
@@ -123,6 +151,9 @@ pub fn reshare(model: &mut Model, copies: &Copies) -> Result<(), LoadError> {
             }
         }
     }
-    model.graph_mut(Index::MAIN).initializer.retain(|tensor| !renamed.contains_key(tensor.name()));
+    model
+        .graph_mut(Index::MAIN)
+        .initializer
+        .retain(|tensor| !renamed.contains_key(tensor.name()));
     model.reindex()
 }

@@ -23,7 +23,9 @@ fn round_to(dtype: Option<Dtype>, number: f64) -> f64 {
 
 /// A whole number, if the type can hold it.
 fn fitting(dtype: Option<Dtype>, dim: Option<Dim>) -> Element {
-    let Some(dim) = dim else { return Element::Unknown };
+    let Some(dim) = dim else {
+        return Element::Unknown;
+    };
     let range = match dtype {
         Some(Dtype::Int8) => i64::from(i8::MIN)..=i64::from(i8::MAX),
         Some(Dtype::Uint8) => 0..=i64::from(u8::MAX),
@@ -34,11 +36,17 @@ fn fitting(dtype: Option<Dtype>, dim: Option<Dim>) -> Element {
         Some(Dtype::Uint64) => 0..=i64::MAX,
         Some(Dtype::Int64) => i64::MIN..=i64::MAX,
         Some(dtype) if dtype.is_float() => {
-            return dim.num().map_or(Element::Int(dim), |number| Element::Float(round_to(Some(dtype), number as f64)));
+            return dim.num().map_or(Element::Int(dim), |number| {
+                Element::Float(round_to(Some(dtype), number as f64))
+            });
         }
         _ => return Element::Unknown,
     };
-    if dim.num().is_none_or(|number| range.contains(&number)) { Element::Int(dim) } else { Element::Unknown }
+    if dim.num().is_none_or(|number| range.contains(&number)) {
+        Element::Int(dim)
+    } else {
+        Element::Unknown
+    }
 }
 
 /// A real number of a type.
@@ -51,7 +59,13 @@ fn is_float(dtype: Option<Dtype>) -> bool {
 }
 
 /// Two operands of one type: `reals` where both are known numbers of a real type, else `dims`.
-fn two(dtype: Option<Dtype>, a: &Element, b: &Element, dims: fn(&Dim, &Dim) -> Option<Dim>, reals: fn(f64, f64) -> f64) -> Element {
+fn two(
+    dtype: Option<Dtype>,
+    a: &Element,
+    b: &Element,
+    dims: fn(&Dim, &Dim) -> Option<Dim>,
+    reals: fn(f64, f64) -> f64,
+) -> Element {
     if let (true, Some(a), Some(b)) = (is_float(dtype), a.real(), b.real()) {
         return real(dtype, reals(a, b));
     }
@@ -64,7 +78,9 @@ fn two(dtype: Option<Dtype>, a: &Element, b: &Element, dims: fn(&Dim, &Dim) -> O
 /// The element as a whole number, also where it is a real number without a fraction.
 pub(super) fn whole(element: &Element) -> Option<Dim> {
     match element {
-        Element::Float(number) => truncate(*number).filter(|dim| dim.num().is_some_and(|whole| whole as f64 == *number)),
+        Element::Float(number) => {
+            truncate(*number).filter(|dim| dim.num().is_some_and(|whole| whole as f64 == *number))
+        }
         other => other.dim(),
     }
 }
@@ -100,7 +116,13 @@ fn times(a: &Dim, b: &Dim) -> Option<Dim> {
 fn over(a: &Dim, b: &Dim) -> Option<Dim> {
     match (a, b) {
         (Dim::Num(a), Dim::Num(b)) => a.checked_div(*b).map(Dim::Num),
-        _ => a.exact_div(b).or_else(|| if a.is_count() && b.is_count() { a.floor_div(b) } else { None }),
+        _ => a.exact_div(b).or_else(|| {
+            if a.is_count() && b.is_count() {
+                a.floor_div(b)
+            } else {
+                None
+            }
+        }),
     }
 }
 
@@ -148,22 +170,46 @@ pub(super) fn mul(node: &NodeView, x: &[Element]) -> Element {
 
 /// Quotient, of whole numbers towards zero.
 pub(super) fn div(node: &NodeView, x: &[Element]) -> Element {
-    if is_float(node.dtype(0)) { fold(node, x, Dim::exact_div, |a, b| a / b) } else { fold(node, x, over, |a, b| a / b) }
+    if is_float(node.dtype(0)) {
+        fold(node, x, Dim::exact_div, |a, b| a / b)
+    } else {
+        fold(node, x, over, |a, b| a / b)
+    }
 }
 
 /// The largest.
 pub(super) fn max(node: &NodeView, x: &[Element]) -> Element {
-    fold(node, x, larger, |a, b| if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) })
+    fold(node, x, larger, |a, b| {
+        if a.is_nan() || b.is_nan() {
+            f64::NAN
+        } else {
+            a.max(b)
+        }
+    })
 }
 
 /// The smallest.
 pub(super) fn min(node: &NodeView, x: &[Element]) -> Element {
-    fold(node, x, smaller, |a, b| if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) })
+    fold(node, x, smaller, |a, b| {
+        if a.is_nan() || b.is_nan() {
+            f64::NAN
+        } else {
+            a.min(b)
+        }
+    })
 }
 
-fn fold(node: &NodeView, x: &[Element], dims: fn(&Dim, &Dim) -> Option<Dim>, reals: fn(f64, f64) -> f64) -> Element {
+fn fold(
+    node: &NodeView,
+    x: &[Element],
+    dims: fn(&Dim, &Dim) -> Option<Dim>,
+    reals: fn(f64, f64) -> f64,
+) -> Element {
     let dtype = node.dtype(0);
-    x.iter().cloned().reduce(|a, b| two(dtype, &a, &b, dims, reals)).unwrap_or(Element::Unknown)
+    x.iter()
+        .cloned()
+        .reduce(|a, b| two(dtype, &a, &b, dims, reals))
+        .unwrap_or(Element::Unknown)
 }
 
 /// Remainder: with the sign of the divisor, or by `fmod` that of the dividend.
@@ -171,7 +217,13 @@ pub(super) fn modulo(node: &NodeView, x: &[Element]) -> Element {
     let [a, b] = x else { return Element::Unknown };
     match (node.int("fmod").unwrap_or(0) != 0, is_float(node.dtype(0))) {
         (true, true) => two(node.dtype(0), a, b, |_, _| None, |a, b| a % b),
-        (true, false) => two(node.dtype(0), a, b, |a, b| a.num()?.checked_rem(b.num()?).map(Dim::Num), |a, b| a % b),
+        (true, false) => two(
+            node.dtype(0),
+            a,
+            b,
+            |a, b| a.num()?.checked_rem(b.num()?).map(Dim::Num),
+            |a, b| a % b,
+        ),
         (false, true) => Element::Unknown,
         (false, false) => two(node.dtype(0), a, b, Dim::modulo, |a, b| a % b),
     }
@@ -179,15 +231,24 @@ pub(super) fn modulo(node: &NodeView, x: &[Element]) -> Element {
 
 /// Power; the exponent may be of another type.
 pub(super) fn pow(node: &NodeView, x: &[Element]) -> Element {
-    let [base, exponent] = x else { return Element::Unknown };
+    let [base, exponent] = x else {
+        return Element::Unknown;
+    };
     let dtype = node.dtype(0);
     if let (true, Some(base), Some(exponent)) = (is_float(dtype), base.real(), exponent.real()) {
         return real(dtype, base.powf(exponent));
     }
-    let exponent = whole(exponent).and_then(|exponent| exponent.count()).and_then(|exponent| u32::try_from(exponent).ok());
+    let exponent = whole(exponent)
+        .and_then(|exponent| exponent.count())
+        .and_then(|exponent| u32::try_from(exponent).ok());
     match (whole(base), exponent) {
-        (Some(Dim::Num(base)), Some(exponent)) => fitting(dtype, base.checked_pow(exponent).map(Dim::Num)),
-        (Some(base), Some(exponent @ 0..=4)) => fitting(dtype, Some((0..exponent).fold(Dim::Num(1), |power, _| &power * &base))),
+        (Some(Dim::Num(base)), Some(exponent)) => {
+            fitting(dtype, base.checked_pow(exponent).map(Dim::Num))
+        }
+        (Some(base), Some(exponent @ 0..=4)) => fitting(
+            dtype,
+            Some((0..exponent).fold(Dim::Num(1), |power, _| &power * &base)),
+        ),
         _ => Element::Unknown,
     }
 }
@@ -200,7 +261,12 @@ pub(super) fn mean(node: &NodeView, x: &[Element]) -> Element {
     }
 }
 
-fn one(node: &NodeView, x: &[Element], dims: fn(&Dim) -> Option<Dim>, reals: fn(f64) -> f64) -> Element {
+fn one(
+    node: &NodeView,
+    x: &[Element],
+    dims: fn(&Dim) -> Option<Dim>,
+    reals: fn(f64) -> f64,
+) -> Element {
     let dtype = node.dtype(0);
     match x {
         [Element::Float(number)] => real(dtype, reals(*number)),
@@ -211,7 +277,18 @@ fn one(node: &NodeView, x: &[Element], dims: fn(&Dim) -> Option<Dim>, reals: fn(
 
 /// The number without its sign.
 pub(super) fn abs(node: &NodeView, x: &[Element]) -> Element {
-    one(node, x, |dim| if dim.is_count() { Some(dim.clone()) } else { dim.num()?.checked_abs().map(Dim::Num) }, f64::abs)
+    one(
+        node,
+        x,
+        |dim| {
+            if dim.is_count() {
+                Some(dim.clone())
+            } else {
+                dim.num()?.checked_abs().map(Dim::Num)
+            }
+        },
+        f64::abs,
+    )
 }
 
 /// The number with the opposite sign.
@@ -246,12 +323,22 @@ pub(super) fn reciprocal(node: &NodeView, x: &[Element]) -> Element {
 
 /// The number, or zero where it is negative.
 pub(super) fn relu(node: &NodeView, x: &[Element]) -> Element {
-    one(node, x, |dim| larger(dim, &Dim::Num(0)), |number| if number < 0.0 { 0.0 } else { number })
+    one(
+        node,
+        x,
+        |dim| larger(dim, &Dim::Num(0)),
+        |number| if number < 0.0 { 0.0 } else { number },
+    )
 }
 
 /// −1, 0 or 1.
 pub(super) fn sign(node: &NodeView, x: &[Element]) -> Element {
-    one(node, x, |dim| dim.num().map(|number| Dim::Num(number.signum())), |number| if number == 0.0 { 0.0 } else { number.signum() })
+    one(
+        node,
+        x,
+        |dim| dim.num().map(|number| Dim::Num(number.signum())),
+        |number| if number == 0.0 { 0.0 } else { number.signum() },
+    )
 }
 
 /// The number within bounds that may be left out.
@@ -305,7 +392,11 @@ fn truth(truth: Option<bool>) -> Element {
 }
 
 /// Compares: whole numbers by `dims`, real ones by `reals`.
-fn compare(x: &[Element], dims: fn(&Dim, &Dim) -> Option<bool>, reals: fn(&f64, &f64) -> bool) -> Element {
+fn compare(
+    x: &[Element],
+    dims: fn(&Dim, &Dim) -> Option<bool>,
+    reals: fn(&f64, &f64) -> bool,
+) -> Element {
     let [a, b] = x else { return Element::Unknown };
     truth(match (a.dim(), b.dim(), a.real(), b.real()) {
         (Some(a), Some(b), ..) => dims(&a, &b),

@@ -38,14 +38,33 @@ struct Extents {
 impl Extents {
     /// `None` when a rank is unknown.
     fn of(node: &NodeView) -> Result<Option<Self>, InferError> {
-        let (Some(q), Some(key), Some(v)) = (node.shape(0), node.shape(1), node.shape(2)) else { return Ok(None) };
-        let misfit = || InferError(format!("Q, K, V of {}, {}, {} axes with these head counts", q.len(), key.len(), v.len()));
-        let count = |name| node.int(name).filter(|count| *count > 0).map(Dim::Num).ok_or_else(|| InferError(format!("no {name}")));
+        let (Some(q), Some(key), Some(v)) = (node.shape(0), node.shape(1), node.shape(2)) else {
+            return Ok(None);
+        };
+        let misfit = || {
+            InferError(format!(
+                "Q, K, V of {}, {}, {} axes with these head counts",
+                q.len(),
+                key.len(),
+                v.len()
+            ))
+        };
+        let count = |name| {
+            node.int(name)
+                .filter(|count| *count > 0)
+                .map(Dim::Num)
+                .ok_or_else(|| InferError(format!("no {name}")))
+        };
         let (b, heads, s, d, k, n, e) = match (q, key, v) {
-            ([b, heads, s, d], [_, k, n, _], [_, _, _, e]) => (b, heads.clone(), s, d.clone(), k.clone(), n, e.clone()),
+            ([b, heads, s, d], [_, k, n, _], [_, _, _, e]) => {
+                (b, heads.clone(), s, d.clone(), k.clone(), n, e.clone())
+            }
             ([b, s, width], [_, n, _], [_, _, v_width]) => {
                 let (heads, k) = (count("q_num_heads")?, count("kv_num_heads")?);
-                let (d, e) = (width.exact_div(&heads).ok_or_else(misfit)?, v_width.exact_div(&k).ok_or_else(misfit)?);
+                let (d, e) = (
+                    width.exact_div(&heads).ok_or_else(misfit)?,
+                    v_width.exact_div(&k).ok_or_else(misfit)?,
+                );
                 (b, heads, s, d, k, n, e)
             }
             _ => return Err(misfit()),
@@ -64,14 +83,27 @@ impl Extents {
         let p = match (node.shape(4), node.shape(5)) {
             (None, None) => None,
             (Some([_, _, p, _]), Some(_)) => Some(p.clone()),
-            _ => return Err(InferError("past_key and past_value must both have 4 axes".into())),
+            _ => {
+                return Err(InferError(
+                    "past_key and past_value must both have 4 axes".into(),
+                ));
+            }
         };
         if let Some(p) = &p {
             expect(node, 4, &[b, &k, p, &d])?;
             expect(node, 5, &[b, &k, p, &e])?;
         }
         expect(node, 6, &[b])?;
-        Ok(Some(Extents { b: b.clone(), k, r, s: s.clone(), n: n.clone(), p, d, e }))
+        Ok(Some(Extents {
+            b: b.clone(),
+            k,
+            r,
+            s: s.clone(),
+            n: n.clone(),
+            p,
+            d,
+            e,
+        }))
     }
 
     /// Query heads.
@@ -81,7 +113,9 @@ impl Extents {
 
     /// All keys.
     fn keys(&self) -> Dim {
-        self.p.as_ref().map_or_else(|| self.n.clone(), |p| p + &self.n)
+        self.p
+            .as_ref()
+            .map_or_else(|| self.n.clone(), |p| p + &self.n)
     }
 }
 
@@ -102,42 +136,77 @@ pub(super) fn broadcast(builder: &mut Builder, dim: &Dim, extent: &Dim, layout: 
 }
 
 /// Describes an input that is broadcast to `axes` from the right.
-pub(super) fn broadcast_port(builder: &mut Builder, node: &NodeView, input: usize, name: &'static str, axes: &[(Dim, Layout)]) {
-    let Some(dims) = node.shape(input) else { return };
+pub(super) fn broadcast_port(
+    builder: &mut Builder,
+    node: &NodeView,
+    input: usize,
+    name: &'static str,
+    axes: &[(Dim, Layout)],
+) {
+    let Some(dims) = node.shape(input) else {
+        return;
+    };
     if dims.len() > axes.len() {
         return;
     }
     let axes = &axes[axes.len() - dims.len()..];
-    let layouts: Vec<Layout> =
-        dims.iter().zip(axes).map(|(dim, (extent, layout))| broadcast(builder, dim, extent, layout.clone())).collect();
+    let layouts: Vec<Layout> = dims
+        .iter()
+        .zip(axes)
+        .map(|(dim, (extent, layout))| broadcast(builder, dim, extent, layout.clone()))
+        .collect();
     builder.port(Port::In(input as u32), name, layouts);
 }
 
 impl Operator for Attention {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let dtype = node.dtype(0);
-        let Some(at) = Extents::of(node)? else { return Ok(outputs(node, (0..4).map(|_| Fact { dtype, ..Fact::default() }))) };
+        let Some(at) = Extents::of(node)? else {
+            return Ok(outputs(
+                node,
+                (0..4).map(|_| Fact {
+                    dtype,
+                    ..Fact::default()
+                }),
+            ));
+        };
         let y = match node.shape(0).map_or(0, <[Dim]>::len) {
             3 => vec![at.b.clone(), at.s.clone(), &at.heads() * &at.e],
             _ => vec![at.b.clone(), at.heads(), at.s.clone(), at.e.clone()],
         };
         let present = |width: &Dim| vec![at.b.clone(), at.k.clone(), at.keys(), width.clone()];
         let logits = vec![at.b.clone(), at.heads(), at.s.clone(), at.keys()];
-        let facts = [(dtype, y), (node.dtype(1), present(&at.d)), (node.dtype(2), present(&at.e)), (dtype, logits)];
-        Ok(outputs(node, facts.map(|(dtype, shape)| Fact::new(dtype, shape))))
+        let facts = [
+            (dtype, y),
+            (node.dtype(1), present(&at.d)),
+            (node.dtype(2), present(&at.e)),
+            (dtype, logits),
+        ];
+        Ok(outputs(
+            node,
+            facts.map(|(dtype, shape)| Fact::new(dtype, shape)),
+        ))
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
         if let Some(relation) = unless_ranked(node) {
             return relation;
         }
-        let Ok(Some(at)) = Extents::of(node) else { return misfit(node) };
+        let Ok(Some(at)) = Extents::of(node) else {
+            return misfit(node);
+        };
         let window = |name| node.int(name).is_some_and(|size| size >= 0);
-        let positions = node.int("is_causal").unwrap_or(0) != 0 || window("left_window_size") || window("right_window_size");
+        let positions = node.int("is_causal").unwrap_or(0) != 0
+            || window("left_window_size")
+            || window("right_window_size");
         let (heads, keys) = (at.heads(), at.keys());
         let mut builder = node.relation();
         let b = builder.free("b", at.b.clone());
-        let s = if positions { builder.fixed("s", at.s.clone(), CAUSAL) } else { builder.free("s", at.s.clone()) };
+        let s = if positions {
+            builder.fixed("s", at.s.clone(), CAUSAL)
+        } else {
+            builder.free("s", at.s.clone())
+        };
         let k = builder.free("k", at.k);
         let r = builder.free("r", at.r);
         let d = builder.free("d", at.d);
@@ -149,28 +218,65 @@ impl Operator for Attention {
         let packed = node.shape(0).is_some_and(|dims| dims.len() == 3);
         let axes = |positions: LabelId, heads: &[LabelId], width: LabelId| -> Vec<Layout> {
             match packed {
-                true => vec![b.into(), positions.into(), Layout::product(&[heads, &[width]].concat())],
-                false => vec![b.into(), Layout::product(heads), positions.into(), width.into()],
+                true => vec![
+                    b.into(),
+                    positions.into(),
+                    Layout::product(&[heads, &[width]].concat()),
+                ],
+                false => vec![
+                    b.into(),
+                    Layout::product(heads),
+                    positions.into(),
+                    width.into(),
+                ],
             }
         };
         builder.port(Port::In(0), "q", axes(s, &[k, r], d));
         builder.port(Port::In(1), "key", axes(t, &[k], d));
         builder.port(Port::In(2), "v", axes(t, &[k], e));
-        let full = [(at.b, b.into()), (heads, Layout::product(&[k, r])), (at.s, s.into()), (keys, all.clone())];
+        let full = [
+            (at.b, b.into()),
+            (heads, Layout::product(&[k, r])),
+            (at.s, s.into()),
+            (keys, all.clone()),
+        ];
         broadcast_port(&mut builder, node, 3, "mask", &full);
-        builder.port(Port::In(4), "pastk", [b.into(), k.into(), Layout::sum(&past), d.into()]);
-        builder.port(Port::In(5), "pastv", [b.into(), k.into(), Layout::sum(&past), e.into()]);
+        builder.port(
+            Port::In(4),
+            "pastk",
+            [b.into(), k.into(), Layout::sum(&past), d.into()],
+        );
+        builder.port(
+            Port::In(5),
+            "pastv",
+            [b.into(), k.into(), Layout::sum(&past), e.into()],
+        );
         builder.port(Port::In(6), "lengths", [b]);
         builder.port(Port::Out(0), "y", axes(s, &[k, r], e));
-        builder.port(Port::Out(1), "nextk", [b.into(), k.into(), all.clone(), d.into()]);
-        builder.port(Port::Out(2), "nextv", [b.into(), k.into(), all.clone(), e.into()]);
+        builder.port(
+            Port::Out(1),
+            "nextk",
+            [b.into(), k.into(), all.clone(), d.into()],
+        );
+        builder.port(
+            Port::Out(2),
+            "nextv",
+            [b.into(), k.into(), all.clone(), e.into()],
+        );
         let scores = full.map(|(_, layout)| layout);
         builder.port(Port::Out(3), "qk", scores.clone());
         for branch in 0..node.branches.len() as u32 {
             builder.port(Port::Formal(branch, 0), "scores", scores.clone());
             builder.port(Port::Result(branch, 0), "modified", scores.clone());
         }
-        scores_and_values(&mut builder, [0, 1, 2], &[b, s, k, r], [d, e], t, p.map(|p| (p, 4)));
+        scores_and_values(
+            &mut builder,
+            [0, 1, 2],
+            &[b, s, k, r],
+            [d, e],
+            t,
+            p.map(|p| (p, 4)),
+        );
         builder.finish()
     }
 
@@ -180,10 +286,21 @@ impl Operator for Attention {
     }
 
     fn formals(&self, node: &NodeView, _: u32) -> Vec<Fact> {
-        let Ok(Some(at)) = Extents::of(node) else { return Vec::new() };
-        let precision = node.int("softmax_precision").and_then(|code| Dtype::from_code(code as i32));
-        let usual = if node.dtype(0) == Some(Dtype::Double) { Dtype::Double } else { Dtype::Float };
-        vec![Fact::new(Some(precision.unwrap_or(usual)), vec![at.b.clone(), at.heads(), at.s.clone(), at.keys()])]
+        let Ok(Some(at)) = Extents::of(node) else {
+            return Vec::new();
+        };
+        let precision = node
+            .int("softmax_precision")
+            .and_then(|code| Dtype::from_code(code as i32));
+        let usual = if node.dtype(0) == Some(Dtype::Double) {
+            Dtype::Double
+        } else {
+            Dtype::Float
+        };
+        vec![Fact::new(
+            Some(precision.unwrap_or(usual)),
+            vec![at.b.clone(), at.heads(), at.s.clone(), at.keys()],
+        )]
     }
 }
 
@@ -200,7 +317,14 @@ pub(super) fn scores_and_values(
 ) {
     let mut term = |data, weight, t: LabelId, width: LabelId, summed: LabelId| {
         let labels = outer.iter().copied().chain([t, width]).collect();
-        builder.term(Term { data, weight: Some(Port::In(weight)), zero: None, labels, summed: vec![summed], window: None });
+        builder.term(Term {
+            data,
+            weight: Some(Port::In(weight)),
+            zero: None,
+            labels,
+            summed: vec![summed],
+            window: None,
+        });
     };
     term(Port::In(q), k, t, d, d);
     term(Port::Out(0), v, t, e, t);
@@ -211,10 +335,22 @@ pub(super) fn scores_and_values(
 }
 
 /// The same where queries, keys and values exist only inside.
-pub(super) fn inner_products(builder: &mut Builder, outer: &[LabelId], [d, e]: [LabelId; 2], t: LabelId) {
+pub(super) fn inner_products(
+    builder: &mut Builder,
+    outer: &[LabelId],
+    [d, e]: [LabelId; 2],
+    t: LabelId,
+) {
     for (width, summed) in [(d, d), (e, t)] {
         let labels = outer.iter().copied().chain([t, width]).collect();
-        builder.term(Term { data: Port::Out(0), weight: None, zero: None, labels, summed: vec![summed], window: None });
+        builder.term(Term {
+            data: Port::Out(0),
+            weight: None,
+            zero: None,
+            labels,
+            summed: vec![summed],
+            window: None,
+        });
     }
 }
 
@@ -227,7 +363,9 @@ pub(super) fn set_heads(
     keys: &'static str,
 ) -> Result<(), RewriteError> {
     let count = |name: &str| cut.extent_of(name).and_then(|extent| extent.num());
-    let (Some(k), Some(r)) = (count("k"), count("r")) else { return Err(RewriteError("head counts are not known numbers".into())) };
+    let (Some(k), Some(r)) = (count("k"), count("r")) else {
+        return Err(RewriteError("head counts are not known numbers".into()));
+    };
     for (name, heads) in [(queries, k * r), (keys, k)] {
         if node.int(name).is_some() {
             edit.set_int(name, heads);
@@ -238,17 +376,30 @@ pub(super) fn set_heads(
 
 /// The factor before softmax is 1/√d of the original d, unless it is given: it must not change with d.
 pub(super) fn keep_scale(cut: &Cut, edit: &mut NodeEdit, given: bool) -> Result<(), RewriteError> {
-    let Some(d) = cut.relation.named("d") else { return Ok(()) };
+    let Some(d) = cut.relation.named("d") else {
+        return Ok(());
+    };
     if given || cut.kept(d).is_none() {
         return Ok(());
     }
-    let extent = cut.relation.label(d).extent.num().ok_or_else(|| RewriteError("head size is no known number".into()))?;
+    let extent = cut
+        .relation
+        .label(d)
+        .extent
+        .num()
+        .ok_or_else(|| RewriteError("head size is no known number".into()))?;
     edit.set_float("scale", (1.0 / (extent as f64).sqrt()) as f32);
     Ok(())
 }
 
-pub(super) static RULES: &[Rule] =
-    &[Rule::onnx("Attention", &Attention), Rule { domain: "ai.onnx.preview", op_type: "FlexAttention", operator: &Attention }];
+pub(super) static RULES: &[Rule] = &[
+    Rule::onnx("Attention", &Attention),
+    Rule {
+        domain: "ai.onnx.preview",
+        op_type: "FlexAttention",
+        operator: &Attention,
+    },
+];
 
 #[cfg(test)]
 mod tests {
@@ -257,7 +408,10 @@ mod tests {
     use crate::ops::prove::Prove;
 
     fn packed() -> Prove {
-        Prove::op("Attention").at(23).int("q_num_heads", 6).int("kv_num_heads", 2)
+        Prove::op("Attention")
+            .at(23)
+            .int("q_num_heads", 6)
+            .int("kv_num_heads", 2)
     }
 
     /// What the rule sets when these indices of a label stay.
@@ -267,7 +421,16 @@ mod tests {
             let mut all = vec![None; relation.labels.len()];
             all[relation.named(label).unwrap().index()] = Some(kept.into());
             let mut edit = NodeEdit::default();
-            Attention.rewrite(view, &Cut { relation: &relation, kept: all }, &mut edit).unwrap();
+            Attention
+                .rewrite(
+                    view,
+                    &Cut {
+                        relation: &relation,
+                        kept: all,
+                    },
+                    &mut edit,
+                )
+                .unwrap();
             edit.settings
         })
     }
@@ -280,10 +443,27 @@ mod tests {
             .input("2x7x10")
             .input("bool:5x7")
             .gives("2x5x30")
-            .relates("q[b, s, k·r·d] key[b, t, k·d] v[b, t, k·e] mask[s, t] → y[b, s, k·r·e]  Σ d; Σ t");
-        assert_eq!(settings(&proof, "k", &[1]), [("q_num_heads", Setting::Int(3)), ("kv_num_heads", Setting::Int(1))]);
-        assert_eq!(settings(&proof, "r", &[0, 2]), [("q_num_heads", Setting::Int(4)), ("kv_num_heads", Setting::Int(2))]);
-        assert_eq!(settings(&proof, "d", &[0, 1, 3])[2], ("scale", Setting::Float(0.5)));
+            .relates(
+                "q[b, s, k·r·d] key[b, t, k·d] v[b, t, k·e] mask[s, t] → y[b, s, k·r·e]  Σ d; Σ t",
+            );
+        assert_eq!(
+            settings(&proof, "k", &[1]),
+            [
+                ("q_num_heads", Setting::Int(3)),
+                ("kv_num_heads", Setting::Int(1))
+            ]
+        );
+        assert_eq!(
+            settings(&proof, "r", &[0, 2]),
+            [
+                ("q_num_heads", Setting::Int(4)),
+                ("kv_num_heads", Setting::Int(2))
+            ]
+        );
+        assert_eq!(
+            settings(&proof, "d", &[0, 1, 3])[2],
+            ("scale", Setting::Float(0.5))
+        );
         let scaled = proof.float("scale", 0.1);
         assert_eq!(settings(&scaled, "d", &[0, 1, 3]).len(), 2);
     }
@@ -330,7 +510,12 @@ mod tests {
     fn odd_heads_are_errors() {
         let proof = packed().input("2x5x25").input("2x7x8").input("2x7x10");
         let node = proof.named();
-        let facts: Vec<Fact> = proof.inputs.iter().flatten().map(|input| input.fact.clone()).collect();
+        let facts: Vec<Fact> = proof
+            .inputs
+            .iter()
+            .flatten()
+            .map(|input| input.fact.clone())
+            .collect();
         let view = NodeView {
             node: &node,
             opset: 23,

@@ -26,7 +26,9 @@ pub(super) fn broadcast_shape(shapes: &[&[Dim]]) -> Result<Vec<Dim>, InferError>
     for shape in shapes {
         for (result, dim) in result.iter_mut().rev().zip(shape.iter().rev()) {
             if !dim.is_one() && !result.is_one() && result.differs(dim) {
-                return Err(InferError(format!("extents {result} and {dim} do not broadcast")));
+                return Err(InferError(format!(
+                    "extents {result} and {dim} do not broadcast"
+                )));
             }
             *result = result.broadcast(dim);
         }
@@ -37,9 +39,22 @@ pub(super) fn broadcast_shape(shapes: &[&[Dim]]) -> Result<Vec<Dim>, InferError>
 /// An error when a tensor of extents `dims` can not be broadcast to `target`, whose extents stay.
 pub(super) fn broadcasts_to(dims: &[Dim], target: &[Dim]) -> Result<(), InferError> {
     let surplus = dims.len().saturating_sub(target.len());
-    let fits = dims.iter().take(surplus).all(|dim| !dim.differs(&Dim::Num(1)))
-        && dims.iter().rev().zip(target.iter().rev()).all(|(dim, target)| dim.is_one() || !dim.differs(target));
-    if fits { Ok(()) } else { Err(InferError(format!("extents {dims:?} do not broadcast to {target:?}"))) }
+    let fits = dims
+        .iter()
+        .take(surplus)
+        .all(|dim| !dim.differs(&Dim::Num(1)))
+        && dims
+            .iter()
+            .rev()
+            .zip(target.iter().rev())
+            .all(|(dim, target)| dim.is_one() || !dim.differs(target));
+    if fits {
+        Ok(())
+    } else {
+        Err(InferError(format!(
+            "extents {dims:?} do not broadcast to {target:?}"
+        )))
+    }
 }
 
 /// Relates ports, aligned at their last axes, to index spaces of extents `dims` (an output's): gives one label per extent,
@@ -50,11 +65,20 @@ pub(super) fn broadcast<N: Into<Cow<'static, str>>>(
     dims: &[Dim],
     ports: impl IntoIterator<Item = (Port, N)>,
 ) -> Vec<LabelId> {
-    let labels: Vec<LabelId> = dims.iter().enumerate().map(|(axis, dim)| builder.free(axis_name(axis), dim.clone())).collect();
+    let labels: Vec<LabelId> = dims
+        .iter()
+        .enumerate()
+        .map(|(axis, dim)| builder.free(axis_name(axis), dim.clone()))
+        .collect();
     let mut carried = vec![false; dims.len()];
     for (port, name) in ports {
-        let Some(shape) = builder.shape(port).map(<[Dim]>::to_vec) else { continue };
-        carried.iter_mut().zip(dims).for_each(|(carried, dim)| *carried |= dim.is_one() && matches!(port, Port::In(_)));
+        let Some(shape) = builder.shape(port).map(<[Dim]>::to_vec) else {
+            continue;
+        };
+        carried
+            .iter_mut()
+            .zip(dims)
+            .for_each(|(carried, dim)| *carried |= dim.is_one() && matches!(port, Port::In(_)));
         let mut axes: Vec<LabelId> = Vec::new();
         for (from_last, dim) in shape.iter().rev().enumerate() {
             let aligned = dims.len().checked_sub(from_last + 1);
@@ -91,18 +115,29 @@ pub(super) fn broadcast_contents(
     compute: impl Fn(&NodeView, &[Element]) -> Element,
 ) -> Option<Contents> {
     let missing = |input: &Option<&Fact>| input.is_some_and(|fact| fact.contents.is_none());
-    if node.inputs.iter().all(|input| input.is_none_or(|fact| fact.contents.is_none())) || (!partial && node.inputs.iter().any(missing)) {
+    if node
+        .inputs
+        .iter()
+        .all(|input| input.is_none_or(|fact| fact.contents.is_none()))
+        || (!partial && node.inputs.iter().any(missing))
+    {
         return None;
     }
     let extents: Vec<usize> = shape.iter().map(Dim::count).collect::<Option<_>>()?;
-    let count = extents.iter().try_fold(1usize, |count, extent| count.checked_mul(*extent)).filter(|count| *count <= Contents::LIMIT)?;
+    let count = extents
+        .iter()
+        .try_fold(1usize, |count, extent| count.checked_mul(*extent))
+        .filter(|count| *count <= Contents::LIMIT)?;
     let sources: Vec<Option<(&[Element], Vec<usize>)>> = node
         .inputs
         .iter()
         .map(|input| {
             let fact = input.as_ref()?;
             let elements = &fact.contents.as_ref()?.0[..];
-            Some((elements, aligned_strides(fact.shape.as_deref()?, extents.len())?))
+            Some((
+                elements,
+                aligned_strides(fact.shape.as_deref()?, extents.len())?,
+            ))
         })
         .collect();
     let mut elements = Vec::with_capacity(count);
@@ -110,7 +145,9 @@ pub(super) fn broadcast_contents(
     for position in 0..count {
         arguments.clear();
         for source in &sources {
-            let element = source.as_ref().and_then(|(elements, strides)| elements.get(offset(position, &extents, strides)));
+            let element = source
+                .as_ref()
+                .and_then(|(elements, strides)| elements.get(offset(position, &extents, strides)));
             arguments.push(element.cloned().unwrap_or(Element::Unknown));
         }
         elements.push(compute(node, &arguments));
@@ -152,9 +189,15 @@ mod tests {
 
     #[test]
     fn shapes_broadcast_as_numpys() {
-        let dims = |numbers: &[i64]| numbers.iter().map(|number| Dim::Num(*number)).collect::<Vec<_>>();
+        let dims = |numbers: &[i64]| {
+            numbers
+                .iter()
+                .map(|number| Dim::Num(*number))
+                .collect::<Vec<_>>()
+        };
         let b = Dim::symbol("b");
-        let shape = broadcast_shape(&[&[b.clone(), Dim::Num(1), Dim::Num(3)], &dims(&[2, 1])]).unwrap();
+        let shape =
+            broadcast_shape(&[&[b.clone(), Dim::Num(1), Dim::Num(3)], &dims(&[2, 1])]).unwrap();
         assert_eq!(shape, [b, Dim::Num(2), Dim::Num(3)]);
         assert!(broadcast_shape(&[&dims(&[2]), &dims(&[3])]).is_err());
         assert!(broadcasts_to(&dims(&[2]), &dims(&[1])).is_err());

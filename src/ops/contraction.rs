@@ -47,15 +47,29 @@ const DIAGONAL: Reason = Reason::operator("the diagonal of a tensor");
 impl Contraction {
     /// The extent of each index; 1 for those that no factor has.
     /// Errors: axes of one index differ, neither being 1; an input's rank is not what the indices say.
-    pub(super) fn extents(&self, shape: impl Fn(u32) -> Option<Vec<Dim>>) -> Result<Vec<Dim>, InferError> {
+    pub(super) fn extents(
+        &self,
+        shape: impl Fn(u32) -> Option<Vec<Dim>>,
+    ) -> Result<Vec<Dim>, InferError> {
         let mut extents = vec![Dim::Num(1); self.names.len()];
         for factor in &self.factors {
             let dims = shape(factor.input).filter(|dims| dims.len() == factor.axes.len());
-            let dims = dims.ok_or_else(|| InferError(format!("{} axes expected of {}", factor.axes.len(), factor.name)))?;
+            let dims = dims.ok_or_else(|| {
+                InferError(format!(
+                    "{} axes expected of {}",
+                    factor.axes.len(),
+                    factor.name
+                ))
+            })?;
             for (index, dim) in factor.axes.iter().zip(&dims) {
-                let Some(extent) = extents.get_mut(*index) else { continue };
+                let Some(extent) = extents.get_mut(*index) else {
+                    continue;
+                };
                 if !extent.is_one() && !dim.is_one() && extent.differs(dim) {
-                    return Err(InferError(format!("axis {} is {extent} and {dim}", self.names[*index])));
+                    return Err(InferError(format!(
+                        "axis {} is {extent} and {dim}",
+                        self.names[*index]
+                    )));
                 }
                 *extent = extent.broadcast(dim);
             }
@@ -66,15 +80,30 @@ impl Contraction {
     /// The output's shape.
     pub(super) fn shape(&self, node: &NodeView) -> Result<Vec<Dim>, InferError> {
         let extents = self.extents(|input| node.shape(input as usize).map(<[Dim]>::to_vec))?;
-        Ok(self.output.iter().filter_map(|index| extents.get(*index).cloned()).collect())
+        Ok(self
+            .output
+            .iter()
+            .filter_map(|index| extents.get(*index).cloned())
+            .collect())
     }
 
     /// Describes the factors, the output (as `y`) and the sums.
     pub(super) fn describe(&self, builder: &mut Builder) -> Option<Described> {
-        let extents = self.extents(|input| builder.shape(Port::In(input)).map(<[Dim]>::to_vec)).ok()?;
+        let extents = self
+            .extents(|input| builder.shape(Port::In(input)).map(<[Dim]>::to_vec))
+            .ok()?;
         let mut labels: Vec<Option<LabelId>> = vec![None; extents.len()];
-        for index in self.factors.iter().flat_map(|factor| &factor.axes).chain(&self.output) {
-            if let (Some(slot @ None), Some(extent), Some(name)) = (labels.get_mut(*index), extents.get(*index), self.names.get(*index)) {
+        for index in self
+            .factors
+            .iter()
+            .flat_map(|factor| &factor.axes)
+            .chain(&self.output)
+        {
+            if let (Some(slot @ None), Some(extent), Some(name)) = (
+                labels.get_mut(*index),
+                extents.get(*index),
+                self.names.get(*index),
+            ) {
                 *slot = Some(builder.free(name.clone(), extent.clone()));
             }
         }
@@ -101,17 +130,34 @@ impl Contraction {
             factors.push(layouts(&axes));
             carried.push(has);
         }
-        let output: Vec<LabelId> = self.output.iter().map(|index| labels.get(*index).copied().flatten()).collect::<Option<_>>()?;
+        let output: Vec<LabelId> = self
+            .output
+            .iter()
+            .map(|index| labels.get(*index).copied().flatten())
+            .collect::<Option<_>>()?;
         builder.port(Port::Out(0), "y", output.clone());
         self.sums(builder, &carried, &output);
-        Some(Described { factors, output: layouts(&output), labels })
+        Some(Described {
+            factors,
+            output: layouts(&output),
+            labels,
+        })
     }
 
     /// A sum over what both factors have; what only one has is first summed in it alone. Sums of more than two factors are
     /// not products of data and weights, and so count as plain sums.
     fn sums(&self, builder: &mut Builder, carried: &[Vec<LabelId>], output: &[LabelId]) {
-        let gone = |has: &[LabelId]| has.iter().copied().filter(|label| !output.contains(label)).collect::<Vec<_>>();
-        let ports: Vec<Port> = self.factors.iter().map(|factor| Port::In(factor.input)).collect();
+        let gone = |has: &[LabelId]| {
+            has.iter()
+                .copied()
+                .filter(|label| !output.contains(label))
+                .collect::<Vec<_>>()
+        };
+        let ports: Vec<Port> = self
+            .factors
+            .iter()
+            .map(|factor| Port::In(factor.input))
+            .collect();
         let alone = |data: Port, has: &[LabelId], summed: Vec<LabelId>| Term {
             data,
             weight: None,
@@ -128,14 +174,24 @@ impl Contraction {
                 }
             }
             ([data, weight], [left, right]) => {
-                let (both, mine): (Vec<_>, Vec<_>) = gone(left).into_iter().partition(|label| right.contains(label));
-                let others: Vec<_> = gone(right).into_iter().filter(|label| !left.contains(label)).collect();
-                let all = left.iter().chain(right.iter().filter(|label| !left.contains(label)));
+                let (both, mine): (Vec<_>, Vec<_>) = gone(left)
+                    .into_iter()
+                    .partition(|label| right.contains(label));
+                let others: Vec<_> = gone(right)
+                    .into_iter()
+                    .filter(|label| !left.contains(label))
+                    .collect();
+                let all = left
+                    .iter()
+                    .chain(right.iter().filter(|label| !left.contains(label)));
                 builder.term(Term {
                     data: *data,
                     weight: Some(*weight),
                     zero: self.zero.map(Port::In),
-                    labels: all.copied().filter(|label| !mine.contains(label) && !others.contains(label)).collect(),
+                    labels: all
+                        .copied()
+                        .filter(|label| !mine.contains(label) && !others.contains(label))
+                        .collect(),
                     summed: both,
                     window: None,
                 });
@@ -149,7 +205,10 @@ impl Contraction {
             _ => {
                 let mut seen: Vec<LabelId> = Vec::new();
                 for (port, has) in ports.iter().zip(carried) {
-                    let summed: Vec<LabelId> = gone(has).into_iter().filter(|label| !seen.contains(label)).collect();
+                    let summed: Vec<LabelId> = gone(has)
+                        .into_iter()
+                        .filter(|label| !seen.contains(label))
+                        .collect();
                     seen.extend(&summed);
                     if !summed.is_empty() {
                         builder.term(alone(*port, has, summed));

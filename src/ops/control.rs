@@ -23,19 +23,34 @@ const STEPS: Reason = Reason::operator("steps of a loop");
 
 /// Ties the axes of tensors that are one value.
 fn tie(builder: &mut Builder, ports: Vec<(Port, String)>) {
-    let shapes: Vec<Vec<Dim>> = ports.iter().filter_map(|(port, _)| builder.shape(*port).map(<[Dim]>::to_vec)).collect();
+    let shapes: Vec<Vec<Dim>> = ports
+        .iter()
+        .filter_map(|(port, _)| builder.shape(*port).map(<[Dim]>::to_vec))
+        .collect();
     let Some(first) = shapes.first().filter(|_| shapes.len() == ports.len()) else {
-        return ports.into_iter().for_each(|(port, name)| free_of(builder, port, name));
+        return ports
+            .into_iter()
+            .for_each(|(port, name)| free_of(builder, port, name));
     };
     if shapes.iter().any(|dims| dims.len() != first.len()) {
-        return ports.into_iter().for_each(|(port, name)| free_of(builder, port, name));
+        return ports
+            .into_iter()
+            .for_each(|(port, name)| free_of(builder, port, name));
     }
     let common: Vec<Option<LabelId>> = (0..first.len())
-        .map(|axis| shapes.iter().all(|dims| dims[axis] == first[axis]).then(|| builder.free("a", first[axis].clone())))
+        .map(|axis| {
+            shapes
+                .iter()
+                .all(|dims| dims[axis] == first[axis])
+                .then(|| builder.free("a", first[axis].clone()))
+        })
         .collect();
     for ((port, name), dims) in ports.into_iter().zip(&shapes) {
-        let axes: Vec<LabelId> =
-            common.iter().zip(dims).map(|(label, dim)| label.unwrap_or_else(|| builder.fixed("", dim.clone(), VARIES))).collect();
+        let axes: Vec<LabelId> = common
+            .iter()
+            .zip(dims)
+            .map(|(label, dim)| label.unwrap_or_else(|| builder.fixed("", dim.clone(), VARIES)))
+            .collect();
         builder.port(port, name, axes);
     }
 }
@@ -43,12 +58,20 @@ fn tie(builder: &mut Builder, ports: Vec<(Port, String)>) {
 /// Describes a tensor that nothing can be tied to: all its indices stay.
 fn free_of(builder: &mut Builder, port: Port, name: String) {
     let dims = builder.shape(port).map(<[Dim]>::to_vec).unwrap_or_default();
-    let axes: Vec<LabelId> = dims.into_iter().map(|dim| builder.fixed("", dim, VARIES)).collect();
+    let axes: Vec<LabelId> = dims
+        .into_iter()
+        .map(|dim| builder.fixed("", dim, VARIES))
+        .collect();
     builder.port(port, name, axes);
 }
 
 /// Ties a tensor to its slices across `axis`, which counts `steps`.
-fn tie_slices(builder: &mut Builder, (whole, name): (Port, String), (slice, slice_name): (Port, String), axis: i64) {
+fn tie_slices(
+    builder: &mut Builder,
+    (whole, name): (Port, String),
+    (slice, slice_name): (Port, String),
+    axis: i64,
+) {
     let dims = |builder: &Builder, port| builder.shape(port).map(<[Dim]>::to_vec);
     let (Some(mut all), Some(inner)) = (dims(builder, whole), dims(builder, slice)) else {
         free_of(builder, whole, name);
@@ -79,14 +102,25 @@ fn tie_slices(builder: &mut Builder, (whole, name): (Port, String), (slice, slic
 
 /// Whether the node names an output.
 fn named(node: &NodeView, output: usize) -> bool {
-    node.node.output.get(output).is_some_and(|name| !name.is_empty())
+    node.node
+        .output
+        .get(output)
+        .is_some_and(|name| !name.is_empty())
 }
 
 /// Which branch runs, when the condition is known.
 fn taken(node: &NodeView) -> Option<usize> {
-    let [truth] = node.contents(0)?.numbers()?[..] else { return None };
-    let name = if truth != 0 { "then_branch" } else { "else_branch" };
-    node.branches.iter().position(|branch| branch.attribute == name)
+    let [truth] = node.contents(0)?.numbers()?[..] else {
+        return None;
+    };
+    let name = if truth != 0 {
+        "then_branch"
+    } else {
+        "else_branch"
+    };
+    node.branches
+        .iter()
+        .position(|branch| branch.attribute == name)
 }
 
 impl Operator for If {
@@ -94,20 +128,39 @@ impl Operator for If {
         if let Some(branch) = taken(node).and_then(|at| node.branches.get(at)) {
             return Ok(outputs(node, branch.results.iter().cloned()));
         }
-        let [one, other] = &node.branches[..] else { return Ok(outputs(node, [])) };
-        let facts = one.results.iter().zip(&other.results).enumerate().map(|(output, (a, b))| {
-            let shape = match (&a.shape, &b.shape) {
-                (Some(a), Some(b)) if a.len() == b.len() => Some(
-                    a.iter().zip(b).enumerate().map(|(axis, (a, b))| if a == b { a.clone() } else { node.unknown(output, axis) }).collect(),
-                ),
-                _ => None,
-            };
-            Fact {
-                dtype: a.dtype.filter(|dtype| Some(*dtype) == b.dtype),
-                shape,
-                contents: a.contents.clone().filter(|contents| a.shape == b.shape && Some(contents) == b.contents.as_ref()),
-            }
-        });
+        let [one, other] = &node.branches[..] else {
+            return Ok(outputs(node, []));
+        };
+        let facts = one
+            .results
+            .iter()
+            .zip(&other.results)
+            .enumerate()
+            .map(|(output, (a, b))| {
+                let shape = match (&a.shape, &b.shape) {
+                    (Some(a), Some(b)) if a.len() == b.len() => Some(
+                        a.iter()
+                            .zip(b)
+                            .enumerate()
+                            .map(|(axis, (a, b))| {
+                                if a == b {
+                                    a.clone()
+                                } else {
+                                    node.unknown(output, axis)
+                                }
+                            })
+                            .collect(),
+                    ),
+                    _ => None,
+                };
+                Fact {
+                    dtype: a.dtype.filter(|dtype| Some(*dtype) == b.dtype),
+                    shape,
+                    contents: a.contents.clone().filter(|contents| {
+                        a.shape == b.shape && Some(contents) == b.contents.as_ref()
+                    }),
+                }
+            });
         Ok(outputs(node, facts))
     }
 
@@ -118,13 +171,23 @@ impl Operator for If {
         let mut builder = node.relation();
         hold(&mut builder, node, 0, "cond", &CONDITION);
         let taken = taken(node);
-        let count = node.branches.iter().map(|branch| branch.results.len()).max().unwrap_or(0);
+        let count = node
+            .branches
+            .iter()
+            .map(|branch| branch.results.len())
+            .max()
+            .unwrap_or(0);
         for output in 0..count {
             let mut ports = Vec::new();
             if named(node, output) {
                 ports.push((Port::Out(output as u32), format!("y{output}")));
             }
-            for (at, branch) in node.branches.iter().enumerate().filter(|(_, branch)| output < branch.results.len()) {
+            for (at, branch) in node
+                .branches
+                .iter()
+                .enumerate()
+                .filter(|(_, branch)| output < branch.results.len())
+            {
                 let port = Port::Result(at as u32, output as u32);
                 let name = format!("{}{output}", branch.attribute.trim_end_matches("_branch"));
                 match taken {
@@ -134,7 +197,9 @@ impl Operator for If {
             }
             match named(node, output) {
                 true => tie(&mut builder, ports),
-                false => ports.into_iter().for_each(|(port, name)| free_of(&mut builder, port, name)),
+                false => ports
+                    .into_iter()
+                    .for_each(|(port, name)| free_of(&mut builder, port, name)),
             }
         }
         builder.finish()
@@ -149,66 +214,132 @@ fn body<'a>(node: &NodeView<'a>) -> Option<&'a GraphProto> {
 fn declared(graph: Option<&GraphProto>, formal: usize) -> (Option<Dtype>, Option<usize>) {
     let value = graph.and_then(|graph| graph.input.get(formal)?.r#type.as_ref()?.value.as_ref());
     match value {
-        Some(type_proto::Value::TensorType(tensor)) => {
-            (tensor.elem_type.and_then(Dtype::from_code), tensor.shape.as_ref().map(|shape| shape.dim.len()))
-        }
+        Some(type_proto::Value::TensorType(tensor)) => (
+            tensor.elem_type.and_then(Dtype::from_code),
+            tensor.shape.as_ref().map(|shape| shape.dim.len()),
+        ),
         _ => (None, None),
     }
 }
 
 /// A scalar, or the list of one that the subgraph declares.
 fn single(graph: Option<&GraphProto>, formal: usize, dtype: Dtype, element: Element) -> Fact {
-    let dims = if declared(graph, formal).1 == Some(1) { vec![Dim::Num(1)] } else { Vec::new() };
+    let dims = if declared(graph, formal).1 == Some(1) {
+        vec![Dim::Num(1)]
+    } else {
+        Vec::new()
+    };
     Fact::new(Some(dtype), dims).with_contents(Contents::new(vec![element]))
 }
 
 /// What a carried value is at the start of any step. First as the input says; once the subgraph was inferred with that, an
 /// extent that a step changes is unknown. Asked again and again, this settles: an extent that became unknown stays so.
 fn carried(node: &NodeView, branch: u32, input: usize, formal: usize, result: usize) -> Fact {
-    let start = node.input(input).cloned().unwrap_or_default().with_contents(None);
-    let known = node.branches.get(branch as usize).and_then(|branch| Some((branch.formals.get(formal)?, branch.results.get(result)?)));
-    let Some((before, after)) = known.filter(|(before, _)| before.dtype.is_some() || before.shape.is_some()) else { return start };
+    let start = node
+        .input(input)
+        .cloned()
+        .unwrap_or_default()
+        .with_contents(None);
+    let known = node
+        .branches
+        .get(branch as usize)
+        .and_then(|branch| Some((branch.formals.get(formal)?, branch.results.get(result)?)));
+    let Some((before, after)) =
+        known.filter(|(before, _)| before.dtype.is_some() || before.shape.is_some())
+    else {
+        return start;
+    };
     let shape = match (&before.shape, &after.shape) {
         (Some(before), Some(after)) if before.len() == after.len() => {
-            let name = body(node).and_then(|graph| graph.input.get(formal)).map_or("", |input| input.name());
+            let name = body(node)
+                .and_then(|graph| graph.input.get(formal))
+                .map_or("", |input| input.name());
             let varying = |axis: usize| Dim::symbol(&format!("?{name}.{axis}"));
-            Some(before.iter().zip(after).enumerate().map(|(axis, (a, b))| if a == b { a.clone() } else { varying(axis) }).collect())
+            Some(
+                before
+                    .iter()
+                    .zip(after)
+                    .enumerate()
+                    .map(|(axis, (a, b))| if a == b { a.clone() } else { varying(axis) })
+                    .collect(),
+            )
         }
         _ => None,
     };
-    Fact { dtype: start.dtype, shape, contents: None }
+    Fact {
+        dtype: start.dtype,
+        shape,
+        contents: None,
+    }
 }
 
 /// What a carried value is after the last step: the extents that no step changes.
-fn settled(node: &NodeView, branch: &Branch, output: usize, input: usize, formal: usize, result: usize) -> Fact {
-    let dtype = node.dtype(input).or_else(|| branch.results.get(result)?.dtype);
+fn settled(
+    node: &NodeView,
+    branch: &Branch,
+    output: usize,
+    input: usize,
+    formal: usize,
+    result: usize,
+) -> Fact {
+    let dtype = node
+        .dtype(input)
+        .or_else(|| branch.results.get(result)?.dtype);
     let shapes = (
         node.shape(input),
-        branch.formals.get(formal).and_then(|fact| fact.shape.as_ref()),
-        branch.results.get(result).and_then(|fact| fact.shape.as_ref()),
+        branch
+            .formals
+            .get(formal)
+            .and_then(|fact| fact.shape.as_ref()),
+        branch
+            .results
+            .get(result)
+            .and_then(|fact| fact.shape.as_ref()),
     );
     let shape = match shapes {
         (Some(a), Some(b), Some(c)) if a.len() == b.len() && b.len() == c.len() => Some(
             (0..a.len())
-                .map(|axis| if a[axis] == b[axis] && b[axis] == c[axis] { a[axis].clone() } else { node.unknown(output, axis) })
+                .map(|axis| {
+                    if a[axis] == b[axis] && b[axis] == c[axis] {
+                        a[axis].clone()
+                    } else {
+                        node.unknown(output, axis)
+                    }
+                })
                 .collect(),
         ),
         _ => None,
     };
-    Fact { dtype, shape, contents: None }
+    Fact {
+        dtype,
+        shape,
+        contents: None,
+    }
 }
 
 /// A stack of one result of all steps. Extents that are not known before the subgraph runs have no meaning outside.
 fn stacked(node: &NodeView, result: Option<&Fact>, output: usize, axis: i64, steps: Dim) -> Fact {
-    let Some(Fact { dtype, shape, .. }) = result else { return Fact::default() };
+    let Some(Fact { dtype, shape, .. }) = result else {
+        return Fact::default();
+    };
     let shape = shape.as_ref().and_then(|inner| {
         let axis = NodeView::axis(axis, inner.len() + 1)?;
         let mut dims = inner.clone();
         dims.insert(axis, steps);
-        let outside = |(at, dim): (usize, Dim)| if at != axis && dim.to_string().contains('?') { node.unknown(output, at) } else { dim };
+        let outside = |(at, dim): (usize, Dim)| {
+            if at != axis && dim.to_string().contains('?') {
+                node.unknown(output, at)
+            } else {
+                dim
+            }
+        };
         Some(dims.into_iter().enumerate().map(outside).collect())
     });
-    Fact { dtype: *dtype, shape, contents: None }
+    Fact {
+        dtype: *dtype,
+        shape,
+        contents: None,
+    }
 }
 
 impl Loop {
@@ -219,16 +350,25 @@ impl Loop {
 
     /// How often the body runs, if nothing can end it early.
     fn steps(node: &NodeView, branch: &Branch) -> Option<Dim> {
-        let truth = |contents: Option<&Contents>| contents.is_some_and(|contents| contents.numbers().as_deref() == Some(&[1]));
+        let truth = |contents: Option<&Contents>| {
+            contents.is_some_and(|contents| contents.numbers().as_deref() == Some(&[1]))
+        };
         let starts = !node.has_input(1) || truth(node.contents(1));
-        let goes_on = truth(branch.results.first().and_then(|fact| fact.contents.as_ref()));
+        let goes_on = truth(
+            branch
+                .results
+                .first()
+                .and_then(|fact| fact.contents.as_ref()),
+        );
         extent_in(node, 0).filter(|_| starts && goes_on)
     }
 }
 
 impl Operator for Loop {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let Some(branch) = node.branches.first() else { return Ok(outputs(node, [])) };
+        let Some(branch) = node.branches.first() else {
+            return Ok(outputs(node, []));
+        };
         let count = Self::carried(node);
         let facts = (0..node.node.output.len()).map(|output| {
             if output < count {
@@ -241,7 +381,9 @@ impl Operator for Loop {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        let Some(branch) = node.branches.first() else { return node.frozen(Reason::operator("a subgraph that is not known")) };
+        let Some(branch) = node.branches.first() else {
+            return node.frozen(Reason::operator("a subgraph that is not known"));
+        };
         let count = Self::carried(node);
         let mut builder = node.relation();
         hold(&mut builder, node, 0, "trips", &CONDITION);
@@ -252,7 +394,11 @@ impl Operator for Loop {
         for output in count..branch.results.len().saturating_sub(1) {
             stack(&mut builder, node, output, 1 + output, 0);
         }
-        for (port, name) in [(Port::Formal(0, 0), "step"), (Port::Formal(0, 1), "go"), (Port::Result(0, 0), "on")] {
+        for (port, name) in [
+            (Port::Formal(0, 0), "step"),
+            (Port::Formal(0, 1), "go"),
+            (Port::Result(0, 0), "on"),
+        ] {
             free_of(&mut builder, port, name.into());
         }
         builder.finish()
@@ -263,13 +409,19 @@ impl Operator for Loop {
         let step = single(graph, 0, Dtype::Int64, Element::Unknown);
         // The body runs only while the condition holds.
         let go = single(graph, 1, Dtype::Bool, Element::Bool(true));
-        let values = (0..Self::carried(node)).map(|at| carried(node, branch, 2 + at, 2 + at, 1 + at));
+        let values =
+            (0..Self::carried(node)).map(|at| carried(node, branch, 2 + at, 2 + at, 1 + at));
         [step, go].into_iter().chain(values).collect()
     }
 }
 
 /// Ties a carried value: input, formal input, result, output.
-fn carry(builder: &mut Builder, node: &NodeView, output: usize, [input, formal, result]: [usize; 3]) {
+fn carry(
+    builder: &mut Builder,
+    node: &NodeView,
+    output: usize,
+    [input, formal, result]: [usize; 3],
+) {
     let mut ports = vec![
         (Port::In(input as u32), format!("x{output}")),
         (Port::Formal(0, formal as u32), format!("in{output}")),
@@ -285,7 +437,12 @@ fn carry(builder: &mut Builder, node: &NodeView, output: usize, [input, formal, 
 fn stack(builder: &mut Builder, node: &NodeView, output: usize, result: usize, axis: i64) {
     let slice = (Port::Result(0, result as u32), format!("out{output}"));
     match named(node, output) {
-        true => tie_slices(builder, (Port::Out(output as u32), format!("y{output}")), slice, axis),
+        true => tie_slices(
+            builder,
+            (Port::Out(output as u32), format!("y{output}")),
+            slice,
+            axis,
+        ),
         false => free_of(builder, slice.0, slice.1),
     }
 }
@@ -298,7 +455,10 @@ impl Scan {
     }
 
     fn axis(node: &NodeView, attribute: &str, at: usize) -> i64 {
-        node.ints(attribute).and_then(|axes| axes.get(at)).copied().unwrap_or(0)
+        node.ints(attribute)
+            .and_then(|axes| axes.get(at))
+            .copied()
+            .unwrap_or(0)
     }
 
     /// The first form has a batch axis that the body does not see.
@@ -310,14 +470,22 @@ impl Scan {
     fn steps(node: &NodeView, states: usize, scanned: usize) -> Option<Dim> {
         (0..scanned).find_map(|at| {
             let dims = node.shape(states + at)?;
-            dims.get(NodeView::axis(Self::axis(node, "scan_input_axes", at), dims.len())?).cloned()
+            dims.get(NodeView::axis(
+                Self::axis(node, "scan_input_axes", at),
+                dims.len(),
+            )?)
+            .cloned()
         })
     }
 }
 
 impl Operator for Scan {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let (Some(branch), Some((states, scanned)), false) = (node.branches.first(), Self::counts(node), Self::batched(node)) else {
+        let (Some(branch), Some((states, scanned)), false) = (
+            node.branches.first(),
+            Self::counts(node),
+            Self::batched(node),
+        ) else {
             return Ok(outputs(node, []));
         };
         let facts = (0..node.node.output.len()).map(|output| {
@@ -325,7 +493,8 @@ impl Operator for Scan {
                 return settled(node, branch, output, output, output, output);
             }
             let axis = Self::axis(node, "scan_output_axes", output - states);
-            let steps = Self::steps(node, states, scanned).unwrap_or_else(|| Dim::symbol(&format!("?{}.steps", node.node.name())));
+            let steps = Self::steps(node, states, scanned)
+                .unwrap_or_else(|| Dim::symbol(&format!("?{}.steps", node.node.name())));
             stacked(node, branch.results.get(output), output, axis, steps)
         });
         Ok(facts.collect())
@@ -335,7 +504,8 @@ impl Operator for Scan {
         if Self::batched(node) {
             return node.frozen(Reason::operator("a scan with a batch axis of its own"));
         }
-        let (Some(branch), Some((states, scanned))) = (node.branches.first(), Self::counts(node)) else {
+        let (Some(branch), Some((states, scanned))) = (node.branches.first(), Self::counts(node))
+        else {
             return node.frozen(Reason::operator("a subgraph that is not known"));
         };
         let mut builder = node.relation();
@@ -345,10 +515,21 @@ impl Operator for Scan {
         for at in 0..scanned {
             let whole = (Port::In((states + at) as u32), format!("s{at}"));
             let slice = (Port::Formal(0, (states + at) as u32), format!("slice{at}"));
-            tie_slices(&mut builder, whole, slice, Self::axis(node, "scan_input_axes", at));
+            tie_slices(
+                &mut builder,
+                whole,
+                slice,
+                Self::axis(node, "scan_input_axes", at),
+            );
         }
         for output in states..branch.results.len() {
-            stack(&mut builder, node, output, output, Self::axis(node, "scan_output_axes", output - states));
+            stack(
+                &mut builder,
+                node,
+                output,
+                output,
+                Self::axis(node, "scan_output_axes", output - states),
+            );
         }
         builder.finish()
     }
@@ -356,21 +537,40 @@ impl Operator for Scan {
     fn formals(&self, node: &NodeView, branch: u32) -> Vec<Fact> {
         let (Some((states, scanned)), false) = (Self::counts(node), Self::batched(node)) else {
             let count = body(node).map_or(0, |graph| graph.input.len());
-            return (0..count).map(|at| Fact { dtype: declared(body(node), at).0, ..Fact::default() }).collect();
+            return (0..count)
+                .map(|at| Fact {
+                    dtype: declared(body(node), at).0,
+                    ..Fact::default()
+                })
+                .collect();
         };
         let slices = (0..scanned).map(|at| {
             let shape = node.shape(states + at).and_then(|dims| {
                 let mut dims = dims.to_vec();
-                dims.remove(NodeView::axis(Self::axis(node, "scan_input_axes", at), dims.len())?);
+                dims.remove(NodeView::axis(
+                    Self::axis(node, "scan_input_axes", at),
+                    dims.len(),
+                )?);
                 Some(dims)
             });
-            Fact { dtype: node.dtype(states + at), shape, contents: None }
+            Fact {
+                dtype: node.dtype(states + at),
+                shape,
+                contents: None,
+            }
         });
-        (0..states).map(|at| carried(node, branch, at, at, at)).chain(slices).collect()
+        (0..states)
+            .map(|at| carried(node, branch, at, at, at))
+            .chain(slices)
+            .collect()
     }
 }
 
-pub(super) static RULES: &[Rule] = &[Rule::onnx("If", &If), Rule::onnx("Loop", &Loop), Rule::onnx("Scan", &Scan)];
+pub(super) static RULES: &[Rule] = &[
+    Rule::onnx("If", &If),
+    Rule::onnx("Loop", &Loop),
+    Rule::onnx("Scan", &Scan),
+];
 
 #[cfg(test)]
 mod tests;

@@ -40,11 +40,26 @@ const PLAIN: Conv = Conv {
     transposed: false,
     channels_last: false,
 };
-const TRANSPOSED: Conv = Conv { transposed: true, ..PLAIN };
-const FUSED: Conv = Conv { residual: Some(3), ..PLAIN };
-const NHWC: Conv = Conv { channels_last: true, ..FUSED };
-const INTEGER: Conv =
-    Conv { bias: None, zero: Some(3), singles: &[(2, "x_zero")], per_channel: &[(3, "w_zero")], dtype: Err(Dtype::Int32), ..PLAIN };
+const TRANSPOSED: Conv = Conv {
+    transposed: true,
+    ..PLAIN
+};
+const FUSED: Conv = Conv {
+    residual: Some(3),
+    ..PLAIN
+};
+const NHWC: Conv = Conv {
+    channels_last: true,
+    ..FUSED
+};
+const INTEGER: Conv = Conv {
+    bias: None,
+    zero: Some(3),
+    singles: &[(2, "x_zero")],
+    per_channel: &[(3, "w_zero")],
+    dtype: Err(Dtype::Int32),
+    ..PLAIN
+};
 const QUANTIZED: Conv = Conv {
     weight: 3,
     bias: Some(8),
@@ -73,27 +88,53 @@ struct Operands<'a> {
 
 impl Conv {
     fn operands<'a>(&self, node: &NodeView<'a>) -> Result<Option<Operands<'a>>, InferError> {
-        let (Some(x), Some(w)) = (node.shape(0), node.shape(self.weight as usize)) else { return Ok(None) };
+        let (Some(x), Some(w)) = (node.shape(0), node.shape(self.weight as usize)) else {
+            return Ok(None);
+        };
         let last = self.channels_last || node.int("channels_last") == Some(1);
         let (batch, channels, spatial) = match (last, x) {
-            (false, [batch, channels, spatial @ ..]) | (true, [batch, spatial @ .., channels]) => (batch, channels, spatial),
+            (false, [batch, channels, spatial @ ..]) | (true, [batch, spatial @ .., channels]) => {
+                (batch, channels, spatial)
+            }
             _ => return Err(InferError("the input has no channel axis".into())),
         };
-        let [first, second, kernel @ ..] = w else { return Err(InferError("the weight has no channel axes".into())) };
+        let [first, second, kernel @ ..] = w else {
+            return Err(InferError("the weight has no channel axes".into()));
+        };
         if kernel.is_empty() {
             return Err(InferError("a window without axes to slide over".into()));
         }
         if kernel.len() != spatial.len() {
-            return Err(InferError(format!("a weight of {} axes for an input of {}", w.len(), x.len())));
+            return Err(InferError(format!(
+                "a weight of {} axes for an input of {}",
+                w.len(),
+                x.len()
+            )));
         }
         let group = node.int("group").unwrap_or(1);
-        let part = (group >= 1).then(|| first.exact_div(&Dim::Num(group))).flatten();
+        let part = (group >= 1)
+            .then(|| first.exact_div(&Dim::Num(group)))
+            .flatten();
         let part = part.ok_or_else(|| InferError(format!("{first} channels in {group} groups")))?;
-        let (inner, outer) = if self.transposed { (part, second.clone()) } else { (second.clone(), part) };
+        let (inner, outer) = if self.transposed {
+            (part, second.clone())
+        } else {
+            (second.clone(), part)
+        };
         if channels.differs(&(&inner * &Dim::Num(group))) {
-            return Err(InferError(format!("{channels} input channels for a weight of {inner} in {group} groups")));
+            return Err(InferError(format!(
+                "{channels} input channels for a weight of {inner} in {group} groups"
+            )));
         }
-        Ok(Some(Operands { batch, spatial, kernel, group, inner, outer, last }))
+        Ok(Some(Operands {
+            batch,
+            spatial,
+            kernel,
+            group,
+            inner,
+            outer,
+            last,
+        }))
     }
 }
 
@@ -127,16 +168,25 @@ fn activation(last: bool, b: LabelId, channels: &[LabelId], positions: &[LabelId
 
 impl Operator for Conv {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let dtype = self.dtype.map_or_else(Some, |input| node.dtype(input as usize).or_else(|| node.dtype(0)));
-        let Some(at) = self.operands(node)? else { return Ok(operand::output(node, dtype, None)) };
+        let dtype = self.dtype.map_or_else(Some, |input| {
+            node.dtype(input as usize).or_else(|| node.dtype(0))
+        });
+        let Some(at) = self.operands(node)? else {
+            return Ok(operand::output(node, dtype, None));
+        };
         let positions = match geometry(node, at.kernel)? {
             Some(geometry) if self.transposed => geometry.spread(node, at.spatial)?,
             Some(geometry) => geometry.slide(at.spatial)?,
-            None => (0..at.spatial.len()).map(|axis| node.unknown(0, axis + if at.last { 1 } else { 2 })).collect(),
+            None => (0..at.spatial.len())
+                .map(|axis| node.unknown(0, axis + if at.last { 1 } else { 2 }))
+                .collect(),
         };
         let mut shape = vec![at.batch.clone()];
         shape.extend(positions);
-        shape.insert(if at.last { shape.len() } else { 1 }, &at.outer * &Dim::Num(at.group));
+        shape.insert(
+            if at.last { shape.len() } else { 1 },
+            &at.outer * &Dim::Num(at.group),
+        );
         Ok(operand::output(node, dtype, Some(shape)))
     }
 
@@ -150,15 +200,34 @@ impl Operator for Conv {
         })
     }
 
-    fn rewrite(&self, _node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
+    fn rewrite(
+        &self,
+        _node: &NodeView,
+        cut: &Cut,
+        edit: &mut NodeEdit,
+    ) -> Result<(), RewriteError> {
         set_extent(cut, edit, "g", "group")
     }
 }
 
 /// Sets an attribute to the extent of a label, if that changed.
-pub(super) fn set_extent(cut: &Cut, edit: &mut NodeEdit, label: &str, attribute: &'static str) -> Result<(), RewriteError> {
-    let Some(label) = cut.relation.named(label).filter(|label| cut.kept(*label).is_some()) else { return Ok(()) };
-    let extent = cut.extent(label).num().ok_or_else(|| RewriteError(format!("attribute {attribute}")))?;
+pub(super) fn set_extent(
+    cut: &Cut,
+    edit: &mut NodeEdit,
+    label: &str,
+    attribute: &'static str,
+) -> Result<(), RewriteError> {
+    let Some(label) = cut
+        .relation
+        .named(label)
+        .filter(|label| cut.kept(*label).is_some())
+    else {
+        return Ok(());
+    };
+    let extent = cut
+        .extent(label)
+        .num()
+        .ok_or_else(|| RewriteError(format!("attribute {attribute}")))?;
     edit.set_int(attribute, extent);
     Ok(())
 }
@@ -169,8 +238,16 @@ impl Conv {
     /// Without some, others are neighbours.
     fn filter(&self, node: &NodeView, at: &Operands, positions: &[Dim]) -> bool {
         let few = at.inner.num().is_some_and(|maps| maps <= 2);
-        let one = at.group == 1 && few && at.outer.is_one() && !self.transposed && self.residual.is_none();
-        let steps = node.ints("strides").unwrap_or_default().iter().all(|stride| *stride == 1);
+        let one = at.group == 1
+            && few
+            && at.outer.is_one()
+            && !self.transposed
+            && self.residual.is_none();
+        let steps = node
+            .ints("strides")
+            .unwrap_or_default()
+            .iter()
+            .all(|stride| *stride == 1);
         one && steps && at.spatial == positions
     }
 
@@ -181,11 +258,18 @@ impl Conv {
         };
         let filter = self.filter(node, at, positions);
         let s = if filter {
-            at.spatial.iter().map(|extent| builder.lossy("s", extent.clone(), NEIGHBOURS)).collect()
+            at.spatial
+                .iter()
+                .map(|extent| builder.lossy("s", extent.clone(), NEIGHBOURS))
+                .collect()
         } else {
             fixed(builder, "s", at.spatial, &SPATIAL)
         };
-        let t = if filter { s.clone() } else { fixed(builder, "t", positions, &SPATIAL) };
+        let t = if filter {
+            s.clone()
+        } else {
+            fixed(builder, "t", positions, &SPATIAL)
+        };
         Some(Labels {
             b: builder.free("b", at.batch.clone()),
             g: builder.free("g", at.group),
@@ -197,13 +281,35 @@ impl Conv {
         })
     }
 
-    fn describe(&self, node: &NodeView, builder: &mut Builder, at: &Operands, labels: &Labels) -> Option<()> {
-        let Labels { b, g, i, o, s, k, t } = labels;
+    fn describe(
+        &self,
+        node: &NodeView,
+        builder: &mut Builder,
+        at: &Operands,
+        labels: &Labels,
+    ) -> Option<()> {
+        let Labels {
+            b,
+            g,
+            i,
+            o,
+            s,
+            k,
+            t,
+        } = labels;
         let out = Layout::product(&[*g, *o]);
         let width = &at.outer * &Dim::Num(at.group);
         builder.port(Port::In(0), "x", activation(at.last, *b, &[*g, *i], s));
-        let channels = if self.transposed { [Layout::product(&[*g, *i]), (*o).into()] } else { [out.clone(), (*i).into()] };
-        builder.port(Port::In(self.weight), "w", channels.into_iter().chain(operand::layouts(k)));
+        let channels = if self.transposed {
+            [Layout::product(&[*g, *i]), (*o).into()]
+        } else {
+            [out.clone(), (*i).into()]
+        };
+        builder.port(
+            Port::In(self.weight),
+            "w",
+            channels.into_iter().chain(operand::layouts(k)),
+        );
         single(builder, self.singles)?;
         for (input, name) in self.per_channel {
             along(builder, *input, name, &out, &width)?;
@@ -222,15 +328,38 @@ impl Conv {
     /// A convolution sums over channels and window. A transposed one sums over channels only, once for every position
     /// of the window and of the input, and then adds up what falls on the same place: no window slides over its input.
     fn term(&self, node: &NodeView, at: &Operands, labels: &Labels) -> Term {
-        let Labels { b, g, i, o, s, k, t } = labels;
+        let Labels {
+            b,
+            g,
+            i,
+            o,
+            s,
+            k,
+            t,
+        } = labels;
         let positions = if self.transposed { s } else { t };
-        let geometry = geometry(node, at.kernel).ok().flatten().filter(|_| !self.transposed);
+        let geometry = geometry(node, at.kernel)
+            .ok()
+            .flatten()
+            .filter(|_| !self.transposed);
         Term {
             data: Port::In(0),
             weight: Some(Port::In(self.weight)),
-            zero: self.zero.filter(|zero| node.has_input(*zero as usize)).map(Port::In),
-            labels: [*b, *g, *o, *i].iter().chain(k).chain(positions).copied().collect(),
-            summed: if self.transposed { vec![*i] } else { std::iter::once(*i).chain(k.iter().copied()).collect() },
+            zero: self
+                .zero
+                .filter(|zero| node.has_input(*zero as usize))
+                .map(Port::In),
+            labels: [*b, *g, *o, *i]
+                .iter()
+                .chain(k)
+                .chain(positions)
+                .copied()
+                .collect(),
+            summed: if self.transposed {
+                vec![*i]
+            } else {
+                std::iter::once(*i).chain(k.iter().copied()).collect()
+            },
             window: geometry.map(|geometry| geometry.window(at.spatial)),
         }
     }
@@ -246,7 +375,10 @@ impl Operator for DeformConv {
 
     fn relate(&self, node: &NodeView) -> Relation {
         operand::placed(node, |node, builder| {
-            let conv = Conv { bias: Some(3), ..PLAIN };
+            let conv = Conv {
+                bias: Some(3),
+                ..PLAIN
+            };
             let at = conv.operands(node).ok().flatten()?;
             let labels = conv.labels(node, builder, &at)?;
             conv.describe(node, builder, &at, &labels)?;
@@ -263,9 +395,14 @@ impl Operator for DeformConv {
             }
             let offsets = Reason::operator("sampling offsets");
             for (input, name) in [(2, "offset"), (4, "mask")] {
-                let Some([_, per_place, ..]) = node.shape(input) else { continue };
+                let Some([_, per_place, ..]) = node.shape(input) else {
+                    continue;
+                };
                 let axis = builder.fixed("d", per_place.clone(), offsets.clone());
-                let axes: Vec<LabelId> = [labels.b, axis].into_iter().chain(labels.t.iter().copied()).collect();
+                let axes: Vec<LabelId> = [labels.b, axis]
+                    .into_iter()
+                    .chain(labels.t.iter().copied())
+                    .collect();
                 builder.port(Port::In(input as u32), name, axes);
             }
             Some(())

@@ -25,7 +25,9 @@ struct Axes<'a> {
 
 impl<'a> Axes<'a> {
     fn of(node: &NodeView<'a>) -> Option<Self> {
-        let ([batch, rest @ ..], [_, _, kernel @ ..]) = (node.shape(0)?, node.shape(1)?) else { return None };
+        let ([batch, rest @ ..], [_, _, kernel @ ..]) = (node.shape(0)?, node.shape(1)?) else {
+            return None;
+        };
         let set = |name, usual| node.int(name).unwrap_or(usual) != usual;
         // A slice of the channels, or another state.
         if [
@@ -43,20 +45,41 @@ impl<'a> Axes<'a> {
         let last = set("channels_last", 0);
         let (positions, channels) = match last {
             true => rest.split_at_checked(1)?,
-            false => rest.split_at_checked(1).map(|(channels, positions)| (positions, channels))?,
+            false => rest
+                .split_at_checked(1)
+                .map(|(channels, positions)| (positions, channels))?,
         };
         let held = &(kernel.last()? - &Dim::Num(1)) * &Dim::Num(node.int("dilation").unwrap_or(1));
         let window = node.int("state_window").unwrap_or(0).max(0);
-        (positions.len() == kernel.len() && !channels.is_empty()).then_some(Axes { batch, channels, positions, kernel, last, held, window })
+        (positions.len() == kernel.len() && !channels.is_empty()).then_some(Axes {
+            batch,
+            channels,
+            positions,
+            kernel,
+            last,
+            held,
+            window,
+        })
     }
 
     /// The extents of a state.
     fn state(&self) -> Vec<Dim> {
         let window = (self.window > 0).then_some(Dim::Num(self.window));
-        let before = self.positions.split_last().map_or(&[][..], |(_, before)| before);
+        let before = self
+            .positions
+            .split_last()
+            .map_or(&[][..], |(_, before)| before);
         let held = before.iter().chain([&self.held]);
-        let rest: Vec<&Dim> = if self.last { held.chain(self.channels).collect() } else { self.channels.iter().chain(held).collect() };
-        window.into_iter().chain([self.batch.clone()]).chain(rest.into_iter().cloned()).collect()
+        let rest: Vec<&Dim> = if self.last {
+            held.chain(self.channels).collect()
+        } else {
+            self.channels.iter().chain(held).collect()
+        };
+        window
+            .into_iter()
+            .chain([self.batch.clone()])
+            .chain(rest.into_iter().cloned())
+            .collect()
     }
 }
 
@@ -64,10 +87,29 @@ impl Operator for CausalConv {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let dtype = node.dtype(0);
         let axes = Axes::of(node);
-        let shape = node.shape(0).filter(|_| axes.is_some() || node.int("input_channels").unwrap_or(0) == 0).map(<[Dim]>::to_vec);
+        let shape = node
+            .shape(0)
+            .filter(|_| axes.is_some() || node.int("input_channels").unwrap_or(0) == 0)
+            .map(<[Dim]>::to_vec);
         // Where the state of several axes lies is not said.
-        let state = axes.filter(|axes| axes.positions.len() == 1).map(|axes| axes.state());
-        Ok(operand::outputs(node, [Fact { dtype, shape, contents: None }, Fact { dtype, shape: state, contents: None }]))
+        let state = axes
+            .filter(|axes| axes.positions.len() == 1)
+            .map(|axes| axes.state());
+        Ok(operand::outputs(
+            node,
+            [
+                Fact {
+                    dtype,
+                    shape,
+                    contents: None,
+                },
+                Fact {
+                    dtype,
+                    shape: state,
+                    contents: None,
+                },
+            ],
+        ))
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
@@ -75,41 +117,89 @@ impl Operator for CausalConv {
             let axes = Axes::of(node)?;
             let fits = |dims: &[Dim]| {
                 let state = axes.state();
-                dims.len() == state.len() && !dims.iter().zip(&state).any(|(dim, state)| dim.differs(state))
+                dims.len() == state.len()
+                    && !dims
+                        .iter()
+                        .zip(&state)
+                        .any(|(dim, state)| dim.differs(state))
             };
-            if [node.shape(3), node.output_shape(1)].into_iter().flatten().any(|dims| !fits(dims)) {
+            if [node.shape(3), node.output_shape(1)]
+                .into_iter()
+                .flatten()
+                .any(|dims| !fits(dims))
+            {
                 return None;
             }
             let b = builder.free("b", axes.batch.clone());
-            let c: Vec<LabelId> = axes.channels.iter().map(|dim| builder.free("c", dim.clone())).collect();
-            let s: Vec<LabelId> = axes.positions.iter().map(|dim| builder.fixed("s", dim.clone(), SPATIAL)).collect();
-            let [rows, one, ..] = node.shape(1)? else { return None };
+            let c: Vec<LabelId> = axes
+                .channels
+                .iter()
+                .map(|dim| builder.free("c", dim.clone()))
+                .collect();
+            let s: Vec<LabelId> = axes
+                .positions
+                .iter()
+                .map(|dim| builder.fixed("s", dim.clone(), SPATIAL))
+                .collect();
+            let [rows, one, ..] = node.shape(1)? else {
+                return None;
+            };
             if rows.differs(&Dim::product(axes.channels)) {
                 return None;
             }
             let i = builder.fixed("i", one.clone(), Reason::operator("a depthwise weight"));
-            let k: Vec<LabelId> = axes.kernel.iter().map(|dim| builder.fixed("k", dim.clone(), KERNEL)).collect();
+            let k: Vec<LabelId> = axes
+                .kernel
+                .iter()
+                .map(|dim| builder.fixed("k", dim.clone(), KERNEL))
+                .collect();
             let q = builder.fixed("q", axes.held.clone(), SPATIAL);
             let w = (axes.window > 0).then(|| builder.fixed("w", axes.window, SPATIAL));
             let before = s.split_last().map_or(&[][..], |(_, before)| before);
-            let order = |positions: Vec<LabelId>| if axes.last { [positions, c.clone()].concat() } else { [c.clone(), positions].concat() };
+            let order = |positions: Vec<LabelId>| {
+                if axes.last {
+                    [positions, c.clone()].concat()
+                } else {
+                    [c.clone(), positions].concat()
+                }
+            };
             let data: Vec<LabelId> = [vec![b], order(s.clone())].concat();
-            let state: Vec<LabelId> = w.into_iter().chain([b]).chain(order([before, &[q]].concat())).collect();
+            let state: Vec<LabelId> = w
+                .into_iter()
+                .chain([b])
+                .chain(order([before, &[q]].concat()))
+                .collect();
             let all = Layout::product(&c);
             builder.port(Port::In(0), "x", data.clone());
-            builder.port(Port::In(1), "w", [all.clone(), i.into()].into_iter().chain(k.iter().map(|label| Layout::from(*label))));
+            builder.port(
+                Port::In(1),
+                "w",
+                [all.clone(), i.into()]
+                    .into_iter()
+                    .chain(k.iter().map(|label| Layout::from(*label))),
+            );
             along(builder, 2, "bias", &all, &Dim::product(axes.channels))?;
             builder.port(Port::In(3), "past", state.clone());
             builder.port(Port::Out(0), "y", data.clone());
             builder.port(Port::Out(1), "present", state);
             let labels = [data, k.clone()].concat();
-            builder.term(Term { data: Port::In(0), weight: Some(Port::In(1)), zero: None, labels, summed: k, window: None });
+            builder.term(Term {
+                data: Port::In(0),
+                weight: Some(Port::In(1)),
+                zero: None,
+                labels,
+                summed: k,
+                window: None,
+            });
             Some(())
         })
     }
 }
 
-pub(super) static RULES: &[Rule] = &[Rule::onnx("CausalConvWithState", &CausalConv), Rule::microsoft("CausalConvWithState", &CausalConv)];
+pub(super) static RULES: &[Rule] = &[
+    Rule::onnx("CausalConvWithState", &CausalConv),
+    Rule::microsoft("CausalConvWithState", &CausalConv),
+];
 
 #[cfg(test)]
 mod tests {
@@ -117,18 +207,41 @@ mod tests {
 
     #[test]
     fn causal() {
-        let start = Prove::op("CausalConvWithState").at(27).input("bx8xn").weight("8x1x4").weight("8").input("bx8x3").outputs(2);
-        start.gives("bx8xn bx8x3").relates("x[b, c, s] w[c, i, k] bias[c] past[b, c, q] → y[b, c, s] present[b, c, q]  Σ k");
+        let start = Prove::op("CausalConvWithState")
+            .at(27)
+            .input("bx8xn")
+            .weight("8x1x4")
+            .weight("8")
+            .input("bx8x3")
+            .outputs(2);
+        start.gives("bx8xn bx8x3").relates(
+            "x[b, c, s] w[c, i, k] bias[c] past[b, c, q] → y[b, c, s] present[b, c, q]  Σ k",
+        );
     }
 
     #[test]
     fn channels_last_and_dilated() {
-        let start = || Prove::op("CausalConvWithState").domain("com.microsoft").at(1).outputs(2);
-        let last = start().int("channels_last", 1).int("dilation", 2).int("state_window", 2).input("bxnx2x4").weight("8x1x4").none();
+        let start = || {
+            Prove::op("CausalConvWithState")
+                .domain("com.microsoft")
+                .at(1)
+                .outputs(2)
+        };
+        let last = start()
+            .int("channels_last", 1)
+            .int("dilation", 2)
+            .int("state_window", 2)
+            .input("bxnx2x4")
+            .weight("8x1x4")
+            .none();
         last.input("2xbx6x2x4")
             .gives("bxnx2x4 2xbx6x2x4")
             .relates("x[b, s, c, c2] w[c·c2, i, k] past[w, b, q, c, c2] → y[b, s, c, c2] present[w, b, q, c, c2]  Σ k");
-        let plane = start().int("ndim", 2).input("bx8x5xn").weight("8x1x3x3").gives("bx8x5xn ?");
+        let plane = start()
+            .int("ndim", 2)
+            .input("bx8x5xn")
+            .weight("8x1x3x3")
+            .gives("bx8x5xn ?");
         plane.relates("x[b, c, s, s2] w[c, i, k, k2] → y[b, c, s, s2]  Σ k,k2");
     }
 }

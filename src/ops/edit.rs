@@ -45,15 +45,26 @@ impl Cut<'_> {
 
     /// The new extents of the segments of an axis.
     pub fn segments(&self, layout: &Layout) -> Vec<Dim> {
-        layout.0.iter().map(|segment| self.segment(segment)).collect()
+        layout
+            .0
+            .iter()
+            .map(|segment| self.segment(segment))
+            .collect()
     }
 
     fn segment(&self, segment: &Segment) -> Dim {
         match segment {
-            Segment::Product(labels) => labels.iter().fold(Dim::Num(1), |product, label| &product * &self.extent(*label)),
+            Segment::Product(labels) => labels.iter().fold(Dim::Num(1), |product, label| {
+                &product * &self.extent(*label)
+            }),
             Segment::Pick(label, indices) => match self.kept(*label) {
                 None => Dim::from(indices.len()),
-                Some(kept) => Dim::from(indices.iter().filter(|index| kept.binary_search(index).is_ok()).count()),
+                Some(kept) => Dim::from(
+                    indices
+                        .iter()
+                        .filter(|index| kept.binary_search(index).is_ok())
+                        .count(),
+                ),
             },
         }
     }
@@ -61,7 +72,17 @@ impl Cut<'_> {
     /// The new extents of a port; `None` when the port is not part of the relation.
     pub fn dims(&self, port: Port) -> Option<Vec<Dim>> {
         let layout = self.relation.ports.get(&port)?;
-        Some(layout.axes.iter().map(|axis| self.segments(axis).iter().fold(Dim::Num(0), |sum, dim| &sum + dim)).collect())
+        Some(
+            layout
+                .axes
+                .iter()
+                .map(|axis| {
+                    self.segments(axis)
+                        .iter()
+                        .fold(Dim::Num(0), |sum, dim| &sum + dim)
+                })
+                .collect(),
+        )
     }
 }
 
@@ -106,7 +127,11 @@ pub struct NodeEdit {
 impl NodeEdit {
     /// An operand need not change, but some of its elements may as well be these.
     pub fn accept(&mut self, input: u32, elements: Vec<Option<Dim>>) {
-        self.accepted.push(Demand { input, elements, whole: false });
+        self.accepted.push(Demand {
+            input,
+            elements,
+            whole: false,
+        });
     }
 
     /// Sets a whole-number attribute.
@@ -131,12 +156,23 @@ impl NodeEdit {
 
     /// Input `input` must hold these elements; `None` where what it holds will do.
     pub fn demand(&mut self, input: u32, elements: Vec<Option<Dim>>) {
-        self.demands.push(Demand { input, elements, whole: false });
+        self.demands.push(Demand {
+            input,
+            elements,
+            whole: false,
+        });
     }
 
     /// Input `input` must be a constant with exactly these elements (its dims: those of before, a first axis of another length).
     pub fn replace(&mut self, input: u32, elements: Vec<i64>) {
-        self.demands.push(Demand { input, elements: elements.into_iter().map(|element| Some(Dim::Num(element))).collect(), whole: true });
+        self.demands.push(Demand {
+            input,
+            elements: elements
+                .into_iter()
+                .map(|element| Some(Dim::Num(element)))
+                .collect(),
+            whole: true,
+        });
     }
 
     /// Multiplies the first output by a number, in a node of its own.

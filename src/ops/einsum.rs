@@ -34,7 +34,9 @@ fn names(text: &str) -> Result<Vec<Name>, InferError> {
     }
     match names.iter().filter(|name| **name == Name::Ellipsis).count() {
         0 | 1 => Ok(names),
-        _ => Err(InferError("equation with several ellipses in one tensor".into())),
+        _ => Err(InferError(
+            "equation with several ellipses in one tensor".into(),
+        )),
     }
 }
 
@@ -49,9 +51,14 @@ impl Indices {
         let mut axes = Vec::new();
         for name in names {
             match name {
-                Name::Ellipsis => axes.extend(self.ellipsis.saturating_sub(ellipsis)..self.ellipsis),
+                Name::Ellipsis => {
+                    axes.extend(self.ellipsis.saturating_sub(ellipsis)..self.ellipsis)
+                }
                 Name::Letter(letter) => {
-                    let index = self.letters.get(letter).ok_or_else(|| InferError(format!("'{letter}' is in no input")))?;
+                    let index = self
+                        .letters
+                        .get(letter)
+                        .ok_or_else(|| InferError(format!("'{letter}' is in no input")))?;
                     axes.push(*index);
                 }
             }
@@ -62,22 +69,40 @@ impl Indices {
 
 /// The contraction that the equation describes; `None` when a rank is unknown.
 fn contraction(node: &NodeView) -> Result<Option<Contraction>, InferError> {
-    let equation: String = node.string("equation").unwrap_or_default().chars().filter(|letter| !letter.is_whitespace()).collect();
+    let equation: String = node
+        .string("equation")
+        .unwrap_or_default()
+        .chars()
+        .filter(|letter| !letter.is_whitespace())
+        .collect();
     let (inputs, output) = match equation.split_once("->") {
         Some((inputs, output)) => (inputs, Some(names(output)?)),
         None => (equation.as_str(), None),
     };
-    let inputs = inputs.split(',').map(names).collect::<Result<Vec<_>, _>>()?;
+    let inputs = inputs
+        .split(',')
+        .map(names)
+        .collect::<Result<Vec<_>, _>>()?;
     if inputs.len() != node.inputs.len() {
-        return Err(InferError(format!("an equation of {} tensors for {} inputs", inputs.len(), node.inputs.len())));
+        return Err(InferError(format!(
+            "an equation of {} tensors for {} inputs",
+            inputs.len(),
+            node.inputs.len()
+        )));
     }
     let mut ellipses = Vec::new();
     for (at, names) in inputs.iter().enumerate() {
-        let Some(rank) = node.shape(at).map(<[_]>::len) else { return Ok(None) };
+        let Some(rank) = node.shape(at).map(<[_]>::len) else {
+            return Ok(None);
+        };
         let letters = names.iter().filter(|name| **name != Name::Ellipsis).count();
         match rank.checked_sub(letters) {
             Some(rest) if rest == 0 || names.contains(&Name::Ellipsis) => ellipses.push(rest),
-            _ => return Err(InferError(format!("{letters} letters for an input of {rank} axes"))),
+            _ => {
+                return Err(InferError(format!(
+                    "{letters} letters for an input of {rank} axes"
+                )));
+            }
         }
     }
     let ellipsis = ellipses.iter().copied().max().unwrap_or(0);
@@ -92,27 +117,54 @@ fn contraction(node: &NodeView) -> Result<Option<Contraction>, InferError> {
             }
         }
     }
-    let once = || counts.iter().filter(|(_, count)| **count == 1).map(|(letter, _)| Name::Letter(*letter));
+    let once = || {
+        counts
+            .iter()
+            .filter(|(_, count)| **count == 1)
+            .map(|(letter, _)| Name::Letter(*letter))
+    };
     let output = output.unwrap_or_else(|| std::iter::once(Name::Ellipsis).chain(once()).collect());
-    let letters = order.iter().enumerate().map(|(at, letter)| (*letter, ellipsis + at)).collect();
+    let letters = order
+        .iter()
+        .enumerate()
+        .map(|(at, letter)| (*letter, ellipsis + at))
+        .collect();
     let indices = Indices { ellipsis, letters };
     let mut factors = Vec::new();
     for (at, names) in inputs.iter().enumerate() {
         let axes = indices.of(names, ellipses.get(at).copied().unwrap_or(0))?;
-        factors.push(Factor { input: at as u32, name: ["a", "b", "c", "d"].get(at).copied().unwrap_or("x"), axes });
+        factors.push(Factor {
+            input: at as u32,
+            name: ["a", "b", "c", "d"].get(at).copied().unwrap_or("x"),
+            axes,
+        });
     }
-    let labels = std::iter::repeat_n(Cow::Borrowed("p"), ellipsis).chain(order.iter().map(|letter| Cow::Owned(letter.to_string())));
-    Ok(Some(Contraction { names: labels.collect(), factors, output: indices.of(&output, ellipsis)?, zero: None }))
+    let labels = std::iter::repeat_n(Cow::Borrowed("p"), ellipsis)
+        .chain(order.iter().map(|letter| Cow::Owned(letter.to_string())));
+    Ok(Some(Contraction {
+        names: labels.collect(),
+        factors,
+        output: indices.of(&output, ellipsis)?,
+        zero: None,
+    }))
 }
 
 impl Operator for Einsum {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let shape = contraction(node)?.map(|contraction| contraction.shape(node)).transpose()?;
+        let shape = contraction(node)?
+            .map(|contraction| contraction.shape(node))
+            .transpose()?;
         Ok(operand::output(node, node.dtype(0), shape))
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        operand::placed(node, |node, builder| contraction(node).ok().flatten()?.describe(builder).map(|_| ()))
+        operand::placed(node, |node, builder| {
+            contraction(node)
+                .ok()
+                .flatten()?
+                .describe(builder)
+                .map(|_| ())
+        })
     }
 }
 
@@ -123,31 +175,56 @@ mod tests {
     use crate::ops::prove::Prove;
 
     fn einsum(equation: &str, inputs: &[&str]) -> Prove {
-        inputs.iter().fold(Prove::op("Einsum").at(12).text("equation", equation), |prove, input| prove.input(input))
+        inputs.iter().fold(
+            Prove::op("Einsum").at(12).text("equation", equation),
+            |prove, input| prove.input(input),
+        )
     }
 
     #[test]
     fn products() {
-        einsum("bhid,bhjd->bhij", &["bx4xix8", "bx4xjx8"]).gives("bx4xixj").relates("a[b, h, i, d] b[b, h, j, d] → y[b, h, i, j]  Σ d");
-        einsum("ij, jk", &["2x3", "3x4"]).gives("2x4").relates("a[i, j] b[j, k] → y[i, k]  Σ j");
-        einsum("i,j->ij", &["2", "3"]).gives("2x3").relates("a[i] b[j] → y[i, j]");
-        einsum("ij,jk->", &["2x3", "3x4"]).gives("").relates("a[i, j] b[j, k] → y[]  Σ j; Σ i; Σ k");
+        einsum("bhid,bhjd->bhij", &["bx4xix8", "bx4xjx8"])
+            .gives("bx4xixj")
+            .relates("a[b, h, i, d] b[b, h, j, d] → y[b, h, i, j]  Σ d");
+        einsum("ij, jk", &["2x3", "3x4"])
+            .gives("2x4")
+            .relates("a[i, j] b[j, k] → y[i, k]  Σ j");
+        einsum("i,j->ij", &["2", "3"])
+            .gives("2x3")
+            .relates("a[i] b[j] → y[i, j]");
+        einsum("ij,jk->", &["2x3", "3x4"])
+            .gives("")
+            .relates("a[i, j] b[j, k] → y[]  Σ j; Σ i; Σ k");
     }
 
     #[test]
     fn ellipses_broadcast() {
-        einsum("...ij,...jk->...ik", &["2x5x3x4", "5x4x6"]).gives("2x5x3x6").relates("a[p, p2, i, j] b[p2, j, k] → y[p, p2, i, k]  Σ j");
-        einsum("...ij,jk", &["1x3x4", "4x6"]).gives("1x3x6").relates("a[p, i, j] b[j, k] → y[p, i, k]  Σ j");
+        einsum("...ij,...jk->...ik", &["2x5x3x4", "5x4x6"])
+            .gives("2x5x3x6")
+            .relates("a[p, p2, i, j] b[p2, j, k] → y[p, p2, i, k]  Σ j");
+        einsum("...ij,jk", &["1x3x4", "4x6"])
+            .gives("1x3x6")
+            .relates("a[p, i, j] b[j, k] → y[p, i, k]  Σ j");
     }
 
     #[test]
     fn one_tensor_or_three() {
-        einsum("ij->ji", &["2x3"]).gives("3x2").relates("a[i, j] → y[j, i]");
-        einsum("ijk->i", &["2x3x4"]).gives("2").relates("a[i, j, k] → y[i]  Σ j,k");
-        einsum("ii->i", &["3x3"]).gives("3").relates("a[i, i] → y[i]");
-        einsum("ij,jk,kl->il", &["2x3", "3x4", "4x5"]).gives("2x5").relates("a[i, j] b[j, k] c[k, l] → y[i, l]  Σ j; Σ k");
+        einsum("ij->ji", &["2x3"])
+            .gives("3x2")
+            .relates("a[i, j] → y[j, i]");
+        einsum("ijk->i", &["2x3x4"])
+            .gives("2")
+            .relates("a[i, j, k] → y[i]  Σ j,k");
+        einsum("ii->i", &["3x3"])
+            .gives("3")
+            .relates("a[i, i] → y[i]");
+        einsum("ij,jk,kl->il", &["2x3", "3x4", "4x5"])
+            .gives("2x5")
+            .relates("a[i, j] b[j, k] c[k, l] → y[i, l]  Σ j; Σ k");
         // Experts weighted by a gate.
         let experts = einsum("bteh,ehd,bte->btd", &["bx2x4x6", "4x6x3", "bx2x4"]);
-        experts.gives("bx2x3").relates("a[b, t, e, h] b[e, h, d] c[b, t, e] → y[b, t, d]  Σ e,h");
+        experts
+            .gives("bx2x3")
+            .relates("a[b, t, e, h] b[e, h, d] c[b, t, e] → y[b, t, d]  Σ e,h");
     }
 }

@@ -11,29 +11,49 @@ struct Expand;
 
 impl Operator for Expand {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let untold = Fact { dtype: node.dtype(0), shape: None, contents: None };
-        let (Some(shape), Some(target)) = (node.shape(0), list(node, "", 1)) else { return Ok(vec![untold]) };
+        let untold = Fact {
+            dtype: node.dtype(0),
+            shape: None,
+            contents: None,
+        };
+        let (Some(shape), Some(target)) = (node.shape(0), list(node, "", 1)) else {
+            return Ok(vec![untold]);
+        };
         let rank = shape.len().max(target.len());
         let mut dims = Vec::with_capacity(rank);
         for axis in 0..rank {
-            let old = (axis + shape.len()).checked_sub(rank).and_then(|at| shape.get(at));
-            let asked = (axis + target.len()).checked_sub(rank).and_then(|at| target.get(at));
+            let old = (axis + shape.len())
+                .checked_sub(rank)
+                .and_then(|at| shape.get(at));
+            let asked = (axis + target.len())
+                .checked_sub(rank)
+                .and_then(|at| target.get(at));
             dims.push(match (old, asked) {
-                (_, Some(Some(Dim::Num(number)))) if *number < 0 => return Err(InferError(format!("{number} in the shape"))),
-                (Some(old), Some(Some(asked))) if old.differs(asked) && !old.is_one() && !asked.is_one() => {
+                (_, Some(Some(Dim::Num(number)))) if *number < 0 => {
+                    return Err(InferError(format!("{number} in the shape")));
+                }
+                (Some(old), Some(Some(asked)))
+                    if old.differs(asked) && !old.is_one() && !asked.is_one() =>
+                {
                     return Err(InferError(format!("{old} does not broadcast to {asked}")));
                 }
                 (Some(old), Some(Some(asked))) => old.broadcast(asked),
                 (Some(old), None) => old.clone(),
                 // Only 1 or the same can stand beside a number.
-                (Some(old), Some(None)) if old.num().is_some_and(|extent| extent != 1) => old.clone(),
+                (Some(old), Some(None)) if old.num().is_some_and(|extent| extent != 1) => {
+                    old.clone()
+                }
                 (None, Some(Some(asked))) => asked.clone(),
                 _ => node.unknown(0, axis),
             });
         }
         let contents = Grid::input(node, 0).and_then(|grid| {
             compose(&dims, |index| {
-                let source = index.iter().skip(rank - shape.len()).zip(shape).map(|(at, dim)| if dim.is_one() { 0 } else { *at });
+                let source = index
+                    .iter()
+                    .skip(rank - shape.len())
+                    .zip(shape)
+                    .map(|(at, dim)| if dim.is_one() { 0 } else { *at });
                 grid.at(&source.collect::<Vec<_>>())
             })
         });
@@ -41,8 +61,12 @@ impl Operator for Expand {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        let (Some(shape), Some(dims)) = (node.shape(0), node.output_shape(0)) else { return node.frozen(Reason::Dynamic) };
-        let Some(new) = dims.len().checked_sub(shape.len()) else { return node.frozen(Reason::Dynamic) };
+        let (Some(shape), Some(dims)) = (node.shape(0), node.output_shape(0)) else {
+            return node.frozen(Reason::Dynamic);
+        };
+        let Some(new) = dims.len().checked_sub(shape.len()) else {
+            return node.frozen(Reason::Dynamic);
+        };
         let mut builder = node.relation();
         let mut letters = Letters::new();
         let (mut x, mut y): (Vec<LabelId>, Vec<LabelId>) = (Vec::new(), Vec::new());
@@ -71,7 +95,13 @@ impl Operator for Expand {
     }
 
     fn rewrite(&self, node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
-        let (Some(old), Some(new), Some(target)) = (node.output_shape(0), cut.dims(Port::Out(0)), list(node, "", 1)) else { return Ok(()) };
+        let (Some(old), Some(new), Some(target)) = (
+            node.output_shape(0),
+            cut.dims(Port::Out(0)),
+            list(node, "", 1),
+        ) else {
+            return Ok(());
+        };
         let skip = new.len().saturating_sub(target.len());
         let changed = |((asked, old), new): ((&Option<Dim>, &Dim), Dim)| {
             // A 1 in the shape takes whatever the input has.
@@ -79,7 +109,12 @@ impl Operator for Expand {
             // What is computed may be of heads merged into the batch: a symbol's multiple.
             (!follows && *old != new && (new.num().is_some() || asked.is_some())).then_some(new)
         };
-        let elements: Vec<Option<Dim>> = target.iter().zip(old.iter().skip(skip)).zip(new.into_iter().skip(skip)).map(changed).collect();
+        let elements: Vec<Option<Dim>> = target
+            .iter()
+            .zip(old.iter().skip(skip))
+            .zip(new.into_iter().skip(skip))
+            .map(changed)
+            .collect();
         if elements.iter().any(Option::is_some) {
             edit.demand(1, elements);
         }
@@ -99,25 +134,44 @@ impl Tile {
         match list(node, "", 1) {
             None => Ok(vec![None; rank]),
             Some(repeats) if repeats.len() == rank => Ok(repeats),
-            Some(repeats) => Err(InferError(format!("{} repeats for {rank} axes", repeats.len()))),
+            Some(repeats) => Err(InferError(format!(
+                "{} repeats for {rank} axes",
+                repeats.len()
+            ))),
         }
     }
 }
 
 impl Operator for Tile {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let Some(shape) = node.shape(0) else { return Ok(vec![Fact { dtype: node.dtype(0), shape: None, contents: None }]) };
+        let Some(shape) = node.shape(0) else {
+            return Ok(vec![Fact {
+                dtype: node.dtype(0),
+                shape: None,
+                contents: None,
+            }]);
+        };
         let repeats = Self::repeats(node, shape.len())?;
-        if let Some(negative) = repeats.iter().flatten().filter_map(Dim::num).find(|repeats| *repeats < 0) {
+        if let Some(negative) = repeats
+            .iter()
+            .flatten()
+            .filter_map(Dim::num)
+            .find(|repeats| *repeats < 0)
+        {
             return Err(InferError(format!("{negative} repeats")));
         }
         let tiled = |(axis, (dim, repeats)): (usize, (&Dim, &Option<Dim>))| {
-            repeats.as_ref().map_or_else(|| node.unknown(0, axis), |repeats| dim * repeats)
+            repeats
+                .as_ref()
+                .map_or_else(|| node.unknown(0, axis), |repeats| dim * repeats)
         };
         let dims: Vec<Dim> = shape.iter().zip(&repeats).enumerate().map(tiled).collect();
         let contents = Grid::input(node, 0).and_then(|grid| {
             compose(&dims, |index| {
-                let source = index.iter().zip(shape).map(|(at, dim)| at.checked_rem(dim.count()?));
+                let source = index
+                    .iter()
+                    .zip(shape)
+                    .map(|(at, dim)| at.checked_rem(dim.count()?));
                 grid.at(&source.collect::<Option<Vec<_>>>()?)
             })
         });
@@ -125,9 +179,14 @@ impl Operator for Tile {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        const UNKNOWN: Reason = Reason::operator("repeated a number of times known only at run time");
-        let (Some(shape), Some(dims)) = (node.shape(0), node.output_shape(0)) else { return node.frozen(Reason::Dynamic) };
-        let Ok(repeats) = Self::repeats(node, shape.len()) else { return node.frozen(UNKNOWN) };
+        const UNKNOWN: Reason =
+            Reason::operator("repeated a number of times known only at run time");
+        let (Some(shape), Some(dims)) = (node.shape(0), node.output_shape(0)) else {
+            return node.frozen(Reason::Dynamic);
+        };
+        let Ok(repeats) = Self::repeats(node, shape.len()) else {
+            return node.frozen(UNKNOWN);
+        };
         let mut builder = node.relation();
         let mut letters = Letters::new();
         let (mut x, mut y): (Vec<LabelId>, Vec<Layout>) = (Vec::new(), Vec::new());
@@ -152,15 +211,24 @@ impl Operator for Tile {
     }
 
     fn rewrite(&self, node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
-        let (Some(shape), Some(y)) = (node.shape(0), cut.relation.ports.get(&Port::Out(0))) else { return Ok(()) };
+        let (Some(shape), Some(y)) = (node.shape(0), cut.relation.ports.get(&Port::Out(0))) else {
+            return Ok(());
+        };
         let repeats = Self::repeats(node, shape.len()).unwrap_or_default();
         // The repeats are the outer label; where it is the only one, the input's axis is 1. They stay what they were where only the
         // inner one is cut, however they are computed from it (heads merged into the batch, divided by the heads).
         let changed = |(axis, repeats): (&Layout, &Option<Dim>)| {
             let repeats = repeats.as_ref().filter(|repeats| !repeats.is_one())?;
             let mut labels = axis.labels();
-            let outer = labels.next().and_then(|label| cut.kept(label)).map(|kept| Dim::from(kept.len()));
-            outer.or_else(|| labels.any(|label| cut.kept(label).is_some()).then(|| repeats.clone()))
+            let outer = labels
+                .next()
+                .and_then(|label| cut.kept(label))
+                .map(|kept| Dim::from(kept.len()));
+            outer.or_else(|| {
+                labels
+                    .any(|label| cut.kept(label).is_some())
+                    .then(|| repeats.clone())
+            })
         };
         let elements: Vec<Option<Dim>> = y.axes.iter().zip(&repeats).map(changed).collect();
         if elements.iter().any(Option::is_some) {
@@ -183,19 +251,47 @@ mod tests {
     use crate::ops::prove::Prove;
 
     fn demand(elements: &[Option<i64>]) -> Demand {
-        Demand { input: 1, elements: elements.iter().map(|element| element.map(Dim::Num)).collect(), whole: false }
+        Demand {
+            input: 1,
+            elements: elements
+                .iter()
+                .map(|element| element.map(Dim::Num))
+                .collect(),
+            whole: false,
+        }
     }
 
     #[test]
     fn expand_makes_many_of_one() {
-        let heads =
-            Prove::op("Expand").input("bx2x1xsx64").computed(&[Dim::symbol("b"), Dim::Num(2), Dim::Num(4), Dim::symbol("s"), Dim::Num(64)]);
-        heads.gives("bx2x4xsx64").relates("x[a, b, 1, d, e] shape[5] → y[a, b, c, d, e]");
-        let token = Prove::op("Expand").input("1x1x768").computed(&[Dim::symbol("b"), Dim::Num(-1)]);
+        let heads = Prove::op("Expand").input("bx2x1xsx64").computed(&[
+            Dim::symbol("b"),
+            Dim::Num(2),
+            Dim::Num(4),
+            Dim::symbol("s"),
+            Dim::Num(64),
+        ]);
+        heads
+            .gives("bx2x4xsx64")
+            .relates("x[a, b, 1, d, e] shape[5] → y[a, b, c, d, e]");
+        let token = Prove::op("Expand")
+            .input("1x1x768")
+            .computed(&[Dim::symbol("b"), Dim::Num(-1)]);
         assert!(std::panic::catch_unwind(|| token.facts()).is_err());
-        Prove::op("Expand").input("3").list(&[2, 1]).gives("2x3").relates("x[b] shape[2] → y[a, b]");
-        Prove::op("Expand").input("bx8").input("i64:2").gives("?out0.0x8").relates("x[a, c] shape[2] → y[b, c]");
-        Prove::op("Expand").number(7).list(&[3]).gives("3").holds(&[7, 7, 7]);
+        Prove::op("Expand")
+            .input("3")
+            .list(&[2, 1])
+            .gives("2x3")
+            .relates("x[b] shape[2] → y[a, b]");
+        Prove::op("Expand")
+            .input("bx8")
+            .input("i64:2")
+            .gives("?out0.0x8")
+            .relates("x[a, c] shape[2] → y[b, c]");
+        Prove::op("Expand")
+            .number(7)
+            .list(&[3])
+            .gives("3")
+            .holds(&[7, 7, 7]);
     }
 
     #[test]
@@ -208,10 +304,25 @@ mod tests {
     #[test]
     fn tile_repeats_axes() {
         let tiled = Prove::op("Tile").input("bx8x1").list(&[1, 3, 5]);
-        let tiled = tiled.gives("bx24x5").relates("x[a, b, 1] repeats[3] → y[a, t·b, t2]");
-        assert_eq!(tiled.edit(&[("b", &[0, 1]), ("t2", &[0])]).unwrap().demands, [demand(&[None, Some(3), Some(1)])]);
-        assert_eq!(tiled.edit(&[("t", &[2])]).unwrap().demands, [demand(&[None, Some(1), None])]);
-        Prove::op("Tile").input("bx8").computed(&[Dim::Num(1), Dim::symbol("n")]).gives("bx8*n");
-        Prove::op("Tile").list(&[1, 2]).list(&[2]).gives("4").holds(&[1, 2, 1, 2]);
+        let tiled = tiled
+            .gives("bx24x5")
+            .relates("x[a, b, 1] repeats[3] → y[a, t·b, t2]");
+        assert_eq!(
+            tiled.edit(&[("b", &[0, 1]), ("t2", &[0])]).unwrap().demands,
+            [demand(&[None, Some(3), Some(1)])]
+        );
+        assert_eq!(
+            tiled.edit(&[("t", &[2])]).unwrap().demands,
+            [demand(&[None, Some(1), None])]
+        );
+        Prove::op("Tile")
+            .input("bx8")
+            .computed(&[Dim::Num(1), Dim::symbol("n")])
+            .gives("bx8*n");
+        Prove::op("Tile")
+            .list(&[1, 2])
+            .list(&[2])
+            .gives("4")
+            .holds(&[1, 2, 1, 2]);
     }
 }

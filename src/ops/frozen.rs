@@ -29,7 +29,11 @@ impl Operator for Frozen {
 
 /// One fact per output of the node: these, and nothing known of further ones.
 pub(super) fn outputs(node: &NodeView, facts: impl IntoIterator<Item = Fact>) -> Vec<Fact> {
-    facts.into_iter().chain(std::iter::repeat_with(Fact::default)).take(node.node.output.len()).collect()
+    facts
+        .into_iter()
+        .chain(std::iter::repeat_with(Fact::default))
+        .take(node.node.output.len())
+        .collect()
 }
 
 /// Nothing is known of the outputs.

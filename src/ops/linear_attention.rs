@@ -32,28 +32,65 @@ struct Extents {
 impl Extents {
     /// `None` when a rank or a number of heads is unknown.
     fn of(node: &NodeView) -> Result<Option<Self>, InferError> {
-        let (Some(q), Some(key), Some(v)) = (node.shape(0), node.shape(1), node.shape(2)) else { return Ok(None) };
+        let (Some(q), Some(key), Some(v)) = (node.shape(0), node.shape(1), node.shape(2)) else {
+            return Ok(None);
+        };
         let ([b, t, width], [_, _, keys], [_, _, values]) = (q, key, v) else {
             return Err(InferError("query, key and value must have 3 axes".into()));
         };
-        let count = |name| node.int(name).filter(|count| *count > 0).ok_or_else(|| InferError(format!("no {name}")));
+        let count = |name| {
+            node.int(name)
+                .filter(|count| *count > 0)
+                .ok_or_else(|| InferError(format!("no {name}")))
+        };
         let (queries, states) = (count("q_num_heads")?, count("kv_num_heads")?);
-        let misfit = || InferError(format!("{width}, {keys} and {values} channels of {queries} and {states} heads"));
-        let (d, e) = (width.exact_div(&Dim::Num(queries)), values.exact_div(&Dim::Num(states)));
+        let misfit = || {
+            InferError(format!(
+                "{width}, {keys} and {values} channels of {queries} and {states} heads"
+            ))
+        };
+        let (d, e) = (
+            width.exact_div(&Dim::Num(queries)),
+            values.exact_div(&Dim::Num(states)),
+        );
         let (d, e) = (d.ok_or_else(misfit)?, e.ok_or_else(misfit)?);
-        let Some(keys) = keys.exact_div(&d).ok_or_else(misfit)?.num().filter(|keys| *keys > 0) else { return Ok(None) };
+        let Some(keys) = keys
+            .exact_div(&d)
+            .ok_or_else(misfit)?
+            .num()
+            .filter(|keys| *keys > 0)
+        else {
+            return Ok(None);
+        };
         if states % keys != 0 || (queries % states != 0 && states % queries != 0) {
             return Err(misfit());
         }
         let window = node.int("state_window").unwrap_or(0).max(0);
-        let extents = Extents { b: b.clone(), t: t.clone(), keys, states, queries, d, e, window };
+        let extents = Extents {
+            b: b.clone(),
+            t: t.clone(),
+            keys,
+            states,
+            queries,
+            d,
+            e,
+            window,
+        };
         expect(node, 3, &extents.state().iter().collect::<Vec<_>>())?;
         Ok(Some(extents))
     }
 
     fn state(&self) -> Vec<Dim> {
         let window = (self.window > 0).then_some(Dim::Num(self.window));
-        window.into_iter().chain([self.b.clone(), Dim::Num(self.states), self.d.clone(), self.e.clone()]).collect()
+        window
+            .into_iter()
+            .chain([
+                self.b.clone(),
+                Dim::Num(self.states),
+                self.d.clone(),
+                self.e.clone(),
+            ])
+            .collect()
     }
 
     /// Heads of the output: of the queries, or of the values where those are more.
@@ -79,16 +116,36 @@ impl Heads {
             return None;
         }
         let first = builder.free("k", steps[0]);
-        let more = |builder: &mut Builder, extent: i64| (extent > 1).then(|| builder.free("k", extent));
+        let more =
+            |builder: &mut Builder, extent: i64| (extent > 1).then(|| builder.free("k", extent));
         let middle = more(builder, steps[1] / steps[0]);
         let last = more(builder, steps[2] / steps[1]);
-        let repeat = if at.queries > at.states { Some(builder.free("r", at.queries / at.states)) } else { None };
-        let upto = |heads: i64| -> Vec<LabelId> {
-            let parts = [(steps[0], Some(first)), (steps[1], middle), (steps[2], last)];
-            parts.into_iter().filter(|(extent, _)| *extent <= heads).filter_map(|(_, label)| label).collect()
+        let repeat = if at.queries > at.states {
+            Some(builder.free("r", at.queries / at.states))
+        } else {
+            None
         };
-        let (states, with) = (upto(at.states), |heads: Vec<LabelId>| heads.into_iter().chain(repeat).collect::<Vec<_>>());
-        Some(Heads { keys: upto(at.keys), queries: with(upto(shared)), outputs: with(states.clone()), states })
+        let upto = |heads: i64| -> Vec<LabelId> {
+            let parts = [
+                (steps[0], Some(first)),
+                (steps[1], middle),
+                (steps[2], last),
+            ];
+            parts
+                .into_iter()
+                .filter(|(extent, _)| *extent <= heads)
+                .filter_map(|(_, label)| label)
+                .collect()
+        };
+        let (states, with) = (upto(at.states), |heads: Vec<LabelId>| {
+            heads.into_iter().chain(repeat).collect::<Vec<_>>()
+        });
+        Some(Heads {
+            keys: upto(at.keys),
+            queries: with(upto(shared)),
+            outputs: with(states.clone()),
+            states,
+        })
     }
 }
 
@@ -99,58 +156,109 @@ fn wide(heads: &[LabelId], width: LabelId) -> Layout {
 
 impl Operator for LinearAttention {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let Some(at) = Extents::of(node)? else { return Ok(outputs(node, [])) };
+        let Some(at) = Extents::of(node)? else {
+            return Ok(outputs(node, []));
+        };
         let y = vec![at.b.clone(), at.t.clone(), &at.outputs() * &at.e];
         let state = node.dtype(3).or_else(|| node.dtype(0));
-        Ok(outputs(node, [Fact::new(node.dtype(0), y), Fact::new(state, at.state())]))
+        Ok(outputs(
+            node,
+            [Fact::new(node.dtype(0), y), Fact::new(state, at.state())],
+        ))
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
         if let Some(relation) = unless_ranked(node) {
             return relation;
         }
-        let Ok(Some(at)) = Extents::of(node) else { return misfit(node) };
+        let Ok(Some(at)) = Extents::of(node) else {
+            return misfit(node);
+        };
         let mut builder = node.relation();
         let b = builder.free("b", at.b.clone());
         let t = builder.fixed("t", at.t.clone(), STEPS);
         let Some(heads) = Heads::new(&mut builder, &at) else {
-            return node.frozen(Reason::operator("keys and queries that share out the heads in different ways"));
+            return node.frozen(Reason::operator(
+                "keys and queries that share out the heads in different ways",
+            ));
         };
-        let d = builder.fixed("d", at.d.clone(), Reason::operator("queries and keys of a recurrence"));
+        let d = builder.fixed(
+            "d",
+            at.d.clone(),
+            Reason::operator("queries and keys of a recurrence"),
+        );
         let e = builder.free("e", at.e.clone());
         let states = Layout::product(&heads.states);
-        builder.port(Port::In(0), "q", [b.into(), t.into(), wide(&heads.queries, d)]);
-        builder.port(Port::In(1), "key", [b.into(), t.into(), wide(&heads.keys, d)]);
-        builder.port(Port::In(2), "v", [b.into(), t.into(), wide(&heads.states, e)]);
+        builder.port(
+            Port::In(0),
+            "q",
+            [b.into(), t.into(), wide(&heads.queries, d)],
+        );
+        builder.port(
+            Port::In(1),
+            "key",
+            [b.into(), t.into(), wide(&heads.keys, d)],
+        );
+        builder.port(
+            Port::In(2),
+            "v",
+            [b.into(), t.into(), wide(&heads.states, e)],
+        );
         let window = (at.window > 0).then(|| Layout::from(builder.fixed("w", at.window, STEPS)));
-        let state: Vec<Layout> = window.into_iter().chain([b.into(), states.clone(), d.into(), e.into()]).collect();
+        let state: Vec<Layout> = window
+            .into_iter()
+            .chain([b.into(), states.clone(), d.into(), e.into()])
+            .collect();
         builder.port(Port::In(3), "past", state.clone());
         let number = Dim::Num(at.states);
-        let gates = |builder: &mut Builder, input: usize, name: &'static str, all: Option<Layout>| {
-            let Some(last) = node.shape(input).and_then(<[Dim]>::last) else { return Some(()) };
-            let layout = match all {
-                _ if *last == number => states.clone(),
-                Some(all) if *last == builder.extent(&all) => all,
-                _ if last.is_one() => builder.fill(1i64).into(),
-                _ => return None,
+        let gates =
+            |builder: &mut Builder, input: usize, name: &'static str, all: Option<Layout>| {
+                let Some(last) = node.shape(input).and_then(<[Dim]>::last) else {
+                    return Some(());
+                };
+                let layout = match all {
+                    _ if *last == number => states.clone(),
+                    Some(all) if *last == builder.extent(&all) => all,
+                    _ if last.is_one() => builder.fill(1i64).into(),
+                    _ => return None,
+                };
+                builder.port(Port::In(input as u32), name, [b.into(), t.into(), layout]);
+                Some(())
             };
-            builder.port(Port::In(input as u32), name, [b.into(), t.into(), layout]);
-            Some(())
-        };
         let decay = gates(&mut builder, 4, "decay", Some(wide(&heads.states, d)));
         if decay.and(gates(&mut builder, 5, "beta", None)).is_none() {
             return misfit(node);
         }
-        builder.port(Port::Out(0), "y", [b.into(), t.into(), wide(&heads.outputs, e)]);
+        builder.port(
+            Port::Out(0),
+            "y",
+            [b.into(), t.into(), wide(&heads.outputs, e)],
+        );
         builder.port(Port::Out(1), "next", state);
         for _update_and_read in 0..2 {
-            let labels = [b, t].into_iter().chain(heads.outputs.iter().copied()).chain([d, e]).collect();
-            builder.term(Term { data: Port::Out(0), weight: Some(Port::In(1)), zero: None, labels, summed: vec![d], window: None });
+            let labels = [b, t]
+                .into_iter()
+                .chain(heads.outputs.iter().copied())
+                .chain([d, e])
+                .collect();
+            builder.term(Term {
+                data: Port::Out(0),
+                weight: Some(Port::In(1)),
+                zero: None,
+                labels,
+                summed: vec![d],
+                window: None,
+            });
         }
         builder.finish()
     }
 
-    fn rewrite(&self, _node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
+    fn rewrite(
+        &self,
+        _node: &NodeView,
+        cut: &Cut,
+        edit: &mut NodeEdit,
+    ) -> Result<(), RewriteError> {
         let heads = |input: u32, width: &str| {
             let all = cut.dims(Port::In(input))?.pop()?;
             all.exact_div(&cut.extent_of(width)?)?.num()
@@ -170,7 +278,12 @@ struct Gate;
 
 impl Operator for Gate {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let fact = |input| node.input(input).cloned().unwrap_or_default().with_contents(None);
+        let fact = |input| {
+            node.input(input)
+                .cloned()
+                .unwrap_or_default()
+                .with_contents(None)
+        };
         Ok(outputs(node, [fact(0), fact(3)]))
     }
 
@@ -204,7 +317,13 @@ mod tests {
 
     #[test]
     fn linear_attention_heads() {
-        let heads = || Prove::op("LinearAttention").at(27).outputs(2).int("q_num_heads", 4).int("kv_num_heads", 4);
+        let heads = || {
+            Prove::op("LinearAttention")
+                .at(27)
+                .outputs(2)
+                .int("q_num_heads", 4)
+                .int("kv_num_heads", 4)
+        };
         heads()
             .input("2x5x12")
             .input("2x5x12")
@@ -219,14 +338,24 @@ mod tests {
     #[test]
     fn heads_in_groups() {
         let heads = |queries, states| {
-            let start = Prove::op("LinearAttention").domain("com.microsoft").at(1).outputs(2);
-            start.int("q_num_heads", queries).int("kv_num_heads", states)
+            let start = Prove::op("LinearAttention")
+                .domain("com.microsoft")
+                .at(1)
+                .outputs(2);
+            start
+                .int("q_num_heads", queries)
+                .int("kv_num_heads", states)
         };
         heads(8, 4).input("2x5x24").input("2x5x6").input("2x5x8").none().input("2x5x12").input("2x5x4").gives("2x5x16 2x4x3x2").relates(
             "q[b, t, k·k2·r·d] key[b, t, k·d] v[b, t, k·k2·e] decay[b, t, k·k2·d] beta[b, t, k·k2] \
                  → y[b, t, k·k2·r·e] next[b, k·k2, d, e]  Σ d; Σ d",
         );
-        let fewer = heads(2, 8).int("state_window", 3).input("2x5x6").input("2x5x12").input("2x5x16").input("3x2x8x3x2");
+        let fewer = heads(2, 8)
+            .int("state_window", 3)
+            .input("2x5x6")
+            .input("2x5x12")
+            .input("2x5x16")
+            .input("3x2x8x3x2");
         fewer.gives("2x5x16 3x2x8x3x2").relates(
             "q[b, t, k·d] key[b, t, k·k2·d] v[b, t, k·k2·k3·e] past[w, b, k·k2·k3, d, e] \
              → y[b, t, k·k2·k3·e] next[w, b, k·k2·k3, d, e]  Σ d; Σ d",
@@ -235,15 +364,33 @@ mod tests {
 
     #[test]
     fn both_numbers_of_heads_follow() {
-        let case = Prove::op("LinearAttention").at(27).outputs(2).int("q_num_heads", 8).int("kv_num_heads", 4);
+        let case = Prove::op("LinearAttention")
+            .at(27)
+            .outputs(2)
+            .int("q_num_heads", 8)
+            .int("kv_num_heads", 4);
         let case = case.input("2x5x24").input("2x5x12").input("2x5x8");
         let edit = case.edit(&[("k", &[0, 2, 3])]).unwrap();
-        assert_eq!(edit.settings, [("q_num_heads", Setting::Int(6)), ("kv_num_heads", Setting::Int(3))]);
+        assert_eq!(
+            edit.settings,
+            [
+                ("q_num_heads", Setting::Int(6)),
+                ("kv_num_heads", Setting::Int(3))
+            ]
+        );
     }
 
     #[test]
     fn gates_of_heads() {
-        let gate = Prove::op("LinearAttentionGate").domain("com.microsoft").at(1).outputs(2).input("bxtx6").weight("6").weight("6");
-        gate.input("bxtx6").gives("bxtx6 bxtx6").relates("a[p, p2, p3] bias[p3] scale[p3] b[p, p2, p3] → decay[p, p2, p3] beta[p, p2, p3]");
+        let gate = Prove::op("LinearAttentionGate")
+            .domain("com.microsoft")
+            .at(1)
+            .outputs(2)
+            .input("bxtx6")
+            .weight("6")
+            .weight("6");
+        gate.input("bxtx6").gives("bxtx6 bxtx6").relates(
+            "a[p, p2, p3] bias[p3] scale[p3] b[p, p2, p3] → decay[p, p2, p3] beta[p, p2, p3]",
+        );
     }
 }

@@ -10,13 +10,32 @@ fn losses(node: &NodeView) -> Result<Vec<Fact>, InferError> {
         Some("none") => node.shape(1).map(<[Dim]>::to_vec),
         _ => Some(Vec::new()),
     };
-    let logarithm = Fact { contents: None, ..node.input(0).cloned().unwrap_or_default() };
-    Ok(outputs(node, [Fact { dtype: node.dtype(0), shape, contents: None }, logarithm]))
+    let logarithm = Fact {
+        contents: None,
+        ..node.input(0).cloned().unwrap_or_default()
+    };
+    Ok(outputs(
+        node,
+        [
+            Fact {
+                dtype: node.dtype(0),
+                shape,
+                contents: None,
+            },
+            logarithm,
+        ],
+    ))
 }
 
-static LOSS: Frozen = Frozen { reason: "targets name the classes by number", infer: losses };
+static LOSS: Frozen = Frozen {
+    reason: "targets name the classes by number",
+    infer: losses,
+};
 
-pub(super) static RULES: &[Rule] = &[Rule::onnx("NegativeLogLikelihoodLoss", &LOSS), Rule::onnx("SoftmaxCrossEntropyLoss", &LOSS)];
+pub(super) static RULES: &[Rule] = &[
+    Rule::onnx("NegativeLogLikelihoodLoss", &LOSS),
+    Rule::onnx("SoftmaxCrossEntropyLoss", &LOSS),
+];
 
 #[cfg(test)]
 mod tests {
@@ -24,7 +43,15 @@ mod tests {
 
     #[test]
     fn reduced_or_not() {
-        Prove::op("NegativeLogLikelihoodLoss").input("nx10x7").input("i64:nx7").gives("");
-        Prove::op("SoftmaxCrossEntropyLoss").text("reduction", "none").outputs(2).input("nx10").input("i64:n").gives("n nx10");
+        Prove::op("NegativeLogLikelihoodLoss")
+            .input("nx10x7")
+            .input("i64:nx7")
+            .gives("");
+        Prove::op("SoftmaxCrossEntropyLoss")
+            .text("reduction", "none")
+            .outputs(2)
+            .input("nx10")
+            .input("i64:n")
+            .gives("n nx10");
     }
 }

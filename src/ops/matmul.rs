@@ -50,11 +50,26 @@ const MATMUL: Product = Product {
     dtype: (Some(0), None),
     dynamic: false,
 };
-const GEMM: Product = Product { form: Form::Matrices, bias: Some((2, "c")), ..MATMUL };
-const FUSED: Product = Product { form: Form::Transposable, ..MATMUL };
-const GELU: Product = Product { bias: Some((2, "bias")), ..MATMUL };
-const INTEGER: Product =
-    Product { of_a: &[(2, "a_zero")], of_b: &[(3, "b_zero")], zero: Some(3), dtype: (None, Some(Dtype::Int32)), ..MATMUL };
+const GEMM: Product = Product {
+    form: Form::Matrices,
+    bias: Some((2, "c")),
+    ..MATMUL
+};
+const FUSED: Product = Product {
+    form: Form::Transposable,
+    ..MATMUL
+};
+const GELU: Product = Product {
+    bias: Some((2, "bias")),
+    ..MATMUL
+};
+const INTEGER: Product = Product {
+    of_a: &[(2, "a_zero")],
+    of_b: &[(3, "b_zero")],
+    zero: Some(3),
+    dtype: (None, Some(Dtype::Int32)),
+    ..MATMUL
+};
 const QUANTIZED: Product = Product {
     b: 3,
     of_a: &[(1, "a_scale"), (2, "a_zero")],
@@ -89,8 +104,18 @@ const TO_FLOAT: Product = Product {
 };
 
 /// The indices of a stack of matrices: those of the stack, then rows and columns.
-fn axes(stack: std::ops::Range<usize>, rows: usize, columns: usize, transpose: bool, stack_inside: bool) -> Vec<usize> {
-    let (first, last) = if transpose { (columns, rows) } else { (rows, columns) };
+fn axes(
+    stack: std::ops::Range<usize>,
+    rows: usize,
+    columns: usize,
+    transpose: bool,
+    stack_inside: bool,
+) -> Vec<usize> {
+    let (first, last) = if transpose {
+        (columns, rows)
+    } else {
+        (rows, columns)
+    };
     let mut axes: Vec<usize> = stack.collect();
     axes.insert(if stack_inside { 0 } else { axes.len() }, first);
     axes.push(last);
@@ -100,21 +125,60 @@ fn axes(stack: std::ops::Range<usize>, rows: usize, columns: usize, transpose: b
 impl Product {
     /// The product as a contraction over the indices of the stack, `m`, `k`, `n`; `None` when a rank is unknown.
     fn contraction(&self, node: &NodeView) -> Result<Option<Contraction>, InferError> {
-        let (Some(a), Some(b)) = (node.shape(0), node.shape(self.b as usize)) else { return Ok(None) };
+        let (Some(a), Some(b)) = (node.shape(0), node.shape(self.b as usize)) else {
+            return Ok(None);
+        };
         let set = |name| self.form != Form::Stacks && node.int(name).unwrap_or(0) != 0;
-        if a.is_empty() || b.is_empty() || (self.form == Form::Matrices && (a.len(), b.len()) != (2, 2)) {
-            return Err(InferError(format!("a product of tensors with {} and {} axes", a.len(), b.len())));
+        if a.is_empty()
+            || b.is_empty()
+            || (self.form == Form::Matrices && (a.len(), b.len()) != (2, 2))
+        {
+            return Err(InferError(format!(
+                "a product of tensors with {} and {} axes",
+                a.len(),
+                b.len()
+            )));
         }
         let stack = a.len().max(b.len()).saturating_sub(2);
         let [m, k, n] = [stack, stack + 1, stack + 2];
         let over = |rank: usize| (stack + 2).saturating_sub(rank)..stack;
-        let left = if a.len() == 1 { vec![k] } else { axes(over(a.len()), m, k, set("transA"), set("transBatchA")) };
-        let right = if b.len() == 1 { vec![k] } else { axes(over(b.len()), k, n, set("transB"), set("transBatchB")) };
-        let output = (0..stack).chain((a.len() > 1).then_some(m)).chain((b.len() > 1).then_some(n)).collect();
-        let names = std::iter::repeat_n("p", stack).chain(["m", "k", "n"]).map(Into::into).collect();
-        let factors = vec![Factor { input: 0, name: "a", axes: left }, Factor { input: self.b, name: "b", axes: right }];
+        let left = if a.len() == 1 {
+            vec![k]
+        } else {
+            axes(over(a.len()), m, k, set("transA"), set("transBatchA"))
+        };
+        let right = if b.len() == 1 {
+            vec![k]
+        } else {
+            axes(over(b.len()), k, n, set("transB"), set("transBatchB"))
+        };
+        let output = (0..stack)
+            .chain((a.len() > 1).then_some(m))
+            .chain((b.len() > 1).then_some(n))
+            .collect();
+        let names = std::iter::repeat_n("p", stack)
+            .chain(["m", "k", "n"])
+            .map(Into::into)
+            .collect();
+        let factors = vec![
+            Factor {
+                input: 0,
+                name: "a",
+                axes: left,
+            },
+            Factor {
+                input: self.b,
+                name: "b",
+                axes: right,
+            },
+        ];
         let zero = self.zero.filter(|zero| node.has_input(*zero as usize));
-        Ok(Some(Contraction { names, factors, output, zero }))
+        Ok(Some(Contraction {
+            names,
+            factors,
+            output,
+            zero,
+        }))
     }
 
     /// Scales and zero points of a factor: along its rows or columns when they have one axis, else along all its axes.
@@ -142,22 +206,45 @@ impl Product {
 impl Operator for Product {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let (input, always) = self.dtype;
-        let dtype = input.and_then(|input| node.dtype(input as usize)).or(always);
-        let shape = self.contraction(node)?.map(|contraction| contraction.shape(node)).transpose()?;
+        let dtype = input
+            .and_then(|input| node.dtype(input as usize))
+            .or(always);
+        let shape = self
+            .contraction(node)?
+            .map(|contraction| contraction.shape(node))
+            .transpose()?;
         Ok(operand::output(node, dtype, shape))
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
         operand::placed(node, |node, builder| {
             let contraction = self.contraction(node).ok().flatten()?;
-            let Described { factors, output, labels } = contraction.describe(builder)?;
-            let [left, right] = factors.as_slice() else { return None };
-            let extents = contraction.extents(|input| node.shape(input as usize).map(<[Dim]>::to_vec)).ok()?;
+            let Described {
+                factors,
+                output,
+                labels,
+            } = contraction.describe(builder)?;
+            let [left, right] = factors.as_slice() else {
+                return None;
+            };
+            let extents = contraction
+                .extents(|input| node.shape(input as usize).map(<[Dim]>::to_vec))
+                .ok()?;
             let stack = contraction.names.len().checked_sub(3)?;
             let line = |at: usize| Some((Layout::from((*labels.get(at)?)?), extents.get(at)?));
             let (rows, columns) = (line(stack), line(stack + 2));
-            self.quantization(builder, self.of_a, rows.as_ref().map(|(layout, extent)| (layout, *extent)), (0, left))?;
-            self.quantization(builder, self.of_b, columns.as_ref().map(|(layout, extent)| (layout, *extent)), (self.b, right))?;
+            self.quantization(
+                builder,
+                self.of_a,
+                rows.as_ref().map(|(layout, extent)| (layout, *extent)),
+                (0, left),
+            )?;
+            self.quantization(
+                builder,
+                self.of_b,
+                columns.as_ref().map(|(layout, extent)| (layout, *extent)),
+                (self.b, right),
+            )?;
             single(builder, self.singles)?;
             if let Some((input, name)) = self.bias {
                 aligned(builder, input, name, &output, node.output_shape(0)?)?;
@@ -165,7 +252,14 @@ impl Operator for Product {
             if self.dynamic {
                 // The scale spans the least and greatest number and zero: what goes must be zero there too.
                 let all: Vec<_> = left.iter().flat_map(Layout::labels).collect();
-                builder.term(Term { data: Port::In(0), weight: None, zero: None, labels: all.clone(), summed: all, window: None });
+                builder.term(Term {
+                    data: Port::In(0),
+                    weight: None,
+                    zero: None,
+                    labels: all.clone(),
+                    summed: all,
+                    window: None,
+                });
             }
             Some(())
         })
@@ -195,25 +289,44 @@ mod tests {
     #[test]
     fn stacks_broadcast() {
         let product = |a: &str, b: &str| Prove::op("MatMul").input(a).input(b);
-        product("bxsx8", "8x6").gives("bxsx6").relates("a[p, m, k] b[k, n] → y[p, m, n]  Σ k");
-        product("2x3x4x8", "3x8x6").gives("2x3x4x6").relates("a[p, p2, m, k] b[p2, k, n] → y[p, p2, m, n]  Σ k");
-        product("2x1x4x8", "1x3x8x6").gives("2x3x4x6").relates("a[p, 1, m, k] b[1, p2, k, n] → y[p, p2, m, n]  Σ k");
-        product("1x4x8", "1x8x6").gives("1x4x6").relates("a[p, m, k] b[p, k, n] → y[p, m, n]  Σ k");
-        product("bx4x8", "1x8x6").gives("bx4x6").relates("a[p, m, k] b[1, k, n] → y[p, m, n]  Σ k");
+        product("bxsx8", "8x6")
+            .gives("bxsx6")
+            .relates("a[p, m, k] b[k, n] → y[p, m, n]  Σ k");
+        product("2x3x4x8", "3x8x6")
+            .gives("2x3x4x6")
+            .relates("a[p, p2, m, k] b[p2, k, n] → y[p, p2, m, n]  Σ k");
+        product("2x1x4x8", "1x3x8x6")
+            .gives("2x3x4x6")
+            .relates("a[p, 1, m, k] b[1, p2, k, n] → y[p, p2, m, n]  Σ k");
+        product("1x4x8", "1x8x6")
+            .gives("1x4x6")
+            .relates("a[p, m, k] b[p, k, n] → y[p, m, n]  Σ k");
+        product("bx4x8", "1x8x6")
+            .gives("bx4x6")
+            .relates("a[p, m, k] b[1, k, n] → y[p, m, n]  Σ k");
     }
 
     #[test]
     fn vectors() {
         let product = |a: &str, b: &str| Prove::op("MatMul").input(a).input(b);
         product("8", "8").gives("").relates("a[k] b[k] → y[]  Σ k");
-        product("8", "2x8x6").gives("2x6").relates("a[k] b[p, k, n] → y[p, n]  Σ k");
-        product("2x4x8", "8").gives("2x4").relates("a[p, m, k] b[k] → y[p, m]  Σ k");
+        product("8", "2x8x6")
+            .gives("2x6")
+            .relates("a[k] b[p, k, n] → y[p, n]  Σ k");
+        product("2x4x8", "8")
+            .gives("2x4")
+            .relates("a[p, m, k] b[k] → y[p, m]  Σ k");
     }
 
     #[test]
     fn gemm() {
         let gemm = || Prove::op("Gemm");
-        gemm().input("bx8").weight("8x6").weight("6").gives("bx6").relates("a[m, k] b[k, n] c[n] → y[m, n]  Σ k");
+        gemm()
+            .input("bx8")
+            .weight("8x6")
+            .weight("6")
+            .gives("bx6")
+            .relates("a[m, k] b[k, n] c[n] → y[m, n]  Σ k");
         gemm()
             .input("8xb")
             .weight("6x8")
@@ -222,11 +335,37 @@ mod tests {
             .int("transB", 1)
             .gives("bx6")
             .relates("a[k, m] b[n, k] c[m, 1] → y[m, n]  Σ k");
-        gemm().input("4x8").weight("8x6").weight("").gives("4x6").relates("a[m, k] b[k, n] c[] → y[m, n]  Σ k");
-        gemm().input("4x8").weight("8x6").weight("1x6").gives("4x6").relates("a[m, k] b[k, n] c[1, n] → y[m, n]  Σ k");
-        gemm().input("4x8").weight("8x6").weight("4x6").gives("4x6").relates("a[m, k] b[k, n] c[m, n] → y[m, n]  Σ k");
-        gemm().at(7).input("4x8").weight("8x6").weight("1").gives("4x6").relates("a[m, k] b[k, n] c[1] → y[m, n]  Σ k");
-        gemm().at(11).input("4x8").weight("8x6").gives("4x6").relates("a[m, k] b[k, n] → y[m, n]  Σ k");
+        gemm()
+            .input("4x8")
+            .weight("8x6")
+            .weight("")
+            .gives("4x6")
+            .relates("a[m, k] b[k, n] c[] → y[m, n]  Σ k");
+        gemm()
+            .input("4x8")
+            .weight("8x6")
+            .weight("1x6")
+            .gives("4x6")
+            .relates("a[m, k] b[k, n] c[1, n] → y[m, n]  Σ k");
+        gemm()
+            .input("4x8")
+            .weight("8x6")
+            .weight("4x6")
+            .gives("4x6")
+            .relates("a[m, k] b[k, n] c[m, n] → y[m, n]  Σ k");
+        gemm()
+            .at(7)
+            .input("4x8")
+            .weight("8x6")
+            .weight("1")
+            .gives("4x6")
+            .relates("a[m, k] b[k, n] c[1] → y[m, n]  Σ k");
+        gemm()
+            .at(11)
+            .input("4x8")
+            .weight("8x6")
+            .gives("4x6")
+            .relates("a[m, k] b[k, n] → y[m, n]  Σ k");
     }
 
     #[test]
@@ -238,7 +377,12 @@ mod tests {
             .weight("i8:6")
             .gives("2x4x6")
             .relates("a[p, m, k] b[k, n] a_zero[] b_zero[n] → y[p, m, n]  Σ k");
-        let start = Prove::op("QLinearMatMul").input("u8:2x4x8").weight("2x4x1").weight("u8:2x4x1").weight("i8:8x6").weight("6");
+        let start = Prove::op("QLinearMatMul")
+            .input("u8:2x4x8")
+            .weight("2x4x1")
+            .weight("u8:2x4x1")
+            .weight("i8:8x6")
+            .weight("6");
         start
             .weight("i8:6")
             .weight("")
@@ -263,7 +407,12 @@ mod tests {
             .int("transBatchA", 1)
             .gives("2x3x6")
             .relates("a[k, p, m] b[p, k, n] → y[p, m, n]  Σ k");
-        start("FusedGemm").input("4x8").weight("6x8").weight("6").int("transB", 1).gives("4x6");
+        start("FusedGemm")
+            .input("4x8")
+            .weight("6x8")
+            .weight("6")
+            .int("transB", 1)
+            .gives("4x6");
         start("DynamicQuantizeMatMul")
             .input("bx4x8")
             .weight("i8:8x6")

@@ -19,33 +19,66 @@ struct Floats {
     bias: u32,
 }
 
-const FP8: Floats = Floats { each: 1, block: 128, singles: &[(3, "xscale")], bias: 4 };
-const FP4: Floats = Floats { each: 2, block: 16, singles: &[(3, "scale"), (4, "xscale")], bias: 5 };
+const FP8: Floats = Floats {
+    each: 1,
+    block: 128,
+    singles: &[(3, "xscale")],
+    bias: 4,
+};
+const FP4: Floats = Floats {
+    each: 2,
+    block: 16,
+    singles: &[(3, "scale"), (4, "xscale")],
+    bias: 5,
+};
 
 impl Operator for Floats {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let front = node.shape(0).and_then(<[Dim]>::split_last).map(|(_, front)| front);
-        let shape = front.zip(node.shape(1)).and_then(|(front, w)| Some(front.iter().chain([w.first()?]).cloned().collect()));
+        let front = node
+            .shape(0)
+            .and_then(<[Dim]>::split_last)
+            .map(|(_, front)| front);
+        let shape = front
+            .zip(node.shape(1))
+            .and_then(|(front, w)| Some(front.iter().chain([w.first()?]).cloned().collect()));
         Ok(operand::output(node, node.dtype(0), shape))
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
         placed(node, |node, builder| {
-            let ((last, front), [columns, width]) = (node.shape(0)?.split_last()?, node.shape(1)?) else { return None };
+            let ((last, front), [columns, width]) = (node.shape(0)?.split_last()?, node.shape(1)?)
+            else {
+                return None;
+            };
             let block = node.int("block_size").unwrap_or(self.block);
             let sum = width.num()?.checked_mul(self.each)?;
-            if sum <= 0 || block <= 0 || block % self.each != 0 || last.differs(&Dim::Num(sum)) || node.shape(2)?.len() != 2 {
+            if sum <= 0
+                || block <= 0
+                || block % self.each != 0
+                || last.differs(&Dim::Num(sum))
+                || node.shape(2)?.len() != 2
+            {
                 return None;
             }
             let rows = operand::free(builder, "p", front);
             let n = builder.free("n", columns.clone());
             let parts = Sum::new(builder, sum, block, true);
-            let weight = if self.each == 1 { parts.numbers.clone() } else { self.bytes(builder, &parts, sum, block) };
+            let weight = if self.each == 1 {
+                parts.numbers.clone()
+            } else {
+                self.bytes(builder, &parts, sum, block)
+            };
             let scales = node.shape(2)?.last()?;
-            if scales.differs(&builder.extent(&parts.blocks)) || width.differs(&builder.extent(&weight)) {
+            if scales.differs(&builder.extent(&parts.blocks))
+                || width.differs(&builder.extent(&weight))
+            {
                 return None;
             }
-            builder.port(Port::In(0), "x", layouts(&rows).into_iter().chain([parts.numbers.clone()]));
+            builder.port(
+                Port::In(0),
+                "x",
+                layouts(&rows).into_iter().chain([parts.numbers.clone()]),
+            );
             builder.port(Port::In(1), "w", [n.into(), weight]);
             builder.port(Port::In(2), "scales", [n.into(), parts.blocks.clone()]);
             single(builder, self.singles)?;
@@ -67,7 +100,9 @@ impl Floats {
                 let mut layout = Layout::product(&[q, z]);
                 if rest > 0 {
                     let last = builder.fixed("", rest / self.each, BLOCK);
-                    layout.0.push(Segment::Product([last].into_iter().collect()));
+                    layout
+                        .0
+                        .push(Segment::Product([last].into_iter().collect()));
                 }
                 layout
             }
@@ -87,8 +122,18 @@ struct Product {
 }
 
 impl Product {
-    const fn new(at: u32, names: [&'static str; 3], columns: [&'static str; 2], output: u32) -> Self {
-        Product { at, names, columns, output }
+    const fn new(
+        at: u32,
+        names: [&'static str; 3],
+        columns: [&'static str; 2],
+        output: u32,
+    ) -> Self {
+        Product {
+            at,
+            names,
+            columns,
+            output,
+        }
     }
 }
 
@@ -100,7 +145,10 @@ struct Several {
 }
 
 const MLP: Several = Several {
-    products: &[Product::new(3, ["gate", "scales", "bias"], ["n", "N"], 0), Product::new(6, ["up", "scales2", "bias2"], ["n", "N"], 0)],
+    products: &[
+        Product::new(3, ["gate", "scales", "bias"], ["n", "N"], 0),
+        Product::new(6, ["up", "scales2", "bias2"], ["n", "N"], 0),
+    ],
     sum: 1,
 };
 const QKV: Several = Several {
@@ -118,15 +166,36 @@ const NORMALISED: Reason = Reason::operator("a normalisation inside the operator
 impl Operator for Several {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let dtype = node.dtype(0);
-        let mut facts = vec![Fact { dtype, ..Fact::default() }; self.sum as usize];
-        let front = node.shape(0).and_then(<[Dim]>::split_last).map(|(_, front)| front);
-        for Product { columns: [_, attribute], output, .. } in self.products {
-            let columns = node.int(attribute).ok_or_else(|| InferError(format!("attribute {attribute}")))?;
+        let mut facts = vec![
+            Fact {
+                dtype,
+                ..Fact::default()
+            };
+            self.sum as usize
+        ];
+        let front = node
+            .shape(0)
+            .and_then(<[Dim]>::split_last)
+            .map(|(_, front)| front);
+        for Product {
+            columns: [_, attribute],
+            output,
+            ..
+        } in self.products
+        {
+            let columns = node
+                .int(attribute)
+                .ok_or_else(|| InferError(format!("attribute {attribute}")))?;
             if let (Some(fact), Some(front)) = (facts.get_mut(*output as usize), front) {
                 fact.shape = Some(front.iter().cloned().chain([Dim::Num(columns)]).collect());
             }
         }
-        facts.push(node.input(0).cloned().unwrap_or_default().with_contents(None));
+        facts.push(
+            node.input(0)
+                .cloned()
+                .unwrap_or_default()
+                .with_contents(None),
+        );
         Ok(operand::outputs(node, facts))
     }
 
@@ -138,18 +207,30 @@ impl Operator for Several {
                 return None;
             }
             let rows = operand::free(builder, "p", front);
-            let flat = |input: u32| node.shape(input as usize).is_some_and(|dims| dims.len() == 1);
+            let flat = |input: u32| {
+                node.shape(input as usize)
+                    .is_some_and(|dims| dims.len() == 1)
+            };
             let apart = !self.products.iter().any(|product| flat(product.at + 1));
             let sum = match node.has_input(2) {
                 true => Sum::held(builder, first.sum, first.block, &NORMALISED),
                 false => Sum::new(builder, first.sum, first.block, apart),
             };
-            let data: Vec<Layout> = layouts(&rows).into_iter().chain([sum.numbers.clone()]).collect();
+            let data: Vec<Layout> = layouts(&rows)
+                .into_iter()
+                .chain([sum.numbers.clone()])
+                .collect();
             builder.port(Port::In(0), "x", data.clone());
             builder.port(Port::In(1), "skip", data.clone());
             builder.port(Port::In(2), "norm", [sum.numbers.clone()]);
             let mut labels: Vec<(&str, LabelId)> = Vec::new();
-            for Product { at, names: [weight, scales, bias], columns: [name, attribute], output } in self.products {
+            for Product {
+                at,
+                names: [weight, scales, bias],
+                columns: [name, attribute],
+                output,
+            } in self.products
+            {
                 let packing = Packing::read(node, attribute)?;
                 let n = match labels.iter().find(|(other, _)| other == name) {
                     Some((_, label)) => *label,
@@ -168,7 +249,11 @@ impl Operator for Several {
     }
 
     fn rewrite(&self, _: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
-        for Product { columns: [label, attribute], .. } in self.products {
+        for Product {
+            columns: [label, attribute],
+            ..
+        } in self.products
+        {
             set_extent(cut, edit, label, attribute)?;
         }
         set_sum(cut, edit)
@@ -189,26 +274,73 @@ mod tests {
 
     #[test]
     fn small_floats() {
-        let eight = Prove::op("MatMulBlockQuantizedFp8Weight").domain("com.microsoft").at(1).int("block_size", 16).input("f16:bxsx40");
+        let eight = Prove::op("MatMulBlockQuantizedFp8Weight")
+            .domain("com.microsoft")
+            .at(1)
+            .int("block_size", 16)
+            .input("f16:bxsx40");
         let eight = eight.weight("u8:6x40").weight("6x3").none().weight("f16:6");
-        eight.gives("bxsx6").relates("x[p, p2, q·j+k] w[n, q·j+k] scales[n, q+r] bias[n] → y[p, p2, n]  Σ q,j; Σ k");
-        let four = Prove::op("MatMulBlockQuantizedFp4Weight").domain("com.microsoft").at(1).input("f16:bx40").weight("u8:6x20");
+        eight.gives("bxsx6").relates(
+            "x[p, p2, q·j+k] w[n, q·j+k] scales[n, q+r] bias[n] → y[p, p2, n]  Σ q,j; Σ k",
+        );
+        let four = Prove::op("MatMulBlockQuantizedFp4Weight")
+            .domain("com.microsoft")
+            .at(1)
+            .input("f16:bx40")
+            .weight("u8:6x20");
         let four = four.weight("u8:6x3").weight("").gives("bx6");
         four.relates("x[p, q·j+k] w[n, q·z+4] scales[n, q+r] scale[] → y[p, n]  Σ q,j; Σ k");
     }
 
     #[test]
     fn several_products_of_one_input() {
-        let start = |op| Prove::op(op).domain("com.microsoft").at(1).int("K", 64).int("block_size", 32).input("bxsx64");
-        let mlp = Prove::op("MatMulNBitsMlp").domain("com.microsoft").at(1).int("K", 64).int("block_size", 32).int("N", 6).input("bxsx64");
-        let mlp = mlp.none().none().weight("u8:6x2x16").weight("6x2").weight("6").weight("u8:6x2x16").weight("6x2").none();
+        let start = |op| {
+            Prove::op(op)
+                .domain("com.microsoft")
+                .at(1)
+                .int("K", 64)
+                .int("block_size", 32)
+                .input("bxsx64")
+        };
+        let mlp = Prove::op("MatMulNBitsMlp")
+            .domain("com.microsoft")
+            .at(1)
+            .int("K", 64)
+            .int("block_size", 32)
+            .int("N", 6)
+            .input("bxsx64");
+        let mlp = mlp
+            .none()
+            .none()
+            .weight("u8:6x2x16")
+            .weight("6x2")
+            .weight("6")
+            .weight("u8:6x2x16")
+            .weight("6x2")
+            .none();
         mlp.clone()
             .gives("bxsx6")
             .relates("x[p, p2, q·j] gate[n, q, z] scales[n, q] bias[n] up[n, q, z2] scales2[n, q] → y[p, p2, n]  Σ q,j; Σ q,j");
         let edit = mlp.edit(&[("n", &[0, 3]), ("q", &[1])]).unwrap();
-        assert_eq!(edit.settings[1..], [("N", Setting::Int(2)), ("K", Setting::Int(32))]);
-        let qkv = start("MatMulNBitsQkv").int("Nq", 8).int("Nkv", 4).none().weight("64").weight("u8:8x2x16").weight("8x2").none();
-        let qkv = qkv.weight("u8:4x2x16").weight("4x2").none().weight("u8:4x2x16").weight("4x2").outputs(3);
+        assert_eq!(
+            edit.settings[1..],
+            [("N", Setting::Int(2)), ("K", Setting::Int(32))]
+        );
+        let qkv = start("MatMulNBitsQkv")
+            .int("Nq", 8)
+            .int("Nkv", 4)
+            .none()
+            .weight("64")
+            .weight("u8:8x2x16")
+            .weight("8x2")
+            .none();
+        let qkv = qkv
+            .weight("u8:4x2x16")
+            .weight("4x2")
+            .none()
+            .weight("u8:4x2x16")
+            .weight("4x2")
+            .outputs(3);
         qkv.gives("bxsx8 bxsx4 bxsx4").laws();
     }
 }

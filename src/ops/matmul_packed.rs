@@ -37,21 +37,33 @@ impl Sum {
             return Sum::held(builder, sum, block, &RAGGED);
         }
         let (q, j) = (builder.free("q", full), builder.fixed("j", block, BLOCK));
-        let (mut blocks, mut numbers, mut summed) = (Layout::from(q), Layout::product(&[q, j]), vec![vec![q, j]]);
+        let (mut blocks, mut numbers, mut summed) =
+            (Layout::from(q), Layout::product(&[q, j]), vec![vec![q, j]]);
         if rest > 0 {
-            let (r, k) = (builder.fixed("r", 1i64, RAGGED), builder.fixed("k", rest, RAGGED));
+            let (r, k) = (
+                builder.fixed("r", 1i64, RAGGED),
+                builder.fixed("k", rest, RAGGED),
+            );
             blocks.0.push(Segment::Product([r].into_iter().collect()));
             numbers.0.push(Segment::Product([k].into_iter().collect()));
             summed.push(vec![k]);
         }
-        Sum { blocks, numbers, summed }
+        Sum {
+            blocks,
+            numbers,
+            summed,
+        }
     }
 
     /// The same where all numbers stay.
     pub fn held(builder: &mut Builder, sum: i64, block: i64, reason: &Reason) -> Self {
         let q = builder.fixed("q", (sum - 1) / block + 1, reason.clone());
         let k = builder.fixed("k", sum, reason.clone());
-        Sum { blocks: q.into(), numbers: k.into(), summed: vec![vec![k]] }
+        Sum {
+            blocks: q.into(),
+            numbers: k.into(),
+            summed: vec![vec![k]],
+        }
     }
 
     /// The products of data with a weight that is no tensor of numbers, so that what goes must become zero in the data. `labels`:
@@ -59,7 +71,14 @@ impl Sum {
     pub fn terms(&self, builder: &mut Builder, data: Port, labels: &[LabelId]) {
         for summed in &self.summed {
             let labels = labels.iter().chain(summed).copied().collect();
-            builder.term(Term { data, weight: None, zero: None, labels, summed: summed.clone(), window: None });
+            builder.term(Term {
+                data,
+                weight: None,
+                zero: None,
+                labels,
+                summed: summed.clone(),
+                window: None,
+            });
         }
     }
 }
@@ -69,12 +88,18 @@ pub(in crate::ops) fn bytes(builder: &mut Builder, numbers: &Layout, bits: i64) 
     if bits == 8 {
         return Some(numbers.clone());
     }
-    builder.packed(numbers.clone(), u32::try_from(bits).ok()?, BYTES).map(Layout::from)
+    builder
+        .packed(numbers.clone(), u32::try_from(bits).ok()?, BYTES)
+        .map(Layout::from)
 }
 
 /// What a cut leaves of the summed axis, as an attribute.
 pub(super) fn set_sum(cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
-    if cut.relation.named("q").is_none_or(|q| cut.kept(q).is_none()) {
+    if cut
+        .relation
+        .named("q")
+        .is_none_or(|q| cut.kept(q).is_none())
+    {
         return Ok(());
     }
     let sum = cut.dims(Port::In(0)).and_then(|dims| dims.last()?.num());
@@ -100,7 +125,12 @@ impl Packing {
     pub fn read(node: &NodeView, columns: &str) -> Option<Self> {
         let (sum, columns) = (node.int("K")?, node.int(columns)?);
         let (block, bits) = (node.int("block_size")?, node.int("bits").unwrap_or(4));
-        (sum > 0 && columns > 0 && block > 0 && (1..=8).contains(&bits)).then_some(Packing { columns, block, sum, bits })
+        (sum > 0 && columns > 0 && block > 0 && (1..=8).contains(&bits)).then_some(Packing {
+            columns,
+            block,
+            sum,
+            bits,
+        })
     }
 
     /// Blocks of an output channel, counting a last one that is not full.
@@ -114,26 +144,50 @@ impl Packing {
     }
 
     /// Describes a weight `[n, q, z]` and its scales, `[n, q]` or both in one axis.
-    pub fn weight(&self, builder: &mut Builder, at: u32, names: [&'static str; 2], (n, sum): (LabelId, &Sum)) -> Option<()> {
+    pub fn weight(
+        &self,
+        builder: &mut Builder,
+        at: u32,
+        names: [&'static str; 2],
+        (n, sum): (LabelId, &Sum),
+    ) -> Option<()> {
         let extents = [self.columns, self.blocks(), self.bytes()].map(Dim::Num);
         if builder.shape(Port::In(at))?.iter().ne(&extents) {
             return None;
         }
         let z = builder.fixed("z", self.bytes(), BLOCK);
-        builder.port(Port::In(at), names[0], [n.into(), sum.blocks.clone(), z.into()]);
+        builder.port(
+            Port::In(at),
+            names[0],
+            [n.into(), sum.blocks.clone(), z.into()],
+        );
         self.per_block(builder, at + 1, names[1], (n, &sum.blocks))
     }
 
     /// Numbers for each block: `[n, q]` or both in one axis. Left out is fine; `None`: it does not fit.
-    fn per_block(&self, builder: &mut Builder, input: u32, name: &'static str, (row, block): (LabelId, &Layout)) -> Option<()> {
-        let Some(dims) = builder.shape(Port::In(input)).map(<[Dim]>::to_vec) else { return Some(()) };
+    fn per_block(
+        &self,
+        builder: &mut Builder,
+        input: u32,
+        name: &'static str,
+        (row, block): (LabelId, &Layout),
+    ) -> Option<()> {
+        let Some(dims) = builder.shape(Port::In(input)).map(<[Dim]>::to_vec) else {
+            return Some(());
+        };
         let rows = Dim::Num(self.columns);
         let length = builder.extent(block);
         let axes = match (dims.as_slice(), block.0.as_slice()) {
             ([all], [Segment::Product(labels)]) if *all == &rows * &length => {
-                vec![Layout::product(&std::iter::once(row).chain(labels.iter().copied()).collect::<Vec<_>>())]
+                vec![Layout::product(
+                    &std::iter::once(row)
+                        .chain(labels.iter().copied())
+                        .collect::<Vec<_>>(),
+                )]
             }
-            ([first, second], _) if (first, second) == (&rows, &length) => vec![row.into(), block.clone()],
+            ([first, second], _) if (first, second) == (&rows, &length) => {
+                vec![row.into(), block.clone()]
+            }
             _ => return None,
         };
         builder.port(Port::In(input), name, axes);
@@ -143,11 +197,18 @@ impl Packing {
 
 impl Operator for MatMulNBits {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let packing = Packing::read(node, "N").ok_or_else(|| InferError("attributes K, N, block_size or bits".into()))?;
+        let packing = Packing::read(node, "N")
+            .ok_or_else(|| InferError("attributes K, N, block_size or bits".into()))?;
         let shape = node
             .shape(0)
             .and_then(<[Dim]>::split_last)
-            .map(|(_, front)| front.iter().cloned().chain(std::iter::once(Dim::Num(packing.columns))).collect());
+            .map(|(_, front)| {
+                front
+                    .iter()
+                    .cloned()
+                    .chain(std::iter::once(Dim::Num(packing.columns)))
+                    .collect()
+            });
         Ok(operand::output(node, node.dtype(0), shape))
     }
 
@@ -162,15 +223,28 @@ impl Operator for MatMulNBits {
                 return None;
             }
             // Zero points of fewer than 8 bits share bytes across blocks, unless they are numbers like the data.
-            let bits = if node.dtype(3).is_none_or(|dtype| dtype == Dtype::Uint8) { packing.bits } else { 8 };
+            let bits = if node.dtype(3).is_none_or(|dtype| dtype == Dtype::Uint8) {
+                packing.bits
+            } else {
+                8
+            };
             let rows = operand::free(builder, "p", front);
             let n = builder.free("n", packing.columns);
             let flat = |input: usize| node.shape(input).is_some_and(|dims| dims.len() == 1);
             let sum = match node.has_input(4) {
                 true => Sum::held(builder, packing.sum, packing.block, &GROUPED),
-                false => Sum::new(builder, packing.sum, packing.block, !(flat(2) || (flat(3) && bits == 8))),
+                false => Sum::new(
+                    builder,
+                    packing.sum,
+                    packing.block,
+                    !(flat(2) || (flat(3) && bits == 8)),
+                ),
             };
-            builder.port(Port::In(0), "x", layouts(&rows).into_iter().chain([sum.numbers.clone()]));
+            builder.port(
+                Port::In(0),
+                "x",
+                layouts(&rows).into_iter().chain([sum.numbers.clone()]),
+            );
             packing.weight(builder, 1, ["w", "scales"], (n, &sum))?;
             if node.has_input(3) {
                 let axis = bytes(builder, &sum.blocks, bits)?;
@@ -188,7 +262,12 @@ impl Operator for MatMulNBits {
         })
     }
 
-    fn rewrite(&self, _node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
+    fn rewrite(
+        &self,
+        _node: &NodeView,
+        cut: &Cut,
+        edit: &mut NodeEdit,
+    ) -> Result<(), RewriteError> {
         set_extent(cut, edit, "n", "N")?;
         set_sum(cut, edit)
     }
@@ -201,7 +280,12 @@ mod tests {
     use crate::ops::prove::Prove;
 
     fn start() -> Prove {
-        Prove::op("MatMulNBits").domain("com.microsoft").at(1).input("bxsx128").int("N", 6).int("block_size", 32)
+        Prove::op("MatMulNBits")
+            .domain("com.microsoft")
+            .at(1)
+            .input("bxsx128")
+            .int("N", 6)
+            .int("block_size", 32)
     }
 
     #[test]
@@ -217,7 +301,9 @@ mod tests {
             .weight("u8:6x4x16")
             .weight("6x4")
             .weight("u8:12")
-            .relates("x[p, p2, q·j] w[n, q, z] scales[n, q] zero_points[n·q/2] → y[p, p2, n]  Σ q,j");
+            .relates(
+                "x[p, p2, q·j] w[n, q, z] scales[n, q] zero_points[n·q/2] → y[p, p2, n]  Σ q,j",
+            );
         Prove::op("MatMulNBits")
             .domain("com.microsoft")
             .at(1)
@@ -233,10 +319,22 @@ mod tests {
 
     #[test]
     fn zero_points_of_other_widths() {
-        for (bits, zeros, text) in [(2, "u8:6x1", "q/4"), (8, "u8:6x4", "q"), (3, "u8:6x2", "q·3/8"), (4, "6x4", "q")] {
+        for (bits, zeros, text) in [
+            (2, "u8:6x1", "q/4"),
+            (8, "u8:6x4", "q"),
+            (3, "u8:6x2", "q·3/8"),
+            (4, "6x4", "q"),
+        ] {
             let weight = format!("u8:6x4x{}", 4 * bits);
-            let case = start().int("K", 128).int("bits", bits).weight(&weight).weight("6x4").weight(zeros);
-            case.relates(&format!("x[p, p2, q·j] w[n, q, z] scales[n, q] zero_points[n, {text}] → y[p, p2, n]  Σ q,j"));
+            let case = start()
+                .int("K", 128)
+                .int("bits", bits)
+                .weight(&weight)
+                .weight("6x4")
+                .weight(zeros);
+            case.relates(&format!(
+                "x[p, p2, q·j] w[n, q, z] scales[n, q] zero_points[n, {text}] → y[p, p2, n]  Σ q,j"
+            ));
         }
     }
 
@@ -264,7 +362,9 @@ mod tests {
                 relation.terms.iter().any(|term| relation.multiplies(term))
             })
         };
-        assert!(multiplies(start().int("K", 128).weight("u8:6x4x16").weight("24")));
+        assert!(multiplies(
+            start().int("K", 128).weight("u8:6x4x16").weight("24")
+        ));
         assert!(!multiplies(Prove::op("ReduceSum").input("2x8").list(&[1])));
     }
 
@@ -294,9 +394,24 @@ mod tests {
             kept[relation.named("n").unwrap().index()] = Some([0, 2, 3].into());
             kept[relation.named("q").unwrap().index()] = Some([1, 2].into());
             let mut edit = crate::ops::NodeEdit::default();
-            crate::ops::Operator::rewrite(&operator, view, &crate::ops::Cut { relation: &relation, kept }, &mut edit).unwrap();
+            crate::ops::Operator::rewrite(
+                &operator,
+                view,
+                &crate::ops::Cut {
+                    relation: &relation,
+                    kept,
+                },
+                &mut edit,
+            )
+            .unwrap();
             edit.settings
         });
-        assert_eq!(edit, [("N", crate::ops::Setting::Int(3)), ("K", crate::ops::Setting::Int(64))]);
+        assert_eq!(
+            edit,
+            [
+                ("N", crate::ops::Setting::Int(3)),
+                ("K", crate::ops::Setting::Int(64))
+            ]
+        );
     }
 }

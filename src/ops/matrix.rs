@@ -25,10 +25,19 @@ impl Matrix {
 impl Operator for Matrix {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let dtype = node.dtype(0);
-        let Some(dims) = node.shape(0) else { return Ok(vec![Fact { dtype, ..Fact::default() }]) };
-        let [front @ .., rows, columns] = dims else { return Err(InferError(format!("{} axes are no matrix", dims.len()))) };
+        let Some(dims) = node.shape(0) else {
+            return Ok(vec![Fact {
+                dtype,
+                ..Fact::default()
+            }]);
+        };
+        let [front @ .., rows, columns] = dims else {
+            return Err(InferError(format!("{} axes are no matrix", dims.len())));
+        };
         match self {
-            Matrix::Determinant if rows.differs(columns) => Err(InferError(format!("a determinant of {rows} by {columns}"))),
+            Matrix::Determinant if rows.differs(columns) => {
+                Err(InferError(format!("a determinant of {rows} by {columns}")))
+            }
             Matrix::Determinant => Ok(vec![Fact::new(dtype, front.to_vec())]),
             Matrix::Same(_) => Ok(vec![Fact::new(dtype, dims.to_vec())]),
         }
@@ -38,10 +47,17 @@ impl Operator for Matrix {
         if let Some(frozen) = unless_ranked(node) {
             return frozen;
         }
-        let Some([front @ .., rows, columns]) = node.shape(0) else { return misfit(node) };
+        let Some([front @ .., rows, columns]) = node.shape(0) else {
+            return misfit(node);
+        };
         let mut builder = node.relation();
-        let p: Vec<LabelId> = front.iter().map(|dim| builder.free("p", dim.clone())).collect();
-        let matrix: Vec<LabelId> = [rows, columns].map(|dim: &Dim| builder.fixed("m", dim.clone(), self.reason())).to_vec();
+        let p: Vec<LabelId> = front
+            .iter()
+            .map(|dim| builder.free("p", dim.clone()))
+            .collect();
+        let matrix: Vec<LabelId> = [rows, columns]
+            .map(|dim: &Dim| builder.fixed("m", dim.clone(), self.reason()))
+            .to_vec();
         builder.port(Port::In(0), "x", p.iter().chain(&matrix).copied());
         builder.whole(Port::In(1), "k", &Reason::operator("a number of diagonals"));
         match self {
@@ -71,9 +87,24 @@ mod tests {
 
     #[test]
     fn only_what_stands_before_a_matrix_goes() {
-        Prove::op("Det").input("bx3x3").gives("b").relates("x[p, m, m2] → y[p]");
-        Prove::op("Trilu").input("bx3x5").number(1).gives("bx3x5").relates("x[p, m, m2] k[] → y[p, m, m2]");
-        Prove::op("Trilu").input("3x5").gives("3x5").relates("x[m, m2] → y[m, m2]");
-        Prove::op("Inverse").domain("com.microsoft").at(1).input("bx3x3").gives("bx3x3").laws();
+        Prove::op("Det")
+            .input("bx3x3")
+            .gives("b")
+            .relates("x[p, m, m2] → y[p]");
+        Prove::op("Trilu")
+            .input("bx3x5")
+            .number(1)
+            .gives("bx3x5")
+            .relates("x[p, m, m2] k[] → y[p, m, m2]");
+        Prove::op("Trilu")
+            .input("3x5")
+            .gives("3x5")
+            .relates("x[m, m2] → y[m, m2]");
+        Prove::op("Inverse")
+            .domain("com.microsoft")
+            .at(1)
+            .input("bx3x3")
+            .gives("bx3x3")
+            .laws();
     }
 }

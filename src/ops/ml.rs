@@ -17,7 +17,12 @@ impl Operator for Binarizer {
 
     fn relate(&self, node: &NodeView) -> Relation {
         let mut builder = node.relation();
-        let axes: Vec<LabelId> = node.shape(0).unwrap_or_default().iter().map(|dim| builder.free("a", dim.clone())).collect();
+        let axes: Vec<LabelId> = node
+            .shape(0)
+            .unwrap_or_default()
+            .iter()
+            .map(|dim| builder.free("a", dim.clone()))
+            .collect();
         builder.port(Port::In(0), "x", axes.clone());
         builder.port(Port::Out(0), "y", axes);
         builder.finish()
@@ -26,7 +31,14 @@ impl Operator for Binarizer {
 
 /// Of the shape of the first input, with another element type.
 fn shaped(node: &NodeView, dtype: Option<Dtype>) -> Vec<Fact> {
-    outputs(node, [Fact { dtype, shape: node.shape(0).map(<[Dim]>::to_vec), contents: None }])
+    outputs(
+        node,
+        [Fact {
+            dtype,
+            shape: node.shape(0).map(<[Dim]>::to_vec),
+            contents: None,
+        }],
+    )
 }
 
 fn floats(node: &NodeView) -> Result<Vec<Fact>, InferError> {
@@ -45,13 +57,29 @@ fn samples(node: &NodeView, output: usize) -> Dim {
 /// `[samples, targets]`.
 fn targets(node: &NodeView, attribute: &str) -> Vec<Fact> {
     let count = node.int(attribute).unwrap_or(1).max(0);
-    let dtype = node.dtype(0).filter(|dtype| *dtype == Dtype::Double && node.node.op_type() == "TreeEnsemble").unwrap_or(Dtype::Float);
-    outputs(node, [Fact::new(Some(dtype), vec![samples(node, 0), Dim::Num(count)])])
+    let dtype = node
+        .dtype(0)
+        .filter(|dtype| *dtype == Dtype::Double && node.node.op_type() == "TreeEnsemble")
+        .unwrap_or(Dtype::Float);
+    outputs(
+        node,
+        [Fact::new(
+            Some(dtype),
+            vec![samples(node, 0), Dim::Num(count)],
+        )],
+    )
 }
 
 /// How many entries a list attribute has, whatever their type.
 fn entries(node: &NodeView, names: &[&str]) -> usize {
-    let count = |name: &&str| node.attribute(name).map_or(0, |list| list.ints.len().max(list.strings.len()).max(list.floats.len()));
+    let count = |name: &&str| {
+        node.attribute(name).map_or(0, |list| {
+            list.ints
+                .len()
+                .max(list.strings.len())
+                .max(list.floats.len())
+        })
+    };
     names.iter().map(count).max().unwrap_or(0)
 }
 
@@ -59,9 +87,23 @@ fn entries(node: &NodeView, names: &[&str]) -> usize {
 fn classes(node: &NodeView) -> Result<Vec<Fact>, InferError> {
     let texts = entries(node, &["classlabels_strings"]);
     let count = texts.max(entries(node, &["classlabels_ints", "classlabels_int64s"]));
-    let scores = if count > 0 { Dim::from(count) } else { node.unknown(1, 1) };
-    let label = if texts > 0 { Dtype::String } else { Dtype::Int64 };
-    Ok(outputs(node, [Fact::new(Some(label), vec![samples(node, 0)]), Fact::new(Some(Dtype::Float), vec![samples(node, 0), scores])]))
+    let scores = if count > 0 {
+        Dim::from(count)
+    } else {
+        node.unknown(1, 1)
+    };
+    let label = if texts > 0 {
+        Dtype::String
+    } else {
+        Dtype::Int64
+    };
+    Ok(outputs(
+        node,
+        [
+            Fact::new(Some(label), vec![samples(node, 0)]),
+            Fact::new(Some(Dtype::Float), vec![samples(node, 0), scores]),
+        ],
+    ))
 }
 
 /// The type that a table of values gives.
@@ -72,7 +114,10 @@ fn encoded(node: &NodeView) -> Result<Vec<Fact>, InferError> {
         ("values_floats", Dtype::Float),
         ("classes_strings", Dtype::Int64),
     ];
-    let dtype = tables.into_iter().find(|(name, _)| entries(node, &[name]) > 0).map(|(_, dtype)| dtype);
+    let dtype = tables
+        .into_iter()
+        .find(|(name, _)| entries(node, &[name]) > 0)
+        .map(|(_, dtype)| dtype);
     let tensor = || Dtype::from_code(node.attribute("values_tensor")?.t.as_ref()?.data_type?);
     Ok(shaped(node, dtype.or_else(tensor)))
 }
@@ -80,9 +125,23 @@ fn encoded(node: &NodeView) -> Result<Vec<Fact>, InferError> {
 /// Features picked from the last axis.
 fn picked(node: &NodeView) -> Result<Vec<Fact>, InferError> {
     let dtype = node.dtype(0);
-    let (Some(x), Some(indices)) = (node.shape(0), node.shape(1)) else { return Ok(outputs(node, [Fact { dtype, ..Fact::default() }])) };
-    let Some((_, outer)) = x.split_last() else { return Err(InferError("features of a scalar".into())) };
-    let mut dims = if outer.is_empty() { vec![Dim::Num(1)] } else { outer.to_vec() };
+    let (Some(x), Some(indices)) = (node.shape(0), node.shape(1)) else {
+        return Ok(outputs(
+            node,
+            [Fact {
+                dtype,
+                ..Fact::default()
+            }],
+        ));
+    };
+    let Some((_, outer)) = x.split_last() else {
+        return Err(InferError("features of a scalar".into()));
+    };
+    let mut dims = if outer.is_empty() {
+        vec![Dim::Num(1)]
+    } else {
+        outer.to_vec()
+    };
     dims.push(Dim::product(indices));
     Ok(outputs(node, [Fact::new(dtype, dims)]))
 }
@@ -90,54 +149,163 @@ fn picked(node: &NodeView) -> Result<Vec<Fact>, InferError> {
 /// One more axis, of categories.
 fn one_hot(node: &NodeView) -> Result<Vec<Fact>, InferError> {
     let categories = Dim::from(entries(node, &["cats_int64s", "cats_strings"]));
-    let shape = node.shape(0).map(|dims| dims.iter().cloned().chain([categories]).collect());
-    Ok(outputs(node, [Fact { dtype: Some(Dtype::Float), shape, contents: None }]))
+    let shape = node
+        .shape(0)
+        .map(|dims| dims.iter().cloned().chain([categories]).collect());
+    Ok(outputs(
+        node,
+        [Fact {
+            dtype: Some(Dtype::Float),
+            shape,
+            contents: None,
+        }],
+    ))
 }
 
 /// Features of all inputs side by side.
 fn joined(node: &NodeView) -> Result<Vec<Fact>, InferError> {
-    let width = node.ints("inputdimensions").filter(|sizes| sizes.len() == node.inputs.len());
-    let width = width.map_or_else(|| node.unknown(0, 1), |sizes| sizes.iter().fold(Dim::Num(0), |sum, size| &sum + &Dim::Num(*size)));
-    Ok(outputs(node, [Fact::new(Some(Dtype::Float), vec![samples(node, 0), width])]))
+    let width = node
+        .ints("inputdimensions")
+        .filter(|sizes| sizes.len() == node.inputs.len());
+    let width = width.map_or_else(
+        || node.unknown(0, 1),
+        |sizes| {
+            sizes
+                .iter()
+                .fold(Dim::Num(0), |sum, size| &sum + &Dim::Num(*size))
+        },
+    );
+    Ok(outputs(
+        node,
+        [Fact::new(Some(Dtype::Float), vec![samples(node, 0), width])],
+    ))
 }
 
 const fn rule(op_type: &'static str, operator: &'static dyn Operator) -> Rule {
-    Rule { domain: "ai.onnx.ml", op_type, operator }
+    Rule {
+        domain: "ai.onnx.ml",
+        op_type,
+        operator,
+    }
 }
 
 const COEFFICIENTS: &str = "coefficients are attributes";
 const TREES: &str = "trees name features in attributes";
 const MAP: &str = "a map holds the values";
 
-static CLASSIFIER: Frozen = Frozen { reason: COEFFICIENTS, infer: classes };
-static TABLE: Frozen = Frozen { reason: "a table in attributes maps the values", infer: encoded };
-static MAPS: Frozen = Frozen { reason: MAP, infer: unknown };
+static CLASSIFIER: Frozen = Frozen {
+    reason: COEFFICIENTS,
+    infer: classes,
+};
+static TABLE: Frozen = Frozen {
+    reason: "a table in attributes maps the values",
+    infer: encoded,
+};
+static MAPS: Frozen = Frozen {
+    reason: MAP,
+    infer: unknown,
+};
 
 pub(super) static RULES: &[Rule] = &[
-    rule("ArrayFeatureExtractor", &Frozen { reason: "features are picked by number", infer: picked }),
+    rule(
+        "ArrayFeatureExtractor",
+        &Frozen {
+            reason: "features are picked by number",
+            infer: picked,
+        },
+    ),
     rule("Binarizer", &Binarizer),
     rule("CastMap", &MAPS),
     rule(
         "CategoryMapper",
         &Frozen {
             reason: "a table in attributes maps the values",
-            infer: |node| Ok(shaped(node, Some(if node.dtype(0) == Some(Dtype::String) { Dtype::Int64 } else { Dtype::String }))),
+            infer: |node| {
+                Ok(shaped(
+                    node,
+                    Some(if node.dtype(0) == Some(Dtype::String) {
+                        Dtype::Int64
+                    } else {
+                        Dtype::String
+                    }),
+                ))
+            },
         },
     ),
     rule("DictVectorizer", &MAPS),
-    rule("FeatureVectorizer", &Frozen { reason: "feature counts are attributes", infer: joined }),
-    rule("Imputer", &Frozen { reason: "imputed values are attributes", infer: super::frozen::same }),
+    rule(
+        "FeatureVectorizer",
+        &Frozen {
+            reason: "feature counts are attributes",
+            infer: joined,
+        },
+    ),
+    rule(
+        "Imputer",
+        &Frozen {
+            reason: "imputed values are attributes",
+            infer: super::frozen::same,
+        },
+    ),
     rule("LabelEncoder", &TABLE),
     rule("LinearClassifier", &CLASSIFIER),
-    rule("LinearRegressor", &Frozen { reason: COEFFICIENTS, infer: |node| Ok(targets(node, "targets")) }),
-    rule("Normalizer", &Frozen { reason: "norm over all features", infer: floats }),
-    rule("OneHotEncoder", &Frozen { reason: "categories are attributes", infer: one_hot }),
+    rule(
+        "LinearRegressor",
+        &Frozen {
+            reason: COEFFICIENTS,
+            infer: |node| Ok(targets(node, "targets")),
+        },
+    ),
+    rule(
+        "Normalizer",
+        &Frozen {
+            reason: "norm over all features",
+            infer: floats,
+        },
+    ),
+    rule(
+        "OneHotEncoder",
+        &Frozen {
+            reason: "categories are attributes",
+            infer: one_hot,
+        },
+    ),
     rule("SVMClassifier", &CLASSIFIER),
-    rule("SVMRegressor", &Frozen { reason: COEFFICIENTS, infer: |node| Ok(targets(node, "")) }),
-    rule("Scaler", &Frozen { reason: "scales are attributes", infer: floats }),
-    rule("TreeEnsemble", &Frozen { reason: TREES, infer: |node| Ok(targets(node, "n_targets")) }),
-    rule("TreeEnsembleClassifier", &Frozen { reason: TREES, infer: classes }),
-    rule("TreeEnsembleRegressor", &Frozen { reason: TREES, infer: |node| Ok(targets(node, "n_targets")) }),
+    rule(
+        "SVMRegressor",
+        &Frozen {
+            reason: COEFFICIENTS,
+            infer: |node| Ok(targets(node, "")),
+        },
+    ),
+    rule(
+        "Scaler",
+        &Frozen {
+            reason: "scales are attributes",
+            infer: floats,
+        },
+    ),
+    rule(
+        "TreeEnsemble",
+        &Frozen {
+            reason: TREES,
+            infer: |node| Ok(targets(node, "n_targets")),
+        },
+    ),
+    rule(
+        "TreeEnsembleClassifier",
+        &Frozen {
+            reason: TREES,
+            infer: classes,
+        },
+    ),
+    rule(
+        "TreeEnsembleRegressor",
+        &Frozen {
+            reason: TREES,
+            infer: |node| Ok(targets(node, "n_targets")),
+        },
+    ),
     rule("ZipMap", &MAPS),
 ];
 
@@ -151,18 +319,41 @@ mod tests {
 
     #[test]
     fn shapes_go_on() {
-        ml("Scaler").input("i64:nx4").gives("nx4").relates("input 0[n, 4] → output 0[n, 4]");
-        ml("LinearRegressor").int("targets", 3).input("nx4").gives("nx3");
-        ml("LinearClassifier").ints("classlabels_ints", &[0, 1, 2]).outputs(2).input("nx4").gives("n nx3");
+        ml("Scaler")
+            .input("i64:nx4")
+            .gives("nx4")
+            .relates("input 0[n, 4] → output 0[n, 4]");
+        ml("LinearRegressor")
+            .int("targets", 3)
+            .input("nx4")
+            .gives("nx3");
+        ml("LinearClassifier")
+            .ints("classlabels_ints", &[0, 1, 2])
+            .outputs(2)
+            .input("nx4")
+            .gives("n nx3");
         ml("TreeEnsembleRegressor").input("4").gives("1x1");
-        ml("ArrayFeatureExtractor").input("nx4").list(&[1, 3]).gives("nx2");
-        ml("OneHotEncoder").ints("cats_int64s", &[1, 2, 3]).input("i64:n").gives("nx3");
-        ml("FeatureVectorizer").ints("inputdimensions", &[4, 5]).input("nx4").input("nx5").gives("nx9");
+        ml("ArrayFeatureExtractor")
+            .input("nx4")
+            .list(&[1, 3])
+            .gives("nx2");
+        ml("OneHotEncoder")
+            .ints("cats_int64s", &[1, 2, 3])
+            .input("i64:n")
+            .gives("nx3");
+        ml("FeatureVectorizer")
+            .ints("inputdimensions", &[4, 5])
+            .input("nx4")
+            .input("nx5")
+            .gives("nx9");
         ml("ZipMap").input("nx3").gives("?");
     }
 
     #[test]
     fn elements_by_themselves() {
-        ml("Binarizer").input("nx4").gives("nx4").relates("x[a, a2] → y[a, a2]");
+        ml("Binarizer")
+            .input("nx4")
+            .gives("nx4")
+            .relates("x[a, a2] → y[a, a2]");
     }
 }

@@ -86,7 +86,12 @@ pub trait Operator: Sync {
     fn relate(&self, node: &NodeView) -> Relation;
 
     /// Sets attributes that hold an extent, and states what shape operands must hold after a cut.
-    fn rewrite(&self, _node: &NodeView, _cut: &Cut, _edit: &mut NodeEdit) -> Result<(), RewriteError> {
+    fn rewrite(
+        &self,
+        _node: &NodeView,
+        _cut: &Cut,
+        _edit: &mut NodeEdit,
+    ) -> Result<(), RewriteError> {
         Ok(())
     }
 

@@ -15,7 +15,10 @@ const NEIGHBOURS: Reason = Reason::operator("each channel is divided by a sum ov
 
 /// The shape and type of an input.
 pub(super) fn like(node: &NodeView, input: usize) -> Fact {
-    Fact { contents: None, ..node.input(input).cloned().unwrap_or_default() }
+    Fact {
+        contents: None,
+        ..node.input(input).cloned().unwrap_or_default()
+    }
 }
 
 /// BatchNormalization: every channel for itself.
@@ -32,9 +35,16 @@ impl BatchNormalization {
             Some([_, places @ ..]) => places,
         };
         for (input, dims) in (1..5).filter_map(|input| Some((input, node.shape(input)?))) {
-            let fits = !dims.is_empty() && dims.len() <= places.len() && dims.iter().zip(places).all(|(dim, place)| !dim.differs(place));
+            let fits = !dims.is_empty()
+                && dims.len() <= places.len()
+                && dims
+                    .iter()
+                    .zip(places)
+                    .all(|(dim, place)| !dim.differs(place));
             if !fits {
-                return Err(InferError(format!("input {input} does not fit the channels")));
+                return Err(InferError(format!(
+                    "input {input} does not fit the channels"
+                )));
             }
         }
         Ok(())
@@ -44,15 +54,30 @@ impl BatchNormalization {
 impl Operator for BatchNormalization {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         Self::fits(node)?;
-        let statistic = |input| Fact { dtype: node.dtype(input).or(node.dtype(0)), ..like(node, input) };
-        Ok(operand::outputs(node, [like(node, 0), statistic(3), statistic(4), statistic(3), statistic(4)]))
+        let statistic = |input| Fact {
+            dtype: node.dtype(input).or(node.dtype(0)),
+            ..like(node, input)
+        };
+        Ok(operand::outputs(
+            node,
+            [
+                like(node, 0),
+                statistic(3),
+                statistic(4),
+                statistic(3),
+                statistic(4),
+            ],
+        ))
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
         placed(node, |node, builder| {
             let dims = node.shape(0)?;
-            let [batch, channels, positions @ ..] = dims else { return None };
-            let training = node.int("training_mode").unwrap_or(0) != 0 || (node.opset < 14 && gives(node, 1));
+            let [batch, channels, positions @ ..] = dims else {
+                return None;
+            };
+            let training =
+                node.int("training_mode").unwrap_or(0) != 0 || (node.opset < 14 && gives(node, 1));
             let b = builder.free("b", batch.clone());
             let c = builder.free("c", channels.clone());
             let s = operand::free(builder, "s", positions);
@@ -65,7 +90,9 @@ impl Operator for BatchNormalization {
             // Before version 9 `spatial = 0` asks for one parameter per channel and position.
             let parameter = |rank: usize| axes.get(1..1 + rank).map(layouts);
             for (input, name) in [(1, "scale"), (2, "bias"), (3, "mean"), (4, "var")] {
-                let Some(rank) = node.shape(input).map(<[Dim]>::len) else { continue };
+                let Some(rank) = node.shape(input).map(<[Dim]>::len) else {
+                    continue;
+                };
                 let extents = dims.get(1..1 + rank)?;
                 aligned(builder, input as u32, name, &parameter(rank)?, extents)?;
             }
@@ -94,9 +121,16 @@ impl Operator for InstanceNormalization {
 
     fn relate(&self, node: &NodeView) -> Relation {
         placed(node, |node, builder| {
-            let [batch, channels, positions @ ..] = node.shape(0)? else { return None };
-            let (b, c) = (builder.free("b", batch.clone()), builder.free("c", channels.clone()));
-            let s = positions.iter().map(|dim| builder.lossy("s", dim.clone(), SPANNED));
+            let [batch, channels, positions @ ..] = node.shape(0)? else {
+                return None;
+            };
+            let (b, c) = (
+                builder.free("b", batch.clone()),
+                builder.free("c", channels.clone()),
+            );
+            let s = positions
+                .iter()
+                .map(|dim| builder.lossy("s", dim.clone(), SPANNED));
             let axes: Vec<LabelId> = [b, c].into_iter().chain(s).collect();
             builder.port(Port::In(0), "x", axes.clone());
             along(builder, 1, "scale", &c.into(), channels)?;
@@ -113,8 +147,11 @@ struct GroupNormalization;
 impl Operator for GroupNormalization {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         operand::at_least(node, 0, 2)?;
-        let groups =
-            Dim::Num(node.int("num_groups").filter(|groups| *groups > 0).ok_or_else(|| InferError("num_groups is missing".into()))?);
+        let groups = Dim::Num(
+            node.int("num_groups")
+                .filter(|groups| *groups > 0)
+                .ok_or_else(|| InferError("num_groups is missing".into()))?,
+        );
         if let Some([_, channels, ..]) = node.shape(0) {
             operand::lists(node, 1..3, if node.opset < 21 { &groups } else { channels })?;
         }
@@ -123,17 +160,29 @@ impl Operator for GroupNormalization {
 
     fn relate(&self, node: &NodeView) -> Relation {
         placed(node, |node, builder| {
-            let [batch, channels, positions @ ..] = node.shape(0)? else { return None };
+            let [batch, channels, positions @ ..] = node.shape(0)? else {
+                return None;
+            };
             let groups = node.int("num_groups").filter(|groups| *groups > 0)?;
             let inner = channels.exact_div(&Dim::Num(groups))?;
             let b = builder.free("b", batch.clone());
             let g = builder.free("g", groups);
             let k = builder.lossy("k", inner, SPANNED);
-            let s: Vec<LabelId> = positions.iter().map(|dim| builder.lossy("s", dim.clone(), SPANNED)).collect();
-            let axes = || [Layout::from(b), Layout::product(&[g, k])].into_iter().chain(layouts(&s));
+            let s: Vec<LabelId> = positions
+                .iter()
+                .map(|dim| builder.lossy("s", dim.clone(), SPANNED))
+                .collect();
+            let axes = || {
+                [Layout::from(b), Layout::product(&[g, k])]
+                    .into_iter()
+                    .chain(layouts(&s))
+            };
             builder.port(Port::In(0), "x", axes());
-            let (of, extent) =
-                if node.opset < 21 { (Layout::from(g), Dim::Num(groups)) } else { (Layout::product(&[g, k]), channels.clone()) };
+            let (of, extent) = if node.opset < 21 {
+                (Layout::from(g), Dim::Num(groups))
+            } else {
+                (Layout::product(&[g, k]), channels.clone())
+            };
             along(builder, 1, "scale", &of, &extent)?;
             along(builder, 2, "bias", &of, &extent)?;
             builder.port(Port::Out(0), "y", axes());
@@ -141,7 +190,12 @@ impl Operator for GroupNormalization {
         })
     }
 
-    fn rewrite(&self, _node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
+    fn rewrite(
+        &self,
+        _node: &NodeView,
+        cut: &Cut,
+        edit: &mut NodeEdit,
+    ) -> Result<(), RewriteError> {
         set_extent(cut, edit, "g", "num_groups")
     }
 }
@@ -183,7 +237,14 @@ impl LastAxes {
         }
         if reason.is_none() {
             let summed = axes.get(from..)?.to_vec();
-            builder.term(Term { data: Port::In(0), weight: None, zero: None, labels: axes.clone(), summed, window: None });
+            builder.term(Term {
+                data: Port::In(0),
+                weight: None,
+                zero: None,
+                labels: axes.clone(),
+                summed,
+                window: None,
+            });
         }
         Some(Spanned { axes, from })
     }
@@ -194,12 +255,25 @@ impl Operator for LastAxes {
         let shape = match node.shape(0) {
             None => None,
             Some(dims) => {
-                let from = Self::from(node, dims.len()).ok_or_else(|| InferError("axis is out of range".into()))?;
-                Some(dims.iter().enumerate().map(|(at, dim)| if at < from { dim.clone() } else { Dim::Num(1) }).collect::<Vec<_>>())
+                let from = Self::from(node, dims.len())
+                    .ok_or_else(|| InferError("axis is out of range".into()))?;
+                Some(
+                    dims.iter()
+                        .enumerate()
+                        .map(|(at, dim)| if at < from { dim.clone() } else { Dim::Num(1) })
+                        .collect::<Vec<_>>(),
+                )
             }
         };
-        let statistic = || Fact { dtype: Some(crate::proto::Dtype::Float), shape: shape.clone(), contents: None };
-        Ok(operand::outputs(node, [like(node, 0), statistic(), statistic()]))
+        let statistic = || Fact {
+            dtype: Some(crate::proto::Dtype::Float),
+            shape: shape.clone(),
+            contents: None,
+        };
+        Ok(operand::outputs(
+            node,
+            [like(node, 0), statistic(), statistic()],
+        ))
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
@@ -210,10 +284,24 @@ impl Operator for LastAxes {
             aligned(builder, 1, "scale", &layouts(&axes), extents)?;
             aligned(builder, 2, "bias", &layouts(&axes), extents)?;
             builder.port(Port::Out(0), "y", axes.clone());
-            let names: &[&str] = if matches!(self, LastAxes::Layer) { &["mean", "inv_std"] } else { &["inv_std"] };
-            for (at, name) in names.iter().enumerate().filter(|(at, _)| gives(node, at + 1)) {
-                let ones = (from..axes.len()).map(|_| builder.fill(1i64)).collect::<Vec<_>>();
-                builder.port(Port::Out(at as u32 + 1), *name, axes.iter().take(from).copied().chain(ones));
+            let names: &[&str] = if matches!(self, LastAxes::Layer) {
+                &["mean", "inv_std"]
+            } else {
+                &["inv_std"]
+            };
+            for (at, name) in names
+                .iter()
+                .enumerate()
+                .filter(|(at, _)| gives(node, at + 1))
+            {
+                let ones = (from..axes.len())
+                    .map(|_| builder.fill(1i64))
+                    .collect::<Vec<_>>();
+                builder.port(
+                    Port::Out(at as u32 + 1),
+                    *name,
+                    axes.iter().take(from).copied().chain(ones),
+                );
             }
             Some(())
         })
@@ -229,15 +317,27 @@ impl Operator for LastAxes {
 
 /// Makes a mean square over the C′ of C entries that stay give what it gave with zeros in place of the others:
 /// x·γ / √(Σ/C + ε) = x·γ′ / √(Σ/C′ + ε′), with ε′ = ε·C/C′ and γ′ = γ·√(C/C′).
-pub(super) fn mean_square(node: &NodeView, cut: &Cut, edit: &mut NodeEdit, scale: u32) -> Result<(), RewriteError> {
-    let Some(c) = cut.relation.named("c").filter(|c| cut.kept(*c).is_some()) else { return Ok(()) };
+pub(super) fn mean_square(
+    node: &NodeView,
+    cut: &Cut,
+    edit: &mut NodeEdit,
+    scale: u32,
+) -> Result<(), RewriteError> {
+    let Some(c) = cut.relation.named("c").filter(|c| cut.kept(*c).is_some()) else {
+        return Ok(());
+    };
     if !matches!(cut.relation.label(c).fate, crate::relation::Fate::Free) {
         return Ok(());
     }
     let extents = cut.relation.label(c).extent.num().zip(cut.extent(c).num());
-    let (before, after) = extents.filter(|(_, after)| *after > 0).ok_or_else(|| RewriteError("a mean over an unknown count".into()))?;
+    let (before, after) = extents
+        .filter(|(_, after)| *after > 0)
+        .ok_or_else(|| RewriteError("a mean over an unknown count".into()))?;
     let ratio = before as f64 / after as f64;
-    edit.set_float("epsilon", (f64::from(node.float("epsilon").unwrap_or(1e-5)) * ratio) as f32);
+    edit.set_float(
+        "epsilon",
+        (f64::from(node.float("epsilon").unwrap_or(1e-5)) * ratio) as f32,
+    );
     edit.scale(scale, ratio.sqrt());
     Ok(())
 }
@@ -253,11 +353,16 @@ impl Operator for Lrn {
 
     fn relate(&self, node: &NodeView) -> Relation {
         placed(node, |node, builder| {
-            let [batch, channels, positions @ ..] = node.shape(0)? else { return None };
+            let [batch, channels, positions @ ..] = node.shape(0)? else {
+                return None;
+            };
             let b = builder.free("b", batch.clone());
             // What goes out of a sum is missing there, and those behind it move up: a statistic, like those of other norms.
             let c = builder.lossy("c", channels.clone(), NEIGHBOURS);
-            let axes: Vec<LabelId> = [b, c].into_iter().chain(operand::free(builder, "s", positions)).collect();
+            let axes: Vec<LabelId> = [b, c]
+                .into_iter()
+                .chain(operand::free(builder, "s", positions))
+                .collect();
             builder.port(Port::In(0), "x", axes.clone());
             builder.port(Port::Out(0), "y", axes);
             Some(())
@@ -271,9 +376,16 @@ struct MeanVariance;
 impl Operator for MeanVariance {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         if let Some(dims) = node.shape(0)
-            && let Some(axis) = node.ints("axes").unwrap_or(&[0, 2, 3]).iter().find(|axis| NodeView::axis(**axis, dims.len()).is_none())
+            && let Some(axis) = node
+                .ints("axes")
+                .unwrap_or(&[0, 2, 3])
+                .iter()
+                .find(|axis| NodeView::axis(**axis, dims.len()).is_none())
         {
-            return Err(InferError(format!("axis {axis} of a tensor of {} axes", dims.len())));
+            return Err(InferError(format!(
+                "axis {axis} of a tensor of {} axes",
+                dims.len()
+            )));
         }
         Ok(operand::outputs(node, [like(node, 0)]))
     }
@@ -281,7 +393,11 @@ impl Operator for MeanVariance {
     fn relate(&self, node: &NodeView) -> Relation {
         placed(node, |node, builder| {
             let dims = node.shape(0)?;
-            let spanned = node.ints("axes").unwrap_or(&[0, 2, 3]).iter().map(|axis| NodeView::axis(*axis, dims.len()));
+            let spanned = node
+                .ints("axes")
+                .unwrap_or(&[0, 2, 3])
+                .iter()
+                .map(|axis| NodeView::axis(*axis, dims.len()));
             let spanned = spanned.collect::<Option<Vec<usize>>>()?;
             let axes: Vec<LabelId> = dims
                 .iter()
@@ -318,29 +434,73 @@ mod tests {
 
     #[test]
     fn batch() {
-        let start = |opset| Prove::op("BatchNormalization").at(opset).input("bx8xhxw").weight("8").weight("8").weight("8").weight("8");
+        let start = |opset| {
+            Prove::op("BatchNormalization")
+                .at(opset)
+                .input("bx8xhxw")
+                .weight("8")
+                .weight("8")
+                .weight("8")
+                .weight("8")
+        };
         let text = "x[b, c, s, s2] scale[c] bias[c] mean[c] var[c] → y[b, c, s, s2]";
         start(15).gives("bx8xhxw").relates(text);
         start(9).gives("bx8xhxw").relates(text);
-        start(15).int("training_mode", 1).outputs(3).gives("bx8xhxw 8 8").relates(&format!("{text} mean[c] var[c]"));
-        start(9).outputs(5).gives("bx8xhxw 8 8 8 8").relates(&format!("{text} mean[c] var[c] saved_mean[c] saved_var[c]"));
-        let start = Prove::op("BatchNormalization").at(7).int("spatial", 0).input("2x8x3").weight("8x3").weight("8x3");
-        start.weight("8x3").weight("8x3").gives("2x8x3").relates("x[b, c, s] scale[c, s] bias[c, s] mean[c, s] var[c, s] → y[b, c, s]");
+        start(15)
+            .int("training_mode", 1)
+            .outputs(3)
+            .gives("bx8xhxw 8 8")
+            .relates(&format!("{text} mean[c] var[c]"));
+        start(9)
+            .outputs(5)
+            .gives("bx8xhxw 8 8 8 8")
+            .relates(&format!("{text} mean[c] var[c] saved_mean[c] saved_var[c]"));
+        let start = Prove::op("BatchNormalization")
+            .at(7)
+            .int("spatial", 0)
+            .input("2x8x3")
+            .weight("8x3")
+            .weight("8x3");
+        start
+            .weight("8x3")
+            .weight("8x3")
+            .gives("2x8x3")
+            .relates("x[b, c, s] scale[c, s] bias[c, s] mean[c, s] var[c, s] → y[b, c, s]");
     }
 
     #[test]
     fn instance_and_group() {
-        let start = Prove::op("InstanceNormalization").input("bx8xhxw").weight("8").weight("8");
-        start.gives("bx8xhxw").relates("x[b, c, s, s2] scale[c] bias[c] → y[b, c, s, s2]");
-        let group = |opset, of| Prove::op("GroupNormalization").at(opset).int("num_groups", 2).input("bx8xhxw").weight(of).weight(of);
-        group(18, "2").gives("bx8xhxw").relates("x[b, g·k, s, s2] scale[g] bias[g] → y[b, g·k, s, s2]");
-        group(21, "8").gives("bx8xhxw").relates("x[b, g·k, s, s2] scale[g·k] bias[g·k] → y[b, g·k, s, s2]");
+        let start = Prove::op("InstanceNormalization")
+            .input("bx8xhxw")
+            .weight("8")
+            .weight("8");
+        start
+            .gives("bx8xhxw")
+            .relates("x[b, c, s, s2] scale[c] bias[c] → y[b, c, s, s2]");
+        let group = |opset, of| {
+            Prove::op("GroupNormalization")
+                .at(opset)
+                .int("num_groups", 2)
+                .input("bx8xhxw")
+                .weight(of)
+                .weight(of)
+        };
+        group(18, "2")
+            .gives("bx8xhxw")
+            .relates("x[b, g·k, s, s2] scale[g] bias[g] → y[b, g·k, s, s2]");
+        group(21, "8")
+            .gives("bx8xhxw")
+            .relates("x[b, g·k, s, s2] scale[g·k] bias[g·k] → y[b, g·k, s, s2]");
     }
 
     #[test]
     fn layer() {
         let start = || Prove::op("LayerNormalization").at(17).input("bxsx8");
-        start().weight("8").weight("8").gives("bxsx8").relates("x[p, p2, c] scale[c] bias[c] → y[p, p2, c]");
+        start()
+            .weight("8")
+            .weight("8")
+            .gives("bxsx8")
+            .relates("x[p, p2, c] scale[c] bias[c] → y[p, p2, c]");
         start()
             .weight("sx8")
             .int("axis", 1)
@@ -352,36 +512,84 @@ mod tests {
     #[test]
     fn root_mean_square() {
         let text = "x[p, p2, c] scale[c] → y[p, p2, c]  Σ c";
-        Prove::op("RMSNormalization").at(23).input("bxsx8").weight("8").gives("bxsx8").relates(text);
-        let start = || Prove::op("SimplifiedLayerNormalization").input("bxsx8").weight("8");
+        Prove::op("RMSNormalization")
+            .at(23)
+            .input("bxsx8")
+            .weight("8")
+            .gives("bxsx8")
+            .relates(text);
+        let start = || {
+            Prove::op("SimplifiedLayerNormalization")
+                .input("bxsx8")
+                .weight("8")
+        };
         start().gives("bxsx8").relates(text);
-        start().outputs(2).gives("bxsx8 bxsx1").relates("x[p, p2, c] scale[c] → y[p, p2, c] inv_std[p, p2, 1]");
+        start()
+            .outputs(2)
+            .gives("bxsx8 bxsx1")
+            .relates("x[p, p2, c] scale[c] → y[p, p2, c] inv_std[p, p2, 1]");
     }
 
     #[test]
     fn a_norm_without_channels_or_with_too_few_numbers_is_a_misfit() {
         let norm = |input: &str, numbers: &str| {
             let start = Prove::op("BatchNormalization").at(15).input(input);
-            start.weight(numbers).weight(numbers).weight(numbers).weight(numbers).problem()
+            start
+                .weight(numbers)
+                .weight(numbers)
+                .weight(numbers)
+                .weight(numbers)
+                .problem()
         };
         assert!(norm("", "8").is_some() && norm("8", "8").is_some() && norm("2x8", "7").is_some());
-        assert_eq!((norm("8", "1"), norm("2x8", "8"), norm("bx8xs", "8")), (None, None, None));
-        let instance = |input: &str| Prove::op("InstanceNormalization").input(input).weight("8").weight("8").problem();
-        assert!(instance("8").is_some() && instance("2x8x3").is_none() && instance("2x7x3").is_some());
-        assert!(Prove::op("LRN").input("8").int("size", 3).problem().is_some());
+        assert_eq!(
+            (norm("8", "1"), norm("2x8", "8"), norm("bx8xs", "8")),
+            (None, None, None)
+        );
+        let instance = |input: &str| {
+            Prove::op("InstanceNormalization")
+                .input(input)
+                .weight("8")
+                .weight("8")
+                .problem()
+        };
+        assert!(
+            instance("8").is_some() && instance("2x8x3").is_none() && instance("2x7x3").is_some()
+        );
+        assert!(
+            Prove::op("LRN")
+                .input("8")
+                .int("size", 3)
+                .problem()
+                .is_some()
+        );
     }
 
     #[test]
     fn a_smaller_mean_square_is_made_up_for() {
-        let edit = Prove::op("RMSNormalization").at(23).input("bxsx8").weight("8").float("epsilon", 0.5).view(|view| {
-            let operator = lookup("", "RMSNormalization").unwrap();
-            let relation = operator.relate(view);
-            let mut kept = vec![None; relation.labels.len()];
-            kept[relation.named("c").unwrap().index()] = Some([0, 5].into());
-            let mut edit = NodeEdit::default();
-            operator.rewrite(view, &Cut { relation: &relation, kept }, &mut edit).unwrap();
-            edit
-        });
+        let edit = Prove::op("RMSNormalization")
+            .at(23)
+            .input("bxsx8")
+            .weight("8")
+            .float("epsilon", 0.5)
+            .view(|view| {
+                let operator = lookup("", "RMSNormalization").unwrap();
+                let relation = operator.relate(view);
+                let mut kept = vec![None; relation.labels.len()];
+                kept[relation.named("c").unwrap().index()] = Some([0, 5].into());
+                let mut edit = NodeEdit::default();
+                operator
+                    .rewrite(
+                        view,
+                        &Cut {
+                            relation: &relation,
+                            kept,
+                        },
+                        &mut edit,
+                    )
+                    .unwrap();
+                edit
+            });
         assert_eq!(edit.settings, [("epsilon", Setting::Float(2.0))]);
         assert_eq!(edit.scales, [(1, 2.0)]);
         // With Σ the sum of squares: √(Σ/8 + 0.5) · 2 = √(Σ/2 + 2).
@@ -391,7 +599,14 @@ mod tests {
 
     #[test]
     fn across_channels_and_chosen_axes() {
-        Prove::op("LRN").input("1x8x4x4").int("size", 3).gives("1x8x4x4").relates("x[b, c, s, s2] → y[b, c, s, s2]");
-        Prove::op("MeanVarianceNormalization").input("1x8x4x4").gives("1x8x4x4").relates("x[s, p, s2, s3] → y[s, p, s2, s3]");
+        Prove::op("LRN")
+            .input("1x8x4x4")
+            .int("size", 3)
+            .gives("1x8x4x4")
+            .relates("x[b, c, s, s2] → y[b, c, s, s2]");
+        Prove::op("MeanVarianceNormalization")
+            .input("1x8x4x4")
+            .gives("1x8x4x4")
+            .relates("x[s, p, s2, s3] → y[s, p, s2, s3]");
     }
 }

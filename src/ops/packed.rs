@@ -24,7 +24,11 @@ impl Table {
     fn read(node: &NodeView, dims: &[Dim]) -> Option<Self> {
         let axis = |name, default| NodeView::axis(node.int(name).unwrap_or(default), dims.len());
         let bits = node.int("bits").unwrap_or(4);
-        let packed = if node.dtype(0) == Some(Dtype::Uint8) && (1..8).contains(&bits) { 8 / bits } else { 1 };
+        let packed = if node.dtype(0) == Some(Dtype::Uint8) && (1..8).contains(&bits) {
+            8 / bits
+        } else {
+            1
+        };
         let mut table = Table {
             looked_up: axis("gather_axis", 0)?,
             quantized: axis("quantize_axis", 1)?,
@@ -41,25 +45,46 @@ impl Table {
     }
 
     /// The quantized axis, of the data, of the scales, of the zero points and of the output.
-    fn quantized_axis(&self, builder: &mut Builder, extent: &Dim, scales: &Dim) -> Option<[Layout; 4]> {
+    fn quantized_axis(
+        &self,
+        builder: &mut Builder,
+        extent: &Dim,
+        scales: &Dim,
+    ) -> Option<[Layout; 4]> {
         let width = extent.num()?.checked_mul(self.packed)?;
         let bits = 8 / self.packed;
         if width % self.block == 0 && self.block % self.packed == 0 {
-            let (q, j) = (builder.free("q", width / self.block), builder.fixed("j", self.block, BLOCK));
+            let (q, j) = (
+                builder.free("q", width / self.block),
+                builder.fixed("j", self.block, BLOCK),
+            );
             let z = builder.fixed("z", self.block / self.packed, BLOCK);
-            return Some([Layout::product(&[q, z]), q.into(), bytes(builder, &q.into(), bits)?, Layout::product(&[q, j])]);
+            return Some([
+                Layout::product(&[q, z]),
+                q.into(),
+                bytes(builder, &q.into(), bits)?,
+                Layout::product(&[q, j]),
+            ]);
         }
         let q = builder.fixed("q", scales.clone(), RAGGED);
         let zero = bytes(builder, &q.into(), bits)?;
-        Some([builder.fixed("z", extent.clone(), RAGGED).into(), q.into(), zero, builder.fixed("j", width, RAGGED).into()])
+        Some([
+            builder.fixed("z", extent.clone(), RAGGED).into(),
+            q.into(),
+            zero,
+            builder.fixed("j", width, RAGGED).into(),
+        ])
     }
 }
 
 impl Operator for GatherBlockQuantized {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let dtype = node.dtype(2);
-        let (Some(data), Some(indices)) = (node.shape(0), node.shape(1)) else { return Ok(operand::output(node, dtype, None)) };
-        let table = Table::read(node, data).ok_or_else(|| InferError("attributes that do not fit the table".into()))?;
+        let (Some(data), Some(indices)) = (node.shape(0), node.shape(1)) else {
+            return Ok(operand::output(node, dtype, None));
+        };
+        let table = Table::read(node, data)
+            .ok_or_else(|| InferError("attributes that do not fit the table".into()))?;
         let axes = data.iter().enumerate().flat_map(|(axis, dim)| match axis {
             _ if axis == table.looked_up => indices.to_vec(),
             _ if axis == table.quantized => vec![dim * &Dim::Num(table.packed)],
@@ -73,7 +98,8 @@ impl Operator for GatherBlockQuantized {
             let (data, indices, scales) = (node.shape(0)?, node.shape(1)?, node.shape(2)?);
             let table = Table::read(node, data)?;
             let rows = operand::free(builder, "i", indices);
-            let (mut from, mut scale, mut zero, mut to) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+            let (mut from, mut scale, mut zero, mut to) =
+                (Vec::new(), Vec::new(), Vec::new(), Vec::new());
             for (axis, (dim, scales)) in data.iter().zip(scales).enumerate() {
                 let whole = if axis == table.looked_up {
                     let row = builder.fixed("v", dim.clone(), super::gather::LOOKED_UP);
@@ -82,19 +108,26 @@ impl Operator for GatherBlockQuantized {
                     to.extend(layouts(&rows));
                     Layout::from(row)
                 } else if axis == table.quantized {
-                    let [data, scale, zeros, output] = table.quantized_axis(builder, dim, scales)?;
+                    let [data, scale, zeros, output] =
+                        table.quantized_axis(builder, dim, scales)?;
                     from.push(data);
                     zero.push(zeros);
                     to.push(output);
                     scale
                 } else {
                     let label = builder.free("p", dim.clone());
-                    [&mut from, &mut zero, &mut to].into_iter().for_each(|axes| axes.push(label.into()));
+                    [&mut from, &mut zero, &mut to]
+                        .into_iter()
+                        .for_each(|axes| axes.push(label.into()));
                     label.into()
                 };
                 // One scale may hold for all of an axis.
                 let one = scales.is_one() && !builder.extent(&whole).is_one();
-                scale.push(if one { builder.fill(1i64).into() } else { whole });
+                scale.push(if one {
+                    builder.fill(1i64).into()
+                } else {
+                    whole
+                });
             }
             builder.port(Port::In(0), "data", from);
             builder.port(Port::In(1), "indices", rows);
@@ -119,8 +152,12 @@ impl MatMulBnb4 {
 
 impl Operator for MatMulBnb4 {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let [_, columns, _] = Self::sizes(node).ok_or_else(|| InferError("attributes K, N or block_size".into()))?;
-        let front = node.shape(0).and_then(<[Dim]>::split_last).map(|(_, front)| front);
+        let [_, columns, _] =
+            Self::sizes(node).ok_or_else(|| InferError("attributes K, N or block_size".into()))?;
+        let front = node
+            .shape(0)
+            .and_then(<[Dim]>::split_last)
+            .map(|(_, front)| front);
         let shape = front.map(|front| front.iter().cloned().chain([Dim::Num(columns)]).collect());
         Ok(operand::output(node, node.dtype(0), shape))
     }
@@ -135,8 +172,15 @@ impl Operator for MatMulBnb4 {
             }
             let rows = operand::free(builder, "p", front);
             let (n, q) = (builder.free("n", columns), builder.free("q", sum / block));
-            let (j, z) = (builder.fixed("j", block, BLOCK), builder.fixed("z", block / 2, BLOCK));
-            builder.port(Port::In(0), "x", layouts(&rows).into_iter().chain([Layout::product(&[q, j])]));
+            let (j, z) = (
+                builder.fixed("j", block, BLOCK),
+                builder.fixed("z", block / 2, BLOCK),
+            );
+            builder.port(
+                Port::In(0),
+                "x",
+                layouts(&rows).into_iter().chain([Layout::product(&[q, j])]),
+            );
             let bytes = Layout::product(&[n, q, z]);
             match node.shape(1)? {
                 [_] => builder.port(Port::In(1), "w", [bytes]),
@@ -150,22 +194,37 @@ impl Operator for MatMulBnb4 {
             builder.port(Port::Out(0), "y", rows.iter().copied().chain([n]));
             // The weight's bytes are no numbers, so that what goes must become zero in the data.
             let labels: Vec<LabelId> = rows.iter().copied().chain([n, q, j]).collect();
-            builder.term(Term { data: Port::In(0), weight: None, zero: None, labels, summed: vec![q, j], window: None });
+            builder.term(Term {
+                data: Port::In(0),
+                weight: None,
+                zero: None,
+                labels,
+                summed: vec![q, j],
+                window: None,
+            });
             Some(())
         })
     }
 
     fn rewrite(&self, node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
         set_extent(cut, edit, "n", "N")?;
-        let Some(q) = cut.relation.named("q").filter(|q| cut.kept(*q).is_some()) else { return Ok(()) };
-        let sum = cut.extent(q).num().zip(node.int("block_size")).and_then(|(blocks, block)| blocks.checked_mul(block));
+        let Some(q) = cut.relation.named("q").filter(|q| cut.kept(*q).is_some()) else {
+            return Ok(());
+        };
+        let sum = cut
+            .extent(q)
+            .num()
+            .zip(node.int("block_size"))
+            .and_then(|(blocks, block)| blocks.checked_mul(block));
         edit.set_int("K", sum.ok_or_else(|| RewriteError("attribute K".into()))?);
         Ok(())
     }
 }
 
-pub(super) static RULES: &[Rule] =
-    &[Rule::microsoft("GatherBlockQuantized", &GatherBlockQuantized), Rule::microsoft("MatMulBnb4", &MatMulBnb4)];
+pub(super) static RULES: &[Rule] = &[
+    Rule::microsoft("GatherBlockQuantized", &GatherBlockQuantized),
+    Rule::microsoft("MatMulBnb4", &MatMulBnb4),
+];
 
 #[cfg(test)]
 mod tests {
@@ -174,22 +233,53 @@ mod tests {
 
     #[test]
     fn columns_of_a_table_go_by_blocks() {
-        let table = || Prove::op("GatherBlockQuantized").domain("com.microsoft").at(1).int("block_size", 16);
+        let table = || {
+            Prove::op("GatherBlockQuantized")
+                .domain("com.microsoft")
+                .at(1)
+                .int("block_size", 16)
+        };
         let packed = table().weight("u8:100x32").input("i64:bxs").weight("100x4");
-        packed.gives("bxsx64").relates("data[v, q·z] indices[i, i2] scales[v, q] → y[i, i2, q·j]");
-        let bytes = table().int("bits", 8).weight("u8:100x32").input("i64:b").weight("100x2").weight("u8:100x2");
-        bytes.gives("bx32").relates("data[v, q·z] indices[i] scales[v, q] zero_points[v, q] → y[i, q·j]");
-        let shared = table().weight("u8:100x32").input("i64:b").weight("100x4").weight("u8:100x2");
-        shared.gives("bx64").relates("data[v, q·z] indices[i] scales[v, q] zero_points[v, q/2] → y[i, q·j]");
+        packed
+            .gives("bxsx64")
+            .relates("data[v, q·z] indices[i, i2] scales[v, q] → y[i, i2, q·j]");
+        let bytes = table()
+            .int("bits", 8)
+            .weight("u8:100x32")
+            .input("i64:b")
+            .weight("100x2")
+            .weight("u8:100x2");
+        bytes
+            .gives("bx32")
+            .relates("data[v, q·z] indices[i] scales[v, q] zero_points[v, q] → y[i, q·j]");
+        let shared = table()
+            .weight("u8:100x32")
+            .input("i64:b")
+            .weight("100x4")
+            .weight("u8:100x2");
+        shared
+            .gives("bx64")
+            .relates("data[v, q·z] indices[i] scales[v, q] zero_points[v, q/2] → y[i, q·j]");
     }
 
     #[test]
     fn a_row_of_half_bytes_holds_channel_after_channel() {
-        let product =
-            Prove::op("MatMulBnb4").domain("com.microsoft").at(1).int("K", 64).int("N", 6).int("block_size", 16).int("quant_type", 1);
+        let product = Prove::op("MatMulBnb4")
+            .domain("com.microsoft")
+            .at(1)
+            .int("K", 64)
+            .int("N", 6)
+            .int("block_size", 16)
+            .int("quant_type", 1);
         let product = product.input("bxsx64").weight("u8:192").weight("24");
-        product.clone().gives("bxsx6").relates("x[p, p2, q·j] w[n·q·z] absmax[n·q] → y[p, p2, n]  Σ q,j");
+        product
+            .clone()
+            .gives("bxsx6")
+            .relates("x[p, p2, q·j] w[n·q·z] absmax[n·q] → y[p, p2, n]  Σ q,j");
         let edit = product.edit(&[("n", &[0, 2]), ("q", &[1])]).unwrap();
-        assert_eq!(edit.settings, [("N", Setting::Int(2)), ("K", Setting::Int(16))]);
+        assert_eq!(
+            edit.settings,
+            [("N", Setting::Int(2)), ("K", Setting::Int(16))]
+        );
     }
 }

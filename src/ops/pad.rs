@@ -21,7 +21,10 @@ impl Ends {
     /// Both as numbers, if the axis's extent is one too or nothing is cropped.
     fn numbers(&self, extent: &Dim) -> Option<(i64, i64)> {
         let (before, after) = (self.before.as_ref()?.num()?, self.after.as_ref()?.num()?);
-        let sane = (before >= 0 && after >= 0) || extent.num().is_some_and(|extent| before.min(0) + after.min(0) + extent > 0);
+        let sane = (before >= 0 && after >= 0)
+            || extent
+                .num()
+                .is_some_and(|extent| before.min(0) + after.min(0) + extent > 0);
         sane.then_some((before, after))
     }
 }
@@ -42,13 +45,28 @@ impl Pad {
             (true, None) => return Ok(None),
         };
         // Where the pads are an input that is not known, its length is not needed.
-        let pads = if pads.is_empty() && node.has_input(1) { vec![None; 2 * axes.len()] } else { pads };
+        let pads = if pads.is_empty() && node.has_input(1) {
+            vec![None; 2 * axes.len()]
+        } else {
+            pads
+        };
         if pads.len() != 2 * axes.len() {
-            return Err(InferError(format!("{} pads for {} axes", pads.len(), axes.len())));
+            return Err(InferError(format!(
+                "{} pads for {} axes",
+                pads.len(),
+                axes.len()
+            )));
         }
         let (before, after) = pads.split_at(axes.len());
         let ends = axes.into_iter().zip(before.iter().zip(after));
-        Ok(Some(ends.map(|(axis, (before, after))| Ends { axis, before: before.clone(), after: after.clone() }).collect()))
+        Ok(Some(
+            ends.map(|(axis, (before, after))| Ends {
+                axis,
+                before: before.clone(),
+                after: after.clone(),
+            })
+            .collect(),
+        ))
     }
 
     fn is_constant(node: &NodeView) -> bool {
@@ -70,14 +88,31 @@ impl Pad {
 
 impl Operator for Pad {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let Some(shape) = node.shape(0) else { return Ok(vec![Fact { dtype: node.dtype(0), shape: None, contents: None }]) };
+        let Some(shape) = node.shape(0) else {
+            return Ok(vec![Fact {
+                dtype: node.dtype(0),
+                shape: None,
+                contents: None,
+            }]);
+        };
         let Some(ends) = Self::ends(node, shape.len())? else {
-            return Ok(vec![Fact::new(node.dtype(0), (0..shape.len()).map(|axis| node.unknown(0, axis)).collect())]);
+            return Ok(vec![Fact::new(
+                node.dtype(0),
+                (0..shape.len()).map(|axis| node.unknown(0, axis)).collect(),
+            )]);
         };
         let mut dims = shape.to_vec();
         let mut starts = vec![Some(0); shape.len()];
-        for Ends { axis, before, after } in &ends {
-            let sum = before.as_ref().zip(after.as_ref()).map(|(before, after)| &(before + &dims[*axis]) + after);
+        for Ends {
+            axis,
+            before,
+            after,
+        } in &ends
+        {
+            let sum = before
+                .as_ref()
+                .zip(after.as_ref())
+                .map(|(before, after)| &(before + &dims[*axis]) + after);
             dims[*axis] = sum.unwrap_or_else(|| node.unknown(0, *axis));
             if dims[*axis].num().is_some_and(|extent| extent < 0) {
                 return Err(InferError(format!("more is cropped than axis {axis} has")));
@@ -85,28 +120,46 @@ impl Operator for Pad {
             starts[*axis] = before.as_ref().and_then(Dim::num);
         }
         let value = Self::value(node);
-        let contents = Grid::input(node, 0).filter(|_| Self::is_constant(node)).and_then(|grid| {
-            compose(&dims, |index| {
-                let source = |(at, start): (&usize, &Option<i64>)| start.map(|start| usize::try_from(*at as i64 - start).ok());
-                let source = index.iter().zip(&starts).map(source).collect::<Option<Vec<Option<usize>>>>()?;
-                let inside = source.into_iter().collect::<Option<Vec<usize>>>().and_then(|source| grid.at(&source));
-                Some(inside.unwrap_or_else(|| value.clone()))
-            })
-        });
+        let contents = Grid::input(node, 0)
+            .filter(|_| Self::is_constant(node))
+            .and_then(|grid| {
+                compose(&dims, |index| {
+                    let source = |(at, start): (&usize, &Option<i64>)| {
+                        start.map(|start| usize::try_from(*at as i64 - start).ok())
+                    };
+                    let source = index
+                        .iter()
+                        .zip(&starts)
+                        .map(source)
+                        .collect::<Option<Vec<Option<usize>>>>()?;
+                    let inside = source
+                        .into_iter()
+                        .collect::<Option<Vec<usize>>>()
+                        .and_then(|source| grid.at(&source));
+                    Some(inside.unwrap_or_else(|| value.clone()))
+                })
+            });
         Ok(vec![Fact::new(node.dtype(0), dims).with_contents(contents)])
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
         const REPEATED: Reason = Reason::operator("padded with its own entries");
         const UNKNOWN: Reason = Reason::operator("padded by amounts known only at run time");
-        let (Some(shape), Some(padded)) = (node.shape(0), node.output_shape(0)) else { return node.frozen(Reason::Dynamic) };
-        let Ok(Some(ends)) = Self::ends(node, shape.len()) else { return node.frozen(UNKNOWN) };
+        let (Some(shape), Some(padded)) = (node.shape(0), node.output_shape(0)) else {
+            return node.frozen(Reason::Dynamic);
+        };
+        let Ok(Some(ends)) = Self::ends(node, shape.len()) else {
+            return node.frozen(UNKNOWN);
+        };
         let constant = Self::is_constant(node);
         let mut builder = node.relation();
         let mut letters = Letters::new();
         let (mut x, mut y): (Vec<LabelId>, Vec<Layout>) = (Vec::new(), Vec::new());
         for (axis, (dim, padded)) in shape.iter().zip(padded).enumerate() {
-            let numbers = ends.iter().find(|ends| ends.axis == axis).map_or(Some((0, 0)), |ends| ends.numbers(dim));
+            let numbers = ends
+                .iter()
+                .find(|ends| ends.axis == axis)
+                .map_or(Some((0, 0)), |ends| ends.numbers(dim));
             match numbers {
                 Some((before, after)) if constant || (before, after) == (0, 0) => {
                     let label = letters.free(&mut builder, dim);
@@ -129,25 +182,40 @@ impl Operator for Pad {
     }
 
     fn rewrite(&self, node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
-        let (Some(shape), Some(x), Some(y)) = (node.shape(0), cut.relation.ports.get(&Port::In(0)), cut.relation.ports.get(&Port::Out(0)))
-        else {
+        let (Some(shape), Some(x), Some(y)) = (
+            node.shape(0),
+            cut.relation.ports.get(&Port::In(0)),
+            cut.relation.ports.get(&Port::Out(0)),
+        ) else {
             return Ok(());
         };
-        let Some(ends) = Self::ends(node, shape.len()).ok().flatten() else { return Ok(()) };
+        let Some(ends) = Self::ends(node, shape.len()).ok().flatten() else {
+            return Ok(());
+        };
         let mut before: Vec<Option<Dim>> = vec![None; ends.len()];
         let mut after = before.clone();
         for (place, ends) in ends.iter().enumerate() {
-            let Some((old_before, old_after)) = ends.numbers(&shape[ends.axis]) else { continue };
-            let (Some(x), Some(y)) = (x.axes.get(ends.axis), y.axes.get(ends.axis)) else { continue };
+            let Some((old_before, old_after)) = ends.numbers(&shape[ends.axis]) else {
+                continue;
+            };
+            let (Some(x), Some(y)) = (x.axes.get(ends.axis), y.axes.get(ends.axis)) else {
+                continue;
+            };
             // An axis that is padded with its own entries keeps all of them, and its pads with them.
-            if !x.labels().next().is_some_and(|label| y.labels().any(|other| other == label)) {
+            if !x
+                .labels()
+                .next()
+                .is_some_and(|label| y.labels().any(|other| other == label))
+            {
                 continue;
             }
             let kept = x.labels().next().and_then(|label| cut.kept(label));
             let extents = cut.segments(y);
             // Added indices are the outer segments; cropped ones are those of the input's that are kept but not read.
             let cropped = |outside: &dyn Fn(i64) -> bool, all: i64| {
-                kept.map_or(all, |kept| kept.iter().filter(|at| outside(i64::from(**at))).count() as i64)
+                kept.map_or(all, |kept| {
+                    kept.iter().filter(|at| outside(i64::from(**at))).count() as i64
+                })
             };
             let extent = shape[ends.axis].num().unwrap_or(i64::MAX);
             let new_before = match old_before {
@@ -168,7 +236,10 @@ impl Operator for Pad {
             match node.ints("pads") {
                 None => edit.demand(1, before),
                 Some(old) => {
-                    let new = old.iter().zip(before).map(|(old, new)| new.and_then(|new| new.num()).unwrap_or(*old));
+                    let new = old
+                        .iter()
+                        .zip(before)
+                        .map(|(old, new)| new.and_then(|new| new.num()).unwrap_or(*old));
                     edit.set_ints("pads", new.collect());
                 }
             }
@@ -182,13 +253,21 @@ impl Operator for Pad {
 }
 
 /// An axis with indices from nowhere at its ends, or without some of its own.
-fn segments(builder: &mut Builder, label: LabelId, extent: &Dim, before: i64, after: i64) -> Layout {
+fn segments(
+    builder: &mut Builder,
+    label: LabelId,
+    extent: &Dim,
+    before: i64,
+    after: i64,
+) -> Layout {
     let mut layout = Layout::from(label);
     if let (true, Some(extent)) = (before < 0 || after < 0, extent.num()) {
         let read = (-before).max(0)..extent - (-after).max(0);
         layout = Layout::pick(label, read.filter_map(|at| u32::try_from(at).ok()));
     }
-    let mut fill = |count: i64| (count > 0).then(|| Segment::Product(smallvec::smallvec![builder.fill(Dim::Num(count))]));
+    let mut fill = |count: i64| {
+        (count > 0).then(|| Segment::Product(smallvec::smallvec![builder.fill(Dim::Num(count))]))
+    };
     let (before, after) = (fill(before), fill(after));
     Layout(before.into_iter().chain(layout.0).chain(after).collect())
 }
@@ -198,16 +277,25 @@ struct CenterCropPad;
 
 impl CenterCropPad {
     fn axes(node: &NodeView, rank: usize) -> Result<Vec<usize>, InferError> {
-        node.ints("axes").map_or_else(|| Ok((0..rank).collect()), |axes| axis_numbers(axes, rank))
+        node.ints("axes")
+            .map_or_else(|| Ok((0..rank).collect()), |axes| axis_numbers(axes, rank))
     }
 }
 
 impl Operator for CenterCropPad {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let Some(shape) = node.shape(0) else { return Ok(vec![Fact { dtype: node.dtype(0), shape: None, contents: None }]) };
+        let Some(shape) = node.shape(0) else {
+            return Ok(vec![Fact {
+                dtype: node.dtype(0),
+                shape: None,
+                contents: None,
+            }]);
+        };
         let mut dims = shape.to_vec();
         for (place, axis) in Self::axes(node, shape.len())?.into_iter().enumerate() {
-            let extent = node.contents(1).and_then(|contents| contents.0.get(place)?.dim());
+            let extent = node
+                .contents(1)
+                .and_then(|contents| contents.0.get(place)?.dim());
             dims[axis] = extent.unwrap_or_else(|| node.unknown(0, axis));
         }
         Ok(vec![Fact::new(node.dtype(0), dims)])
@@ -215,8 +303,12 @@ impl Operator for CenterCropPad {
 
     fn relate(&self, node: &NodeView) -> Relation {
         const CENTRED: Reason = Reason::operator("cropped or padded at both ends");
-        let (Some(shape), Some(new)) = (node.shape(0), node.output_shape(0)) else { return node.frozen(Reason::Dynamic) };
-        let Ok(axes) = Self::axes(node, shape.len()) else { return node.frozen(CENTRED) };
+        let (Some(shape), Some(new)) = (node.shape(0), node.output_shape(0)) else {
+            return node.frozen(Reason::Dynamic);
+        };
+        let Ok(axes) = Self::axes(node, shape.len()) else {
+            return node.frozen(CENTRED);
+        };
         let mut builder = node.relation();
         let mut letters = Letters::new();
         let (mut x, mut y): (Vec<LabelId>, Vec<LabelId>) = (Vec::new(), Vec::new());
@@ -241,7 +333,11 @@ impl Operator for CenterCropPad {
     }
 }
 
-pub(super) static RULES: &[Rule] = &[Rule::onnx("Pad", &Pad), Rule::onnx("CenterCropPad", &CenterCropPad), Rule::microsoft("Pad", &Pad)];
+pub(super) static RULES: &[Rule] = &[
+    Rule::onnx("Pad", &Pad),
+    Rule::onnx("CenterCropPad", &CenterCropPad),
+    Rule::microsoft("Pad", &Pad),
+];
 
 #[cfg(test)]
 mod tests {
@@ -251,22 +347,52 @@ mod tests {
 
     #[test]
     fn constants_are_added_at_the_ends() {
-        let old = Prove::op("Pad").at(9).input("bx8x5").ints("pads", &[0, 0, 1, 0, 0, 2]);
+        let old = Prove::op("Pad")
+            .at(9)
+            .input("bx8x5")
+            .ints("pads", &[0, 0, 1, 0, 0, 2]);
         old.gives("bx8x8").relates("x[a, b, c] → y[a, b, 1+c+2]");
-        let new = Prove::op("Pad").input("bx8xw").list(&[3, 1]).none().list(&[-1]);
-        new.gives("bx8xw + 4").relates("x[a, b, c] pads[2] axes[1] → y[a, b, 3+c+1]");
-        Prove::op("Pad").input("8").list(&[-2, 1]).gives("7").relates("x[a] pads[2] → y[a{2..8}+1]");
-        let reflect = Prove::op("Pad").input("bx8").list(&[0, 1, 0, 1]).text("mode", "reflect");
+        let new = Prove::op("Pad")
+            .input("bx8xw")
+            .list(&[3, 1])
+            .none()
+            .list(&[-1]);
+        new.gives("bx8xw + 4")
+            .relates("x[a, b, c] pads[2] axes[1] → y[a, b, 3+c+1]");
+        Prove::op("Pad")
+            .input("8")
+            .list(&[-2, 1])
+            .gives("7")
+            .relates("x[a] pads[2] → y[a{2..8}+1]");
+        let reflect = Prove::op("Pad")
+            .input("bx8")
+            .list(&[0, 1, 0, 1])
+            .text("mode", "reflect");
         reflect.gives("bx10").relates("x[a, b] pads[4] → y[a, c]");
-        Prove::op("Pad").input("bx8").input("i64:4").gives("?out0.0x?out0.1").relates("x[a, c] pads[4] → y[b, d]");
-        Prove::op("Pad").list(&[7, 8]).list(&[1, -1]).number(1).holds(&[1, 7]);
+        Prove::op("Pad")
+            .input("bx8")
+            .input("i64:4")
+            .gives("?out0.0x?out0.1")
+            .relates("x[a, c] pads[4] → y[b, d]");
+        Prove::op("Pad")
+            .list(&[7, 8])
+            .list(&[1, -1])
+            .number(1)
+            .holds(&[1, 7]);
     }
 
     #[test]
     fn pads_follow_the_cut() {
         let crop = Prove::op("Pad").input("8").list(&[-2, -3]);
         let edit = crop.edit(&[("a", &[0, 1, 3, 7])]).unwrap();
-        assert_eq!(edit.demands, [Demand { input: 1, elements: vec![None, Some(Dim::Num(-1))], whole: false }]);
+        assert_eq!(
+            edit.demands,
+            [Demand {
+                input: 1,
+                elements: vec![None, Some(Dim::Num(-1))],
+                whole: false
+            }]
+        );
         let grown = Prove::op("Pad").at(9).input("8").ints("pads", &[0, 4]);
         let relation = "x[a] → y[a+4]";
         let edit = grown.relates(relation).edit(&[("", &[1, 2])]).unwrap();
@@ -275,17 +401,31 @@ mod tests {
 
     #[test]
     fn pads_of_other_axes_stay() {
-        let reflect = Prove::op("Pad").input("1x8x5x5").list(&[0, 0, 1, 2, 0, 0, 1, 2]).text("mode", "reflect");
+        let reflect = Prove::op("Pad")
+            .input("1x8x5x5")
+            .list(&[0, 0, 1, 2, 0, 0, 1, 2])
+            .text("mode", "reflect");
         assert!(reflect.edit(&[("b", &[0, 3])]).unwrap().demands.is_empty());
-        let old = Prove::op("Pad").at(9).input("1x8x5x5").ints("pads", &[0, 0, 1, 2, 0, 0, 1, 2]).text("mode", "edge");
+        let old = Prove::op("Pad")
+            .at(9)
+            .input("1x8x5x5")
+            .ints("pads", &[0, 0, 1, 2, 0, 0, 1, 2])
+            .text("mode", "edge");
         assert!(old.edit(&[("b", &[0, 3])]).unwrap().settings.is_empty());
-        let both = Prove::op("Pad").input("1x8x5x5").list(&[0, 2, 1, 2, 0, 0, 1, 2]);
+        let both = Prove::op("Pad")
+            .input("1x8x5x5")
+            .list(&[0, 2, 1, 2, 0, 0, 1, 2]);
         assert!(both.edit(&[("b", &[0, 3])]).unwrap().demands.is_empty());
     }
 
     #[test]
     fn center_crop_pad_fixes_its_axes() {
-        let centre = Prove::op("CenterCropPad").input("bx8x5").list(&[7]).ints("axes", &[-1]);
-        centre.gives("bx8x7").relates("x[a, b, c] shape[1] → y[a, b, d]");
+        let centre = Prove::op("CenterCropPad")
+            .input("bx8x5")
+            .list(&[7])
+            .ints("axes", &[-1]);
+        centre
+            .gives("bx8x7")
+            .relates("x[a, b, c] shape[1] → y[a, b, d]");
     }
 }

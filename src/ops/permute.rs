@@ -15,20 +15,27 @@ impl Transpose {
         match node.ints("perm") {
             None => Ok((0..rank).rev().collect()),
             Some(perm) if perm.len() == rank => axis_numbers(perm, rank),
-            Some(perm) => Err(InferError(format!("perm has {} axes, the input {rank}", perm.len()))),
+            Some(perm) => Err(InferError(format!(
+                "perm has {} axes, the input {rank}",
+                perm.len()
+            ))),
         }
     }
 }
 
 impl Operator for Transpose {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let Some(shape) = node.shape(0) else { return Ok(vec![untold(node)]) };
+        let Some(shape) = node.shape(0) else {
+            return Ok(vec![untold(node)]);
+        };
         let perm = Self::permutation(node, shape.len())?;
         let dims: Vec<Dim> = perm.iter().map(|axis| shape[*axis].clone()).collect();
         let contents = Grid::input(node, 0).and_then(|grid| {
             compose(&dims, |index| {
                 let mut source = vec![0; index.len()];
-                perm.iter().zip(index).for_each(|(axis, at)| source[*axis] = *at);
+                perm.iter()
+                    .zip(index)
+                    .for_each(|(axis, at)| source[*axis] = *at);
                 grid.at(&source)
             })
         });
@@ -37,8 +44,12 @@ impl Operator for Transpose {
 
     fn relate(&self, node: &NodeView) -> Relation {
         let mut builder = node.relation();
-        let Some(shape) = node.shape(0) else { return node.frozen(Reason::Dynamic) };
-        let Ok(perm) = Self::permutation(node, shape.len()) else { return node.frozen(UNKNOWN_AXES) };
+        let Some(shape) = node.shape(0) else {
+            return node.frozen(Reason::Dynamic);
+        };
+        let Ok(perm) = Self::permutation(node, shape.len()) else {
+            return node.frozen(UNKNOWN_AXES);
+        };
         let labels = Letters::new().all(&mut builder, shape);
         builder.port(Port::Out(0), "y", perm.iter().map(|axis| labels[*axis]));
         builder.port(Port::In(0), "x", labels);
@@ -57,30 +68,52 @@ impl Squeeze {
             Ok(Some(axes)) => {
                 let axes = axis_numbers(&axes, shape.len())?;
                 match axes.iter().find(|axis| shape[**axis].differs(&Dim::Num(1))) {
-                    Some(axis) => Err(InferError(format!("axis {axis} of {} can not be squeezed", shape[*axis]))),
+                    Some(axis) => Err(InferError(format!(
+                        "axis {axis} of {} can not be squeezed",
+                        shape[*axis]
+                    ))),
                     None => Ok(Some(axes)),
                 }
             }
             // Every axis of 1 goes: a symbolic extent may be one.
             Ok(None) if shape.iter().any(|dim| dim.num().is_none()) => Ok(None),
-            Ok(None) => Ok(Some((0..shape.len()).filter(|axis| shape[*axis].is_one()).collect())),
+            Ok(None) => Ok(Some(
+                (0..shape.len())
+                    .filter(|axis| shape[*axis].is_one())
+                    .collect(),
+            )),
         }
     }
 }
 
 impl Operator for Squeeze {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let Some(shape) = node.shape(0) else { return Ok(vec![untold(node)]) };
-        let Some(axes) = Self::axes(node, shape)? else { return Ok(vec![untold(node)]) };
-        let dims = shape.iter().enumerate().filter(|(axis, _)| !axes.contains(axis)).map(|(_, dim)| dim.clone()).collect();
-        Ok(vec![Fact::new(node.dtype(0), dims).with_contents(node.contents(0).cloned())])
+        let Some(shape) = node.shape(0) else {
+            return Ok(vec![untold(node)]);
+        };
+        let Some(axes) = Self::axes(node, shape)? else {
+            return Ok(vec![untold(node)]);
+        };
+        let dims = shape
+            .iter()
+            .enumerate()
+            .filter(|(axis, _)| !axes.contains(axis))
+            .map(|(_, dim)| dim.clone())
+            .collect();
+        Ok(vec![
+            Fact::new(node.dtype(0), dims).with_contents(node.contents(0).cloned()),
+        ])
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
         const GOES: Reason = Reason::operator("squeezed away");
         let mut builder = node.relation();
-        let Some(shape) = node.shape(0) else { return node.frozen(Reason::Dynamic) };
-        let Ok(Some(axes)) = Self::axes(node, shape) else { return node.frozen(UNKNOWN_AXES) };
+        let Some(shape) = node.shape(0) else {
+            return node.frozen(Reason::Dynamic);
+        };
+        let Ok(Some(axes)) = Self::axes(node, shape) else {
+            return node.frozen(UNKNOWN_AXES);
+        };
         let mut letters = Letters::new();
         let (mut x, mut y): (Vec<LabelId>, Vec<LabelId>) = (Vec::new(), Vec::new());
         for (axis, dim) in shape.iter().enumerate() {
@@ -99,9 +132,21 @@ impl Operator for Squeeze {
     }
 
     /// Without axes every axis of 1 goes, so that one that is cut down to 1 would go as well.
-    fn rewrite(&self, node: &NodeView, _cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
-        let Some(shape) = node.shape(0).filter(|_| matches!(node.ints_or_input("axes", 1), Ok(None))) else { return Ok(()) };
-        let axes = (0..shape.len()).filter(|axis| shape[*axis].is_one()).map(|axis| axis as i64);
+    fn rewrite(
+        &self,
+        node: &NodeView,
+        _cut: &Cut,
+        edit: &mut NodeEdit,
+    ) -> Result<(), RewriteError> {
+        let Some(shape) = node
+            .shape(0)
+            .filter(|_| matches!(node.ints_or_input("axes", 1), Ok(None)))
+        else {
+            return Ok(());
+        };
+        let axes = (0..shape.len())
+            .filter(|axis| shape[*axis].is_one())
+            .map(|axis| axis as i64);
         match node.opset < 13 {
             true => edit.set_ints("axes", axes.collect()),
             false => edit.demand(1, axes.map(|axis| Some(Dim::Num(axis))).collect()),
@@ -130,25 +175,45 @@ impl Unsqueeze {
 
 impl Operator for Unsqueeze {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let Some(shape) = node.shape(0) else { return Ok(vec![untold(node)]) };
-        let Some(axes) = Self::axes(node, shape.len())? else { return Ok(vec![untold(node)]) };
+        let Some(shape) = node.shape(0) else {
+            return Ok(vec![untold(node)]);
+        };
+        let Some(axes) = Self::axes(node, shape.len())? else {
+            return Ok(vec![untold(node)]);
+        };
         let mut old = shape.iter().cloned();
         let dims = (0..shape.len() + axes.len())
-            .map(|axis| if axes.contains(&axis) { Some(Dim::Num(1)) } else { old.next() })
+            .map(|axis| {
+                if axes.contains(&axis) {
+                    Some(Dim::Num(1))
+                } else {
+                    old.next()
+                }
+            })
             .collect::<Option<_>>();
         let dims = dims.ok_or_else(|| InferError("its axes do not fit".into()))?;
-        Ok(vec![Fact::new(node.dtype(0), dims).with_contents(node.contents(0).cloned())])
+        Ok(vec![
+            Fact::new(node.dtype(0), dims).with_contents(node.contents(0).cloned()),
+        ])
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
         let mut builder = node.relation();
-        let Some(shape) = node.shape(0) else { return node.frozen(Reason::Dynamic) };
-        let Ok(Some(axes)) = Self::axes(node, shape.len()) else { return node.frozen(UNKNOWN_AXES) };
+        let Some(shape) = node.shape(0) else {
+            return node.frozen(Reason::Dynamic);
+        };
+        let Ok(Some(axes)) = Self::axes(node, shape.len()) else {
+            return node.frozen(UNKNOWN_AXES);
+        };
         let labels = Letters::new().all(&mut builder, shape);
         let mut old = labels.iter().copied();
         let mut y = Vec::with_capacity(shape.len() + axes.len());
         for axis in 0..shape.len() + axes.len() {
-            let label = if axes.contains(&axis) { None } else { old.next() };
+            let label = if axes.contains(&axis) {
+                None
+            } else {
+                old.next()
+            };
             y.push(label.unwrap_or_else(|| builder.fill(Dim::Num(1))));
         }
         builder.port(Port::In(0), "x", labels);
@@ -164,11 +229,18 @@ impl Operator for Unsqueeze {
 
 /// What is known of the output when its rank is not.
 fn untold(node: &NodeView) -> Fact {
-    Fact { dtype: node.dtype(0), shape: None, contents: None }
+    Fact {
+        dtype: node.dtype(0),
+        shape: None,
+        contents: None,
+    }
 }
 
-pub(super) static RULES: &[Rule] =
-    &[Rule::onnx("Transpose", &Transpose), Rule::onnx("Squeeze", &Squeeze), Rule::onnx("Unsqueeze", &Unsqueeze)];
+pub(super) static RULES: &[Rule] = &[
+    Rule::onnx("Transpose", &Transpose),
+    Rule::onnx("Squeeze", &Squeeze),
+    Rule::onnx("Unsqueeze", &Unsqueeze),
+];
 
 #[cfg(test)]
 mod tests {
@@ -177,32 +249,97 @@ mod tests {
 
     #[test]
     fn transpose_reorders_labels_and_contents() {
-        Prove::op("Transpose").input("bx12x1x64").ints("perm", &[0, 2, 3, 1]).gives("bx1x64x12").relates("x[a, b, 1, c] → y[a, 1, c, b]");
-        Prove::op("Transpose").input("2x3").gives("3x2").relates("x[a, b] → y[b, a]");
-        Prove::op("Transpose").list(&[4, 5]).gives("2").holds(&[4, 5]);
+        Prove::op("Transpose")
+            .input("bx12x1x64")
+            .ints("perm", &[0, 2, 3, 1])
+            .gives("bx1x64x12")
+            .relates("x[a, b, 1, c] → y[a, 1, c, b]");
+        Prove::op("Transpose")
+            .input("2x3")
+            .gives("3x2")
+            .relates("x[a, b] → y[b, a]");
+        Prove::op("Transpose")
+            .list(&[4, 5])
+            .gives("2")
+            .holds(&[4, 5]);
     }
 
     #[test]
     fn squeeze_takes_axes_from_attribute_or_input() {
-        Prove::op("Squeeze").at(11).input("bx64x1x1").ints("axes", &[2, -1]).gives("bx64").relates("x[a, b, 1, 1] → y[a, b]");
+        Prove::op("Squeeze")
+            .at(11)
+            .input("bx64x1x1")
+            .ints("axes", &[2, -1])
+            .gives("bx64")
+            .relates("x[a, b, 1, 1] → y[a, b]");
         // What is cut down to 1 must not go too.
-        let edit = Prove::op("Squeeze").input("3x1x64x1").edit(&[("b", &[7])]).unwrap();
-        assert_eq!((edit.demands[0].input, edit.demands[0].elements.len()), (1, 2));
-        let edit = Prove::op("Squeeze").at(11).input("3x1x64x1").edit(&[("b", &[7])]).unwrap();
+        let edit = Prove::op("Squeeze")
+            .input("3x1x64x1")
+            .edit(&[("b", &[7])])
+            .unwrap();
+        assert_eq!(
+            (edit.demands[0].input, edit.demands[0].elements.len()),
+            (1, 2)
+        );
+        let edit = Prove::op("Squeeze")
+            .at(11)
+            .input("3x1x64x1")
+            .edit(&[("b", &[7])])
+            .unwrap();
         assert_eq!(edit.settings[0].0, "axes");
-        Prove::op("Squeeze").input("bx1x64").list(&[1]).gives("bx64").relates("x[a, 1, b] axes[1] → y[a, b]");
-        Prove::op("Squeeze").input("3x1x64x1").gives("3x64").relates("x[a, 1, b, 1] → y[a, b]");
-        Prove::op("Squeeze").input("bx1x64").gives("?").relates("input 0[b, 1, 64]");
-        Prove::op("Squeeze").input("bxn").list(&[1]).gives("b").relates("x[a, b] axes[1] → y[a]");
-        Prove::op("Squeeze").list(&[7]).list(&[0]).gives("").holds(&[7]);
+        Prove::op("Squeeze")
+            .input("bx1x64")
+            .list(&[1])
+            .gives("bx64")
+            .relates("x[a, 1, b] axes[1] → y[a, b]");
+        Prove::op("Squeeze")
+            .input("3x1x64x1")
+            .gives("3x64")
+            .relates("x[a, 1, b, 1] → y[a, b]");
+        Prove::op("Squeeze")
+            .input("bx1x64")
+            .gives("?")
+            .relates("input 0[b, 1, 64]");
+        Prove::op("Squeeze")
+            .input("bxn")
+            .list(&[1])
+            .gives("b")
+            .relates("x[a, b] axes[1] → y[a]");
+        Prove::op("Squeeze")
+            .list(&[7])
+            .list(&[0])
+            .gives("")
+            .holds(&[7]);
     }
 
     #[test]
     fn unsqueeze_adds_axes_of_one() {
-        Prove::op("Unsqueeze").at(11).input("bx64").ints("axes", &[-1, 1]).gives("bx1x64x1").relates("x[a, b] → y[a, 1, b, 1]");
-        Prove::op("Unsqueeze").input("bx64").list(&[0]).gives("1xbx64").relates("x[a, b] axes[1] → y[1, a, b]");
-        Prove::op("Unsqueeze").number(5).list(&[0]).gives("1").holds(&[5]);
-        let symbolic = Prove::op("Unsqueeze").computed(&[Dim::symbol("s")]).list(&[0]).facts();
-        assert_eq!(symbolic[0].contents.as_ref().and_then(|contents| contents.dims()), Some(vec![Dim::symbol("s")]));
+        Prove::op("Unsqueeze")
+            .at(11)
+            .input("bx64")
+            .ints("axes", &[-1, 1])
+            .gives("bx1x64x1")
+            .relates("x[a, b] → y[a, 1, b, 1]");
+        Prove::op("Unsqueeze")
+            .input("bx64")
+            .list(&[0])
+            .gives("1xbx64")
+            .relates("x[a, b] axes[1] → y[1, a, b]");
+        Prove::op("Unsqueeze")
+            .number(5)
+            .list(&[0])
+            .gives("1")
+            .holds(&[5]);
+        let symbolic = Prove::op("Unsqueeze")
+            .computed(&[Dim::symbol("s")])
+            .list(&[0])
+            .facts();
+        assert_eq!(
+            symbolic[0]
+                .contents
+                .as_ref()
+                .and_then(|contents| contents.dims()),
+            Some(vec![Dim::symbol("s")])
+        );
     }
 }

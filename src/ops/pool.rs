@@ -17,7 +17,9 @@ const CHOSEN: Reason = Reason::operator("images chosen by number");
 /// Batch, channels and positions of an activation, wherever its channel axis stands.
 pub(super) fn parts(dims: &[Dim], last: bool) -> Option<(&Dim, &Dim, &[Dim])> {
     match (last, dims) {
-        (false, [batch, channels, positions @ ..]) | (true, [batch, positions @ .., channels]) => Some((batch, channels, positions)),
+        (false, [batch, channels, positions @ ..]) | (true, [batch, positions @ .., channels]) => {
+            Some((batch, channels, positions))
+        }
         _ => None,
     }
 }
@@ -38,9 +40,18 @@ struct Pool {
     singles: &'static [(u32, &'static str)],
 }
 
-const FLOAT: Pool = Pool { channels_last: false, singles: &[] };
-const NHWC: Pool = Pool { channels_last: true, singles: &[] };
-const QUANTIZED: Pool = Pool { channels_last: false, singles: &[(1, "x_scale"), (2, "x_zero"), (3, "y_scale"), (4, "y_zero")] };
+const FLOAT: Pool = Pool {
+    channels_last: false,
+    singles: &[],
+};
+const NHWC: Pool = Pool {
+    channels_last: true,
+    singles: &[],
+};
+const QUANTIZED: Pool = Pool {
+    channels_last: false,
+    singles: &[(1, "x_scale"), (2, "x_zero"), (3, "y_scale"), (4, "y_zero")],
+};
 
 impl Pool {
     fn last(&self, node: &NodeView) -> bool {
@@ -51,18 +62,28 @@ impl Pool {
 impl Operator for Pool {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let dtype = node.dtype(0);
-        let fact = |dtype, shape: &Option<Vec<Dim>>| Fact { dtype, shape: shape.clone(), contents: None };
+        let fact = |dtype, shape: &Option<Vec<Dim>>| Fact {
+            dtype,
+            shape: shape.clone(),
+            contents: None,
+        };
         let shape = match node.shape(0) {
             None => None,
             Some(dims) => {
                 let last = self.last(node);
-                let (batch, channels, positions) = parts(dims, last).ok_or_else(|| InferError("the input has no channel axis".into()))?;
-                let kernel = node.ints("kernel_shape").ok_or_else(|| InferError("kernel_shape is missing".into()))?;
+                let (batch, channels, positions) = parts(dims, last)
+                    .ok_or_else(|| InferError("the input has no channel axis".into()))?;
+                let kernel = node
+                    .ints("kernel_shape")
+                    .ok_or_else(|| InferError("kernel_shape is missing".into()))?;
                 let positions = Geometry::read(node, kernel.to_vec())?.slide(positions)?;
                 Some(join(batch.clone(), channels.clone(), &positions, last))
             }
         };
-        Ok(operand::outputs(node, [fact(dtype, &shape), fact(Some(Dtype::Int64), &shape)]))
+        Ok(operand::outputs(
+            node,
+            [fact(dtype, &shape), fact(Some(Dtype::Int64), &shape)],
+        ))
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
@@ -70,7 +91,10 @@ impl Operator for Pool {
             let last = self.last(node);
             let (batch, channels, positions) = parts(node.shape(0)?, last)?;
             let (_, _, places) = parts(node.output_shape(0)?, last)?;
-            let (b, c) = (builder.free("b", batch.clone()), builder.free("c", channels.clone()));
+            let (b, c) = (
+                builder.free("b", batch.clone()),
+                builder.free("c", channels.clone()),
+            );
             let s = fixed(builder, "s", positions, &SPATIAL);
             let t = fixed(builder, "t", places, &SPATIAL);
             builder.port(Port::In(0), "x", join(b, c, &s, last));
@@ -91,13 +115,24 @@ struct MaxUnpool;
 
 impl MaxUnpool {
     fn shape(node: &NodeView) -> Result<Option<Vec<Dim>>, InferError> {
-        let Some(dims) = node.shape(0) else { return Ok(None) };
+        let Some(dims) = node.shape(0) else {
+            return Ok(None);
+        };
         if node.has_input(2) {
-            let given = node.contents(2).and_then(|contents| contents.dims()).filter(|given| given.len() == dims.len());
-            return Ok(Some(given.unwrap_or_else(|| (0..dims.len()).map(|axis| node.unknown(0, axis)).collect())));
+            let given = node
+                .contents(2)
+                .and_then(|contents| contents.dims())
+                .filter(|given| given.len() == dims.len());
+            return Ok(Some(given.unwrap_or_else(|| {
+                (0..dims.len()).map(|axis| node.unknown(0, axis)).collect()
+            })));
         }
-        let [batch, channels, positions @ ..] = dims else { return Err(InferError("the input has no channel axis".into())) };
-        let kernel = node.ints("kernel_shape").ok_or_else(|| InferError("kernel_shape is missing".into()))?;
+        let [batch, channels, positions @ ..] = dims else {
+            return Err(InferError("the input has no channel axis".into()));
+        };
+        let kernel = node
+            .ints("kernel_shape")
+            .ok_or_else(|| InferError("kernel_shape is missing".into()))?;
         let places = Geometry::read(node, kernel.to_vec())?.spread(node, positions)?;
         Ok(Some(join(batch.clone(), channels.clone(), &places, false)))
     }
@@ -110,10 +145,20 @@ impl Operator for MaxUnpool {
 
     fn relate(&self, node: &NodeView) -> Relation {
         placed(node, |node, builder| {
-            let [batch, channels, positions @ ..] = node.shape(0)? else { return None };
-            let [_, _, places @ ..] = node.output_shape(0)? else { return None };
-            let (b, c) = (builder.fixed("b", batch.clone(), POSITIONS), builder.fixed("c", channels.clone(), POSITIONS));
-            let (s, t) = (fixed(builder, "s", positions, &SPATIAL), fixed(builder, "t", places, &SPATIAL));
+            let [batch, channels, positions @ ..] = node.shape(0)? else {
+                return None;
+            };
+            let [_, _, places @ ..] = node.output_shape(0)? else {
+                return None;
+            };
+            let (b, c) = (
+                builder.fixed("b", batch.clone(), POSITIONS),
+                builder.fixed("c", channels.clone(), POSITIONS),
+            );
+            let (s, t) = (
+                fixed(builder, "s", positions, &SPATIAL),
+                fixed(builder, "t", places, &SPATIAL),
+            );
             builder.port(Port::In(0), "x", join(b, c, &s, false));
             builder.port(Port::In(1), "indices", join(b, c, &s, false));
             if let Some([length]) = node.shape(2) {
@@ -128,7 +173,13 @@ impl Operator for MaxUnpool {
     fn rewrite(&self, node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
         if let (true, Some(dims)) = (node.has_input(2) && cut.touches(), cut.dims(Port::Out(0))) {
             let changed = |(dim, old): (Dim, &Dim)| (dim != *old).then_some(dim);
-            edit.demand(2, dims.into_iter().zip(node.output_shape(0).unwrap_or_default()).map(changed).collect());
+            edit.demand(
+                2,
+                dims.into_iter()
+                    .zip(node.output_shape(0).unwrap_or_default())
+                    .map(changed)
+                    .collect(),
+            );
         }
         Ok(())
     }
@@ -149,8 +200,13 @@ enum Roi {
 impl Roi {
     fn size(&self, node: &NodeView) -> Option<[i64; 2]> {
         match self {
-            Roi::Max => node.ints("pooled_shape").and_then(|size| size.try_into().ok()),
-            Roi::Align => Some([node.int("output_height").unwrap_or(1), node.int("output_width").unwrap_or(1)]),
+            Roi::Max => node
+                .ints("pooled_shape")
+                .and_then(|size| size.try_into().ok()),
+            Roi::Align => Some([
+                node.int("output_height").unwrap_or(1),
+                node.int("output_width").unwrap_or(1),
+            ]),
         }
     }
 }
@@ -159,8 +215,15 @@ impl Operator for Roi {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let shape = match (node.shape(0), node.shape(1)) {
             (Some([_, channels, _, _]), Some([regions, _])) => {
-                let [height, width] = self.size(node).ok_or_else(|| InferError("the size of the output is missing".into()))?;
-                Some(vec![regions.clone(), channels.clone(), Dim::Num(height), Dim::Num(width)])
+                let [height, width] = self
+                    .size(node)
+                    .ok_or_else(|| InferError("the size of the output is missing".into()))?;
+                Some(vec![
+                    regions.clone(),
+                    channels.clone(),
+                    Dim::Num(height),
+                    Dim::Num(width),
+                ])
             }
             (Some(_), Some(_)) => return Err(InferError("regions are taken from 4 axes".into())),
             _ => None,
@@ -170,13 +233,26 @@ impl Operator for Roi {
 
     fn relate(&self, node: &NodeView) -> Relation {
         placed(node, |node, builder| {
-            let ([batch, channels, image @ ..], [regions, corners]) = (node.shape(0)?, node.shape(1)?) else { return None };
-            let [_, _, places @ ..] = node.output_shape(0)? else { return None };
+            let ([batch, channels, image @ ..], [regions, corners]) =
+                (node.shape(0)?, node.shape(1)?)
+            else {
+                return None;
+            };
+            let [_, _, places @ ..] = node.output_shape(0)? else {
+                return None;
+            };
             let b = builder.fixed("b", batch.clone(), CHOSEN);
-            let (r, c) = (builder.free("r", regions.clone()), builder.free("c", channels.clone()));
+            let (r, c) = (
+                builder.free("r", regions.clone()),
+                builder.free("c", channels.clone()),
+            );
             let s = fixed(builder, "s", image, &SPATIAL);
             let t = fixed(builder, "t", places, &REGION);
-            let q = builder.fixed("q", corners.clone(), Reason::operator("corners of a region"));
+            let q = builder.fixed(
+                "q",
+                corners.clone(),
+                Reason::operator("corners of a region"),
+            );
             builder.port(Port::In(0), "x", join(b, c, &s, false));
             builder.port(Port::In(1), "rois", [r, q]);
             builder.port(Port::In(2), "batch_indices", [r]);
@@ -192,21 +268,35 @@ struct QLinearGlobalAveragePool;
 impl Operator for QLinearGlobalAveragePool {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let last = node.int("channels_last") == Some(1);
-        let shape = match node.shape(0).map(|dims| parts(dims, last).ok_or_else(|| InferError("the input has no channel axis".into()))) {
+        let shape = match node.shape(0).map(|dims| {
+            parts(dims, last).ok_or_else(|| InferError("the input has no channel axis".into()))
+        }) {
             None => None,
             Some(found) => {
                 let (batch, channels, positions) = found?;
-                Some(join(batch.clone(), channels.clone(), &vec![Dim::Num(1); positions.len()], last))
+                Some(join(
+                    batch.clone(),
+                    channels.clone(),
+                    &vec![Dim::Num(1); positions.len()],
+                    last,
+                ))
             }
         };
-        Ok(operand::output(node, node.dtype(4).or(node.dtype(0)), shape))
+        Ok(operand::output(
+            node,
+            node.dtype(4).or(node.dtype(0)),
+            shape,
+        ))
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
         placed(node, |node, builder| {
             let last = node.int("channels_last") == Some(1);
             let (batch, channels, positions) = parts(node.shape(0)?, last)?;
-            let (b, c) = (builder.free("b", batch.clone()), builder.free("c", channels.clone()));
+            let (b, c) = (
+                builder.free("b", batch.clone()),
+                builder.free("c", channels.clone()),
+            );
             let s = fixed(builder, "s", positions, &SPATIAL);
             let t: Vec<LabelId> = s.iter().map(|_| builder.fill(1i64)).collect();
             builder.port(Port::In(0), "x", join(b, c, &s, last));
@@ -239,48 +329,117 @@ mod tests {
 
     #[test]
     fn windows() {
-        let pool = |input: &str| Prove::op("MaxPool").input(input).ints("kernel_shape", &[3, 3]).ints("strides", &[2, 2]);
-        pool("bx8xhx8").ints("pads", &[1; 4]).gives("bx8xfloor((h + 1)/(2))x4").relates("x[b, c, s, s2] → y[b, c, t, t2]");
+        let pool = |input: &str| {
+            Prove::op("MaxPool")
+                .input(input)
+                .ints("kernel_shape", &[3, 3])
+                .ints("strides", &[2, 2])
+        };
+        pool("bx8xhx8")
+            .ints("pads", &[1; 4])
+            .gives("bx8xfloor((h + 1)/(2))x4")
+            .relates("x[b, c, s, s2] → y[b, c, t, t2]");
         pool("1x8x8x9").int("ceil_mode", 1).gives("1x8x4x4");
-        pool("1x8xhx9").int("ceil_mode", 1).gives("1x8xfloor((h)/(2))x4");
+        pool("1x8xhx9")
+            .int("ceil_mode", 1)
+            .gives("1x8xfloor((h)/(2))x4");
         pool("1x8x8x9").ints("dilations", &[2, 3]).gives("1x8x2x2");
-        pool("1x8x8x9").text("auto_pad", "SAME_UPPER").gives("1x8x4x5");
-        Prove::op("AveragePool").input("1x8x10").ints("kernel_shape", &[4]).gives("1x8x7").relates("x[b, c, s] → y[b, c, t]");
-        Prove::op("LpPool").input("1x8x4x5x6").ints("kernel_shape", &[2, 2, 2]).gives("1x8x3x4x5");
+        pool("1x8x8x9")
+            .text("auto_pad", "SAME_UPPER")
+            .gives("1x8x4x5");
+        Prove::op("AveragePool")
+            .input("1x8x10")
+            .ints("kernel_shape", &[4])
+            .gives("1x8x7")
+            .relates("x[b, c, s] → y[b, c, t]");
+        Prove::op("LpPool")
+            .input("1x8x4x5x6")
+            .ints("kernel_shape", &[2, 2, 2])
+            .gives("1x8x3x4x5");
     }
 
     #[test]
     fn a_window_that_starts_in_the_last_padding_is_left_out() {
-        let pool = || Prove::op("AveragePool").ints("kernel_shape", &[2]).ints("strides", &[3]).ints("pads", &[1, 1]).int("ceil_mode", 1);
+        let pool = || {
+            Prove::op("AveragePool")
+                .ints("kernel_shape", &[2])
+                .ints("strides", &[3])
+                .ints("pads", &[1, 1])
+                .int("ceil_mode", 1)
+        };
         pool().input("1x1x5").gives("1x1x2");
         pool().input("1x1x6").gives("1x1x3");
     }
 
     #[test]
     fn indices_fix_the_channels() {
-        let pool = Prove::op("MaxPool").input("1x8x8x8").ints("kernel_shape", &[2, 2]).ints("strides", &[2, 2]).outputs(2);
-        let pool = pool.gives("1x8x4x4 1x8x4x4").relates("x[b, c, s, s2] → y[b, c, t, t2] indices[b, c, t, t2]");
+        let pool = Prove::op("MaxPool")
+            .input("1x8x8x8")
+            .ints("kernel_shape", &[2, 2])
+            .ints("strides", &[2, 2])
+            .outputs(2);
+        let pool = pool
+            .gives("1x8x4x4 1x8x4x4")
+            .relates("x[b, c, s, s2] → y[b, c, t, t2] indices[b, c, t, t2]");
         let relation = pool.view(|view| crate::ops::Operator::relate(&super::FLOAT, view));
-        let fixed = relation.labels.iter().all(|label| matches!(label.fate, crate::relation::Fate::Fixed(_)));
+        let fixed = relation
+            .labels
+            .iter()
+            .all(|label| matches!(label.fate, crate::relation::Fate::Fixed(_)));
         assert!(fixed);
-        let unpool = Prove::op("MaxUnpool").input("1x8x4x4").input("i64:1x8x4x4").ints("kernel_shape", &[2, 2]).ints("strides", &[2, 2]);
-        unpool.gives("1x8x8x8").relates("x[b, c, s, s2] indices[b, c, s, s2] → y[b, c, t, t2]");
+        let unpool = Prove::op("MaxUnpool")
+            .input("1x8x4x4")
+            .input("i64:1x8x4x4")
+            .ints("kernel_shape", &[2, 2])
+            .ints("strides", &[2, 2]);
+        unpool
+            .gives("1x8x8x8")
+            .relates("x[b, c, s, s2] indices[b, c, s, s2] → y[b, c, t, t2]");
     }
 
     #[test]
     fn regions() {
-        let align = Prove::op("RoiAlign").input("2x8x9x9").input("rx4").input("i64:r").int("output_height", 3).int("output_width", 5);
-        align.gives("rx8x3x5").relates("x[b, c, s, s2] rois[r, q] batch_indices[r] → y[r, c, t, t2]");
-        let pool = Prove::op("MaxRoiPool").input("2x8x9x9").input("7x5").ints("pooled_shape", &[3, 3]);
-        pool.gives("7x8x3x3").relates("x[b, c, s, s2] rois[r, q] → y[r, c, t, t2]");
+        let align = Prove::op("RoiAlign")
+            .input("2x8x9x9")
+            .input("rx4")
+            .input("i64:r")
+            .int("output_height", 3)
+            .int("output_width", 5);
+        align
+            .gives("rx8x3x5")
+            .relates("x[b, c, s, s2] rois[r, q] batch_indices[r] → y[r, c, t, t2]");
+        let pool = Prove::op("MaxRoiPool")
+            .input("2x8x9x9")
+            .input("7x5")
+            .ints("pooled_shape", &[3, 3]);
+        pool.gives("7x8x3x3")
+            .relates("x[b, c, s, s2] rois[r, q] → y[r, c, t, t2]");
     }
 
     #[test]
     fn quantized() {
-        let start = |op| Prove::op(op).domain("com.microsoft").at(1).input("u8:1x8x5x5").weight("").weight("u8:").weight("").weight("u8:");
-        start("QLinearGlobalAveragePool").gives("1x8x1x1").relates("x[b, c, s, s2] x_scale[] x_zero[] y_scale[] y_zero[] → y[b, c, 1, 1]");
-        start("QLinearAveragePool").ints("kernel_shape", &[2, 2]).gives("1x8x4x4");
-        let nhwc = Prove::op("NhwcMaxPool").domain("com.microsoft").at(1).input("u8:1x5x5x8").ints("kernel_shape", &[2, 2]);
-        nhwc.gives("1x4x4x8").relates("x[b, s, s2, c] → y[b, t, t2, c]");
+        let start = |op| {
+            Prove::op(op)
+                .domain("com.microsoft")
+                .at(1)
+                .input("u8:1x8x5x5")
+                .weight("")
+                .weight("u8:")
+                .weight("")
+                .weight("u8:")
+        };
+        start("QLinearGlobalAveragePool")
+            .gives("1x8x1x1")
+            .relates("x[b, c, s, s2] x_scale[] x_zero[] y_scale[] y_zero[] → y[b, c, 1, 1]");
+        start("QLinearAveragePool")
+            .ints("kernel_shape", &[2, 2])
+            .gives("1x8x4x4");
+        let nhwc = Prove::op("NhwcMaxPool")
+            .domain("com.microsoft")
+            .at(1)
+            .input("u8:1x5x5x8")
+            .ints("kernel_shape", &[2, 2]);
+        nhwc.gives("1x4x4x8")
+            .relates("x[b, s, s2, c] → y[b, t, t2, c]");
     }
 }

@@ -22,9 +22,15 @@ impl Linear {
     /// The element type of the output.
     fn dtype(&self, node: &NodeView) -> Option<Dtype> {
         let given = node.int("output_dtype").filter(|code| *code != 0);
-        let given = given.and_then(|code| i32::try_from(code).ok()).and_then(Dtype::from_code);
+        let given = given
+            .and_then(|code| i32::try_from(code).ok())
+            .and_then(Dtype::from_code);
         match self {
-            Linear::Quantize => node.dtype(2).or(given).or(if node.has_input(2) { None } else { Some(Dtype::Uint8) }),
+            Linear::Quantize => node.dtype(2).or(given).or(if node.has_input(2) {
+                None
+            } else {
+                Some(Dtype::Uint8)
+            }),
             Linear::Dequantize => given.or(node.dtype(1)).or(Some(Dtype::Float)),
         }
     }
@@ -45,10 +51,16 @@ impl Linear {
                 let label = builder.free("p", dim.clone());
                 (label.into(), label.into())
             } else if extent == &(blocks * &Dim::Num(block)) {
-                let (n, k) = (builder.free("n", blocks.clone()), builder.fixed("k", block, BLOCK));
+                let (n, k) = (
+                    builder.free("n", blocks.clone()),
+                    builder.fixed("k", block, BLOCK),
+                );
                 (Layout::product(&[n, k]), n.into())
             } else {
-                (builder.fixed("k", dim.clone(), RAGGED).into(), builder.fixed("n", blocks.clone(), RAGGED).into())
+                (
+                    builder.fixed("k", dim.clone(), RAGGED).into(),
+                    builder.fixed("n", blocks.clone(), RAGGED).into(),
+                )
             };
             axes.push(layout);
             of.push(scale);
@@ -63,7 +75,13 @@ impl Linear {
 
 impl Operator for Linear {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        Ok(operand::outputs(node, [Fact { dtype: self.dtype(node), ..like(node, 0) }]))
+        Ok(operand::outputs(
+            node,
+            [Fact {
+                dtype: self.dtype(node),
+                ..like(node, 0)
+            }],
+        ))
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
@@ -96,7 +114,10 @@ impl Operator for Dynamic {
         Ok(operand::outputs(
             node,
             [
-                Fact { dtype: Some(Dtype::Uint8), ..like(node, 0) },
+                Fact {
+                    dtype: Some(Dtype::Uint8),
+                    ..like(node, 0)
+                },
                 Fact::new(Some(Dtype::Float), Vec::new()),
                 Fact::new(Some(Dtype::Uint8), Vec::new()),
             ],
@@ -110,7 +131,14 @@ impl Operator for Dynamic {
             builder.port(Port::Out(0), "y", axes.clone());
             builder.port(Port::Out(1), "scale", Vec::<LabelId>::new());
             builder.port(Port::Out(2), "zero", Vec::<LabelId>::new());
-            builder.term(Term { data: Port::In(0), weight: None, zero: None, labels: axes.clone(), summed: axes, window: None });
+            builder.term(Term {
+                data: Port::In(0),
+                weight: None,
+                zero: None,
+                labels: axes.clone(),
+                summed: axes,
+                window: None,
+            });
             Some(())
         })
     }
@@ -124,7 +152,13 @@ struct Unary {
 
 impl Operator for Unary {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        Ok(operand::outputs(node, [Fact { dtype: node.dtype(4).or(node.dtype(0)), ..like(node, 0) }]))
+        Ok(operand::outputs(
+            node,
+            [Fact {
+                dtype: node.dtype(4).or(node.dtype(0)),
+                ..like(node, 0)
+            }],
+        ))
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
@@ -134,9 +168,14 @@ impl Operator for Unary {
             if self.softmax {
                 // Before version 13 all axes from this one on were normalised together.
                 let together = node.int("opset").unwrap_or(13) < 13;
-                let from = NodeView::axis(node.int("axis").unwrap_or(if together { 1 } else { -1 }), dims.len())?;
+                let from = NodeView::axis(
+                    node.int("axis").unwrap_or(if together { 1 } else { -1 }),
+                    dims.len(),
+                )?;
                 let to = if together { dims.len() } else { from + 1 };
-                axes.get(from..to)?.iter().for_each(|label| builder.fix(*label, Reason::operator("softmax axis")));
+                axes.get(from..to)?
+                    .iter()
+                    .for_each(|label| builder.fix(*label, Reason::operator("softmax axis")));
             }
             builder.port(Port::In(0), "x", axes.clone());
             for (input, name) in [(1, "x_scale"), (2, "x_zero"), (3, "y_scale"), (4, "y_zero")] {
@@ -166,42 +205,103 @@ mod tests {
     #[test]
     fn per_tensor_and_per_axis() {
         let quantize = || Prove::op("QuantizeLinear").input("bx8x4");
-        quantize().weight("").weight("i8:").gives("bx8x4").relates("x[p, p2, p3] scale[] zero[] → y[p, p2, p3]");
-        quantize().at(10).weight("").gives("bx8x4").relates("x[p, p2, p3] scale[] → y[p, p2, p3]");
-        let weight = Prove::op("DequantizeLinear").at(13).weight("i8:8x4x3x3").weight("8").weight("i8:8").int("axis", 0);
-        weight.gives("8x4x3x3").relates("x[p, p2, p3, p4] scale[p] zero[p] → y[p, p2, p3, p4]");
-        Prove::op("DequantizeLinear").weight("i32:8").weight("8").int("axis", 0).relates("x[p] scale[p] → y[p]");
-        Prove::op("DequantizeLinear").weight("i32:8").weight("1").relates("x[p] scale[1] → y[p]");
+        quantize()
+            .weight("")
+            .weight("i8:")
+            .gives("bx8x4")
+            .relates("x[p, p2, p3] scale[] zero[] → y[p, p2, p3]");
+        quantize()
+            .at(10)
+            .weight("")
+            .gives("bx8x4")
+            .relates("x[p, p2, p3] scale[] → y[p, p2, p3]");
+        let weight = Prove::op("DequantizeLinear")
+            .at(13)
+            .weight("i8:8x4x3x3")
+            .weight("8")
+            .weight("i8:8")
+            .int("axis", 0);
+        weight
+            .gives("8x4x3x3")
+            .relates("x[p, p2, p3, p4] scale[p] zero[p] → y[p, p2, p3, p4]");
+        Prove::op("DequantizeLinear")
+            .weight("i32:8")
+            .weight("8")
+            .int("axis", 0)
+            .relates("x[p] scale[p] → y[p]");
+        Prove::op("DequantizeLinear")
+            .weight("i32:8")
+            .weight("1")
+            .relates("x[p] scale[1] → y[p]");
     }
 
     #[test]
     fn blocks() {
-        let weight = |x: &str, scale: &str| Prove::op("DequantizeLinear").weight(x).weight(scale).int("axis", 1).int("block_size", 16);
-        weight("i8:8x64", "8x4").gives("8x64").relates("x[p, n·k] scale[p, n] → y[p, n·k]");
-        weight("i8:8x60", "8x4").gives("8x60").relates("x[p, k] scale[p, n] → y[p, k]");
+        let weight = |x: &str, scale: &str| {
+            Prove::op("DequantizeLinear")
+                .weight(x)
+                .weight(scale)
+                .int("axis", 1)
+                .int("block_size", 16)
+        };
+        weight("i8:8x64", "8x4")
+            .gives("8x64")
+            .relates("x[p, n·k] scale[p, n] → y[p, n·k]");
+        weight("i8:8x60", "8x4")
+            .gives("8x60")
+            .relates("x[p, k] scale[p, n] → y[p, k]");
     }
 
     #[test]
     fn types() {
         use crate::proto::Dtype;
         let dtype = |prove: Prove| prove.facts()[0].dtype;
-        assert_eq!(dtype(Prove::op("QuantizeLinear").input("2").weight("")), Some(Dtype::Uint8));
-        assert_eq!(dtype(Prove::op("QuantizeLinear").input("2").weight("").int("output_dtype", 3)), Some(Dtype::Int8));
-        assert_eq!(dtype(Prove::op("DequantizeLinear").input("i8:2").weight("f16:")), Some(Dtype::Float16));
+        assert_eq!(
+            dtype(Prove::op("QuantizeLinear").input("2").weight("")),
+            Some(Dtype::Uint8)
+        );
+        assert_eq!(
+            dtype(
+                Prove::op("QuantizeLinear")
+                    .input("2")
+                    .weight("")
+                    .int("output_dtype", 3)
+            ),
+            Some(Dtype::Int8)
+        );
+        assert_eq!(
+            dtype(Prove::op("DequantizeLinear").input("i8:2").weight("f16:")),
+            Some(Dtype::Float16)
+        );
     }
 
     #[test]
     fn dynamic() {
         let quantize = Prove::op("DynamicQuantizeLinear").input("bx8").outputs(3);
-        quantize.gives("bx8  ").relates("x[p, p2] → y[p, p2] scale[] zero[]  Σ p,p2");
+        quantize
+            .gives("bx8  ")
+            .relates("x[p, p2] → y[p, p2] scale[] zero[]  Σ p,p2");
     }
 
     #[test]
     fn of_onnx_runtime() {
-        let start = |op| Prove::op(op).domain("com.microsoft").at(1).input("u8:2x8").weight("").weight("u8:").weight("").weight("u8:");
-        start("QLinearSigmoid").gives("2x8").relates("x[p, p2] x_scale[] x_zero[] y_scale[] y_zero[] → y[p, p2]");
+        let start = |op| {
+            Prove::op(op)
+                .domain("com.microsoft")
+                .at(1)
+                .input("u8:2x8")
+                .weight("")
+                .weight("u8:")
+                .weight("")
+                .weight("u8:")
+        };
+        start("QLinearSigmoid")
+            .gives("2x8")
+            .relates("x[p, p2] x_scale[] x_zero[] y_scale[] y_zero[] → y[p, p2]");
         let softmax = start("QLinearSoftmax").int("axis", -1);
-        let fates = softmax.view(|view| crate::ops::Operator::relate(&super::Unary { softmax: true }, view).labels);
+        let fates = softmax.view(|view| {
+            crate::ops::Operator::relate(&super::Unary { softmax: true }, view).labels
+        });
         assert!(matches!(fates[1].fate, crate::relation::Fate::Fixed(_)));
         assert_eq!(fates[0].fate, crate::relation::Fate::Free);
     }

@@ -14,24 +14,42 @@ struct Broadcast {
 
 const BINARY: Broadcast = Broadcast {
     tensors: &[(0, "a"), (3, "b")],
-    singles: &[(1, "a_scale"), (2, "a_zero"), (4, "b_scale"), (5, "b_zero"), (6, "y_scale"), (7, "y_zero")],
+    singles: &[
+        (1, "a_scale"),
+        (2, "a_zero"),
+        (4, "b_scale"),
+        (5, "b_zero"),
+        (6, "y_scale"),
+        (7, "y_zero"),
+    ],
 };
 const WHERE: Broadcast = Broadcast {
     tensors: &[(0, "condition"), (1, "a"), (4, "b")],
-    singles: &[(2, "a_scale"), (3, "a_zero"), (5, "b_scale"), (6, "b_zero"), (7, "y_scale"), (8, "y_zero")],
+    singles: &[
+        (2, "a_scale"),
+        (3, "a_zero"),
+        (5, "b_scale"),
+        (6, "b_zero"),
+        (7, "y_scale"),
+        (8, "y_zero"),
+    ],
 };
 
 impl Broadcast {
     fn shape(&self, node: &NodeView) -> Result<Option<Vec<Dim>>, InferError> {
         let mut shape: Vec<Dim> = Vec::new();
         for (input, name) in self.tensors {
-            let Some(dims) = node.shape(*input as usize) else { return Ok(None) };
+            let Some(dims) = node.shape(*input as usize) else {
+                return Ok(None);
+            };
             while shape.len() < dims.len() {
                 shape.insert(0, Dim::Num(1));
             }
             for (extent, dim) in shape.iter_mut().rev().zip(dims.iter().rev()) {
                 if !extent.is_one() && !dim.is_one() && extent.differs(dim) {
-                    return Err(InferError(format!("{name} does not broadcast: {extent} and {dim}")));
+                    return Err(InferError(format!(
+                        "{name} does not broadcast: {extent} and {dim}"
+                    )));
                 }
                 *extent = extent.broadcast(dim);
             }
@@ -42,7 +60,12 @@ impl Broadcast {
 
 impl Operator for Broadcast {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let first = self.tensors.iter().rev().map(|(input, _)| *input as usize).find_map(|input| node.dtype(input));
+        let first = self
+            .tensors
+            .iter()
+            .rev()
+            .map(|(input, _)| *input as usize)
+            .find_map(|input| node.dtype(input));
         Ok(operand::output(node, first, self.shape(node)?))
     }
 
@@ -79,13 +102,16 @@ impl Operator for QLinearConcat {
         let dtype = node.dtype(1).or(node.dtype(2));
         let mut shape: Option<Vec<Dim>> = None;
         for part in Self::parts(node) {
-            let Some(dims) = node.shape(part) else { return Ok(operand::output(node, dtype, None)) };
+            let Some(dims) = node.shape(part) else {
+                return Ok(operand::output(node, dtype, None));
+            };
             let Some(sum) = &mut shape else {
                 shape = Some(dims.to_vec());
                 continue;
             };
             let axis = Self::axis(node, sum.len()).filter(|_| dims.len() == sum.len());
-            let axis = axis.ok_or_else(|| InferError("parts that do not fit, or no axis".into()))?;
+            let axis =
+                axis.ok_or_else(|| InferError("parts that do not fit, or no axis".into()))?;
             if let (Some(extent), Some(dim)) = (sum.get_mut(axis), dims.get(axis)) {
                 *extent = &*extent + dim;
             }
@@ -124,7 +150,9 @@ struct QLinearReduceMean;
 
 impl QLinearReduceMean {
     fn reduced(node: &NodeView, rank: usize) -> Option<Vec<bool>> {
-        let Some(axes) = node.ints("axes").filter(|axes| !axes.is_empty()) else { return Some(vec![true; rank]) };
+        let Some(axes) = node.ints("axes").filter(|axes| !axes.is_empty()) else {
+            return Some(vec![true; rank]);
+        };
         let mut reduced = vec![false; rank];
         for axis in axes {
             *reduced.get_mut(NodeView::axis(*axis, rank)?)? = true;
@@ -140,12 +168,18 @@ impl QLinearReduceMean {
 impl Operator for QLinearReduceMean {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let dtype = node.dtype(4).or(node.dtype(0));
-        let Some(dims) = node.shape(0) else { return Ok(operand::output(node, dtype, None)) };
-        let reduced = Self::reduced(node, dims.len()).ok_or_else(|| InferError("axes are out of range".into()))?;
-        let shape = dims.iter().zip(reduced).filter_map(|(dim, gone)| match gone {
-            false => Some(dim.clone()),
-            true => Self::keeps(node).then_some(Dim::Num(1)),
-        });
+        let Some(dims) = node.shape(0) else {
+            return Ok(operand::output(node, dtype, None));
+        };
+        let reduced = Self::reduced(node, dims.len())
+            .ok_or_else(|| InferError("axes are out of range".into()))?;
+        let shape = dims
+            .iter()
+            .zip(reduced)
+            .filter_map(|(dim, gone)| match gone {
+                false => Some(dim.clone()),
+                true => Self::keeps(node).then_some(Dim::Num(1)),
+            });
         Ok(operand::output(node, dtype, Some(shape.collect())))
     }
 
@@ -165,7 +199,10 @@ impl Operator for QLinearReduceMean {
                 }
             }
             builder.port(Port::In(0), "x", x);
-            single(builder, &[(1, "x_scale"), (2, "x_zero"), (3, "y_scale"), (4, "y_zero")])?;
+            single(
+                builder,
+                &[(1, "x_scale"), (2, "x_zero"), (3, "y_scale"), (4, "y_zero")],
+            )?;
             builder.port(Port::Out(0), "y", y);
             Some(())
         })
@@ -190,7 +227,13 @@ mod tests {
 
     #[test]
     fn sums() {
-        let add = start("QLinearAdd").input("u8:bx8x4x4").weight("").weight("u8:").input("u8:8x1x1").weight("").weight("u8:");
+        let add = start("QLinearAdd")
+            .input("u8:bx8x4x4")
+            .weight("")
+            .weight("u8:")
+            .input("u8:8x1x1")
+            .weight("")
+            .weight("u8:");
         add.weight("")
             .weight("u8:")
             .gives("bx8x4x4")
@@ -199,7 +242,13 @@ mod tests {
 
     #[test]
     fn concat() {
-        let concat = start("QLinearConcat").weight("").weight("u8:").input("u8:bx8").weight("").weight("u8:").input("u8:bx6");
+        let concat = start("QLinearConcat")
+            .weight("")
+            .weight("u8:")
+            .input("u8:bx8")
+            .weight("")
+            .weight("u8:")
+            .input("u8:bx6");
         concat
             .weight("")
             .weight("u8:")
@@ -210,7 +259,12 @@ mod tests {
 
     #[test]
     fn means() {
-        let mean = start("QLinearReduceMean").input("u8:bx8x4x4").weight("").weight("u8:").weight("").weight("u8:");
+        let mean = start("QLinearReduceMean")
+            .input("u8:bx8x4x4")
+            .weight("")
+            .weight("u8:")
+            .weight("")
+            .weight("u8:");
         mean.ints("axes", &[2, 3])
             .int("keepdims", 0)
             .gives("bx8")

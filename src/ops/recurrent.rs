@@ -37,13 +37,30 @@ const GATES: Reason = Reason::operator("gates of a recurrence");
 /// Reads the extents; `None` when the rank of the data or of the weights is unknown. With `transposed`, the weights' gates
 /// come last.
 fn extents(node: &NodeView, gates: i64, transposed: bool) -> Result<Option<Extents>, InferError> {
-    let (Some(x), Some(w), Some(r)) = (node.shape(0), node.shape(1), node.shape(2)) else { return Ok(None) };
-    let ([first, second, i], [w_d, w_1, w_2], [_, r_1, r_2]) = (x, w, r) else {
-        return Err(InferError(format!("X, W, R have {}, {}, {} axes, 3 each are expected", x.len(), w.len(), r.len())));
+    let (Some(x), Some(w), Some(r)) = (node.shape(0), node.shape(1), node.shape(2)) else {
+        return Ok(None);
     };
-    let d = Dim::Num(if node.string("direction") == Some("bidirectional") { 2 } else { 1 });
-    let (w_rows, w_columns, r_rows, r_columns) = if transposed { (w_2, w_1, r_2, r_1) } else { (w_1, w_2, r_1, r_2) };
-    let h = node.int("hidden_size").map_or_else(|| r_columns.clone(), Dim::Num);
+    let ([first, second, i], [w_d, w_1, w_2], [_, r_1, r_2]) = (x, w, r) else {
+        return Err(InferError(format!(
+            "X, W, R have {}, {}, {} axes, 3 each are expected",
+            x.len(),
+            w.len(),
+            r.len()
+        )));
+    };
+    let d = Dim::Num(if node.string("direction") == Some("bidirectional") {
+        2
+    } else {
+        1
+    });
+    let (w_rows, w_columns, r_rows, r_columns) = if transposed {
+        (w_2, w_1, r_2, r_1)
+    } else {
+        (w_1, w_2, r_1, r_2)
+    };
+    let h = node
+        .int("hidden_size")
+        .map_or_else(|| r_columns.clone(), Dim::Num);
     let rows = &h * &Dim::Num(gates);
     let pairs = [
         (w_d, &d, "directions"),
@@ -52,31 +69,72 @@ fn extents(node: &NodeView, gates: i64, transposed: bool) -> Result<Option<Exten
         (r_rows, &rows, "rows of R"),
         (r_columns, &h, "columns of R"),
     ];
-    if let Some((found, wanted, what)) = pairs.into_iter().find(|(found, wanted, _)| found.differs(wanted)) {
-        return Err(InferError(format!("{what}: {found}, {wanted} are expected")));
+    if let Some((found, wanted, what)) = pairs
+        .into_iter()
+        .find(|(found, wanted, _)| found.differs(wanted))
+    {
+        return Err(InferError(format!(
+            "{what}: {found}, {wanted} are expected"
+        )));
     }
     let batch_first = node.int("layout").unwrap_or(0) != 0;
-    let (t, b) = if batch_first { (second, first) } else { (first, second) };
+    let (t, b) = if batch_first {
+        (second, first)
+    } else {
+        (first, second)
+    };
     expect(node, 3, &[&d, &(&rows + &rows)])?;
     expect(node, 4, &[b])?;
-    let state = if batch_first { [b, &d, &h] } else { [&d, b, &h] };
+    let state = if batch_first {
+        [b, &d, &h]
+    } else {
+        [&d, b, &h]
+    };
     expect(node, 5, &state)?;
     expect(node, 6, &state)?;
     expect(node, 7, &[&d, &(&h * &Dim::Num(3))])?;
     let (t, b, i) = (t.clone(), b.clone(), i.clone());
-    Ok(Some(Extents { d, t, b, i, h, batch_first }))
+    Ok(Some(Extents {
+        d,
+        t,
+        b,
+        i,
+        h,
+        batch_first,
+    }))
 }
 
 fn facts(node: &NodeView, extents: Option<Extents>) -> Vec<Fact> {
     let dtype = node.dtype(0);
-    let Some(Extents { d, t, b, h, batch_first, .. }) = extents else {
-        return outputs(node, (0..3).map(|_| Fact { dtype, ..Fact::default() }));
+    let Some(Extents {
+        d,
+        t,
+        b,
+        h,
+        batch_first,
+        ..
+    }) = extents
+    else {
+        return outputs(
+            node,
+            (0..3).map(|_| Fact {
+                dtype,
+                ..Fact::default()
+            }),
+        );
     };
     let (y, last) = match batch_first {
         true => (vec![b.clone(), t, d.clone(), h.clone()], vec![b, d, h]),
         false => (vec![t, d.clone(), b.clone(), h.clone()], vec![d, b, h]),
     };
-    outputs(node, [Fact::new(dtype, y), Fact::new(dtype, last.clone()), Fact::new(dtype, last)])
+    outputs(
+        node,
+        [
+            Fact::new(dtype, y),
+            Fact::new(dtype, last.clone()),
+            Fact::new(dtype, last),
+        ],
+    )
 }
 
 impl Operator for Recurrent {
@@ -88,7 +146,9 @@ impl Operator for Recurrent {
         if let Some(relation) = unless_ranked(node) {
             return relation;
         }
-        let Ok(Some(extents)) = extents(node, self.gates, false) else { return misfit(node) };
+        let Ok(Some(extents)) = extents(node, self.gates, false) else {
+            return misfit(node);
+        };
         let mut builder = node.relation();
         let d = builder.fixed("D", extents.d, DIRECTIONS);
         let t = builder.fixed("t", extents.t, STEPS);
@@ -99,16 +159,44 @@ impl Operator for Recurrent {
         let rows = gates.map_or_else(|| Layout::from(h), |gates| Layout::product(&[gates, h]));
         let biases = builder.fixed("", 2 * self.gates, GATES);
         let peepholes = builder.fixed("", 3i64, GATES);
-        let state = if extents.batch_first { [b, d, h] } else { [d, b, h] };
-        builder.port(Port::In(0), "x", if extents.batch_first { [b, t, i] } else { [t, b, i] });
+        let state = if extents.batch_first {
+            [b, d, h]
+        } else {
+            [d, b, h]
+        };
+        builder.port(
+            Port::In(0),
+            "x",
+            if extents.batch_first {
+                [b, t, i]
+            } else {
+                [t, b, i]
+            },
+        );
         builder.port(Port::In(1), "w", [d.into(), rows.clone(), i.into()]);
         builder.port(Port::In(2), "r", [d.into(), rows, h.into()]);
-        builder.port(Port::In(3), "bias", [d.into(), Layout::product(&[biases, h])]);
+        builder.port(
+            Port::In(3),
+            "bias",
+            [d.into(), Layout::product(&[biases, h])],
+        );
         builder.port(Port::In(4), "lengths", [b]);
         builder.port(Port::In(5), "h0", state);
         builder.port(Port::In(6), "c0", state);
-        builder.port(Port::In(7), "p", [d.into(), Layout::product(&[peepholes, h])]);
-        builder.port(Port::Out(0), "y", if extents.batch_first { [b, t, d, h] } else { [t, d, b, h] });
+        builder.port(
+            Port::In(7),
+            "p",
+            [d.into(), Layout::product(&[peepholes, h])],
+        );
+        builder.port(
+            Port::Out(0),
+            "y",
+            if extents.batch_first {
+                [b, t, d, h]
+            } else {
+                [t, d, b, h]
+            },
+        );
         builder.port(Port::Out(1), "yh", state);
         builder.port(Port::Out(2), "yc", state);
         let products: Vec<LabelId> = [d, t, b].into_iter().chain(gates).chain([h]).collect();
@@ -122,7 +210,9 @@ impl Operator for Recurrent {
         };
         builder.term(term(Port::In(0), Port::In(1), i));
         // The hidden state inside: the output that holds it stands for it.
-        let hidden = (0..3).find(|output| node.output(*output).is_some()).unwrap_or(0);
+        let hidden = (0..3)
+            .find(|output| node.output(*output).is_some())
+            .unwrap_or(0);
         builder.term(term(Port::Out(hidden as u32), Port::In(2), h));
         builder.finish()
     }
@@ -146,13 +236,19 @@ impl Operator for QuantizedLstm {
         if let Some(relation) = unless_ranked(node) {
             return relation;
         }
-        let Ok(Some(extents)) = extents(node, 4, true) else { return misfit(node) };
+        let Ok(Some(extents)) = extents(node, 4, true) else {
+            return misfit(node);
+        };
         let mut builder = node.relation();
         let d = builder.fixed("D", extents.d, DIRECTIONS);
         let t = builder.fixed("t", extents.t, STEPS);
         let b = builder.free("b", extents.b);
         let i = builder.free("i", extents.i);
-        let h = builder.fixed("h", extents.h, Reason::operator("quantizes the hidden state by the range of all units"));
+        let h = builder.fixed(
+            "h",
+            extents.h,
+            Reason::operator("quantizes the hidden state by the range of all units"),
+        );
         let gates = builder.fixed("", 4i64, GATES);
         let columns = Layout::product(&[gates, h]);
         builder.port(Port::In(0), "x", [t, b, i]);
@@ -172,9 +268,22 @@ impl Operator for QuantizedLstm {
             summed: vec![summed],
             window: None,
         };
-        builder.term(term(Some(Port::In(1)), Some(Port::In(9)), &[d, t, b, gates, h, i], i));
+        builder.term(term(
+            Some(Port::In(1)),
+            Some(Port::In(9)),
+            &[d, t, b, gates, h, i],
+            i,
+        ));
         builder.term(term(None, None, &[t, b, i], i));
-        builder.term(Term { data: Port::Out(0), ..term(Some(Port::In(2)), Some(Port::In(11)), &[d, t, b, gates, h, h], h) });
+        builder.term(Term {
+            data: Port::Out(0),
+            ..term(
+                Some(Port::In(2)),
+                Some(Port::In(11)),
+                &[d, t, b, gates, h, h],
+                h,
+            )
+        });
         builder.finish()
     }
 }
@@ -184,7 +293,10 @@ fn set_hidden_size(node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<()
         return Ok(());
     }
     let hidden = cut.extent_of("h").and_then(|extent| extent.num());
-    edit.set_int("hidden_size", hidden.ok_or_else(|| RewriteError("hidden_size has no known number".into()))?);
+    edit.set_int(
+        "hidden_size",
+        hidden.ok_or_else(|| RewriteError("hidden_size has no known number".into()))?,
+    );
     Ok(())
 }
 
@@ -261,25 +373,43 @@ mod tests {
 
     #[test]
     fn hidden_size_follows() {
-        let proof = lstm().int("hidden_size", 3).input("7x2x3").weight("1x12x3").weight("1x12x3");
+        let proof = lstm()
+            .int("hidden_size", 3)
+            .input("7x2x3")
+            .weight("1x12x3")
+            .weight("1x12x3");
         proof.view(|view| {
             let operator = Recurrent { gates: 4 };
             let relation = operator.relate(view);
             let h = relation.named("h").unwrap();
             let mut kept = vec![None; relation.labels.len()];
             kept[h.index()] = Some(vec![0u32, 2].into());
-            let cut = Cut { relation: &relation, kept };
-            assert_eq!(cut.dims(Port::In(2)), Some(vec![Dim::Num(1), Dim::Num(8), Dim::Num(2)]));
+            let cut = Cut {
+                relation: &relation,
+                kept,
+            };
+            assert_eq!(
+                cut.dims(Port::In(2)),
+                Some(vec![Dim::Num(1), Dim::Num(8), Dim::Num(2)])
+            );
             let mut edit = NodeEdit::default();
             operator.rewrite(view, &cut, &mut edit).unwrap();
-            assert_eq!(edit.settings, [("hidden_size", crate::ops::Setting::Int(2))]);
+            assert_eq!(
+                edit.settings,
+                [("hidden_size", crate::ops::Setting::Int(2))]
+            );
         });
     }
 
     #[test]
     fn misfits_are_errors() {
-        let node = lstm().input("7x2x3").weight("1x12x4").weight("1x12x3").named();
-        let facts = [vec![7, 2, 3], vec![1, 12, 4], vec![1, 12, 3]].map(|dims| Fact::new(None, dims.into_iter().map(Dim::Num).collect()));
+        let node = lstm()
+            .input("7x2x3")
+            .weight("1x12x4")
+            .weight("1x12x3")
+            .named();
+        let facts = [vec![7, 2, 3], vec![1, 12, 4], vec![1, 12, 3]]
+            .map(|dims| Fact::new(None, dims.into_iter().map(Dim::Num).collect()));
         let view = NodeView {
             node: &node,
             opset: 14,

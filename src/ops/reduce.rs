@@ -26,11 +26,20 @@ struct Reduce {
 }
 
 /// A sum of squares, absolute values and the like.
-const NORM: Reduce = Reduce { kind: Kind::Sum, combine: None };
+const NORM: Reduce = Reduce {
+    kind: Kind::Sum,
+    combine: None,
+};
 /// A statistic whose result depends on how many entries there are.
-const LOSSY: Reduce = Reduce { kind: Kind::Lossy, combine: None };
+const LOSSY: Reduce = Reduce {
+    kind: Kind::Lossy,
+    combine: None,
+};
 /// The place of an extreme.
-const POSITION: Reduce = Reduce { kind: Kind::Position, combine: None };
+const POSITION: Reduce = Reduce {
+    kind: Kind::Position,
+    combine: None,
+};
 
 impl Reduce {
     /// The reduced axes, ascending; `None` when they are not known.
@@ -48,7 +57,9 @@ impl Reduce {
                 let mut reduced = vec![false; rank];
                 for axis in axes {
                     let error = || InferError(format!("axis {axis} of a tensor of {rank} axes"));
-                    *reduced.get_mut(NodeView::axis(axis, rank).ok_or_else(error)?).ok_or_else(error)? = true;
+                    *reduced
+                        .get_mut(NodeView::axis(axis, rank).ok_or_else(error)?)
+                        .ok_or_else(error)? = true;
                 }
                 Ok(Some(reduced))
             }
@@ -59,10 +70,31 @@ impl Reduce {
     fn contents(&self, node: &NodeView, reduced: &[bool]) -> Option<Contents> {
         let combine = self.combine?;
         let elements = &node.contents(0)?.0;
-        let extents: Vec<usize> = node.shape(0)?.iter().map(Dim::count).collect::<Option<_>>()?;
-        let kept = |(axis, extent): (usize, &usize)| if reduced.get(axis) == Some(&true) { 1 } else { *extent };
-        let count = extents.iter().enumerate().map(kept).try_fold(1usize, usize::checked_mul)?;
-        let mut results: Vec<Option<Element>> = vec![None; if count <= Contents::LIMIT { count } else { return None }];
+        let extents: Vec<usize> = node
+            .shape(0)?
+            .iter()
+            .map(Dim::count)
+            .collect::<Option<_>>()?;
+        let kept = |(axis, extent): (usize, &usize)| {
+            if reduced.get(axis) == Some(&true) {
+                1
+            } else {
+                *extent
+            }
+        };
+        let count = extents
+            .iter()
+            .enumerate()
+            .map(kept)
+            .try_fold(1usize, usize::checked_mul)?;
+        let mut results: Vec<Option<Element>> = vec![
+            None;
+            if count <= Contents::LIMIT {
+                count
+            } else {
+                return None;
+            }
+        ];
         for (position, element) in elements.iter().enumerate() {
             let (mut rest, mut place, mut stride) = (position, 0, 1);
             for (extent, reduced) in extents.iter().zip(reduced).rev() {
@@ -88,16 +120,37 @@ fn keeps_dims(node: &NodeView) -> bool {
 
 impl Operator for Reduce {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let dtype = if matches!(self.kind, Kind::Position) { Some(Dtype::Int64) } else { node.dtype(0) };
-        let Some(shape) = node.shape(0) else { return Ok(vec![Fact { dtype, ..Fact::default() }]) };
+        let dtype = if matches!(self.kind, Kind::Position) {
+            Some(Dtype::Int64)
+        } else {
+            node.dtype(0)
+        };
+        let Some(shape) = node.shape(0) else {
+            return Ok(vec![Fact {
+                dtype,
+                ..Fact::default()
+            }]);
+        };
         let Some(reduced) = self.axes(node, shape.len())? else {
-            let unknown = keeps_dims(node).then(|| (0..shape.len()).map(|axis| node.unknown(0, axis)).collect());
-            return Ok(vec![Fact { dtype, shape: unknown, contents: None }]);
+            let unknown = keeps_dims(node)
+                .then(|| (0..shape.len()).map(|axis| node.unknown(0, axis)).collect());
+            return Ok(vec![Fact {
+                dtype,
+                shape: unknown,
+                contents: None,
+            }]);
         };
         let keep = keeps_dims(node);
-        let axes = shape.iter().zip(&reduced).filter(|(_, reduced)| keep || !**reduced);
-        let dims = axes.map(|(dim, reduced)| if *reduced { Dim::Num(1) } else { dim.clone() }).collect();
-        Ok(vec![Fact::new(dtype, dims).with_contents(self.contents(node, &reduced))])
+        let axes = shape
+            .iter()
+            .zip(&reduced)
+            .filter(|(_, reduced)| keep || !**reduced);
+        let dims = axes
+            .map(|(dim, reduced)| if *reduced { Dim::Num(1) } else { dim.clone() })
+            .collect();
+        Ok(vec![
+            Fact::new(dtype, dims).with_contents(self.contents(node, &reduced)),
+        ])
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
@@ -115,13 +168,17 @@ impl Operator for Reduce {
             // What is zero adds nothing to a mean of magnitudes, which then only has to count as many entries as before.
             Kind::Lossy if mean_of_magnitudes(node) => Fate::Free,
             Kind::Lossy => Fate::Lossy(Reason::operator("a statistic over fewer entries")),
-            Kind::Position => Fate::Fixed(Reason::operator("positions along the axis are the result")),
+            Kind::Position => {
+                Fate::Fixed(Reason::operator("positions along the axis are the result"))
+            }
         };
         let labels: Vec<LabelId> = shape
             .iter()
             .zip(&reduced)
             .enumerate()
-            .map(|(axis, (dim, reduced))| builder.label(axis_name(axis), dim.clone(), fate(*reduced)))
+            .map(|(axis, (dim, reduced))| {
+                builder.label(axis_name(axis), dim.clone(), fate(*reduced))
+            })
             .collect();
         let mut result = Vec::new();
         let mut summed = Vec::new();
@@ -138,7 +195,14 @@ impl Operator for Reduce {
         builder.whole(Port::In(1), "axes", &Reason::operator("numbers of axes"));
         builder.port(Port::Out(0), "y", result);
         if (matches!(self.kind, Kind::Sum) || mean_of_magnitudes(node)) && !summed.is_empty() {
-            builder.term(Term { data: Port::In(0), weight: None, zero: None, labels, summed, window: None });
+            builder.term(Term {
+                data: Port::In(0),
+                weight: None,
+                zero: None,
+                labels,
+                summed,
+                window: None,
+            });
         }
         builder.finish()
     }
@@ -148,10 +212,22 @@ impl Operator for Reduce {
             return Ok(());
         }
         let mut ratio = 1.0;
-        for label in cut.relation.terms.iter().flat_map(|term| &term.summed).filter(|label| cut.kept(**label).is_some()) {
-            let extents = cut.relation.label(*label).extent.num().zip(cut.extent(*label).num());
-            let (before, after) =
-                extents.filter(|(_, after)| *after > 0).ok_or_else(|| RewriteError("a mean over an unknown count".into()))?;
+        for label in cut
+            .relation
+            .terms
+            .iter()
+            .flat_map(|term| &term.summed)
+            .filter(|label| cut.kept(**label).is_some())
+        {
+            let extents = cut
+                .relation
+                .label(*label)
+                .extent
+                .num()
+                .zip(cut.extent(*label).num());
+            let (before, after) = extents
+                .filter(|(_, after)| *after > 0)
+                .ok_or_else(|| RewriteError("a mean over an unknown count".into()))?;
             ratio *= after as f64 / before as f64;
         }
         if ratio < 1.0 {
@@ -175,10 +251,18 @@ struct GlobalPool;
 impl Operator for GlobalPool {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         super::operand::at_least(node, 0, 2)?;
-        let dims = node
-            .shape(0)
-            .map(|shape| shape.iter().enumerate().map(|(axis, dim)| if axis < 2 { dim.clone() } else { Dim::Num(1) }).collect());
-        Ok(vec![Fact { dtype: node.dtype(0), shape: dims, contents: None }])
+        let dims = node.shape(0).map(|shape| {
+            shape
+                .iter()
+                .enumerate()
+                .map(|(axis, dim)| if axis < 2 { dim.clone() } else { Dim::Num(1) })
+                .collect()
+        });
+        Ok(vec![Fact {
+            dtype: node.dtype(0),
+            shape: dims,
+            contents: None,
+        }])
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
@@ -208,7 +292,10 @@ struct Cumulative;
 
 impl Operator for Cumulative {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        Ok(vec![Fact { contents: None, ..node.input(0).cloned().unwrap_or_default() }])
+        Ok(vec![Fact {
+            contents: None,
+            ..node.input(0).cloned().unwrap_or_default()
+        }])
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
@@ -220,9 +307,15 @@ impl Operator for Cumulative {
             Some([axis]) => NodeView::axis(*axis, dims.len()),
             _ => None,
         };
-        let Some(axis) = axis else { return node.frozen(Reason::operator("axis known only at run time")) };
+        let Some(axis) = axis else {
+            return node.frozen(Reason::operator("axis known only at run time"));
+        };
         let mut builder = node.relation();
-        let labels = broadcast(&mut builder, dims, [(Port::In(0), "x"), (Port::Out(0), "y")]);
+        let labels = broadcast(
+            &mut builder,
+            dims,
+            [(Port::In(0), "x"), (Port::Out(0), "y")],
+        );
         if let Some(label) = labels.get(axis) {
             builder.fix(*label, Reason::operator("the axis is accumulated in order"));
         }
@@ -240,7 +333,10 @@ struct LpNormalization;
 
 impl Operator for LpNormalization {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        Ok(vec![Fact { contents: None, ..node.input(0).cloned().unwrap_or_default() }])
+        Ok(vec![Fact {
+            contents: None,
+            ..node.input(0).cloned().unwrap_or_default()
+        }])
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
@@ -249,23 +345,61 @@ impl Operator for LpNormalization {
         }
         let dims = node.output_shape(0).unwrap_or_default();
         let mut builder = node.relation();
-        let labels = broadcast(&mut builder, dims, [(Port::In(0), "x"), (Port::Out(0), "y")]);
-        let axis = NodeView::axis(node.int("axis").unwrap_or(-1), dims.len()).and_then(|axis| labels.get(axis).copied());
-        let Some(axis) = axis else { return node.frozen(Reason::operator("an axis that does not exist")) };
-        builder.term(Term { data: Port::In(0), weight: None, zero: None, labels, summed: vec![axis], window: None });
+        let labels = broadcast(
+            &mut builder,
+            dims,
+            [(Port::In(0), "x"), (Port::Out(0), "y")],
+        );
+        let axis = NodeView::axis(node.int("axis").unwrap_or(-1), dims.len())
+            .and_then(|axis| labels.get(axis).copied());
+        let Some(axis) = axis else {
+            return node.frozen(Reason::operator("an axis that does not exist"));
+        };
+        builder.term(Term {
+            data: Port::In(0),
+            weight: None,
+            zero: None,
+            labels,
+            summed: vec![axis],
+            window: None,
+        });
         builder.finish()
     }
 }
 
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("ReduceSum", &Reduce { kind: Kind::Sum, combine: Some(math::add) }),
+    Rule::onnx(
+        "ReduceSum",
+        &Reduce {
+            kind: Kind::Sum,
+            combine: Some(math::add),
+        },
+    ),
     Rule::onnx("ReduceSumSquare", &NORM),
     Rule::onnx("ReduceL1", &NORM),
     Rule::onnx("ReduceL2", &NORM),
     Rule::onnx("ReduceMean", &LOSSY),
-    Rule::onnx("ReduceMax", &Reduce { kind: Kind::Lossy, combine: Some(math::max) }),
-    Rule::onnx("ReduceMin", &Reduce { kind: Kind::Lossy, combine: Some(math::min) }),
-    Rule::onnx("ReduceProd", &Reduce { kind: Kind::Lossy, combine: Some(math::mul) }),
+    Rule::onnx(
+        "ReduceMax",
+        &Reduce {
+            kind: Kind::Lossy,
+            combine: Some(math::max),
+        },
+    ),
+    Rule::onnx(
+        "ReduceMin",
+        &Reduce {
+            kind: Kind::Lossy,
+            combine: Some(math::min),
+        },
+    ),
+    Rule::onnx(
+        "ReduceProd",
+        &Reduce {
+            kind: Kind::Lossy,
+            combine: Some(math::mul),
+        },
+    ),
     Rule::onnx("ReduceLogSum", &NORM),
     Rule::onnx("ReduceLogSumExp", &LOSSY),
     Rule::onnx("ArgMax", &POSITION),
@@ -285,13 +419,34 @@ mod tests {
 
     #[test]
     fn axes_come_as_attribute_or_input() {
-        let old = Prove::op("ReduceSum").at(11).ints("axes", &[-1]).input("bx8x5");
+        let old = Prove::op("ReduceSum")
+            .at(11)
+            .ints("axes", &[-1])
+            .input("bx8x5");
         old.gives("bx8x1").relates("x[i, j, k] → y[i, j, 1]  Σ k");
-        let new = Prove::op("ReduceSum").at(13).int("keepdims", 0).input("bx8x5").list(&[1]);
-        new.gives("bx5").relates("x[i, j, k] axes[1] → y[i, k]  Σ j");
-        Prove::op("ReduceMean").at(18).input("2x8x5x5").list(&[2, 3]).gives("2x8x1x1").relates("x[i, j, k, l] axes[2] → y[i, j, 1, 1]");
-        Prove::op("ReduceMax").int("keepdims", 0).input("2x8").gives("").relates("x[i, j] → y[]");
-        Prove::op("ReduceL2").int("noop_with_empty_axes", 1).input("2x8").gives("2x8").relates("x[i, j] → y[i, j]");
+        let new = Prove::op("ReduceSum")
+            .at(13)
+            .int("keepdims", 0)
+            .input("bx8x5")
+            .list(&[1]);
+        new.gives("bx5")
+            .relates("x[i, j, k] axes[1] → y[i, k]  Σ j");
+        Prove::op("ReduceMean")
+            .at(18)
+            .input("2x8x5x5")
+            .list(&[2, 3])
+            .gives("2x8x1x1")
+            .relates("x[i, j, k, l] axes[2] → y[i, j, 1, 1]");
+        Prove::op("ReduceMax")
+            .int("keepdims", 0)
+            .input("2x8")
+            .gives("")
+            .relates("x[i, j] → y[]");
+        Prove::op("ReduceL2")
+            .int("noop_with_empty_axes", 1)
+            .input("2x8")
+            .gives("2x8")
+            .relates("x[i, j] → y[i, j]");
     }
 
     #[test]
@@ -305,17 +460,38 @@ mod tests {
 
     #[test]
     fn positions_are_not_renumbered() {
-        Prove::op("ArgMax").int("axis", 1).int("keepdims", 0).input("bx10").gives("b").relates("x[i, j] → y[i]");
-        Prove::op("CumSum").input("2x8").number(-1).gives("2x8").relates("x[i, j] axis[] → y[i, j]");
-        Prove::op("LpNormalization").input("2x8").gives("2x8").relates("x[i, j] → y[i, j]  Σ j");
-        Prove::op("GlobalAveragePool").input("bx8x5x4").gives("bx8x1x1").relates("x[b, c, s, s2] → y[b, c, 1, 1]");
+        Prove::op("ArgMax")
+            .int("axis", 1)
+            .int("keepdims", 0)
+            .input("bx10")
+            .gives("b")
+            .relates("x[i, j] → y[i]");
+        Prove::op("CumSum")
+            .input("2x8")
+            .number(-1)
+            .gives("2x8")
+            .relates("x[i, j] axis[] → y[i, j]");
+        Prove::op("LpNormalization")
+            .input("2x8")
+            .gives("2x8")
+            .relates("x[i, j] → y[i, j]  Σ j");
+        Prove::op("GlobalAveragePool")
+            .input("bx8x5x4")
+            .gives("bx8x1x1")
+            .relates("x[b, c, s, s2] → y[b, c, 1, 1]");
     }
 
     #[test]
     fn extents_are_reduced() {
         let b = Dim::symbol("b");
-        let product = Prove::op("ReduceProd").int("keepdims", 0).computed(&[b.clone(), Dim::Num(3), Dim::Num(2)]).facts();
-        assert_eq!(product[0].contents.as_ref().unwrap().dims().unwrap(), [&b * &Dim::Num(6)]);
+        let product = Prove::op("ReduceProd")
+            .int("keepdims", 0)
+            .computed(&[b.clone(), Dim::Num(3), Dim::Num(2)])
+            .facts();
+        assert_eq!(
+            product[0].contents.as_ref().unwrap().dims().unwrap(),
+            [&b * &Dim::Num(6)]
+        );
         Prove::op("ReduceSum").list(&[4, 5]).holds(&[9]);
         Prove::op("ReduceMin").list(&[4, -5]).holds(&[-5]);
     }

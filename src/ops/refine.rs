@@ -41,8 +41,17 @@ struct Side {
 
 impl Side {
     fn new(shape: &[Dim]) -> Self {
-        let left = shape.iter().cloned().enumerate().filter(|(_, dim)| !dim.is_one()).collect();
-        Side { left, outer: vec![Vec::new(); shape.len()], inner: vec![Vec::new(); shape.len()] }
+        let left = shape
+            .iter()
+            .cloned()
+            .enumerate()
+            .filter(|(_, dim)| !dim.is_one())
+            .collect();
+        Side {
+            left,
+            outer: vec![Vec::new(); shape.len()],
+            inner: vec![Vec::new(); shape.len()],
+        }
     }
 
     fn end(&self, end: End) -> Option<&Dim> {
@@ -76,7 +85,11 @@ impl Side {
     }
 
     fn finish(self) -> Vec<Vec<usize>> {
-        self.outer.into_iter().zip(self.inner).map(|(outer, inner)| outer.into_iter().chain(inner.into_iter().rev()).collect()).collect()
+        self.outer
+            .into_iter()
+            .zip(self.inner)
+            .map(|(outer, inner)| outer.into_iter().chain(inner.into_iter().rev()).collect())
+            .collect()
     }
 }
 
@@ -97,11 +110,20 @@ pub(super) fn refine(from: &[Dim], to: &[Dim]) -> Refinement {
         }
     }
     while !empty && step(&mut factors, &mut a, &mut b, End::Inner) {}
-    if let (false, [(_, left)], [(_, right)]) = (empty, a.left.make_contiguous(), b.left.make_contiguous()) {
+    if let (false, [(_, left)], [(_, right)]) =
+        (empty, a.left.make_contiguous(), b.left.make_contiguous())
+    {
         // Equally many elements on both sides, and this is all that is left of either.
         if !left.differs(right) {
-            let extent = if left.num().is_some() { left.clone() } else { right.clone() };
-            factors.push(Factor { extent, common: true });
+            let extent = if left.num().is_some() {
+                left.clone()
+            } else {
+                right.clone()
+            };
+            factors.push(Factor {
+                extent,
+                common: true,
+            });
             a.take(End::Outer, factors.len() - 1, None);
             b.take(End::Outer, factors.len() - 1, None);
         }
@@ -110,12 +132,18 @@ pub(super) fn refine(from: &[Dim], to: &[Dim]) -> Refinement {
         let count = side.left.len();
         apart(&mut factors, side, count);
     }
-    Refinement { factors, from: a.finish(), to: b.finish() }
+    Refinement {
+        factors,
+        from: a.finish(),
+        to: b.finish(),
+    }
 }
 
 /// Matches one factor at one end, if one of the two axes there divides the other.
 fn step(factors: &mut Vec<Factor>, a: &mut Side, b: &mut Side, end: End) -> bool {
-    let (Some(left), Some(right)) = (a.end(end), b.end(end)) else { return false };
+    let (Some(left), Some(right)) = (a.end(end), b.end(end)) else {
+        return false;
+    };
     let (factor, rest_a, rest_b) = if left == right {
         (left.clone(), None, None)
     } else if let Some(rest) = left.exact_div(right) {
@@ -125,7 +153,10 @@ fn step(factors: &mut Vec<Factor>, a: &mut Side, b: &mut Side, end: End) -> bool
     } else {
         return false;
     };
-    factors.push(Factor { extent: factor, common: true });
+    factors.push(Factor {
+        extent: factor,
+        common: true,
+    });
     a.take(end, factors.len() - 1, rest_a);
     b.take(end, factors.len() - 1, rest_b);
     true
@@ -137,17 +168,29 @@ fn equal_block(a: &Side, b: &Side) -> Option<(usize, usize)> {
     let products: Vec<Dim> = (1..=all.1).map(|count| b.product(count)).collect();
     let blocks = (1..=all.0).flat_map(|count_a| {
         let product = a.product(count_a);
-        let equal: Vec<usize> = products.iter().enumerate().filter(|(_, other)| **other == product).map(|(at, _)| at + 1).collect();
+        let equal: Vec<usize> = products
+            .iter()
+            .enumerate()
+            .filter(|(_, other)| **other == product)
+            .map(|(at, _)| at + 1)
+            .collect();
         equal.into_iter().map(move |count_b| (count_a, count_b))
     });
-    blocks.min_by_key(|(count_a, count_b)| count_a + count_b).filter(|block| *block != all)
+    blocks
+        .min_by_key(|(count_a, count_b)| count_a + count_b)
+        .filter(|block| *block != all)
 }
 
 /// Makes what is left of the first `count` axes factors of their own.
 fn apart(factors: &mut Vec<Factor>, side: &mut Side, count: usize) {
     for _ in 0..count {
-        let Some(extent) = side.end(End::Outer).cloned() else { return };
-        factors.push(Factor { extent, common: false });
+        let Some(extent) = side.end(End::Outer).cloned() else {
+            return;
+        };
+        factors.push(Factor {
+            extent,
+            common: false,
+        });
         side.take(End::Outer, factors.len() - 1, None);
     }
 }
@@ -158,18 +201,29 @@ mod tests {
 
     fn dims(text: &str) -> Vec<Dim> {
         let factor = |part: &str| part.parse().map_or_else(|_| Dim::symbol(part), Dim::Num);
-        text.split_whitespace().map(|axis| Dim::product(&axis.split('*').map(factor).collect::<Vec<_>>())).collect()
+        text.split_whitespace()
+            .map(|axis| Dim::product(&axis.split('*').map(factor).collect::<Vec<_>>()))
+            .collect()
     }
 
     /// Factors that are not common are shown in brackets.
     fn show(from: &str, to: &str) -> String {
         let refinement = refine(&dims(from), &dims(to));
         let factor = |at: &usize| match &refinement.factors[*at] {
-            Factor { extent, common: true } => extent.to_string(),
-            Factor { extent, common: false } => format!("[{extent}]"),
+            Factor {
+                extent,
+                common: true,
+            } => extent.to_string(),
+            Factor {
+                extent,
+                common: false,
+            } => format!("[{extent}]"),
         };
         let axes = |axes: &[Vec<usize>]| {
-            axes.iter().map(|axis| axis.iter().map(factor).collect::<Vec<_>>().join("·")).collect::<Vec<_>>().join(", ")
+            axes.iter()
+                .map(|axis| axis.iter().map(factor).collect::<Vec<_>>().join("·"))
+                .collect::<Vec<_>>()
+                .join(", ")
         };
         format!("{} → {}", axes(&refinement.from), axes(&refinement.to))
     }
@@ -193,7 +247,10 @@ mod tests {
     #[test]
     fn blocks_without_common_factors_stay_alone() {
         assert_eq!(show("6 4", "8 3"), "[6], [4] → [8], [3]");
-        assert_eq!(show("5 6 4 7", "5 8 3 7"), "5, [6], [4], 7 → 5, [8], [3], 7");
+        assert_eq!(
+            show("5 6 4 7", "5 8 3 7"),
+            "5, [6], [4], 7 → 5, [8], [3], 7"
+        );
         assert_eq!(show("6 4 10", "8 30"), "[6], [4], 10 → [8], [3]·10");
         assert_eq!(show("12 4", "2 8 3"), "2·[6], [4] → 2, [8], [3]");
         assert_eq!(show("0 4", "0 2"), "[0], [4] → [0], [2]");

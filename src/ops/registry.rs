@@ -17,12 +17,20 @@ pub struct Rule {
 impl Rule {
     /// A rule of the standard's own domain.
     pub const fn onnx(op_type: &'static str, operator: &'static dyn Operator) -> Self {
-        Rule { domain: "", op_type, operator }
+        Rule {
+            domain: "",
+            op_type,
+            operator,
+        }
     }
 
     /// A rule of ONNX Runtime's domain.
     pub const fn microsoft(op_type: &'static str, operator: &'static dyn Operator) -> Self {
-        Rule { domain: "com.microsoft", op_type, operator }
+        Rule {
+            domain: "com.microsoft",
+            op_type,
+            operator,
+        }
     }
 }
 
@@ -84,5 +92,7 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
 /// The rule for an operator, if there is one.
 pub fn lookup(domain: &str, op_type: &str) -> Option<&'static dyn Operator> {
     let domain = normal_domain(domain);
-    rules().find(|rule| rule.op_type == op_type && rule.domain == domain).map(|rule| rule.operator)
+    rules()
+        .find(|rule| rule.op_type == op_type && rule.domain == domain)
+        .map(|rule| rule.operator)
 }

@@ -17,8 +17,14 @@ impl Reshape {
 
 impl Operator for Reshape {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let untold = Fact { dtype: node.dtype(0), shape: None, contents: None };
-        let Some(target) = Self::target(node) else { return Ok(vec![untold]) };
+        let untold = Fact {
+            dtype: node.dtype(0),
+            shape: None,
+            contents: None,
+        };
+        let Some(target) = Self::target(node) else {
+            return Ok(vec![untold]);
+        };
         let keeps_zero = node.int("allowzero") == Some(1);
         let input = node.shape(0);
         let mut dims: Vec<Option<Dim>> = Vec::with_capacity(target.len());
@@ -27,11 +33,13 @@ impl Operator for Reshape {
                 Some(Dim::Num(-1)) => None,
                 Some(Dim::Num(0)) if !keeps_zero => match input {
                     None => Some(node.unknown(0, axis)),
-                    Some(input) => {
-                        Some(input.get(axis).cloned().ok_or_else(|| InferError(format!("0 in the target at {axis} copies no axis")))?)
-                    }
+                    Some(input) => Some(input.get(axis).cloned().ok_or_else(|| {
+                        InferError(format!("0 in the target at {axis} copies no axis"))
+                    })?),
                 },
-                Some(Dim::Num(number)) if number < 0 => return Err(InferError(format!("{number} in the target"))),
+                Some(Dim::Num(number)) if number < 0 => {
+                    return Err(InferError(format!("{number} in the target")));
+                }
                 element => element,
             });
         }
@@ -41,22 +49,34 @@ impl Operator for Reshape {
             (Some(input), 1) => {
                 let (total, others) = (Dim::product(input), Dim::product(dims.iter().flatten()));
                 let rest = total.exact_div(&others);
-                if rest.is_none() && total.num().is_some() && others.num().is_some_and(|others| others != 0) {
-                    return Err(InferError(format!("{total} elements do not divide into {others}")));
+                if rest.is_none()
+                    && total.num().is_some()
+                    && others.num().is_some_and(|others| others != 0)
+                {
+                    return Err(InferError(format!(
+                        "{total} elements do not divide into {others}"
+                    )));
                 }
                 rest
             }
             (Some(input), 0) => {
                 let (total, asked) = (Dim::product(input), Dim::product(dims.iter().flatten()));
                 if total.differs(&asked) {
-                    return Err(InferError(format!("{total} elements do not fit into {asked}")));
+                    return Err(InferError(format!(
+                        "{total} elements do not fit into {asked}"
+                    )));
                 }
                 None
             }
             _ => None,
         };
-        let dims = dims.into_iter().enumerate().map(|(axis, dim)| dim.or_else(|| rest.clone()).unwrap_or_else(|| node.unknown(0, axis)));
-        Ok(vec![Fact::new(node.dtype(0), dims.collect()).with_contents(node.contents(0).cloned())])
+        let dims = dims.into_iter().enumerate().map(|(axis, dim)| {
+            dim.or_else(|| rest.clone())
+                .unwrap_or_else(|| node.unknown(0, axis))
+        });
+        Ok(vec![
+            Fact::new(node.dtype(0), dims.collect()).with_contents(node.contents(0).cloned()),
+        ])
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
@@ -79,18 +99,27 @@ impl Flatten {
     fn axis(node: &NodeView, rank: usize) -> Result<usize, InferError> {
         // Unlike other axes this one may be the rank itself.
         let axis = node.int("axis").unwrap_or(1);
-        if axis == rank as i64 { Ok(rank) } else { axis_number(axis, rank) }
+        if axis == rank as i64 {
+            Ok(rank)
+        } else {
+            axis_number(axis, rank)
+        }
     }
 }
 
 impl Operator for Flatten {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let Some(shape) = node.shape(0) else {
-            return Ok(vec![Fact::new(node.dtype(0), vec![node.unknown(0, 0), node.unknown(0, 1)])]);
+            return Ok(vec![Fact::new(
+                node.dtype(0),
+                vec![node.unknown(0, 0), node.unknown(0, 1)],
+            )]);
         };
         let axis = Self::axis(node, shape.len())?;
         let dims = vec![Dim::product(&shape[..axis]), Dim::product(&shape[axis..])];
-        Ok(vec![Fact::new(node.dtype(0), dims).with_contents(node.contents(0).cloned())])
+        Ok(vec![
+            Fact::new(node.dtype(0), dims).with_contents(node.contents(0).cloned()),
+        ])
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
@@ -100,8 +129,11 @@ impl Operator for Flatten {
 
 /// The relation of an operator that keeps all elements in order.
 fn regroup(node: &NodeView, shape_name: &'static str) -> Relation {
-    const NO_COMMON_FACTORS: Reason = Reason::operator("reshape whose blocks do not divide each other");
-    let (Some(from), Some(to)) = (node.shape(0), node.output_shape(0)) else { return node.frozen(Reason::Dynamic) };
+    const NO_COMMON_FACTORS: Reason =
+        Reason::operator("reshape whose blocks do not divide each other");
+    let (Some(from), Some(to)) = (node.shape(0), node.output_shape(0)) else {
+        return node.frozen(Reason::Dynamic);
+    };
     let refinement = refine(from, to);
     let mut builder = node.relation();
     let mut letters = Letters::new();
@@ -119,8 +151,16 @@ fn regroup(node: &NodeView, shape_name: &'static str) -> Relation {
         };
         Layout::product(&axis.iter().map(label).collect::<Vec<_>>())
     };
-    let x: Vec<Layout> = refinement.from.iter().map(|axis| layout(&mut builder, axis)).collect();
-    let y: Vec<Layout> = refinement.to.iter().map(|axis| layout(&mut builder, axis)).collect();
+    let x: Vec<Layout> = refinement
+        .from
+        .iter()
+        .map(|axis| layout(&mut builder, axis))
+        .collect();
+    let y: Vec<Layout> = refinement
+        .to
+        .iter()
+        .map(|axis| layout(&mut builder, axis))
+        .collect();
     builder.port(Port::In(0), "x", x);
     operand(&mut builder, 1, shape_name);
     builder.port(Port::Out(0), "y", y);
@@ -142,10 +182,14 @@ impl Blocks {
 
     /// Batch, channels, height and width once the block is taken out of them; `None` when that can not be told.
     fn parts(&self, node: &NodeView, shape: &[Dim]) -> Result<Option<[Dim; 4]>, InferError> {
-        let [b, c, h, w] = shape else { return Err(InferError(format!("rank {} instead of 4", shape.len()))) };
+        let [b, c, h, w] = shape else {
+            return Err(InferError(format!("rank {} instead of 4", shape.len())));
+        };
         let size = Self::size(node)?;
         let divide = |dim: &Dim, by: &Dim| match dim.exact_div(by) {
-            None if dim.num().is_some() => Err(InferError(format!("{dim} does not divide into blocks of {by}"))),
+            None if dim.num().is_some() => Err(InferError(format!(
+                "{dim} does not divide into blocks of {by}"
+            ))),
             rest => Ok(rest),
         };
         if self.to_space {
@@ -160,13 +204,21 @@ impl Blocks {
 impl Operator for Blocks {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let Some(shape) = node.shape(0) else {
-            return Ok(vec![Fact::new(node.dtype(0), (0..4).map(|axis| node.unknown(0, axis)).collect())]);
+            return Ok(vec![Fact::new(
+                node.dtype(0),
+                (0..4).map(|axis| node.unknown(0, axis)).collect(),
+            )]);
         };
         let size = Self::size(node)?;
         let dims = match self.parts(node, shape)? {
             Some([b, c, h, w]) if self.to_space => vec![b, c, &h * &size, &w * &size],
             Some([b, c, h, w]) => vec![b, &c * &(&size * &size), h, w],
-            None => shape.iter().take(1).cloned().chain((1..4).map(|axis| node.unknown(0, axis))).collect(),
+            None => shape
+                .iter()
+                .take(1)
+                .cloned()
+                .chain((1..4).map(|axis| node.unknown(0, axis)))
+                .collect(),
         };
         Ok(vec![Fact::new(node.dtype(0), dims)])
     }
@@ -174,15 +226,33 @@ impl Operator for Blocks {
     fn relate(&self, node: &NodeView) -> Relation {
         const BLOCK: Reason = Reason::operator("position in a block");
         let parts = node.shape(0).map(|shape| self.parts(node, shape));
-        let (Some(Ok(Some([b, c, h, w]))), Ok(size)) = (parts, Self::size(node)) else { return node.frozen(Reason::Dynamic) };
+        let (Some(Ok(Some([b, c, h, w]))), Ok(size)) = (parts, Self::size(node)) else {
+            return node.frozen(Reason::Dynamic);
+        };
         let mut builder = node.relation();
         let (b, c) = (named(&mut builder, "b", &b), named(&mut builder, "c", &c));
         let (h, w) = (named(&mut builder, "h", &h), named(&mut builder, "w", &w));
-        let (r, q) = (builder.fixed("r", size.clone(), BLOCK), builder.fixed("q", size, BLOCK));
-        let deep = if node.string("mode") == Some("CRD") { [c, r, q] } else { [r, q, c] };
+        let (r, q) = (
+            builder.fixed("r", size.clone(), BLOCK),
+            builder.fixed("q", size, BLOCK),
+        );
+        let deep = if node.string("mode") == Some("CRD") {
+            [c, r, q]
+        } else {
+            [r, q, c]
+        };
         let coarse = [Layout::from(b), Layout::product(&deep), h.into(), w.into()];
-        let fine = [Layout::from(b), c.into(), Layout::product(&[h, r]), Layout::product(&[w, q])];
-        let (x, y) = if self.to_space { (coarse, fine) } else { (fine, coarse) };
+        let fine = [
+            Layout::from(b),
+            c.into(),
+            Layout::product(&[h, r]),
+            Layout::product(&[w, q]),
+        ];
+        let (x, y) = if self.to_space {
+            (coarse, fine)
+        } else {
+            (fine, coarse)
+        };
         builder.port(Port::In(0), "x", x);
         builder.port(Port::Out(0), "y", y);
         builder.finish()
@@ -206,14 +276,30 @@ mod tests {
     #[test]
     fn reshape_splits_and_merges_axes() {
         let heads = Prove::op("Reshape").input("bxsx768").list(&[0, 0, 12, 64]);
-        heads.gives("bxsx12x64").relates("x[a, b, c·d] shape[4] → y[a, b, c, d]");
+        heads
+            .gives("bxsx12x64")
+            .relates("x[a, b, c·d] shape[4] → y[a, b, c, d]");
         let flat = Prove::op("Reshape").input("bx64x7x7").list(&[0, -1]);
-        flat.gives("bx3136").relates("x[a, b, c, d] shape[2] → y[a, b·c·d]");
+        flat.gives("bx3136")
+            .relates("x[a, b, c, d] shape[2] → y[a, b·c·d]");
         let back = Prove::op("Reshape").input("bx12x64").list(&[-1, 768]);
-        back.gives("bx768").relates("x[a, b, c] shape[2] → y[a, b·c]");
-        Prove::op("Reshape").input("6x4").list(&[8, 3]).gives("8x3").relates("x[a, b] shape[2] → y[c, d]");
-        Prove::op("Reshape").input("1x6").list(&[2, 1, 3]).gives("2x1x3").relates("x[1, a·b] shape[3] → y[a, 1, b]");
-        Prove::op("Reshape").input("0x6").list(&[0, 3]).int("allowzero", 1).gives("0x3");
+        back.gives("bx768")
+            .relates("x[a, b, c] shape[2] → y[a, b·c]");
+        Prove::op("Reshape")
+            .input("6x4")
+            .list(&[8, 3])
+            .gives("8x3")
+            .relates("x[a, b] shape[2] → y[c, d]");
+        Prove::op("Reshape")
+            .input("1x6")
+            .list(&[2, 1, 3])
+            .gives("2x1x3")
+            .relates("x[1, a·b] shape[3] → y[a, 1, b]");
+        Prove::op("Reshape")
+            .input("0x6")
+            .list(&[0, 3])
+            .int("allowzero", 1)
+            .gives("0x3");
     }
 
     #[test]
@@ -221,9 +307,18 @@ mod tests {
         let (b, s) = (Dim::symbol("b"), Dim::symbol("s"));
         let target = [b, s, Dim::Num(-1), Dim::Num(64)];
         let heads = Prove::op("Reshape").input("bxsx768").computed(&target);
-        heads.gives("bxsx12x64").relates("x[a, b, c·d] shape[4] → y[a, b, c, d]");
-        Prove::op("Reshape").input("2x6").input("i64:2").gives("?out0.0x?out0.1");
-        Prove::op("Reshape").list(&[1, 2, 3, 4]).list(&[2, 2]).gives("2x2").holds(&[1, 2, 3, 4]);
+        heads
+            .gives("bxsx12x64")
+            .relates("x[a, b, c·d] shape[4] → y[a, b, c, d]");
+        Prove::op("Reshape")
+            .input("2x6")
+            .input("i64:2")
+            .gives("?out0.0x?out0.1");
+        Prove::op("Reshape")
+            .list(&[1, 2, 3, 4])
+            .list(&[2, 2])
+            .gives("2x2")
+            .holds(&[1, 2, 3, 4]);
     }
 
     #[test]
@@ -232,25 +327,52 @@ mod tests {
         assert_eq!(heads.view(|view| Reshape.target(view)), Some(1));
         // The 0 copies an axis of equal length that is not the same axis, which the relation does not hide.
         let shifted = Prove::op("Reshape").input("2x6x3").list(&[1, 0, 6]);
-        shifted.gives("1x6x6").relates("x[a, b·c, d] shape[3] → y[1, a·b, c·d]");
+        shifted
+            .gives("1x6x6")
+            .relates("x[a, b·c, d] shape[3] → y[1, a·b, c·d]");
     }
 
     #[test]
     fn flatten_merges_axes() {
-        Prove::op("Flatten").input("bx64x7x7").gives("bx3136").relates("x[a, b, c, d] → y[a, b·c·d]");
-        Prove::op("Flatten").input("2x3x4").int("axis", 3).gives("24x1").relates("x[a, b, c] → y[a·b·c, 1]");
-        Prove::op("Flatten").input("2x3x4").int("axis", 0).gives("1x24").relates("x[a, b, c] → y[1, a·b·c]");
-        Prove::op("Flatten").input("2x3x4").int("axis", -1).gives("6x4");
+        Prove::op("Flatten")
+            .input("bx64x7x7")
+            .gives("bx3136")
+            .relates("x[a, b, c, d] → y[a, b·c·d]");
+        Prove::op("Flatten")
+            .input("2x3x4")
+            .int("axis", 3)
+            .gives("24x1")
+            .relates("x[a, b, c] → y[a·b·c, 1]");
+        Prove::op("Flatten")
+            .input("2x3x4")
+            .int("axis", 0)
+            .gives("1x24")
+            .relates("x[a, b, c] → y[1, a·b·c]");
+        Prove::op("Flatten")
+            .input("2x3x4")
+            .int("axis", -1)
+            .gives("6x4");
         Prove::op("Flatten").input("5").gives("5x1");
     }
 
     #[test]
     fn blocks_of_channels_become_positions() {
-        let dcr = Prove::op("DepthToSpace").input("bx64x7xw").int("blocksize", 2);
-        dcr.gives("bx16x14x2*w").relates("x[b, r·q·c, h, w] → y[b, c, h·r, w·q]");
-        let crd = Prove::op("DepthToSpace").input("bx64x7x7").int("blocksize", 2).text("mode", "CRD");
-        crd.gives("bx16x14x14").relates("x[b, c·r·q, h, w] → y[b, c, h·r, w·q]");
-        let depth = Prove::op("SpaceToDepth").input("bx3x8x8").int("blocksize", 4);
-        depth.gives("bx48x2x2").relates("x[b, c, h·r, w·q] → y[b, r·q·c, h, w]");
+        let dcr = Prove::op("DepthToSpace")
+            .input("bx64x7xw")
+            .int("blocksize", 2);
+        dcr.gives("bx16x14x2*w")
+            .relates("x[b, r·q·c, h, w] → y[b, c, h·r, w·q]");
+        let crd = Prove::op("DepthToSpace")
+            .input("bx64x7x7")
+            .int("blocksize", 2)
+            .text("mode", "CRD");
+        crd.gives("bx16x14x14")
+            .relates("x[b, c·r·q, h, w] → y[b, c, h·r, w·q]");
+        let depth = Prove::op("SpaceToDepth")
+            .input("bx3x8x8")
+            .int("blocksize", 4);
+        depth
+            .gives("bx48x2x2")
+            .relates("x[b, c, h·r, w·q] → y[b, r·q·c, h, w]");
     }
 }

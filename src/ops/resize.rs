@@ -34,25 +34,57 @@ impl Resize {
             Some(axes) => axis_numbers(axes, rank)?,
             None => (0..rank).collect(),
         };
-        let written = node.attribute("scales").map(|attribute| attribute.floats.iter().map(|scale| Some(f64::from(*scale))).collect());
+        let written = node.attribute("scales").map(|attribute| {
+            attribute
+                .floats
+                .iter()
+                .map(|scale| Some(f64::from(*scale)))
+                .collect()
+        });
         // Only X and the scales before version 11 and in Upsample.
-        let at = if node.node.op_type() == "Upsample" || node.opset < 11 { 1 } else { 2 };
-        let given: Option<Vec<Option<f64>>> =
-            node.contents(at).map(|contents| contents.0.iter().map(|element| element.real()).collect::<Vec<_>>());
-        let scales: Option<Vec<Option<f64>>> = written.or(given).filter(|scales: &Vec<Option<f64>>| !scales.is_empty());
+        let at = if node.node.op_type() == "Upsample" || node.opset < 11 {
+            1
+        } else {
+            2
+        };
+        let given: Option<Vec<Option<f64>>> = node.contents(at).map(|contents| {
+            contents
+                .0
+                .iter()
+                .map(|element| element.real())
+                .collect::<Vec<_>>()
+        });
+        let scales: Option<Vec<Option<f64>>> = written
+            .or(given)
+            .filter(|scales: &Vec<Option<f64>>| !scales.is_empty());
         let sizes = (at == 2).then(|| node.contents(SIZES as usize)).flatten();
-        let sizes: Option<Vec<Option<Dim>>> =
-            sizes.map(|contents| contents.0.iter().map(|element| element.dim()).collect()).filter(|sizes: &Vec<_>| !sizes.is_empty());
-        for count in [scales.as_ref().map(Vec::len), sizes.as_ref().map(Vec::len)].into_iter().flatten() {
+        let sizes: Option<Vec<Option<Dim>>> = sizes
+            .map(|contents| contents.0.iter().map(|element| element.dim()).collect())
+            .filter(|sizes: &Vec<_>| !sizes.is_empty());
+        for count in [scales.as_ref().map(Vec::len), sizes.as_ref().map(Vec::len)]
+            .into_iter()
+            .flatten()
+        {
             if count != axes.len() {
-                return Err(InferError(format!("{count} scales or sizes for {} axes", axes.len())));
+                return Err(InferError(format!(
+                    "{count} scales or sizes for {} axes",
+                    axes.len()
+                )));
             }
         }
-        Ok(Operands { scales, sizes, axes })
+        Ok(Operands {
+            scales,
+            sizes,
+            axes,
+        })
     }
 
     fn goals(node: &NodeView, shape: &[Dim]) -> Result<Vec<Goal>, InferError> {
-        let Operands { scales, sizes, axes } = Self::operands(node, shape.len())?;
+        let Operands {
+            scales,
+            sizes,
+            axes,
+        } = Self::operands(node, shape.len())?;
         let mut goals = vec![Goal::Same; shape.len()];
         for (place, axis) in axes.iter().enumerate() {
             let scale = scales.as_ref().and_then(|scales| *scales.get(place)?);
@@ -72,7 +104,11 @@ impl Resize {
             match goal {
                 Goal::Scale(scale) if *scale == 1.0 && !crops => *goal = Goal::Same,
                 Goal::Size(size)
-                    if size == dim && !crops && node.string("keep_aspect_ratio_policy").is_none_or(|policy| policy == "stretch") =>
+                    if size == dim
+                        && !crops
+                        && node
+                            .string("keep_aspect_ratio_policy")
+                            .is_none_or(|policy| policy == "stretch") =>
                 {
                     *goal = Goal::Same;
                 }
@@ -91,15 +127,23 @@ fn keep_aspect(node: &NodeView, shape: &[Dim], axes: &[usize], goals: &mut [Goal
         _ => return,
     };
     let ratio = |axis: &usize| match &goals[*axis] {
-        Goal::Size(size) => Some(size.num()? as f64 / shape[*axis].num().filter(|extent| *extent > 0)? as f64),
+        Goal::Size(size) => {
+            Some(size.num()? as f64 / shape[*axis].num().filter(|extent| *extent > 0)? as f64)
+        }
         _ => None,
     };
     let ratios: Option<Vec<f64>> = axes.iter().map(ratio).collect();
-    let scale = ratios.and_then(|ratios| ratios.into_iter().reduce(if larger { f64::max } else { f64::min }));
+    let scale = ratios.and_then(|ratios| {
+        ratios
+            .into_iter()
+            .reduce(if larger { f64::max } else { f64::min })
+    });
     for axis in axes {
         goals[*axis] = match (scale, shape[*axis].num()) {
             // Halves are rounded up.
-            (Some(scale), Some(extent)) => Goal::Size(Dim::Num((scale * extent as f64 + 0.5).floor() as i64)),
+            (Some(scale), Some(extent)) => {
+                Goal::Size(Dim::Num((scale * extent as f64 + 0.5).floor() as i64))
+            }
             _ => Goal::Unknown,
         };
     }
@@ -115,26 +159,43 @@ fn scaled(extent: &Dim, scale: f64) -> Option<Dim> {
         return Some(extent * &Dim::Num(scale as i64));
     }
     let inverse = 1.0 / scale;
-    (inverse.fract() == 0.0).then(|| extent.floor_div(&Dim::Num(inverse as i64))).flatten()
+    (inverse.fract() == 0.0)
+        .then(|| extent.floor_div(&Dim::Num(inverse as i64)))
+        .flatten()
 }
 
 impl Operator for Resize {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let Some(shape) = node.shape(0) else { return Ok(vec![Fact { dtype: node.dtype(0), shape: None, contents: None }]) };
+        let Some(shape) = node.shape(0) else {
+            return Ok(vec![Fact {
+                dtype: node.dtype(0),
+                shape: None,
+                contents: None,
+            }]);
+        };
         let extent = |(axis, (goal, dim)): (usize, (Goal, &Dim))| match goal {
             Goal::Same => dim.clone(),
             Goal::Size(size) => size,
             Goal::Scale(scale) => scaled(dim, scale).unwrap_or_else(|| node.unknown(0, axis)),
             Goal::Unknown => node.unknown(0, axis),
         };
-        let dims = Self::goals(node, shape)?.into_iter().zip(shape).enumerate().map(extent).collect();
+        let dims = Self::goals(node, shape)?
+            .into_iter()
+            .zip(shape)
+            .enumerate()
+            .map(extent)
+            .collect();
         Ok(vec![Fact::new(node.dtype(0), dims)])
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
         const SPATIAL: Reason = Reason::operator("spatial positions");
-        let (Some(shape), Some(dims)) = (node.shape(0), node.output_shape(0)) else { return node.frozen(Reason::Dynamic) };
-        let Ok(goals) = Self::goals(node, shape) else { return node.frozen(SPATIAL) };
+        let (Some(shape), Some(dims)) = (node.shape(0), node.output_shape(0)) else {
+            return node.frozen(Reason::Dynamic);
+        };
+        let Ok(goals) = Self::goals(node, shape) else {
+            return node.frozen(SPATIAL);
+        };
         let mut builder = node.relation();
         let mut letters = Letters::new();
         let (mut x, mut y): (Vec<LabelId>, Vec<LabelId>) = (Vec::new(), Vec::new());
@@ -149,16 +210,35 @@ impl Operator for Resize {
             }
         }
         builder.port(Port::In(0), "x", x);
-        let names: &[&'static str] = if node.inputs.len() > 2 { &["roi", "scales", "sizes"] } else { &["scales"] };
-        (1..).zip(names).for_each(|(input, name)| operand(&mut builder, input, name));
+        let names: &[&'static str] = if node.inputs.len() > 2 {
+            &["roi", "scales", "sizes"]
+        } else {
+            &["scales"]
+        };
+        (1..)
+            .zip(names)
+            .for_each(|(input, name)| operand(&mut builder, input, name));
         builder.port(Port::Out(0), "y", y);
         builder.finish()
     }
 
     fn rewrite(&self, node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
-        let (Some(old), Some(new)) = (node.output_shape(0), cut.dims(Port::Out(0))) else { return Ok(()) };
-        let Ok(Operands { sizes: Some(_), axes, .. }) = Self::operands(node, old.len()) else { return Ok(()) };
-        let changed = |axis: &usize| Some(new.get(*axis)?).filter(|dim| old.get(*axis) != Some(dim) && dim.num().is_some()).cloned();
+        let (Some(old), Some(new)) = (node.output_shape(0), cut.dims(Port::Out(0))) else {
+            return Ok(());
+        };
+        let Ok(Operands {
+            sizes: Some(_),
+            axes,
+            ..
+        }) = Self::operands(node, old.len())
+        else {
+            return Ok(());
+        };
+        let changed = |axis: &usize| {
+            Some(new.get(*axis)?)
+                .filter(|dim| old.get(*axis) != Some(dim) && dim.num().is_some())
+                .cloned()
+        };
         let elements: Vec<Option<Dim>> = axes.iter().map(changed).collect();
         if elements.iter().any(Option::is_some) {
             edit.demand(SIZES, elements);
@@ -176,7 +256,11 @@ struct ImageDecoder;
 
 impl Operator for ImageDecoder {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let channels = if node.string("pixel_format") == Some("Grayscale") { 1 } else { 3 };
+        let channels = if node.string("pixel_format") == Some("Grayscale") {
+            1
+        } else {
+            3
+        };
         let dims = vec![node.unknown(0, 0), node.unknown(0, 1), Dim::Num(channels)];
         Ok(vec![Fact::new(Some(crate::proto::Dtype::Uint8), dims)])
     }
@@ -186,8 +270,11 @@ impl Operator for ImageDecoder {
     }
 }
 
-pub(super) static RULES: &[Rule] =
-    &[Rule::onnx("Resize", &Resize), Rule::onnx("Upsample", &Resize), Rule::onnx("ImageDecoder", &ImageDecoder)];
+pub(super) static RULES: &[Rule] = &[
+    Rule::onnx("Resize", &Resize),
+    Rule::onnx("Upsample", &Resize),
+    Rule::onnx("ImageDecoder", &ImageDecoder),
+];
 
 #[cfg(test)]
 mod tests {
@@ -197,27 +284,63 @@ mod tests {
 
     #[test]
     fn scales_of_one_pass_an_axis_on() {
-        let scaled = Prove::op("Resize").input("bx8x7xw").none().floats(&[1.0, 1.0, 2.0, 0.5]);
-        scaled.gives("bx8x14xfloor((w)/(2))").relates("x[a, b, c, e] scales[4] → y[a, b, d, f]");
+        let scaled = Prove::op("Resize")
+            .input("bx8x7xw")
+            .none()
+            .floats(&[1.0, 1.0, 2.0, 0.5]);
+        scaled
+            .gives("bx8x14xfloor((w)/(2))")
+            .relates("x[a, b, c, e] scales[4] → y[a, b, d, f]");
         Prove::op("Upsample")
             .at(9)
             .input("bx8x7x7")
             .floats(&[1.0, 1.0, 2.0, 2.0])
             .gives("bx8x14x14")
             .relates("x[a, b, c, e] scales[4] → y[a, b, d, f]");
-        let spatial = Prove::op("Resize").input("bx8x7x7").none().floats(&[1.5, 3.0]).ints("axes", &[2, 3]);
-        spatial.gives("bx8x10x21").relates("x[a, b, c, e] scales[2] → y[a, b, d, f]");
-        Prove::op("Resize").input("bx8x7x7").none().input("4").gives("?out0.0x?out0.1x?out0.2x?out0.3");
+        let spatial = Prove::op("Resize")
+            .input("bx8x7x7")
+            .none()
+            .floats(&[1.5, 3.0])
+            .ints("axes", &[2, 3]);
+        spatial
+            .gives("bx8x10x21")
+            .relates("x[a, b, c, e] scales[2] → y[a, b, d, f]");
+        Prove::op("Resize")
+            .input("bx8x7x7")
+            .none()
+            .input("4")
+            .gives("?out0.0x?out0.1x?out0.2x?out0.3");
     }
 
     #[test]
     fn sizes_follow_the_channels() {
         let sizes = [Dim::symbol("b"), Dim::Num(8), Dim::Num(14), Dim::Num(14)];
-        let resized = Prove::op("Resize").input("bx8x7x7").none().none().computed(&sizes);
-        let resized = resized.gives("bx8x14x14").relates("x[a, b, c, e] sizes[4] → y[a, b, d, f]");
+        let resized = Prove::op("Resize")
+            .input("bx8x7x7")
+            .none()
+            .none()
+            .computed(&sizes);
+        let resized = resized
+            .gives("bx8x14x14")
+            .relates("x[a, b, c, e] sizes[4] → y[a, b, d, f]");
         let edit = resized.edit(&[("b", &[0, 5])]).unwrap();
-        assert_eq!(edit.demands, [Demand { input: 3, elements: vec![None, Some(Dim::Num(2)), None, None], whole: false }]);
-        let bound = Prove::op("Resize").input("1x8x10x20").none().none().list(&[20, 20]).ints("axes", &[2, 3]);
-        bound.text("keep_aspect_ratio_policy", "not_larger").gives("1x8x10x20").relates("x[1, a, b, d] sizes[2] → y[1, a, c, e]");
+        assert_eq!(
+            edit.demands,
+            [Demand {
+                input: 3,
+                elements: vec![None, Some(Dim::Num(2)), None, None],
+                whole: false
+            }]
+        );
+        let bound = Prove::op("Resize")
+            .input("1x8x10x20")
+            .none()
+            .none()
+            .list(&[20, 20])
+            .ints("axes", &[2, 3]);
+        bound
+            .text("keep_aspect_ratio_policy", "not_larger")
+            .gives("1x8x10x20")
+            .relates("x[1, a, b, d] sizes[2] → y[1, a, c, e]");
     }
 }

@@ -35,7 +35,14 @@ impl Rotary {
 
 impl Operator for Rotary {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        Ok(outputs(node, [node.input(0).cloned().unwrap_or_default().with_contents(None)]))
+        Ok(outputs(
+            node,
+            [node
+                .input(0)
+                .cloned()
+                .unwrap_or_default()
+                .with_contents(None)],
+        ))
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
@@ -55,17 +62,26 @@ impl Operator for Rotary {
                 builder.port(Port::Out(0), "y", axes);
             }
             Some([b, s, width]) => {
-                let Some((heads, size)) = self.split(node, width) else { return misfit(node) };
+                let Some((heads, size)) = self.split(node, width) else {
+                    return misfit(node);
+                };
                 let b = builder.fixed("b", b.clone(), POSITIONS);
                 let s = builder.fixed("s", s.clone(), POSITIONS);
-                let channels = Layout::product(&[builder.free("h", heads), builder.fixed("d", size, ROTATION)]);
+                let channels = Layout::product(&[
+                    builder.free("h", heads),
+                    builder.fixed("d", size, ROTATION),
+                ]);
                 builder.port(Port::In(0), "x", [b.into(), s.into(), channels.clone()]);
                 builder.port(Port::Out(0), "y", [b.into(), s.into(), channels]);
             }
             _ => return misfit(node),
         }
         // Positions and caches know batch and positions only.
-        let names = if self.microsoft { ["at", "cos", "sin"] } else { ["cos", "sin", "at"] };
+        let names = if self.microsoft {
+            ["at", "cos", "sin"]
+        } else {
+            ["cos", "sin", "at"]
+        };
         for (input, name) in (1..).zip(names) {
             hold(&mut builder, node, input, name, &POSITIONS);
         }
@@ -75,7 +91,10 @@ impl Operator for Rotary {
     fn rewrite(&self, node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
         if node.int("num_heads").is_some_and(|heads| heads > 0) {
             let heads = cut.extent_of("h").and_then(|heads| heads.num());
-            edit.set_int("num_heads", heads.ok_or_else(|| RewriteError("num_heads has no known number".into()))?);
+            edit.set_int(
+                "num_heads",
+                heads.ok_or_else(|| RewriteError("num_heads has no known number".into()))?,
+            );
         }
         Ok(())
     }
@@ -104,15 +123,35 @@ mod tests {
 
     #[test]
     fn heads_packed() {
-        let rotary = || Prove::op("RotaryEmbedding").domain("com.microsoft").input("1xsx32").input("i64:1xs").weight("64x4").weight("64x4");
-        rotary().gives("1xsx32").relates("x[b, s, h·d] at[1, s] cos[64, 4] sin[64, 4] → y[b, s, h·d]");
-        rotary().int("num_heads", 8).int("rotary_embedding_dim", 4).relates("x[b, s, h·d] at[1, s] cos[64, 4] sin[64, 4] → y[b, s, h·d]");
+        let rotary = || {
+            Prove::op("RotaryEmbedding")
+                .domain("com.microsoft")
+                .input("1xsx32")
+                .input("i64:1xs")
+                .weight("64x4")
+                .weight("64x4")
+        };
+        rotary()
+            .gives("1xsx32")
+            .relates("x[b, s, h·d] at[1, s] cos[64, 4] sin[64, 4] → y[b, s, h·d]");
+        rotary()
+            .int("num_heads", 8)
+            .int("rotary_embedding_dim", 4)
+            .relates("x[b, s, h·d] at[1, s] cos[64, 4] sin[64, 4] → y[b, s, h·d]");
     }
 
     #[test]
     fn positions_in_three_directions() {
-        let rotary = Prove::op("MRotaryEmbedding").domain("com.microsoft").at(1).ints("mrope_section", &[2, 1, 1]);
-        let data = rotary.input("1x4xsx8").input("i64:3x1xs").weight("64x4").weight("64x4");
-        data.gives("1x4xsx8").relates("x[b, h, s, d] at[3, 1, s] cos[64, 4] sin[64, 4] → y[b, h, s, d]");
+        let rotary = Prove::op("MRotaryEmbedding")
+            .domain("com.microsoft")
+            .at(1)
+            .ints("mrope_section", &[2, 1, 1]);
+        let data = rotary
+            .input("1x4xsx8")
+            .input("i64:3x1xs")
+            .weight("64x4")
+            .weight("64x4");
+        data.gives("1x4xsx8")
+            .relates("x[b, h, s, d] at[3, 1, s] cos[64, 4] sin[64, 4] → y[b, h, s, d]");
     }
 }

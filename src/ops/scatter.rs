@@ -9,7 +9,11 @@ const WRITTEN: Reason = Reason::operator("entries are written at positions known
 
 /// The output is the first input with some entries changed.
 fn like_first(node: &NodeView) -> Vec<Fact> {
-    vec![Fact { dtype: node.dtype(0), shape: node.shape(0).map(<[Dim]>::to_vec), contents: None }]
+    vec![Fact {
+        dtype: node.dtype(0),
+        shape: node.shape(0).map(<[Dim]>::to_vec),
+        contents: None,
+    }]
 }
 
 /// Writes single elements along one axis.
@@ -17,18 +21,29 @@ struct ScatterElements;
 
 impl Operator for ScatterElements {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        if let (Some(shape), Some(indices), Some(updates)) = (node.shape(0), node.shape(1), node.shape(2)) {
+        if let (Some(shape), Some(indices), Some(updates)) =
+            (node.shape(0), node.shape(1), node.shape(2))
+        {
             axis_attribute(node, "axis", 0, shape.len())?;
             if indices.len() != shape.len() || updates.len() != shape.len() {
-                return Err(InferError(format!("{} axes are written into {} at {}", updates.len(), shape.len(), indices.len())));
+                return Err(InferError(format!(
+                    "{} axes are written into {} at {}",
+                    updates.len(),
+                    shape.len(),
+                    indices.len()
+                )));
             }
         }
         Ok(like_first(node))
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        let (Some(shape), Some(indices)) = (node.shape(0), node.shape(1)) else { return node.frozen(Reason::Dynamic) };
-        let Ok(axis) = axis_attribute(node, "axis", 0, shape.len()) else { return node.frozen(WRITTEN) };
+        let (Some(shape), Some(indices)) = (node.shape(0), node.shape(1)) else {
+            return node.frozen(Reason::Dynamic);
+        };
+        let Ok(axis) = axis_attribute(node, "axis", 0, shape.len()) else {
+            return node.frozen(WRITTEN);
+        };
         if indices.len() != shape.len() || node.shape(2).is_none_or(|updates| updates != indices) {
             return node.frozen(WRITTEN);
         }
@@ -59,13 +74,28 @@ struct ScatterND;
 impl Operator for ScatterND {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         if let (Some(shape), Some(indices)) = (node.shape(0), node.shape(1)) {
-            let Some((last, outer)) = indices.split_last() else { return Err(InferError("scalar indices".into())) };
+            let Some((last, outer)) = indices.split_last() else {
+                return Err(InferError("scalar indices".into()));
+            };
             let count = last.count().unwrap_or(0);
-            let written = node.shape(2).filter(|_| last.count().is_some()).map(<[Dim]>::len);
-            if count > shape.len() || written.is_some_and(|written| written != outer.len() + shape.len() - count) {
-                return Err(InferError(format!("{count} positions and {} axes for a tensor of {}", written.unwrap_or(0), shape.len())));
+            let written = node
+                .shape(2)
+                .filter(|_| last.count().is_some())
+                .map(<[Dim]>::len);
+            if count > shape.len()
+                || written.is_some_and(|written| written != outer.len() + shape.len() - count)
+            {
+                return Err(InferError(format!(
+                    "{count} positions and {} axes for a tensor of {}",
+                    written.unwrap_or(0),
+                    shape.len()
+                )));
             }
-            if let Some((there, here)) = outer.iter().zip(node.shape(2).unwrap_or_default()).find(|(there, here)| there.differs(here)) {
+            if let Some((there, here)) = outer
+                .iter()
+                .zip(node.shape(2).unwrap_or_default())
+                .find(|(there, here)| there.differs(here))
+            {
                 return Err(InferError(format!("{here} entries at {there} places")));
             }
         }
@@ -73,19 +103,33 @@ impl Operator for ScatterND {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        let (Some(shape), Some((last, outer))) = (node.shape(0), node.shape(1).and_then(<[Dim]>::split_last)) else {
+        let (Some(shape), Some((last, outer))) =
+            (node.shape(0), node.shape(1).and_then(<[Dim]>::split_last))
+        else {
             return node.frozen(Reason::Dynamic);
         };
-        let (Some(count), Some(updates)) = (last.count(), node.shape(2)) else { return node.frozen(WRITTEN) };
+        let (Some(count), Some(updates)) = (last.count(), node.shape(2)) else {
+            return node.frozen(WRITTEN);
+        };
         if count > shape.len() || updates.len() != outer.len() + shape.len() - count {
             return node.frozen(WRITTEN);
         }
         let mut builder = node.relation();
         let mut letters = Letters::new();
-        let mut data: Vec<LabelId> = shape[..count].iter().map(|dim| letters.fixed(&mut builder, dim, &WRITTEN)).collect();
-        let mut written: Vec<LabelId> = outer.iter().map(|dim| letters.fixed(&mut builder, dim, &WRITTEN)).collect();
+        let mut data: Vec<LabelId> = shape[..count]
+            .iter()
+            .map(|dim| letters.fixed(&mut builder, dim, &WRITTEN))
+            .collect();
+        let mut written: Vec<LabelId> = outer
+            .iter()
+            .map(|dim| letters.fixed(&mut builder, dim, &WRITTEN))
+            .collect();
         let last = builder.fixed("", last.clone(), WRITTEN);
-        builder.port(Port::In(1), "indices", written.iter().copied().chain([last]));
+        builder.port(
+            Port::In(1),
+            "indices",
+            written.iter().copied().chain([last]),
+        );
         for (dim, update) in shape[count..].iter().zip(&updates[outer.len()..]) {
             if dim == update {
                 let label = letters.free(&mut builder, dim);
@@ -112,8 +156,12 @@ impl Operator for TensorScatter {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        let (Some(cache), Some(update)) = (node.shape(0), node.shape(1)) else { return node.frozen(Reason::Dynamic) };
-        let Ok(axis) = axis_attribute(node, "axis", -2, cache.len()) else { return node.frozen(WRITTEN) };
+        let (Some(cache), Some(update)) = (node.shape(0), node.shape(1)) else {
+            return node.frozen(Reason::Dynamic);
+        };
+        let Ok(axis) = axis_attribute(node, "axis", -2, cache.len()) else {
+            return node.frozen(WRITTEN);
+        };
         if cache.len() != update.len() {
             return node.frozen(WRITTEN);
         }
@@ -130,9 +178,11 @@ impl Operator for TensorScatter {
                 new.push(letters.fixed(&mut builder, update, &WRITTEN));
             }
         }
-        if let (Some(true), Some(first)) =
-            (node.shape(2).map(|entries| entries.len() == 1 && entries.first() == cache.first()), old.first())
-        {
+        if let (Some(true), Some(first)) = (
+            node.shape(2)
+                .map(|entries| entries.len() == 1 && entries.first() == cache.first()),
+            old.first(),
+        ) {
             builder.port(Port::In(2), "position", [*first]);
         }
         builder.port(Port::In(0), "cache", old.clone());
@@ -154,36 +204,71 @@ impl OneHot {
 impl OneHot {
     /// The code of a single known index: how exporters write a list of repeats of which one is not 1.
     fn one(node: &NodeView) -> Option<Contents> {
-        let number = |input| node.contents(input).and_then(|contents| contents.numbers()).and_then(|numbers| numbers.first().copied());
+        let number = |input| {
+            node.contents(input)
+                .and_then(|contents| contents.numbers())
+                .and_then(|numbers| numbers.first().copied())
+        };
         if node.input(0)?.elements()? != 1 {
             return None;
         }
-        let depth = usize::try_from(number(1)?).ok().filter(|depth| *depth <= Contents::LIMIT)?;
+        let depth = usize::try_from(number(1)?)
+            .ok()
+            .filter(|depth| *depth <= Contents::LIMIT)?;
         let index = number(0)?;
-        let place = usize::try_from(if index < 0 { index + depth as i64 } else { index }).ok()?;
-        let [off, on] = &node.contents(2)?.0[..] else { return None };
-        Contents::new((0..depth).map(|at| if at == place { on.clone() } else { off.clone() }).collect())
+        let place = usize::try_from(if index < 0 {
+            index + depth as i64
+        } else {
+            index
+        })
+        .ok()?;
+        let [off, on] = &node.contents(2)?.0[..] else {
+            return None;
+        };
+        Contents::new(
+            (0..depth)
+                .map(|at| if at == place { on.clone() } else { off.clone() })
+                .collect(),
+        )
     }
 }
 
 impl Operator for OneHot {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let Some(indices) = node.shape(0) else { return Ok(vec![Fact { dtype: node.dtype(2), shape: None, contents: None }]) };
+        let Some(indices) = node.shape(0) else {
+            return Ok(vec![Fact {
+                dtype: node.dtype(2),
+                shape: None,
+                contents: None,
+            }]);
+        };
         let axis = Self::axis(node, indices.len())?;
-        let depth = node.contents(1).and_then(|contents| match contents.0.first()?.dim() {
-            // The depth may be written as a real number.
-            None => contents.0.first()?.real().map(|depth| Dim::Num(depth as i64)),
-            depth => depth,
-        });
+        let depth = node
+            .contents(1)
+            .and_then(|contents| match contents.0.first()?.dim() {
+                // The depth may be written as a real number.
+                None => contents
+                    .0
+                    .first()?
+                    .real()
+                    .map(|depth| Dim::Num(depth as i64)),
+                depth => depth,
+            });
         let mut dims = indices.to_vec();
         dims.insert(axis, depth.unwrap_or_else(|| node.unknown(0, axis)));
-        Ok(vec![Fact::new(node.dtype(2), dims).with_contents(Self::one(node))])
+        Ok(vec![
+            Fact::new(node.dtype(2), dims).with_contents(Self::one(node)),
+        ])
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
         const CLASSES: Reason = Reason::operator("classes of a one-hot code");
-        let (Some(indices), Some(dims)) = (node.shape(0), node.output_shape(0)) else { return node.frozen(Reason::Dynamic) };
-        let Ok(axis) = Self::axis(node, indices.len()) else { return node.frozen(CLASSES) };
+        let (Some(indices), Some(dims)) = (node.shape(0), node.output_shape(0)) else {
+            return node.frozen(Reason::Dynamic);
+        };
+        let Ok(axis) = Self::axis(node, indices.len()) else {
+            return node.frozen(CLASSES);
+        };
         let mut builder = node.relation();
         let mut letters = Letters::new();
         let read = letters.all(&mut builder, indices);
@@ -213,12 +298,23 @@ impl Operator for ReverseSequence {
 
     fn relate(&self, node: &NodeView) -> Relation {
         const REVERSED: Reason = Reason::operator("reversed in time");
-        let Some(shape) = node.shape(0) else { return node.frozen(Reason::Dynamic) };
-        let number = |name: &str, default: i64| axis_number(node.int(name).unwrap_or(default), shape.len());
-        let (Ok(batch), Ok(time)) = (number("batch_axis", 1), number("time_axis", 0)) else { return node.frozen(REVERSED) };
+        let Some(shape) = node.shape(0) else {
+            return node.frozen(Reason::Dynamic);
+        };
+        let number =
+            |name: &str, default: i64| axis_number(node.int(name).unwrap_or(default), shape.len());
+        let (Ok(batch), Ok(time)) = (number("batch_axis", 1), number("time_axis", 0)) else {
+            return node.frozen(REVERSED);
+        };
         let mut builder = node.relation();
         let mut letters = Letters::new();
-        let mut label = |(at, dim)| if at == time { letters.fixed(&mut builder, dim, &REVERSED) } else { letters.free(&mut builder, dim) };
+        let mut label = |(at, dim)| {
+            if at == time {
+                letters.fixed(&mut builder, dim, &REVERSED)
+            } else {
+                letters.free(&mut builder, dim)
+            }
+        };
         let labels: Vec<LabelId> = shape.iter().enumerate().map(&mut label).collect();
         if node.shape(1) == Some(&shape[batch..=batch]) {
             builder.port(Port::In(1), "lengths", [labels[batch]]);
@@ -244,21 +340,51 @@ mod tests {
 
     #[test]
     fn scattering_fixes_the_axes_it_writes_along() {
-        let elements = Prove::op("ScatterElements").input("bx8x5").input("i64:bx3x5").input("bx3x5").int("axis", 1);
-        elements.gives("bx8x5").relates("data[a, b, d] indices[a, c, d] updates[a, c, d] → y[a, b, d]");
-        let slices = Prove::op("ScatterND").input("7x8x64").input("i64:nx2").input("nx64");
-        slices.gives("7x8x64").relates("data[a, b, d] indices[c, 2] updates[c, d] → y[a, b, d]");
-        let cache = Prove::op("TensorScatter").at(24).input("bx8x512x64").input("bx8xsx64").input("i64:b");
-        cache.gives("bx8x512x64").relates("cache[a, b, c, e] update[a, b, d, e] position[a] → y[a, b, c, e]");
+        let elements = Prove::op("ScatterElements")
+            .input("bx8x5")
+            .input("i64:bx3x5")
+            .input("bx3x5")
+            .int("axis", 1);
+        elements
+            .gives("bx8x5")
+            .relates("data[a, b, d] indices[a, c, d] updates[a, c, d] → y[a, b, d]");
+        let slices = Prove::op("ScatterND")
+            .input("7x8x64")
+            .input("i64:nx2")
+            .input("nx64");
+        slices
+            .gives("7x8x64")
+            .relates("data[a, b, d] indices[c, 2] updates[c, d] → y[a, b, d]");
+        let cache = Prove::op("TensorScatter")
+            .at(24)
+            .input("bx8x512x64")
+            .input("bx8xsx64")
+            .input("i64:b");
+        cache
+            .gives("bx8x512x64")
+            .relates("cache[a, b, c, e] update[a, b, d, e] position[a] → y[a, b, c, e]");
     }
 
     #[test]
     fn codes_and_sequences() {
         let code = Prove::op("OneHot").input("i64:bxs").number(10).input("2");
-        code.gives("bxsx10").relates("indices[a, b] depth[] values[2] → y[a, b, c]");
-        Prove::op("OneHot").number(-2).number(3).list(&[1, 7]).gives("3").holds(&[1, 7, 1]);
-        Prove::op("OneHot").input("i64:b").input("i64:").input("2").int("axis", 0).gives("?out0.0xb");
+        code.gives("bxsx10")
+            .relates("indices[a, b] depth[] values[2] → y[a, b, c]");
+        Prove::op("OneHot")
+            .number(-2)
+            .number(3)
+            .list(&[1, 7])
+            .gives("3")
+            .holds(&[1, 7, 1]);
+        Prove::op("OneHot")
+            .input("i64:b")
+            .input("i64:")
+            .input("2")
+            .int("axis", 0)
+            .gives("?out0.0xb");
         let reversed = Prove::op("ReverseSequence").input("sxbx8").input("i64:b");
-        reversed.gives("sxbx8").relates("x[a, b, c] lengths[b] → y[a, b, c]");
+        reversed
+            .gives("sxbx8")
+            .relates("x[a, b, c] lengths[b] → y[a, b, c]");
     }
 }

@@ -6,12 +6,27 @@ use crate::proto::Dtype;
 
 const HELD: &str = "a sequence holds the tensor";
 
-static SEQUENCE: Frozen = Frozen { reason: HELD, infer: unknown };
-static LENGTH: Frozen = Frozen { reason: HELD, infer: |node| Ok(outputs(node, [scalar(Dtype::Int64)])) };
-static OPTIONAL: Frozen = Frozen { reason: "an optional holds the tensor", infer: unknown };
+static SEQUENCE: Frozen = Frozen {
+    reason: HELD,
+    infer: unknown,
+};
+static LENGTH: Frozen = Frozen {
+    reason: HELD,
+    infer: |node| Ok(outputs(node, [scalar(Dtype::Int64)])),
+};
+static OPTIONAL: Frozen = Frozen {
+    reason: "an optional holds the tensor",
+    infer: unknown,
+};
 /// Of a tensor that is no optional, the tensor itself.
-static ELEMENT: Frozen = Frozen { reason: "an optional holds the tensor", infer: same };
-static PRESENCE: Frozen = Frozen { reason: "an optional holds the tensor", infer: |node| Ok(outputs(node, [scalar(Dtype::Bool)])) };
+static ELEMENT: Frozen = Frozen {
+    reason: "an optional holds the tensor",
+    infer: same,
+};
+static PRESENCE: Frozen = Frozen {
+    reason: "an optional holds the tensor",
+    infer: |node| Ok(outputs(node, [scalar(Dtype::Bool)])),
+};
 
 pub(super) static RULES: &[Rule] = &[
     Rule::onnx("ConcatFromSequence", &SEQUENCE),
@@ -34,7 +49,11 @@ mod tests {
     #[test]
     fn only_counts_are_known() {
         Prove::op("SequenceLength").input("2x3").gives("");
-        Prove::op("SequenceConstruct").input("2x3").input("2x3").gives("?").relates("input 0[2, 3] input 1[2, 3]");
+        Prove::op("SequenceConstruct")
+            .input("2x3")
+            .input("2x3")
+            .gives("?")
+            .relates("input 0[2, 3] input 1[2, 3]");
         Prove::op("OptionalGetElement").input("2x3").gives("2x3");
     }
 }

@@ -19,7 +19,9 @@ struct Count {
 
 impl Operator for Count {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        Ok(vec![node.shape(0).map_or_else(self.unranked, |shape| (self.of)(node, shape))])
+        Ok(vec![node.shape(0).map_or_else(self.unranked, |shape| {
+            (self.of)(node, shape)
+        })])
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
@@ -35,7 +37,15 @@ fn extents(node: &NodeView, shape: &[Dim]) -> Fact {
     let rank = shape.len() as i64;
     let bound = |name: &str, default: i64| {
         let bound = node.int(name).unwrap_or(default);
-        usize::try_from(if bound < 0 { bound.saturating_add(rank) } else { bound }.clamp(0, rank)).unwrap_or(0)
+        usize::try_from(
+            if bound < 0 {
+                bound.saturating_add(rank)
+            } else {
+                bound
+            }
+            .clamp(0, rank),
+        )
+        .unwrap_or(0)
     };
     let (start, end) = (bound("start", 0), bound("end", rank));
     let dims: Vec<Dim> = shape.get(start..end).unwrap_or_default().to_vec();
@@ -53,7 +63,10 @@ struct Constant;
 impl Constant {
     /// Type and extents of a message that holds no dense numbers (text), or not in this file.
     fn declared(tensor: &TensorProto) -> Fact {
-        Fact::new(Dtype::from_code(tensor.data_type()), tensor.dims.iter().map(|dim| Dim::Num(*dim)).collect())
+        Fact::new(
+            Dtype::from_code(tensor.data_type()),
+            tensor.dims.iter().map(|dim| Dim::Num(*dim)).collect(),
+        )
     }
 
     fn fact(node: &NodeView) -> Option<Fact> {
@@ -65,11 +78,20 @@ impl Constant {
         match attribute.name() {
             "value" => attribute.t.as_ref().map(Self::declared),
             "value_string" => Some(Fact::new(Some(Dtype::String), Vec::new())),
-            "value_strings" => Some(Fact::new(Some(Dtype::String), vec![Dim::from(attribute.strings.len())])),
+            "value_strings" => Some(Fact::new(
+                Some(Dtype::String),
+                vec![Dim::from(attribute.strings.len())],
+            )),
             "sparse_value" => {
                 let sparse = attribute.sparse_tensor.as_ref()?;
-                let dtype = sparse.values.as_ref().and_then(|values| Dtype::from_code(values.data_type()));
-                Some(Fact::new(dtype, sparse.dims.iter().map(|dim| Dim::Num(*dim)).collect()))
+                let dtype = sparse
+                    .values
+                    .as_ref()
+                    .and_then(|values| Dtype::from_code(values.data_type()));
+                Some(Fact::new(
+                    dtype,
+                    sparse.dims.iter().map(|dim| Dim::Num(*dim)).collect(),
+                ))
             }
             _ => None,
         }
@@ -78,7 +100,8 @@ impl Constant {
 
 impl Operator for Constant {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let fact = Self::fact(node).ok_or_else(|| InferError("a constant without a value".into()))?;
+        let fact =
+            Self::fact(node).ok_or_else(|| InferError("a constant without a value".into()))?;
         if fact.shape.iter().flatten().any(|dim| !dim.is_count()) {
             return Err(InferError("a negative extent".into()));
         }
@@ -87,13 +110,18 @@ impl Operator for Constant {
 
     fn relate(&self, node: &NodeView) -> Relation {
         // Only a dense tensor is cut like an initializer.
-        let dense = node.attribute("value").is_some() && TensorRef::from_constant_node(node.node).is_some();
+        let dense =
+            node.attribute("value").is_some() && TensorRef::from_constant_node(node.node).is_some();
         if !dense {
             return node.frozen(Reason::operator("a constant that is no dense tensor"));
         }
         let mut builder = node.relation();
         let dims = node.output_shape(0).unwrap_or_default();
-        let labels: Vec<LabelId> = dims.iter().enumerate().map(|(axis, dim)| builder.free(axis_name(axis), dim.clone())).collect();
+        let labels: Vec<LabelId> = dims
+            .iter()
+            .enumerate()
+            .map(|(axis, dim)| builder.free(axis_name(axis), dim.clone()))
+            .collect();
         builder.port(Port::Out(0), "y", labels);
         builder.finish()
     }
@@ -104,22 +132,49 @@ struct ConstantOfShape;
 
 impl Operator for ConstantOfShape {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let value = node.attribute("value").and_then(|attribute| attribute.t.as_ref());
+        let value = node
+            .attribute("value")
+            .and_then(|attribute| attribute.t.as_ref());
         let (dtype, element) = match value.map(TensorRef::from_proto) {
             None => (Some(Dtype::Float), Element::Float(0.0)),
             Some(Ok(tensor)) => {
                 let element = contents_of(&tensor).and_then(|contents| contents.0.first().cloned());
                 (Some(tensor.dtype), element.unwrap_or(Element::Unknown))
             }
-            Some(Err(_)) => (value.and_then(|value| Dtype::from_code(value.data_type())), Element::Unknown),
+            Some(Err(_)) => (
+                value.and_then(|value| Dtype::from_code(value.data_type())),
+                Element::Unknown,
+            ),
         };
-        let rank = node.shape(0).and_then(|shape| shape.first()?.count()).filter(|rank| *rank <= Contents::LIMIT);
+        let rank = node
+            .shape(0)
+            .and_then(|shape| shape.first()?.count())
+            .filter(|rank| *rank <= Contents::LIMIT);
         let shape = rank.map(|rank| {
-            let stated = node.contents(0).map(|contents| &contents.0[..]).unwrap_or_default();
-            (0..rank).map(|axis| stated.get(axis).and_then(Element::dim).unwrap_or_else(|| node.unknown(0, axis))).collect()
+            let stated = node
+                .contents(0)
+                .map(|contents| &contents.0[..])
+                .unwrap_or_default();
+            (0..rank)
+                .map(|axis| {
+                    stated
+                        .get(axis)
+                        .and_then(Element::dim)
+                        .unwrap_or_else(|| node.unknown(0, axis))
+                })
+                .collect()
         });
-        let mut fact = Fact { dtype, shape, contents: None };
-        if fact.shape.iter().flatten().any(|dim| dim.num().is_some_and(|number| number < 0)) {
+        let mut fact = Fact {
+            dtype,
+            shape,
+            contents: None,
+        };
+        if fact
+            .shape
+            .iter()
+            .flatten()
+            .any(|dim| dim.num().is_some_and(|number| number < 0))
+        {
             return Err(InferError("a negative extent".into()));
         }
         fact.contents = match fact.elements().filter(|count| *count <= Contents::LIMIT) {
@@ -134,7 +189,10 @@ impl Operator for ConstantOfShape {
             return frozen;
         }
         let mut builder = node.relation();
-        let stated = node.contents(0).map(|contents| &contents.0[..]).unwrap_or_default();
+        let stated = node
+            .contents(0)
+            .map(|contents| &contents.0[..])
+            .unwrap_or_default();
         let mut labels = Vec::new();
         for (axis, dim) in node.output_shape(0).unwrap_or_default().iter().enumerate() {
             labels.push(match stated.get(axis).and_then(Element::dim) {
@@ -148,9 +206,18 @@ impl Operator for ConstantOfShape {
     }
 
     fn rewrite(&self, _: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
-        let Some(layout) = cut.relation.ports.get(&Port::Out(0)) else { return Ok(()) };
+        let Some(layout) = cut.relation.ports.get(&Port::Out(0)) else {
+            return Ok(());
+        };
         let changed = |label: LabelId| cut.kept(label).map(|kept| Dim::from(kept.len()));
-        edit.demand(0, layout.axes.iter().map(|axis| axis.labels().next().and_then(changed)).collect());
+        edit.demand(
+            0,
+            layout
+                .axes
+                .iter()
+                .map(|axis| axis.labels().next().and_then(changed))
+                .collect(),
+        );
         Ok(())
     }
 
@@ -171,7 +238,11 @@ impl Range {
             step => (limit - start, step),
         };
         match span.num() {
-            Some(number) => Some(Dim::Num(if number <= 0 { 0 } else { (number - 1) / step + 1 })),
+            Some(number) => Some(Dim::Num(if number <= 0 {
+                0
+            } else {
+                (number - 1) / step + 1
+            })),
             None if span.is_count() => span.ceil_div(step),
             None => None,
         }
@@ -179,7 +250,9 @@ impl Range {
 
     fn real_count(parts: &[Element]) -> Option<Dim> {
         const MOST: f64 = 1e9;
-        let [start, limit, delta] = parts else { return None };
+        let [start, limit, delta] = parts else {
+            return None;
+        };
         let count = ((limit.real()? - start.real()?) / delta.real()?).ceil();
         (count < MOST).then(|| Dim::Num(count.max(0.0) as i64))
     }
@@ -188,7 +261,9 @@ impl Range {
 impl Operator for Range {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let dtype = node.dtype(0);
-        let parts: Option<Vec<Element>> = (0..3).map(|at| node.contents(at)?.0.first().cloned()).collect();
+        let parts: Option<Vec<Element>> = (0..3)
+            .map(|at| node.contents(at)?.0.first().cloned())
+            .collect();
         let parts = parts.unwrap_or_default();
         let dims: Option<Vec<Dim>> = parts.iter().map(math::whole).collect();
         let (extent, contents) = match dims.as_deref() {
@@ -196,8 +271,15 @@ impl Operator for Range {
                 let extent = Self::count(start, limit, delta);
                 let contents = match extent.as_ref().and_then(Dim::count) {
                     Some(count) if count <= Contents::LIMIT => {
-                        let place =
-                            |at: usize| math::add(node, &[parts[0].clone(), math::mul(node, &[Element::Int(at.into()), parts[2].clone()])]);
+                        let place = |at: usize| {
+                            math::add(
+                                node,
+                                &[
+                                    parts[0].clone(),
+                                    math::mul(node, &[Element::Int(at.into()), parts[2].clone()]),
+                                ],
+                            )
+                        };
                         Contents::new((0..count).map(place).collect())
                     }
                     _ => None,
@@ -206,7 +288,10 @@ impl Operator for Range {
             }
             _ => (Self::real_count(&parts), None),
         };
-        Ok(vec![Fact::new(dtype, vec![extent.unwrap_or_else(|| node.unknown(0, 0))]).with_contents(contents)])
+        Ok(vec![
+            Fact::new(dtype, vec![extent.unwrap_or_else(|| node.unknown(0, 0))])
+                .with_contents(contents),
+        ])
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
@@ -222,10 +307,24 @@ struct Made {
 impl Operator for Made {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let like = node.input(0);
-        let dtype = dtype_attribute(node, "dtype").or(if node.inputs.is_empty() { Some(Dtype::Float) } else { node.dtype(0) });
-        let stated = node.ints("shape").map(|shape| shape.iter().map(|extent| Dim::Num(*extent)).collect());
-        let shape = if like.is_some() { node.shape(0).map(<[Dim]>::to_vec) } else { stated };
-        Ok(vec![Fact { dtype, shape, contents: None }])
+        let dtype = dtype_attribute(node, "dtype").or(if node.inputs.is_empty() {
+            Some(Dtype::Float)
+        } else {
+            node.dtype(0)
+        });
+        let stated = node
+            .ints("shape")
+            .map(|shape| shape.iter().map(|extent| Dim::Num(*extent)).collect());
+        let shape = if like.is_some() {
+            node.shape(0).map(<[Dim]>::to_vec)
+        } else {
+            stated
+        };
+        Ok(vec![Fact {
+            dtype,
+            shape,
+            contents: None,
+        }])
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
@@ -234,7 +333,11 @@ impl Operator for Made {
         }
         let mut builder = node.relation();
         let dims = node.output_shape(0).unwrap_or_default();
-        for label in broadcast(&mut builder, dims, [(Port::In(0), "x"), (Port::Out(0), "y")]) {
+        for label in broadcast(
+            &mut builder,
+            dims,
+            [(Port::In(0), "x"), (Port::Out(0), "y")],
+        ) {
             builder.fix(label, Reason::operator(self.reason));
         }
         builder.finish()
@@ -242,16 +345,38 @@ impl Operator for Made {
 }
 
 /// Random numbers.
-const RANDOM: Made = Made { reason: "random numbers" };
+const RANDOM: Made = Made {
+    reason: "random numbers",
+};
 
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("Shape", &Count { of: extents, unranked: || Fact { dtype: Some(Dtype::Int64), ..Fact::default() } }),
-    Rule::onnx("Size", &Count { of: size, unranked: || Fact::new(Some(Dtype::Int64), Vec::new()) }),
+    Rule::onnx(
+        "Shape",
+        &Count {
+            of: extents,
+            unranked: || Fact {
+                dtype: Some(Dtype::Int64),
+                ..Fact::default()
+            },
+        },
+    ),
+    Rule::onnx(
+        "Size",
+        &Count {
+            of: size,
+            unranked: || Fact::new(Some(Dtype::Int64), Vec::new()),
+        },
+    ),
     Rule::onnx("Constant", &Constant),
     Rule::onnx("ConstantOfShape", &ConstantOfShape),
     Rule::onnx("Range", &Range),
     Rule::microsoft("Range", &Range),
-    Rule::onnx("EyeLike", &Made { reason: "ones on a diagonal" }),
+    Rule::onnx(
+        "EyeLike",
+        &Made {
+            reason: "ones on a diagonal",
+        },
+    ),
     Rule::onnx("RandomNormal", &RANDOM),
     Rule::onnx("RandomUniform", &RANDOM),
     Rule::onnx("RandomNormalLike", &RANDOM),
@@ -269,57 +394,152 @@ mod tests {
 
     #[test]
     fn shapes_are_contents() {
-        let shape = Prove::op("Shape").input("bx3x8").gives("3").relates("x[i, j, k] → y[3]").facts();
-        assert_eq!(shape[0].contents.clone().unwrap().dims().unwrap(), [Dim::symbol("b"), Dim::Num(3), Dim::Num(8)]);
-        Prove::op("Shape").int("start", -2).int("end", 9).input("bx3x8").gives("2").holds(&[3, 8]);
-        Prove::op("Shape").int("start", 2).int("end", 1).input("2x3x8").gives("0").holds(&[]);
-        Prove::op("Size").input("2x3x8").gives("").holds(&[48]).relates("x[i, j, k] → y[]");
+        let shape = Prove::op("Shape")
+            .input("bx3x8")
+            .gives("3")
+            .relates("x[i, j, k] → y[3]")
+            .facts();
+        assert_eq!(
+            shape[0].contents.clone().unwrap().dims().unwrap(),
+            [Dim::symbol("b"), Dim::Num(3), Dim::Num(8)]
+        );
+        Prove::op("Shape")
+            .int("start", -2)
+            .int("end", 9)
+            .input("bx3x8")
+            .gives("2")
+            .holds(&[3, 8]);
+        Prove::op("Shape")
+            .int("start", 2)
+            .int("end", 1)
+            .input("2x3x8")
+            .gives("0")
+            .holds(&[]);
+        Prove::op("Size")
+            .input("2x3x8")
+            .gives("")
+            .holds(&[48])
+            .relates("x[i, j, k] → y[]");
     }
 
     #[test]
     fn constants_are_cut_when_dense() {
         let tensor = TensorRef::from_i64(vec![2, 2], &[1, 2, 3, 4]).to_proto("");
-        Prove::op("Constant").tensor("value", tensor).gives("2x2").holds(&[1, 2, 3, 4]).relates("→ y[i, j]");
-        Prove::op("Constant").ints("value_ints", &[4, 5]).gives("2").holds(&[4, 5]).relates("→ output 0[2]");
+        Prove::op("Constant")
+            .tensor("value", tensor)
+            .gives("2x2")
+            .holds(&[1, 2, 3, 4])
+            .relates("→ y[i, j]");
+        Prove::op("Constant")
+            .ints("value_ints", &[4, 5])
+            .gives("2")
+            .holds(&[4, 5])
+            .relates("→ output 0[2]");
         Prove::op("Constant").text("value_string", "a").gives("");
     }
 
     #[test]
     fn filled_tensors_follow_their_shape() {
         let ones = TensorRef::from_i64(vec![1], &[1]).to_proto("");
-        let filled = Prove::op("ConstantOfShape").tensor("value", ones).list(&[2, 2]).gives("2x2").holds(&[1, 1, 1, 1]);
+        let filled = Prove::op("ConstantOfShape")
+            .tensor("value", ones)
+            .list(&[2, 2])
+            .gives("2x2")
+            .holds(&[1, 1, 1, 1]);
         filled.relates("shape[2] → y[i, j]").view(|view| {
             let operator = lookup("", "ConstantOfShape").unwrap();
             let relation = operator.relate(view);
             let mut kept = vec![None; relation.labels.len()];
             kept[relation.named("j").unwrap().index()] = Some([0u32].into());
             let mut edit = NodeEdit::default();
-            operator.rewrite(view, &Cut { relation: &relation, kept }, &mut edit).unwrap();
+            operator
+                .rewrite(
+                    view,
+                    &Cut {
+                        relation: &relation,
+                        kept,
+                    },
+                    &mut edit,
+                )
+                .unwrap();
             assert_eq!(edit.demands[0].elements, [None, Some(Dim::Num(1))]);
         });
-        let zeros = Prove::op("ConstantOfShape").computed(&[Dim::symbol("b"), Dim::Num(4)]).gives("bx4").facts();
+        let zeros = Prove::op("ConstantOfShape")
+            .computed(&[Dim::symbol("b"), Dim::Num(4)])
+            .gives("bx4")
+            .facts();
         assert_eq!(zeros[0].dtype, Some(Dtype::Float));
-        Prove::op("ConstantOfShape").input("i64:2").gives("?out0.0x?out0.1");
+        Prove::op("ConstantOfShape")
+            .input("i64:2")
+            .gives("?out0.0x?out0.1");
         Prove::op("ConstantOfShape").list(&[]).gives("");
-        assert_eq!(Prove::op("ConstantOfShape").list(&[1]).facts()[0].contents.as_ref().unwrap().0[..], [Element::Float(0.0)]);
+        assert_eq!(
+            Prove::op("ConstantOfShape").list(&[1]).facts()[0]
+                .contents
+                .as_ref()
+                .unwrap()
+                .0[..],
+            [Element::Float(0.0)]
+        );
     }
 
     #[test]
     fn ranges_are_counted() {
-        Prove::op("Range").number(1).number(8).number(3).gives("3").holds(&[1, 4, 7]);
-        Prove::op("Range").number(8).number(1).number(-3).gives("3").holds(&[8, 5, 2]);
-        Prove::op("Range").number(8).number(1).number(3).gives("0").holds(&[]);
-        Prove::op("Range").number(0).computed(&[Dim::symbol("s")]).number(1).gives("s");
+        Prove::op("Range")
+            .number(1)
+            .number(8)
+            .number(3)
+            .gives("3")
+            .holds(&[1, 4, 7]);
+        Prove::op("Range")
+            .number(8)
+            .number(1)
+            .number(-3)
+            .gives("3")
+            .holds(&[8, 5, 2]);
+        Prove::op("Range")
+            .number(8)
+            .number(1)
+            .number(3)
+            .gives("0")
+            .holds(&[]);
+        Prove::op("Range")
+            .number(0)
+            .computed(&[Dim::symbol("s")])
+            .number(1)
+            .gives("s");
         let zero = Prove::op("Cast").int("to", 1).number(0).facts();
-        assert_eq!(zero[0].contents.as_ref().unwrap().0[..], [Element::Float(0.0)]);
-        Prove::op("Range").floats(&[0.0]).floats(&[3.0]).floats(&[1.0]).gives("3");
-        Prove::op("Range").floats(&[0.0]).floats(&[1.0]).floats(&[0.25]).gives("4");
-        Prove::op("Range").input("i64:").number(1).number(1).gives("?out0.0");
+        assert_eq!(
+            zero[0].contents.as_ref().unwrap().0[..],
+            [Element::Float(0.0)]
+        );
+        Prove::op("Range")
+            .floats(&[0.0])
+            .floats(&[3.0])
+            .floats(&[1.0])
+            .gives("3");
+        Prove::op("Range")
+            .floats(&[0.0])
+            .floats(&[1.0])
+            .floats(&[0.25])
+            .gives("4");
+        Prove::op("Range")
+            .input("i64:")
+            .number(1)
+            .number(1)
+            .gives("?out0.0");
     }
 
     #[test]
     fn made_numbers_have_stated_extents() {
-        Prove::op("RandomNormal").ints("shape", &[2, 3]).gives("2x3").relates("→ y[i, j]");
-        Prove::op("EyeLike").int("dtype", 7).input("3x3").gives("3x3").relates("x[i, j] → y[i, j]");
+        Prove::op("RandomNormal")
+            .ints("shape", &[2, 3])
+            .gives("2x3")
+            .relates("→ y[i, j]");
+        Prove::op("EyeLike")
+            .int("dtype", 7)
+            .input("3x3")
+            .gives("3x3")
+            .relates("x[i, j] → y[i, j]");
     }
 }

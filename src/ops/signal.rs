@@ -15,8 +15,18 @@ fn one_sided(length: &Dim) -> Option<Dim> {
 /// DFT: the axis is an attribute before version 20, an input since.
 fn transformed(node: &NodeView) -> Result<Vec<Fact>, InferError> {
     let dtype = node.dtype(0);
-    let nothing = || Ok(outputs(node, [Fact { dtype, ..Fact::default() }]));
-    let Some(dims) = node.shape(0) else { return nothing() };
+    let nothing = || {
+        Ok(outputs(
+            node,
+            [Fact {
+                dtype,
+                ..Fact::default()
+            }],
+        ))
+    };
+    let Some(dims) = node.shape(0) else {
+        return nothing();
+    };
     let axis = match (node.opset < 20, node.has_input(2)) {
         (true, _) => Some(node.int("axis").unwrap_or(1)),
         (false, false) => Some(-2),
@@ -26,9 +36,18 @@ fn transformed(node: &NodeView) -> Result<Vec<Fact>, InferError> {
     let Some(axis) = axis else { return nothing() };
     // The last axis holds the real and the imaginary part.
     let error = || InferError(format!("axis {axis} of a signal of {} axes", dims.len()));
-    let axis = NodeView::axis(axis, dims.len()).filter(|axis| axis + 1 < dims.len()).ok_or_else(error)?;
-    let length = if node.has_input(1) { extent_in(node, 1).unwrap_or_else(|| node.unknown(0, axis)) } else { dims[axis].clone() };
-    let (inverse, one) = (node.int("inverse").unwrap_or(0) != 0, node.int("onesided").unwrap_or(0) != 0);
+    let axis = NodeView::axis(axis, dims.len())
+        .filter(|axis| axis + 1 < dims.len())
+        .ok_or_else(error)?;
+    let length = if node.has_input(1) {
+        extent_in(node, 1).unwrap_or_else(|| node.unknown(0, axis))
+    } else {
+        dims[axis].clone()
+    };
+    let (inverse, one) = (
+        node.int("inverse").unwrap_or(0) != 0,
+        node.int("onesided").unwrap_or(0) != 0,
+    );
     dims[axis] = match (inverse, one) {
         (_, false) => length,
         (false, true) => one_sided(&length).unwrap_or_else(|| node.unknown(0, axis)),
@@ -46,21 +65,47 @@ fn transformed(node: &NodeView) -> Result<Vec<Fact>, InferError> {
 fn framed(node: &NodeView) -> Result<Vec<Fact>, InferError> {
     let dtype = node.dtype(0);
     let (b, length) = match node.shape(0) {
-        None => return Ok(outputs(node, [Fact { dtype, ..Fact::default() }])),
+        None => {
+            return Ok(outputs(
+                node,
+                [Fact {
+                    dtype,
+                    ..Fact::default()
+                }],
+            ));
+        }
         // torch leaves out the axis of a real signal's only part.
         Some([b, length] | [b, length, _]) => (b, length),
         Some(dims) => return Err(InferError(format!("a signal of {} axes", dims.len()))),
     };
     let window = || node.shape(2).and_then(|dims| dims.first().cloned());
-    let frame = if node.has_input(3) { extent_in(node, 3) } else { window() };
-    let frames = frame.as_ref().zip(extent_in(node, 1)).and_then(|(frame, step)| Some(&(length - frame).floor_div(&step)? + &Dim::Num(1)));
-    let bins = if node.int("onesided").unwrap_or(1) != 0 { frame.as_ref().and_then(one_sided) } else { frame };
-    let dims = vec![b.clone(), frames.unwrap_or_else(|| node.unknown(0, 1)), bins.unwrap_or_else(|| node.unknown(0, 2)), Dim::Num(2)];
+    let frame = if node.has_input(3) {
+        extent_in(node, 3)
+    } else {
+        window()
+    };
+    let frames = frame
+        .as_ref()
+        .zip(extent_in(node, 1))
+        .and_then(|(frame, step)| Some(&(length - frame).floor_div(&step)? + &Dim::Num(1)));
+    let bins = if node.int("onesided").unwrap_or(1) != 0 {
+        frame.as_ref().and_then(one_sided)
+    } else {
+        frame
+    };
+    let dims = vec![
+        b.clone(),
+        frames.unwrap_or_else(|| node.unknown(0, 1)),
+        bins.unwrap_or_else(|| node.unknown(0, 2)),
+        Dim::Num(2),
+    ];
     Ok(outputs(node, [Fact::new(dtype, dims)]))
 }
 
 fn output_type(node: &NodeView) -> Option<Dtype> {
-    let code = node.int("output_datatype").unwrap_or(i64::from(Dtype::Float.code()));
+    let code = node
+        .int("output_datatype")
+        .unwrap_or(i64::from(Dtype::Float.code()));
     Dtype::from_code(i32::try_from(code).ok()?)
 }
 
@@ -71,19 +116,46 @@ fn window(node: &NodeView) -> Result<Vec<Fact>, InferError> {
 
 fn mel(node: &NodeView) -> Result<Vec<Fact>, InferError> {
     let bins = extent_in(node, 0).unwrap_or_else(|| node.unknown(0, 1));
-    let spectrum = extent_in(node, 1).as_ref().and_then(one_sided).unwrap_or_else(|| node.unknown(0, 0));
-    Ok(outputs(node, [Fact::new(output_type(node), vec![spectrum, bins])]))
+    let spectrum = extent_in(node, 1)
+        .as_ref()
+        .and_then(one_sided)
+        .unwrap_or_else(|| node.unknown(0, 0));
+    Ok(outputs(
+        node,
+        [Fact::new(output_type(node), vec![spectrum, bins])],
+    ))
 }
 
-static WINDOW: Frozen = Frozen { reason: "positions of a window", infer: window };
+static WINDOW: Frozen = Frozen {
+    reason: "positions of a window",
+    infer: window,
+};
 
 pub(super) static RULES: &[Rule] = &[
     Rule::onnx("BlackmanWindow", &WINDOW),
-    Rule::onnx("DFT", &Frozen { reason: TRANSFORM, infer: transformed }),
+    Rule::onnx(
+        "DFT",
+        &Frozen {
+            reason: TRANSFORM,
+            infer: transformed,
+        },
+    ),
     Rule::onnx("HammingWindow", &WINDOW),
     Rule::onnx("HannWindow", &WINDOW),
-    Rule::onnx("MelWeightMatrix", &Frozen { reason: "frequencies of a spectrum", infer: mel }),
-    Rule::onnx("STFT", &Frozen { reason: TRANSFORM, infer: framed }),
+    Rule::onnx(
+        "MelWeightMatrix",
+        &Frozen {
+            reason: "frequencies of a spectrum",
+            infer: mel,
+        },
+    ),
+    Rule::onnx(
+        "STFT",
+        &Frozen {
+            reason: TRANSFORM,
+            infer: framed,
+        },
+    ),
 ];
 
 #[cfg(test)]
@@ -92,15 +164,59 @@ mod tests {
 
     #[test]
     fn spectra() {
-        Prove::op("DFT").at(20).int("onesided", 1).input("bx3x16x1").gives("bx3x9x2");
-        Prove::op("DFT").at(17).int("axis", 1).input("bx16x3x1").number(8).gives("bx8x3x2");
-        Prove::op("DFT").at(20).int("onesided", 1).int("inverse", 1).input("bx3x9x2").gives("bx3x16x1");
-        Prove::op("STFT").input("bx128x1").number(8).weight("16").gives("bx15x9x2");
-        Prove::op("STFT").input("bx128").number(8).weight("16").gives("bx15x9x2");
-        let at = |axis, input: &str| Prove::op("DFT").at(17).int("axis", axis).input(input).problem();
+        Prove::op("DFT")
+            .at(20)
+            .int("onesided", 1)
+            .input("bx3x16x1")
+            .gives("bx3x9x2");
+        Prove::op("DFT")
+            .at(17)
+            .int("axis", 1)
+            .input("bx16x3x1")
+            .number(8)
+            .gives("bx8x3x2");
+        Prove::op("DFT")
+            .at(20)
+            .int("onesided", 1)
+            .int("inverse", 1)
+            .input("bx3x9x2")
+            .gives("bx3x16x1");
+        Prove::op("STFT")
+            .input("bx128x1")
+            .number(8)
+            .weight("16")
+            .gives("bx15x9x2");
+        Prove::op("STFT")
+            .input("bx128")
+            .number(8)
+            .weight("16")
+            .gives("bx15x9x2");
+        let at = |axis, input: &str| {
+            Prove::op("DFT")
+                .at(17)
+                .int("axis", axis)
+                .input(input)
+                .problem()
+        };
         assert!(at(7, "").is_some() && at(2, "bx16x1").is_some() && at(-2, "bx16x1").is_none());
-        assert!(Prove::op("STFT").input("128").number(8).weight("16").problem().is_some());
-        Prove::op("HannWindow").number(16).gives("16").relates("input 0[] → output 0[16]");
-        Prove::op("MelWeightMatrix").number(40).number(512).number(16000).weight("").weight("").gives("257x40");
+        assert!(
+            Prove::op("STFT")
+                .input("128")
+                .number(8)
+                .weight("16")
+                .problem()
+                .is_some()
+        );
+        Prove::op("HannWindow")
+            .number(16)
+            .gives("16")
+            .relates("input 0[] → output 0[16]");
+        Prove::op("MelWeightMatrix")
+            .number(40)
+            .number(512)
+            .number(16000)
+            .weight("")
+            .weight("")
+            .gives("257x40");
     }
 }

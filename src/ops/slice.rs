@@ -31,7 +31,11 @@ enum Range {
 
 /// A bound as it counts on an axis of `extent`: from the front, within what a slice of this direction may reach.
 fn resolve(bound: i64, extent: i64, backwards: bool, is_end: bool) -> i64 {
-    let bound = if bound < 0 { bound.saturating_add(extent) } else { bound };
+    let bound = if bound < 0 {
+        bound.saturating_add(extent)
+    } else {
+        bound
+    };
     match (backwards, is_end) {
         (false, _) => bound.clamp(0, extent),
         (true, false) => bound.clamp(0, (extent - 1).max(0)),
@@ -41,20 +45,38 @@ fn resolve(bound: i64, extent: i64, backwards: bool, is_end: bool) -> i64 {
 
 impl Bounds {
     fn range(&self, extent: &Dim) -> Range {
-        let (Some(start), Some(end), Some(step)) = (&self.start, &self.end, self.step.as_ref().and_then(Dim::num)) else {
+        let (Some(start), Some(end), Some(step)) = (
+            &self.start,
+            &self.end,
+            self.step.as_ref().and_then(Dim::num),
+        ) else {
             return Range::Open(None);
         };
         let (Some(start), Some(end), Some(number)) = (start.num(), end.num(), extent.num()) else {
-            return if step == 1 { Self::symbolic(start, end, extent) } else { Range::Open(None) };
+            return if step == 1 {
+                Self::symbolic(start, end, extent)
+            } else {
+                Range::Open(None)
+            };
         };
-        let (start, end) = (resolve(start, number, step < 0, false), resolve(end, number, step < 0, true));
+        let (start, end) = (
+            resolve(start, number, step < 0, false),
+            resolve(end, number, step < 0, true),
+        );
         let distance = if step < 0 { start - end } else { end - start };
         let count = if step == 0 {
             0
         } else {
-            Dim::Num(distance.max(0)).ceil_div(step.saturating_abs()).and_then(|count| count.num()).unwrap_or(0)
+            Dim::Num(distance.max(0))
+                .ceil_div(step.saturating_abs())
+                .and_then(|count| count.num())
+                .unwrap_or(0)
         };
-        if (start, step, count) == (0, 1, number) { Range::Whole } else { Range::Picked { start, step, count } }
+        if (start, step, count) == (0, 1, number) {
+            Range::Whole
+        } else {
+            Range::Picked { start, step, count }
+        }
     }
 
     /// A bound that counts from the end is made one that counts from the front. A bound that is an expression is taken to
@@ -69,7 +91,9 @@ impl Bounds {
             Dim::Num(number) if *number < 0 => Some(Dim::max(&(extent + bound), &Dim::Num(0))),
             Dim::Num(_) => Some(bound.min(extent)),
             Dim::Expr(_) => match bound.sign()? {
-                1 if matches!((bound - extent).num(), Some(beyond) if beyond > 0) => Some(extent.clone()),
+                1 if matches!((bound - extent).num(), Some(beyond) if beyond > 0) => {
+                    Some(extent.clone())
+                }
                 1 => Some(bound.clone()),
                 _ => Some(extent + bound),
             },
@@ -77,7 +101,10 @@ impl Bounds {
     }
 
     fn symbolic(start: &Dim, end: &Dim, extent: &Dim) -> Range {
-        let (Some(start), Some(end)) = (Self::front(start, extent), Self::front(end, extent)) else { return Range::Open(None) };
+        let (Some(start), Some(end)) = (Self::front(start, extent), Self::front(end, extent))
+        else {
+            return Range::Open(None);
+        };
         match &end - &start {
             length if length == *extent && start == Dim::Num(0) => Range::Whole,
             Dim::Num(length) => Range::Open(Some(Dim::Num(length.max(0)))),
@@ -89,7 +116,9 @@ impl Bounds {
 impl Slice {
     /// The sliced axes in the order in which their bounds are given; `None` when it is not known which they are.
     fn bounds(node: &NodeView, rank: usize) -> Result<Option<Vec<(usize, Bounds)>>, InferError> {
-        let (Some(starts), Some(ends)) = (list(node, "starts", 1), list(node, "ends", 2)) else { return Ok(None) };
+        let (Some(starts), Some(ends)) = (list(node, "starts", 1), list(node, "ends", 2)) else {
+            return Ok(None);
+        };
         let axes = match node.ints_or_input("axes", 3) {
             Err(()) => return Ok(None),
             Ok(Some(axes)) => axes,
@@ -100,19 +129,30 @@ impl Slice {
             false => vec![Some(Dim::Num(1)); starts.len()],
         };
         let axes = axis_numbers(&axes, rank)?;
-        if [ends.len(), axes.len(), steps.len()].iter().any(|length| *length != starts.len()) {
-            return Err(InferError("starts, ends, axes and steps differ in length".into()));
+        if [ends.len(), axes.len(), steps.len()]
+            .iter()
+            .any(|length| *length != starts.len())
+        {
+            return Err(InferError(
+                "starts, ends, axes and steps differ in length".into(),
+            ));
         }
         if steps.iter().flatten().any(|step| *step == Dim::Num(0)) {
             return Err(InferError("a step of 0".into()));
         }
-        let bounds = starts.into_iter().zip(ends).zip(steps).map(|((start, end), step)| Bounds { start, end, step });
+        let bounds = starts
+            .into_iter()
+            .zip(ends)
+            .zip(steps)
+            .map(|((start, end), step)| Bounds { start, end, step });
         Ok(Some(axes.into_iter().zip(bounds).collect()))
     }
 
     /// What is taken of every axis; `None` when it is not known which are sliced.
     fn ranges(node: &NodeView, shape: &[Dim]) -> Result<Option<Vec<Range>>, InferError> {
-        let Some(bounds) = Self::bounds(node, shape.len())? else { return Ok(None) };
+        let Some(bounds) = Self::bounds(node, shape.len())? else {
+            return Ok(None);
+        };
         let mut ranges = vec![Range::Whole; shape.len()];
         for (axis, bounds) in bounds {
             ranges[axis] = bounds.range(&shape[axis]);
@@ -123,9 +163,18 @@ impl Slice {
 
 impl Operator for Slice {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let Some(shape) = node.shape(0) else { return Ok(vec![Fact { dtype: node.dtype(0), shape: None, contents: None }]) };
+        let Some(shape) = node.shape(0) else {
+            return Ok(vec![Fact {
+                dtype: node.dtype(0),
+                shape: None,
+                contents: None,
+            }]);
+        };
         let Some(ranges) = Self::ranges(node, shape)? else {
-            return Ok(vec![Fact::new(node.dtype(0), (0..shape.len()).map(|axis| node.unknown(0, axis)).collect())]);
+            return Ok(vec![Fact::new(
+                node.dtype(0),
+                (0..shape.len()).map(|axis| node.unknown(0, axis)).collect(),
+            )]);
         };
         let extent = |axis: usize| match &ranges[axis] {
             Range::Whole => shape[axis].clone(),
@@ -139,7 +188,13 @@ impl Operator for Slice {
             Range::Open(_) => None,
         };
         let contents = Grid::input(node, 0).and_then(|grid| {
-            compose(&dims, |index| grid.at(&ranges.iter().zip(index).map(|(range, at)| source(range, *at)).collect::<Option<Vec<_>>>()?))
+            compose(&dims, |index| {
+                grid.at(&ranges
+                    .iter()
+                    .zip(index)
+                    .map(|(range, at)| source(range, *at))
+                    .collect::<Option<Vec<_>>>()?)
+            })
         });
         Ok(vec![Fact::new(node.dtype(0), dims).with_contents(contents)])
     }
@@ -148,8 +203,12 @@ impl Operator for Slice {
         const UNKNOWN: Reason = Reason::operator("sliced at bounds known only at run time");
         const EMPTY: Reason = Reason::operator("nothing of the axis is taken");
         const LONG: Reason = Reason::operator("a slice of very many positions");
-        let (Some(shape), Some(taken)) = (node.shape(0), node.output_shape(0)) else { return node.frozen(Reason::Dynamic) };
-        let Ok(Some(ranges)) = Self::ranges(node, shape) else { return node.frozen(UNKNOWN) };
+        let (Some(shape), Some(taken)) = (node.shape(0), node.output_shape(0)) else {
+            return node.frozen(Reason::Dynamic);
+        };
+        let Ok(Some(ranges)) = Self::ranges(node, shape) else {
+            return node.frozen(UNKNOWN);
+        };
         let mut builder = node.relation();
         let mut letters = Letters::new();
         let (mut x, mut y): (Vec<Layout>, Vec<Layout>) = (Vec::new(), Vec::new());
@@ -164,7 +223,10 @@ impl Operator for Slice {
                 Range::Picked { start, step, count } if (1..=MOST_PICKED).contains(count) => {
                     let label = letters.free(&mut builder, dim);
                     x.push(label.into());
-                    y.push(Layout::pick(label, (0..*count).filter_map(|at| u32::try_from(start + step * at).ok())));
+                    y.push(Layout::pick(
+                        label,
+                        (0..*count).filter_map(|at| u32::try_from(start + step * at).ok()),
+                    ));
                     continue;
                 }
                 Range::Picked { count: 0, .. } => &EMPTY,
@@ -183,25 +245,45 @@ impl Operator for Slice {
     }
 
     fn rewrite(&self, node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
-        let (Some(shape), Some(port)) = (node.shape(0), cut.relation.ports.get(&Port::In(0))) else { return Ok(()) };
-        let Some(bounds) = Self::bounds(node, shape.len()).ok().flatten() else { return Ok(()) };
+        let (Some(shape), Some(port)) = (node.shape(0), cut.relation.ports.get(&Port::In(0)))
+        else {
+            return Ok(());
+        };
+        let Some(bounds) = Self::bounds(node, shape.len()).ok().flatten() else {
+            return Ok(());
+        };
         let mut starts: Vec<Option<Dim>> = vec![None; bounds.len()];
         let mut ends = starts.clone();
         let mut whole = starts.clone();
         for (place, (axis, bounds)) in bounds.iter().enumerate() {
-            let kept = port.axes.get(*axis).and_then(|layout| layout.labels().next()).and_then(|label| cut.kept(label));
+            let kept = port
+                .axes
+                .get(*axis)
+                .and_then(|layout| layout.labels().next())
+                .and_then(|label| cut.kept(label));
             let range = bounds.range(&shape[*axis]);
             if let (Some(kept), Range::Whole) = (kept, &range) {
                 whole[place] = Some(Dim::from(kept.len()));
             }
-            let (Some(kept), Range::Picked { start, step, count }) = (kept, range) else { continue };
+            let (Some(kept), Range::Picked { start, step, count }) = (kept, range) else {
+                continue;
+            };
             if step.abs() != 1 {
-                return Err(RewriteError("a slice that takes every so-manieth index".into()));
+                return Err(RewriteError(
+                    "a slice that takes every so-manieth index".into(),
+                ));
             }
-            let (first, last) = (start.min(start + step * (count - 1)), start.max(start + step * (count - 1)));
+            let (first, last) = (
+                start.min(start + step * (count - 1)),
+                start.max(start + step * (count - 1)),
+            );
             let before = |index: i64| kept.partition_point(|at| i64::from(*at) < index) as i64;
             let (low, high, extent) = (before(first), before(last + 1), kept.len() as i64);
-            let (from, to) = if step < 0 { (high - 1, low - 1) } else { (low, high) };
+            let (from, to) = if step < 0 {
+                (high - 1, low - 1)
+            } else {
+                (low, high)
+            };
             // What is written stays where it still means the same and does not depend on how much went.
             let element = |written: &Option<Dim>, wanted: i64, is_end: bool| {
                 let written = written.as_ref().and_then(Dim::num)?;
@@ -223,7 +305,10 @@ impl Operator for Slice {
             match node.ints(name) {
                 None => edit.demand(input, elements),
                 Some(old) => {
-                    let new = old.iter().zip(elements).map(|(old, new)| new.and_then(|new| new.num()).unwrap_or(*old));
+                    let new = old
+                        .iter()
+                        .zip(elements)
+                        .map(|(old, new)| new.and_then(|new| new.num()).unwrap_or(*old));
                     edit.set_ints(name, new.collect());
                 }
             }
@@ -247,43 +332,117 @@ mod tests {
     const FAR: i64 = i64::MAX;
 
     fn demand(input: u32, elements: &[Option<i64>]) -> Demand {
-        Demand { input, elements: elements.iter().map(|element| element.map(Dim::Num)).collect(), whole: false }
+        Demand {
+            input,
+            elements: elements
+                .iter()
+                .map(|element| element.map(Dim::Num))
+                .collect(),
+            whole: false,
+        }
     }
 
     #[test]
     fn a_stretch_picks_indices() {
-        let old = Prove::op("Slice").at(9).input("bx8").ints("axes", &[1]).ints("starts", &[2]).ints("ends", &[6]);
+        let old = Prove::op("Slice")
+            .at(9)
+            .input("bx8")
+            .ints("axes", &[1])
+            .ints("starts", &[2])
+            .ints("ends", &[6]);
         old.gives("bx4").relates("x[a, b] → y[a, b{2..6}]");
-        let new = Prove::op("Slice").input("bx8x3").list(&[-4]).list(&[FAR]).list(&[-2]);
-        new.gives("bx4x3").relates("x[a, b, c] starts[1] ends[1] axes[1] → y[a, b{4..8}, c]");
-        let odd = Prove::op("Slice").input("8").list(&[1]).list(&[8]).list(&[0]).list(&[2]);
-        odd.gives("4").relates("x[a] starts[1] ends[1] axes[1] steps[1] → y[a{1,3..}]");
-        let back = Prove::op("Slice").input("4").list(&[-1]).list(&[i64::MIN]).list(&[0]).list(&[-1]);
-        back.gives("4").relates("x[a] starts[1] ends[1] axes[1] steps[1] → y[a{3,2..}]");
-        Prove::op("Slice").input("4x2").list(&[0, 0]).list(&[9, 2]).gives("4x2").relates("x[a, b] starts[2] ends[2] → y[a, b]");
-        Prove::op("Slice").input("4").list(&[3]).list(&[1]).gives("0").relates("x[a] starts[1] ends[1] → y[b]");
+        let new = Prove::op("Slice")
+            .input("bx8x3")
+            .list(&[-4])
+            .list(&[FAR])
+            .list(&[-2]);
+        new.gives("bx4x3")
+            .relates("x[a, b, c] starts[1] ends[1] axes[1] → y[a, b{4..8}, c]");
+        let odd = Prove::op("Slice")
+            .input("8")
+            .list(&[1])
+            .list(&[8])
+            .list(&[0])
+            .list(&[2]);
+        odd.gives("4")
+            .relates("x[a] starts[1] ends[1] axes[1] steps[1] → y[a{1,3..}]");
+        let back = Prove::op("Slice")
+            .input("4")
+            .list(&[-1])
+            .list(&[i64::MIN])
+            .list(&[0])
+            .list(&[-1]);
+        back.gives("4")
+            .relates("x[a] starts[1] ends[1] axes[1] steps[1] → y[a{3,2..}]");
+        Prove::op("Slice")
+            .input("4x2")
+            .list(&[0, 0])
+            .list(&[9, 2])
+            .gives("4x2")
+            .relates("x[a, b] starts[2] ends[2] → y[a, b]");
+        Prove::op("Slice")
+            .input("4")
+            .list(&[3])
+            .list(&[1])
+            .gives("0")
+            .relates("x[a] starts[1] ends[1] → y[b]");
     }
 
     #[test]
     fn symbolic_bounds_give_symbolic_extents() {
-        let axis = |prove: Prove, start: i64, end: i64| prove.list(&[start]).list(&[end]).list(&[1]);
-        axis(Prove::op("Slice").input("bxs"), 1, FAR).gives("bxs - 1").relates("x[a, b] starts[1] ends[1] axes[1] → y[a, c]");
-        axis(Prove::op("Slice").input("bxs"), 0, FAR).gives("bxs").relates("x[a, b] starts[1] ends[1] axes[1] → y[a, b]");
+        let axis =
+            |prove: Prove, start: i64, end: i64| prove.list(&[start]).list(&[end]).list(&[1]);
+        axis(Prove::op("Slice").input("bxs"), 1, FAR)
+            .gives("bxs - 1")
+            .relates("x[a, b] starts[1] ends[1] axes[1] → y[a, c]");
+        axis(Prove::op("Slice").input("bxs"), 0, FAR)
+            .gives("bxs")
+            .relates("x[a, b] starts[1] ends[1] axes[1] → y[a, b]");
         axis(Prove::op("Slice").input("bxs"), 0, -1).gives("bxs - 1");
         axis(Prove::op("Slice").input("bxs"), -1, FAR).gives("bx1");
         axis(Prove::op("Slice").input("bxs"), 0, 1).gives("bx1");
-        let positions = Prove::op("Slice").input("1x512").list(&[0]).computed(&[Dim::symbol("s")]).list(&[1]);
-        positions.gives("1xs").relates("x[1, a] starts[1] ends[1] axes[1] → y[1, b]");
-        let last = Prove::op("Slice").input("bxt").computed(&[&Dim::Num(0) - &Dim::symbol("s")]).list(&[FAR]).list(&[1]);
+        let positions = Prove::op("Slice")
+            .input("1x512")
+            .list(&[0])
+            .computed(&[Dim::symbol("s")])
+            .list(&[1]);
+        positions
+            .gives("1xs")
+            .relates("x[1, a] starts[1] ends[1] axes[1] → y[1, b]");
+        let last = Prove::op("Slice")
+            .input("bxt")
+            .computed(&[&Dim::Num(0) - &Dim::symbol("s")])
+            .list(&[FAR])
+            .list(&[1]);
         last.gives("bxs");
-        Prove::op("Slice").input("bx8").input("i64:1").list(&[5]).list(&[1]).gives("bx?out0.1");
-        Prove::op("Slice").input("bx8").list(&[5]).list(&[1]).input("i64:1").gives("?out0.0x?out0.1");
+        Prove::op("Slice")
+            .input("bx8")
+            .input("i64:1")
+            .list(&[5])
+            .list(&[1])
+            .gives("bx?out0.1");
+        Prove::op("Slice")
+            .input("bx8")
+            .list(&[5])
+            .list(&[1])
+            .input("i64:1")
+            .gives("?out0.0x?out0.1");
     }
 
     #[test]
     fn contents_are_sliced() {
-        Prove::op("Slice").list(&[5, 6, 7, 8]).list(&[1]).list(&[3]).holds(&[6, 7]);
-        Prove::op("Slice").list(&[5, 6, 7, 8]).list(&[-1]).list(&[-9]).list(&[0]).list(&[-2]).holds(&[8, 6]);
+        Prove::op("Slice")
+            .list(&[5, 6, 7, 8])
+            .list(&[1])
+            .list(&[3])
+            .holds(&[6, 7]);
+        Prove::op("Slice")
+            .list(&[5, 6, 7, 8])
+            .list(&[-1])
+            .list(&[-9])
+            .list(&[0])
+            .list(&[-2])
+            .holds(&[8, 6]);
     }
 
     #[test]
@@ -291,15 +450,44 @@ mod tests {
         let middle = Prove::op("Slice").input("8x2").list(&[2]).list(&[6]);
         let edit = middle.edit(&[("a", &[0, 2, 3, 5, 7])]).unwrap();
         assert_eq!(edit.demands, [demand(1, &[Some(1)]), demand(2, &[Some(4)])]);
-        let tail = Prove::op("Slice").input("8").list(&[4]).list(&[FAR]).edit(&[("a", &[0, 5, 6, 7])]).unwrap();
+        let tail = Prove::op("Slice")
+            .input("8")
+            .list(&[4])
+            .list(&[FAR])
+            .edit(&[("a", &[0, 5, 6, 7])])
+            .unwrap();
         assert_eq!(tail.demands, [demand(1, &[Some(1)])]);
-        let half = Prove::op("Slice").input("8").list(&[-4]).list(&[FAR]).edit(&[("a", &[0, 4, 5, 6, 7])]).unwrap();
+        let half = Prove::op("Slice")
+            .input("8")
+            .list(&[-4])
+            .list(&[FAR])
+            .edit(&[("a", &[0, 4, 5, 6, 7])])
+            .unwrap();
         assert!(half.demands.is_empty());
-        let old = Prove::op("Slice").at(9).input("8").ints("starts", &[0]).ints("ends", &[4]).edit(&[("a", &[1, 3, 4])]).unwrap();
+        let old = Prove::op("Slice")
+            .at(9)
+            .input("8")
+            .ints("starts", &[0])
+            .ints("ends", &[4])
+            .edit(&[("a", &[1, 3, 4])])
+            .unwrap();
         assert_eq!(old.settings, [("ends", Setting::Ints(vec![2]))]);
-        let back = Prove::op("Slice").input("8").list(&[3]).list(&[-9]).list(&[0]).list(&[-1]);
-        assert_eq!(back.edit(&[("a", &[1, 3, 4])]).unwrap().demands, [demand(1, &[Some(1)])]);
-        let odd = Prove::op("Slice").input("8").list(&[0]).list(&[8]).list(&[0]).list(&[2]);
+        let back = Prove::op("Slice")
+            .input("8")
+            .list(&[3])
+            .list(&[-9])
+            .list(&[0])
+            .list(&[-1]);
+        assert_eq!(
+            back.edit(&[("a", &[1, 3, 4])]).unwrap().demands,
+            [demand(1, &[Some(1)])]
+        );
+        let odd = Prove::op("Slice")
+            .input("8")
+            .list(&[0])
+            .list(&[8])
+            .list(&[0])
+            .list(&[2]);
         assert!(odd.edit(&[("a", &[1, 3])]).is_err());
     }
 }

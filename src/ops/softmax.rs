@@ -13,7 +13,10 @@ struct Softmax;
 
 impl Operator for Softmax {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        Ok(vec![Fact { contents: None, ..node.input(0).cloned().unwrap_or_default() }])
+        Ok(vec![Fact {
+            contents: None,
+            ..node.input(0).cloned().unwrap_or_default()
+        }])
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
@@ -23,13 +26,25 @@ impl Operator for Softmax {
         let dims = node.output_shape(0).unwrap_or_default();
         // Before version 13 all axes from `axis` on were taken together.
         let old = node.opset < 13;
-        let axis = NodeView::axis(node.int("axis").unwrap_or(if old { 1 } else { -1 }), dims.len());
-        let Some(axis) = axis else { return node.frozen(Reason::operator("an axis that does not exist")) };
+        let axis = NodeView::axis(
+            node.int("axis").unwrap_or(if old { 1 } else { -1 }),
+            dims.len(),
+        );
+        let Some(axis) = axis else {
+            return node.frozen(Reason::operator("an axis that does not exist"));
+        };
         let mut builder = node.relation();
-        let labels = broadcast(&mut builder, dims, [(Port::In(0), "x"), (Port::Out(0), "y")]);
+        let labels = broadcast(
+            &mut builder,
+            dims,
+            [(Port::In(0), "x"), (Port::Out(0), "y")],
+        );
         let last = if old { labels.len() } else { axis + 1 };
         for label in labels.iter().take(last).skip(axis) {
-            builder.fix(*label, Reason::operator("the axis is normalised as a whole"));
+            builder.fix(
+                *label,
+                Reason::operator("the axis is normalised as a whole"),
+            );
         }
         builder.finish()
     }
@@ -46,33 +61,64 @@ impl TopK {
 
 impl Operator for TopK {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let count = match (node.int("k"), node.contents(1).and_then(Contents::dims).as_deref()) {
+        let count = match (
+            node.int("k"),
+            node.contents(1).and_then(Contents::dims).as_deref(),
+        ) {
             (Some(count), _) if !node.has_input(1) => Some(Dim::Num(count)),
             (_, Some([count])) => Some(count.clone()),
             _ => None,
         };
-        if count.as_ref().and_then(Dim::num).is_some_and(|count| count < 0) {
+        if count
+            .as_ref()
+            .and_then(Dim::num)
+            .is_some_and(|count| count < 0)
+        {
             return Err(InferError("a negative number of entries".into()));
         }
         let mut shape = node.shape(0).map(<[Dim]>::to_vec);
         if let Some(shape) = &mut shape {
             let error = || InferError("an axis that does not exist".into());
             let axis = Self::axis(node, shape.len()).ok_or_else(error)?;
-            *shape.get_mut(axis).ok_or_else(error)? = count.unwrap_or_else(|| node.unknown(0, axis));
+            *shape.get_mut(axis).ok_or_else(error)? =
+                count.unwrap_or_else(|| node.unknown(0, axis));
         }
-        let places = Fact { dtype: Some(Dtype::Int64), shape: shape.clone(), contents: None };
-        Ok([Fact { dtype: node.dtype(0), shape, contents: None }, places].into_iter().take(node.node.output.len()).collect())
+        let places = Fact {
+            dtype: Some(Dtype::Int64),
+            shape: shape.clone(),
+            contents: None,
+        };
+        Ok([
+            Fact {
+                dtype: node.dtype(0),
+                shape,
+                contents: None,
+            },
+            places,
+        ]
+        .into_iter()
+        .take(node.node.output.len())
+        .collect())
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
         if let Some(frozen) = unless_ranked(node) {
             return frozen;
         }
-        let (from, to) = (node.shape(0).unwrap_or_default(), node.output_shape(0).unwrap_or_default());
-        let Some(axis) = Self::axis(node, from.len()) else { return node.frozen(Reason::operator("an axis that does not exist")) };
+        let (from, to) = (
+            node.shape(0).unwrap_or_default(),
+            node.output_shape(0).unwrap_or_default(),
+        );
+        let Some(axis) = Self::axis(node, from.len()) else {
+            return node.frozen(Reason::operator("an axis that does not exist"));
+        };
         let reason = Reason::operator("the axis is sorted as a whole");
         let mut builder = node.relation();
-        let mut labels: Vec<LabelId> = from.iter().enumerate().map(|(at, dim)| builder.free(axis_name(at), dim.clone())).collect();
+        let mut labels: Vec<LabelId> = from
+            .iter()
+            .enumerate()
+            .map(|(at, dim)| builder.free(axis_name(at), dim.clone()))
+            .collect();
         builder.port(Port::In(0), "x", labels.clone());
         builder.whole(Port::In(1), "k", &Reason::operator("a single number"));
         if let (Some(label), Some(dim)) = (labels.get_mut(axis), to.get(axis)) {
@@ -98,22 +144,41 @@ impl Operator for Unique {
         let list = |dim: Dim| Fact::new(Some(Dtype::Int64), vec![dim]);
         let (values, inverse) = match (node.shape(0), node.int("axis")) {
             (Some(shape), Some(axis)) => {
-                let error = || InferError(format!("axis {axis} of a tensor of {} axes", shape.len()));
+                let error =
+                    || InferError(format!("axis {axis} of a tensor of {} axes", shape.len()));
                 let axis = NodeView::axis(axis, shape.len()).ok_or_else(error)?;
-                let replaced = |(at, dim): (usize, &Dim)| if at == axis { count.clone() } else { dim.clone() };
-                (Some(shape.iter().enumerate().map(replaced).collect()), shape.get(axis).cloned())
+                let replaced = |(at, dim): (usize, &Dim)| {
+                    if at == axis {
+                        count.clone()
+                    } else {
+                        dim.clone()
+                    }
+                };
+                (
+                    Some(shape.iter().enumerate().map(replaced).collect()),
+                    shape.get(axis).cloned(),
+                )
             }
             (Some(shape), None) => (Some(vec![count.clone()]), Some(Dim::product(shape))),
             (None, None) => (Some(vec![count.clone()]), None),
             (None, Some(_)) => (None, None),
         };
-        let values = Fact { dtype: node.dtype(0), shape: values, contents: None };
+        let values = Fact {
+            dtype: node.dtype(0),
+            shape: values,
+            contents: None,
+        };
         let inverse = list(inverse.unwrap_or_else(|| node.unknown(2, 0)));
-        Ok([values, list(count.clone()), inverse, list(count)].into_iter().take(node.node.output.len()).collect())
+        Ok([values, list(count.clone()), inverse, list(count)]
+            .into_iter()
+            .take(node.node.output.len())
+            .collect())
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        node.frozen(Reason::operator("whole entries are compared with each other"))
+        node.frozen(Reason::operator(
+            "whole entries are compared with each other",
+        ))
     }
 }
 
@@ -123,7 +188,11 @@ struct NonZero;
 impl NonZero {
     /// The places, axis after axis, and how many there are.
     fn places(node: &NodeView) -> Option<(Vec<i64>, usize)> {
-        let extents: Vec<usize> = node.shape(0)?.iter().map(Dim::count).collect::<Option<_>>()?;
+        let extents: Vec<usize> = node
+            .shape(0)?
+            .iter()
+            .map(Dim::count)
+            .collect::<Option<_>>()?;
         let elements = &node.contents(0)?.0;
         let mut found = Vec::new();
         for (position, element) in elements.iter().enumerate() {
@@ -139,7 +208,11 @@ impl NonZero {
         let mut stride = elements.len();
         for extent in &extents {
             stride = stride.checked_div(*extent)?;
-            places.extend(found.iter().map(|position| (position / stride.max(1) % extent) as i64));
+            places.extend(
+                found
+                    .iter()
+                    .map(|position| (position / stride.max(1) % extent) as i64),
+            );
         }
         Some((places, found.len()))
     }
@@ -148,7 +221,12 @@ impl NonZero {
 impl Operator for NonZero {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let dtype = Some(Dtype::Int64);
-        let Some(shape) = node.shape(0) else { return Ok(vec![Fact { dtype, ..Fact::default() }]) };
+        let Some(shape) = node.shape(0) else {
+            return Ok(vec![Fact {
+                dtype,
+                ..Fact::default()
+            }]);
+        };
         let rank = Dim::from(shape.len());
         Ok(vec![match Self::places(node) {
             Some((places, count)) => {
@@ -171,8 +249,14 @@ impl Operator for Multinomial {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let dtype = dtype_attribute(node, "dtype").or(Some(Dtype::Int32));
         let samples = Dim::Num(node.int("sample_size").unwrap_or(1));
-        let shape = node.shape(0).map(|shape| shape.iter().take(1).cloned().chain([samples]).collect());
-        Ok(vec![Fact { dtype, shape, contents: None }])
+        let shape = node
+            .shape(0)
+            .map(|shape| shape.iter().take(1).cloned().chain([samples]).collect());
+        Ok(vec![Fact {
+            dtype,
+            shape,
+            contents: None,
+        }])
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
@@ -201,12 +285,21 @@ mod tests {
     }
 
     fn free(prove: &Prove) -> Vec<String> {
-        relation(prove).labels.iter().filter(|label| label.fate == Fate::Free).map(|label| label.name.to_string()).collect()
+        relation(prove)
+            .labels
+            .iter()
+            .filter(|label| label.fate == Fate::Free)
+            .map(|label| label.name.to_string())
+            .collect()
     }
 
     #[test]
     fn softmax_fixes_its_axis() {
-        let new = Prove::op("Softmax").int("axis", 1).input("bx12x8").gives("bx12x8").relates("x[i, j, k] → y[i, j, k]");
+        let new = Prove::op("Softmax")
+            .int("axis", 1)
+            .input("bx12x8")
+            .gives("bx12x8")
+            .relates("x[i, j, k] → y[i, j, k]");
         assert_eq!(free(&new), ["i", "k"]);
         let old = Prove::op("LogSoftmax").at(11).input("bx12x8");
         assert_eq!(free(&old), ["i"], "all axes from `axis` on are one");
@@ -214,17 +307,47 @@ mod tests {
 
     #[test]
     fn the_largest_are_counted() {
-        let top = Prove::op("TopK").input("bx100").list(&[5]).outputs(2).gives("bx5 bx5");
-        assert_eq!(free(&top.relates("x[i, j] k[1] → values[i, 5] indices[i, 5]")), ["i"]);
-        Prove::op("TopK").at(9).int("k", 3).input("2x9").outputs(2).gives("2x3 2x3");
-        Prove::op("TopK").input("2x9").input("i64:1").outputs(2).gives("2x?out0.1 2x?out0.1");
+        let top = Prove::op("TopK")
+            .input("bx100")
+            .list(&[5])
+            .outputs(2)
+            .gives("bx5 bx5");
+        assert_eq!(
+            free(&top.relates("x[i, j] k[1] → values[i, 5] indices[i, 5]")),
+            ["i"]
+        );
+        Prove::op("TopK")
+            .at(9)
+            .int("k", 3)
+            .input("2x9")
+            .outputs(2)
+            .gives("2x3 2x3");
+        Prove::op("TopK")
+            .input("2x9")
+            .input("i64:1")
+            .outputs(2)
+            .gives("2x?out0.1 2x?out0.1");
     }
 
     #[test]
     fn results_of_unknown_length_are_frozen() {
-        assert!(free(&Prove::op("Unique").input("4x3").outputs(4).gives("?out0.0 ?out0.0 12 ?out0.0")).is_empty());
+        assert!(
+            free(
+                &Prove::op("Unique")
+                    .input("4x3")
+                    .outputs(4)
+                    .gives("?out0.0 ?out0.0 12 ?out0.0")
+            )
+            .is_empty()
+        );
         assert!(free(&Prove::op("NonZero").input("4x3").gives("2x?out0.1")).is_empty());
-        Prove::op("NonZero").list(&[0, 7, 0, 9]).gives("1x2").holds(&[1, 3]);
-        Prove::op("Multinomial").int("sample_size", 6).input("bx3").gives("bx6");
+        Prove::op("NonZero")
+            .list(&[0, 7, 0, 9])
+            .gives("1x2")
+            .holds(&[1, 3]);
+        Prove::op("Multinomial")
+            .int("sample_size", 6)
+            .input("bx3")
+            .gives("bx6");
     }
 }

@@ -9,14 +9,25 @@ use crate::proto::Dtype;
 const TEXT: &str = "works on text";
 
 fn shaped(node: &NodeView, dtype: Dtype) -> Fact {
-    Fact { dtype: Some(dtype), shape: node.shape(0).map(<[Dim]>::to_vec), contents: None }
+    Fact {
+        dtype: Some(dtype),
+        shape: node.shape(0).map(<[Dim]>::to_vec),
+        contents: None,
+    }
 }
 
 /// Stop words are left out, so that the last axis may shorten.
 fn normalized(node: &NodeView) -> Result<Vec<Fact>, InferError> {
     let mut fact = shaped(node, Dtype::String);
-    let stops = node.attribute("stopwords").is_some_and(|words| !words.strings.is_empty());
-    if let Some((axis, last)) = fact.shape.as_mut().and_then(|dims| dims.iter_mut().enumerate().next_back()).filter(|_| stops) {
+    let stops = node
+        .attribute("stopwords")
+        .is_some_and(|words| !words.strings.is_empty());
+    if let Some((axis, last)) = fact
+        .shape
+        .as_mut()
+        .and_then(|dims| dims.iter_mut().enumerate().next_back())
+        .filter(|_| stops)
+    {
         *last = node.unknown(0, axis);
     }
     Ok(outputs(node, [fact]))
@@ -34,9 +45,28 @@ fn parts(node: &NodeView) -> Result<Vec<Fact>, InferError> {
 
 /// The last axis becomes one number per n-gram.
 fn counted(node: &NodeView) -> Result<Vec<Fact>, InferError> {
-    let grams = node.ints("ngram_indexes").and_then(|indices| indices.iter().max()).map(|last| Dim::Num(last.saturating_add(1)));
-    let shape = node.shape(0).zip(grams).and_then(|(dims, grams)| Some(dims.split_last()?.1.iter().cloned().chain([grams]).collect()));
-    Ok(outputs(node, [Fact { dtype: Some(Dtype::Float), shape, contents: None }]))
+    let grams = node
+        .ints("ngram_indexes")
+        .and_then(|indices| indices.iter().max())
+        .map(|last| Dim::Num(last.saturating_add(1)));
+    let shape = node.shape(0).zip(grams).and_then(|(dims, grams)| {
+        Some(
+            dims.split_last()?
+                .1
+                .iter()
+                .cloned()
+                .chain([grams])
+                .collect(),
+        )
+    });
+    Ok(outputs(
+        node,
+        [Fact {
+            dtype: Some(Dtype::Float),
+            shape,
+            contents: None,
+        }],
+    ))
 }
 
 /// The extents that both texts broadcast to.
@@ -45,20 +75,66 @@ fn joined(node: &NodeView) -> Result<Vec<Fact>, InferError> {
         (Some(a), Some(b)) => Some(broadcast_shape(&[a, b])?),
         _ => None,
     };
-    Ok(outputs(node, [Fact { dtype: Some(Dtype::String), shape, contents: None }]))
+    Ok(outputs(
+        node,
+        [Fact {
+            dtype: Some(Dtype::String),
+            shape,
+            contents: None,
+        }],
+    ))
 }
 
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("RegexFullMatch", &Frozen { reason: TEXT, infer: |node| Ok(outputs(node, [shaped(node, Dtype::Bool)])) }),
-    Rule::onnx("StringConcat", &Frozen { reason: TEXT, infer: joined }),
-    Rule::onnx("StringNormalizer", &Frozen { reason: TEXT, infer: normalized }),
-    Rule::onnx("StringSplit", &Frozen { reason: TEXT, infer: parts }),
-    Rule::onnx("TfIdfVectorizer", &Frozen { reason: "n-grams are attributes", infer: counted }),
+    Rule::onnx(
+        "RegexFullMatch",
+        &Frozen {
+            reason: TEXT,
+            infer: |node| Ok(outputs(node, [shaped(node, Dtype::Bool)])),
+        },
+    ),
+    Rule::onnx(
+        "StringConcat",
+        &Frozen {
+            reason: TEXT,
+            infer: joined,
+        },
+    ),
+    Rule::onnx(
+        "StringNormalizer",
+        &Frozen {
+            reason: TEXT,
+            infer: normalized,
+        },
+    ),
+    Rule::onnx(
+        "StringSplit",
+        &Frozen {
+            reason: TEXT,
+            infer: parts,
+        },
+    ),
+    Rule::onnx(
+        "TfIdfVectorizer",
+        &Frozen {
+            reason: "n-grams are attributes",
+            infer: counted,
+        },
+    ),
     Rule::microsoft(
         "NGramRepeatBlock",
-        &Frozen { reason: "n-grams of tokens", infer: |node| Ok(outputs(node, [node.input(1).cloned().unwrap_or_default()])) },
+        &Frozen {
+            reason: "n-grams of tokens",
+            infer: |node| Ok(outputs(node, [node.input(1).cloned().unwrap_or_default()])),
+        },
     ),
-    Rule::microsoft("MurmurHash3", &Frozen { reason: TEXT, infer: |node| Ok(outputs(node, [shaped(node, Dtype::Uint32)])) }),
+    Rule::microsoft(
+        "MurmurHash3",
+        &Frozen {
+            reason: TEXT,
+            infer: |node| Ok(outputs(node, [shaped(node, Dtype::Uint32)])),
+        },
+    ),
 ];
 
 #[cfg(test)]
@@ -67,9 +143,18 @@ mod tests {
 
     #[test]
     fn shapes_go_on() {
-        Prove::op("StringSplit").outputs(2).input("2x3").gives("2x3x?out0.2 2x3");
+        Prove::op("StringSplit")
+            .outputs(2)
+            .input("2x3")
+            .gives("2x3x?out0.2 2x3");
         Prove::op("RegexFullMatch").input("2x3").gives("2x3");
-        Prove::op("StringConcat").input("2x3").input("3").gives("2x3");
-        Prove::op("TfIdfVectorizer").ints("ngram_indexes", &[0, 4, 2]).input("i64:nx7").gives("nx5");
+        Prove::op("StringConcat")
+            .input("2x3")
+            .input("3")
+            .gives("2x3");
+        Prove::op("TfIdfVectorizer")
+            .ints("ngram_indexes", &[0, 4, 2])
+            .input("i64:nx7")
+            .gives("nx5");
     }
 }

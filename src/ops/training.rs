@@ -7,7 +7,11 @@ use crate::facts::Fact;
 const STEP: &str = "a step of training";
 
 const fn training(op_type: &'static str, operator: &'static Frozen) -> Rule {
-    Rule { domain: "ai.onnx.preview.training", op_type, operator }
+    Rule {
+        domain: "ai.onnx.preview.training",
+        op_type,
+        operator,
+    }
 }
 
 /// Steps read a rate and a count, then lists of equally many tensors: those updated, their gradients, `states` more of each.
@@ -16,14 +20,46 @@ fn step(node: &NodeView, states: usize) -> Result<Vec<Fact>, InferError> {
     let count = node.inputs.len().saturating_sub(2) / (states + 2);
     let updated = (0..count).map(|at| at + 2);
     let states = (0..count * states).map(|at| at + 2 + 2 * count);
-    Ok(outputs(node, updated.chain(states).map(|at| node.input(at).cloned().unwrap_or_default().with_contents(None))))
+    Ok(outputs(
+        node,
+        updated.chain(states).map(|at| {
+            node.input(at)
+                .cloned()
+                .unwrap_or_default()
+                .with_contents(None)
+        }),
+    ))
 }
 
 pub(super) static RULES: &[Rule] = &[
-    training("Adagrad", &Frozen { reason: STEP, infer: |node| step(node, 1) }),
-    training("Adam", &Frozen { reason: STEP, infer: |node| step(node, 2) }),
-    training("Gradient", &Frozen { reason: STEP, infer: unknown }),
-    training("Momentum", &Frozen { reason: STEP, infer: |node| step(node, 1) }),
+    training(
+        "Adagrad",
+        &Frozen {
+            reason: STEP,
+            infer: |node| step(node, 1),
+        },
+    ),
+    training(
+        "Adam",
+        &Frozen {
+            reason: STEP,
+            infer: |node| step(node, 2),
+        },
+    ),
+    training(
+        "Gradient",
+        &Frozen {
+            reason: STEP,
+            infer: unknown,
+        },
+    ),
+    training(
+        "Momentum",
+        &Frozen {
+            reason: STEP,
+            infer: |node| step(node, 1),
+        },
+    ),
 ];
 
 #[cfg(test)]
@@ -32,7 +68,16 @@ mod tests {
 
     #[test]
     fn shapes_go_on() {
-        let adam = Prove::op("Adam").domain("ai.onnx.preview.training").at(1).outputs(3);
-        adam.input("").input("i64:").input("3").input("3").input("3").input("3").gives("3 3 3");
+        let adam = Prove::op("Adam")
+            .domain("ai.onnx.preview.training")
+            .at(1)
+            .outputs(3);
+        adam.input("")
+            .input("i64:")
+            .input("3")
+            .input("3")
+            .input("3")
+            .input("3")
+            .gives("3 3 3");
     }
 }

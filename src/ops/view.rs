@@ -79,7 +79,10 @@ impl<'a> NodeView<'a> {
 
     /// An attribute, if it is set.
     pub fn attribute(&self, name: &str) -> Option<&'a AttributeProto> {
-        self.node.attribute.iter().find(|attribute| attribute.name() == name)
+        self.node
+            .attribute
+            .iter()
+            .find(|attribute| attribute.name() == name)
     }
 
     /// A whole-number attribute.
@@ -94,12 +97,16 @@ impl<'a> NodeView<'a> {
 
     /// A list-of-whole-numbers attribute.
     pub fn ints(&self, name: &str) -> Option<&'a [i64]> {
-        self.attribute(name).map(|attribute| attribute.ints.as_slice())
+        self.attribute(name)
+            .map(|attribute| attribute.ints.as_slice())
     }
 
     /// A text attribute.
     pub fn string(&self, name: &str) -> Option<&'a str> {
-        self.attribute(name)?.s.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok())
+        self.attribute(name)?
+            .s
+            .as_deref()
+            .and_then(|bytes| std::str::from_utf8(bytes).ok())
     }
 
     /// An axis number made non-negative for `rank`; `None` when it is out of range.
@@ -129,20 +136,43 @@ impl<'a> NodeView<'a> {
 
     /// `domain:Type`, for messages.
     pub fn key(&self) -> String {
-        let domain = if self.node.domain().is_empty() { "ai.onnx" } else { self.node.domain() };
+        let domain = if self.node.domain().is_empty() {
+            "ai.onnx"
+        } else {
+            self.node.domain()
+        };
         format!("{domain}:{}", self.node.op_type())
     }
 
     /// All tensors whose rank is known.
     pub fn shapes(&self) -> BTreeMap<Port, Vec<Dim>> {
         let facts = |facts: &[Option<&Fact>], port: fn(u32) -> Port| -> Vec<(Port, Vec<Dim>)> {
-            facts.iter().enumerate().filter_map(|(at, fact)| Some((port(at as u32), fact.as_ref()?.shape.clone()?))).collect()
+            facts
+                .iter()
+                .enumerate()
+                .filter_map(|(at, fact)| Some((port(at as u32), fact.as_ref()?.shape.clone()?)))
+                .collect()
         };
-        let mut shapes: BTreeMap<_, _> = facts(&self.inputs, Port::In).into_iter().chain(facts(&self.outputs, Port::Out)).collect();
+        let mut shapes: BTreeMap<_, _> = facts(&self.inputs, Port::In)
+            .into_iter()
+            .chain(facts(&self.outputs, Port::Out))
+            .collect();
         for (at, branch) in self.branches.iter().enumerate() {
-            let formals = branch.formals.iter().enumerate().map(|(i, fact)| (Port::Formal(at as u32, i as u32), fact));
-            let results = branch.results.iter().enumerate().map(|(i, fact)| (Port::Result(at as u32, i as u32), fact));
-            shapes.extend(formals.chain(results).filter_map(|(port, fact)| Some((port, fact.shape.clone()?))));
+            let formals = branch
+                .formals
+                .iter()
+                .enumerate()
+                .map(|(i, fact)| (Port::Formal(at as u32, i as u32), fact));
+            let results = branch
+                .results
+                .iter()
+                .enumerate()
+                .map(|(i, fact)| (Port::Result(at as u32, i as u32), fact));
+            shapes.extend(
+                formals
+                    .chain(results)
+                    .filter_map(|(port, fact)| Some((port, fact.shape.clone()?))),
+            );
         }
         shapes
     }

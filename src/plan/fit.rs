@@ -31,7 +31,10 @@ impl Fit {
 
     /// Weights that are the original's.
     pub fn none() -> Self {
-        Fit { method: Self::NONE.to_owned(), inputs: None }
+        Fit {
+            method: Self::NONE.to_owned(),
+            inputs: None,
+        }
     }
 
     /// Whether weights were fitted.
@@ -44,9 +47,20 @@ impl Fit {
         match &self.inputs {
             Some(inputs) => {
                 let made_up = if inputs.synthetic { " made-up" } else { "" };
-                let number = if inputs.number == 1 { "input" } else { "inputs" };
-                let prepared = if inputs.preprocessing.is_empty() { String::new() } else { format!(" ({})", inputs.preprocessing) };
-                format!("by {} to {}{made_up} {number}{prepared}", self.method, inputs.number)
+                let number = if inputs.number == 1 {
+                    "input"
+                } else {
+                    "inputs"
+                };
+                let prepared = if inputs.preprocessing.is_empty() {
+                    String::new()
+                } else {
+                    format!(" ({})", inputs.preprocessing)
+                };
+                format!(
+                    "by {} to {}{made_up} {number}{prepared}",
+                    self.method, inputs.number
+                )
             }
             None => format!("by {}", self.method),
         }
@@ -55,8 +69,13 @@ impl Fit {
     /// How the inputs of this fit differ from those of another; `None` where they do not, or one of them had none.
     pub fn differs(&self, other: &Fit) -> Option<String> {
         let (here, there) = self.inputs.as_ref().zip(other.inputs.as_ref())?;
-        (here.digest != there.digest)
-            .then(|| format!("the weights were fitted {} here, {} when the plan was made", self.describe(), other.describe()))
+        (here.digest != there.digest).then(|| {
+            format!(
+                "the weights were fitted {} here, {} when the plan was made",
+                self.describe(),
+                other.describe()
+            )
+        })
     }
 }
 
@@ -65,15 +84,34 @@ mod tests {
     use super::*;
 
     fn fit(number: usize, digest: &str) -> Fit {
-        let inputs = FitInputs { number, digest: digest.to_owned(), synthetic: false, preprocessing: "× 1/255".to_owned() };
-        Fit { method: "least-squares".to_owned(), inputs: Some(inputs) }
+        let inputs = FitInputs {
+            number,
+            digest: digest.to_owned(),
+            synthetic: false,
+            preprocessing: "× 1/255".to_owned(),
+        };
+        Fit {
+            method: "least-squares".to_owned(),
+            inputs: Some(inputs),
+        }
     }
 
     #[test]
     fn fits_to_other_inputs_are_told_apart() {
         let (one, other) = (fit(8, "a"), fit(9, "b"));
         assert_eq!(one.differs(&one), None);
-        assert!(one.differs(&other).unwrap().contains("to 8 inputs (× 1/255) here, by least-squares to 9"));
-        assert_eq!((one.differs(&Fit::none()), Fit::none().fitted(), one.fitted()), (None, false, true));
+        assert!(
+            one.differs(&other)
+                .unwrap()
+                .contains("to 8 inputs (× 1/255) here, by least-squares to 9")
+        );
+        assert_eq!(
+            (
+                one.differs(&Fit::none()),
+                Fit::none().fitted(),
+                one.fitted()
+            ),
+            (None, false, true)
+        );
     }
 }

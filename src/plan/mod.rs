@@ -75,7 +75,10 @@ impl AllowedAxes {
         for (value, axis) in allowed {
             match list.last_mut().filter(|last| last.value == *value) {
                 Some(last) => last.axes.push(*axis),
-                None => list.push(AllowedAxes { value: value.clone(), axes: vec![*axis] }),
+                None => list.push(AllowedAxes {
+                    value: value.clone(),
+                    axes: vec![*axis],
+                }),
             }
         }
         list
@@ -107,22 +110,44 @@ pub struct SliceCut {
 pub enum PlanError {
     #[error("{path}: {problem}")]
     File { path: String, problem: String },
-    #[error("the plan was made for another model (sha256 {wanted}, this one has {found}); apply it to the file it was made for")]
+    #[error(
+        "the plan was made for another model (sha256 {wanted}, this one has {found}); apply it to the file it was made for"
+    )]
     OtherModel { wanted: String, found: String },
-    #[error("the plan's group '{0}' is not one of this model's; was it made with other --units or --input?")]
+    #[error(
+        "the plan's group '{0}' is not one of this model's; was it made with other --units or --input?"
+    )]
     NoSuchGroup(String),
     #[error("the plan removes unit {unit} of group '{group}', which has {units}")]
-    NoSuchUnit { group: String, unit: u32, units: usize },
-    #[error("the plan removes all of group '{0}', which is no branch that can go as a whole; at least one of its units must stay")]
+    NoSuchUnit {
+        group: String,
+        unit: u32,
+        units: usize,
+    },
+    #[error(
+        "the plan removes all of group '{0}', which is no branch that can go as a whole; at least one of its units must stay"
+    )]
     Empties(String),
-    #[error("the plan's slices of '{value}' axis {axis} are not those that its units hold; make the plan again, or edit its groups only")]
+    #[error(
+        "the plan's slices of '{value}' axis {axis} are not those that its units hold; make the plan again, or edit its groups only"
+    )]
     NotItsUnits { value: String, axis: usize },
 }
 
 impl Plan {
     /// The plan of a choice of units (by group of the analysis).
-    pub fn new(model: &Model, analysis: &Analysis, origins: &Origins, removed: &[Vec<u32>], model_sha256: String) -> Self {
-        let groups = analysis.groups.iter().zip(removed).filter(|(_, removed)| !removed.is_empty());
+    pub fn new(
+        model: &Model,
+        analysis: &Analysis,
+        origins: &Origins,
+        removed: &[Vec<u32>],
+        model_sha256: String,
+    ) -> Self {
+        let groups = analysis
+            .groups
+            .iter()
+            .zip(removed)
+            .filter(|(_, removed)| !removed.is_empty());
         let groups: Vec<GroupCut> = groups
             .map(|(group, removed)| GroupCut {
                 id: group.id.clone(),
@@ -131,13 +156,24 @@ impl Plan {
                 removed: removed.clone(),
             })
             .collect();
-        let selection = analysis.select(removed.iter().enumerate().map(|(group, units)| (group, units.as_slice())));
+        let selection = analysis.select(
+            removed
+                .iter()
+                .enumerate()
+                .map(|(group, units)| (group, units.as_slice())),
+        );
         Plan {
             format: 1,
-            tool: Tool { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
+            tool: Tool {
+                name: env!("CARGO_PKG_NAME").to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+            },
             model_sha256,
             groups,
-            removed: slices::held(model, analysis, origins, &selection).iter().flat_map(slices::Held::cuts).collect(),
+            removed: slices::held(model, analysis, origins, &selection)
+                .iter()
+                .flat_map(slices::Held::cuts)
+                .collect(),
             fit: None,
             allowed: Vec::new(),
             io: slices::of_ends(model, analysis, &selection),
@@ -146,16 +182,28 @@ impl Plan {
 
     /// Axes of graph inputs and outputs that may shrink for this plan.
     pub fn allowed(&self) -> impl Iterator<Item = (String, usize)> {
-        self.allowed.iter().flat_map(|allowed| allowed.axes.iter().map(|axis| (allowed.value.clone(), *axis)))
+        self.allowed.iter().flat_map(|allowed| {
+            allowed
+                .axes
+                .iter()
+                .map(|axis| (allowed.value.clone(), *axis))
+        })
     }
 
     /// Reads a plan file.
     pub fn read(path: &Path) -> Result<Self, PlanError> {
-        let error = |problem: String| PlanError::File { path: path.display().to_string(), problem };
+        let error = |problem: String| PlanError::File {
+            path: path.display().to_string(),
+            problem,
+        };
         let text = crate::files::text(path).map_err(|problem| error(problem.to_string()))?;
-        let plan: Plan = serde_json::from_str(&text).map_err(|problem| error(format!("not a plan: {problem}")))?;
+        let plan: Plan = serde_json::from_str(&text)
+            .map_err(|problem| error(format!("not a plan: {problem}")))?;
         if plan.format != 1 {
-            return Err(error(format!("format {} is not known to this version", plan.format)));
+            return Err(error(format!(
+                "format {} is not known to this version",
+                plan.format
+            )));
         }
         Ok(plan)
     }
@@ -170,57 +218,116 @@ impl Plan {
         let mut hash = Sha256::new();
         for group in &self.groups {
             hash.update(group.id.as_bytes());
-            group.removed.iter().for_each(|unit| hash.update(unit.to_le_bytes()));
+            group
+                .removed
+                .iter()
+                .for_each(|unit| hash.update(unit.to_le_bytes()));
         }
-        hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        hash.finalize()
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 
     /// Tells a model that was made by this plan and read from its file what is left of its inputs and outputs.
     /// `whole`: the original's extents. Errors: slices that the original does not have.
-    pub fn note_ends(&self, pruned: &mut Model, whole: impl Fn(&str, usize) -> Option<usize>) -> Result<(), PlanError> {
+    pub fn note_ends(
+        &self,
+        pruned: &mut Model,
+        whole: impl Fn(&str, usize) -> Option<usize>,
+    ) -> Result<(), PlanError> {
         for cut in &self.io {
-            let extent = whole(&cut.value, cut.axis).filter(|extent| cut.indices.iter().all(|index| (*index as usize) < *extent));
-            let Some(extent) = extent else { return Err(PlanError::NotItsUnits { value: cut.value.clone(), axis: cut.axis }) };
+            let extent = whole(&cut.value, cut.axis)
+                .filter(|extent| cut.indices.iter().all(|index| (*index as usize) < *extent));
+            let Some(extent) = extent else {
+                return Err(PlanError::NotItsUnits {
+                    value: cut.value.clone(),
+                    axis: cut.axis,
+                });
+            };
             let gone: BTreeSet<u32> = cut.indices.iter().copied().collect();
-            pruned.ends.keep(&cut.value, cut.axis, extent, (0..extent as u32).filter(|index| !gone.contains(index)).collect());
+            pruned.ends.keep(
+                &cut.value,
+                cut.axis,
+                extent,
+                (0..extent as u32)
+                    .filter(|index| !gone.contains(index))
+                    .collect(),
+            );
         }
         Ok(())
     }
 
     /// The units that go, by group of the analysis. Errors: the plan does not fit the model.
-    pub fn check(&self, model: &Model, analysis: &Analysis, origins: &Origins, sha256: &str) -> Result<Vec<Vec<u32>>, PlanError> {
+    pub fn check(
+        &self,
+        model: &Model,
+        analysis: &Analysis,
+        origins: &Origins,
+        sha256: &str,
+    ) -> Result<Vec<Vec<u32>>, PlanError> {
         if self.model_sha256 != sha256 {
-            return Err(PlanError::OtherModel { wanted: self.model_sha256.clone(), found: sha256.to_owned() });
+            return Err(PlanError::OtherModel {
+                wanted: self.model_sha256.clone(),
+                found: sha256.to_owned(),
+            });
         }
         let mut removed = vec![Vec::new(); analysis.groups.len()];
         for cut in &self.groups {
-            let at = analysis.groups.iter().position(|group| group.id == cut.id).ok_or_else(|| PlanError::NoSuchGroup(cut.id.clone()))?;
+            let at = analysis
+                .groups
+                .iter()
+                .position(|group| group.id == cut.id)
+                .ok_or_else(|| PlanError::NoSuchGroup(cut.id.clone()))?;
             let units = analysis.groups[at].units.len();
             if let Some(unit) = cut.removed.iter().find(|unit| **unit as usize >= units) {
-                return Err(PlanError::NoSuchUnit { group: cut.id.clone(), unit: *unit, units });
+                return Err(PlanError::NoSuchUnit {
+                    group: cut.id.clone(),
+                    unit: *unit,
+                    units,
+                });
             }
             let mut sorted = cut.removed.clone();
             sorted.sort_unstable();
             sorted.dedup();
             removed[at] = sorted;
         }
-        let selection = analysis.select(removed.iter().enumerate().map(|(group, units)| (group, units.as_slice())));
+        let selection = analysis.select(
+            removed
+                .iter()
+                .enumerate()
+                .map(|(group, units)| (group, units.as_slice())),
+        );
         let (_, emptied) = selection.sparing(&analysis.groups);
-        if let Some(first) = emptied.first().filter(|_| branch_ends(model, analysis, &emptied).is_none()) {
+        if let Some(first) = emptied
+            .first()
+            .filter(|_| branch_ends(model, analysis, &emptied).is_none())
+        {
             return Err(PlanError::Empties(analysis.groups[*first].id.clone()));
         }
         let held = slices::held(model, analysis, origins, &selection);
         let ends = slices::of_ends(model, analysis, &selection);
-        let wrong = |slice: &SliceCut| PlanError::NotItsUnits { value: slice.value.clone(), axis: slice.axis };
+        let wrong = |slice: &SliceCut| PlanError::NotItsUnits {
+            value: slice.value.clone(),
+            axis: slice.axis,
+        };
         for slice in &self.removed {
-            if !held.iter().any(|held| held.name == slice.value && held.covers(slice)) {
+            if !held
+                .iter()
+                .any(|held| held.name == slice.value && held.covers(slice))
+            {
                 return Err(wrong(slice));
             }
         }
         for slice in &self.io {
             let same = |end: &&SliceCut| end.value == slice.value && end.axis == slice.axis;
             let known = ends.iter().find(same).ok_or_else(|| wrong(slice))?;
-            if !slice.indices.iter().all(|index| known.indices.binary_search(index).is_ok()) {
+            if !slice
+                .indices
+                .iter()
+                .all(|index| known.indices.binary_search(index).is_ok())
+            {
                 return Err(wrong(slice));
             }
         }

@@ -80,13 +80,18 @@ impl Dtype {
     /// Whether weights have this type: real numbers, or the bytes of quantized ones.
     pub fn is_weight(self) -> bool {
         use Dtype::*;
-        self.is_float() || matches!(self, Int8 | Uint8 | Int4 | Uint4 | Int2 | Uint2) || self.name().starts_with("float")
+        self.is_float()
+            || matches!(self, Int8 | Uint8 | Int4 | Uint4 | Int2 | Uint2)
+            || self.name().starts_with("float")
     }
 
     /// Whether the type holds whole numbers of at least eight bits.
     pub fn is_integer(self) -> bool {
         use Dtype::*;
-        matches!(self, Uint8 | Int8 | Uint16 | Int16 | Int32 | Int64 | Uint32 | Uint64)
+        matches!(
+            self,
+            Uint8 | Int8 | Uint16 | Int16 | Int32 | Int64 | Uint32 | Uint64
+        )
     }
 }
 

@@ -33,30 +33,47 @@ impl Aim {
     pub fn find(model: &Model, view: &Linear) -> Option<Self> {
         let (axis, places) = view.channel_axis()?;
         let channels = places.len();
-        let mut aim = Aim { scale: vec![1.0; channels], offset: vec![0.0; channels], ..Default::default() };
+        let mut aim = Aim {
+            scale: vec![1.0; channels],
+            offset: vec![0.0; channels],
+            ..Default::default()
+        };
         let mut value = view.output?;
         let mut biased = crate::linear::Bias::find(model, view).is_some_and(|bias| bias.outside);
         // Bias, norm, sum, function: no chain is longer.
         for _ in 0..6 {
             let entry = model.index().value(value);
-            let [(reader, slot)] = entry.readers[..] else { break };
+            let [(reader, slot)] = entry.readers[..] else {
+                break;
+            };
             if entry.is_output {
                 break;
             }
             let message = model.node(reader);
             let inputs = &model.index().node(reader).inputs;
             let constant = |at: usize| model.constant(inputs.get(at).copied().flatten()?)?.to_f32();
-            let output = model.index().node(reader).outputs.first().copied().flatten();
+            let output = model
+                .index()
+                .node(reader)
+                .outputs
+                .first()
+                .copied()
+                .flatten();
             match message.op_type() {
                 "BatchNormalization" if axis == 1 && slot == 0 && aim.added.is_none() => {
-                    let epsilon =
-                        message.attribute.iter().find(|attribute| attribute.name() == "epsilon").map_or(1e-5, |a| f64::from(a.f()));
-                    let [scale, shift, mean, variance] = [constant(1)?, constant(2)?, constant(3)?, constant(4)?];
+                    let epsilon = message
+                        .attribute
+                        .iter()
+                        .find(|attribute| attribute.name() == "epsilon")
+                        .map_or(1e-5, |a| f64::from(a.f()));
+                    let [scale, shift, mean, variance] =
+                        [constant(1)?, constant(2)?, constant(3)?, constant(4)?];
                     for (channel, place) in places.iter().enumerate() {
                         let get = |list: &[f32]| list.get(*place).map(|number| f64::from(*number));
                         let factor = get(&scale)? / (get(&variance)? + epsilon).sqrt();
                         aim.scale[channel] *= factor;
-                        aim.offset[channel] = (aim.offset[channel] - get(&mean)?) * factor + get(&shift)?;
+                        aim.offset[channel] =
+                            (aim.offset[channel] - get(&mean)?) * factor + get(&shift)?;
                     }
                 }
                 "Add" => {
@@ -64,14 +81,19 @@ impl Aim {
                     if biased {
                         // The layer's own bias: fitted with it.
                         biased = false;
-                    } else if aim.added.is_none() && crate::linear::Operand::trace(model, other).is_none() {
+                    } else if aim.added.is_none()
+                        && crate::linear::Operand::trace(model, other).is_none()
+                    {
                         aim.added = Some(other);
                     } else {
                         break;
                     }
                 }
                 "Relu" => {
-                    aim.function = Some(Clamp { low: 0.0, high: f64::INFINITY });
+                    aim.function = Some(Clamp {
+                        low: 0.0,
+                        high: f64::INFINITY,
+                    });
                     aim.end = output;
                     break;
                 }
@@ -81,9 +103,13 @@ impl Aim {
                     break;
                 }
                 "QuantizeLinear" if slot == 0 => {
-                    let Some(range) = quantized(model, reader) else { break };
+                    let Some(range) = quantized(model, reader) else {
+                        break;
+                    };
                     // A branch on its way to a sum keeps its sign; else the range is where an exporter put the ReLU.
-                    match towards_sum(model, reader).filter(|_| range.low < 0.0 && aim.added.is_none()) {
+                    match towards_sum(model, reader)
+                        .filter(|_| range.low < 0.0 && aim.added.is_none())
+                    {
                         Some(onwards) => {
                             value = onwards;
                             continue;
@@ -107,9 +133,13 @@ impl Aim {
 fn quantized(model: &Model, node: NodeId) -> Option<Clamp> {
     let inputs = &model.index().node(node).inputs;
     let constant = |at: usize| model.constant(inputs.get(at).copied().flatten()?);
-    let [scale] = constant(1)?.to_f64()?[..] else { return None };
+    let [scale] = constant(1)?.to_f64()?[..] else {
+        return None;
+    };
     let zero = constant(2)?;
-    let [point] = zero.to_f64()?[..] else { return None };
+    let [point] = zero.to_f64()?[..] else {
+        return None;
+    };
     let (least, most) = match zero.dtype {
         Dtype::Uint8 => (0.0, 255.0),
         Dtype::Int8 => (-128.0, 127.0),
@@ -117,7 +147,10 @@ fn quantized(model: &Model, node: NodeId) -> Option<Clamp> {
         Dtype::Int16 => (-32768.0, 32767.0),
         _ => return None,
     };
-    Some(Clamp { low: (least - point) * scale, high: (most - point) * scale })
+    Some(Clamp {
+        low: (least - point) * scale,
+        high: (most - point) * scale,
+    })
 }
 
 /// The one node that reads a value, as its first or second input.
@@ -132,20 +165,28 @@ fn only_reader(model: &Model, value: ValueId) -> Option<NodeId> {
 /// The dequantized value behind a quantization that nothing else reads.
 fn dequantized(model: &Model, node: NodeId) -> Option<ValueId> {
     let output = |node: NodeId| model.index().node(node).outputs.first().copied().flatten();
-    let reader = only_reader(model, output(node)?).filter(|reader| model.node(*reader).op_type() == "DequantizeLinear")?;
+    let reader = only_reader(model, output(node)?)
+        .filter(|reader| model.node(*reader).op_type() == "DequantizeLinear")?;
     output(reader)
 }
 
 /// The same, if a sum alone reads it.
 fn towards_sum(model: &Model, node: NodeId) -> Option<ValueId> {
     let value = dequantized(model, node)?;
-    only_reader(model, value).filter(|reader| model.node(*reader).op_type() == "Add").map(|_| value)
+    only_reader(model, value)
+        .filter(|reader| model.node(*reader).op_type() == "Add")
+        .map(|_| value)
 }
 
 fn clip(model: &Model, node: NodeId) -> Option<Clamp> {
     let message = model.node(node);
-    let attribute =
-        |name: &str| message.attribute.iter().find(|attribute| attribute.name() == name).map(|attribute| f64::from(attribute.f()));
+    let attribute = |name: &str| {
+        message
+            .attribute
+            .iter()
+            .find(|attribute| attribute.name() == name)
+            .map(|attribute| f64::from(attribute.f()))
+    };
     let bound = |at: usize, name: &str| {
         let given = model.index().node(node).inputs.get(at).copied().flatten();
         match given {
@@ -153,7 +194,10 @@ fn clip(model: &Model, node: NodeId) -> Option<Clamp> {
             None => Some(attribute(name)),
         }
     };
-    Some(Clamp { low: bound(1, "min")?.unwrap_or(f64::NEG_INFINITY), high: bound(2, "max")?.unwrap_or(f64::INFINITY) })
+    Some(Clamp {
+        low: bound(1, "min")?.unwrap_or(f64::NEG_INFINITY),
+        high: bound(2, "max")?.unwrap_or(f64::INFINITY),
+    })
 }
 
 #[cfg(test)]
@@ -176,17 +220,46 @@ mod tests {
 
     #[test]
     fn a_quantization_clips_where_its_range_ends() {
-        let (_, aim) = aim("q = QuantizeLinear(y, s, low)\nd = DequantizeLinear(q, s, low)\nz = Exp(d)");
-        assert_eq!(aim.function, Some(Clamp { low: 0.0, high: 127.5 }));
+        let (_, aim) =
+            aim("q = QuantizeLinear(y, s, low)\nd = DequantizeLinear(q, s, low)\nz = Exp(d)");
+        assert_eq!(
+            aim.function,
+            Some(Clamp {
+                low: 0.0,
+                high: 127.5
+            })
+        );
     }
 
     #[test]
     fn a_branch_is_followed_through_its_quantization_to_the_sum() {
         let after = "t = Add(d, r)\np = QuantizeLinear(t, s, low)\nz = DequantizeLinear(p, s, low)";
-        let (model, found) = aim(&format!("q = QuantizeLinear(y, s, mid)\nd = DequantizeLinear(q, s, mid)\n{after}"));
-        assert_eq!((found.added, found.function), (model.index().main_value("r"), Some(Clamp { low: 0.0, high: 127.5 })));
+        let (model, found) = aim(&format!(
+            "q = QuantizeLinear(y, s, mid)\nd = DequantizeLinear(q, s, mid)\n{after}"
+        ));
+        assert_eq!(
+            (found.added, found.function),
+            (
+                model.index().main_value("r"),
+                Some(Clamp {
+                    low: 0.0,
+                    high: 127.5
+                })
+            )
+        );
         // Where the ReLU lies in the quantization before the sum, that is where the aim ends.
-        let (_, found) = aim(&format!("q = QuantizeLinear(y, s, low)\nd = DequantizeLinear(q, s, low)\n{after}"));
-        assert_eq!((found.added, found.function), (None, Some(Clamp { low: 0.0, high: 127.5 })));
+        let (_, found) = aim(&format!(
+            "q = QuantizeLinear(y, s, low)\nd = DequantizeLinear(q, s, low)\n{after}"
+        ));
+        assert_eq!(
+            (found.added, found.function),
+            (
+                None,
+                Some(Clamp {
+                    low: 0.0,
+                    high: 127.5
+                })
+            )
+        );
     }
 }

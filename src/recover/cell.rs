@@ -48,8 +48,14 @@ pub(super) struct Cell {
 
 /// The recurrent layers that lost units or whose data changed.
 pub(super) fn cells(teacher: Teacher, pruned: &Model) -> Vec<Cell> {
-    let nodes = teacher.model.index().nodes().filter(|(_, entry)| entry.graph == Index::MAIN);
-    nodes.filter_map(|(node, _)| Cell::find(teacher, pruned, node)).collect()
+    let nodes = teacher
+        .model
+        .index()
+        .nodes()
+        .filter(|(_, entry)| entry.graph == Index::MAIN);
+    nodes
+        .filter_map(|(node, _)| Cell::find(teacher, pruned, node))
+        .collect()
 }
 
 impl Constants {
@@ -60,33 +66,58 @@ impl Constants {
             Some(bias) => Some(operand(bias)?),
             None => None,
         };
-        Some(Constants { node, data: input(0)?, weight: operand(input(1)?)?, recurrence: operand(input(2)?)?, bias })
+        Some(Constants {
+            node,
+            data: input(0)?,
+            weight: operand(input(1)?)?,
+            recurrence: operand(input(2)?)?,
+            bias,
+        })
     }
 }
 
 impl Cell {
     fn find(teacher: Teacher, pruned: &Model, node: NodeId) -> Option<Self> {
-        let Teacher { model, analysis, selection } = teacher;
+        let Teacher {
+            model,
+            analysis,
+            selection,
+        } = teacher;
         let message = model.node(node);
         let gates = match (normal_domain(message.domain()), message.op_type()) {
             ("", "LSTM") => 4,
             ("", "RNN") => 1,
             _ => return None,
         };
-        let attribute = |name: &str| message.attribute.iter().find(|attribute| attribute.name() == name);
+        let attribute = |name: &str| {
+            message
+                .attribute
+                .iter()
+                .find(|attribute| attribute.name() == name)
+        };
         let entry = model.index().node(node);
         // Batches first, or sequences of different lengths, would need other rows.
-        if attribute("layout").is_some_and(|layout| layout.i() != 0) || entry.inputs.get(4).copied().flatten().is_some() {
+        if attribute("layout").is_some_and(|layout| layout.i() != 0)
+            || entry.inputs.get(4).copied().flatten().is_some()
+        {
             return None;
         }
         let states = entry.outputs.first().copied().flatten()?;
-        let own_states = pruned.index().main_value(&model.index().value(states).name)?;
-        let Origin::Output(own, 0) = pruned.index().value(own_states).origin else { return None };
+        let own_states = pruned
+            .index()
+            .main_value(&model.index().value(states).name)?;
+        let Origin::Output(own, 0) = pruned.index().value(own_states).origin else {
+            return None;
+        };
         let (original, own) = (Constants::of(model, node)?, Constants::of(pruned, own)?);
         let (dims, weight) = original.weight.read(model)?;
         let (recurrent, recurrence) = original.recurrence.read(model)?;
         let own_dims = own.weight.read(pruned)?.0;
-        let ([directions, _, inputs], [_, _, units], [_, _, own_inputs]) = (&dims[..], &recurrent[..], &own_dims[..]) else { return None };
+        let ([directions, _, inputs], [_, _, units], [_, _, own_inputs]) =
+            (&dims[..], &recurrent[..], &own_dims[..])
+        else {
+            return None;
+        };
         let bias = match &original.bias {
             Some(bias) => bias.read(model)?.1,
             None => vec![0.0; directions * 2 * gates * units],
@@ -126,7 +157,10 @@ impl Cell {
         let name = |value: ValueId| model.index().value(value).name.clone();
         Taps {
             output: name(self.states.0),
-            original_added: self.initial.filter(|value| model.constant(*value).is_none()).map(name),
+            original_added: self
+                .initial
+                .filter(|value| model.constant(*value).is_none())
+                .map(name),
             original_data: Some(name(self.original.data)),
             data: pruned.index().value(self.pruned.data).name.clone(),
             added: None,
@@ -134,15 +168,26 @@ impl Cell {
     }
 
     /// Steps of a run: what the cell reads, and the original's sums. `None`: tensors do not fit.
-    pub fn rows(&self, taps: &Taps, number: usize, original: &Tensors, pruned: &Tensors, runs: usize) -> Option<Rows> {
-        let (states, data) = (original.get(&taps.output)?, original.get(taps.original_data.as_ref()?)?);
+    pub fn rows(
+        &self,
+        taps: &Taps,
+        number: usize,
+        original: &Tensors,
+        pruned: &Tensors,
+        runs: usize,
+    ) -> Option<Rows> {
+        let (states, data) = (
+            original.get(&taps.output)?,
+            original.get(taps.original_data.as_ref()?)?,
+        );
         let own_data = pruned.get(&taps.data)?;
         let ([steps, directions, batch, units], [_, _, inputs], [_, _, own_inputs]) =
             (&states.dims[..], &data.dims[..], &own_data.dims[..])
         else {
             return None;
         };
-        let fits = (*directions, *units, (*inputs, *own_inputs)) == (self.directions, self.units, self.inputs);
+        let fits = (*directions, *units, (*inputs, *own_inputs))
+            == (self.directions, self.units, self.inputs);
         if !fits || data.dims[..2] != own_data.dims[..2] {
             return None;
         }
@@ -151,23 +196,43 @@ impl Cell {
             None => None,
         };
         let (states, data, own_data) = (states.to_f32()?, data.to_f32()?, own_data.to_f32()?);
-        let picks = picks(&taps.output, number, steps * batch, (LEAST / runs.max(1)).max(1));
+        let picks = picks(
+            &taps.output,
+            number,
+            steps * batch,
+            (LEAST / runs.max(1)).max(1),
+        );
         let mut rows = Rows::default();
         for direction in 0..self.directions {
             let backwards = self.reversed || direction == 1;
             for pick in &picks {
                 let (step, sample) = (pick / batch, pick % batch);
-                let before = if backwards { Some(step + 1).filter(|before| before < steps) } else { step.checked_sub(1) };
+                let before = if backwards {
+                    Some(step + 1).filter(|before| before < steps)
+                } else {
+                    step.checked_sub(1)
+                };
                 let state: Vec<f32> = match (before, &initial) {
-                    (Some(before), _) => states[((before * directions + direction) * batch + sample) * units..][..*units].to_vec(),
-                    (None, Some(initial)) => initial.get((direction * batch + sample) * units..)?.get(..*units)?.to_vec(),
+                    (Some(before), _) => states
+                        [((before * directions + direction) * batch + sample) * units..][..*units]
+                        .to_vec(),
+                    (None, Some(initial)) => initial
+                        .get((direction * batch + sample) * units..)?
+                        .get(..*units)?
+                        .to_vec(),
                     (None, None) => vec![0.0; *units],
                 };
                 let x = &data[pick * inputs..][..*inputs];
-                rows.inputs.extend_from_slice(&own_data[pick * own_inputs..][..*own_inputs]);
-                rows.inputs.extend(self.kept.iter().map(|unit| state[*unit]));
+                rows.inputs
+                    .extend_from_slice(&own_data[pick * own_inputs..][..*own_inputs]);
+                rows.inputs
+                    .extend(self.kept.iter().map(|unit| state[*unit]));
                 for gate in 0..self.gates {
-                    rows.aims.extend(self.kept.iter().map(|unit| self.sum(direction, gate * units + unit, x, &state)));
+                    rows.aims.extend(
+                        self.kept
+                            .iter()
+                            .map(|unit| self.sum(direction, gate * units + unit, x, &state)),
+                    );
                 }
             }
         }
@@ -180,7 +245,11 @@ impl Cell {
         let (weight, recurrence, bias) = &self.theirs;
         let all = self.gates * self.units;
         let product = |matrix: &[f32], with: &[f32]| -> f32 {
-            matrix[(direction * all + row) * with.len()..].iter().zip(with).map(|(weight, number)| weight * number).sum()
+            matrix[(direction * all + row) * with.len()..]
+                .iter()
+                .zip(with)
+                .map(|(weight, number)| weight * number)
+                .sum()
         };
         let bias = &bias[direction * 2 * all..];
         product(weight, x) + product(recurrence, state) + bias[row] + bias[all + row]
@@ -189,25 +258,45 @@ impl Cell {
 
 impl Product for Cell {
     fn shape(&self) -> Shape {
-        Shape { groups: self.directions, rows: self.gates * self.kept.len(), columns: self.inputs.1 + self.kept.len() }
+        Shape {
+            groups: self.directions,
+            rows: self.gates * self.kept.len(),
+            columns: self.inputs.1 + self.kept.len(),
+        }
     }
 
     fn read(&self, model: &Model) -> Option<(Vec<f64>, Option<Vec<f64>>)> {
-        let Shape { groups, rows, columns } = self.shape();
-        let (weight, recurrence) = (self.pruned.weight.read(model)?.1, self.pruned.recurrence.read(model)?.1);
+        let Shape {
+            groups,
+            rows,
+            columns,
+        } = self.shape();
+        let (weight, recurrence) = (
+            self.pruned.weight.read(model)?.1,
+            self.pruned.recurrence.read(model)?.1,
+        );
         let (inputs, units) = (self.inputs.1, self.kept.len());
         if weight.len() != groups * rows * inputs || recurrence.len() != groups * rows * units {
             return None;
         }
         let mut matrix = Vec::with_capacity(groups * rows * columns);
-        for (weights, states) in weight.chunks_exact(inputs).zip(recurrence.chunks_exact(units)) {
-            matrix.extend(weights.iter().chain(states).map(|number| f64::from(*number)));
+        for (weights, states) in weight
+            .chunks_exact(inputs)
+            .zip(recurrence.chunks_exact(units))
+        {
+            matrix.extend(
+                weights
+                    .iter()
+                    .chain(states)
+                    .map(|number| f64::from(*number)),
+            );
         }
         let bias = match &self.pruned.bias {
             Some(bias) => {
                 let numbers = bias.read(model)?.1;
-                let sums =
-                    numbers.chunks_exact(2 * rows).flat_map(|both| (0..rows).map(|row| f64::from(both[row]) + f64::from(both[rows + row])));
+                let sums = numbers.chunks_exact(2 * rows).flat_map(|both| {
+                    (0..rows).map(|row| f64::from(both[row]) + f64::from(both[rows + row]))
+                });
                 Some(sums.collect())
             }
             None => None,
@@ -228,9 +317,15 @@ impl Product for Cell {
         if let Some(place) = &self.pruned.bias {
             // The second half, of the states, stays as it is.
             let mut numbers = place.read(model)?.1;
-            for (both, sums) in numbers.chunks_exact_mut(2 * rows).zip(bias.chunks_exact(rows)) {
+            for (both, sums) in numbers
+                .chunks_exact_mut(2 * rows)
+                .zip(bias.chunks_exact(rows))
+            {
                 let (data, states) = both.split_at_mut(rows);
-                data.iter_mut().zip(states).zip(sums).for_each(|((number, state), sum)| *number = (*sum - f64::from(*state)) as f32);
+                data.iter_mut()
+                    .zip(states)
+                    .zip(sums)
+                    .for_each(|((number, state), sum)| *number = (*sum - f64::from(*state)) as f32);
             }
             place.write(model, &numbers)?;
         }
@@ -266,7 +361,9 @@ mod tests {
 
     fn noise(dims: &[usize], name: &str) -> TensorRef {
         let mut random = rng(3, name);
-        let numbers: Vec<f32> = (0..dims.iter().product()).map(|_| random.random_range(-1.0..1.0)).collect();
+        let numbers: Vec<f32> = (0..dims.iter().product())
+            .map(|_| random.random_range(-1.0..1.0))
+            .collect();
         TensorRef::from_f32(dims.to_vec(), &numbers)
     }
 
@@ -283,27 +380,59 @@ mod tests {
         );
         let model = text::model(&text).unwrap();
         let analysis = analyse(&model, &Options::default());
-        let removed: Vec<(usize, &[u32])> = analysis.groups.iter().enumerate().map(|(at, _)| (at, &[2u32][..])).collect();
+        let removed: Vec<(usize, &[u32])> = analysis
+            .groups
+            .iter()
+            .enumerate()
+            .map(|(at, _)| (at, &[2u32][..]))
+            .collect();
         let selection = analysis.select(removed);
         let cut = surgery::apply(&model, &analysis, &selection, &[]).unwrap();
-        let batches: Vec<Tensors> =
-            (0..60).map(|run| Tensors::from([("x".to_owned(), noise(&[7, 4, 3], &format!("run {run}")))])).collect();
+        let batches: Vec<Tensors> = (0..60)
+            .map(|run| Tensors::from([("x".to_owned(), noise(&[7, 4, 3], &format!("run {run}")))]))
+            .collect();
         let runtime = TractRuntime::new(false);
-        let teacher = Teacher { model: &model, analysis: &analysis, selection: &selection };
+        let teacher = Teacher {
+            model: &model,
+            analysis: &analysis,
+            selection: &selection,
+        };
         let runs: Vec<usize> = (0..48).collect();
-        let (mended, repairs) =
-            recover(teacher, cut.clone(), &batches, &runs, &runtime, &recover::Options::default(), &Work::new(&())).unwrap();
-        assert!(repairs.iter().any(|repair| repair.layer == "s" && repair.after < repair.before), "{repairs:?}");
-        let states = analysis.kept_axis(model.index().main_value("s").unwrap(), 3, &selection).unwrap();
+        let (mended, repairs) = recover(
+            teacher,
+            cut.clone(),
+            &batches,
+            &runs,
+            &runtime,
+            &recover::Options::default(),
+            &Work::new(&()),
+        )
+        .unwrap();
+        assert!(
+            repairs
+                .iter()
+                .any(|repair| repair.layer == "s" && repair.after < repair.before),
+            "{repairs:?}"
+        );
+        let states = analysis
+            .kept_axis(model.index().main_value("s").unwrap(), 3, &selection)
+            .unwrap();
         let run = |model, batch: &Tensors| {
             let session = runtime.prepare(model, batch, &["s".to_owned()]).unwrap();
             session.run(batch).unwrap().remove(1)
         };
         let distance = |pruned| -> f64 {
             let one = |batch: &Tensors| {
-                let wanted = run(&model, batch).select(&[None, None, None, Some(states.clone())]).to_f32().unwrap();
+                let wanted = run(&model, batch)
+                    .select(&[None, None, None, Some(states.clone())])
+                    .to_f32()
+                    .unwrap();
                 let found = run(pruned, batch).to_f32().unwrap();
-                wanted.iter().zip(&found).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>()
+                wanted
+                    .iter()
+                    .zip(&found)
+                    .map(|(a, b)| f64::from(a - b).powi(2))
+                    .sum::<f64>()
             };
             batches[48..].iter().map(one).sum::<f64>()
         };
@@ -312,11 +441,17 @@ mod tests {
 
     #[test]
     fn states_that_stay_make_up_for_those_that_go() {
-        for (operator, gates, direction, directions) in
-            [("LSTM", 4, "forward", 1), ("LSTM", 4, "bidirectional", 2), ("RNN", 1, "reverse", 1), ("RNN", 1, "forward", 1)]
-        {
+        for (operator, gates, direction, directions) in [
+            ("LSTM", 4, "forward", 1),
+            ("LSTM", 4, "bidirectional", 2),
+            ("RNN", 1, "reverse", 1),
+            ("RNN", 1, "forward", 1),
+        ] {
             let (cut, mended) = errors(operator, gates, direction, directions);
-            assert!(mended < 0.8 * cut, "{operator} {direction}: {cut} to {mended}");
+            assert!(
+                mended < 0.8 * cut,
+                "{operator} {direction}: {cut} to {mended}"
+            );
         }
     }
 }

@@ -37,7 +37,10 @@ pub(super) struct Part {
 
 impl Default for Frontier {
     fn default() -> Self {
-        Frontier { names: Vec::new(), kept: Shelf::new(0) }
+        Frontier {
+            names: Vec::new(),
+            kept: Shelf::new(0),
+        }
     }
 }
 
@@ -58,24 +61,44 @@ impl Frontier {
         // What is kept already is no output of what starts there.
         outputs.retain(|name| !self.names.contains(name) || taps.contains(name));
         let example = self.inputs(0, first.clone())?;
-        let starts: BTreeMap<String, TensorRef> =
-            self.names.iter().filter_map(|name| Some((name.clone(), example.get(name)?.clone()))).collect();
-        let computed: Vec<String> = outputs.iter().filter(|name| !example.contains_key(*name)).cloned().collect();
+        let starts: BTreeMap<String, TensorRef> = self
+            .names
+            .iter()
+            .filter_map(|name| Some((name.clone(), example.get(name)?.clone())))
+            .collect();
+        let computed: Vec<String> = outputs
+            .iter()
+            .filter(|name| !example.contains_key(*name))
+            .cloned()
+            .collect();
         let part = prefix(model, &computed, &starts).map_err(|error| error.to_string())?;
-        let session = runtime.prepare_variant(&part, &example).map_err(|error| error.to_string())?;
-        Ok(Part { session, outputs: computed, next })
+        let session = runtime
+            .prepare_variant(&part, &example)
+            .map_err(|error| error.to_string())?;
+        Ok(Part {
+            session,
+            outputs: computed,
+            next,
+        })
     }
 
     /// The inputs of a run: the model's own, and what is kept.
     fn inputs(&self, at: usize, mut inputs: Tensors) -> Result<Tensors, String> {
-        inputs.extend(self.kept.get(at).map_err(|error| format!("activations that were put away are lost: {error}"))?);
+        inputs.extend(
+            self.kept
+                .get(at)
+                .map_err(|error| format!("activations that were put away are lost: {error}"))?,
+        );
         Ok(inputs)
     }
 
     /// Runs a part on one of the runs (the `at`th); gives all its outputs, the inputs and what was kept, by name.
     pub fn run(&self, part: &Part, at: usize, inputs: Tensors) -> Result<Tensors, String> {
         let inputs = self.inputs(at, inputs)?;
-        let outputs = part.session.run(&inputs).map_err(|error| error.to_string())?;
+        let outputs = part
+            .session
+            .run(&inputs)
+            .map_err(|error| error.to_string())?;
         let mut named: Tensors = part.outputs.iter().cloned().zip(outputs).collect();
         inputs.into_iter().for_each(|(name, tensor)| {
             named.entry(name).or_insert(tensor);
@@ -98,7 +121,11 @@ impl Frontier {
 
     /// Of a run's results what the next passes start from; `None` where that is more than fits.
     pub fn keeps(part: &Part, results: &Tensors, runs: usize) -> Option<Tensors> {
-        let kept: Tensors = part.next.iter().filter_map(|name| Some((name.clone(), results.get(name)?.clone()))).collect();
+        let kept: Tensors = part
+            .next
+            .iter()
+            .filter_map(|name| Some((name.clone(), results.get(name)?.clone())))
+            .collect();
         let bytes: usize = kept.values().map(|tensor| tensor.bytes.len()).sum();
         (bytes.saturating_mul(runs) <= BUDGET && kept.len() == part.next.len()).then_some(kept)
     }
@@ -109,7 +136,13 @@ impl Frontier {
         let mut found = BTreeSet::new();
         let mut reads = |node: NodeId| {
             let entry = index.node(node);
-            let after = entry.outputs.iter().flatten().map(|output| depths.value(*output)).max().unwrap_or(0);
+            let after = entry
+                .outputs
+                .iter()
+                .flatten()
+                .map(|output| depths.value(*output))
+                .max()
+                .unwrap_or(0);
             if after >= depth {
                 let inputs = inputs_of(model, node);
                 inputs
@@ -118,8 +151,15 @@ impl Frontier {
                     .for_each(|input| real_sources(model, facts, depths, input, &mut found));
             }
         };
-        index.graph(Index::MAIN).nodes.iter().for_each(|node| reads(*node));
-        found.into_iter().map(|value| index.value(value).name.clone()).collect()
+        index
+            .graph(Index::MAIN)
+            .nodes
+            .iter()
+            .for_each(|node| reads(*node));
+        found
+            .into_iter()
+            .map(|value| index.value(value).name.clone())
+            .collect()
     }
 }
 
@@ -132,7 +172,13 @@ fn inputs_of(model: &Model, node: NodeId) -> Vec<ValueId> {
     while let Some(graph) = graphs.pop() {
         for inner in &index.graph(graph).nodes {
             let inner = index.node(*inner);
-            inputs.extend(inner.inputs.iter().flatten().filter(|input| index.value(**input).graph == Index::MAIN));
+            inputs.extend(
+                inner
+                    .inputs
+                    .iter()
+                    .flatten()
+                    .filter(|input| index.value(**input).graph == Index::MAIN),
+            );
             graphs.extend(&inner.subgraphs);
         }
     }
@@ -140,8 +186,16 @@ fn inputs_of(model: &Model, node: NodeId) -> Vec<ValueId> {
 }
 
 /// The computed values of real numbers that a value is made from: itself, or what its shape arithmetic starts from.
-fn real_sources(model: &Model, facts: &Facts, depths: &Depths, value: ValueId, found: &mut BTreeSet<ValueId>) {
-    let Origin::Output(node, _) = model.index().value(value).origin else { return };
+fn real_sources(
+    model: &Model,
+    facts: &Facts,
+    depths: &Depths,
+    value: ValueId,
+    found: &mut BTreeSet<ValueId>,
+) {
+    let Origin::Output(node, _) = model.index().value(value).origin else {
+        return;
+    };
     if model.index().value(value).graph != Index::MAIN || !depths.varies(model, value) {
         return;
     }
@@ -166,7 +220,12 @@ mod tests {
                     a = MatMul(x, d)\nb = Relu(a)\ne = DequantizeLinear(v, s)\nc = MatMul(b, e)\noutput c\n";
         let model = crate::model::text::model(text).unwrap();
         let facts = infer(&model, &Pins::new());
-        let depths = Depths::new(&model, views(&model, &relate(&model, &facts)).iter().map(|view| view.node));
+        let depths = Depths::new(
+            &model,
+            views(&model, &relate(&model, &facts))
+                .iter()
+                .map(|view| view.node),
+        );
         // Before the second layer's pass all but its own output is final; its weights are no activation all the same.
         assert_eq!(Frontier::default().next(&model, &facts, &depths, 2), ["b"]);
     }

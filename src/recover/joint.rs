@@ -54,12 +54,24 @@ fn single(numbers: &[f64]) -> Vec<f32> {
 }
 
 fn read(places: &[u32], hidden: &[f32]) -> Vec<f32> {
-    places.iter().map(|place| if *place == NOWHERE { 0.0 } else { hidden[*place as usize] }).collect()
+    places
+        .iter()
+        .map(|place| {
+            if *place == NOWHERE {
+                0.0
+            } else {
+                hidden[*place as usize]
+            }
+        })
+        .collect()
 }
 
 impl<'a> Pair<'a> {
     pub fn new(first: &'a Layer, second: &'a Layer) -> Self {
-        Pair { first: Half::new(first, first.aim.function), second: Half::new(second, second.function()) }
+        Pair {
+            first: Half::new(first, first.aim.function),
+            second: Half::new(second, second.function()),
+        }
     }
 
     /// Parameters from weights and biases.
@@ -88,11 +100,22 @@ impl<'a> Pair<'a> {
         let mut hidden = vec![0.0f32; part.positions * first.units()];
         first.multiply(&mut hidden, &part.inputs, part.positions, &single(weight));
         let mut slopes = vec![0.0f32; hidden.len()];
-        let bounds = first.function.unwrap_or(Clamp { low: f64::NEG_INFINITY, high: f64::INFINITY });
-        for (row, slopes) in hidden.chunks_exact_mut(first.units()).zip(slopes.chunks_exact_mut(first.units())) {
+        let bounds = first.function.unwrap_or(Clamp {
+            low: f64::NEG_INFINITY,
+            high: f64::INFINITY,
+        });
+        for (row, slopes) in hidden
+            .chunks_exact_mut(first.units())
+            .zip(slopes.chunks_exact_mut(first.units()))
+        {
             for (unit, (number, slope)) in row.iter_mut().zip(slopes).enumerate() {
-                let sum = (f64::from(*number) + bias[unit]) * first.scale[unit] + first.offset[unit];
-                *slope = if sum > bounds.low && sum < bounds.high { first.scale[unit] as f32 } else { 0.0 };
+                let sum =
+                    (f64::from(*number) + bias[unit]) * first.scale[unit] + first.offset[unit];
+                *slope = if sum > bounds.low && sum < bounds.high {
+                    first.scale[unit] as f32
+                } else {
+                    0.0
+                };
                 *number = sum.clamp(bounds.low, bounds.high) as f32;
             }
         }
@@ -122,10 +145,15 @@ impl<'a> Pair<'a> {
         let mut follows = vec![0.0f32; errors.len()];
         for row in 0..part.rows {
             for (unit, bias) in bias.iter().enumerate() {
-                let (at, (group, channel)) = (row * second.units() + unit, (unit / second.rows, unit % second.rows));
+                let (at, (group, channel)) = (
+                    row * second.units() + unit,
+                    (unit / second.rows, unit % second.rows),
+                );
                 let from = (group * part.rows + row) * second.rows + channel;
                 let (aim, added) = (f64::from(part.aims[from]), f64::from(part.added[from]));
-                let sum = (f64::from(errors[at]) + bias) * second.scale[unit] + second.offset[unit] + added;
+                let sum = (f64::from(errors[at]) + bias) * second.scale[unit]
+                    + second.offset[unit]
+                    + added;
                 // Where the original is cut off, anything beyond does as well.
                 let error = match second.function {
                     Some(function) if aim <= function.low => (sum - function.low).max(0.0),
@@ -133,17 +161,31 @@ impl<'a> Pair<'a> {
                     _ => sum - aim,
                 };
                 errors[at] = error as f32;
-                follows[at] = if error == 0.0 { 0.0 } else { second.scale[unit] as f32 };
+                follows[at] = if error == 0.0 {
+                    0.0
+                } else {
+                    second.scale[unit] as f32
+                };
             }
         }
-        Point { hidden, slopes, inputs, errors, follows }
+        Point {
+            hidden,
+            slopes,
+            inputs,
+            errors,
+            follows,
+        }
     }
 
     /// Mean squared error after the second layer's function.
     pub fn error(&self, parts: &[Patches], all: &[f64]) -> f64 {
         let [first, first_bias, weight, bias] = self.split(all);
         let second = &self.second;
-        let clamp = |sum: f64| second.function.map_or(sum, |function| sum.clamp(function.low, function.high));
+        let clamp = |sum: f64| {
+            second
+                .function
+                .map_or(sum, |function| sum.clamp(function.low, function.high))
+        };
         let one = |part: &Patches| -> f64 {
             let inputs = read(&part.places, &self.hidden(part, first, first_bias).0);
             let mut outputs = vec![0.0f32; part.rows * second.units()];
@@ -151,8 +193,11 @@ impl<'a> Pair<'a> {
             let mut sum = 0.0;
             for (at, output) in outputs.iter().enumerate() {
                 let (row, unit) = (at / second.units(), at % second.units());
-                let from = ((unit / second.rows) * part.rows + row) * second.rows + unit % second.rows;
-                let found = (f64::from(*output) + bias[unit]) * second.scale[unit] + second.offset[unit] + f64::from(part.added[from]);
+                let from =
+                    ((unit / second.rows) * part.rows + row) * second.rows + unit % second.rows;
+                let found = (f64::from(*output) + bias[unit]) * second.scale[unit]
+                    + second.offset[unit]
+                    + f64::from(part.added[from]);
                 sum += (clamp(found) - clamp(f64::from(part.aims[from]))).powi(2);
             }
             sum
@@ -167,10 +212,16 @@ impl<'a> Pair<'a> {
         let (mut now, mut least) = (start.to_vec(), self.error(held, start));
         for _ in 0..STEPS {
             let points: Vec<Point> = fit.par_iter().map(|part| self.point(part, &now)).collect();
-            let Some(step) = self.step(fit, &points, &now) else { break };
+            let Some(step) = self.step(fit, &points, &now) else {
+                break;
+            };
             drop(points);
             let tried = LENGTHS.map(|length| {
-                let there: Parameters = now.iter().zip(&step).map(|(at, step)| at + length * step).collect();
+                let there: Parameters = now
+                    .iter()
+                    .zip(&step)
+                    .map(|(at, step)| at + length * step)
+                    .collect();
                 (self.error(held, &there), there)
             });
             match tried.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)) {
@@ -185,10 +236,19 @@ impl<'a> Pair<'a> {
     fn step(&self, fit: &[Patches], points: &[Point], now: &[f64]) -> Option<Parameters> {
         let easier = Moments::new(self, fit, points, now)?;
         let pulls = |part: &Patches, point: &Point| -> Vec<f64> {
-            let pulls: Vec<f32> = point.errors.iter().zip(&point.follows).map(|(error, follows)| -error * follows).collect();
+            let pulls: Vec<f32> = point
+                .errors
+                .iter()
+                .zip(&point.follows)
+                .map(|(error, follows)| -error * follows)
+                .collect();
             self.collect(part, point, &pulls, now)
         };
-        let mut rest = sum(fit.par_iter().zip(points).map(|(part, point)| pulls(part, point)).collect())?;
+        let mut rest = sum(fit
+            .par_iter()
+            .zip(points)
+            .map(|(part, point)| pulls(part, point))
+            .collect())?;
         let mut step = vec![0.0; rest.len()];
         let mut ahead = easier.solve(self, &rest);
         let mut direction = ahead.clone();
@@ -199,16 +259,29 @@ impl<'a> Pair<'a> {
                 break;
             }
             let product = |part: &Patches, point: &Point| self.curved(part, point, &direction, now);
-            let mut bent = sum(fit.par_iter().zip(points).map(|(part, point)| product(part, point)).collect())?;
-            bent.iter_mut().zip(easier.multiply(self, &direction)).for_each(|(bent, moments)| *bent += DAMPING * moments);
+            let mut bent = sum(fit
+                .par_iter()
+                .zip(points)
+                .map(|(part, point)| product(part, point))
+                .collect())?;
+            bent.iter_mut()
+                .zip(easier.multiply(self, &direction))
+                .for_each(|(bent, moments)| *bent += DAMPING * moments);
             let length = power / dot(&direction, &bent);
-            step.iter_mut().zip(&direction).for_each(|(step, along)| *step += length * along);
-            rest.iter_mut().zip(&bent).for_each(|(rest, bent)| *rest -= length * bent);
+            step.iter_mut()
+                .zip(&direction)
+                .for_each(|(step, along)| *step += length * along);
+            rest.iter_mut()
+                .zip(&bent)
+                .for_each(|(rest, bent)| *rest -= length * bent);
             ahead = easier.solve(self, &rest);
             let next = dot(&rest, &ahead);
             let keep = next / power;
             power = next;
-            direction.iter_mut().zip(&ahead).for_each(|(along, ahead)| *along = ahead + keep * *along);
+            direction
+                .iter_mut()
+                .zip(&ahead)
+                .for_each(|(along, ahead)| *along = ahead + keep * *along);
         }
         step.iter().all(|number| number.is_finite()).then_some(step)
     }
@@ -218,15 +291,24 @@ impl<'a> Pair<'a> {
         let mut all = vec![0.0; now.len()];
         let second_weight = single(self.split(now)[2]);
         let [first, first_bias, second, second_bias] = self.split_mut(&mut all);
-        self.second.gather(pulls, &point.inputs, part.rows, second, second_bias);
+        self.second
+            .gather(pulls, &point.inputs, part.rows, second, second_bias);
         let mut hidden = vec![0.0f32; point.hidden.len()];
-        for (place, pull) in part.places.iter().zip(self.second.back(pulls, part.rows, &second_weight)) {
+        for (place, pull) in
+            part.places
+                .iter()
+                .zip(self.second.back(pulls, part.rows, &second_weight))
+        {
             if *place != NOWHERE {
                 hidden[*place as usize] += pull;
             }
         }
-        hidden.iter_mut().zip(&point.slopes).for_each(|(pull, slope)| *pull *= slope);
-        self.first.gather(&hidden, &part.inputs, part.positions, first, first_bias);
+        hidden
+            .iter_mut()
+            .zip(&point.slopes)
+            .for_each(|(pull, slope)| *pull *= slope);
+        self.first
+            .gather(&hidden, &part.inputs, part.positions, first, first_bias);
         all
     }
 
@@ -234,16 +316,29 @@ impl<'a> Pair<'a> {
     fn curved(&self, part: &Patches, point: &Point, direction: &[f64], now: &[f64]) -> Vec<f64> {
         let [first, first_bias, second, second_bias] = self.split(direction);
         let mut hidden = vec![0.0f32; point.hidden.len()];
-        self.first.multiply(&mut hidden, &part.inputs, part.positions, &single(first));
-        for (row, slopes) in hidden.chunks_exact_mut(self.first.units()).zip(point.slopes.chunks_exact(self.first.units())) {
+        self.first
+            .multiply(&mut hidden, &part.inputs, part.positions, &single(first));
+        for (row, slopes) in hidden
+            .chunks_exact_mut(self.first.units())
+            .zip(point.slopes.chunks_exact(self.first.units()))
+        {
             for ((number, bias), slope) in row.iter_mut().zip(first_bias).zip(slopes) {
                 *number = (*number + *bias as f32) * slope;
             }
         }
         let mut sums = vec![0.0f32; point.errors.len()];
-        self.second.multiply(&mut sums, &read(&part.places, &hidden), part.rows, &single(self.split(now)[2]));
-        self.second.multiply(&mut sums, &point.inputs, part.rows, &single(second));
-        for (row, follows) in sums.chunks_exact_mut(self.second.units()).zip(point.follows.chunks_exact(self.second.units())) {
+        self.second.multiply(
+            &mut sums,
+            &read(&part.places, &hidden),
+            part.rows,
+            &single(self.split(now)[2]),
+        );
+        self.second
+            .multiply(&mut sums, &point.inputs, part.rows, &single(second));
+        for (row, follows) in sums
+            .chunks_exact_mut(self.second.units())
+            .zip(point.follows.chunks_exact(self.second.units()))
+        {
             for ((number, bias), follows) in row.iter_mut().zip(second_bias).zip(follows) {
                 *number = (*number + *bias as f32) * follows * follows;
             }
@@ -259,7 +354,9 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 /// In the order of the parts, so that any number of threads gives the same.
 fn sum(parts: Vec<Vec<f64>>) -> Option<Vec<f64>> {
     parts.into_iter().reduce(|mut all, part| {
-        all.iter_mut().zip(part).for_each(|(sum, number)| *sum += number);
+        all.iter_mut()
+            .zip(part)
+            .for_each(|(sum, number)| *sum += number);
         all
     })
 }

@@ -35,11 +35,18 @@ pub(super) trait Product {
 
 impl Product for Layer {
     fn shape(&self) -> Shape {
-        Shape { groups: self.pruned.groups, rows: self.pruned.rows, columns: self.pruned.columns }
+        Shape {
+            groups: self.pruned.groups,
+            rows: self.pruned.rows,
+            columns: self.pruned.columns,
+        }
     }
 
     fn read(&self, model: &Model) -> Option<(Vec<f64>, Option<Vec<f64>>)> {
-        Some((self.pruned.matrix(model)?, self.bias.as_ref().and_then(|bias| bias.read(model))))
+        Some((
+            self.pruned.matrix(model)?,
+            self.bias.as_ref().and_then(|bias| bias.read(model)),
+        ))
     }
 
     fn write(&self, model: &mut Model, matrix: &[f64], bias: &[f64]) -> Option<()> {
@@ -63,15 +70,30 @@ impl Product for Layer {
     }
 
     fn name(&self, model: &Model) -> String {
-        self.pruned.output.map(|output| model.index().value(output).name.clone()).unwrap_or_default()
+        self.pruned
+            .output
+            .map(|output| model.index().value(output).name.clone())
+            .unwrap_or_default()
     }
 }
 
 /// Fits a product anew. `None`: its constants can not be read, or not be written.
-pub(super) fn mend(pruned: &mut Model, product: &dyn Product, fit: &Sample, held: &Sample, options: &Options) -> Option<Repair> {
-    let Shape { groups, rows: channels, columns } = product.shape();
+pub(super) fn mend(
+    pruned: &mut Model,
+    product: &dyn Product,
+    fit: &Sample,
+    held: &Sample,
+    options: &Options,
+) -> Option<Repair> {
+    let Shape {
+        groups,
+        rows: channels,
+        columns,
+    } = product.shape();
     let (matrix, stands) = product.read(pruned)?;
-    let bias = stands.clone().unwrap_or_else(|| vec![0.0; groups * channels]);
+    let bias = stands
+        .clone()
+        .unwrap_or_else(|| vec![0.0; groups * channels]);
     let problem = |group: usize| -> Option<Problem> {
         let of = group * channels..(group + 1) * channels;
         Some(Problem {
@@ -91,7 +113,12 @@ pub(super) fn mend(pruned: &mut Model, product: &dyn Product, fit: &Sample, held
         problems
             .iter()
             .enumerate()
-            .map(|(group, problem)| problem.error(&matrix[group * size..][..size], &bias[group * channels..][..channels]))
+            .map(|(group, problem)| {
+                problem.error(
+                    &matrix[group * size..][..size],
+                    &bias[group * channels..][..channels],
+                )
+            })
             .sum()
     };
     // Where they can not be written nothing is to be tried.
@@ -100,12 +127,19 @@ pub(super) fn mend(pruned: &mut Model, product: &dyn Product, fit: &Sample, held
     let mut after = before;
     // Quantized weights are rounded and clipped by the scales that stand: what counts is what the model holds in the end. A
     // factor for each channel may fit where weights of any kind do not.
-    let methods =
-        if options.method == Method::LeastSquares { vec![Method::LeastSquares, Method::Statistics] } else { vec![options.method] };
+    let methods = if options.method == Method::LeastSquares {
+        vec![Method::LeastSquares, Method::Statistics]
+    } else {
+        vec![options.method]
+    };
     for method in methods {
         let (mut new, mut new_bias) = (Vec::new(), Vec::new());
         for (group, problem) in problems.iter().enumerate() {
-            let found = problem.solve(&matrix[group * size..][..size], &bias[group * channels..][..channels], method);
+            let found = problem.solve(
+                &matrix[group * size..][..size],
+                &bias[group * channels..][..channels],
+                method,
+            );
             new.extend(found.weight);
             new_bias.extend(found.bias);
         }
@@ -123,11 +157,17 @@ pub(super) fn mend(pruned: &mut Model, product: &dyn Product, fit: &Sample, held
         layer = name,
         before,
         after,
-        rows = problems.first().map_or(0, |problem| problem.fit.aims.len() / channels.max(1)),
+        rows = problems
+            .first()
+            .map_or(0, |problem| problem.fit.aims.len() / channels.max(1)),
         columns,
         "refitted"
     );
-    Some(Repair { layer: name, before, after })
+    Some(Repair {
+        layer: name,
+        before,
+        after,
+    })
 }
 
 /// Mends two layers one after the other, then both at once.
@@ -140,7 +180,10 @@ pub(super) fn mend_both(
 ) -> Vec<Repair> {
     let mut repairs = Vec::new();
     if first.touched {
-        let (fit, held) = (Patches::of_first(fit, first), Patches::of_first(held, first));
+        let (fit, held) = (
+            Patches::of_first(fit, first),
+            Patches::of_first(held, first),
+        );
         repairs.extend(mend(pruned, first, &fit, &held, options));
     }
     repairs.extend(mend_second(pruned, (first, second), fit, held, options));
@@ -165,7 +208,13 @@ fn mend_second(
         Some(pair.parameters((&first.0, &first.1), (&second.0, &second.1)))
     };
     let (weight, bias) = matrices(pruned, first)?;
-    let mut repair = mend(pruned, second, &pair.rows(fit, &weight, &bias), &pair.rows(held, &weight, &bias), options)?;
+    let mut repair = mend(
+        pruned,
+        second,
+        &pair.rows(fit, &weight, &bias),
+        &pair.rows(held, &weight, &bias),
+        options,
+    )?;
     let start = parameters(pruned)?;
     let write = |pruned: &mut Model, all: &[f64]| {
         let [weight, bias, second_weight, second_bias] = pair.split(all);
@@ -185,6 +234,11 @@ fn mend_second(
     } else {
         write(pruned, &start)?;
     }
-    tracing::debug!(layer = repair.layer, before, after, "refitted with the layer before it");
+    tracing::debug!(
+        layer = repair.layer,
+        before,
+        after,
+        "refitted with the layer before it"
+    );
     Some(repair)
 }

@@ -20,7 +20,13 @@ impl Depths {
         let mut depths = Depths::default();
         for node in &model.index().graph(crate::model::Index::MAIN).nodes {
             let entry = model.index().node(*node);
-            let mut before = entry.inputs.iter().flatten().map(|input| depths.value(*input)).max().unwrap_or(0);
+            let mut before = entry
+                .inputs
+                .iter()
+                .flatten()
+                .map(|input| depths.value(*input))
+                .max()
+                .unwrap_or(0);
             // What a subgraph reads from outside may be anything before it.
             if !entry.subgraphs.is_empty() {
                 before = depths.of.values().copied().max().unwrap_or(0).max(before);
@@ -41,7 +47,8 @@ impl Depths {
     /// Whether a value depends on the model's inputs. What does not is weights on their way to a layer (dequantized,
     /// transposed), which change as layers are mended.
     pub fn varies(&self, model: &Model, value: ValueId) -> bool {
-        matches!(model.index().value(value).origin, Origin::Input(_)) || self.varying.contains(&value)
+        matches!(model.index().value(value).origin, Origin::Input(_))
+            || self.varying.contains(&value)
     }
 
     /// How many layers lie on the longest way to a value.

@@ -63,14 +63,19 @@ impl Layer {
     fn patch_limit(&self, first: &Layer, number: usize, runs: usize) -> usize {
         let (own, before) = (&self.pruned, &first.pruned);
         // Neighbouring rows share most of what they read.
-        let work = own.taps().min(2) * before.groups * before.rows * before.columns + own.groups * own.rows * own.columns;
-        let most = (MEMORY / self.patch_bytes(first)).min(WORK / work.max(1)).max(PER_COLUMN * own.columns);
+        let work = own.taps().min(2) * before.groups * before.rows * before.columns
+            + own.groups * own.rows * own.columns;
+        let most = (MEMORY / self.patch_bytes(first))
+            .min(WORK / work.max(1))
+            .max(PER_COLUMN * own.columns);
         let rows = self.limit(1).min(most);
         let limit = (rows / runs.max(1)).max(1);
         if limit >= TOGETHER || own.taps() == 1 {
             return limit;
         }
-        let gives = rng(number as u64, &format!("{} gives", self.key)).random_range(0..TOGETHER * runs) < rows;
+        let gives = rng(number as u64, &format!("{} gives", self.key))
+            .random_range(0..TOGETHER * runs)
+            < rows;
         if gives { TOGETHER } else { 0 }
     }
 
@@ -91,14 +96,20 @@ impl Layer {
         // A tensor of which each number says in its bits where it stands, read by the second layer and given by the first:
         // both only copy it. Padding reads 0.
         let last = u32::try_from(count).ok()?;
-        let named = TensorRef::from_f32(between.clone(), &(1..=last).map(f32::from_bits).collect::<Vec<_>>());
+        let named = TensorRef::from_f32(
+            between.clone(),
+            &(1..=last).map(f32::from_bits).collect::<Vec<_>>(),
+        );
         let picks = neighbours(&self.key, number, self.pruned.positions(&between)?, limit);
         let read = self.pruned.activations(&named, &picks)?;
         let all: Vec<usize> = (0..first.pruned.positions(&data.dims)?).collect();
         let given = first.pruned.outputs(&named, &all)?;
         let mut source = vec![None; count + 1];
         for (at, place) in given.iter().enumerate() {
-            let (group, rest) = (at / (all.len() * first.pruned.rows), at % (all.len() * first.pruned.rows));
+            let (group, rest) = (
+                at / (all.len() * first.pruned.rows),
+                at % (all.len() * first.pruned.rows),
+            );
             let (position, row) = (rest / first.pruned.rows, rest % first.pruned.rows);
             source[place.to_bits() as usize] = Some((position, group * first.pruned.rows + row));
         }
@@ -124,7 +135,15 @@ impl Layer {
         if first.touched {
             (before.aims, before.added) = first.wanted(first_taps, &needed, original, pruned)?;
         }
-        Some(Patches { positions: needed.len(), rows: picks.len(), inputs, places, aims, added, first: before })
+        Some(Patches {
+            positions: needed.len(),
+            rows: picks.len(),
+            inputs,
+            places,
+            aims,
+            added,
+            first: before,
+        })
     }
 
     /// The dims of the pruned model's output, from those of the original's.
@@ -144,13 +163,25 @@ fn neighbours(key: &str, run: usize, positions: usize, limit: usize) -> Vec<usiz
     }
     let mut rng = rng(run as u64, key);
     // The last strip may be shorter.
-    let (strips, more) = (positions.div_ceil(TOGETHER), usize::from(!positions.is_multiple_of(TOGETHER)));
-    let mut drawn = sample(&mut rng, strips, (limit.div_ceil(TOGETHER) + more).min(strips)).into_vec();
+    let (strips, more) = (
+        positions.div_ceil(TOGETHER),
+        usize::from(!positions.is_multiple_of(TOGETHER)),
+    );
+    let mut drawn = sample(
+        &mut rng,
+        strips,
+        (limit.div_ceil(TOGETHER) + more).min(strips),
+    )
+    .into_vec();
     drawn.sort_unstable();
     // Strips need not begin where the rows of a map do.
     let shift = rng.random_range(0..positions);
-    let all = drawn.iter().flat_map(|strip| strip * TOGETHER..((strip + 1) * TOGETHER).min(positions));
-    all.take(limit).map(|position| (position + shift) % positions).collect()
+    let all = drawn
+        .iter()
+        .flat_map(|strip| strip * TOGETHER..((strip + 1) * TOGETHER).min(positions));
+    all.take(limit)
+        .map(|position| (position + shift) % positions)
+        .collect()
 }
 
 /// Rows of many runs, put together in parts as they come.
@@ -173,7 +204,8 @@ impl Parts {
     }
 
     fn close(&mut self, (first, second): (&Layer, &Layer)) {
-        self.done.push(Patches::join(std::mem::take(&mut self.open), first, second));
+        self.done
+            .push(Patches::join(std::mem::take(&mut self.open), first, second));
     }
 
     /// All of them.
@@ -188,11 +220,15 @@ impl Parts {
 impl Patches {
     fn join(runs: Vec<Patches>, first: &Layer, second: &Layer) -> Patches {
         let (mut positions, mut rows) = (0, 0);
-        let (mut inputs, mut places, mut aims, mut added) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut inputs, mut places, mut aims, mut added) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (mut first_aims, mut first_added) = (Vec::new(), Vec::new());
         for mut run in runs {
             let shift = (positions * first.units()) as u32;
-            run.places.iter_mut().filter(|place| **place != NOWHERE).for_each(|place| *place += shift);
+            run.places
+                .iter_mut()
+                .filter(|place| **place != NOWHERE)
+                .for_each(|place| *place += shift);
             positions += run.positions;
             rows += run.rows;
             inputs.push(run.inputs);
@@ -210,14 +246,20 @@ impl Patches {
             places: stack(places, groups),
             aims: stack(aims, groups),
             added: stack(added, groups),
-            first: Rows { inputs: Vec::new(), aims: stack(first_aims, before), added: stack(first_added, before) },
+            first: Rows {
+                inputs: Vec::new(),
+                aims: stack(first_aims, before),
+                added: stack(first_added, before),
+            },
         }
     }
 
     /// The first layer's rows, for fitting it alone.
     pub fn of_first<'a>(parts: &'a [Patches], first: &Layer) -> Sample<'a> {
         let mut all = Sample::new(first.pruned.groups);
-        parts.iter().for_each(|part| all.lend(&part.inputs, &part.first));
+        parts
+            .iter()
+            .for_each(|part| all.lend(&part.inputs, &part.first));
         all
     }
 }
@@ -240,7 +282,10 @@ mod tests {
             let mut picks = neighbours("layer", 3, positions, limit);
             assert_eq!(picks.len(), limit.min(positions));
             picks.sort_unstable();
-            let gaps = picks.windows(2).filter(|pair| pair[1] > pair[0] + 1).count();
+            let gaps = picks
+                .windows(2)
+                .filter(|pair| pair[1] > pair[0] + 1)
+                .count();
             assert!(
                 picks.windows(2).all(|pair| pair[0] < pair[1])
                     && picks.iter().all(|at| *at < positions)
@@ -253,24 +298,47 @@ mod tests {
     /// What the second of two convolutions reads at the rows is what the runtime gives it.
     #[test]
     fn the_second_layer_finds_what_the_first_gives() {
-        for (attributes, weight) in [("{pads=[1,1,1,1],strides=[2,2]}", "f32[5,6,3,3]"), ("{pads=[1,1,1,1],group=6}", "f32[6,1,3,3]")] {
+        for (attributes, weight) in [
+            ("{pads=[1,1,1,1],strides=[2,2]}", "f32[5,6,3,3]"),
+            ("{pads=[1,1,1,1],group=6}", "f32[6,1,3,3]"),
+        ] {
             let text = format!(
                 "opset 13\ninput x f32[1,2,6,5]\nconst w0 f32[4,2,1,1]\nconst w f32[6,4,3,3]\nconst b f32[6]\nconst v {weight}\n\
                  x1 = Conv(x, w0)\nx2 = Relu(x1)\nh = Conv(x2, w, b) {{pads=[0,1,0,1]}}\nh1 = Relu(h)\ny = Conv(h1, v) {attributes}\noutput y\n"
             );
             let model = text::model(&text).unwrap();
             let analysis = analyse(&model, &Options::default());
-            let groups: Vec<(usize, &[u32])> = analysis.groups.iter().enumerate().map(|(at, _)| (at, &[1u32][..])).collect();
+            let groups: Vec<(usize, &[u32])> = analysis
+                .groups
+                .iter()
+                .enumerate()
+                .map(|(at, _)| (at, &[1u32][..]))
+                .collect();
             let selection = analysis.select(groups);
             let pruned = surgery::apply(&model, &analysis, &selection, &[]).unwrap();
-            let layers = layers(Teacher { model: &model, analysis: &analysis, selection: &selection }, &pruned, true);
+            let layers = layers(
+                Teacher {
+                    model: &model,
+                    analysis: &analysis,
+                    selection: &selection,
+                },
+                &pruned,
+                true,
+            );
             let layer = layers.iter().find(|layer| layer.before.is_some()).unwrap();
             let first = layer.before.as_deref().unwrap();
-            let numbers: Vec<f32> = (0..60).map(|at| (at * 37 % 61) as f32 / 30.0 - 1.0).collect();
-            let inputs = Tensors::from([("x".to_owned(), TensorRef::from_f32(vec![1, 2, 6, 5], &numbers))]);
+            let numbers: Vec<f32> = (0..60)
+                .map(|at| (at * 37 % 61) as f32 / 30.0 - 1.0)
+                .collect();
+            let inputs = Tensors::from([(
+                "x".to_owned(),
+                TensorRef::from_f32(vec![1, 2, 6, 5], &numbers),
+            )]);
             let named = |model, taps: &[&str]| -> Tensors {
                 let names: Vec<String> = taps.iter().map(|tap| (*tap).to_owned()).collect();
-                let session = TractRuntime::new(false).prepare(model, &inputs, &names).unwrap();
+                let session = TractRuntime::new(false)
+                    .prepare(model, &inputs, &names)
+                    .unwrap();
                 let outputs = session.run(&inputs).unwrap();
                 names.into_iter().zip(outputs.into_iter().skip(1)).collect()
             };
@@ -282,17 +350,34 @@ mod tests {
                 data: data.into(),
                 added: None,
             };
-            let patches = layer.patches(first, (&taps("y", "h1"), &taps("h", "x2")), 0, &original, &ran, 1).unwrap();
+            let patches = layer
+                .patches(
+                    first,
+                    (&taps("y", "h1"), &taps("h", "x2")),
+                    0,
+                    &original,
+                    &ran,
+                    1,
+                )
+                .unwrap();
             let (weight, bias) = first.read(&pruned).unwrap();
             let rows = Pair::new(first, layer).rows(&[patches], &weight, &bias.unwrap());
             let picks: Vec<usize> = (0..layer.pruned.positions(&ran["h1"].dims).unwrap()).collect();
             let expected = layer.pruned.activations(&ran["h1"], &picks).unwrap();
-            assert_eq!(rows.0.iter().map(|rows| rows.inputs.concat().len()).sum::<usize>(), expected.len());
+            assert_eq!(
+                rows.0
+                    .iter()
+                    .map(|rows| rows.inputs.concat().len())
+                    .sum::<usize>(),
+                expected.len()
+            );
             rows.0
                 .iter()
                 .flat_map(|rows| rows.inputs.iter().flat_map(|piece| piece.iter()))
                 .zip(&expected)
-                .for_each(|(found, wanted)| assert!((found - wanted).abs() < 1e-4, "{found}, {wanted}"));
+                .for_each(|(found, wanted)| {
+                    assert!((found - wanted).abs() < 1e-4, "{found}, {wanted}")
+                });
         }
     }
 }

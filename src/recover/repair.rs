@@ -58,15 +58,22 @@ pub fn recover(
     work: &Work,
 ) -> Result<(Model, Vec<Repair>), GatherError> {
     let tasks = tasks(teacher, &pruned, options.method == Method::LeastSquares);
-    let mut sides =
-        (Side::new(teacher.model, tasks.iter().map(|task| task.nodes().0)), Side::new(&pruned, tasks.iter().map(|task| task.nodes().1)));
+    let mut sides = (
+        Side::new(teacher.model, tasks.iter().map(|task| task.nodes().0)),
+        Side::new(&pruned, tasks.iter().map(|task| task.nodes().1)),
+    );
     let mut passes: BTreeMap<usize, Vec<Task>> = BTreeMap::new();
     for mut task in tasks {
-        let Some(output) = task.output() else { continue };
+        let Some(output) = task.output() else {
+            continue;
+        };
         let depth = sides.1.depths.value(output);
         if let Task::Layer(layer) = &mut task {
             // What is added must be final by then.
-            if layer.aim.added.is_some_and(|added| sides.1.depths.value(added) >= depth)
+            if layer
+                .aim
+                .added
+                .is_some_and(|added| sides.1.depths.value(added) >= depth)
                 || layer.aim.added.is_some() != layer.original_aim.added.is_some()
             {
                 layer.forget_sum();
@@ -76,12 +83,21 @@ pub fn recover(
     }
     work.progress.begin(Phase::Recover, passes.len() as u64);
     let mut repairs = Vec::new();
-    let all = Passes { teacher, batches, runs, runtime, options, work };
+    let all = Passes {
+        teacher,
+        batches,
+        runs,
+        runtime,
+        options,
+        work,
+    };
     for (depth, tasks) in passes {
         match all.pass(&mut pruned, depth, &tasks, &mut sides) {
             Ok(found) => repairs.extend(found),
             // A part that the runtime does not take: its layers stay as they are.
-            Err(GatherError::Run(reason)) => tracing::warn!(depth, %reason, "layers are not mended"),
+            Err(GatherError::Run(reason)) => {
+                tracing::warn!(depth, %reason, "layers are not mended")
+            }
             Err(error) => return Err(error),
         }
         work.progress.advance(1);
@@ -98,7 +114,11 @@ struct Side {
 
 impl Side {
     fn new(model: &Model, layers: impl Iterator<Item = NodeId>) -> Self {
-        Side { facts: infer(model, &Pins::new()), depths: Depths::new(model, layers), frontier: Frontier::default() }
+        Side {
+            facts: infer(model, &Pins::new()),
+            depths: Depths::new(model, layers),
+            frontier: Frontier::default(),
+        }
     }
 }
 
@@ -117,17 +137,42 @@ const AT_ONCE: usize = 16;
 
 impl Passes<'_> {
     /// Runs both models up to the layers of one depth, and mends them.
-    fn pass(&self, pruned: &mut Model, depth: usize, tasks: &[Task], sides: &mut (Side, Side)) -> Result<Vec<Repair>, GatherError> {
-        let (Some(first), model) = (self.runs.first(), self.teacher.model) else { return Ok(Vec::new()) };
-        let (tasks, named): (Vec<&Task>, Vec<Named>) =
-            tasks.iter().filter_map(|task| Some((task, Named::new(task, model, pruned)?))).unzip();
+    fn pass(
+        &self,
+        pruned: &mut Model,
+        depth: usize,
+        tasks: &[Task],
+        sides: &mut (Side, Side),
+    ) -> Result<Vec<Repair>, GatherError> {
+        let (Some(first), model) = (self.runs.first(), self.teacher.model) else {
+            return Ok(Vec::new());
+        };
+        let (tasks, named): (Vec<&Task>, Vec<Named>) = tasks
+            .iter()
+            .filter_map(|task| Some((task, Named::new(task, model, pruned)?)))
+            .unzip();
         let original_taps = distinct(named.iter().flat_map(Named::of_original));
         let pruned_taps = distinct(named.iter().flat_map(Named::of_pruned));
         let example = self.batches.fetch(*first)?;
         let (ours, theirs) = (&sides.0, &sides.1);
-        let original = ours.frontier.part(model, (&ours.facts, &ours.depths, depth), &original_taps, &example, self.runtime);
-        let mended = theirs.frontier.part(pruned, (&theirs.facts, &theirs.depths, depth), &pruned_taps, &example, self.runtime);
-        let (original, mended) = (original.map_err(GatherError::Run)?, mended.map_err(GatherError::Run)?);
+        let original = ours.frontier.part(
+            model,
+            (&ours.facts, &ours.depths, depth),
+            &original_taps,
+            &example,
+            self.runtime,
+        );
+        let mended = theirs.frontier.part(
+            pruned,
+            (&theirs.facts, &theirs.depths, depth),
+            &pruned_taps,
+            &example,
+            self.runtime,
+        );
+        let (original, mended) = (
+            original.map_err(GatherError::Run)?,
+            mended.map_err(GatherError::Run)?,
+        );
         let mut found: Vec<Found> = tasks.iter().map(|task| Found::new(task)).collect();
         let mut kept = (Some(Frontier::shelf()), Some(Frontier::shelf()));
         for (start, numbers) in self.runs.chunks(AT_ONCE).enumerate() {
@@ -137,14 +182,30 @@ impl Passes<'_> {
             let one = |(at, number): (usize, &usize)| -> Result<_, GatherError> {
                 let at = start * AT_ONCE + at;
                 let inputs = self.batches.fetch(*number)?;
-                let ran = (ours.frontier.run(&original, at, inputs.clone()), theirs.frontier.run(&mended, at, inputs));
-                let (ran, ran_mended) = (ran.0.map_err(GatherError::Run)?, ran.1.map_err(GatherError::Run)?);
-                let rows = tasks.iter().zip(&named).map(|(task, named)| named.rows(task, *number, &ran, &ran_mended, self.runs.len()));
+                let ran = (
+                    ours.frontier.run(&original, at, inputs.clone()),
+                    theirs.frontier.run(&mended, at, inputs),
+                );
+                let (ran, ran_mended) = (
+                    ran.0.map_err(GatherError::Run)?,
+                    ran.1.map_err(GatherError::Run)?,
+                );
+                let rows = tasks.iter().zip(&named).map(|(task, named)| {
+                    named.rows(task, *number, &ran, &ran_mended, self.runs.len())
+                });
                 let rows: Vec<(Option<Rows>, Option<Patches>)> = rows.collect();
                 let count = self.runs.len();
-                Ok((rows, Frontier::keeps(&original, &ran, count), Frontier::keeps(&mended, &ran_mended, count)))
+                Ok((
+                    rows,
+                    Frontier::keeps(&original, &ran, count),
+                    Frontier::keeps(&mended, &ran_mended, count),
+                ))
             };
-            let results: Vec<_> = numbers.par_iter().enumerate().map(one).collect::<Result<_, _>>()?;
+            let results: Vec<_> = numbers
+                .par_iter()
+                .enumerate()
+                .map(one)
+                .collect::<Result<_, _>>()?;
             for (number, (rows, original, mended)) in numbers.iter().zip(results) {
                 for ((into, task), rows) in found.iter_mut().zip(&tasks).zip(rows) {
                     into.add(task, held_out(*number, self.runs.len()), rows);
@@ -172,7 +233,9 @@ fn put_away(shelf: Option<Shelf>, run: Option<Tensors>) -> Option<Shelf> {
     match shelf.put(run) {
         Ok(()) => Some(shelf),
         Err(error) => {
-            tracing::warn!("activations can not be put away, so that more has to be computed again: {error}");
+            tracing::warn!(
+                "activations can not be put away, so that more has to be computed again: {error}"
+            );
             None
         }
     }

@@ -75,24 +75,45 @@ impl Layer {
 
     /// The function after the layer, where both models have the same.
     pub fn function(&self) -> Option<Clamp> {
-        self.aim.function.filter(|function| Some(*function) == self.original_aim.function)
+        self.aim
+            .function
+            .filter(|function| Some(*function) == self.original_aim.function)
     }
 
     /// The rows of a run, given what the original and the pruned model gave. `None`: tensors do not fit.
-    pub fn rows(&self, taps: &Taps, number: usize, original: &Tensors, pruned: &Tensors, limit: usize) -> Option<Rows> {
+    pub fn rows(
+        &self,
+        taps: &Taps,
+        number: usize,
+        original: &Tensors,
+        pruned: &Tensors,
+        limit: usize,
+    ) -> Option<Rows> {
         let data = pruned.get(&taps.data)?;
         let picks = picks(&self.key, number, self.pruned.positions(&data.dims)?, limit);
         let inputs = self.pruned.activations(data, &picks)?;
         let (aims, added) = self.wanted(taps, &picks, original, pruned)?;
-        Some(Rows { inputs, aims, added })
+        Some(Rows {
+            inputs,
+            aims,
+            added,
+        })
     }
 
     /// Aims at some positions, and what the pruned model adds there: each groups × picks × channels of the group.
-    pub fn wanted(&self, taps: &Taps, picks: &[usize], original: &Tensors, pruned: &Tensors) -> Option<(Vec<f32>, Vec<f32>)> {
+    pub fn wanted(
+        &self,
+        taps: &Taps,
+        picks: &[usize],
+        original: &Tensors,
+        pruned: &Tensors,
+    ) -> Option<(Vec<f32>, Vec<f32>)> {
         let output = original.get(&taps.output)?;
         let before = self.original.outputs(output, picks)?;
         let original_added = match taps.original_added.as_ref().map(|tap| original.get(tap)) {
-            Some(Some(tensor)) if tensor.dims == output.dims => Some(self.original.outputs(tensor, picks)?),
+            Some(Some(tensor)) if tensor.dims == output.dims => {
+                Some(self.original.outputs(tensor, picks)?)
+            }
             Some(_) => return None,
             None => None,
         };
@@ -104,12 +125,25 @@ impl Layer {
         for (channel, source) in self.kept.iter().enumerate() {
             let (group, row) = (channel / self.pruned.rows, channel % self.pruned.rows);
             let (from_group, from_row) = (source / self.original.rows, source % self.original.rows);
-            let (scale, offset) = (*self.original_aim.scale.get(*source)? as f32, *self.original_aim.offset.get(*source)? as f32);
-            let outside = self.outside.as_ref().and_then(|bias| bias.get(*source)).copied().unwrap_or(0.0) as f32;
+            let (scale, offset) = (
+                *self.original_aim.scale.get(*source)? as f32,
+                *self.original_aim.offset.get(*source)? as f32,
+            );
+            let outside = self
+                .outside
+                .as_ref()
+                .and_then(|bias| bias.get(*source))
+                .copied()
+                .unwrap_or(0.0) as f32;
             for at in 0..picks.len() {
                 let from = (from_group * picks.len() + at) * self.original.rows + from_row;
-                let more = original_added.as_ref().and_then(|added| added.get(from)).copied().unwrap_or(0.0);
-                aims[(group * picks.len() + at) * self.pruned.rows + row] = (before.get(from)? + outside) * scale + offset + more;
+                let more = original_added
+                    .as_ref()
+                    .and_then(|added| added.get(from))
+                    .copied()
+                    .unwrap_or(0.0);
+                aims[(group * picks.len() + at) * self.pruned.rows + row] =
+                    (before.get(from)? + outside) * scale + offset + more;
             }
         }
         Some((aims, added))

@@ -50,7 +50,8 @@ impl<'a> Sample<'a> {
     pub fn give(&mut self, rows: Rows) {
         let groups = self.0.len();
         for (group, into) in self.0.iter_mut().enumerate() {
-            into.inputs.push(Cow::Owned(part(&rows.inputs, group, groups).to_vec()));
+            into.inputs
+                .push(Cow::Owned(part(&rows.inputs, group, groups).to_vec()));
             into.aim(&rows, group, groups);
         }
     }
@@ -64,7 +65,8 @@ impl<'a> Sample<'a> {
 impl Group<'_> {
     fn aim(&mut self, rows: &Rows, group: usize, groups: usize) {
         self.aims.extend_from_slice(part(&rows.aims, group, groups));
-        self.added.extend_from_slice(part(&rows.added, group, groups));
+        self.added
+            .extend_from_slice(part(&rows.added, group, groups));
     }
 }
 

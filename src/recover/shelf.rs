@@ -29,7 +29,12 @@ enum Run {
 impl Shelf {
     /// An empty one that holds so many bytes in memory.
     pub fn new(room: usize) -> Self {
-        Shelf { runs: Vec::new(), room, file: None, end: 0 }
+        Shelf {
+            runs: Vec::new(),
+            room,
+            file: None,
+            end: 0,
+        }
     }
 
     /// Whether there is nothing.
@@ -72,7 +77,13 @@ impl Shelf {
                     let mut bytes = vec![0; *length];
                     file.seek(SeekFrom::Start(*start))?;
                     file.read_exact(&mut bytes)?;
-                    Ok((name.clone(), TensorRef { bytes: bytes.into(), ..tensor.clone() }))
+                    Ok((
+                        name.clone(),
+                        TensorRef {
+                            bytes: bytes.into(),
+                            ..tensor.clone()
+                        },
+                    ))
                 };
                 filed.iter().map(&mut read).collect()
             }
@@ -88,8 +99,12 @@ mod tests {
     #[test]
     fn what_memory_does_not_hold_comes_back_from_the_file() {
         let run = |number: usize| {
-            let tensor = |extent: usize| TensorRef::from_f32(vec![1, extent], &vec![number as f32; extent]);
-            Tensors::from_iter([("a".to_owned(), tensor(2)), ("b".to_owned(), tensor(number))])
+            let tensor =
+                |extent: usize| TensorRef::from_f32(vec![1, extent], &vec![number as f32; extent]);
+            Tensors::from_iter([
+                ("a".to_owned(), tensor(2)),
+                ("b".to_owned(), tensor(number)),
+            ])
         };
         let mut shelf = Shelf::new(30);
         (0..5).for_each(|number| shelf.put(run(number)).unwrap());

@@ -62,27 +62,43 @@ const ROUNDS: usize = 8;
 impl Problem<'_> {
     /// The best of what there is and what can be fitted, by the held-out error.
     pub fn solve(&self, weight: &[f64], bias: &[f64], method: Method) -> Fit {
-        let mut best = Fit { weight: weight.to_vec(), bias: bias.to_vec(), error: self.error(weight, bias) };
+        let mut best = Fit {
+            weight: weight.to_vec(),
+            bias: bias.to_vec(),
+            error: self.error(weight, bias),
+        };
         let rows = self.fit.aims.len() / self.channels.max(1);
         if rows < 2 || !best.error.is_finite() {
             return best;
         }
         let mut moments = Moments::new(1, self.columns);
         moments.add_parts(&self.fit.inputs);
-        let mean = if self.biased { moments.mean(0) } else { vec![0.0; self.columns] };
+        let mean = if self.biased {
+            moments.mean(0)
+        } else {
+            vec![0.0; self.columns]
+        };
         let count = rows as f64;
-        let gram = Mat::from_fn(self.columns, self.columns, |a, b| moments.gram[0][(a, b)] / count - mean[a] * mean[b]);
+        let gram = Mat::from_fn(self.columns, self.columns, |a, b| {
+            moments.gram[0][(a, b)] / count - mean[a] * mean[b]
+        });
         let mut targets = self.targets();
         let crossed = self.cross(&mean, &targets);
-        self.keep_better(&mut best, self.matched(weight, bias, &gram, &mean, &targets, &crossed.1));
+        self.keep_better(
+            &mut best,
+            self.matched(weight, bias, &gram, &mean, &targets, &crossed.1),
+        );
         if method == Method::Statistics || !moments.determined() {
             return best;
         }
-        let diagonal = (0..self.columns).map(|at| gram[(at, at)]).sum::<f64>() / self.columns as f64;
+        let diagonal =
+            (0..self.columns).map(|at| gram[(at, at)]).sum::<f64>() / self.columns as f64;
         let mut chosen = RIDGES[1];
         let mut least = f64::INFINITY;
         for ridge in RIDGES {
-            let Some(fit) = self.ridge(weight, &gram, &mean, &crossed, ridge * diagonal) else { continue };
+            let Some(fit) = self.ridge(weight, &gram, &mean, &crossed, ridge * diagonal) else {
+                continue;
+            };
             if fit.error < least {
                 (least, chosen) = (fit.error, ridge);
             }
@@ -92,7 +108,15 @@ impl Problem<'_> {
             let mut current = best.clone();
             for _ in 0..ROUNDS {
                 self.move_targets(&mut targets, function, &current);
-                let Some(fit) = self.ridge(weight, &gram, &mean, &self.cross(&mean, &targets), chosen * diagonal) else { break };
+                let Some(fit) = self.ridge(
+                    weight,
+                    &gram,
+                    &mean,
+                    &self.cross(&mean, &targets),
+                    chosen * diagonal,
+                ) else {
+                    break;
+                };
                 current = fit.clone();
                 self.keep_better(&mut best, fit);
             }
@@ -101,7 +125,13 @@ impl Problem<'_> {
     }
 
     fn keep_better(&self, best: &mut Fit, fit: Fit) {
-        if fit.error < best.error && fit.weight.iter().chain(&fit.bias).all(|number| number.is_finite()) {
+        if fit.error < best.error
+            && fit
+                .weight
+                .iter()
+                .chain(&fit.bias)
+                .all(|number| number.is_finite())
+        {
             *best = fit;
         }
     }
@@ -109,7 +139,11 @@ impl Problem<'_> {
     /// What the layer itself should give: the aims less what is added, through the affine part backwards.
     fn targets(&self) -> Vec<f32> {
         let mut targets = vec![0.0f32; self.fit.aims.len()];
-        for (at, (target, (aim, added))) in targets.iter_mut().zip(self.fit.aims.iter().zip(&self.fit.added)).enumerate() {
+        for (at, (target, (aim, added))) in targets
+            .iter_mut()
+            .zip(self.fit.aims.iter().zip(&self.fit.added))
+            .enumerate()
+        {
             let channel = at % self.channels;
             *target = self.backwards(channel, aim - added);
         }
@@ -119,7 +153,11 @@ impl Problem<'_> {
     fn backwards(&self, channel: usize, sum: f32) -> f32 {
         let scale = self.scale[channel];
         // A channel that a norm silences is as good as any.
-        if scale.abs() < 1e-12 { 0.0 } else { ((f64::from(sum) - self.offset[channel]) / scale) as f32 }
+        if scale.abs() < 1e-12 {
+            0.0
+        } else {
+            ((f64::from(sum) - self.offset[channel]) / scale) as f32
+        }
     }
 
     /// Where the function is flat in the original, the fit's own value will do if it lies there too.
@@ -127,8 +165,9 @@ impl Problem<'_> {
         let outputs = self.product(&self.fit.inputs, &fit.weight);
         for (at, target) in targets.iter_mut().enumerate() {
             let channel = at % self.channels;
-            let sum =
-                (f64::from(outputs[at]) + fit.bias[channel]) * self.scale[channel] + self.offset[channel] + f64::from(self.fit.added[at]);
+            let sum = (f64::from(outputs[at]) + fit.bias[channel]) * self.scale[channel]
+                + self.offset[channel]
+                + f64::from(self.fit.added[at]);
             let aim = f64::from(self.fit.aims[at]);
             let wanted = match () {
                 () if aim <= function.low => sum.min(function.low),
@@ -142,11 +181,16 @@ impl Problem<'_> {
     /// Mean squared error over the held-out rows, after the function.
     pub fn error(&self, weight: &[f64], bias: &[f64]) -> f64 {
         let outputs = self.product(&self.held.inputs, weight);
-        let clamp = |sum: f64| self.function.map_or(sum, |function| sum.max(function.low).min(function.high));
+        let clamp = |sum: f64| {
+            self.function
+                .map_or(sum, |function| sum.max(function.low).min(function.high))
+        };
         let mut error = 0.0;
         for (at, output) in outputs.iter().enumerate() {
             let channel = at % self.channels;
-            let sum = (f64::from(*output) + bias[channel]) * self.scale[channel] + self.offset[channel] + f64::from(self.held.added[at]);
+            let sum = (f64::from(*output) + bias[channel]) * self.scale[channel]
+                + self.offset[channel]
+                + f64::from(self.held.added[at]);
             error += (clamp(sum) - clamp(f64::from(self.held.aims[at]))).powi(2);
         }
         error / outputs.len().max(1) as f64
@@ -165,7 +209,14 @@ impl Problem<'_> {
             rest = after;
             let target = faer::MatMut::from_row_major_slice_mut(part, rows, self.channels);
             let inputs = MatRef::from_row_major_slice(piece, rows, self.columns);
-            matmul(target, Accum::Replace, inputs, weight.transpose(), 1.0, Par::rayon(0));
+            matmul(
+                target,
+                Accum::Replace,
+                inputs,
+                weight.transpose(),
+                1.0,
+                Par::rayon(0),
+            );
         }
         outputs
     }
@@ -179,31 +230,58 @@ impl Problem<'_> {
         let mut part = Mat::<f32>::zeros(self.channels, self.columns);
         let mut means = vec![0.0; self.channels];
         let mut rest = targets;
-        for inputs in self.fit.inputs.iter().flat_map(|piece| piece.chunks(BLOCK * self.columns)) {
+        for inputs in self
+            .fit
+            .inputs
+            .iter()
+            .flat_map(|piece| piece.chunks(BLOCK * self.columns))
+        {
             let count = inputs.len() / self.columns;
             let (targets, after) = rest.split_at(count * self.channels);
             rest = after;
             let inputs = MatRef::from_row_major_slice(inputs, count, self.columns);
             let matrix = MatRef::from_row_major_slice(targets, count, self.channels);
-            matmul(part.as_mut(), Accum::Replace, matrix.transpose(), inputs, 1.0, Par::rayon(0));
+            matmul(
+                part.as_mut(),
+                Accum::Replace,
+                matrix.transpose(),
+                inputs,
+                1.0,
+                Par::rayon(0),
+            );
             for column in 0..self.columns {
                 for row in 0..self.channels {
                     sum[(row, column)] += f64::from(part[(row, column)]);
                 }
             }
             for row in targets.chunks_exact(self.channels) {
-                means.iter_mut().zip(row).for_each(|(mean, target)| *mean += f64::from(*target));
+                means
+                    .iter_mut()
+                    .zip(row)
+                    .for_each(|(mean, target)| *mean += f64::from(*target));
             }
         }
         means.iter_mut().for_each(|mean| *mean /= rows as f64);
-        let cross = Mat::from_fn(self.channels, self.columns, |row, column| sum[(row, column)] / rows as f64 - means[row] * mean[column]);
+        let cross = Mat::from_fn(self.channels, self.columns, |row, column| {
+            sum[(row, column)] / rows as f64 - means[row] * mean[column]
+        });
         (cross, means)
     }
 
-    fn ridge(&self, weight: &[f64], gram: &Mat<f64>, mean: &[f64], (cross, means): &(Mat<f64>, Vec<f64>), ridge: f64) -> Option<Fit> {
-        let damped = Mat::from_fn(self.columns, self.columns, |a, b| gram[(a, b)] + if a == b { ridge } else { 0.0 });
-        let right =
-            Mat::from_fn(self.columns, self.channels, |column, row| cross[(row, column)] + ridge * weight[row * self.columns + column]);
+    fn ridge(
+        &self,
+        weight: &[f64],
+        gram: &Mat<f64>,
+        mean: &[f64],
+        (cross, means): &(Mat<f64>, Vec<f64>),
+        ridge: f64,
+    ) -> Option<Fit> {
+        let damped = Mat::from_fn(self.columns, self.columns, |a, b| {
+            gram[(a, b)] + if a == b { ridge } else { 0.0 }
+        });
+        let right = Mat::from_fn(self.columns, self.channels, |column, row| {
+            cross[(row, column)] + ridge * weight[row * self.columns + column]
+        });
         let solved = damped.llt(Side::Lower).ok()?.solve(&right);
         let new: Vec<f64> = (0..self.channels)
             .flat_map(|row| (0..self.columns).map(move |column| (row, column)))
@@ -211,31 +289,72 @@ impl Problem<'_> {
             .collect();
         let bias = self.free_bias(&new, mean, means);
         let error = self.error(&new, &bias);
-        Some(Fit { weight: new, bias, error })
+        Some(Fit {
+            weight: new,
+            bias,
+            error,
+        })
     }
 
     fn free_bias(&self, weight: &[f64], mean: &[f64], means: &[f64]) -> Vec<f64> {
-        let at = |row: usize| means[row] - (0..self.columns).map(|column| weight[row * self.columns + column] * mean[column]).sum::<f64>();
-        (0..self.channels).map(|row| if self.biased { at(row) } else { 0.0 }).collect()
+        let at = |row: usize| {
+            means[row]
+                - (0..self.columns)
+                    .map(|column| weight[row * self.columns + column] * mean[column])
+                    .sum::<f64>()
+        };
+        (0..self.channels)
+            .map(|row| if self.biased { at(row) } else { 0.0 })
+            .collect()
     }
 
     /// The weights that stand, with a factor and a bias for each channel that give the targets' mean and variance.
-    fn matched(&self, weight: &[f64], bias: &[f64], gram: &Mat<f64>, mean: &[f64], targets: &[f32], means: &[f64]) -> Fit {
+    fn matched(
+        &self,
+        weight: &[f64],
+        bias: &[f64],
+        gram: &Mat<f64>,
+        mean: &[f64],
+        targets: &[f32],
+        means: &[f64],
+    ) -> Fit {
         let rows = (targets.len() / self.channels).max(1) as f64;
         let mut variance = vec![0.0; self.channels];
         for row in targets.chunks_exact(self.channels) {
-            variance.iter_mut().zip(row.iter().zip(means)).for_each(|(sum, (target, mean))| *sum += (f64::from(*target) - mean).powi(2));
+            variance
+                .iter_mut()
+                .zip(row.iter().zip(means))
+                .for_each(|(sum, (target, mean))| *sum += (f64::from(*target) - mean).powi(2));
         }
         let mut new = weight.to_vec();
         for channel in 0..self.channels {
             let row = &mut new[channel * self.columns..(channel + 1) * self.columns];
-            let own: f64 = (0..self.columns).map(|a| row[a] * (0..self.columns).map(|b| gram[(a, b)] * row[b]).sum::<f64>()).sum();
-            let factor = if own > 1e-12 { (variance[channel] / rows / own).sqrt().clamp(0.25, 4.0) } else { 1.0 };
+            let own: f64 = (0..self.columns)
+                .map(|a| {
+                    row[a]
+                        * (0..self.columns)
+                            .map(|b| gram[(a, b)] * row[b])
+                            .sum::<f64>()
+                })
+                .sum();
+            let factor = if own > 1e-12 {
+                (variance[channel] / rows / own).sqrt().clamp(0.25, 4.0)
+            } else {
+                1.0
+            };
             row.iter_mut().for_each(|number| *number *= factor);
         }
-        let bias = if self.biased { self.free_bias(&new, mean, means) } else { bias.to_vec() };
+        let bias = if self.biased {
+            self.free_bias(&new, mean, means)
+        } else {
+            bias.to_vec()
+        };
         let error = self.error(&new, &bias);
-        Fit { weight: new, bias, error }
+        Fit {
+            weight: new,
+            bias,
+            error,
+        }
     }
 }
 
@@ -257,21 +376,41 @@ pub fn local(matrix: &[f64], moments: &Moments, gone: &[bool]) -> Option<(Vec<f6
             // Columns that are not known to go together cannot make up for each other but by their means.
             Covariance::Diagonal(_) => {
                 for row in 0..rows {
-                    stay.iter().for_each(|column| new[(group * rows + row) * columns + column] = weight(row, *column));
-                    bias.push((0..columns).filter(|column| gone[*column]).map(|column| weight(row, column) * mean[column]).sum());
+                    stay.iter().for_each(|column| {
+                        new[(group * rows + row) * columns + column] = weight(row, *column)
+                    });
+                    bias.push(
+                        (0..columns)
+                            .filter(|column| gone[*column])
+                            .map(|column| weight(row, column) * mean[column])
+                            .sum(),
+                    );
                 }
                 continue;
             }
         };
-        let ridge = RIDGE * (0..columns).map(|at| covariance[(at, at)]).sum::<f64>() / columns.max(1) as f64;
-        let kept = Mat::from_fn(stay.len(), stay.len(), |a, b| covariance[(stay[a], stay[b])] + if a == b { ridge } else { 0.0 });
+        let ridge = RIDGE * (0..columns).map(|at| covariance[(at, at)]).sum::<f64>()
+            / columns.max(1) as f64;
+        let kept = Mat::from_fn(stay.len(), stay.len(), |a, b| {
+            covariance[(stay[a], stay[b])] + if a == b { ridge } else { 0.0 }
+        });
         let weights = Mat::from_fn(rows, columns, weight);
-        let mut right = Mat::from_fn(columns, stay.len(), |column, b| covariance[(column, stay[b])]);
-        stay.iter().enumerate().for_each(|(b, column)| right[(*column, b)] += ridge);
+        let mut right = Mat::from_fn(columns, stay.len(), |column, b| {
+            covariance[(column, stay[b])]
+        });
+        stay.iter()
+            .enumerate()
+            .for_each(|(b, column)| right[(*column, b)] += ridge);
         let right = &weights * &right;
-        let solved = if stay.is_empty() { Mat::zeros(0, rows) } else { kept.llt(Side::Lower).ok()?.solve(right.transpose()) };
+        let solved = if stay.is_empty() {
+            Mat::zeros(0, rows)
+        } else {
+            kept.llt(Side::Lower).ok()?.solve(right.transpose())
+        };
         for row in 0..rows {
-            let mut shift = (0..columns).map(|column| weight(row, column) * mean[column]).sum::<f64>();
+            let mut shift = (0..columns)
+                .map(|column| weight(row, column) * mean[column])
+                .sum::<f64>();
             for (b, column) in stay.iter().enumerate() {
                 new[(group * rows + row) * columns + column] = solved[(b, row)];
                 shift -= solved[(b, row)] * mean[*column];
@@ -292,8 +431,21 @@ mod tests {
         (0..count).map(|_| random.random_range(-1.0..1.0)).collect()
     }
 
-    fn problem<'a>(fit: &'a Group<'a>, held: &'a Group<'a>, function: Option<Clamp>) -> Problem<'a> {
-        Problem { fit, held, columns: 3, channels: 2, scale: &[2.0, -1.0], offset: &[0.5, 0.0], function, biased: true }
+    fn problem<'a>(
+        fit: &'a Group<'a>,
+        held: &'a Group<'a>,
+        function: Option<Clamp>,
+    ) -> Problem<'a> {
+        Problem {
+            fit,
+            held,
+            columns: 3,
+            channels: 2,
+            scale: &[2.0, -1.0],
+            offset: &[0.5, 0.0],
+            function,
+            biased: true,
+        }
     }
 
     const TRUE: [f64; 6] = [1.0, -2.0, 0.5, 0.3, 0.8, -1.0];
@@ -304,13 +456,24 @@ mod tests {
         let mut aims = Vec::new();
         for (at, row) in inputs.chunks(3).enumerate() {
             for channel in 0..2 {
-                let sum: f64 = row.iter().zip(&TRUE[channel * 3..]).map(|(x, w)| f64::from(*x) * w).sum::<f64>() + 0.25;
-                let through = sum * [2.0, -1.0][channel] + [0.5, 0.0][channel] + f64::from(added[at * 2 + channel]);
+                let sum: f64 = row
+                    .iter()
+                    .zip(&TRUE[channel * 3..])
+                    .map(|(x, w)| f64::from(*x) * w)
+                    .sum::<f64>()
+                    + 0.25;
+                let through = sum * [2.0, -1.0][channel]
+                    + [0.5, 0.0][channel]
+                    + f64::from(added[at * 2 + channel]);
                 aims.push(bend(through) as f32);
             }
         }
         let (first, second) = inputs.split_at(count / 3 * 3);
-        Group { inputs: vec![first.to_vec().into(), second.to_vec().into()], aims, added }
+        Group {
+            inputs: vec![first.to_vec().into(), second.to_vec().into()],
+            aims,
+            added,
+        }
     }
 
     #[test]
@@ -318,7 +481,9 @@ mod tests {
         let (fit, held) = (rows(400, 1, |sum| sum), rows(80, 2, |sum| sum));
         let found = problem(&fit, &held, None).solve(&[0.0; 6], &[0.0; 2], Method::LeastSquares);
         assert!(found.error < 1e-5, "{}", found.error);
-        found.weight.iter().zip(TRUE).for_each(|(found, wanted)| assert!((found - wanted).abs() < 1e-2, "{found} for {wanted}"));
+        found.weight.iter().zip(TRUE).for_each(|(found, wanted)| {
+            assert!((found - wanted).abs() < 1e-2, "{found} for {wanted}")
+        });
     }
 
     #[test]
@@ -326,7 +491,10 @@ mod tests {
         // Below zero the aims say something that no weights can give.
         let bend: fn(f64) -> f64 = |sum| if sum > 0.0 { sum } else { -10.0 };
         let (fit, held) = (rows(400, 3, bend), rows(80, 4, bend));
-        let relu = Some(Clamp { low: 0.0, high: f64::INFINITY });
+        let relu = Some(Clamp {
+            low: 0.0,
+            high: f64::INFINITY,
+        });
         let plain = problem(&fit, &held, None).solve(&[0.0; 6], &[0.0; 2], Method::LeastSquares);
         let bent = problem(&fit, &held, relu);
         let found = bent.solve(&[0.0; 6], &[0.0; 2], Method::LeastSquares);
@@ -351,11 +519,17 @@ mod tests {
     #[test]
     fn columns_that_stay_make_up_for_those_that_go() {
         // The third column is the sum of the first two, so nothing is lost without it.
-        let matrix: Vec<f32> = noise(600, 7).chunks(2).flat_map(|pair| [pair[0], pair[1], pair[0] + pair[1] + 0.5]).collect();
+        let matrix: Vec<f32> = noise(600, 7)
+            .chunks(2)
+            .flat_map(|pair| [pair[0], pair[1], pair[0] + pair[1] + 0.5])
+            .collect();
         let mut moments = Moments::new(1, 3);
         moments.add(&matrix);
         let (new, shift) = local(&[1.0, 2.0, 3.0], &moments, &[false, false, true]).unwrap();
-        assert!((new[0] - 4.0).abs() < 0.05 && (new[1] - 5.0).abs() < 0.05 && new[2] == 0.0, "{new:?}");
+        assert!(
+            (new[0] - 4.0).abs() < 0.05 && (new[1] - 5.0).abs() < 0.05 && new[2] == 0.0,
+            "{new:?}"
+        );
         assert!((shift[0] - 1.5).abs() < 0.05, "{shift:?}");
     }
 }

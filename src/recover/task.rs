@@ -19,9 +19,17 @@ pub(super) enum Task {
 /// All that is to be mended; two layers in a row together if `joined` asks for it.
 pub(super) fn tasks(teacher: Teacher, pruned: &Model, joined: bool) -> Vec<Task> {
     // Weights that others read too stay as they are.
-    let writable = layers(teacher, pruned, joined).into_iter().filter(|layer| layer.pruned.weight.is_own());
+    let writable = layers(teacher, pruned, joined)
+        .into_iter()
+        .filter(|layer| layer.pruned.weight.is_own());
     let layers = writable.map(|layer| Task::Layer(Box::new(layer)));
-    layers.chain(cells(teacher, pruned).into_iter().map(|cell| Task::Cell(Box::new(cell)))).collect()
+    layers
+        .chain(
+            cells(teacher, pruned)
+                .into_iter()
+                .map(|cell| Task::Cell(Box::new(cell))),
+        )
+        .collect()
 }
 
 impl Task {
@@ -83,10 +91,19 @@ impl Named {
         };
         match task {
             Task::Layer(layer) => match layer.before.as_deref() {
-                Some(first) => Some(Named { own: taps(layer)?, first: Some(taps(first)?) }),
-                None => Some(Named { own: taps(layer)?, first: None }),
+                Some(first) => Some(Named {
+                    own: taps(layer)?,
+                    first: Some(taps(first)?),
+                }),
+                None => Some(Named {
+                    own: taps(layer)?,
+                    first: None,
+                }),
             },
-            Task::Cell(cell) => Some(Named { own: cell.taps(model, pruned), first: None }),
+            Task::Cell(cell) => Some(Named {
+                own: cell.taps(model, pruned),
+                first: None,
+            }),
         }
     }
 
@@ -95,24 +112,49 @@ impl Named {
     }
 
     pub fn of_original(&self) -> Vec<Option<&String>> {
-        self.all().flat_map(|taps| [Some(&taps.output), taps.original_added.as_ref(), taps.original_data.as_ref()]).collect()
+        self.all()
+            .flat_map(|taps| {
+                [
+                    Some(&taps.output),
+                    taps.original_added.as_ref(),
+                    taps.original_data.as_ref(),
+                ]
+            })
+            .collect()
     }
 
     /// The second of two layers has its input from the first, as it is mended.
     pub fn of_pruned(&self) -> Vec<Option<&String>> {
         let added = self.all().map(|taps| taps.added.as_ref());
-        added.chain([Some(&self.first.as_ref().unwrap_or(&self.own).data)]).collect()
+        added
+            .chain([Some(&self.first.as_ref().unwrap_or(&self.own).data)])
+            .collect()
     }
 
     /// The rows of one run: of a task alone, or of two layers.
-    pub fn rows(&self, task: &Task, number: usize, original: &Tensors, pruned: &Tensors, runs: usize) -> (Option<Rows>, Option<Patches>) {
+    pub fn rows(
+        &self,
+        task: &Task,
+        number: usize,
+        original: &Tensors,
+        pruned: &Tensors,
+        runs: usize,
+    ) -> (Option<Rows>, Option<Patches>) {
         let layer = match task {
             Task::Layer(layer) => layer,
-            Task::Cell(cell) => return (cell.rows(&self.own, number, original, pruned, runs), None),
+            Task::Cell(cell) => {
+                return (cell.rows(&self.own, number, original, pruned, runs), None);
+            }
         };
         match layer.before.as_deref().zip(self.first.as_ref()) {
-            Some((first, taps)) => (None, layer.patches(first, (&self.own, taps), number, original, pruned, runs)),
-            None => (layer.rows(&self.own, number, original, pruned, layer.limit(runs)), None),
+            Some((first, taps)) => (
+                None,
+                layer.patches(first, (&self.own, taps), number, original, pruned, runs),
+            ),
+            None => (
+                layer.rows(&self.own, number, original, pruned, layer.limit(runs)),
+                None,
+            ),
         }
     }
 }
@@ -127,11 +169,19 @@ impl Found {
     /// Nothing yet.
     pub fn new(task: &Task) -> Self {
         let rows = Sample::new(task.product().shape().groups);
-        Found { rows: [rows.clone(), rows], patches: Default::default() }
+        Found {
+            rows: [rows.clone(), rows],
+            patches: Default::default(),
+        }
     }
 
     /// Adds what a run gave, held out or not.
-    pub fn add(&mut self, task: &Task, held: bool, (rows, patches): (Option<Rows>, Option<Patches>)) {
+    pub fn add(
+        &mut self,
+        task: &Task,
+        held: bool,
+        (rows, patches): (Option<Rows>, Option<Patches>),
+    ) {
         if let Some(rows) = rows {
             self.rows[usize::from(held)].add(&rows);
         }
@@ -150,10 +200,14 @@ impl Found {
         } else {
             let [fit, held] = &self.rows;
             if !fit.is_empty() && !held.is_empty() {
-                return mend(pruned, task.product(), fit, held, options).into_iter().collect();
+                return mend(pruned, task.product(), fit, held, options)
+                    .into_iter()
+                    .collect();
             }
         }
-        let layer = task.output().map_or_else(String::new, |output| pruned.index().value(output).name.clone());
+        let layer = task.output().map_or_else(String::new, |output| {
+            pruned.index().value(output).name.clone()
+        });
         tracing::debug!(layer, "no rows to fit or to judge by");
         Vec::new()
     }

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Fate, Label, LabelId, Layout, Packed, Port, PortLayout, Reason, Relation, Segment, Term};
+use super::{
+    Fate, Label, LabelId, Layout, Packed, Port, PortLayout, Reason, Relation, Segment, Term,
+};
 use crate::facts::Dim;
 
 /// Builds a relation for a node whose ports have these shapes.
@@ -20,7 +22,12 @@ pub struct Builder {
 impl Builder {
     /// Starts with the ports that exist and whose rank is known.
     pub fn new(shapes: BTreeMap<Port, Vec<Dim>>) -> Self {
-        Builder { shapes, relation: Relation::default(), unread: BTreeSet::new(), names: BTreeMap::new() }
+        Builder {
+            shapes,
+            relation: Relation::default(),
+            unread: BTreeSet::new(),
+            names: BTreeMap::new(),
+        }
     }
 
     /// The extents of a port, if it exists and its rank is known.
@@ -34,12 +41,22 @@ impl Builder {
     }
 
     /// A label whose indices all stay.
-    pub fn fixed(&mut self, name: impl Into<Cow<'static, str>>, extent: impl Into<Dim>, reason: Reason) -> LabelId {
+    pub fn fixed(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        extent: impl Into<Dim>,
+        reason: Reason,
+    ) -> LabelId {
         self.label(name, extent, Fate::Fixed(reason))
     }
 
     /// A label whose indices may go at a loss.
-    pub fn lossy(&mut self, name: impl Into<Cow<'static, str>>, extent: impl Into<Dim>, reason: Reason) -> LabelId {
+    pub fn lossy(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        extent: impl Into<Dim>,
+        reason: Reason,
+    ) -> LabelId {
         self.label(name, extent, Fate::Lossy(reason))
     }
 
@@ -53,11 +70,24 @@ impl Builder {
     pub fn packed(&mut self, of: Layout, bits: u32, reason: Reason) -> Option<LabelId> {
         let numbers = of.extent(&self.relation.labels).num()?;
         let numbers_of = self.relation.show(&of);
-        let numbers_of = if of.0.len() > 1 { format!("({numbers_of})") } else { numbers_of };
-        let name = if 8 % bits == 0 { format!("{numbers_of}/{}", 8 / bits) } else { format!("{numbers_of}·{bits}/8") };
+        let numbers_of = if of.0.len() > 1 {
+            format!("({numbers_of})")
+        } else {
+            numbers_of
+        };
+        let name = if 8 % bits == 0 {
+            format!("{numbers_of}/{}", 8 / bits)
+        } else {
+            format!("{numbers_of}·{bits}/8")
+        };
         let bytes = numbers.checked_mul(i64::from(bits))?.checked_add(7)? / 8;
         let fate = Fate::Fixed(reason);
-        self.relation.labels.push(Label { name: name.into(), extent: bytes.into(), fate, packs: Some(Packed { of, bits }) });
+        self.relation.labels.push(Label {
+            name: name.into(),
+            extent: bytes.into(),
+            fate,
+            packs: Some(Packed { of, bits }),
+        });
         let label = LabelId((self.relation.labels.len() - 1) as u32);
         Some(label)
     }
@@ -68,7 +98,12 @@ impl Builder {
     }
 
     /// A label of any fate. A second label of the same name gets a number behind it.
-    pub fn label(&mut self, name: impl Into<Cow<'static, str>>, extent: impl Into<Dim>, fate: Fate) -> LabelId {
+    pub fn label(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        extent: impl Into<Dim>,
+        fate: Fate,
+    ) -> LabelId {
         let mut name = name.into();
         if !name.is_empty() {
             while let Some(number) = self.names.get_mut(&name) {
@@ -80,7 +115,12 @@ impl Builder {
             }
             self.names.insert(name.clone(), 2);
         }
-        self.relation.labels.push(Label { name, extent: extent.into(), fate, packs: None });
+        self.relation.labels.push(Label {
+            name,
+            extent: extent.into(),
+            fate,
+            packs: None,
+        });
         LabelId((self.relation.labels.len() - 1) as u32)
     }
 
@@ -90,10 +130,21 @@ impl Builder {
     }
 
     /// Describes the axes of a port; a port that does not exist (an optional input left out) is passed over.
-    pub fn port<L: Into<Layout>>(&mut self, port: Port, name: impl Into<Cow<'static, str>>, axes: impl IntoIterator<Item = L>) {
+    pub fn port<L: Into<Layout>>(
+        &mut self,
+        port: Port,
+        name: impl Into<Cow<'static, str>>,
+        axes: impl IntoIterator<Item = L>,
+    ) {
         if self.shapes.contains_key(&port) {
             let axes = axes.into_iter().map(Into::into).collect();
-            self.relation.ports.insert(port, PortLayout { name: name.into(), axes });
+            self.relation.ports.insert(
+                port,
+                PortLayout {
+                    name: name.into(),
+                    axes,
+                },
+            );
         }
     }
 
@@ -106,7 +157,11 @@ impl Builder {
         names: impl IntoIterator<Item = N>,
     ) {
         let dims = self.shape(port).unwrap_or_default().to_vec();
-        let labels: Vec<LabelId> = dims.into_iter().zip(names).map(|(dim, name)| self.free(name, dim)).collect();
+        let labels: Vec<LabelId> = dims
+            .into_iter()
+            .zip(names)
+            .map(|(dim, name)| self.free(name, dim))
+            .collect();
         self.unread.extend(&labels);
         self.port(port, name, labels);
     }
@@ -114,7 +169,10 @@ impl Builder {
     /// Describes a port all of whose axes stay (axis numbers, a scalar parameter).
     pub fn whole(&mut self, port: Port, name: impl Into<Cow<'static, str>>, reason: &Reason) {
         let dims = self.shape(port).unwrap_or_default().to_vec();
-        let labels: Vec<LabelId> = dims.into_iter().map(|dim| self.fixed("", dim, reason.clone())).collect();
+        let labels: Vec<LabelId> = dims
+            .into_iter()
+            .map(|dim| self.fixed("", dim, reason.clone()))
+            .collect();
         self.port(port, name, labels);
     }
 
@@ -152,8 +210,20 @@ impl Builder {
     }
 
     fn freeze_port(&mut self, port: Port, dims: &[Dim], reason: &Reason) {
-        let axes = dims.iter().map(|dim| self.label("", dim.clone(), Fate::Fixed(reason.clone())).into()).collect();
-        self.relation.ports.insert(port, PortLayout { name: Cow::Owned(port.to_string()), axes });
+        let axes = dims
+            .iter()
+            .map(|dim| {
+                self.label("", dim.clone(), Fate::Fixed(reason.clone()))
+                    .into()
+            })
+            .collect();
+        self.relation.ports.insert(
+            port,
+            PortLayout {
+                name: Cow::Owned(port.to_string()),
+                axes,
+            },
+        );
     }
 
     fn check(&self) -> Result<(), String> {
@@ -161,19 +231,28 @@ impl Builder {
         for (port, layout) in &self.relation.ports {
             let dims = &self.shapes[port];
             if layout.axes.len() != dims.len() {
-                return Err(format!("{port} has {} axes, {} are described", dims.len(), layout.axes.len()));
+                return Err(format!(
+                    "{port} has {} axes, {} are described",
+                    dims.len(),
+                    layout.axes.len()
+                ));
             }
             for (axis, (layout, dim)) in layout.axes.iter().zip(dims).enumerate() {
                 let extent = layout.extent(labels);
                 if extent.differs(dim) {
-                    return Err(format!("axis {axis} of {port} is {dim}, its layout gives {extent}"));
+                    return Err(format!(
+                        "axis {axis} of {port} is {dim}, its layout gives {extent}"
+                    ));
                 }
                 for segment in &layout.0 {
                     if let Segment::Pick(label, indices) = segment
                         && let Some(extent) = labels[label.index()].extent.num()
                         && indices.iter().any(|index| i64::from(*index) >= extent)
                     {
-                        return Err(format!("axis {axis} of {port} picks beyond label '{}'", labels[label.index()].name));
+                        return Err(format!(
+                            "axis {axis} of {port} picks beyond label '{}'",
+                            labels[label.index()].name
+                        ));
                     }
                 }
             }
@@ -182,22 +261,39 @@ impl Builder {
             let all: Vec<LabelId> = layout.axes.iter().flat_map(Layout::labels).collect();
             let packs = |label: &LabelId| labels[label.index()].packs.is_some();
             let innermost = layout.axes.last().is_none_or(|axis| axis.0.len() == 1);
-            if all.iter().rev().skip(1).any(packs) || (all.last().is_some_and(packs) && !(innermost && matches!(port, Port::In(_)))) {
-                return Err(format!("bytes of {port} that are not the innermost part of its last axis"));
+            if all.iter().rev().skip(1).any(packs)
+                || (all.last().is_some_and(packs) && !(innermost && matches!(port, Port::In(_))))
+            {
+                return Err(format!(
+                    "bytes of {port} that are not the innermost part of its last axis"
+                ));
             }
         }
         let mut reaches = vec![false; labels.len()];
         for (port, layout) in &self.relation.ports {
             if matches!(port, Port::Out(_) | Port::Formal(..)) {
-                layout.axes.iter().flat_map(Layout::labels).for_each(|label| reaches[label.index()] = true);
+                layout
+                    .axes
+                    .iter()
+                    .flat_map(Layout::labels)
+                    .for_each(|label| reaches[label.index()] = true);
             }
         }
         for term in &self.relation.terms {
-            term.summed.iter().for_each(|label| reaches[label.index()] = true);
+            term.summed
+                .iter()
+                .for_each(|label| reaches[label.index()] = true);
         }
-        self.unread.iter().for_each(|label| reaches[label.index()] = true);
-        match labels.iter().zip(&reaches).find(|(label, reaches)| !**reaches && label.fate == Fate::Free && !label.extent.is_one()) {
-            Some((label, _)) => Err(format!("label '{}' reaches no output and is not summed", label.name)),
+        self.unread
+            .iter()
+            .for_each(|label| reaches[label.index()] = true);
+        match labels.iter().zip(&reaches).find(|(label, reaches)| {
+            !**reaches && label.fate == Fate::Free && !label.extent.is_one()
+        }) {
+            Some((label, _)) => Err(format!(
+                "label '{}' reaches no output and is not summed",
+                label.name
+            )),
             None => Ok(()),
         }
     }

@@ -149,8 +149,16 @@ impl Relation {
     /// Whether a term is a sum of products: it has a second factor, or (one that is no tensor of numbers, packed bytes or
     /// probabilities inside the operator) runs over index spaces that its data does not have.
     pub fn multiplies(&self, term: &Term) -> bool {
-        let Some(data) = self.ports.get(&term.data) else { return term.weight.is_some() };
-        term.weight.is_some() || term.labels.iter().any(|label| !data.axes.iter().any(|axis| axis.labels().any(|other| other == *label)))
+        let Some(data) = self.ports.get(&term.data) else {
+            return term.weight.is_some();
+        };
+        term.weight.is_some()
+            || term.labels.iter().any(|label| {
+                !data
+                    .axes
+                    .iter()
+                    .any(|axis| axis.labels().any(|other| other == *label))
+            })
     }
 
     /// What the last label of a port's last axis packs: each row of bytes, innermost.
@@ -161,7 +169,10 @@ impl Relation {
 
     /// The label of this name.
     pub fn named(&self, name: &str) -> Option<LabelId> {
-        self.labels.iter().position(|label| label.name == name).map(|at| LabelId(at as u32))
+        self.labels
+            .iter()
+            .position(|label| label.name == name)
+            .map(|at| LabelId(at as u32))
     }
 }
 
@@ -177,7 +188,9 @@ impl Segment {
     /// Its length, given the extents of the labels.
     pub fn extent(&self, labels: &[Label]) -> Dim {
         match self {
-            Segment::Product(product) => Dim::product(product.iter().map(|label| &labels[label.index()].extent)),
+            Segment::Product(product) => {
+                Dim::product(product.iter().map(|label| &labels[label.index()].extent))
+            }
             Segment::Pick(_, indices) => Dim::from(indices.len()),
         }
     }
@@ -191,17 +204,27 @@ impl Layout {
 
     /// One label after the other.
     pub fn sum(labels: &[LabelId]) -> Self {
-        Layout(labels.iter().map(|label| Segment::Product(smallvec::smallvec![*label])).collect())
+        Layout(
+            labels
+                .iter()
+                .map(|label| Segment::Product(smallvec::smallvec![*label]))
+                .collect(),
+        )
     }
 
     /// Chosen indices of one label.
     pub fn pick(label: LabelId, indices: impl IntoIterator<Item = u32>) -> Self {
-        Layout(smallvec::smallvec![Segment::Pick(label, indices.into_iter().collect())])
+        Layout(smallvec::smallvec![Segment::Pick(
+            label,
+            indices.into_iter().collect()
+        )])
     }
 
     /// All labels that occur.
     pub fn labels(&self) -> impl Iterator<Item = LabelId> + '_ {
-        self.0.iter().flat_map(|segment| segment.labels().iter().copied())
+        self.0
+            .iter()
+            .flat_map(|segment| segment.labels().iter().copied())
     }
 
     /// Where in the axis what stays lies, ascending, given for each label the indices that stay (`None`: all do); `None` where an
@@ -214,18 +237,31 @@ impl Layout {
                 Segment::Product(product) => {
                     let mut inside = vec![0u32];
                     for label in product {
-                        let extent = u32::try_from(labels.get(label.index())?.extent.count()?).ok()?;
+                        let extent =
+                            u32::try_from(labels.get(label.index())?.extent.count()?).ok()?;
                         let stays: Vec<u32> = match kept.get(label.index())? {
                             Some(kept) => kept.to_vec(),
                             None => (0..extent).collect(),
                         };
-                        inside = inside.iter().flat_map(|outer| stays.iter().map(move |index| outer * extent + index)).collect();
+                        inside = inside
+                            .iter()
+                            .flat_map(|outer| stays.iter().map(move |index| outer * extent + index))
+                            .collect();
                     }
                     places.extend(inside.into_iter().map(|place| start + place));
                 }
                 Segment::Pick(label, indices) => {
-                    let stays = |index: &u32| kept[label.index()].as_ref().is_none_or(|kept| kept.binary_search(index).is_ok());
-                    places.extend((start..).zip(indices.iter()).filter(|(_, index)| stays(index)).map(|(place, _)| place));
+                    let stays = |index: &u32| {
+                        kept[label.index()]
+                            .as_ref()
+                            .is_none_or(|kept| kept.binary_search(index).is_ok())
+                    };
+                    places.extend(
+                        (start..)
+                            .zip(indices.iter())
+                            .filter(|(_, index)| stays(index))
+                            .map(|(place, _)| place),
+                    );
                 }
             }
             start += u32::try_from(segment.extent(labels).count()?).ok()?;
@@ -235,7 +271,9 @@ impl Layout {
 
     /// Its length, given the extents of the labels.
     pub fn extent(&self, labels: &[Label]) -> Dim {
-        self.0.iter().fold(Dim::Num(0), |sum, segment| &sum + &segment.extent(labels))
+        self.0
+            .iter()
+            .fold(Dim::Num(0), |sum, segment| &sum + &segment.extent(labels))
     }
 }
 

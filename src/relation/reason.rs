@@ -49,14 +49,18 @@ impl fmt::Display for Reason {
             Reason::GraphInput => f.write_str("input of the model"),
             Reason::GraphOutput => f.write_str("output of the model"),
             Reason::Dynamic => f.write_str("extent known only at run time"),
-            Reason::NoCommonFactors => f.write_str("readers divide the axis in ways that do not fit each other"),
+            Reason::NoCommonFactors => {
+                f.write_str("readers divide the axis in ways that do not fit each other")
+            }
             Reason::Demand(what) => write!(f, "cannot rewrite {what}"),
             Reason::NotDescribed(what) => write!(f, "not described by the rule: {what}"),
             Reason::Operator(text) => f.write_str(text),
             Reason::Unused => f.write_str("unused: no node reads it"),
             Reason::NotNamed => f.write_str("left out: other groups are named"),
             Reason::Excluded => f.write_str("excluded"),
-            Reason::OtherKind(kind) => write!(f, "left out: units of kind {kind} are not asked for"),
+            Reason::OtherKind(kind) => {
+                write!(f, "left out: units of kind {kind} are not asked for")
+            }
         }
     }
 }

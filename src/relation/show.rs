@@ -28,9 +28,23 @@ impl fmt::Display for Relation {
             let axes: Vec<String> = layout.axes.iter().map(|axis| self.show(axis)).collect();
             write!(f, "{}[{}]", layout.name, axes.join(", "))?;
         }
-        for (position, term) in self.terms.iter().filter(|term| !term.summed.is_empty()).enumerate() {
-            let names: Vec<_> = term.summed.iter().map(|label| self.name(label.index())).collect();
-            write!(f, "{}Σ {}", if position == 0 { "  " } else { "; " }, names.join(","))?;
+        for (position, term) in self
+            .terms
+            .iter()
+            .filter(|term| !term.summed.is_empty())
+            .enumerate()
+        {
+            let names: Vec<_> = term
+                .summed
+                .iter()
+                .map(|label| self.name(label.index()))
+                .collect();
+            write!(
+                f,
+                "{}Σ {}",
+                if position == 0 { "  " } else { "; " },
+                names.join(",")
+            )?;
         }
         Ok(())
     }
@@ -39,7 +53,11 @@ impl fmt::Display for Relation {
 impl Relation {
     fn name(&self, label: usize) -> String {
         let label = &self.labels[label];
-        if label.name.is_empty() { label.extent.to_string() } else { label.name.to_string() }
+        if label.name.is_empty() {
+            label.extent.to_string()
+        } else {
+            label.name.to_string()
+        }
     }
 
     pub(super) fn show(&self, axis: &Layout) -> String {
@@ -48,13 +66,19 @@ impl Relation {
             .iter()
             .map(|segment| match segment {
                 Segment::Product(labels) if labels.is_empty() => "1".to_owned(),
-                Segment::Product(labels) => labels.iter().map(|label| self.name(label.index())).collect::<Vec<_>>().join("·"),
+                Segment::Product(labels) => labels
+                    .iter()
+                    .map(|label| self.name(label.index()))
+                    .collect::<Vec<_>>()
+                    .join("·"),
                 Segment::Pick(label, indices) => {
                     let name = self.name(label.index());
                     match indices[..] {
                         [] => "0".to_owned(),
                         [first] => format!("{name}{{{first}}}"),
-                        [first, .., last] if indices.windows(2).all(|pair| pair[1] == pair[0] + 1) => {
+                        [first, .., last]
+                            if indices.windows(2).all(|pair| pair[1] == pair[0] + 1) =>
+                        {
                             format!("{name}{{{first}..{}}}", last + 1)
                         }
                         [first, second, ..] => format!("{name}{{{first},{second}..}}"),
@@ -62,6 +86,10 @@ impl Relation {
                 }
             })
             .collect();
-        if segments.is_empty() { "1".to_owned() } else { segments.join("+") }
+        if segments.is_empty() {
+            "1".to_owned()
+        } else {
+            segments.join("+")
+        }
     }
 }

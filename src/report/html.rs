@@ -28,7 +28,13 @@ pub(super) fn html(report: &Report) -> Result<String, ReportError> {
     let mut environment = Environment::new();
     environment.add_template("page.html", include_str!("page.html"))?;
     let page = environment.get_template("page.html")?;
-    let most = report.groups.iter().map(|group| group.units).max().unwrap_or(1).max(1) as f64;
+    let most = report
+        .groups
+        .iter()
+        .map(|group| group.units)
+        .max()
+        .unwrap_or(1)
+        .max(1) as f64;
     // Groups are of very different widths: the root keeps narrow ones visible.
     let length = |units: usize| WIDEST * (units as f64 / most).sqrt();
     let bars: Vec<Bar> = report
@@ -48,7 +54,10 @@ pub(super) fn html(report: &Report) -> Result<String, ReportError> {
     let tables: Vec<_> = [
         ("Checks", view::checks(report)),
         ("Outputs", view::outputs(report)),
-        ("Inputs and outputs that changed", view::io_changed(report, usize::MAX)),
+        (
+            "Inputs and outputs that changed",
+            view::io_changed(report, usize::MAX),
+        ),
         ("Trade-off", view::tradeoff(report)),
         ("Out of reach", view::frozen(report, usize::MAX)),
     ]
@@ -78,8 +87,20 @@ mod tests {
 
     #[test]
     fn names_are_escaped() {
-        let group = Group { id: "<script>".to_owned(), units: 8, kept: 4, ..Default::default() };
-        let page = html(&Report { groups: vec![group], ..Default::default() }).unwrap();
-        assert!(page.contains("&lt;script&gt;") && !page.contains("<script>"), "{page}");
+        let group = Group {
+            id: "<script>".to_owned(),
+            units: 8,
+            kept: 4,
+            ..Default::default()
+        };
+        let page = html(&Report {
+            groups: vec![group],
+            ..Default::default()
+        })
+        .unwrap();
+        assert!(
+            page.contains("&lt;script&gt;") && !page.contains("<script>"),
+            "{page}"
+        );
     }
 }

@@ -12,12 +12,30 @@ pub fn junit(report: &Report) -> String {
         ExactnessVerdict::Skipped => Outcome::Skipped,
     };
     cases.push(("exactness".to_owned(), exactness, view::exactness(report)));
-    cases.extend(report.checks.iter().map(|check| (check.name.clone(), check.verdict, check.message.clone())));
+    cases.extend(
+        report
+            .checks
+            .iter()
+            .map(|check| (check.name.clone(), check.verdict, check.message.clone())),
+    );
     if !report.drift.outputs.is_empty() {
-        cases.push(("drift measured".to_owned(), Outcome::Pass, view::drift(report)));
+        cases.push((
+            "drift measured".to_owned(),
+            Outcome::Pass,
+            view::drift(report),
+        ));
     }
-    let count = |outcomes: &[Outcome]| cases.iter().filter(|(_, outcome, _)| outcomes.contains(outcome)).count();
-    let (failures, errors, skipped) = (count(&[Outcome::Fail]), count(&[Outcome::Unverifiable]), count(&[Outcome::Skipped]));
+    let count = |outcomes: &[Outcome]| {
+        cases
+            .iter()
+            .filter(|(_, outcome, _)| outcomes.contains(outcome))
+            .count()
+    };
+    let (failures, errors, skipped) = (
+        count(&[Outcome::Fail]),
+        count(&[Outcome::Unverifiable]),
+        count(&[Outcome::Skipped]),
+    );
     let seconds: f64 = report.seconds.values().sum();
     let suite = escape(&report.model.path);
     let mut text = format!(
@@ -26,7 +44,10 @@ pub fn junit(report: &Report) -> String {
         cases.len()
     );
     if let Some(fed) = &report.fed {
-        text += &format!("    <properties><property name=\"inputs\" value=\"{}\"/></properties>\n", escape(&fed.line));
+        text += &format!(
+            "    <properties><property name=\"inputs\" value=\"{}\"/></properties>\n",
+            escape(&fed.line)
+        );
     }
     for (name, outcome, message) in &cases {
         let (name, message) = (escape(name), escape(message));
@@ -65,10 +86,23 @@ mod tests {
 
     #[test]
     fn failures_are_counted_and_escaped() {
-        let check = |verdict| Check { name: "--max-drift 0.1 <\"&".to_owned(), verdict, message: "0.2".to_owned() };
-        let report = Report { checks: vec![check(Outcome::Fail), check(Outcome::Pass)], ..Default::default() };
+        let check = |verdict| Check {
+            name: "--max-drift 0.1 <\"&".to_owned(),
+            verdict,
+            message: "0.2".to_owned(),
+        };
+        let report = Report {
+            checks: vec![check(Outcome::Fail), check(Outcome::Pass)],
+            ..Default::default()
+        };
         let text = junit(&report);
-        assert!(text.contains("tests=\"3\" failures=\"1\" errors=\"0\" skipped=\"1\""), "{text}");
-        assert!(text.contains("name=\"--max-drift 0.1 &lt;&quot;&amp;\""), "{text}");
+        assert!(
+            text.contains("tests=\"3\" failures=\"1\" errors=\"0\" skipped=\"1\""),
+            "{text}"
+        );
+        assert!(
+            text.contains("name=\"--max-drift 0.1 &lt;&quot;&amp;\""),
+            "{text}"
+        );
     }
 }

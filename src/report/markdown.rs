@@ -5,7 +5,11 @@ use super::{Report, units};
 
 /// The report as Markdown.
 pub fn markdown(report: &Report) -> String {
-    let mut text = format!("# {}\n\n{}", escape(&report.model.path), table(&view::costs(report)));
+    let mut text = format!(
+        "# {}\n\n{}",
+        escape(&report.model.path),
+        table(&view::costs(report))
+    );
     let at = view::counted_at(report);
     if !at.is_empty() {
         text += &format!("\n{}\n", escape(&at));
@@ -20,11 +24,17 @@ pub fn markdown(report: &Report) -> String {
     if let Some(labelled) = view::labelled(report) {
         text += &format!("- **Top-1 accuracy on labels:** {labelled}\n");
     }
-    report.remarks.iter().for_each(|remark| text += &format!("- {}\n", escape(remark)));
+    report
+        .remarks
+        .iter()
+        .for_each(|remark| text += &format!("- {}\n", escape(remark)));
     for (title, part) in [
         ("Checks", view::checks(report)),
         ("Outputs", view::outputs(report)),
-        ("Inputs and outputs that changed", view::io_changed(report, usize::MAX)),
+        (
+            "Inputs and outputs that changed",
+            view::io_changed(report, usize::MAX),
+        ),
         ("Trade-off", view::tradeoff(report)),
         ("Groups cut", view::cut(report, usize::MAX)),
         ("Out of reach", view::frozen(report, usize::MAX)),
@@ -51,8 +61,20 @@ pub fn markdown(report: &Report) -> String {
 fn table(table: &Table) -> String {
     let row = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
     let mut text = row(table.head.iter().map(|head| (*head).to_owned()).collect());
-    text += &row((0..table.head.len()).map(|column| if table.text.contains(&column) { "---" } else { "---:" }.to_owned()).collect());
-    table.rows.iter().for_each(|cells| text += &row(cells.iter().map(|cell| escape(cell)).collect()));
+    text += &row((0..table.head.len())
+        .map(|column| {
+            if table.text.contains(&column) {
+                "---"
+            } else {
+                "---:"
+            }
+            .to_owned()
+        })
+        .collect());
+    table
+        .rows
+        .iter()
+        .for_each(|cells| text += &row(cells.iter().map(|cell| escape(cell)).collect()));
     text
 }
 
@@ -61,7 +83,9 @@ fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
-            '|' | '*' | '_' | '`' | '[' | ']' | '<' | '>' | '\\' | '#' => escaped.extend(['\\', character]),
+            '|' | '*' | '_' | '`' | '[' | ']' | '<' | '>' | '\\' | '#' => {
+                escaped.extend(['\\', character])
+            }
             character if character.is_control() => escaped.push(' '),
             character => escaped.push(character),
         }

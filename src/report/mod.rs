@@ -41,7 +41,9 @@ enum Form {
 }
 
 fn form(path: &Path) -> Result<Form, ReportError> {
-    let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
+    let ending = path
+        .extension()
+        .map(|ending| ending.to_string_lossy().to_ascii_lowercase());
     match ending.as_deref() {
         Some("json") => Ok(Form::Json),
         Some("md") => Ok(Form::Markdown),

@@ -19,10 +19,25 @@ pub fn summary(report: &Report) -> String {
     let mut text = costs(report);
     text += "\n";
     verdicts(report, &mut text);
-    part(&mut text, "Inputs and outputs that changed", &view::io_changed(report, ENDS), "input or output");
+    part(
+        &mut text,
+        "Inputs and outputs that changed",
+        &view::io_changed(report, ENDS),
+        "input or output",
+    );
     part(&mut text, "Trade-off", &view::tradeoff(report), "point");
-    part(&mut text, "Groups cut most", &view::cut(report, GROUPS), "group");
-    part(&mut text, "Out of reach", &view::frozen(report, REASONS), "reason");
+    part(
+        &mut text,
+        "Groups cut most",
+        &view::cut(report, GROUPS),
+        "group",
+    );
+    part(
+        &mut text,
+        "Out of reach",
+        &view::frozen(report, REASONS),
+        "reason",
+    );
     footer(report, &mut text);
     text
 }
@@ -38,9 +53,22 @@ pub fn inspection(report: &Report) -> String {
         units::percent(report.params_prunable as f64 / params as f64),
         view::plural(report.groups.len(), "group")
     );
-    report.remarks.iter().for_each(|remark| text += &format!("{}\n", plain(remark)));
-    part(&mut text, "Groups", &view::groups(report, INSPECTED), "group");
-    part(&mut text, "Out of reach", &view::frozen(report, usize::MAX), "reason");
+    report
+        .remarks
+        .iter()
+        .for_each(|remark| text += &format!("{}\n", plain(remark)));
+    part(
+        &mut text,
+        "Groups",
+        &view::groups(report, INSPECTED),
+        "group",
+    );
+    part(
+        &mut text,
+        "Out of reach",
+        &view::frozen(report, usize::MAX),
+        "reason",
+    );
     text
 }
 
@@ -57,20 +85,40 @@ pub fn verification(report: &Report) -> String {
 
 /// Models side by side: path, cost, milliseconds. The report says at which shapes operations are counted.
 pub fn latencies(report: &Report, models: &[(String, Cost, f64)]) -> String {
-    let mut table = Table::new(&["model", "params", "MACs", "size", "latency", "of the first"], &[0]);
+    let mut table = Table::new(
+        &["model", "params", "MACs", "size", "latency", "of the first"],
+        &[0],
+    );
     let first = models.first().map_or(f64::NAN, |model| model.2);
     for (path, cost, milliseconds) in models {
         let ratio = units::ratio(*milliseconds, first);
         let [params, macs] = [cost.params, cost.macs.unwrap_or_default()].map(units::count);
-        table.rows.push(vec![path.clone(), params, macs, units::bytes(cost.bytes), units::milliseconds(*milliseconds), ratio]);
+        table.rows.push(vec![
+            path.clone(),
+            params,
+            macs,
+            units::bytes(cost.bytes),
+            units::milliseconds(*milliseconds),
+            ratio,
+        ]);
     }
     let at = view::counted_at(report);
-    draw(&table) + &if at.is_empty() { at } else { format!("\n{}\n", plain(&at)) }
+    draw(&table)
+        + &if at.is_empty() {
+            at
+        } else {
+            format!("\n{}\n", plain(&at))
+        }
 }
 
 fn costs(report: &Report) -> String {
     let at = view::counted_at(report);
-    draw(&view::costs(report)) + &if at.is_empty() { at } else { format!("{}\n", plain(&at)) }
+    draw(&view::costs(report))
+        + &if at.is_empty() {
+            at
+        } else {
+            format!("{}\n", plain(&at))
+        }
 }
 
 fn verdicts(report: &Report, text: &mut String) {
@@ -91,9 +139,15 @@ fn verdicts(report: &Report, text: &mut String) {
         line("latency", &view::latency(latency));
     }
     for check in &report.checks {
-        line(view::outcome(check.verdict), &format!("{}: {}", check.name, check.message));
+        line(
+            view::outcome(check.verdict),
+            &format!("{}: {}", check.name, check.message),
+        );
     }
-    report.remarks.iter().for_each(|remark| line("note", remark));
+    report
+        .remarks
+        .iter()
+        .for_each(|remark| line("note", remark));
 }
 
 fn part(text: &mut String, title: &str, table: &Table, what: &str) {
@@ -126,12 +180,27 @@ fn draw(table: &Table) -> String {
         drawn.add_row(row.iter().map(|cell| plain(cell)).collect::<Vec<_>>());
     });
     for (at, column) in drawn.column_iter_mut().enumerate() {
-        column.set_cell_alignment(if table.text.contains(&at) { CellAlignment::Left } else { CellAlignment::Right });
+        column.set_cell_alignment(if table.text.contains(&at) {
+            CellAlignment::Left
+        } else {
+            CellAlignment::Right
+        });
     }
-    drawn.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+    drawn
+        .lines()
+        .map(|line| line.trim_end().to_owned() + "\n")
+        .collect()
 }
 
 /// Names come from the model: nothing in them may steer the terminal.
 fn plain(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
+    text.chars()
+        .map(|character| {
+            if character.is_control() {
+                '\u{fffd}'
+            } else {
+                character
+            }
+        })
+        .collect()
 }

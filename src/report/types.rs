@@ -285,10 +285,15 @@ pub struct Check {
 impl Drift {
     /// The output that moved most.
     pub fn worst(&self) -> Option<&OutputDrift> {
-        self.outputs.iter().max_by(|a, b| a.relative_l2.total_cmp(&b.relative_l2))
+        self.outputs
+            .iter()
+            .max_by(|a, b| a.relative_l2.total_cmp(&b.relative_l2))
     }
 }
 
-fn ordered<S: Serializer, V: Serialize>(map: &IndexMap<String, V>, serializer: S) -> Result<S::Ok, S::Error> {
+fn ordered<S: Serializer, V: Serialize>(
+    map: &IndexMap<String, V>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.collect_map(map)
 }

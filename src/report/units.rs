@@ -7,7 +7,11 @@ pub fn count(number: u64) -> String {
 
 /// Bytes, in steps of 1024.
 pub fn bytes(number: u64) -> String {
-    scaled(number as f64, 1024.0, &[" B", " KiB", " MiB", " GiB", " TiB"])
+    scaled(
+        number as f64,
+        1024.0,
+        &[" B", " KiB", " MiB", " GiB", " TiB"],
+    )
 }
 
 fn scaled(number: f64, step: f64, names: &[&str]) -> String {
@@ -17,7 +21,11 @@ fn scaled(number: f64, step: f64, names: &[&str]) -> String {
         at += 1;
     }
     let name = names.get(at).copied().unwrap_or_default();
-    if at == 0 { format!("{number:.0}{name}") } else { format!("{}{name}", three(number)) }
+    if at == 0 {
+        format!("{number:.0}{name}")
+    } else {
+        format!("{}{name}", three(number))
+    }
 }
 
 /// Three digits.
@@ -59,7 +67,11 @@ pub fn error(number: f64) -> String {
 
 /// The ratio of what remains, `0.52×`; empty where there is nothing to compare with.
 pub fn ratio(after: f64, before: f64) -> String {
-    if before > 0.0 && before.is_finite() && after.is_finite() { format!("{:.2}×", after / before) } else { String::new() }
+    if before > 0.0 && before.is_finite() && after.is_finite() {
+        format!("{:.2}×", after / before)
+    } else {
+        String::new()
+    }
 }
 
 #[cfg(test)]
@@ -68,10 +80,22 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        assert_eq!([0, 950, 12_345, 999_999, 1_240_000].map(count), ["0", "950", "12.3 k", "1.00 M", "1.24 M"]);
-        assert_eq!([12, 2048, 538_000].map(bytes), ["12 B", "2.00 KiB", "525 KiB"]);
-        assert_eq!([0.0123, 4.2, 1500.0].map(milliseconds), ["12.3 µs", "4.20 ms", "1.50 s"]);
+        assert_eq!(
+            [0, 950, 12_345, 999_999, 1_240_000].map(count),
+            ["0", "950", "12.3 k", "1.00 M", "1.24 M"]
+        );
+        assert_eq!(
+            [12, 2048, 538_000].map(bytes),
+            ["12 B", "2.00 KiB", "525 KiB"]
+        );
+        assert_eq!(
+            [0.0123, 4.2, 1500.0].map(milliseconds),
+            ["12.3 µs", "4.20 ms", "1.50 s"]
+        );
         assert_eq!([0.0, 2.5e-7, 0.0312].map(error), ["0", "2.5e-7", "0.0312"]);
-        assert_eq!((ratio(1.0, 2.0), ratio(1.0, 0.0)), ("0.50×".to_owned(), String::new()));
+        assert_eq!(
+            (ratio(1.0, 2.0), ratio(1.0, 0.0)),
+            ("0.50×".to_owned(), String::new())
+        );
     }
 }

@@ -21,7 +21,11 @@ pub struct Table {
 impl Table {
     /// An empty table.
     pub fn new(head: &[&'static str], text: &[usize]) -> Self {
-        Table { head: head.to_vec(), text: text.to_vec(), ..Default::default() }
+        Table {
+            head: head.to_vec(),
+            text: text.to_vec(),
+            ..Default::default()
+        }
     }
 }
 
@@ -30,13 +34,23 @@ pub fn costs(report: &Report) -> Table {
     let before = &report.original;
     let Some(after) = &report.pruned else {
         let mut table = Table::new(&["", "model"], &[0]);
-        table.rows = lines(before).into_iter().map(|(name, text, _)| vec![name.to_owned(), text]).collect();
+        table.rows = lines(before)
+            .into_iter()
+            .map(|(name, text, _)| vec![name.to_owned(), text])
+            .collect();
         return table;
     };
     let mut table = Table::new(&["", "before", "after", "remains"], &[0]);
-    for ((name, old, old_number), (_, new, new_number)) in lines(before).into_iter().zip(lines(after)) {
+    for ((name, old, old_number), (_, new, new_number)) in
+        lines(before).into_iter().zip(lines(after))
+    {
         if old != UNKNOWN || new != UNKNOWN {
-            table.rows.push(vec![name.to_owned(), old, new, units::ratio(new_number, old_number)]);
+            table.rows.push(vec![
+                name.to_owned(),
+                old,
+                new,
+                units::ratio(new_number, old_number),
+            ]);
         }
     }
     table
@@ -51,12 +65,27 @@ pub fn counted_at(report: &Report) -> String {
     }
     let shape = |dims: &[i64]| match dims {
         [] => "a single number".to_owned(),
-        dims => dims.iter().map(i64::to_string).collect::<Vec<_>>().join("×"),
+        dims => dims
+            .iter()
+            .map(i64::to_string)
+            .collect::<Vec<_>>()
+            .join("×"),
     };
-    let named = report.counted_at.iter().take(NAMED).map(|(name, dims)| format!("{name} {}", shape(dims)));
+    let named = report
+        .counted_at
+        .iter()
+        .take(NAMED)
+        .map(|(name, dims)| format!("{name} {}", shape(dims)));
     let more = report.counted_at.len().saturating_sub(NAMED);
-    let more = if more > 0 { format!(" and {}", plural(more, "more input")) } else { String::new() };
-    format!("MACs are of one run with {}{more}", named.collect::<Vec<_>>().join(", "))
+    let more = if more > 0 {
+        format!(" and {}", plural(more, "more input"))
+    } else {
+        String::new()
+    };
+    format!(
+        "MACs are of one run with {}{more}",
+        named.collect::<Vec<_>>().join(", ")
+    )
 }
 
 const UNKNOWN: &str = "–";
@@ -65,9 +94,17 @@ fn lines(cost: &Cost) -> [(&'static str, String, f64); 4] {
     let unknown = || UNKNOWN.to_owned();
     [
         ("parameters", units::count(cost.params), cost.params as f64),
-        ("MACs", cost.macs.map_or_else(unknown, units::count), cost.macs.map_or(f64::NAN, |macs| macs as f64)),
+        (
+            "MACs",
+            cost.macs.map_or_else(unknown, units::count),
+            cost.macs.map_or(f64::NAN, |macs| macs as f64),
+        ),
         ("size", units::bytes(cost.bytes), cost.bytes as f64),
-        ("latency", cost.latency_ms.map_or_else(unknown, units::milliseconds), cost.latency_ms.unwrap_or(f64::NAN)),
+        (
+            "latency",
+            cost.latency_ms.map_or_else(unknown, units::milliseconds),
+            cost.latency_ms.unwrap_or(f64::NAN),
+        ),
     ]
 }
 
@@ -75,36 +112,79 @@ fn lines(cost: &Cost) -> [(&'static str, String, f64); 4] {
 pub fn exactness(report: &Report) -> String {
     let exactness = &report.exactness;
     let inputs = plural(exactness.inputs, "input");
-    let error = exactness.max_relative_error.map(units::error).unwrap_or_default();
+    let error = exactness
+        .max_relative_error
+        .map(units::error)
+        .unwrap_or_default();
     let reason = exactness.reason.as_deref();
     match exactness.verdict {
-        ExactnessVerdict::Exact if exactness.inputs == 0 => format!("exact: {}", reason.unwrap_or("nothing was removed")),
+        ExactnessVerdict::Exact if exactness.inputs == 0 => {
+            format!("exact: {}", reason.unwrap_or("nothing was removed"))
+        }
         ExactnessVerdict::Exact => {
-            let equal = format!("exact: equals the masked original on {inputs} (largest relative error {error})");
+            let equal = format!(
+                "exact: equals the masked original on {inputs} (largest relative error {error})"
+            );
             reason.map_or(equal.clone(), |reason| format!("{equal}; {reason}"))
         }
-        ExactnessVerdict::Inexact if exactness.inputs == 0 => format!("INEXACT: {}; the surgery is wrong", reason.unwrap_or_default()),
+        ExactnessVerdict::Inexact if exactness.inputs == 0 => format!(
+            "INEXACT: {}; the surgery is wrong",
+            reason.unwrap_or_default()
+        ),
         ExactnessVerdict::Inexact => {
-            let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-            format!("INEXACT: differs from the masked original by {error} on {inputs}{reason}; the surgery is wrong")
+            let reason = reason
+                .map(|reason| format!(" ({reason})"))
+                .unwrap_or_default();
+            format!(
+                "INEXACT: differs from the masked original by {error} on {inputs}{reason}; the surgery is wrong"
+            )
         }
-        ExactnessVerdict::Unverifiable => format!("unverifiable: {}", exactness.reason.as_deref().unwrap_or("unknown reason")),
+        ExactnessVerdict::Unverifiable => format!(
+            "unverifiable: {}",
+            exactness.reason.as_deref().unwrap_or("unknown reason")
+        ),
         ExactnessVerdict::Skipped => "not checked".to_owned(),
     }
 }
 
 /// One sentence on the drift; empty where nothing ran.
 pub fn drift(report: &Report) -> String {
-    let Some(worst) = report.drift.worst() else { return String::new() };
-    let made_up = if report.drift.synthetic { " made-up" } else { "" };
-    let number = |number: usize| format!("{number}{made_up} input{}", if number == 1 { "" } else { "s" });
+    let Some(worst) = report.drift.worst() else {
+        return String::new();
+    };
+    let made_up = if report.drift.synthetic {
+        " made-up"
+    } else {
+        ""
+    };
+    let number = |number: usize| {
+        format!(
+            "{number}{made_up} input{}",
+            if number == 1 { "" } else { "s" }
+        )
+    };
     let inputs = match report.drift.held_out {
-        Some(0) => format!("{}, which were fitted to as well", number(report.drift.inputs)),
-        Some(apart) if apart < report.drift.inputs => format!("{apart} of {}, kept apart", number(report.drift.inputs)),
+        Some(0) => format!(
+            "{}, which were fitted to as well",
+            number(report.drift.inputs)
+        ),
+        Some(apart) if apart < report.drift.inputs => {
+            format!("{apart} of {}, kept apart", number(report.drift.inputs))
+        }
         _ => number(report.drift.inputs),
     };
-    let mut text = format!("{} ({}, {inputs})", units::error(worst.relative_l2), worst.name);
-    if let Some(agreement) = report.drift.outputs.iter().filter_map(|output| output.top1_agreement).min_by(f64::total_cmp) {
+    let mut text = format!(
+        "{} ({}, {inputs})",
+        units::error(worst.relative_l2),
+        worst.name
+    );
+    if let Some(agreement) = report
+        .drift
+        .outputs
+        .iter()
+        .filter_map(|output| output.top1_agreement)
+        .min_by(f64::total_cmp)
+    {
         text += &format!(", same top-1 class {}", units::percent(agreement));
     }
     text
@@ -112,24 +192,48 @@ pub fn drift(report: &Report) -> String {
 
 /// One sentence on a latency aimed at.
 pub fn latency(latency: &Foreseen) -> String {
-    let [predicted, measured] = [latency.predicted_ms, latency.measured_ms].map(units::milliseconds);
-    format!("{predicted} predicted, {measured} measured, table corrected {}", times(latency.corrections))
+    let [predicted, measured] =
+        [latency.predicted_ms, latency.measured_ms].map(units::milliseconds);
+    format!(
+        "{predicted} predicted, {measured} measured, table corrected {}",
+        times(latency.corrections)
+    )
 }
 
 fn times(number: usize) -> String {
-    if number == 1 { "once".to_owned() } else { format!("{number} times") }
+    if number == 1 {
+        "once".to_owned()
+    } else {
+        format!("{number} times")
+    }
 }
 
 /// One sentence on the labelled metric.
 pub fn labelled(report: &Report) -> Option<String> {
     let labelled = report.drift.labelled.as_ref()?;
-    Some(format!("{} → {}", units::percent(labelled.original), units::percent(labelled.pruned)))
+    Some(format!(
+        "{} → {}",
+        units::percent(labelled.original),
+        units::percent(labelled.pruned)
+    ))
 }
 
 /// Drift output by output.
 pub fn outputs(report: &Report) -> Table {
-    let mut table = Table::new(&["output", "relative L2", "cosine", "largest difference", "same top-1", "KL"], &[0]);
-    let optional = |number: Option<f64>, show: fn(f64) -> String| number.map_or_else(|| UNKNOWN.to_owned(), show);
+    let mut table = Table::new(
+        &[
+            "output",
+            "relative L2",
+            "cosine",
+            "largest difference",
+            "same top-1",
+            "KL",
+        ],
+        &[0],
+    );
+    let optional = |number: Option<f64>, show: fn(f64) -> String| {
+        number.map_or_else(|| UNKNOWN.to_owned(), show)
+    };
     table.rows = report
         .drift
         .outputs
@@ -157,21 +261,39 @@ pub fn io_changed(report: &Report, limit: usize) -> Table {
         Extent::Symbol(name) => name.clone(),
     };
     let shape = |shape: &[Extent]| shape.iter().map(extent).collect::<Vec<_>>().join("×");
-    let row = |changed: &IoChanged| vec![changed.name.clone(), shape(&changed.from), shape(&changed.to)];
+    let row = |changed: &IoChanged| {
+        vec![
+            changed.name.clone(),
+            shape(&changed.from),
+            shape(&changed.to),
+        ]
+    };
     table.rows = report.io_changed.iter().take(limit).map(row).collect();
     table
 }
 
 /// Groups that lost units, those that lost most parameters first.
 pub fn cut(report: &Report, limit: usize) -> Table {
-    let mut cut: Vec<&Group> = report.groups.iter().filter(|group| group.kept < group.units).collect();
-    let lost = |group: &Group| group.params as f64 * (group.units - group.kept) as f64 / group.units.max(1) as f64;
+    let mut cut: Vec<&Group> = report
+        .groups
+        .iter()
+        .filter(|group| group.kept < group.units)
+        .collect();
+    let lost = |group: &Group| {
+        group.params as f64 * (group.units - group.kept) as f64 / group.units.max(1) as f64
+    };
     cut.sort_by(|a, b| lost(b).total_cmp(&lost(a)));
     let mut table = Table::new(&["group", "kind", "units", "kept", "remains"], &[0, 1]);
     table.left_out = cut.len().saturating_sub(limit);
     let row = |group: &&Group| {
         let share = units::percent(group.kept as f64 / group.units.max(1) as f64);
-        vec![group.id.clone(), group.kind.clone(), group.units.to_string(), group.kept.to_string(), share]
+        vec![
+            group.id.clone(),
+            group.kind.clone(),
+            group.units.to_string(),
+            group.kept.to_string(),
+            share,
+        ]
     };
     table.rows = cut.iter().take(limit).map(row).collect();
     table
@@ -181,7 +303,10 @@ pub fn cut(report: &Report, limit: usize) -> Table {
 pub fn groups(report: &Report, limit: usize) -> Table {
     let mut groups: Vec<&Group> = report.groups.iter().collect();
     groups.sort_by_key(|group| std::cmp::Reverse(group.params));
-    let mut table = Table::new(&["group", "kind", "units", "params", "MACs", "weights"], &[0, 1]);
+    let mut table = Table::new(
+        &["group", "kind", "units", "params", "MACs", "weights"],
+        &[0, 1],
+    );
     table.left_out = groups.len().saturating_sub(limit);
     let row = |group: &&Group| {
         vec![
@@ -203,8 +328,17 @@ pub fn frozen(report: &Report, limit: usize) -> Table {
     table.left_out = report.frozen.len().saturating_sub(limit);
     for frozen in report.frozen.iter().take(limit) {
         let share = units::percent(frozen.params as f64 / report.original.params.max(1) as f64);
-        let held_by = if frozen.held_by.is_empty() { String::new() } else { format!(" (at {})", first(&frozen.held_by)) };
-        table.rows.push(vec![frozen.reason.clone() + &held_by, units::count(frozen.params), share, names(&frozen.nodes)]);
+        let held_by = if frozen.held_by.is_empty() {
+            String::new()
+        } else {
+            format!(" (at {})", first(&frozen.held_by))
+        };
+        table.rows.push(vec![
+            frozen.reason.clone() + &held_by,
+            units::count(frozen.params),
+            share,
+            names(&frozen.nodes),
+        ]);
     }
     table
 }
@@ -212,13 +346,23 @@ pub fn frozen(report: &Report, limit: usize) -> Table {
 /// The first name of a list.
 fn first(names: &[String]) -> String {
     let more = names.len().saturating_sub(1);
-    names.first().cloned().unwrap_or_default() + &if more > 0 { format!(" and {more} more") } else { String::new() }
+    names.first().cloned().unwrap_or_default()
+        + &if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        }
 }
 
 /// The first names of a list.
 fn names(names: &[String]) -> String {
     const SHOWN: usize = 2;
-    let mut text = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    let mut text = names
+        .iter()
+        .take(SHOWN)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ");
     if names.len() > SHOWN {
         text += &format!(" and {} more", names.len() - SHOWN);
     }
@@ -229,7 +373,10 @@ fn names(names: &[String]) -> String {
 pub fn tradeoff(report: &Report) -> Table {
     let mut table = Table::new(&["params", "MACs", "size", "drift", "option"], &[4]);
     for point in &report.tradeoff {
-        let macs = units::ratio(point.macs as f64, report.original.macs.map_or(f64::NAN, |macs| macs as f64));
+        let macs = units::ratio(
+            point.macs as f64,
+            report.original.macs.map_or(f64::NAN, |macs| macs as f64),
+        );
         table.rows.push(vec![
             units::ratio(point.params as f64, report.original.params as f64),
             macs,
@@ -250,14 +397,27 @@ fn ceiling(number: f64) -> String {
     let digits = (number * scale).ceil() / scale;
     let decimals = (1 - number.log10().floor() as i32).clamp(0, 12) as usize;
     let text = format!("{digits:.decimals$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
+    }
 }
 
 /// Targets and thresholds.
 pub fn checks(report: &Report) -> Table {
     let mut table = Table::new(&["check", "outcome", "found"], &[0, 1, 2]);
-    table.rows =
-        report.checks.iter().map(|check| vec![check.name.clone(), outcome(check.verdict).to_owned(), check.message.clone()]).collect();
+    table.rows = report
+        .checks
+        .iter()
+        .map(|check| {
+            vec![
+                check.name.clone(),
+                outcome(check.verdict).to_owned(),
+                check.message.clone(),
+            ]
+        })
+        .collect();
     table
 }
 
@@ -274,12 +434,21 @@ pub fn outcome(outcome: Outcome) -> &'static str {
 
 /// Seconds by phase.
 pub fn seconds(report: &Report) -> String {
-    report.seconds.iter().map(|(phase, seconds)| format!("{phase} {}", units::seconds(*seconds))).collect::<Vec<_>>().join(", ")
+    report
+        .seconds
+        .iter()
+        .map(|(phase, seconds)| format!("{phase} {}", units::seconds(*seconds)))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// `1 input`, `3 inputs`.
 pub fn plural(number: usize, name: &str) -> String {
-    if number == 1 { format!("1 {name}") } else { format!("{number} {name}s") }
+    if number == 1 {
+        format!("1 {name}")
+    } else {
+        format!("{number} {name}s")
+    }
 }
 
 #[cfg(test)]
@@ -288,6 +457,9 @@ mod tests {
 
     #[test]
     fn options_allow_what_was_measured() {
-        assert_eq!([0.01834, 0.2, 0.00999, 3.21, 0.0].map(ceiling), ["0.019", "0.2", "0.01", "3.3", "0"]);
+        assert_eq!(
+            [0.01834, 0.2, 0.00999, 3.21, 0.0].map(ceiling),
+            ["0.019", "0.2", "0.01", "3.3", "0"]
+        );
     }
 }

@@ -26,11 +26,30 @@ pub fn within(model: &Model, example: &Tensors, memory: Memory) -> Result<(), Un
     }
     let inlined = functions::inlined(model).ok().flatten();
     let model = inlined.as_ref().map_or(model, |(inlined, _)| inlined);
-    let pins: Pins = example.iter().map(|(name, tensor)| (name.clone(), tensor.dims.iter().map(|dim| *dim as i64).collect())).collect();
+    let pins: Pins = example
+        .iter()
+        .map(|(name, tensor)| {
+            (
+                name.clone(),
+                tensor.dims.iter().map(|dim| *dim as i64).collect(),
+            )
+        })
+        .collect();
     let facts = infer(model, &pins);
-    let need = Need { model, facts: &facts, relations: relate(model, &facts), constants: constants(model), memory };
-    let weights = model.index().values().filter(|(_, entry)| matches!(entry.origin, Origin::Initializer(_)));
-    let held = weights.filter_map(|(value, _)| bytes(facts.of(value))).fold(0, u64::saturating_add);
+    let need = Need {
+        model,
+        facts: &facts,
+        relations: relate(model, &facts),
+        constants: constants(model),
+        memory,
+    };
+    let weights = model
+        .index()
+        .values()
+        .filter(|(_, entry)| matches!(entry.origin, Origin::Initializer(_)));
+    let held = weights
+        .filter_map(|(value, _)| bytes(facts.of(value)))
+        .fold(0, u64::saturating_add);
     need.memory(Index::MAIN, held)?;
     need.work()
 }
@@ -54,9 +73,13 @@ impl Need<'_> {
         let mut live = held;
         for (at, node) in nodes.iter().enumerate() {
             for output in index.node(*node).outputs.iter().flatten() {
-                live = self.add(*node, live, bytes(self.facts.of(*output)), &|| self.shape(*output))?;
+                live = self.add(*node, live, bytes(self.facts.of(*output)), &|| {
+                    self.shape(*output)
+                })?;
             }
-            self.add(*node, live, self.workspace(*node), &|| "its workspace".to_owned())?;
+            self.add(*node, live, self.workspace(*node), &|| {
+                "its workspace".to_owned()
+            })?;
             for subgraph in &index.node(*node).subgraphs {
                 self.memory(*subgraph, live)?;
             }
@@ -71,7 +94,11 @@ impl Need<'_> {
     fn ends(&self, graph: GraphId) -> BTreeMap<usize, Vec<ValueId>> {
         let index = self.model.index();
         let nodes = &index.graph(graph).nodes;
-        let places: BTreeMap<NodeId, usize> = nodes.iter().enumerate().map(|(at, node)| (*node, at)).collect();
+        let places: BTreeMap<NodeId, usize> = nodes
+            .iter()
+            .enumerate()
+            .map(|(at, node)| (*node, at))
+            .collect();
         // A reader in a subgraph reads when the node that holds it runs.
         let place = |reader: NodeId| {
             let mut node = reader;
@@ -87,10 +114,23 @@ impl Need<'_> {
             for output in index.node(*node).outputs.iter().flatten() {
                 let entry = index.value(*output);
                 // What constants give is computed once and kept for all runs, as far as others read it.
-                let varies = |node: NodeId| index.node(node).outputs.iter().flatten().any(|output| !self.constants[output.index()]);
-                let stays = self.constants[output.index()] && entry.readers.iter().any(|(reader, _)| varies(*reader));
+                let varies = |node: NodeId| {
+                    index
+                        .node(node)
+                        .outputs
+                        .iter()
+                        .flatten()
+                        .any(|output| !self.constants[output.index()])
+                };
+                let stays = self.constants[output.index()]
+                    && entry.readers.iter().any(|(reader, _)| varies(*reader));
                 if !entry.is_output && !stays {
-                    let last = entry.readers.iter().filter_map(|(reader, _)| place(*reader)).max().unwrap_or(at);
+                    let last = entry
+                        .readers
+                        .iter()
+                        .filter_map(|(reader, _)| place(*reader))
+                        .max()
+                        .unwrap_or(at);
                     ends.entry(last).or_default().push(*output);
                 }
             }
@@ -99,14 +139,26 @@ impl Need<'_> {
     }
 
     /// Errors: so many bytes more are too many.
-    fn add(&self, node: NodeId, live: u64, bytes: Option<u64>, what: &dyn Fn() -> String) -> Result<u64, Unverifiable> {
+    fn add(
+        &self,
+        node: NodeId,
+        live: u64,
+        bytes: Option<u64>,
+        what: &dyn Fn() -> String,
+    ) -> Result<u64, Unverifiable> {
         let total = bytes.and_then(|bytes| live.checked_add(bytes));
         if self.memory.holds(total) {
             return Ok(total.unwrap_or(live));
         }
-        let size = bytes.map_or_else(|| "more bytes than can be counted".to_owned(), |bytes| size_text(bytes as f64));
-        let beside =
-            if live > 0 && bytes.is_some() { format!(" beside {} that are in use", size_text(live as f64)) } else { String::new() };
+        let size = bytes.map_or_else(
+            || "more bytes than can be counted".to_owned(),
+            |bytes| size_text(bytes as f64),
+        );
+        let beside = if live > 0 && bytes.is_some() {
+            format!(" beside {} that are in use", size_text(live as f64))
+        } else {
+            String::new()
+        };
         Err(Unverifiable::new(format!(
             "{}: {} takes {size}{beside}, and {} are allowed; {MORE_MEMORY}",
             self.label(node),
@@ -116,12 +168,24 @@ impl Need<'_> {
     }
 
     fn shape(&self, value: ValueId) -> String {
-        let shape = self.facts.of(value).shape.iter().flatten().map(Dim::to_string).collect::<Vec<_>>().join("×");
+        let shape = self
+            .facts
+            .of(value)
+            .shape
+            .iter()
+            .flatten()
+            .map(Dim::to_string)
+            .collect::<Vec<_>>()
+            .join("×");
         format!("a result of {shape}")
     }
 
     fn label(&self, node: NodeId) -> String {
-        format!("{} ({})", self.model.node_label(node), self.model.node(node).op_type())
+        format!(
+            "{} ({})",
+            self.model.node_label(node),
+            self.model.node(node).op_type()
+        )
     }
 
     /// Bytes that a convolution lays its windows out in.
@@ -131,15 +195,31 @@ impl Need<'_> {
         if !normal_domain(message.domain()).is_empty() || message.op_type() != "Conv" {
             return Some(0);
         }
-        let shape = |value: Option<&Option<ValueId>>| value.copied().flatten().and_then(|value| self.facts.of(value).shape.clone());
-        let (Some(x), Some(w), Some(y)) = (shape(entry.inputs.first()), shape(entry.inputs.get(1)), shape(entry.outputs.first())) else {
+        let shape = |value: Option<&Option<ValueId>>| {
+            value
+                .copied()
+                .flatten()
+                .and_then(|value| self.facts.of(value).shape.clone())
+        };
+        let (Some(x), Some(w), Some(y)) = (
+            shape(entry.inputs.first()),
+            shape(entry.inputs.get(1)),
+            shape(entry.outputs.first()),
+        ) else {
             return Some(0);
         };
         let kernel = w.get(2..).unwrap_or_default();
         if kernel.iter().all(Dim::is_one) {
             return Some(0);
         }
-        elements(x.get(..2).unwrap_or_default().iter().chain(kernel).chain(y.get(2..).unwrap_or_default()))?.checked_mul(4)
+        elements(
+            x.get(..2)
+                .unwrap_or_default()
+                .iter()
+                .chain(kernel)
+                .chain(y.get(2..).unwrap_or_default()),
+        )?
+        .checked_mul(4)
     }
 
     /// Errors: the run would not end within hours.
@@ -164,27 +244,71 @@ impl Need<'_> {
     fn work_of(&self, node: NodeId) -> f64 {
         let relation = &self.relations[node.index()];
         let number = |dim: &Dim| dim.num().map_or(1.0, |number| number.max(0) as f64);
-        let products =
-            relation.terms.iter().map(|term| term.labels.iter().map(|label| number(&relation.label(*label).extent)).product::<f64>());
+        let products = relation.terms.iter().map(|term| {
+            term.labels
+                .iter()
+                .map(|label| number(&relation.label(*label).extent))
+                .product::<f64>()
+        });
         let outputs = self.model.index().node(node).outputs.iter().flatten();
-        let elements = outputs.map(|output| self.facts.of(*output).shape.iter().flatten().map(number).product::<f64>());
+        let elements = outputs.map(|output| {
+            self.facts
+                .of(*output)
+                .shape
+                .iter()
+                .flatten()
+                .map(number)
+                .product::<f64>()
+        });
         PER_NODE + products.sum::<f64>() + elements.sum::<f64>()
     }
 
     /// How often the nodes of a graph run.
     fn turns(&self, graph: GraphId) -> f64 {
         let index = self.model.index();
-        let Some(node) = index.graph(graph).parent else { return 1.0 };
-        let input = |at: usize| index.node(node).inputs.get(at).copied().flatten().map(|value| self.facts.of(value));
-        let holds = |value: ValueId| {
-            self.facts.of(value).contents.as_ref().and_then(|contents| contents.numbers()).is_some_and(|truth| truth == [1])
+        let Some(node) = index.graph(graph).parent else {
+            return 1.0;
         };
-        let goes_on = |body: GraphId| index.graph(body).outputs.first().is_some_and(|goes| holds(*goes));
+        let input = |at: usize| {
+            index
+                .node(node)
+                .inputs
+                .get(at)
+                .copied()
+                .flatten()
+                .map(|value| self.facts.of(value))
+        };
+        let holds = |value: ValueId| {
+            self.facts
+                .of(value)
+                .contents
+                .as_ref()
+                .and_then(|contents| contents.numbers())
+                .is_some_and(|truth| truth == [1])
+        };
+        let goes_on = |body: GraphId| {
+            index
+                .graph(body)
+                .outputs
+                .first()
+                .is_some_and(|goes| holds(*goes))
+        };
         let number = |dim: Option<i64>| dim.map_or(1.0, |number| number.max(0) as f64);
         let own = match self.model.node(node).op_type() {
             // A condition may end it early.
-            "Loop" if index.node(node).inputs.get(1).copied().flatten().is_none_or(holds) && goes_on(graph) => {
-                number(input(0).and_then(|fact| fact.contents.as_ref()?.numbers()?.first().copied()))
+            "Loop"
+                if index
+                    .node(node)
+                    .inputs
+                    .get(1)
+                    .copied()
+                    .flatten()
+                    .is_none_or(holds)
+                    && goes_on(graph) =>
+            {
+                number(
+                    input(0).and_then(|fact| fact.contents.as_ref()?.numbers()?.first().copied()),
+                )
             }
             "Scan" => {
                 let last = index.node(node).inputs.len().saturating_sub(1);
@@ -203,16 +327,21 @@ fn bytes(fact: &Fact) -> Option<u64> {
         None | Some(Dtype::Float16 | Dtype::Bfloat16) => 32,
         Some(dtype) => dtype.bits().max(1) as u64,
     };
-    elements(fact.shape.iter().flatten())?.checked_mul(bits).map(|bits| bits.div_ceil(8))
+    elements(fact.shape.iter().flatten())?
+        .checked_mul(bits)
+        .map(|bits| bits.div_ceil(8))
 }
 
 /// The product of extents; 0 where one is not known, `None` where it cannot be counted.
 fn elements<'a>(dims: impl Iterator<Item = &'a Dim>) -> Option<u64> {
-    let Some(dims) = dims.map(Dim::count).collect::<Option<Vec<usize>>>() else { return Some(0) };
+    let Some(dims) = dims.map(Dim::count).collect::<Option<Vec<usize>>>() else {
+        return Some(0);
+    };
     if dims.contains(&0) {
         return Some(0);
     }
-    dims.into_iter().try_fold(1u64, |product, dim| product.checked_mul(dim as u64))
+    dims.into_iter()
+        .try_fold(1u64, |product, dim| product.checked_mul(dim as u64))
 }
 
 #[cfg(test)]
@@ -222,7 +351,10 @@ mod tests {
 
     fn checked(model: &str, dims: &[usize], memory: u64) -> Result<(), String> {
         let model = text::model(model).unwrap();
-        let example = Tensors::from_iter([("x".to_owned(), TensorRef::from_f32(dims.to_vec(), &vec![0.5; dims.iter().product()]))]);
+        let example = Tensors::from_iter([(
+            "x".to_owned(),
+            TensorRef::from_f32(dims.to_vec(), &vec![0.5; dims.iter().product()]),
+        )]);
         within(&model, &example, Memory(memory)).map_err(|error| error.reason)
     }
 
@@ -237,18 +369,40 @@ mod tests {
             "{problem}"
         );
         // The first is read at the end again.
-        assert!(checked("input x f32[n,8]\na = Relu(x)\nb = Neg(a)\nc = Abs(b)\ny = Add(c, a)\noutput y", &[10, 8], 959).is_err());
-        let doubling: String = (0..40).map(|at| format!("c{} = Concat(c{at}, c{at}) {{axis=1}}\n", at + 1)).collect();
-        let problem = checked(&format!("input x f32[n,8]\nc0 = Relu(x)\n{doubling}output c40"), &[1, 8], 1 << 20).unwrap_err();
+        assert!(
+            checked(
+                "input x f32[n,8]\na = Relu(x)\nb = Neg(a)\nc = Abs(b)\ny = Add(c, a)\noutput y",
+                &[10, 8],
+                959
+            )
+            .is_err()
+        );
+        let doubling: String = (0..40)
+            .map(|at| format!("c{} = Concat(c{at}, c{at}) {{axis=1}}\n", at + 1))
+            .collect();
+        let problem = checked(
+            &format!("input x f32[n,8]\nc0 = Relu(x)\n{doubling}output c40"),
+            &[1, 8],
+            1 << 20,
+        )
+        .unwrap_err();
         assert!(problem.starts_with("c15 (Concat)"), "{problem}");
     }
 
     #[test]
     fn what_cannot_be_counted_does_not_fit() {
         let constant = "input x f32[8]\nconst n i64[2] = 1099511627776, 1099511627776\nb = ConstantOfShape(n)\ns = ReduceSum(b) {keepdims=0}\ny = Mul(x, s)\noutput y";
-        assert!(checked(constant, &[8], u64::MAX).unwrap_err().contains("more bytes than can be counted"));
+        assert!(
+            checked(constant, &[8], u64::MAX)
+                .unwrap_err()
+                .contains("more bytes than can be counted")
+        );
         let conv = "input x f32[n,3,8,8]\nconst w f32[4,3,3,3]\ny = Conv(x, w) {pads=[1, 1, 1, 1]}\noutput y";
-        assert!(checked(conv, &[1, 3, 8, 8], 8_000).unwrap_err().contains("its workspace"));
+        assert!(
+            checked(conv, &[1, 3, 8, 8], 8_000)
+                .unwrap_err()
+                .contains("its workspace")
+        );
         assert_eq!(checked(conv, &[1, 3, 8, 8], 9_000), Ok(()));
     }
 
@@ -260,6 +414,10 @@ mod tests {
             )
         };
         assert_eq!(checked(&model("1000"), &[2], 1 << 20), Ok(()));
-        assert!(checked(&model("1099511627776"), &[2], 1 << 20).unwrap_err().contains("operations"));
+        assert!(
+            checked(&model("1099511627776"), &[2], 1 << 20)
+                .unwrap_err()
+                .contains("operations")
+        );
     }
 }

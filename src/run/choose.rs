@@ -19,7 +19,11 @@ pub struct Engines {
 impl Engines {
     /// Of a tract that is asked first.
     pub fn new(tract: TractRuntime, find: Box<Find>) -> Self {
-        Engines { tract, find, ort: OnceLock::new() }
+        Engines {
+            tract,
+            find,
+            ort: OnceLock::new(),
+        }
     }
 }
 
@@ -33,18 +37,31 @@ impl Runtime for Engines {
     }
 
     fn fallback(&self) -> Fallback<'_> {
-        let load = || (self.find)().and_then(|libraries| OrtRuntime::load(&libraries)).map(|runtime| runtime.within(self.tract.memory()));
+        let load = || {
+            (self.find)()
+                .and_then(|libraries| OrtRuntime::load(&libraries))
+                .map(|runtime| runtime.within(self.tract.memory()))
+        };
         match self.ort.get_or_init(load) {
             Ok(runtime) => Fallback::Runtime(runtime),
             Err(missing) => Fallback::Missing(missing.clone()),
         }
     }
 
-    fn prepare(&self, model: &Model, example: &Tensors, taps: &[String]) -> Result<Box<dyn Session>, Unverifiable> {
+    fn prepare(
+        &self,
+        model: &Model,
+        example: &Tensors,
+        taps: &[String],
+    ) -> Result<Box<dyn Session>, Unverifiable> {
         self.tract.prepare(model, example, taps)
     }
 
-    fn prepare_variant(&self, model: &Model, example: &Tensors) -> Result<Box<dyn Session>, Unverifiable> {
+    fn prepare_variant(
+        &self,
+        model: &Model,
+        example: &Tensors,
+    ) -> Result<Box<dyn Session>, Unverifiable> {
         self.tract.prepare_variant(model, example)
     }
 }
@@ -60,7 +77,12 @@ pub struct Chosen<'a> {
 /// Asks a runtime, and where it does not run the model, the one that it falls back to.
 pub fn choose<'a>(runtime: &'a dyn Runtime, model: &Model, example: &Tensors) -> Chosen<'a> {
     let first = match runtime.prepare(model, example, &[]) {
-        Ok(session) => return Chosen { runtime, session: Ok(session) },
+        Ok(session) => {
+            return Chosen {
+                runtime,
+                session: Ok(session),
+            };
+        }
         Err(refused) => refused,
     };
     let session = match runtime.fallback() {
@@ -68,8 +90,15 @@ pub fn choose<'a>(runtime: &'a dyn Runtime, model: &Model, example: &Tensors) ->
         Fallback::Missing(missing) => Err(Unverifiable::new(format!("{first} ({missing})"))),
         Fallback::Runtime(other) => match other.prepare(model, example, &[]) {
             Ok(session) => {
-                tracing::info!("{} {} runs the model, for {first}", other.name(), other.version());
-                return Chosen { runtime: other, session: Ok(session) };
+                tracing::info!(
+                    "{} {} runs the model, for {first}",
+                    other.name(),
+                    other.version()
+                );
+                return Chosen {
+                    runtime: other,
+                    session: Ok(session),
+                };
             }
             Err(second) if second == first => Err(first),
             Err(second) => Err(Unverifiable::new(format!("{first}; {second}"))),

@@ -13,7 +13,10 @@ fn corpus() -> Option<PathBuf> {
     let root = given.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"));
     let found = root.join("data/models").is_dir();
     if !found {
-        eprintln!("SKIP: no corpus at {} (set ONNX_PRUNE_CORPUS)", root.display());
+        eprintln!(
+            "SKIP: no corpus at {} (set ONNX_PRUNE_CORPUS)",
+            root.display()
+        );
     }
     found.then(|| root.join("data"))
 }
@@ -23,18 +26,29 @@ fn apart(got: &TensorRef, want: &TensorRef) -> f64 {
         return f64::INFINITY;
     }
     let (got, want) = (got.to_f64().unwrap(), want.to_f64().unwrap());
-    let largest = want.iter().fold(1e-30, |largest: f64, x| largest.max(x.abs()));
-    got.iter().zip(&want).map(|(got, want)| (got - want).abs() / largest).fold(0.0, f64::max)
+    let largest = want
+        .iter()
+        .fold(1e-30, |largest: f64, x| largest.max(x.abs()));
+    got.iter()
+        .zip(&want)
+        .map(|(got, want)| (got - want).abs() / largest)
+        .fold(0.0, f64::max)
 }
 
 #[test]
 fn real_models_agree_with_onnx_runtime() {
     let Some(corpus) = corpus() else { return };
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(corpus.join("models")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(corpus.join("models"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     paths.sort();
     let runtime = TractRuntime::new(true);
     let (mut wrong, mut unverifiable) = (Vec::new(), Vec::new());
-    for path in paths.iter().filter(|path| path.extension().is_some_and(|end| end == "onnx")) {
+    for path in paths
+        .iter()
+        .filter(|path| path.extension().is_some_and(|end| end == "onnx"))
+    {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         let model = load(path, Limits::default()).unwrap();
         let inputs = read_npz(&corpus.join(format!("inputs/{name}.npz"))).unwrap();
@@ -58,8 +72,15 @@ fn real_models_agree_with_onnx_runtime() {
             }
         };
         let outputs = &model.proto.graph.as_ref().unwrap().output;
-        let worst = outputs.iter().zip(&got).map(|(output, got)| apart(got, &want[output.name()])).fold(0.0, f64::max);
-        println!("{name:24} {worst:9.1e}  noise {:7.1e}  {ready:5} ms", session.noise());
+        let worst = outputs
+            .iter()
+            .zip(&got)
+            .map(|(output, got)| apart(got, &want[output.name()]))
+            .fold(0.0, f64::max);
+        println!(
+            "{name:24} {worst:9.1e}  noise {:7.1e}  {ready:5} ms",
+            session.noise()
+        );
         let quantized = ["cifar10_resnet20_qdq", "rawi_v2_int8"].contains(&name.as_str());
         if worst > if quantized { 3e-2 } else { 1e-3 } {
             wrong.push(name);

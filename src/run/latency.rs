@@ -16,15 +16,28 @@ pub struct Spread {
 /// Median milliseconds of a run of each session on the same input; see [`spread`].
 ///
 /// Errors: the first run that fails.
-pub fn latency(sessions: &[&dyn Session], inputs: &Tensors, runs: usize, budget: Duration) -> Result<Vec<f64>, RunError> {
-    Ok(spread(sessions, inputs, runs, budget)?.into_iter().map(|spread| spread.median).collect())
+pub fn latency(
+    sessions: &[&dyn Session],
+    inputs: &Tensors,
+    runs: usize,
+    budget: Duration,
+) -> Result<Vec<f64>, RunError> {
+    Ok(spread(sessions, inputs, runs, budget)?
+        .into_iter()
+        .map(|spread| spread.median)
+        .collect())
 }
 
 /// Milliseconds of a run of each session on the same input, one thread, the sessions taking turns so that a machine that slows
 /// down slows all of them. Stops after `runs` rounds or when `budget` is used up, though not before three rounds.
 ///
 /// Errors: the first run that fails.
-pub fn spread(sessions: &[&dyn Session], inputs: &Tensors, runs: usize, budget: Duration) -> Result<Vec<Spread>, RunError> {
+pub fn spread(
+    sessions: &[&dyn Session],
+    inputs: &Tensors,
+    runs: usize,
+    budget: Duration,
+) -> Result<Vec<Spread>, RunError> {
     const LEAST: usize = 3;
     for session in sessions {
         session.run(inputs)?;
@@ -39,7 +52,10 @@ pub fn spread(sessions: &[&dyn Session], inputs: &Tensors, runs: usize, budget: 
             times.push(session.time(inputs)?);
         }
     }
-    let spread = |times: Vec<f64>| Spread { least: times.iter().copied().fold(f64::INFINITY, f64::min), median: median(times) };
+    let spread = |times: Vec<f64>| Spread {
+        least: times.iter().copied().fold(f64::INFINITY, f64::min),
+        median: median(times),
+    };
     Ok(times.into_iter().map(spread).collect())
 }
 

@@ -21,7 +21,9 @@ pub struct Unverifiable {
 impl Unverifiable {
     /// Wraps a reason.
     pub fn new(reason: impl Into<String>) -> Self {
-        Unverifiable { reason: reason.into() }
+        Unverifiable {
+            reason: reason.into(),
+        }
     }
 }
 
@@ -56,10 +58,19 @@ pub trait Runtime: Sync {
     /// Makes a session for inputs of the same shapes as `example` (a model that was cut at its inputs takes the original's); `taps` are values of the main graph that it gives besides the outputs.
     ///
     /// Errors: an operator that the runtime lacks or gets wrong, a failed self-check, a tap or an input that is not there.
-    fn prepare(&self, model: &Model, example: &Tensors, taps: &[String]) -> Result<Box<dyn Session>, Unverifiable>;
+    fn prepare(
+        &self,
+        model: &Model,
+        example: &Tensors,
+        taps: &[String],
+    ) -> Result<Box<dyn Session>, Unverifiable>;
 
     /// The same for a variant of a model that was found trustworthy: what is checked once per model is not checked again.
-    fn prepare_variant(&self, model: &Model, example: &Tensors) -> Result<Box<dyn Session>, Unverifiable> {
+    fn prepare_variant(
+        &self,
+        model: &Model,
+        example: &Tensors,
+    ) -> Result<Box<dyn Session>, Unverifiable> {
         self.prepare(model, example, &[])
     }
 }
@@ -87,7 +98,12 @@ pub(super) fn fitted<'a>(ends: &Ends, inputs: &'a Tensors) -> Cow<'a, Tensors> {
     if !inputs.keys().any(|name| ends.changes(name)) {
         return Cow::Borrowed(inputs);
     }
-    Cow::Owned(inputs.iter().map(|(name, tensor)| (name.clone(), ends.of(name, tensor).into_owned())).collect())
+    Cow::Owned(
+        inputs
+            .iter()
+            .map(|(name, tensor)| (name.clone(), ends.of(name, tensor).into_owned()))
+            .collect(),
+    )
 }
 
 /// The largest difference relative to the largest element; `None` for what is no float.
@@ -96,7 +112,10 @@ pub(super) fn difference(first: &TensorRef, second: &TensorRef) -> Option<f64> {
         return None;
     }
     let (first, second) = (first.to_f64()?, second.to_f64()?);
-    let largest = first.iter().filter(|x| x.is_finite()).fold(0.0, |largest: f64, x| largest.max(x.abs()));
+    let largest = first
+        .iter()
+        .filter(|x| x.is_finite())
+        .fold(0.0, |largest: f64, x| largest.max(x.abs()));
     let apart = first.iter().zip(&second).map(|(x, y)| {
         let same = x == y || (x.is_nan() && y.is_nan());
         match (same, (x - y).abs()) {
@@ -106,10 +125,17 @@ pub(super) fn difference(first: &TensorRef, second: &TensorRef) -> Option<f64> {
         }
     });
     let apart = apart.fold(0.0, f64::max);
-    Some(if apart == 0.0 { 0.0 } else { apart / largest.max(f64::MIN_POSITIVE) })
+    Some(if apart == 0.0 {
+        0.0
+    } else {
+        apart / largest.max(f64::MIN_POSITIVE)
+    })
 }
 
 /// Runs every input, in parallel; results in the order of the inputs.
 pub fn run_all(session: &dyn Session, inputs: &[Tensors]) -> Vec<Result<Vec<TensorRef>, RunError>> {
-    inputs.par_iter().map(|inputs| session.run(inputs)).collect()
+    inputs
+        .par_iter()
+        .map(|inputs| session.run(inputs))
+        .collect()
 }

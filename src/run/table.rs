@@ -169,7 +169,13 @@ const STANDARD: &[&str] = &[
     "Xor",
 ];
 
-const LEARNING: &[&str] = &["CategoryMapper", "LinearClassifier", "LinearRegressor", "Normalizer", "TreeEnsembleClassifier"];
+const LEARNING: &[&str] = &[
+    "CategoryMapper",
+    "LinearClassifier",
+    "LinearRegressor",
+    "Normalizer",
+    "TreeEnsembleClassifier",
+];
 
 const MICROSOFT: &[&str] = &[
     "BiasGelu",
@@ -202,23 +208,48 @@ pub(super) fn problem(node: &NodeProto) -> Option<String> {
         "LSTM" => recurrent(node, &["sigmoid", "tanh", "tanh"]),
         "GRU" => recurrent(node, &["sigmoid", "tanh"]),
         "RNN" => recurrent(node, &["tanh"]),
-        "Squeeze" if input(node, 1).is_none() && node.attribute.is_empty() => Some("which axes it drops is not known before it runs"),
-        "BatchNormalization" if int(node, "training_mode") == Some(1) => Some("the rank of its input is not known before it runs"),
-        "DequantizeLinear" | "QuantizeLinear" if int(node, "block_size").is_some_and(|size| size != 0) => Some("quantizes block by block"),
-        "QuantizeLinear" if int(node, "output_dtype").is_some_and(|code| code != 0) && input(node, 2).is_none() => {
+        "Squeeze" if input(node, 1).is_none() && node.attribute.is_empty() => {
+            Some("which axes it drops is not known before it runs")
+        }
+        "BatchNormalization" if int(node, "training_mode") == Some(1) => {
+            Some("the rank of its input is not known before it runs")
+        }
+        "DequantizeLinear" | "QuantizeLinear"
+            if int(node, "block_size").is_some_and(|size| size != 0) =>
+        {
+            Some("quantizes block by block")
+        }
+        "QuantizeLinear"
+            if int(node, "output_dtype").is_some_and(|code| code != 0)
+                && input(node, 2).is_none() =>
+        {
             Some("names its type by an attribute, which tract does not read")
         }
-        "Einsum" if text(node, "equation").is_some_and(|equation| equation.trim_end().ends_with("->")) => {
+        "Einsum"
+            if text(node, "equation")
+                .is_some_and(|equation| equation.trim_end().ends_with("->")) =>
+        {
             Some("tract reads an empty result as one to be worked out")
         }
-        "Attention" if ["left_window_size", "right_window_size"].iter().any(|name| int(node, name).is_some_and(|size| size >= 0)) => {
+        "Attention"
+            if ["left_window_size", "right_window_size"]
+                .iter()
+                .any(|name| int(node, name).is_some_and(|size| size >= 0)) =>
+        {
             Some("looks through a window, which tract does not read")
         }
-        "Attention" if int(node, "is_causal") == Some(1) && input(node, 4).is_some() => {
-            Some("tract counts the positions of a causal mask from the first key, not from the last")
+        "Attention" if int(node, "is_causal") == Some(1) && input(node, 4).is_some() => Some(
+            "tract counts the positions of a causal mask from the first key, not from the last",
+        ),
+        "SpaceToDepth" if text(node, "mode").is_some_and(|mode| mode != "DCR") => {
+            Some("tract knows only the order DCR")
         }
-        "SpaceToDepth" if text(node, "mode").is_some_and(|mode| mode != "DCR") => Some("tract knows only the order DCR"),
-        "Swish" if node.attribute.iter().any(|attribute| attribute.name() == "alpha" && attribute.f() != 1.0) => {
+        "Swish"
+            if node
+                .attribute
+                .iter()
+                .any(|attribute| attribute.name() == "alpha" && attribute.f() != 1.0) =>
+        {
             Some("has a factor, which tract does not read")
         }
         "Cast" if is_strange(int(node, "to")) => Some("the runtime tract lacks this type"),
@@ -229,27 +260,35 @@ pub(super) fn problem(node: &NodeProto) -> Option<String> {
 
 /// tract reads neither the direction nor the activations, and does not clip.
 fn recurrent(node: &NodeProto, usual: &[&str]) -> Option<&'static str> {
-    let activations: Vec<String> = texts(node, "activations").iter().map(|name| name.to_lowercase()).collect();
+    let activations: Vec<String> = texts(node, "activations")
+        .iter()
+        .map(|name| name.to_lowercase())
+        .collect();
     if !activations.chunks(usual.len()).all(|names| names == usual) {
         return Some("tract knows only the usual activations");
     }
     if text(node, "direction").is_some_and(|direction| direction.eq_ignore_ascii_case("reverse")) {
         return Some("tract does not run it backwards");
     }
-    if node
-        .attribute
-        .iter()
-        .any(|attribute| matches!(attribute.name(), "clip" | "input_forget") && (attribute.f() != 0.0 || attribute.i() != 0))
-    {
+    if node.attribute.iter().any(|attribute| {
+        matches!(attribute.name(), "clip" | "input_forget")
+            && (attribute.f() != 0.0 || attribute.i() != 0)
+    }) {
         return Some("tract does not clip, nor couple the gates");
     }
     None
 }
 
 fn is_strange(code: Option<i64>) -> bool {
-    let dtype = code.and_then(|code| i32::try_from(code).ok()).and_then(Dtype::from_code);
+    let dtype = code
+        .and_then(|code| i32::try_from(code).ok())
+        .and_then(Dtype::from_code);
     dtype.is_none_or(|dtype| {
-        !dtype.is_integer() && !matches!(dtype, Dtype::Float | Dtype::Double | Dtype::Float16 | Dtype::Bool | Dtype::String)
+        !dtype.is_integer()
+            && !matches!(
+                dtype,
+                Dtype::Float | Dtype::Double | Dtype::Float16 | Dtype::Bool | Dtype::String
+            )
     })
 }
 
@@ -267,7 +306,11 @@ mod tests {
 
     #[test]
     fn a_stranger_of_a_known_name_is_refused() {
-        let node = |domain: &str| NodeProto { op_type: Some("Relu".into()), domain: Some(domain.into()), ..Default::default() };
+        let node = |domain: &str| NodeProto {
+            op_type: Some("Relu".into()),
+            domain: Some(domain.into()),
+            ..Default::default()
+        };
         assert!(problem(&node("my.domain")).is_some());
         assert!(problem(&node("ai.onnx")).is_none());
     }

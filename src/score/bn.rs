@@ -12,28 +12,58 @@ pub struct BatchNorm;
 impl Score for BatchNorm {
     fn score(&self, evidence: Evidence, groups: &[Group]) -> Vec<Vec<f64>> {
         let norms = Norm::L2.score(evidence, groups);
-        groups.iter().zip(norms).map(|(group, norms)| scales(evidence, group).unwrap_or(norms)).collect()
+        groups
+            .iter()
+            .zip(norms)
+            .map(|(group, norms)| scales(evidence, group).unwrap_or(norms))
+            .collect()
     }
 
     fn silent(&self, evidence: Evidence, groups: &[Group]) -> Vec<usize> {
-        groups.iter().enumerate().filter(|(_, group)| scales(evidence, group).is_none()).map(|(place, _)| place).collect()
+        groups
+            .iter()
+            .enumerate()
+            .filter(|(_, group)| scales(evidence, group).is_none())
+            .map(|(place, _)| place)
+            .collect()
     }
 }
 
 /// `None`: some unit has no scale.
 fn scales(evidence: Evidence, group: &Group) -> Option<Vec<f64>> {
-    let scales = group.weights.iter().copied().filter(|(value, _)| is_scale(evidence, *value)).collect();
+    let scales = group
+        .weights
+        .iter()
+        .copied()
+        .filter(|(value, _)| is_scale(evidence, *value))
+        .collect();
     let sums = Norm::L1.by_class(evidence, scales);
     let unit = |unit: &Vec<_>| {
-        let found: Vec<f64> = unit.iter().filter_map(|(class, element)| sums.get(class)?.get(*element as usize).copied()).collect();
+        let found: Vec<f64> = unit
+            .iter()
+            .filter_map(|(class, element)| sums.get(class)?.get(*element as usize).copied())
+            .collect();
         (!found.is_empty()).then(|| found.iter().sum())
     };
-    group.units.iter().map(unit).collect::<Option<Vec<f64>>>().map(normalise)
+    group
+        .units
+        .iter()
+        .map(unit)
+        .collect::<Option<Vec<f64>>>()
+        .map(normalise)
 }
 
 fn is_scale(evidence: Evidence, value: ValueId) -> bool {
-    evidence.model.index().value(value).readers.iter().any(|(node, slot)| {
-        let message = evidence.model.node(*node);
-        *slot == 1 && message.op_type() == "BatchNormalization" && normal_domain(message.domain()).is_empty()
-    })
+    evidence
+        .model
+        .index()
+        .value(value)
+        .readers
+        .iter()
+        .any(|(node, slot)| {
+            let message = evidence.model.node(*node);
+            *slot == 1
+                && message.op_type() == "BatchNormalization"
+                && normal_domain(message.domain()).is_empty()
+        })
 }

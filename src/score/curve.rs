@@ -23,7 +23,11 @@ impl Curve {
     /// The curve of units whose losses, none of them negative, are errors already.
     pub fn from_losses(losses: &[f64]) -> Self {
         let mut order: Vec<u32> = (0..losses.len() as u32).collect();
-        order.sort_by(|a, b| losses[*a as usize].total_cmp(&losses[*b as usize]).then(a.cmp(b)));
+        order.sort_by(|a, b| {
+            losses[*a as usize]
+                .total_cmp(&losses[*b as usize])
+                .then(a.cmp(b))
+        });
         let mut error = vec![0.0];
         let mut gone = 0.0;
         for unit in &order {
@@ -37,7 +41,8 @@ impl Curve {
     /// taken at once. Never falls from one to the next.
     pub fn slopes(&self) -> Vec<f64> {
         let mut hull: Vec<usize> = Vec::new();
-        let slope = |from: usize, to: usize| (self.error[to] - self.error[from]) / (to - from) as f64;
+        let slope =
+            |from: usize, to: usize| (self.error[to] - self.error[from]) / (to - from) as f64;
         for point in 0..self.error.len() {
             while let [.., before, last] = hull[..]
                 && slope(before, last) >= slope(last, point)
@@ -46,7 +51,9 @@ impl Curve {
             }
             hull.push(point);
         }
-        hull.windows(2).flat_map(|pair| std::iter::repeat_n(slope(pair[0], pair[1]), pair[1] - pair[0])).collect()
+        hull.windows(2)
+            .flat_map(|pair| std::iter::repeat_n(slope(pair[0], pair[1]), pair[1] - pair[0]))
+            .collect()
     }
 }
 
@@ -57,12 +64,18 @@ mod tests {
     #[test]
     fn units_go_from_the_least_on() {
         let curve = Curve::from_energy(&[3.0, 1.0, 4.0]);
-        assert_eq!((curve.order.as_slice(), curve.error.as_slice()), ([1, 0, 2].as_slice(), [0.0, 0.125, 0.5, 1.0].as_slice()));
+        assert_eq!(
+            (curve.order.as_slice(), curve.error.as_slice()),
+            ([1, 0, 2].as_slice(), [0.0, 0.125, 0.5, 1.0].as_slice())
+        );
     }
 
     #[test]
     fn slopes_are_those_of_the_convex_envelope() {
-        let curve = Curve { order: vec![0, 1, 2], error: vec![0.0, 2.0, 2.0, 6.0] };
+        let curve = Curve {
+            order: vec![0, 1, 2],
+            error: vec![0.0, 2.0, 2.0, 6.0],
+        };
         assert_eq!(curve.slopes(), [1.0, 1.0, 4.0]);
     }
 }

@@ -18,12 +18,26 @@ pub struct GeometricMedian;
 impl Score for GeometricMedian {
     fn score(&self, evidence: Evidence, groups: &[Group]) -> Vec<Vec<f64>> {
         let norms = Norm::L2.score(evidence, groups);
-        groups.iter().zip(norms).map(|(group, norms)| distances(evidence, group).map_or(norms, normalise)).collect()
+        groups
+            .iter()
+            .zip(norms)
+            .map(|(group, norms)| distances(evidence, group).map_or(norms, normalise))
+            .collect()
     }
 
     fn silent(&self, evidence: Evidence, groups: &[Group]) -> Vec<usize> {
-        let vectors = |group: &Group| group.weights.iter().any(|slice| indices(evidence, group, *slice).is_some());
-        groups.iter().enumerate().filter(|(_, group)| !vectors(group)).map(|(place, _)| place).collect()
+        let vectors = |group: &Group| {
+            group
+                .weights
+                .iter()
+                .any(|slice| indices(evidence, group, *slice).is_some())
+        };
+        groups
+            .iter()
+            .enumerate()
+            .filter(|(_, group)| !vectors(group))
+            .map(|(place, _)| place)
+            .collect()
     }
 }
 
@@ -32,30 +46,64 @@ fn distances(evidence: Evidence, group: &Group) -> Option<Vec<f64>> {
     let count = group.units.len();
     let mut products: Option<Mat<f64>> = None;
     for slice in &group.weights {
-        let Some(indices) = indices(evidence, group, *slice) else { continue };
-        let Some(vectors) = vectors(evidence, &indices, *slice) else { continue };
+        let Some(indices) = indices(evidence, group, *slice) else {
+            continue;
+        };
+        let Some(vectors) = vectors(evidence, &indices, *slice) else {
+            continue;
+        };
         let products = products.get_or_insert_with(|| Mat::zeros(count, count));
-        matmul(products.as_mut(), Accum::Add, &vectors, vectors.transpose(), 1.0, Par::Seq);
+        matmul(
+            products.as_mut(),
+            Accum::Add,
+            &vectors,
+            vectors.transpose(),
+            1.0,
+            Par::Seq,
+        );
     }
     let products = products?;
-    let distance = |a: usize, b: usize| (products[(a, a)] + products[(b, b)] - 2.0 * products[(a, b)]).max(0.0).sqrt();
-    Some((0..count).map(|a| (0..count).filter(|b| *b != a).map(|b| distance(a, b)).sum()).collect())
+    let distance = |a: usize, b: usize| {
+        (products[(a, a)] + products[(b, b)] - 2.0 * products[(a, b)])
+            .max(0.0)
+            .sqrt()
+    };
+    Some(
+        (0..count)
+            .map(|a| (0..count).filter(|b| *b != a).map(|b| distance(a, b)).sum())
+            .collect(),
+    )
 }
 
 /// For each unit the indices that it has on an axis, all of one number. `None`: they are not, or the weight is a vector.
-fn indices(evidence: Evidence, group: &Group, (value, axis): (ValueId, usize)) -> Option<Vec<Vec<usize>>> {
-    let rank = |value: ValueId| evidence.model.tensor_proto(value).map_or(0, |tensor| tensor.dims.len());
+fn indices(
+    evidence: Evidence,
+    group: &Group,
+    (value, axis): (ValueId, usize),
+) -> Option<Vec<Vec<usize>>> {
+    let rank = |value: ValueId| {
+        evidence
+            .model
+            .tensor_proto(value)
+            .map_or(0, |tensor| tensor.dims.len())
+    };
     let matrices = group.weights.iter().any(|(value, _)| rank(*value) > 1);
     if matrices && rank(value) < 2 {
         return None;
     }
-    let unit_of: BTreeMap<(ClassId, u32), usize> =
-        group.units.iter().enumerate().flat_map(|(at, unit)| unit.iter().map(move |slice| (*slice, at))).collect();
+    let unit_of: BTreeMap<(ClassId, u32), usize> = group
+        .units
+        .iter()
+        .enumerate()
+        .flat_map(|(at, unit)| unit.iter().map(move |slice| (*slice, at)))
+        .collect();
     let analysis = evidence.analysis;
     let space = analysis.spaces.axis(value, axis)?;
     let mut indices = vec![Vec::new(); group.units.len()];
     for (at, piece) in analysis.spaces.get(space).pieces.iter().enumerate() {
-        let Some(factor) = analysis.classes.carrier(space, at) else { continue };
+        let Some(factor) = analysis.classes.carrier(space, at) else {
+            continue;
+        };
         let extent = u64::from(analysis.classes.get(factor.class).extent.max(1));
         for place in 0..piece.size().count().unwrap_or(0) as u64 {
             let element = (place / factor.stride.max(1) % extent) as u32;
@@ -64,13 +112,19 @@ fn indices(evidence: Evidence, group: &Group, (value, axis): (ValueId, usize)) -
             }
         }
     }
-    indices.iter_mut().for_each(|indices| indices.sort_unstable());
+    indices
+        .iter_mut()
+        .for_each(|indices| indices.sort_unstable());
     let length = indices.first().map_or(0, Vec::len);
     (length > 0 && indices.iter().all(|indices| indices.len() == length)).then_some(indices)
 }
 
 /// The units' slices of a weight, a row each.
-fn vectors(evidence: Evidence, indices: &[Vec<usize>], (value, axis): (ValueId, usize)) -> Option<Mat<f64>> {
+fn vectors(
+    evidence: Evidence,
+    indices: &[Vec<usize>],
+    (value, axis): (ValueId, usize),
+) -> Option<Mat<f64>> {
     let tensor = evidence.model.constant(value)?;
     let numbers = tensor.to_f32()?;
     let extent = *tensor.dims.get(axis)?;
@@ -82,7 +136,12 @@ fn vectors(evidence: Evidence, indices: &[Vec<usize>], (value, axis): (ValueId, 
         for before in 0..outer {
             for index in indices {
                 let start = (before * extent + index) * block;
-                row.extend(numbers.get(start..start + block)?.iter().map(|number| f64::from(*number)));
+                row.extend(
+                    numbers
+                        .get(start..start + block)?
+                        .iter()
+                        .map(|number| f64::from(*number)),
+                );
             }
         }
         rows.push(row);

@@ -34,16 +34,25 @@ struct Entry {
 pub enum GivenError {
     #[error("{path}: {problem}")]
     File { path: String, problem: String },
-    #[error("scores are given for group '{0}', which the model has not; `onnx-prune inspect --json` lists the groups")]
+    #[error(
+        "scores are given for group '{0}', which the model has not; `onnx-prune inspect --json` lists the groups"
+    )]
     NoSuchGroup(String),
     #[error("group '{id}' has {units} units, but {scores} scores are given")]
-    Length { id: String, units: usize, scores: usize },
+    Length {
+        id: String,
+        units: usize,
+        scores: usize,
+    },
 }
 
 impl Given {
     /// Reads a file of scores. Errors: it can not be read, is no such file, or names a group twice.
     pub fn read(path: &Path) -> Result<Self, GivenError> {
-        let error = |problem: String| GivenError::File { path: path.display().to_string(), problem };
+        let error = |problem: String| GivenError::File {
+            path: path.display().to_string(),
+            problem,
+        };
         let text = crate::files::text(path).map_err(|problem| error(problem.to_string()))?;
         Self::parse(&text).map_err(error)
     }
@@ -67,9 +76,15 @@ impl Given {
     /// Errors: a group that is none of these, or a number of scores that is not that of its units.
     pub fn check(&self, groups: &[Group]) -> Result<(), GivenError> {
         for (id, scores) in &self.groups {
-            let Some(group) = groups.iter().find(|group| group.id == *id) else { return Err(GivenError::NoSuchGroup(id.clone())) };
+            let Some(group) = groups.iter().find(|group| group.id == *id) else {
+                return Err(GivenError::NoSuchGroup(id.clone()));
+            };
             if group.units.len() != scores.len() {
-                return Err(GivenError::Length { id: id.clone(), units: group.units.len(), scores: scores.len() });
+                return Err(GivenError::Length {
+                    id: id.clone(),
+                    units: group.units.len(),
+                    scores: scores.len(),
+                });
             }
         }
         Ok(())
@@ -85,19 +100,29 @@ impl Given {
         // Curves do not fall; scores below zero are counted from the lowest of all.
         let lowest = self.groups.values().flatten().copied().fold(0.0, f64::min);
         let scores = self.of(group).unwrap_or_default();
-        let left: Vec<f64> = (0u32..).zip(scores).filter(|(unit, _)| left(*unit)).map(|(_, score)| score - lowest).collect();
+        let left: Vec<f64> = (0u32..)
+            .zip(scores)
+            .filter(|(unit, _)| left(*unit))
+            .map(|(_, score)| score - lowest)
+            .collect();
         Curve::from_losses(&left)
     }
 }
 
 impl Score for Given {
     fn score(&self, _: Evidence, groups: &[Group]) -> Vec<Vec<f64>> {
-        let scores = |group: &Group| self.of(group).map_or_else(|| vec![0.0; group.units.len()], <[f64]>::to_vec);
+        let scores = |group: &Group| {
+            self.of(group)
+                .map_or_else(|| vec![0.0; group.units.len()], <[f64]>::to_vec)
+        };
         groups.iter().map(scores).collect()
     }
 
     fn curves(&self, _: Evidence, groups: &[Group]) -> Vec<Curve> {
-        groups.iter().map(|group| self.curve(group, |_| true)).collect()
+        groups
+            .iter()
+            .map(|group| self.curve(group, |_| true))
+            .collect()
     }
 }
 
@@ -107,8 +132,18 @@ mod tests {
 
     #[test]
     fn what_is_no_list_of_scores_is_refused() {
-        for wrong in ["", "[]", r#"{"groups": [{"id": "a"}]}"#, r#"{"groups": [{"id": "a", "scores": [1, "x"]}]}"#] {
-            assert!(Given::parse(wrong).unwrap_err().contains("not a file of scores"), "{wrong}");
+        for wrong in [
+            "",
+            "[]",
+            r#"{"groups": [{"id": "a"}]}"#,
+            r#"{"groups": [{"id": "a", "scores": [1, "x"]}]}"#,
+        ] {
+            assert!(
+                Given::parse(wrong)
+                    .unwrap_err()
+                    .contains("not a file of scores"),
+                "{wrong}"
+            );
         }
         let twice = r#"{"groups": [{"id": "a", "scores": [1]}, {"id": "a", "scores": [1]}]}"#;
         assert!(Given::parse(twice).unwrap_err().contains("twice"));

@@ -11,11 +11,18 @@ pub struct Lamp;
 
 impl Score for Lamp {
     fn score(&self, evidence: Evidence, groups: &[Group]) -> Vec<Vec<f64>> {
-        Norm::L2.score(evidence, groups).iter().map(|norms| ratios(norms)).collect()
+        Norm::L2
+            .score(evidence, groups)
+            .iter()
+            .map(|norms| ratios(norms))
+            .collect()
     }
 
     fn curves(&self, evidence: Evidence, groups: &[Group]) -> Vec<Curve> {
-        self.score(evidence, groups).iter().map(|ratios| Curve::from_losses(ratios)).collect()
+        self.score(evidence, groups)
+            .iter()
+            .map(|ratios| Curve::from_losses(ratios))
+            .collect()
     }
 }
 
@@ -27,7 +34,11 @@ fn ratios(norms: &[f64]) -> Vec<f64> {
     for unit in order {
         let square = norms[unit] * norms[unit];
         not_smaller += square;
-        ratios[unit] = if not_smaller > 0.0 { square / not_smaller } else { 0.0 };
+        ratios[unit] = if not_smaller > 0.0 {
+            square / not_smaller
+        } else {
+            0.0
+        };
     }
     ratios
 }

@@ -61,8 +61,18 @@ pub trait Score: Sync {
 
     /// One curve for each group. Saliencies are taken for amplitudes: their squares add up.
     fn curves(&self, evidence: Evidence, groups: &[Group]) -> Vec<Curve> {
-        let curve = |saliency: Vec<f64>| Curve::from_energy(&saliency.iter().map(|saliency| saliency * saliency).collect::<Vec<_>>());
-        self.score(evidence, groups).into_iter().map(curve).collect()
+        let curve = |saliency: Vec<f64>| {
+            Curve::from_energy(
+                &saliency
+                    .iter()
+                    .map(|saliency| saliency * saliency)
+                    .collect::<Vec<_>>(),
+            )
+        };
+        self.score(evidence, groups)
+            .into_iter()
+            .map(curve)
+            .collect()
     }
 
     /// The groups (places in the list) that the score has nothing to say of; they are ranked by [`Norm::L2`].

@@ -23,35 +23,64 @@ impl Score for Norm {
         let mut slices: Vec<(ValueId, usize)> = Vec::new();
         for group in groups {
             // Vectors (biases, statistics) say little of a channel's weight; they count only where there is nothing else.
-            let rank = |value: &ValueId| evidence.model.tensor_proto(*value).map_or(0, |tensor| tensor.dims.len());
+            let rank = |value: &ValueId| {
+                evidence
+                    .model
+                    .tensor_proto(*value)
+                    .map_or(0, |tensor| tensor.dims.len())
+            };
             let matrices = group.weights.iter().any(|(value, _)| rank(value) > 1);
-            slices.extend(group.weights.iter().filter(|(value, _)| !matrices || rank(value) > 1));
+            slices.extend(
+                group
+                    .weights
+                    .iter()
+                    .filter(|(value, _)| !matrices || rank(value) > 1),
+            );
         }
         let total = self.by_class(evidence, slices);
         let unit = |unit: &Vec<(ClassId, u32)>| {
-            let sum: f64 = unit.iter().filter_map(|(class, element)| total.get(class)?.get(*element as usize)).sum();
+            let sum: f64 = unit
+                .iter()
+                .filter_map(|(class, element)| total.get(class)?.get(*element as usize))
+                .sum();
             match self {
                 Norm::L1 => sum,
                 Norm::L2 => sum.sqrt(),
             }
         };
-        groups.iter().map(|group| normalise(group.units.iter().map(unit).collect())).collect()
+        groups
+            .iter()
+            .map(|group| normalise(group.units.iter().map(unit).collect()))
+            .collect()
     }
 }
 
 impl Norm {
     /// Sums over what the elements of each class hold on some axes of some weights; squares are not rooted.
-    pub(super) fn by_class(self, evidence: Evidence, slices: Vec<(ValueId, usize)>) -> BTreeMap<ClassId, Vec<f64>> {
+    pub(super) fn by_class(
+        self,
+        evidence: Evidence,
+        slices: Vec<(ValueId, usize)>,
+    ) -> BTreeMap<ClassId, Vec<f64>> {
         let mut axes: BTreeMap<ValueId, BTreeSet<usize>> = BTreeMap::new();
         for (value, axis) in slices {
             axes.entry(value).or_default().insert(axis);
         }
-        let jobs: Vec<(ValueId, Vec<usize>)> = axes.into_iter().map(|(value, axes)| (value, axes.into_iter().collect())).collect();
-        let sums: Vec<BTreeMap<ClassId, Vec<f64>>> = jobs.par_iter().map(|(value, axes)| self.of_tensor(evidence, *value, axes)).collect();
+        let jobs: Vec<(ValueId, Vec<usize>)> = axes
+            .into_iter()
+            .map(|(value, axes)| (value, axes.into_iter().collect()))
+            .collect();
+        let sums: Vec<BTreeMap<ClassId, Vec<f64>>> = jobs
+            .par_iter()
+            .map(|(value, axes)| self.of_tensor(evidence, *value, axes))
+            .collect();
         let mut total: BTreeMap<ClassId, Vec<f64>> = BTreeMap::new();
         for (class, sums) in sums.into_iter().flatten() {
             match total.get_mut(&class) {
-                Some(total) => total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum),
+                Some(total) => total
+                    .iter_mut()
+                    .zip(sums)
+                    .for_each(|(total, sum)| *total += sum),
                 None => {
                     total.insert(class, sums);
                 }
@@ -60,19 +89,37 @@ impl Norm {
         total
     }
 
-    fn of_tensor(self, evidence: Evidence, value: ValueId, axes: &[usize]) -> BTreeMap<ClassId, Vec<f64>> {
+    fn of_tensor(
+        self,
+        evidence: Evidence,
+        value: ValueId,
+        axes: &[usize],
+    ) -> BTreeMap<ClassId, Vec<f64>> {
         let mut sums: BTreeMap<ClassId, Vec<f64>> = BTreeMap::new();
-        let Some(tensor) = evidence.model.constant(value) else { return sums };
+        let Some(tensor) = evidence.model.constant(value) else {
+            return sums;
+        };
         let analysis = evidence.analysis;
         for axis in axes {
-            let Some(by_index) = self.by_index(&tensor, *axis) else { continue };
-            let Some(space) = analysis.spaces.axis(value, *axis) else { continue };
+            let Some(by_index) = self.by_index(&tensor, *axis) else {
+                continue;
+            };
+            let Some(space) = analysis.spaces.axis(value, *axis) else {
+                continue;
+            };
             for (at, piece) in analysis.spaces.get(space).pieces.iter().enumerate() {
-                let Some(factor) = analysis.classes.carrier(space, at) else { continue };
+                let Some(factor) = analysis.classes.carrier(space, at) else {
+                    continue;
+                };
                 let extent = analysis.classes.get(factor.class).extent as usize;
-                let sums = sums.entry(factor.class).or_insert_with(|| vec![0.0; extent]);
+                let sums = sums
+                    .entry(factor.class)
+                    .or_insert_with(|| vec![0.0; extent]);
                 for place in 0..piece.size().count().unwrap_or(0) {
-                    let sum = by_index.get(piece.index(place as u64) as usize).copied().unwrap_or(0.0);
+                    let sum = by_index
+                        .get(piece.index(place as u64) as usize)
+                        .copied()
+                        .unwrap_or(0.0);
                     sums[place / factor.stride as usize % extent] += sum;
                 }
             }
@@ -87,7 +134,8 @@ impl Norm {
         let mut sums = vec![0.0f64; length];
         if tensor.dtype == crate::proto::Dtype::Float {
             // The common case reads the mapped bytes as they lie.
-            let element = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            let element =
+                |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
             if block == 1 {
                 for row in tensor.bytes.chunks_exact(4 * length.max(1)) {
                     for (sum, bytes) in sums.iter_mut().zip(row.chunks_exact(4)) {
@@ -99,7 +147,11 @@ impl Norm {
                     // Eight partial sums, so that the loop runs in vector registers.
                     let mut lanes = [0.0f32; 8];
                     let chunks = bytes.chunks_exact(32);
-                    let rest: f32 = chunks.remainder().chunks_exact(4).map(|bytes| self.of(element(bytes))).sum();
+                    let rest: f32 = chunks
+                        .remainder()
+                        .chunks_exact(4)
+                        .map(|bytes| self.of(element(bytes)))
+                        .sum();
                     for chunk in chunks {
                         for (lane, bytes) in lanes.iter_mut().zip(chunk.chunks_exact(4)) {
                             *lane += self.of(element(bytes));

@@ -47,32 +47,59 @@ enum Inputs {
 pub fn readers(calibrated: &Calibrated, group: &Group) -> Vec<Reader> {
     let read = |(at, columns): (usize, Vec<Vec<usize>>)| -> Vec<Reader> {
         let view = &calibrated.views[at];
-        let Some(matrix) = view.matrix(calibrated.evidence.model) else { return Vec::new() };
-        let moments = calibrated.statistics.and_then(|statistics| statistics.of.get(&view.key(calibrated.evidence.model)));
+        let Some(matrix) = view.matrix(calibrated.evidence.model) else {
+            return Vec::new();
+        };
+        let moments = calibrated
+            .statistics
+            .and_then(|statistics| statistics.of.get(&view.key(calibrated.evidence.model)));
         let reader = |number: usize| {
             let covariance = match moments {
                 Some(moments) => moments.covariance(number),
                 None => Covariance::Diagonal(vec![1.0; view.columns]),
             };
             let size = view.rows * view.columns;
-            Reader::new(at, &matrix[number * size..(number + 1) * size], covariance, columns.clone())
+            Reader::new(
+                at,
+                &matrix[number * size..(number + 1) * size],
+                covariance,
+                columns.clone(),
+            )
         };
         (0..view.groups).filter_map(reader).collect()
     };
-    let found: Vec<Vec<Reader>> = columns_by_unit(calibrated, group).into_par_iter().map(read).collect();
+    let found: Vec<Vec<Reader>> = columns_by_unit(calibrated, group)
+        .into_par_iter()
+        .map(read)
+        .collect();
     found.into_iter().flatten().collect()
 }
 
 impl Reader {
-    pub(super) fn new(view: usize, matrix: &[f64], covariance: Covariance, columns: Vec<Vec<usize>>) -> Option<Self> {
+    pub(super) fn new(
+        view: usize,
+        matrix: &[f64],
+        covariance: Covariance,
+        columns: Vec<Vec<usize>>,
+    ) -> Option<Self> {
         let width = covariance.width();
         let rows = matrix.len() / width.max(1);
         let weight = Mat::from_fn(rows, width, |row, column| matrix[row * width + column]);
         let mean = (0..width).map(|at| covariance.at(at, at)).sum::<f64>() / width.max(1) as f64;
-        let energy: Vec<f64> = (0..width).map(|column| weight.col(column).squared_norm_l2()).collect();
+        let energy: Vec<f64> = (0..width)
+            .map(|column| weight.col(column).squared_norm_l2())
+            .collect();
         let variance = match &covariance {
-            Covariance::Full(covariance) => (&weight * covariance * weight.transpose()).diagonal().column_vector().iter().sum::<f64>(),
-            Covariance::Diagonal(variances) => energy.iter().zip(variances).map(|(energy, variance)| energy * variance).sum(),
+            Covariance::Full(covariance) => (&weight * covariance * weight.transpose())
+                .diagonal()
+                .column_vector()
+                .iter()
+                .sum::<f64>(),
+            Covariance::Diagonal(variances) => energy
+                .iter()
+                .zip(variances)
+                .map(|(energy, variance)| energy * variance)
+                .sum(),
         };
         if !(mean > 0.0 && variance > 0.0 && variance.is_finite()) {
             return None;
@@ -80,13 +107,30 @@ impl Reader {
         let inputs = match covariance {
             Covariance::Full(mut covariance) => {
                 (0..width).for_each(|at| covariance[(at, at)] += DAMPING * mean);
-                Inputs::Joint { inverse: covariance.llt(Side::Lower).ok()?.solve(Mat::<f64>::identity(width, width)), weight }
+                Inputs::Joint {
+                    inverse: covariance
+                        .llt(Side::Lower)
+                        .ok()?
+                        .solve(Mat::<f64>::identity(width, width)),
+                    weight,
+                }
             }
-            Covariance::Diagonal(variances) => {
-                Inputs::Apart { inverse: variances.iter().map(|variance| 1.0 / (variance + DAMPING * mean)).collect(), energy }
-            }
+            Covariance::Diagonal(variances) => Inputs::Apart {
+                inverse: variances
+                    .iter()
+                    .map(|variance| 1.0 / (variance + DAMPING * mean))
+                    .collect(),
+                energy,
+            },
         };
-        Some(Reader { view, inputs, width, rows, columns, variance })
+        Some(Reader {
+            view,
+            inputs,
+            width,
+            rows,
+            columns,
+            variance,
+        })
     }
 
     /// What removing some columns costs, as a share of the variance.
@@ -94,7 +138,8 @@ impl Reader {
         let (inverse, weight) = match &self.inputs {
             Inputs::Joint { inverse, weight } => (inverse, weight),
             Inputs::Apart { inverse, energy } => {
-                let cost = |column: &usize| energy[*column] / inverse[*column].max(f64::MIN_POSITIVE);
+                let cost =
+                    |column: &usize| energy[*column] / inverse[*column].max(f64::MIN_POSITIVE);
                 return 0.5 * gone.iter().map(cost).sum::<f64>() / self.variance;
             }
         };
@@ -104,7 +149,9 @@ impl Reader {
             return 0.5 * energy / inverse[(*only, *only)].max(f64::MIN_POSITIVE) / self.variance;
         }
         let block = Mat::from_fn(gone.len(), gone.len(), |a, b| inverse[(gone[a], gone[b])]);
-        let Ok(cholesky) = block.llt(Side::Lower) else { return 0.0 };
+        let Ok(cholesky) = block.llt(Side::Lower) else {
+            return 0.0;
+        };
         let part = Mat::from_fn(rows, gone.len(), |row, column| weight[(row, gone[column])]);
         let energy = part.transpose() * &part;
         let solved = cholesky.solve(&energy);
@@ -129,10 +176,19 @@ impl Reader {
     pub(super) fn parts(&self, columns: &[usize]) -> Result<(Mat<f64>, Mat<f64>), Vec<f64>> {
         match &self.inputs {
             Inputs::Joint { inverse, weight } => {
-                let weight = Mat::from_fn(self.rows, columns.len(), |row, at| weight[(row, columns[at])]);
-                Ok((weight, Mat::from_fn(columns.len(), columns.len(), |a, b| inverse[(columns[a], columns[b])])))
+                let weight = Mat::from_fn(self.rows, columns.len(), |row, at| {
+                    weight[(row, columns[at])]
+                });
+                Ok((
+                    weight,
+                    Mat::from_fn(columns.len(), columns.len(), |a, b| {
+                        inverse[(columns[a], columns[b])]
+                    }),
+                ))
             }
-            Inputs::Apart { .. } => Err(columns.iter().map(|column| self.cost(&[*column])).collect()),
+            Inputs::Apart { .. } => {
+                Err(columns.iter().map(|column| self.cost(&[*column])).collect())
+            }
         }
     }
 
@@ -170,32 +226,59 @@ pub fn curve(mut readers: Vec<Reader>, units: usize) -> Option<Curve> {
         return None;
     }
     let mut left: Vec<u32> = (0..units as u32).collect();
-    let mut curve = Curve { order: Vec::with_capacity(units), error: vec![0.0] };
+    let mut curve = Curve {
+        order: Vec::with_capacity(units),
+        error: vec![0.0],
+    };
     while left.len() > 1 {
-        let by_reader: Vec<Vec<f64>> =
-            readers.par_iter().map(|reader| left.iter().map(|unit| reader.cost(&reader.columns[*unit as usize])).collect()).collect();
-        let mut costs: Vec<(f64, u32)> =
-            left.iter().enumerate().map(|(at, unit)| (by_reader.iter().map(|costs| costs[at]).sum(), *unit)).collect();
+        let by_reader: Vec<Vec<f64>> = readers
+            .par_iter()
+            .map(|reader| {
+                left.iter()
+                    .map(|unit| reader.cost(&reader.columns[*unit as usize]))
+                    .collect()
+            })
+            .collect();
+        let mut costs: Vec<(f64, u32)> = left
+            .iter()
+            .enumerate()
+            .map(|(at, unit)| (by_reader.iter().map(|costs| costs[at]).sum(), *unit))
+            .collect();
         costs.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         costs.truncate((left.len() / AT_ONCE).clamp(1, left.len() - 1));
         let joint: f64 = readers
             .par_iter_mut()
             .map(|reader| {
-                let gone: Vec<usize> = costs.iter().flat_map(|(_, unit)| reader.columns[*unit as usize].iter().copied()).collect();
-                let cost = if gone.is_empty() { 0.0 } else { reader.cost(&gone) };
+                let gone: Vec<usize> = costs
+                    .iter()
+                    .flat_map(|(_, unit)| reader.columns[*unit as usize].iter().copied())
+                    .collect();
+                let cost = if gone.is_empty() {
+                    0.0
+                } else {
+                    reader.cost(&gone)
+                };
                 reader.remove(&gone);
                 cost
             })
             .sum();
         let apart: f64 = costs.iter().map(|(cost, _)| cost).sum();
         for (cost, unit) in &costs {
-            let share = if apart > 0.0 { cost / apart } else { 1.0 / costs.len() as f64 };
-            curve.error.push(curve.error.last().copied().unwrap_or(0.0) + (joint * share).max(0.0));
+            let share = if apart > 0.0 {
+                cost / apart
+            } else {
+                1.0 / costs.len() as f64
+            };
+            curve
+                .error
+                .push(curve.error.last().copied().unwrap_or(0.0) + (joint * share).max(0.0));
             curve.order.push(*unit);
         }
         left.retain(|unit| !costs.iter().any(|(_, gone)| gone == unit));
     }
-    curve.error.push(curve.error.last().copied().unwrap_or(0.0) + 1.0);
+    curve
+        .error
+        .push(curve.error.last().copied().unwrap_or(0.0) + 1.0);
     curve.order.extend(left);
     Some(curve)
 }
@@ -207,24 +290,44 @@ mod tests {
     /// A covariance of correlated columns, and weights.
     fn reader(units: &[Vec<usize>]) -> (Reader, Mat<f64>, Mat<f64>) {
         let width = 6;
-        let mix = Mat::from_fn(width, width, |a, b| (((a * 5 + b * 3) % 7) as f64 - 3.0) / 3.0 + if a == b { 1.5 } else { 0.0 });
+        let mix = Mat::from_fn(width, width, |a, b| {
+            (((a * 5 + b * 3) % 7) as f64 - 3.0) / 3.0 + if a == b { 1.5 } else { 0.0 }
+        });
         let covariance = &mix * mix.transpose();
-        let weight = Mat::from_fn(4, width, |row, column| ((row * 11 + column * 7) % 9) as f64 / 4.0 - 1.0);
-        let flat: Vec<f64> = (0..4).flat_map(|row| (0..width).map(move |column| (row, column))).map(|at| weight[at]).collect();
+        let weight = Mat::from_fn(4, width, |row, column| {
+            ((row * 11 + column * 7) % 9) as f64 / 4.0 - 1.0
+        });
+        let flat: Vec<f64> = (0..4)
+            .flat_map(|row| (0..width).map(move |column| (row, column)))
+            .map(|at| weight[at])
+            .collect();
         let mut damped = covariance.clone();
         let mean = (0..width).map(|at| covariance[(at, at)]).sum::<f64>() / width as f64;
         (0..width).for_each(|at| damped[(at, at)] += DAMPING * mean);
-        (Reader::new(0, &flat, Covariance::Full(covariance), units.to_vec()).unwrap(), damped, weight)
+        (
+            Reader::new(0, &flat, Covariance::Full(covariance), units.to_vec()).unwrap(),
+            damped,
+            weight,
+        )
     }
 
     /// The least error with only some columns, by solving for the others' weights outright.
     fn least_error(covariance: &Mat<f64>, weight: &Mat<f64>, stay: &[usize]) -> f64 {
-        let inner = Mat::from_fn(stay.len(), stay.len(), |a, b| covariance[(stay[a], stay[b])]);
-        let across = Mat::from_fn(stay.len(), covariance.nrows(), |a, column| covariance[(stay[a], column)]);
-        let best = inner.llt(Side::Lower).unwrap().solve(&across * weight.transpose());
+        let inner = Mat::from_fn(stay.len(), stay.len(), |a, b| {
+            covariance[(stay[a], stay[b])]
+        });
+        let across = Mat::from_fn(stay.len(), covariance.nrows(), |a, column| {
+            covariance[(stay[a], column)]
+        });
+        let best = inner
+            .llt(Side::Lower)
+            .unwrap()
+            .solve(&across * weight.transpose());
         let explained = (&across * weight.transpose()).transpose() * &best;
         let all = weight * covariance * weight.transpose();
-        0.5 * (0..weight.nrows()).map(|row| all[(row, row)] - explained[(row, row)]).sum::<f64>()
+        0.5 * (0..weight.nrows())
+            .map(|row| all[(row, row)] - explained[(row, row)])
+            .sum::<f64>()
     }
 
     #[test]
@@ -234,31 +337,64 @@ mod tests {
         let variance = reader.variance;
         let curve = curve(vec![reader], 3).unwrap();
         for gone in 1..3 {
-            let stay: Vec<usize> = curve.order[gone..].iter().flat_map(|unit| units[*unit as usize].clone()).collect();
+            let stay: Vec<usize> = curve.order[gone..]
+                .iter()
+                .flat_map(|unit| units[*unit as usize].clone())
+                .collect();
             let least = least_error(&covariance, &weight, &stay) / variance;
-            assert!((curve.error[gone] - least).abs() < 1e-9, "{gone} gone: {} instead of {least}", curve.error[gone]);
+            assert!(
+                (curve.error[gone] - least).abs() < 1e-9,
+                "{gone} gone: {} instead of {least}",
+                curve.error[gone]
+            );
         }
     }
 
     #[test]
     fn columns_that_do_not_go_together_cost_what_a_matrix_of_theirs_says() {
         let units = [vec![0, 1], vec![2, 3], vec![4], vec![5]];
-        let flat: Vec<f64> = (0..24).map(|at| ((at * 11) % 9) as f64 / 4.0 - 1.0).collect();
+        let flat: Vec<f64> = (0..24)
+            .map(|at| ((at * 11) % 9) as f64 / 4.0 - 1.0)
+            .collect();
         let variances: Vec<f64> = (0..6).map(|at| 0.5 + at as f64).collect();
         let matrix = Mat::from_fn(6, 6, |a, b| if a == b { variances[a] } else { 0.0 });
-        let of = |covariance| curve(vec![Reader::new(0, &flat, covariance, units.to_vec()).unwrap()], 4).unwrap();
-        let (full, diagonal) = (of(Covariance::Full(matrix)), of(Covariance::Diagonal(variances.clone())));
+        let of = |covariance| {
+            curve(
+                vec![Reader::new(0, &flat, covariance, units.to_vec()).unwrap()],
+                4,
+            )
+            .unwrap()
+        };
+        let (full, diagonal) = (
+            of(Covariance::Full(matrix)),
+            of(Covariance::Diagonal(variances.clone())),
+        );
         assert_eq!(full.order, diagonal.order);
-        assert!(full.error.iter().zip(&diagonal.error).all(|(a, b)| (a - b).abs() < 1e-9), "{full:?} {diagonal:?}");
+        assert!(
+            full.error
+                .iter()
+                .zip(&diagonal.error)
+                .all(|(a, b)| (a - b).abs() < 1e-9),
+            "{full:?} {diagonal:?}"
+        );
     }
 
     #[test]
     fn the_first_to_go_is_the_one_that_costs_least() {
         let units: Vec<Vec<usize>> = (0..6).map(|column| vec![column]).collect();
         let (reader, covariance, weight) = reader(&units);
-        let costs: Vec<f64> =
-            (0..6).map(|gone| least_error(&covariance, &weight, &(0..6).filter(|column| *column != gone).collect::<Vec<_>>())).collect();
-        let least = (0..6).min_by(|a, b| costs[*a].total_cmp(&costs[*b])).unwrap();
+        let costs: Vec<f64> = (0..6)
+            .map(|gone| {
+                least_error(
+                    &covariance,
+                    &weight,
+                    &(0..6).filter(|column| *column != gone).collect::<Vec<_>>(),
+                )
+            })
+            .collect();
+        let least = (0..6)
+            .min_by(|a, b| costs[*a].total_cmp(&costs[*b]))
+            .unwrap();
         assert_eq!(curve(vec![reader], 6).unwrap().order[0] as usize, least);
     }
 }

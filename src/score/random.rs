@@ -23,6 +23,9 @@ impl Score for Random {
     }
 
     fn curves(&self, evidence: Evidence, groups: &[Group]) -> Vec<Curve> {
-        self.score(evidence, groups).iter().map(|saliency| Curve::from_energy(saliency)).collect()
+        self.score(evidence, groups)
+            .iter()
+            .map(|saliency| Curve::from_energy(saliency))
+            .collect()
     }
 }

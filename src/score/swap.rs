@@ -22,10 +22,20 @@ const LEAST: f64 = 1e-3;
 pub fn improve(readers: &[Reader], gone: &[u32], units: usize) -> Option<Vec<u32>> {
     let mut gone = gone.to_vec();
     let columns = |reader: &Reader, units: &[u32]| -> Vec<usize> {
-        units.iter().flat_map(|unit| reader.columns[*unit as usize].iter().copied()).collect()
+        units
+            .iter()
+            .flat_map(|unit| reader.columns[*unit as usize].iter().copied())
+            .collect()
     };
-    let once: f64 = readers.iter().map(|reader| reader.work(columns(reader, &gone).len())).sum();
-    let mut left = if once > 0.0 { ((WORK / once) as usize).min(SWAPS * TRIED) } else { 0 };
+    let once: f64 = readers
+        .iter()
+        .map(|reader| reader.work(columns(reader, &gone).len()))
+        .sum();
+    let mut left = if once > 0.0 {
+        ((WORK / once) as usize).min(SWAPS * TRIED)
+    } else {
+        0
+    };
     let mut swapped = false;
     'swaps: for _ in 0..SWAPS {
         if left == 0 {
@@ -49,10 +59,20 @@ pub fn improve(readers: &[Reader], gone: &[u32], units: usize) -> Option<Vec<u32
                     reader
                 })
                 .collect();
-            let cost = |unit: u32| -> f64 { without.iter().map(|reader| reader.cost(&reader.columns[unit as usize])).sum() };
-            let stays: Vec<u32> = (0..units as u32).filter(|unit| !gone.contains(unit)).collect();
+            let cost = |unit: u32| -> f64 {
+                without
+                    .iter()
+                    .map(|reader| reader.cost(&reader.columns[unit as usize]))
+                    .sum()
+            };
+            let stays: Vec<u32> = (0..units as u32)
+                .filter(|unit| !gone.contains(unit))
+                .collect();
             let costs: Vec<f64> = stays.par_iter().map(|unit| cost(*unit)).collect();
-            let Some((at, best)) = costs.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1)) else { break 'swaps };
+            let Some((at, best)) = costs.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1))
+            else {
+                break 'swaps;
+            };
             if *best < cost(back) - LEAST * error {
                 others.push(stays[at]);
                 gone = others;
@@ -70,7 +90,10 @@ pub fn improve(readers: &[Reader], gone: &[u32], units: usize) -> Option<Vec<u32
 /// its columns at nothing tell. `None`: a covariance is singular.
 fn gains(readers: &[Reader], gone: &[u32]) -> Option<(f64, Vec<f64>)> {
     let of_reader = |reader: &Reader| -> Option<(f64, Vec<f64>)> {
-        let all: Vec<usize> = gone.iter().flat_map(|unit| reader.columns[*unit as usize].iter().copied()).collect();
+        let all: Vec<usize> = gone
+            .iter()
+            .flat_map(|unit| reader.columns[*unit as usize].iter().copied())
+            .collect();
         if all.is_empty() {
             return Some((0.0, vec![0.0; gone.len()]));
         }
@@ -78,24 +101,47 @@ fn gains(readers: &[Reader], gone: &[u32]) -> Option<(f64, Vec<f64>)> {
             Ok(parts) => parts,
             Err(costs) => {
                 let mut costs = costs.iter();
-                let of_unit = |unit: &u32| costs.by_ref().take(reader.columns[*unit as usize].len()).sum::<f64>();
+                let of_unit = |unit: &u32| {
+                    costs
+                        .by_ref()
+                        .take(reader.columns[*unit as usize].len())
+                        .sum::<f64>()
+                };
                 let gains: Vec<f64> = gone.iter().map(of_unit).collect();
                 return Some((gains.iter().sum(), gains));
             }
         };
-        let inverse = block.llt(Side::Lower).ok()?.solve(Mat::<f64>::identity(all.len(), all.len()));
+        let inverse = block
+            .llt(Side::Lower)
+            .ok()?
+            .solve(Mat::<f64>::identity(all.len(), all.len()));
         let multipliers = &part * &inverse;
-        let error: f64 = (0..part.nrows()).map(|row| (0..all.len()).map(|at| multipliers[(row, at)] * part[(row, at)]).sum::<f64>()).sum();
+        let error: f64 = (0..part.nrows())
+            .map(|row| {
+                (0..all.len())
+                    .map(|at| multipliers[(row, at)] * part[(row, at)])
+                    .sum::<f64>()
+            })
+            .sum();
         let mut start = 0;
         let mut gains = Vec::with_capacity(gone.len());
         for unit in gone {
             let width = reader.columns[*unit as usize].len();
             let own = Mat::from_fn(width, width, |a, b| inverse[(start + a, start + b)]);
-            let of_unit = Mat::from_fn(part.nrows(), width, |row, at| multipliers[(row, start + at)]);
+            let of_unit = Mat::from_fn(part.nrows(), width, |row, at| {
+                multipliers[(row, start + at)]
+            });
             let energy = of_unit.transpose() * &of_unit;
             let gain = match width {
                 0 => 0.0,
-                _ => own.llt(Side::Lower).ok()?.solve(&energy).diagonal().column_vector().iter().sum(),
+                _ => own
+                    .llt(Side::Lower)
+                    .ok()?
+                    .solve(&energy)
+                    .diagonal()
+                    .column_vector()
+                    .iter()
+                    .sum(),
             };
             gains.push(0.5 * gain / reader.variance());
             start += width;
@@ -106,7 +152,10 @@ fn gains(readers: &[Reader], gone: &[u32]) -> Option<(f64, Vec<f64>)> {
     let mut sum = (0.0, vec![0.0; gone.len()]);
     for (error, gains) in found {
         sum.0 += error;
-        sum.1.iter_mut().zip(gains).for_each(|(sum, gain)| *sum += gain);
+        sum.1
+            .iter_mut()
+            .zip(gains)
+            .for_each(|(sum, gain)| *sum += gain);
     }
     Some(sum)
 }
@@ -117,15 +166,29 @@ mod tests {
 
     fn reader() -> Reader {
         let width = 8;
-        let mix = Mat::from_fn(width, width, |a, b| (((a * 5 + b * 3) % 7) as f64 - 3.0) / 3.0 + if a == b { 0.7 } else { 0.0 });
+        let mix = Mat::from_fn(width, width, |a, b| {
+            (((a * 5 + b * 3) % 7) as f64 - 3.0) / 3.0 + if a == b { 0.7 } else { 0.0 }
+        });
         let covariance = &mix * mix.transpose();
-        let weight: Vec<f64> = (0..4 * width).map(|at| ((at * 11) % 9) as f64 / 4.0 - 1.0).collect();
-        Reader::new(0, &weight, crate::calibrate::Covariance::Full(covariance), (0..4).map(|unit| vec![2 * unit, 2 * unit + 1]).collect())
-            .unwrap()
+        let weight: Vec<f64> = (0..4 * width)
+            .map(|at| ((at * 11) % 9) as f64 / 4.0 - 1.0)
+            .collect();
+        Reader::new(
+            0,
+            &weight,
+            crate::calibrate::Covariance::Full(covariance),
+            (0..4).map(|unit| vec![2 * unit, 2 * unit + 1]).collect(),
+        )
+        .unwrap()
     }
 
     fn error(reader: &Reader, gone: &[u32]) -> f64 {
-        reader.cost(&gone.iter().flat_map(|unit| reader.columns[*unit as usize].clone()).collect::<Vec<_>>())
+        reader.cost(
+            &gone
+                .iter()
+                .flat_map(|unit| reader.columns[*unit as usize].clone())
+                .collect::<Vec<_>>(),
+        )
     }
 
     #[test]
@@ -141,12 +204,21 @@ mod tests {
     #[test]
     fn from_the_worst_pair_swaps_lead_to_one_that_no_swap_betters() {
         let reader = reader();
-        let pairs: Vec<[u32; 2]> = (0..4).flat_map(|a| (a + 1..4).map(move |b| [a, b])).collect();
-        let worst = pairs.iter().max_by(|a, b| error(&reader, *a).total_cmp(&error(&reader, *b))).unwrap();
+        let pairs: Vec<[u32; 2]> = (0..4)
+            .flat_map(|a| (a + 1..4).map(move |b| [a, b]))
+            .collect();
+        let worst = pairs
+            .iter()
+            .max_by(|a, b| error(&reader, *a).total_cmp(&error(&reader, *b)))
+            .unwrap();
         let found = improve(std::slice::from_ref(&reader), worst, 4).unwrap();
         assert!(error(&reader, &found) < error(&reader, worst));
-        let neighbours = pairs.iter().filter(|pair| pair.iter().filter(|unit| found.contains(unit)).count() == 1);
-        neighbours.for_each(|pair| assert!(error(&reader, pair) >= error(&reader, &found) * (1.0 - 2.0 * LEAST)));
+        let neighbours = pairs
+            .iter()
+            .filter(|pair| pair.iter().filter(|unit| found.contains(unit)).count() == 1);
+        neighbours.for_each(|pair| {
+            assert!(error(&reader, pair) >= error(&reader, &found) * (1.0 - 2.0 * LEAST))
+        });
         assert_eq!(improve(std::slice::from_ref(&reader), &found, 4), None);
     }
 }

@@ -9,20 +9,28 @@ use crate::linear::views;
 use crate::model::text;
 
 /// Three channels between two products.
-const PAIR: &str =
-    "input x f32[n,2]\nconst w f32[2,3] = 1,0,4, 0,2,0\nconst v f32[3,2] = 1,1, 2,0, 0,3\nh = MatMul(x, w)\ny = MatMul(h, v)\noutput y";
+const PAIR: &str = "input x f32[n,2]\nconst w f32[2,3] = 1,0,4, 0,2,0\nconst v f32[3,2] = 1,1, 2,0, 0,3\nh = MatMul(x, w)\ny = MatMul(h, v)\noutput y";
 
 /// The only group that some weight holds on some axis.
 fn group<'a>(analysis: &'a Analysis, id: &str) -> &'a Group {
-    analysis.groups.iter().find(|group| group.id == id).unwrap_or_else(|| panic!("{id} is none of {:?}", ids(analysis)))
+    analysis
+        .groups
+        .iter()
+        .find(|group| group.id == id)
+        .unwrap_or_else(|| panic!("{id} is none of {:?}", ids(analysis)))
 }
 
 fn ids(analysis: &Analysis) -> Vec<&str> {
-    analysis.groups.iter().map(|group| group.id.as_str()).collect()
+    analysis
+        .groups
+        .iter()
+        .map(|group| group.id.as_str())
+        .collect()
 }
 
 fn near(found: &[f64], wanted: &[f64]) {
-    let same = found.len() == wanted.len() && found.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-6);
+    let same =
+        found.len() == wanted.len() && found.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-6);
     assert!(same, "{found:?} instead of {wanted:?}");
 }
 
@@ -34,10 +42,23 @@ fn statistics_weigh_what_readers_get() {
     // Two rows of h: columns 1, 3 (mean 2, variance 1), 2, 2 (variance 0), -1, 1 (variance 1).
     let mut moments = Moments::new(1, 3);
     moments.add(&[1.0, 2.0, -1.0, 3.0, 2.0, 1.0]);
-    let reader = views.iter().find(|view| model.index().value(view.data).name == "h").unwrap();
-    let statistics = Statistics { samples: 2, of: BTreeMap::from([(reader.key(&model), moments)]) };
-    let evidence = Evidence { model: &model, analysis: &analysis };
-    let calibrated = Calibrated { evidence, views: &views, statistics: Some(&statistics) };
+    let reader = views
+        .iter()
+        .find(|view| model.index().value(view.data).name == "h")
+        .unwrap();
+    let statistics = Statistics {
+        samples: 2,
+        of: BTreeMap::from([(reader.key(&model), moments)]),
+    };
+    let evidence = Evidence {
+        model: &model,
+        analysis: &analysis,
+    };
+    let calibrated = Calibrated {
+        evidence,
+        views: &views,
+        statistics: Some(&statistics),
+    };
     let group = group(&analysis, "v:0");
     // Squared norms of the rows of v: 2, 4, 9. Times the variance 2, 0, 9.
     let curve = variance_curve(&calibrated, group).unwrap();
@@ -47,7 +68,10 @@ fn statistics_weigh_what_readers_get() {
     let curve = wanda_curve(&calibrated, group).unwrap();
     assert_eq!(curve.order, [2, 0, 1]);
     near(&curve.error, &[0.0, 18.0 / 70.0, 38.0 / 70.0, 1.0]);
-    let without = Calibrated { statistics: None, ..calibrated };
+    let without = Calibrated {
+        statistics: None,
+        ..calibrated
+    };
     assert!(variance_curve(&without, group).is_none() && wanda_curve(&without, group).is_none());
 }
 
@@ -55,17 +79,31 @@ fn statistics_weigh_what_readers_get() {
 fn distances_are_those_of_the_weight_vectors() {
     let model = text::model(PAIR).unwrap();
     let analysis = analyse(&model, &Options::default());
-    let evidence = Evidence { model: &model, analysis: &analysis };
+    let evidence = Evidence {
+        model: &model,
+        analysis: &analysis,
+    };
     let groups = [group(&analysis, "v:0").clone()];
     // Units (1,0,1,1), (0,2,2,0), (4,0,0,3): squared distances 1+4+1+1 = 7, 9+0+1+4 = 14, 16+4+4+9 = 33.
     let (ab, ac, bc) = (7f64.sqrt(), 14f64.sqrt(), 33f64.sqrt());
     let sums = [ab + ac, ab + bc, ac + bc];
     let mean = sums.iter().sum::<f64>() / 3.0;
-    near(&GeometricMedian.score(evidence, &groups)[0], &sums.map(|sum| sum / mean));
+    near(
+        &GeometricMedian.score(evidence, &groups)[0],
+        &sums.map(|sum| sum / mean),
+    );
     assert!(GeometricMedian.silent(evidence, &groups).is_empty());
     // Squared norms 3, 8, 25.
     let lamp = Lamp.curves(evidence, &groups);
-    near(&lamp[0].error, &[0.0, 3.0 / 36.0, 3.0 / 36.0 + 8.0 / 33.0, 3.0 / 36.0 + 8.0 / 33.0 + 1.0]);
+    near(
+        &lamp[0].error,
+        &[
+            0.0,
+            3.0 / 36.0,
+            3.0 / 36.0 + 8.0 / 33.0,
+            3.0 / 36.0 + 8.0 / 33.0 + 1.0,
+        ],
+    );
 }
 
 #[test]
@@ -75,10 +113,20 @@ fn scales_of_batch_normalisation_count_where_there_are_some() {
                  a = Conv(x, w, _)\nb = BatchNormalization(a, gamma, beta, mean, var)\nc = Conv(b, v, _)\nr = Relu(c)\ny = Conv(r, u, _)\noutput y";
     let model = text::model(graph).unwrap();
     let analysis = analyse(&model, &Options::default());
-    let evidence = Evidence { model: &model, analysis: &analysis };
+    let evidence = Evidence {
+        model: &model,
+        analysis: &analysis,
+    };
     let holds = |name: &str| {
-        let found = analysis.groups.iter().find(|group| group.weights.iter().any(|(value, _)| model.index().value(*value).name == name));
-        found.unwrap_or_else(|| panic!("{name} in none of {:?}", ids(&analysis))).clone()
+        let found = analysis.groups.iter().find(|group| {
+            group
+                .weights
+                .iter()
+                .any(|(value, _)| model.index().value(*value).name == name)
+        });
+        found
+            .unwrap_or_else(|| panic!("{name} in none of {:?}", ids(&analysis)))
+            .clone()
     };
     let groups = [holds("gamma"), holds("u")];
     let scores = BatchNorm.score(evidence, &groups);
@@ -100,9 +148,19 @@ fn given_scores_must_be_those_of_the_groups() {
     let good = given(r#"{"groups": [{"id": "v:0", "scores": [2, -1, 5]}]}"#);
     good.check(&analysis.groups).unwrap();
     let curve = good.curve(group(&analysis, "v:0"), |unit| unit != 0);
-    assert_eq!((curve.order, curve.error), (vec![0, 1], vec![0.0, 0.0, 6.0]));
-    let short = given(r#"{"groups": [{"id": "v:0", "scores": [2, 1]}]}"#).check(&analysis.groups).unwrap_err();
-    assert_eq!(short.to_string(), "group 'v:0' has 3 units, but 2 scores are given");
-    let other = given(r#"{"groups": [{"id": "q:0", "scores": [2, 1]}]}"#).check(&analysis.groups).unwrap_err();
+    assert_eq!(
+        (curve.order, curve.error),
+        (vec![0, 1], vec![0.0, 0.0, 6.0])
+    );
+    let short = given(r#"{"groups": [{"id": "v:0", "scores": [2, 1]}]}"#)
+        .check(&analysis.groups)
+        .unwrap_err();
+    assert_eq!(
+        short.to_string(),
+        "group 'v:0' has 3 units, but 2 scores are given"
+    );
+    let other = given(r#"{"groups": [{"id": "q:0", "scores": [2, 1]}]}"#)
+        .check(&analysis.groups)
+        .unwrap_err();
     assert!(matches!(other, GivenError::NoSuchGroup(id) if id == "q:0"));
 }

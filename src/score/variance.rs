@@ -10,7 +10,10 @@ use crate::analysis::Group;
 pub fn curve(calibrated: &Calibrated, group: &Group) -> Option<Curve> {
     let variance = |moments: &crate::calibrate::Moments, number: usize, column: usize| {
         let rows = moments.rows.max(1.0);
-        let mean = moments.sum.get(number * moments.columns() + column).map_or(0.0, |sum| sum / rows);
+        let mean = moments
+            .sum
+            .get(number * moments.columns() + column)
+            .map_or(0.0, |sum| sum / rows);
         moments.square(number, column) / rows - mean * mean
     };
     Some(Curve::from_losses(&energies(calibrated, group, variance)?))

@@ -8,6 +8,8 @@ use crate::analysis::Group;
 /// Squares of `‖X‖₂ · |W|`, added over the weights of a unit's columns in all readers, each reader relative to its whole.
 /// `None`: no reader of the group with statistics.
 pub fn curve(calibrated: &Calibrated, group: &Group) -> Option<Curve> {
-    let norm = |moments: &crate::calibrate::Moments, number: usize, column: usize| moments.square(number, column);
+    let norm = |moments: &crate::calibrate::Moments, number: usize, column: usize| {
+        moments.square(number, column)
+    };
     Some(Curve::from_losses(&energies(calibrated, group, norm)?))
 }

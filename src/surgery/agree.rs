@@ -9,9 +9,19 @@ use crate::model::{GraphId, Model, ValueId};
 
 /// Checks a finished model, whatever was done to it since its shapes were rewritten, against the selection that it was cut by.
 /// Errors: a node whose shapes do not fit any more, or a value that has other extents than what was kept.
-pub fn agrees(pruned: &Model, working: &Model, analysis: &Analysis, selection: &Selection) -> Result<(), SurgeryError> {
+pub fn agrees(
+    pruned: &Model,
+    working: &Model,
+    analysis: &Analysis,
+    selection: &Selection,
+) -> Result<(), SurgeryError> {
     let facts = infer(pruned, &Pins::new());
-    let wrong = |node: &str, what: String| Err(SurgeryError { node: node.to_owned(), kind: Kind::Disagrees(what) });
+    let wrong = |node: &str, what: String| {
+        Err(SurgeryError {
+            node: node.to_owned(),
+            kind: Kind::Disagrees(what),
+        })
+    };
     if analysis.facts.problems.is_empty()
         && let Some((node, problem)) = facts.problems.iter().next()
     {
@@ -22,25 +32,52 @@ pub fn agrees(pruned: &Model, working: &Model, analysis: &Analysis, selection: &
         // What stands for a whole branch is one number an axis.
         return Ok(());
     }
-    let found: HashMap<(GraphId, &str), ValueId> =
-        pruned.index().values().map(|(value, entry)| ((entry.graph, entry.name.as_str()), value)).collect();
+    let found: HashMap<(GraphId, &str), ValueId> = pruned
+        .index()
+        .values()
+        .map(|(value, entry)| ((entry.graph, entry.name.as_str()), value))
+        .collect();
     for (value, entry) in working.index().values() {
-        let Some(now) = found.get(&(entry.graph, entry.name.as_str())).and_then(|now| facts.of(*now).shape.as_ref()) else { continue };
-        let Some(before) = &analysis.facts.of(value).shape else { continue };
+        let Some(now) = found
+            .get(&(entry.graph, entry.name.as_str()))
+            .and_then(|now| facts.of(*now).shape.as_ref())
+        else {
+            continue;
+        };
+        let Some(before) = &analysis.facts.of(value).shape else {
+            continue;
+        };
         let kept: Vec<Dim> = before
             .iter()
             .enumerate()
-            .map(|(axis, dim)| analysis.new_extent(value, axis, selection).unwrap_or_else(|| dim.clone()))
+            .map(|(axis, dim)| {
+                analysis
+                    .new_extent(value, axis, selection)
+                    .unwrap_or_else(|| dim.clone())
+            })
             .collect();
         // Bytes of packed numbers become fewer with the numbers, which are no slices of the axis.
-        let packed = |axis: usize| analysis.spaces.axis(value, axis).is_some_and(|axis| !analysis.spaces.packed(axis).is_empty());
+        let packed = |axis: usize| {
+            analysis
+                .spaces
+                .axis(value, axis)
+                .is_some_and(|axis| !analysis.spaces.packed(axis).is_empty())
+        };
         let differs = |(axis, (kept, now)): (usize, (&Dim, &Dim))| match (kept.num(), now.num()) {
             (Some(kept), Some(now)) if packed(axis) => now > kept,
             _ => kept.differs(now),
         };
         if kept.len() != now.len() || kept.iter().zip(now).enumerate().any(differs) {
-            let list = |dims: &[Dim]| dims.iter().map(ToString::to_string).collect::<Vec<_>>().join("×");
-            return wrong(&entry.name, format!("{} is left, {} was kept", list(now), list(&kept)));
+            let list = |dims: &[Dim]| {
+                dims.iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join("×")
+            };
+            return wrong(
+                &entry.name,
+                format!("{} is left, {} was kept", list(now), list(&kept)),
+            );
         }
     }
     Ok(())

@@ -34,9 +34,21 @@ enum Kind {
 impl fmt::Display for SurgeryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            Kind::Rewrite(reason) => write!(f, "{}: {reason}; leave the groups at this node out with --exclude", self.node),
-            Kind::Whole => write!(f, "{}: not all units can go together; leave one of each group", self.node),
-            Kind::Disagrees(what) => write!(f, "{}: the cut does not come out as it was planned: {what}", self.node),
+            Kind::Rewrite(reason) => write!(
+                f,
+                "{}: {reason}; leave the groups at this node out with --exclude",
+                self.node
+            ),
+            Kind::Whole => write!(
+                f,
+                "{}: not all units can go together; leave one of each group",
+                self.node
+            ),
+            Kind::Disagrees(what) => write!(
+                f,
+                "{}: the cut does not come out as it was planned: {what}",
+                self.node
+            ),
             Kind::Index(reason) => write!(f, "the cut leaves a graph that is not valid: {reason}"),
         }
     }
@@ -48,7 +60,12 @@ impl std::error::Error for SurgeryError {}
 ///
 /// Errors: an attribute or shape operand that can not follow, though trials said that it could; a group of which nothing
 /// stays and that is no branch.
-pub fn apply(model: &Model, analysis: &Analysis, selection: &Selection, notes: &[(&str, String)]) -> Result<Model, SurgeryError> {
+pub fn apply(
+    model: &Model,
+    analysis: &Analysis,
+    selection: &Selection,
+    notes: &[(&str, String)],
+) -> Result<Model, SurgeryError> {
     let (spared, ends) = branch::emptied(model, analysis, selection)?;
     let selection = &spared;
     let mut pruned = model.clone();
@@ -57,14 +74,25 @@ pub fn apply(model: &Model, analysis: &Analysis, selection: &Selection, notes: &
     note_ends(&mut pruned, model, analysis, selection);
     rewrite(&mut pruned, model, analysis, selection).map_err(|failures| {
         let first = failures.into_iter().next();
-        let (node, reason) =
-            first.map_or_else(Default::default, |failure| (model.node_label(failure.node).to_owned(), failure.reason.to_string()));
-        SurgeryError { node, kind: Kind::Rewrite(reason) }
+        let (node, reason) = first.map_or_else(Default::default, |failure| {
+            (
+                model.node_label(failure.node).to_owned(),
+                failure.reason.to_string(),
+            )
+        });
+        SurgeryError {
+            node,
+            kind: Kind::Rewrite(reason),
+        }
     })?;
     // Nodes were inserted, so subgraphs are elsewhere.
     reindex(&mut pruned)?;
-    branch::collapse(&mut pruned, model, analysis, selection, &ends)
-        .ok_or_else(|| SurgeryError { node: ends.join(", "), kind: Kind::Index("a branch has no end".to_owned()) })?;
+    branch::collapse(&mut pruned, model, analysis, selection, &ends).ok_or_else(|| {
+        SurgeryError {
+            node: ends.join(", "),
+            kind: Kind::Index("a branch has no end".to_owned()),
+        }
+    })?;
     tidy::remove_leftovers(&mut pruned, model);
     annotate(&mut pruned, notes);
     reindex(&mut pruned)?;
@@ -72,16 +100,24 @@ pub fn apply(model: &Model, analysis: &Analysis, selection: &Selection, notes: &
 }
 
 fn reindex(pruned: &mut Model) -> Result<(), SurgeryError> {
-    pruned.reindex().map_err(|error| SurgeryError { node: String::new(), kind: Kind::Index(error.to_string()) })
+    pruned.reindex().map_err(|error| SurgeryError {
+        node: String::new(),
+        kind: Kind::Index(error.to_string()),
+    })
 }
 
 /// Notes which slices of the inputs and outputs are left.
 fn note_ends(pruned: &mut Model, model: &Model, analysis: &Analysis, selection: &Selection) {
     let main = model.index().graph(Index::MAIN);
     for value in main.inputs.iter().chain(&main.outputs) {
-        let (name, dims) = (&model.index().value(*value).name, analysis.facts.of(*value).shape.iter().flatten());
+        let (name, dims) = (
+            &model.index().value(*value).name,
+            analysis.facts.of(*value).shape.iter().flatten(),
+        );
         for (axis, dim) in dims.enumerate() {
-            if let (Some(whole), Some(kept)) = (dim.count(), analysis.kept_axis(*value, axis, selection)) {
+            if let (Some(whole), Some(kept)) =
+                (dim.count(), analysis.kept_axis(*value, axis, selection))
+            {
                 pruned.ends.keep(name, axis, whole, kept);
             }
         }
@@ -93,6 +129,9 @@ pub fn annotate(model: &mut Model, notes: &[(&str, String)]) {
     for (key, value) in notes {
         let properties = &mut model.proto.metadata_props;
         properties.retain(|property| property.key() != *key);
-        properties.push(StringStringEntryProto { key: Some((*key).to_owned()), value: Some(value.clone()) });
+        properties.push(StringStringEntryProto {
+            key: Some((*key).to_owned()),
+            value: Some(value.clone()),
+        });
     }
 }

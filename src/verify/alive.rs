@@ -51,7 +51,10 @@ pub(super) fn alive(model: &Model, relations: &[Relation]) -> Model {
         .into_par_iter()
         .filter_map(|(value, role)| {
             let tensor = TensorRef::from_proto(model.tensor_proto(value)?).ok()?;
-            Some((value, draw(&tensor, role, &model.index().value(value).name)?))
+            Some((
+                value,
+                draw(&tensor, role, &model.index().value(value).name)?,
+            ))
         })
         .collect();
     for (value, tensor) in drawn {
@@ -69,7 +72,9 @@ fn roles(model: &Model, relations: &[Relation]) -> BTreeMap<ValueId, Role> {
         let mut is_whole = false;
         let mut matrices = Vec::new();
         for term in &relation.terms {
-            let extent = |label: &crate::relation::LabelId| relation.label(*label).extent.count().unwrap_or(1) as f64;
+            let extent = |label: &crate::relation::LabelId| {
+                relation.label(*label).extent.count().unwrap_or(1) as f64
+            };
             let fan: f64 = term.summed.iter().map(extent).product();
             for port in [term.weight, Some(term.data)].into_iter().flatten() {
                 let mut constants = Vec::new();
@@ -82,11 +87,17 @@ fn roles(model: &Model, relations: &[Relation]) -> BTreeMap<ValueId, Role> {
             }
         }
         let op = model.node(node).op_type();
-        let scales = SCALERS.contains(&op) || op.ends_with("Normalization") || (!relation.terms.is_empty() && !is_whole);
+        let scales = SCALERS.contains(&op)
+            || op.ends_with("Normalization")
+            || (!relation.terms.is_empty() && !is_whole);
         let table = (op == "Gather").then_some(0);
         for (at, value) in entry.inputs.iter().enumerate() {
-            let Some(value) = value.filter(|value| model.tensor_proto(*value).is_some()) else { continue };
-            if matrices.contains(&Port::In(at as u32)) || !dtype(model, value).is_some_and(Dtype::is_float) {
+            let Some(value) = value.filter(|value| model.tensor_proto(*value).is_some()) else {
+                continue;
+            };
+            if matrices.contains(&Port::In(at as u32))
+                || !dtype(model, value).is_some_and(Dtype::is_float)
+            {
                 continue;
             }
             if scales {
@@ -107,16 +118,24 @@ fn constants_behind(model: &Model, value: Option<ValueId>, depth: usize, found: 
         found.push(value);
         return;
     }
-    let Origin::Output(node, _) = model.index().value(value).origin else { return };
+    let Origin::Output(node, _) = model.index().value(value).origin else {
+        return;
+    };
     if depth > 0 && CARRIERS.contains(&model.node(node).op_type()) {
-        carried(model, node).into_iter().for_each(|value| constants_behind(model, Some(value), depth - 1, found));
+        carried(model, node)
+            .into_iter()
+            .for_each(|value| constants_behind(model, Some(value), depth - 1, found));
     }
 }
 
 /// What a carrier hands on: its first input, or all that it joins.
 fn carried(model: &Model, node: NodeId) -> Vec<ValueId> {
     let inputs = model.index().node(node).inputs.iter().flatten().copied();
-    if model.node(node).op_type() == "Concat" { inputs.collect() } else { inputs.take(1).collect() }
+    if model.node(node).op_type() == "Concat" {
+        inputs.collect()
+    } else {
+        inputs.take(1).collect()
+    }
 }
 
 fn dtype(model: &Model, value: ValueId) -> Option<Dtype> {
@@ -130,12 +149,18 @@ fn draw(tensor: &TensorRef, role: Role, name: &str) -> Option<TensorRef> {
     }
     let mut rng = rng(0, name);
     if !tensor.dtype.is_float() {
-        return matches!(role, Role::Matrix(_)).then(|| whole(tensor, &mut rng)).flatten();
+        return matches!(role, Role::Matrix(_))
+            .then(|| whole(tensor, &mut rng))
+            .flatten();
     }
     let (mut least, mut most) = (f64::INFINITY, f64::NEG_INFINITY);
     for number in tensor.to_f32()? {
         // What is no number is neither.
-        least = if number.is_nan() { f64::NEG_INFINITY } else { least.min(f64::from(number)) };
+        least = if number.is_nan() {
+            f64::NEG_INFINITY
+        } else {
+            least.min(f64::from(number))
+        };
         most = most.max(f64::from(number));
     }
     if least < -LARGEST || most > LARGEST {
@@ -149,24 +174,42 @@ fn draw(tensor: &TensorRef, role: Role, name: &str) -> Option<TensorRef> {
     let numbers = (0..tensor.elements()).map(|_| draw());
     let bytes: Vec<u8> = match tensor.dtype {
         Dtype::Float => numbers.flat_map(f32::to_le_bytes).collect(),
-        Dtype::Double => numbers.flat_map(|number| f64::from(number).to_le_bytes()).collect(),
-        Dtype::Float16 => numbers.flat_map(|number| half::f16::from_f32(number).to_le_bytes()).collect(),
-        Dtype::Bfloat16 => numbers.flat_map(|number| half::bf16::from_f32(number).to_le_bytes()).collect(),
+        Dtype::Double => numbers
+            .flat_map(|number| f64::from(number).to_le_bytes())
+            .collect(),
+        Dtype::Float16 => numbers
+            .flat_map(|number| half::f16::from_f32(number).to_le_bytes())
+            .collect(),
+        Dtype::Bfloat16 => numbers
+            .flat_map(|number| half::bf16::from_f32(number).to_le_bytes())
+            .collect(),
         _ => return None,
     };
-    Some(TensorRef { bytes: bytes.into(), ..tensor.clone() })
+    Some(TensorRef {
+        bytes: bytes.into(),
+        ..tensor.clone()
+    })
 }
 
 /// Whole numbers round the middle of what the type holds. Only types of up to a byte are weights.
 fn whole(tensor: &TensorRef, rng: &mut impl Rng) -> Option<TensorRef> {
     let mut bytes = tensor.bytes.to_vec();
     match tensor.dtype {
-        Dtype::Int8 => bytes.iter_mut().for_each(|byte| *byte = rng.random_range(-64i8..=64) as u8),
-        Dtype::Uint8 => bytes.iter_mut().for_each(|byte| *byte = rng.random_range(64..=192)),
-        Dtype::Int4 | Dtype::Uint4 | Dtype::Int2 | Dtype::Uint2 => bytes.iter_mut().for_each(|byte| *byte = rng.random()),
+        Dtype::Int8 => bytes
+            .iter_mut()
+            .for_each(|byte| *byte = rng.random_range(-64i8..=64) as u8),
+        Dtype::Uint8 => bytes
+            .iter_mut()
+            .for_each(|byte| *byte = rng.random_range(64..=192)),
+        Dtype::Int4 | Dtype::Uint4 | Dtype::Int2 | Dtype::Uint2 => {
+            bytes.iter_mut().for_each(|byte| *byte = rng.random())
+        }
         _ => return None,
     }
-    Some(TensorRef { bytes: bytes.into(), ..tensor.clone() })
+    Some(TensorRef {
+        bytes: bytes.into(),
+        ..tensor.clone()
+    })
 }
 
 #[cfg(test)]
@@ -186,7 +229,11 @@ mod tests {
         .unwrap();
         let analysis = analyse(&model, &Options::default());
         let copy = alive(&model, &analysis.relations);
-        let numbers = |model: &Model, name: &str| model.constant(model.index().main_value(name).unwrap()).unwrap();
+        let numbers = |model: &Model, name: &str| {
+            model
+                .constant(model.index().main_value(name).unwrap())
+                .unwrap()
+        };
         for name in ["half", "to"] {
             assert_eq!(numbers(&copy, name), numbers(&model, name), "{name}");
         }
@@ -198,7 +245,14 @@ mod tests {
         assert!(var.iter().all(|number| (0.5..1.5).contains(number)));
         let v = numbers(&copy, "v").to_f64().unwrap();
         let spread = (v.iter().map(|number| number * number).sum::<f64>() / v.len() as f64).sqrt();
-        assert!((0.2..0.3).contains(&spread), "{spread}: sums of 32 stay near one");
-        assert_eq!(alive(&model, &analysis.relations).proto, copy.proto, "drawn by name");
+        assert!(
+            (0.2..0.3).contains(&spread),
+            "{spread}: sums of 32 stay near one"
+        );
+        assert_eq!(
+            alive(&model, &analysis.relations).proto,
+            copy.proto,
+            "drawn by name"
+        );
     }
 }

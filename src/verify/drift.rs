@@ -50,17 +50,31 @@ pub struct Drift {
 impl Drift {
     /// Of outputs of these names, before any run; where slices of an output are gone, that of the others.
     pub fn new(names: &[String], ends: &Ends) -> Self {
-        let none = |name: &String| (name.clone(), Sums { scores: true, ..Default::default() });
-        Drift { outputs: names.iter().map(none).collect(), ends: ends.clone() }
+        let none = |name: &String| {
+            (
+                name.clone(),
+                Sums {
+                    scores: true,
+                    ..Default::default()
+                },
+            )
+        };
+        Drift {
+            outputs: names.iter().map(none).collect(),
+            ends: ends.clone(),
+        }
     }
 
     /// Adds what both models gave for the same inputs. Outputs of other types than real numbers count as how often they
     /// differ.
     pub fn add(&mut self, original: &[TensorRef], pruned: &[TensorRef]) {
-        for ((name, sums), (original, pruned)) in self.outputs.iter_mut().zip(original.iter().zip(pruned)) {
+        for ((name, sums), (original, pruned)) in
+            self.outputs.iter_mut().zip(original.iter().zip(pruned))
+        {
             let before = (sums.difference, sums.original);
             sums.add(&self.ends.of(name, original), pruned);
-            sums.runs.push((sums.difference - before.0, sums.original - before.1));
+            sums.runs
+                .push((sums.difference - before.0, sums.original - before.1));
         }
     }
 
@@ -68,20 +82,36 @@ impl Drift {
     /// standard deviation, by how much the runs differ among themselves (the variance of a ratio of sums).
     pub fn uncertainty(&self, others: usize) -> f64 {
         let moved = |sums: &&Sums| sums.difference / sums.original.max(f64::MIN_POSITIVE);
-        let largest = self.outputs.iter().map(|(_, sums)| sums).max_by(|a, b| moved(a).total_cmp(&moved(b)));
+        let largest = self
+            .outputs
+            .iter()
+            .map(|(_, sums)| sums)
+            .max_by(|a, b| moved(a).total_cmp(&moved(b)));
         largest.map_or(0.0, |sums| sums.uncertainty(others))
     }
 
     /// The drift over all runs that were added.
     pub fn finish(self) -> Vec<OutputDrift> {
-        self.outputs.into_iter().map(|(name, sums)| sums.finish(&name)).collect()
+        self.outputs
+            .into_iter()
+            .map(|(name, sums)| sums.finish(&name))
+            .collect()
     }
 }
 
 /// The number that budgets and gates go by: the largest relative L2 drift of any output.
 pub fn worst(outputs: &[OutputDrift]) -> f64 {
     // An output that is no number any more is as far away as can be.
-    outputs.iter().map(|output| if output.relative_l2.is_nan() { f64::INFINITY } else { output.relative_l2 }).fold(0.0, f64::max)
+    outputs
+        .iter()
+        .map(|output| {
+            if output.relative_l2.is_nan() {
+                f64::INFINITY
+            } else {
+                output.relative_l2
+            }
+        })
+        .fold(0.0, f64::max)
 }
 
 impl Sums {
@@ -96,8 +126,16 @@ impl Sums {
         }
         let real = original.dtype.is_float();
         self.whole = !real;
-        for (a, b) in a.iter().zip(&b).filter(|(a, b)| a.is_finite() || b.is_finite()) {
-            let (a, b) = if real { (*a, *b) } else { (1.0, f64::from(u8::from(a == b))) };
+        for (a, b) in a
+            .iter()
+            .zip(&b)
+            .filter(|(a, b)| a.is_finite() || b.is_finite())
+        {
+            let (a, b) = if real {
+                (*a, *b)
+            } else {
+                (1.0, f64::from(u8::from(a == b)))
+            };
             self.difference += (a - b) * (a - b);
             self.original += a * a;
             self.pruned += b * b;
@@ -116,14 +154,21 @@ impl Sums {
     }
 
     fn uncertainty(&self, others: usize) -> f64 {
-        let (count, ratio) = (self.runs.len() as f64, self.difference / self.original.max(f64::MIN_POSITIVE));
+        let (count, ratio) = (
+            self.runs.len() as f64,
+            self.difference / self.original.max(f64::MIN_POSITIVE),
+        );
         if ratio == 0.0 || !ratio.is_finite() {
             return 0.0;
         }
         if count < 2.0 {
             return ALONE;
         }
-        let residue: f64 = self.runs.iter().map(|(difference, original)| (difference - ratio * original).powi(2)).sum();
+        let residue: f64 = self
+            .runs
+            .iter()
+            .map(|(difference, original)| (difference - ratio * original).powi(2))
+            .sum();
         let deviation = (residue * count / (count - 1.0)).sqrt() / self.difference;
         // Drift is the root of the ratio, but for whole numbers.
         let share = if self.whole { 1.0 } else { 0.5 };
@@ -137,7 +182,11 @@ impl Sums {
         OutputDrift {
             name: name.to_owned(),
             relative_l2: relative(if self.whole { share } else { share.sqrt() }),
-            cosine: if self.difference == 0.0 { 1.0 } else { self.product / (self.original * self.pruned).sqrt().max(f64::MIN_POSITIVE) },
+            cosine: if self.difference == 0.0 {
+                1.0
+            } else {
+                self.product / (self.original * self.pruned).sqrt().max(f64::MIN_POSITIVE)
+            },
             max_abs: self.max_abs,
             top1_agreement: scores.then(|| self.agreeing / self.rows),
             kl: scores.then(|| self.kl / self.rows),
@@ -158,13 +207,19 @@ pub fn largest(row: &[f64]) -> usize {
 
 /// KL(original ‖ pruned) of two rows: of probabilities if they are that, else of the softmax of scores.
 fn divergence(original: &[f64], pruned: &[f64]) -> f64 {
-    let is_distribution = |row: &[f64]| row.iter().all(|p| *p >= 0.0) && (row.iter().sum::<f64>() - 1.0).abs() < 1e-3;
+    let is_distribution =
+        |row: &[f64]| row.iter().all(|p| *p >= 0.0) && (row.iter().sum::<f64>() - 1.0).abs() < 1e-3;
     let (p, q) = if is_distribution(original) && is_distribution(pruned) {
         (original.to_vec(), pruned.to_vec())
     } else {
         (softmax(original), softmax(pruned))
     };
-    p.iter().zip(&q).filter(|(p, _)| **p > 0.0).map(|(p, q)| p * (p / q.max(1e-12)).ln()).sum::<f64>().max(0.0)
+    p.iter()
+        .zip(&q)
+        .filter(|(p, _)| **p > 0.0)
+        .map(|(p, q)| p * (p / q.max(1e-12)).ln())
+        .sum::<f64>()
+        .max(0.0)
 }
 
 fn softmax(row: &[f64]) -> Vec<f64> {
@@ -180,7 +235,10 @@ mod tests {
 
     fn drift(original: &[TensorRef], pruned: &[TensorRef]) -> OutputDrift {
         let mut drift = Drift::new(&["y".to_owned()], &Ends::default());
-        original.iter().zip(pruned).for_each(|(a, b)| drift.add(std::slice::from_ref(a), std::slice::from_ref(b)));
+        original
+            .iter()
+            .zip(pruned)
+            .for_each(|(a, b)| drift.add(std::slice::from_ref(a), std::slice::from_ref(b)));
         drift.finish().remove(0)
     }
 
@@ -191,7 +249,14 @@ mod tests {
         let found = drift(std::slice::from_ref(&original), &[pruned]);
         assert!((found.relative_l2 - 1.0).abs() < 1e-12);
         assert_eq!((found.top1_agreement, found.max_abs), (Some(0.5), 5.0));
-        assert_eq!(drift(std::slice::from_ref(&original), std::slice::from_ref(&original)).cosine, 1.0);
+        assert_eq!(
+            drift(
+                std::slice::from_ref(&original),
+                std::slice::from_ref(&original)
+            )
+            .cosine,
+            1.0
+        );
     }
 
     #[test]
@@ -206,14 +271,26 @@ mod tests {
         let row = |numbers: [f32; 2]| [TensorRef::from_f32(vec![1, 2], &numbers)];
         let uncertainty = |errors: &[f32], others: usize| {
             let mut drift = Drift::new(&["y".to_owned()], &Ends::default());
-            errors.iter().for_each(|error| drift.add(&row([3.0, 4.0]), &row([3.0, 4.0 + error])));
+            errors
+                .iter()
+                .for_each(|error| drift.add(&row([3.0, 4.0]), &row([3.0, 4.0 + error])));
             drift.uncertainty(others)
         };
         assert!(uncertainty(&[0.1; 8], 8) < 1e-3);
         let uneven: Vec<f32> = (0..64).map(|run| 0.1 + 0.05 * (run % 3) as f32).collect();
-        assert!(uncertainty(&uneven, 8) > uncertainty(&uneven, 64) && uncertainty(&uneven[..8], 8) > uncertainty(&uneven, 8));
-        assert!((0.01..0.1).contains(&uncertainty(&uneven, 64)), "{}", uncertainty(&uneven, 64));
-        assert_eq!((uncertainty(&[0.1], 8), uncertainty(&[0.0, 0.0], 8)), (ALONE, 0.0));
+        assert!(
+            uncertainty(&uneven, 8) > uncertainty(&uneven, 64)
+                && uncertainty(&uneven[..8], 8) > uncertainty(&uneven, 8)
+        );
+        assert!(
+            (0.01..0.1).contains(&uncertainty(&uneven, 64)),
+            "{}",
+            uncertainty(&uneven, 64)
+        );
+        assert_eq!(
+            (uncertainty(&[0.1], 8), uncertainty(&[0.0, 0.0], 8)),
+            (ALONE, 0.0)
+        );
     }
 
     #[test]
@@ -221,6 +298,9 @@ mod tests {
         let row = |numbers: [f32; 2]| TensorRef::from_f32(vec![1, 2], &numbers);
         let both = |a: [f32; 2], b: [f32; 2]| TensorRef::from_f32(vec![2, 2], &[a, b].concat());
         let (a, b, c, d) = ([3.0, 1.0], [0.5, 4.0], [2.5, 1.5], [1.0, 0.0]);
-        assert_eq!(drift(&[row(a), row(b)], &[row(c), row(d)]), drift(&[both(a, b)], &[both(c, d)]));
+        assert_eq!(
+            drift(&[row(a), row(b)], &[row(c), row(d)]),
+            drift(&[both(a, b)], &[both(c, d)])
+        );
     }
 }

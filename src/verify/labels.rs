@@ -15,7 +15,11 @@ pub struct Top1<'a> {
 impl<'a> Top1<'a> {
     /// Before any run; the labels are those of all rows of all runs, in order.
     pub fn new(labels: &'a [i64]) -> Self {
-        Top1 { left: Some(labels), right: 0, rows: 0 }
+        Top1 {
+            left: Some(labels),
+            right: 0,
+            rows: 0,
+        }
     }
 
     /// Adds the outputs of the next run.
@@ -23,7 +27,11 @@ impl<'a> Top1<'a> {
         self.left = self.left.and_then(|labels| {
             let classes = outputs.first().and_then(classes)?;
             let (here, left) = labels.split_at_checked(classes.len())?;
-            self.right += here.iter().zip(&classes).filter(|(label, class)| label == class).count();
+            self.right += here
+                .iter()
+                .zip(&classes)
+                .filter(|(label, class)| label == class)
+                .count();
             self.rows += classes.len();
             Some(left)
         });
@@ -41,8 +49,15 @@ fn classes(output: &TensorRef) -> Option<Vec<i64>> {
     if !output.dtype.is_float() {
         return Some(numbers.into_iter().map(|id| id as i64).collect());
     }
-    let [_, classes] = output.dims[..] else { return None };
-    (classes >= 2).then(|| numbers.chunks_exact(classes).map(|row| largest(row) as i64).collect())
+    let [_, classes] = output.dims[..] else {
+        return None;
+    };
+    (classes >= 2).then(|| {
+        numbers
+            .chunks_exact(classes)
+            .map(|row| largest(row) as i64)
+            .collect()
+    })
 }
 
 #[cfg(test)]

@@ -11,8 +11,19 @@ use crate::proto::{AttributeProto, Dtype, NodeProto, attribute_proto::AttributeT
 use crate::relation::{Fate, LabelId, Port, Term};
 
 /// Builds the masked original of a selection. Errors: the masked graph is not valid (never expected).
-pub fn masked(model: &Model, analysis: &Analysis, selection: &Selection) -> Result<Model, LoadError> {
-    let mut masker = Masker { model, analysis, selection, zeroed: BTreeMap::new(), edits: HashMap::new(), names: 0 };
+pub fn masked(
+    model: &Model,
+    analysis: &Analysis,
+    selection: &Selection,
+) -> Result<Model, LoadError> {
+    let mut masker = Masker {
+        model,
+        analysis,
+        selection,
+        zeroed: BTreeMap::new(),
+        edits: HashMap::new(),
+        names: 0,
+    };
     for (node, _) in model.index().nodes() {
         masker.node(node);
     }
@@ -73,8 +84,12 @@ impl Masker<'_> {
 
     fn silence(&mut self, node: NodeId, term: &Term, summed: &[LabelId]) {
         let model = self.model;
-        let weight = term.weight.and_then(|port| Some((port, port_value(model, node, port)?)));
-        if let Some((port, value)) = weight.filter(|(_, value)| model.tensor_proto(*value).is_some()) {
+        let weight = term
+            .weight
+            .and_then(|port| Some((port, port_value(model, node, port)?)));
+        if let Some((port, value)) =
+            weight.filter(|(_, value)| model.tensor_proto(*value).is_some())
+        {
             let zero = self.zero(node, term, port);
             for axis in self.axes_with(node, port, summed) {
                 self.zeroed.insert((value, axis), zero.clone());
@@ -84,12 +99,25 @@ impl Masker<'_> {
         // The weight, if it comes from another node, where the data is computed inside the operator (the state of a recurrent
         // layer), and where both are quantized: its zero point is known, and with zeros in the data a product with the data's
         // own zero point would be left.
-        let is_quantized = |value: ValueId| self.analysis.facts.of(value).dtype.is_some_and(|dtype| !dtype.is_float());
-        let on_weight = weight.filter(|(_, value)| is_quantized(*value) || !matches!(term.data, Port::In(_)));
+        let is_quantized = |value: ValueId| {
+            self.analysis
+                .facts
+                .of(value)
+                .dtype
+                .is_some_and(|dtype| !dtype.is_float())
+        };
+        let on_weight =
+            weight.filter(|(_, value)| is_quantized(*value) || !matches!(term.data, Port::In(_)));
         let (port, zero) = on_weight.map_or((term.data, None), |(port, _)| (port, term.zero));
         let Port::In(input) = port else { return };
         let zero = zero.and_then(|port| match port {
-            Port::In(at) => self.model.node(node).input.get(at as usize).filter(|name| !name.is_empty()).cloned(),
+            Port::In(at) => self
+                .model
+                .node(node)
+                .input
+                .get(at as usize)
+                .filter(|name| !name.is_empty())
+                .cloned(),
             _ => None,
         });
         for axis in self.axes_with(node, port, summed) {
@@ -100,16 +128,41 @@ impl Masker<'_> {
     /// What means zero in a term's constant: where each index of an axis has its own, the axis with the same layout.
     fn zero(&self, node: NodeId, term: &Term, weight: Port) -> Zero {
         let ports = &self.analysis.relations[node.index()].ports;
-        let numbers = term.zero.and_then(|port| self.model.constant(port_value(self.model, node, port)?)?.to_i64()).unwrap_or_default();
+        let numbers = term
+            .zero
+            .and_then(|port| {
+                self.model
+                    .constant(port_value(self.model, node, port)?)?
+                    .to_i64()
+            })
+            .unwrap_or_default();
         let layout = term.zero.and_then(|port| ports.get(&port)?.axes.first());
-        let axis = layout.and_then(|layout| ports.get(&weight)?.axes.iter().position(|axis| axis == layout));
-        Zero { numbers, axis: axis.filter(|_| term.zero.is_some()) }
+        let axis = layout.and_then(|layout| {
+            ports
+                .get(&weight)?
+                .axes
+                .iter()
+                .position(|axis| axis == layout)
+        });
+        Zero {
+            numbers,
+            axis: axis.filter(|_| term.zero.is_some()),
+        }
     }
 
     fn axes_with(&self, node: NodeId, port: Port, labels: &[LabelId]) -> Vec<usize> {
-        let Some(layout) = self.analysis.relations[node.index()].ports.get(&port) else { return Vec::new() };
-        let holds = |axis: &&crate::relation::Layout| axis.labels().any(|label| labels.contains(&label));
-        layout.axes.iter().enumerate().filter(|(_, axis)| holds(axis)).map(|(at, _)| at).collect()
+        let Some(layout) = self.analysis.relations[node.index()].ports.get(&port) else {
+            return Vec::new();
+        };
+        let holds =
+            |axis: &&crate::relation::Layout| axis.labels().any(|label| labels.contains(&label));
+        layout
+            .axes
+            .iter()
+            .enumerate()
+            .filter(|(_, axis)| holds(axis))
+            .map(|(at, _)| at)
+            .collect()
     }
 
     fn fresh(&mut self, what: &str) -> String {
@@ -118,22 +171,50 @@ impl Masker<'_> {
     }
 
     /// `Where(mask, data, zero)` before an input; `zero` is the name of a zero point, if there is one.
-    fn silence_data(&mut self, node: NodeId, input: usize, axis: usize, zero_point: Option<String>) {
-        let Some(value) = self.model.index().node(node).inputs.get(input).copied().flatten() else { return };
-        let Some(kept) = self.analysis.kept_axis(value, axis, self.selection) else { return };
+    fn silence_data(
+        &mut self,
+        node: NodeId,
+        input: usize,
+        axis: usize,
+        zero_point: Option<String>,
+    ) {
+        let Some(value) = self
+            .model
+            .index()
+            .node(node)
+            .inputs
+            .get(input)
+            .copied()
+            .flatten()
+        else {
+            return;
+        };
+        let Some(kept) = self.analysis.kept_axis(value, axis, self.selection) else {
+            return;
+        };
         let fact = self.analysis.facts.of(value);
-        let (Some(shape), Some(dtype)) = (&fact.shape, fact.dtype) else { return };
+        let (Some(shape), Some(dtype)) = (&fact.shape, fact.dtype) else {
+            return;
+        };
         let length = shape[axis].count().unwrap_or(0);
         let mut dims = vec![1; shape.len()];
         dims[axis] = length;
         let mut mask = vec![0u8; length];
         kept.iter().for_each(|index| mask[*index as usize] = 1);
-        let mask = TensorRef { dtype: Dtype::Bool, dims, bytes: mask.into() };
+        let mask = TensorRef {
+            dtype: Dtype::Bool,
+            dims,
+            bytes: mask.into(),
+        };
         let (mask_name, output) = (self.fresh("mask"), self.fresh("masked"));
         let (zero_name, zero) = match zero_point {
             Some(name) => (name, None),
             None => {
-                let zero = TensorRef { dtype, dims: Vec::new(), bytes: vec![0; dtype.bytes_for(1)].into() };
+                let zero = TensorRef {
+                    dtype,
+                    dims: Vec::new(),
+                    bytes: vec![0; dtype.bytes_for(1)].into(),
+                };
                 let name = self.fresh("zero");
                 (name.clone(), Some((name, zero)))
             }
@@ -142,12 +223,20 @@ impl Masker<'_> {
         let edit = self.edits.entry(node).or_default();
         edit.constants.push((mask_name.clone(), mask));
         edit.constants.extend(zero);
-        edit.before.push(operator("Where", &[mask_name, source, zero_name], &output, None));
+        edit.before.push(operator(
+            "Where",
+            &[mask_name, source, zero_name],
+            &output,
+            None,
+        ));
         edit.inputs.insert(input, output);
     }
 
     fn input_name(&self, node: NodeId, input: usize) -> String {
-        let edited = self.edits.get(&node).and_then(|edit| edit.inputs.get(&input).cloned());
+        let edited = self
+            .edits
+            .get(&node)
+            .and_then(|edit| edit.inputs.get(&input).cloned());
         edited.unwrap_or_else(|| self.model.node(node).input[input].clone())
     }
 
@@ -158,25 +247,46 @@ impl Masker<'_> {
         for (input, value) in entry.inputs.iter().enumerate() {
             let Some(value) = value else { continue };
             for axis in self.axes_with(node, Port::In(input as u32), lossy) {
-                let Some(kept) = self.analysis.kept_axis(*value, axis, self.selection) else { continue };
+                let Some(kept) = self.analysis.kept_axis(*value, axis, self.selection) else {
+                    continue;
+                };
                 let indices: Vec<i64> = kept.iter().map(|index| i64::from(*index)).collect();
                 let source = self.input_name(node, input);
                 let gathered = self.gather(node, source, axis, &indices, true, None);
-                self.edits.entry(node).or_default().inputs.insert(input, gathered);
+                self.edits
+                    .entry(node)
+                    .or_default()
+                    .inputs
+                    .insert(input, gathered);
             }
         }
         for (output, value) in entry.outputs.iter().enumerate() {
             let Some(value) = value else { continue };
             let axes = self.axes_with(node, Port::Out(output as u32), lossy);
-            let cut: Vec<(usize, Vec<u32>)> =
-                axes.into_iter().filter_map(|axis| Some((axis, self.analysis.kept_axis(*value, axis, self.selection)?))).collect();
+            let cut: Vec<(usize, Vec<u32>)> = axes
+                .into_iter()
+                .filter_map(|axis| {
+                    Some((axis, self.analysis.kept_axis(*value, axis, self.selection)?))
+                })
+                .collect();
             let last = cut.len();
             let mut source = self.fresh("narrow");
             if last > 0 {
-                self.edits.entry(node).or_default().outputs.insert(output, source.clone());
+                self.edits
+                    .entry(node)
+                    .or_default()
+                    .outputs
+                    .insert(output, source.clone());
             }
             for (at, (axis, kept)) in cut.into_iter().enumerate() {
-                let length = self.analysis.facts.of(*value).shape.as_ref().and_then(|shape| shape[axis].count()).unwrap_or(0);
+                let length = self
+                    .analysis
+                    .facts
+                    .of(*value)
+                    .shape
+                    .as_ref()
+                    .and_then(|shape| shape[axis].count())
+                    .unwrap_or(0);
                 let position = |index: u32| kept.binary_search(&index).map_or(0, |at| at as i64);
                 let indices: Vec<i64> = (0..length as u32).map(position).collect();
                 let target = (at + 1 == last).then(|| self.model.node(node).output[output].clone());
@@ -185,13 +295,34 @@ impl Masker<'_> {
         }
     }
 
-    fn gather(&mut self, node: NodeId, source: String, axis: usize, indices: &[i64], before: bool, target: Option<String>) -> String {
-        let (name, output) = (self.fresh("indices"), target.unwrap_or_else(|| self.fresh("gathered")));
+    fn gather(
+        &mut self,
+        node: NodeId,
+        source: String,
+        axis: usize,
+        indices: &[i64],
+        before: bool,
+        target: Option<String>,
+    ) -> String {
+        let (name, output) = (
+            self.fresh("indices"),
+            target.unwrap_or_else(|| self.fresh("gathered")),
+        );
         let edit = self.edits.entry(node).or_default();
-        edit.constants.push((name.clone(), TensorRef::from_i64(vec![indices.len()], indices)));
+        edit.constants.push((
+            name.clone(),
+            TensorRef::from_i64(vec![indices.len()], indices),
+        ));
         // Its output may have the name of the node that it stands behind.
-        let message =
-            NodeProto { name: Some(format!("{name}_gather")), ..operator("Gather", &[source, name.clone()], &output, Some(axis as i64)) };
+        let message = NodeProto {
+            name: Some(format!("{name}_gather")),
+            ..operator(
+                "Gather",
+                &[source, name.clone()],
+                &output,
+                Some(axis as i64),
+            )
+        };
         if before {
             edit.before.push(message)
         } else {
@@ -202,7 +333,8 @@ impl Masker<'_> {
 
     fn build(mut self) -> Result<Model, LoadError> {
         let mut masked = self.model.clone();
-        let zeroed: Vec<((ValueId, usize), Zero)> = std::mem::take(&mut self.zeroed).into_iter().collect();
+        let zeroed: Vec<((ValueId, usize), Zero)> =
+            std::mem::take(&mut self.zeroed).into_iter().collect();
         for ((value, axis), zero) in zeroed {
             self.zero_constant(&mut masked, value, axis, &zero);
         }
@@ -217,9 +349,17 @@ impl Masker<'_> {
             let (id, position) = (entry.graph, entry.position as usize);
             let graph = masked.graph_mut(id);
             let message = &mut graph.node[position];
-            edit.inputs.into_iter().for_each(|(at, name)| message.input[at] = name);
-            edit.outputs.into_iter().for_each(|(at, name)| message.output[at] = name);
-            graph.initializer.extend(edit.constants.iter().map(|(name, tensor)| tensor.to_proto(name)));
+            edit.inputs
+                .into_iter()
+                .for_each(|(at, name)| message.input[at] = name);
+            edit.outputs
+                .into_iter()
+                .for_each(|(at, name)| message.output[at] = name);
+            graph.initializer.extend(
+                edit.constants
+                    .iter()
+                    .map(|(name, tensor)| tensor.to_proto(name)),
+            );
             graph.node.splice(position + 1..position + 1, edit.after);
             graph.node.splice(position..position, edit.before);
         }
@@ -228,9 +368,15 @@ impl Masker<'_> {
     }
 
     fn zero_constant(&self, masked: &mut Model, value: ValueId, axis: usize, zero: &Zero) {
-        let Some(kept) = self.analysis.kept_axis(value, axis, self.selection) else { return };
-        let Some(target) = masked.tensor_proto_mut(value) else { return };
-        let Ok(tensor) = TensorRef::from_proto(target) else { return };
+        let Some(kept) = self.analysis.kept_axis(value, axis, self.selection) else {
+            return;
+        };
+        let Some(target) = masked.tensor_proto_mut(value) else {
+            return;
+        };
+        let Ok(tensor) = TensorRef::from_proto(target) else {
+            return;
+        };
         let bits = tensor.dtype.bits();
         let block = tensor.dims[axis + 1..].iter().product::<usize>();
         let mut bytes = tensor.bytes.to_vec();
@@ -238,12 +384,18 @@ impl Masker<'_> {
         kept.iter().for_each(|index| keeps[*index as usize] = true);
         // How far apart elements with the next zero point lie.
         let (stride, count) = match zero.axis {
-            Some(axis) if zero.numbers.len() == tensor.dims[axis] => {
-                (tensor.dims[axis + 1..].iter().product::<usize>().max(1), zero.numbers.len())
-            }
+            Some(axis) if zero.numbers.len() == tensor.dims[axis] => (
+                tensor.dims[axis + 1..].iter().product::<usize>().max(1),
+                zero.numbers.len(),
+            ),
             _ => (1, 1),
         };
-        let zero_at = |element: usize| zero.numbers.get(element / stride % count.max(1)).copied().unwrap_or(0);
+        let zero_at = |element: usize| {
+            zero.numbers
+                .get(element / stride % count.max(1))
+                .copied()
+                .unwrap_or(0)
+        };
         for row in 0..tensor.dims[..axis].iter().product::<usize>() * tensor.dims[axis] {
             if keeps[row % tensor.dims[axis]] {
                 continue;
@@ -260,12 +412,17 @@ impl Masker<'_> {
                 for element in row * block..(row + 1) * block {
                     let (byte, shift) = (element * bits / 8, element * bits % 8);
                     let mask = ((1u16 << bits) - 1) as u8;
-                    bytes[byte] = bytes[byte] & !(mask << shift) | (zero_at(element) as u8 & mask) << shift;
+                    bytes[byte] =
+                        bytes[byte] & !(mask << shift) | (zero_at(element) as u8 & mask) << shift;
                 }
             }
         }
         let name = target.name().to_owned();
-        *target = TensorRef { bytes: bytes.into(), ..tensor }.to_proto(&name);
+        *target = TensorRef {
+            bytes: bytes.into(),
+            ..tensor
+        }
+        .to_proto(&name);
     }
 }
 

@@ -51,12 +51,31 @@ pub(super) struct Sights {
 /// What is given by each node of the main graph that reads removed slices and sums over them (or takes their statistics), or
 /// holds a graph in which one does. Left out are graph outputs, which are compared anyway, and what the pruned model does not
 /// have (branches that are gone).
-pub(super) fn sights(model: &Model, analysis: &Analysis, selection: &Selection, pruned: &Model, example: &Tensors) -> Sights {
+pub(super) fn sights(
+    model: &Model,
+    analysis: &Analysis,
+    selection: &Selection,
+    pruned: &Model,
+    example: &Tensors,
+) -> Sights {
     let index = model.index();
-    let pins: Pins = example.iter().map(|(name, tensor)| (name.clone(), tensor.dims.iter().map(|dim| *dim as i64).collect())).collect();
+    let pins: Pins = example
+        .iter()
+        .map(|(name, tensor)| {
+            (
+                name.clone(),
+                tensor.dims.iter().map(|dim| *dim as i64).collect(),
+            )
+        })
+        .collect();
     let facts = infer(model, &pins);
     // What is left of a branch that is gone is a constant.
-    let nodes = pruned.proto.graph.iter().flat_map(|graph| &graph.node).filter(|node| node.op_type() != "Constant");
+    let nodes = pruned
+        .proto
+        .graph
+        .iter()
+        .flat_map(|graph| &graph.node)
+        .filter(|node| node.op_type() != "Constant");
     let given: BTreeSet<&String> = nodes.flat_map(|node| &node.output).collect();
     let (mut touched, mut behind): (BTreeSet<ValueId>, BTreeSet<ValueId>) = Default::default();
     let mut sights = Sights::default();
@@ -65,7 +84,8 @@ pub(super) fn sights(model: &Model, analysis: &Analysis, selection: &Selection, 
         reads_of(model, *node, &mut reads);
         let sums = contracts(model, analysis, selection, *node);
         let is_touched = sums || reads.iter().any(|value| touched.contains(value));
-        let chosen = reads.iter().any(|value| behind.contains(value)) || (is_touched && chooses(model, *node));
+        let chosen = reads.iter().any(|value| behind.contains(value))
+            || (is_touched && chooses(model, *node));
         for value in entry.outputs.iter().flatten() {
             if is_touched {
                 touched.insert(*value);
@@ -81,24 +101,41 @@ pub(super) fn sights(model: &Model, analysis: &Analysis, selection: &Selection, 
                 continue;
             }
             let fact = facts.of(*value);
-            let (Some(shape), Some(dtype)) = (&fact.shape, fact.dtype) else { continue };
-            let kept: Vec<_> = (0..shape.len()).map(|axis| analysis.kept_axis(*value, axis, selection)).collect();
+            let (Some(shape), Some(dtype)) = (&fact.shape, fact.dtype) else {
+                continue;
+            };
+            let kept: Vec<_> = (0..shape.len())
+                .map(|axis| analysis.kept_axis(*value, axis, selection))
+                .collect();
             // Of a branch that is gone altogether a constant is left.
             if kept.iter().flatten().any(Vec::is_empty) {
                 continue;
             }
             let elements: usize = shape.iter().map(|dim| dim.count().unwrap_or(1)).product();
-            sights.taps.push(Tap { name: name.clone(), kept, bytes: dtype.bytes_for(elements), chosen });
+            sights.taps.push(Tap {
+                name: name.clone(),
+                kept,
+                bytes: dtype.bytes_for(elements),
+                chosen,
+            });
         }
     }
     sights
 }
 
 /// The same model with these values among its outputs, behind those that it has.
-pub(super) fn tapped<'a>(model: &Model, taps: impl IntoIterator<Item = &'a Tap>) -> Result<Model, LoadError> {
+pub(super) fn tapped<'a>(
+    model: &Model,
+    taps: impl IntoIterator<Item = &'a Tap>,
+) -> Result<Model, LoadError> {
     let mut tapped = model.clone();
     let graph = tapped.proto.graph.get_or_insert_default();
-    graph.output.extend(taps.into_iter().map(|tap| ValueInfoProto { name: Some(tap.name.clone()), ..Default::default() }));
+    graph
+        .output
+        .extend(taps.into_iter().map(|tap| ValueInfoProto {
+            name: Some(tap.name.clone()),
+            ..Default::default()
+        }));
     tapped.reindex()?;
     Ok(tapped)
 }
@@ -108,19 +145,37 @@ fn contracts(model: &Model, analysis: &Analysis, selection: &Selection, node: No
     let relation = &analysis.relations[node.index()];
     let kept = analysis.kept_labels(node, selection);
     let is_cut = |label: usize| kept.get(label).is_some_and(Option::is_some);
-    let summed = relation.terms.iter().flat_map(|term| &term.summed).any(|label| is_cut(label.index()));
-    let lossy = relation.labels.iter().enumerate().any(|(at, label)| is_cut(at) && matches!(label.fate, Fate::Lossy(_)));
-    summed || lossy || inner(model, node).any(|graph| nodes(model, graph).any(|node| contracts(model, analysis, selection, node)))
+    let summed = relation
+        .terms
+        .iter()
+        .flat_map(|term| &term.summed)
+        .any(|label| is_cut(label.index()));
+    let lossy = relation
+        .labels
+        .iter()
+        .enumerate()
+        .any(|(at, label)| is_cut(at) && matches!(label.fate, Fate::Lossy(_)));
+    summed
+        || lossy
+        || inner(model, node).any(|graph| {
+            nodes(model, graph).any(|node| contracts(model, analysis, selection, node))
+        })
 }
 
 fn chooses(model: &Model, node: NodeId) -> bool {
     let message = model.node(node);
     let op = message.op_type();
     let to_whole = || {
-        let code = message.attribute.iter().find(|attribute| attribute.name() == "to").map(|attribute| attribute.i() as i32);
-        code.and_then(Dtype::from_code).is_none_or(|dtype| !dtype.is_float())
+        let code = message
+            .attribute
+            .iter()
+            .find(|attribute| attribute.name() == "to")
+            .map(|attribute| attribute.i() as i32);
+        code.and_then(Dtype::from_code)
+            .is_none_or(|dtype| !dtype.is_float())
     };
-    let own = normal_domain(message.domain()).is_empty() && (CHOICES.contains(&op) || (op == "Cast" && to_whole()) || op == "If");
+    let own = normal_domain(message.domain()).is_empty()
+        && (CHOICES.contains(&op) || (op == "Cast" && to_whole()) || op == "If");
     own || inner(model, node).any(|graph| nodes(model, graph).any(|node| chooses(model, node)))
 }
 

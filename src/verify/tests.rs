@@ -10,21 +10,45 @@ use crate::surgery;
 fn cut(model: &Model) -> (Analysis, Selection, Model) {
     let analysis = analyse(model, &Options::default());
     assert!(!analysis.groups.is_empty());
-    let selection = analysis.select((0..analysis.groups.len()).map(|group| (group, [0u32, 2].as_slice())));
+    let selection =
+        analysis.select((0..analysis.groups.len()).map(|group| (group, [0u32, 2].as_slice())));
     let pruned = surgery::apply(model, &analysis, &selection, &[]).unwrap();
     (analysis, selection, pruned)
 }
 
 fn inputs(dims: &[usize]) -> Tensors {
-    let numbers: Vec<f32> = (0..dims.iter().product()).map(|at: usize| ((at * 37 % 101) as f32 - 50.0) / 50.0).collect();
+    let numbers: Vec<f32> = (0..dims.iter().product())
+        .map(|at: usize| ((at * 37 % 101) as f32 - 50.0) / 50.0)
+        .collect();
     Tensors::from_iter([("x".to_owned(), TensorRef::from_f32(dims.to_vec(), &numbers))])
 }
 
-fn judge(model: &Model, pruned: &Model, analysis: &Analysis, selection: &Selection, inputs: &Tensors) -> Exactness {
+fn judge(
+    model: &Model,
+    pruned: &Model,
+    analysis: &Analysis,
+    selection: &Selection,
+    inputs: &Tensors,
+) -> Exactness {
     let runtime = TractRuntime::new(false);
-    let original = runtime.prepare(model, inputs, &[]).unwrap().run(inputs).unwrap();
-    let cut = Cut { working: model, analysis, selection, pruned };
-    exactness(&runtime, &cut, &[original], std::slice::from_ref(inputs), 0.0)
+    let original = runtime
+        .prepare(model, inputs, &[])
+        .unwrap()
+        .run(inputs)
+        .unwrap();
+    let cut = Cut {
+        working: model,
+        analysis,
+        selection,
+        pruned,
+    };
+    exactness(
+        &runtime,
+        &cut,
+        &[original],
+        std::slice::from_ref(inputs),
+        0.0,
+    )
 }
 
 fn judged(text: &str, dims: &[usize]) -> Exactness {
@@ -47,14 +71,25 @@ const CLASSES: &str = "input x f32[1,2,6,6]\nconst w f32[8,2,3,3]\nconst v f32[3
 #[test]
 fn what_the_outputs_show_needs_no_other_reason() {
     let outcome = judged(PLAIN, &[4, 6]);
-    assert_eq!((outcome.verdict, outcome.reason, outcome.inputs), (Verdict::Exact, None, 1));
+    assert_eq!(
+        (outcome.verdict, outcome.reason, outcome.inputs),
+        (Verdict::Exact, None, 1)
+    );
 }
 
 #[test]
 fn dead_units_are_judged_with_random_weights() {
     let outcome = judged(DEAD, &[4, 6]);
-    assert_eq!((&outcome.verdict, outcome.max_relative_error), (&Verdict::Exact, Some(0.0)), "{outcome:?}");
-    assert!(outcome.reason.is_some_and(|reason| reason.contains("silent") && !reason.contains("nothing either")));
+    assert_eq!(
+        (&outcome.verdict, outcome.max_relative_error),
+        (&Verdict::Exact, Some(0.0)),
+        "{outcome:?}"
+    );
+    assert!(
+        outcome
+            .reason
+            .is_some_and(|reason| reason.contains("silent") && !reason.contains("nothing either"))
+    );
 }
 
 #[test]
@@ -74,7 +109,11 @@ const TOKENS: &str = "input x f32[1,6]\nconst w f32[6,8]\nconst v f32[8,5]\ncons
 #[test]
 fn token_ids_out_of_a_loop_are_judged() {
     let outcome = judged(TOKENS, &[1, 6]);
-    assert_eq!((&outcome.verdict, outcome.max_relative_error), (&Verdict::Exact, Some(0.0)), "{outcome:?}");
+    assert_eq!(
+        (&outcome.verdict, outcome.max_relative_error),
+        (&Verdict::Exact, Some(0.0)),
+        "{outcome:?}"
+    );
 }
 
 #[test]
@@ -96,10 +135,20 @@ fn a_pruned_model_that_does_not_run_is_inexact() {
     let (analysis, selection, mut pruned) = cut(&model);
     // The last product keeps rows of which the first has lost its columns.
     let value = pruned.index().main_value("v").unwrap();
-    *pruned.tensor_proto_mut(value).unwrap() = model.tensor_proto(model.index().main_value("v").unwrap()).unwrap().clone();
+    *pruned.tensor_proto_mut(value).unwrap() = model
+        .tensor_proto(model.index().main_value("v").unwrap())
+        .unwrap()
+        .clone();
     let outcome = judge(&model, &pruned, &analysis, &selection, &inputs(&[4, 6]));
-    assert_eq!((outcome.verdict, outcome.max_relative_error), (Verdict::Inexact, None));
-    assert!(outcome.reason.is_some_and(|reason| reason.contains("does not run, though the original does")));
+    assert_eq!(
+        (outcome.verdict, outcome.max_relative_error),
+        (Verdict::Inexact, None)
+    );
+    assert!(
+        outcome
+            .reason
+            .is_some_and(|reason| reason.contains("does not run, though the original does"))
+    );
 }
 
 #[test]

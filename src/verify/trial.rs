@@ -63,7 +63,14 @@ impl<'a> Pair<'a> {
             made => (made, taps),
         };
         let (masked_session, pruned_session) = made?;
-        Ok(Pair { masked: masked_session, pruned: pruned_session, taps, names: outputs(masked), ends: &pruned.ends, sights })
+        Ok(Pair {
+            masked: masked_session,
+            pruned: pruned_session,
+            taps,
+            names: outputs(masked),
+            ends: &pruned.ends,
+            sights,
+        })
     }
 
     #[allow(clippy::type_complexity)]
@@ -85,10 +92,20 @@ impl<'a> Pair<'a> {
 
     /// Runs both on all inputs; `original` holds what the untouched original gives for each, where that is known.
     /// Inputs on which both fail count for nothing. Errors: one fails where the other runs, or both on all inputs.
-    pub(super) fn run(&self, inputs: &[Tensors], original: &[Vec<TensorRef>]) -> Result<Seen, Broken> {
-        let runs: Vec<Result<Seen, Broken>> =
-            inputs.par_iter().enumerate().map(|(at, inputs)| self.see(inputs, original.get(at).map_or(&[], Vec::as_slice))).collect();
-        let mut all = Seen { taps: vec![(0.0, 0.0); self.taps.len()], ..Default::default() };
+    pub(super) fn run(
+        &self,
+        inputs: &[Tensors],
+        original: &[Vec<TensorRef>],
+    ) -> Result<Seen, Broken> {
+        let runs: Vec<Result<Seen, Broken>> = inputs
+            .par_iter()
+            .enumerate()
+            .map(|(at, inputs)| self.see(inputs, original.get(at).map_or(&[], Vec::as_slice)))
+            .collect();
+        let mut all = Seen {
+            taps: vec![(0.0, 0.0); self.taps.len()],
+            ..Default::default()
+        };
         let mut neither = None;
         for run in runs {
             match run {
@@ -110,29 +127,47 @@ impl<'a> Pair<'a> {
             (Ok(_), Err(error)) => return Err(Broken::Pruned(error.to_string())),
             (Err(error), Err(_)) => return Err(Broken::Both(error.to_string())),
         };
-        let mut seen = Seen { inputs: 1, ..Default::default() };
+        let mut seen = Seen {
+            inputs: 1,
+            ..Default::default()
+        };
         for (at, name) in self.names.iter().enumerate() {
-            let (Some(masked), Some(pruned)) = (masked.get(at), pruned.get(at)) else { continue };
+            let (Some(masked), Some(pruned)) = (masked.get(at), pruned.get(at)) else {
+                continue;
+            };
             let masked = self.ends.of(name, masked);
             let mut error = relative_error(&masked, pruned, original.get(at));
             let mut apart = whole_distance(&masked, pruned);
             if self.sights.chosen.contains(name) && error > 0.0 {
                 // What rounding chose differently says nothing of the cut; most rows must be the same all the same.
                 let rows = median_distance(&masked, pruned).map(|(rows, _)| rows);
-                let rows = rows.unwrap_or(if self.taps.is_empty() { f64::INFINITY } else { 0.0 });
+                let rows = rows.unwrap_or(if self.taps.is_empty() {
+                    f64::INFINITY
+                } else {
+                    0.0
+                });
                 (error, apart) = (error.min(rows), apart.min(rows));
             }
             seen.error = seen.error.max(error);
             seen.apart = seen.apart.max(apart);
             if let Some(original) = original.get(at) {
                 let untouched = self.ends.of(name, original);
-                seen.moved = seen.moved.max(largest_error(&[untouched.into_owned()], &[masked.into_owned()], &[]));
+                seen.moved = seen.moved.max(largest_error(
+                    &[untouched.into_owned()],
+                    &[masked.into_owned()],
+                    &[],
+                ));
                 seen.moved = seen.moved.max(told_apart(self.ends, name, original));
             }
         }
         let behind = self.names.len();
         let pairs = masked.iter().skip(behind).zip(pruned.iter().skip(behind));
-        seen.taps = self.taps.iter().zip(pairs).map(|(tap, (masked, pruned))| tap.compare(masked, pruned)).collect();
+        seen.taps = self
+            .taps
+            .iter()
+            .zip(pairs)
+            .map(|(tap, (masked, pruned))| tap.compare(masked, pruned))
+            .collect();
         Ok(seen)
     }
 }
@@ -151,9 +186,19 @@ impl Seen {
     /// The tap that is furthest apart; those that are as good as zero beside the others are left to rounding.
     pub(super) fn worst(&self) -> Option<(usize, f64)> {
         const NOTHING: f64 = 1e-5;
-        let scale = self.taps.iter().map(|(_, scale)| *scale).fold(0.0, f64::max);
-        let counts = self.taps.iter().enumerate().filter(|(_, (_, own))| *own > scale * NOTHING);
-        counts.map(|(at, (apart, _))| (at, *apart)).max_by(|one, other| one.1.total_cmp(&other.1))
+        let scale = self
+            .taps
+            .iter()
+            .map(|(_, scale)| *scale)
+            .fold(0.0, f64::max);
+        let counts = self
+            .taps
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, own))| *own > scale * NOTHING);
+        counts
+            .map(|(at, (apart, _))| (at, *apart))
+            .max_by(|one, other| one.1.total_cmp(&other.1))
     }
 }
 
@@ -163,13 +208,23 @@ impl Tap {
         if self.kept.len() != whole.dims.len() || self.kept.iter().all(Option::is_none) {
             return Cow::Borrowed(whole);
         }
-        let fits = |(kept, dim): (&Option<Vec<u32>>, &usize)| kept.iter().flatten().all(|index| (*index as usize) < *dim);
-        if self.kept.iter().zip(&whole.dims).all(fits) { Cow::Owned(whole.select(&self.kept)) } else { Cow::Borrowed(whole) }
+        let fits = |(kept, dim): (&Option<Vec<u32>>, &usize)| {
+            kept.iter().flatten().all(|index| (*index as usize) < *dim)
+        };
+        if self.kept.iter().zip(&whole.dims).all(fits) {
+            Cow::Owned(whole.select(&self.kept))
+        } else {
+            Cow::Borrowed(whole)
+        }
     }
 
     fn compare(&self, masked: &TensorRef, pruned: &TensorRef) -> (f64, f64) {
         let masked = self.of(masked);
-        let found = if self.chosen { median_distance(&masked, pruned) } else { distance(&masked, pruned) };
+        let found = if self.chosen {
+            median_distance(&masked, pruned)
+        } else {
+            distance(&masked, pruned)
+        };
         found.unwrap_or_default()
     }
 }
@@ -181,19 +236,37 @@ fn whole_distance(expected: &TensorRef, found: &TensorRef) -> f64 {
             let different = expected.iter().zip(&found).filter(|(a, b)| a != b).count();
             different as f64 / expected.len().max(1) as f64
         }
-        _ => distance(expected, found).map_or_else(|| relative_error(expected, found, None), |(apart, _)| apart),
+        _ => distance(expected, found)
+            .map_or_else(|| relative_error(expected, found, None), |(apart, _)| apart),
     }
 }
 
 /// One model, made ready with taps. Errors: what the runtime says.
-pub(super) fn session(runtime: &dyn Runtime, model: &Model, taps: &[Tap], example: &Tensors) -> Result<Box<dyn Session>, String> {
-    let model = if taps.is_empty() { Cow::Borrowed(model) } else { Cow::Owned(tapped(model, taps).map_err(|error| error.to_string())?) };
-    runtime.prepare_variant(&model, example).map_err(|error| error.to_string())
+pub(super) fn session(
+    runtime: &dyn Runtime,
+    model: &Model,
+    taps: &[Tap],
+    example: &Tensors,
+) -> Result<Box<dyn Session>, String> {
+    let model = if taps.is_empty() {
+        Cow::Borrowed(model)
+    } else {
+        Cow::Owned(tapped(model, taps).map_err(|error| error.to_string())?)
+    };
+    runtime
+        .prepare_variant(&model, example)
+        .map_err(|error| error.to_string())
 }
 
 /// The names of a model's outputs.
 pub(super) fn outputs(model: &Model) -> Vec<String> {
-    model.index().graph(Index::MAIN).outputs.iter().map(|output| model.index().value(*output).name.clone()).collect()
+    model
+        .index()
+        .graph(Index::MAIN)
+        .outputs
+        .iter()
+        .map(|output| model.index().value(*output).name.clone())
+        .collect()
 }
 
 /// By how much an output that lost slices would differ had others been lost.

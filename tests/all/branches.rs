@@ -30,12 +30,23 @@ fn without_branches(graph: &str) -> (Vec<String>, usize) {
     let model = text::model(graph).unwrap();
     let prepared = Prepared::new(&model, &Options::default()).unwrap();
     let groups = &prepared.analysis.groups;
-    let whole: Vec<usize> =
-        (0..groups.len()).filter(|group| branch_ends(&prepared.working, &prepared.analysis, &[*group]).is_some()).collect();
+    let whole: Vec<usize> = (0..groups.len())
+        .filter(|group| branch_ends(&prepared.working, &prepared.analysis, &[*group]).is_some())
+        .collect();
     let mut removed = vec![Vec::new(); groups.len()];
-    whole.iter().for_each(|group| removed[*group] = (0..groups[*group].units.len() as u32).collect());
+    whole
+        .iter()
+        .for_each(|group| removed[*group] = (0..groups[*group].units.len() as u32).collect());
     let pruned: Model = prepared.cut(&prepared.select(&removed), &[]).unwrap();
-    (pruned.graph(Index::MAIN).node.iter().map(|node| node.op_type().to_owned()).collect(), whole.len())
+    (
+        pruned
+            .graph(Index::MAIN)
+            .node
+            .iter()
+            .map(|node| node.op_type().to_owned())
+            .collect(),
+        whole.len(),
+    )
 }
 
 const BLOCK: &str = "opset 17\ninput x f32[n,6,4,4]\nconst a f32[8,6,3,3]\nconst ab f32[8]\nconst b f32[6,8,3,3]\nconst bb f32[6]
@@ -43,7 +54,10 @@ const BLOCK: &str = "opset 17\ninput x f32[n,6,4,4]\nconst a f32[8,6,3,3]\nconst
 
 #[test]
 fn the_branch_of_a_residual_block_goes_and_its_bias_stays() {
-    assert_eq!(without_branches(&format!("{BLOCK}y = Relu(f)\noutput y")), (vec!["Constant".into(), "Add".into(), "Relu".into()], 1));
+    assert_eq!(
+        without_branches(&format!("{BLOCK}y = Relu(f)\noutput y")),
+        (vec!["Constant".into(), "Add".into(), "Relu".into()], 1)
+    );
 }
 
 #[test]
@@ -51,15 +65,36 @@ fn a_bias_outside_a_norm_and_a_scale_are_constants_then() {
     let graph = "opset 17\ninput x f32[n,5,8]\nconst a f32[8,12]\nconst ab f32[12]\nconst b f32[12,8]\nconst bb f32[8]\nconst g f32[8]
         h = MatMul(x, a)\ni = Add(h, ab)\nj = Gelu(i)\nk = MatMul(j, b)\nl = Add(k, bb)\nm = Mul(l, g)\nz = Add(m, x)\ny = Tanh(z)\noutput y";
     let (left, whole) = without_branches(&graph.replace("opset 17", "opset 20"));
-    assert_eq!((left, whole), (["Constant", "Add", "Mul", "Add", "Tanh"].map(String::from).to_vec(), 1));
+    assert_eq!(
+        (left, whole),
+        (
+            ["Constant", "Add", "Mul", "Add", "Tanh"]
+                .map(String::from)
+                .to_vec(),
+            1
+        )
+    );
 }
 
 #[test]
 fn what_gives_the_result_its_shape_or_is_read_elsewhere_is_no_branch() {
     // Nothing runs beside the products.
-    assert_eq!(without_branches(&format!("{}output f", BLOCK.replace("Add(x, e)", "Relu(e)"))).1, 0);
+    assert_eq!(
+        without_branches(&format!(
+            "{}output f",
+            BLOCK.replace("Add(x, e)", "Relu(e)")
+        ))
+        .1,
+        0
+    );
     // The hidden channels are seen as well.
-    assert_eq!(without_branches(&format!("{BLOCK}y = Relu(f)\ns = GlobalAveragePool(d)\noutput y\noutput s")).1, 0);
+    assert_eq!(
+        without_branches(&format!(
+            "{BLOCK}y = Relu(f)\ns = GlobalAveragePool(d)\noutput y\noutput s"
+        ))
+        .1,
+        0
+    );
     // The other summand is stretched by the branch.
     let graph = "opset 17\ninput x f32[n,6,4,4]\ninput p f32[n,6,1,1]\nconst a f32[8,6,1,1]\nconst b f32[6,8,1,1]
         c = Conv(x, a)\nd = Relu(c)\ne = Conv(d, b)\nf = Add(p, e)\noutput f";

@@ -9,7 +9,10 @@ use onnx_prune::ops::lookup;
 use onnx_prune::ops::registry::rules;
 
 fn sources(folder: &Path, texts: &mut Vec<String>) {
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     paths.sort();
     for path in paths {
         if path.is_dir() {
@@ -23,13 +26,20 @@ fn sources(folder: &Path, texts: &mut Vec<String>) {
 /// The first relation that a proved case of each operator states.
 fn examples() -> BTreeMap<String, String> {
     let mut texts = Vec::new();
-    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ops"), &mut texts);
+    sources(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ops"),
+        &mut texts,
+    );
     let mut found = BTreeMap::new();
     for text in texts {
         for case in text.split("Prove::op(\"").skip(1) {
             let name = case.split('"').next().unwrap().to_owned();
             let statement = case.split(';').next().unwrap();
-            if let Some(relation) = statement.split(".relates(\"").nth(1).and_then(|rest| rest.split('"').next()) {
+            if let Some(relation) = statement
+                .split(".relates(\"")
+                .nth(1)
+                .and_then(|rest| rest.split('"').next())
+            {
                 found.entry(name).or_insert_with(|| relation.to_owned());
             }
         }
@@ -39,7 +49,8 @@ fn examples() -> BTreeMap<String, String> {
 
 fn page() -> String {
     let examples = examples();
-    let mut operators: Vec<(&str, &str)> = rules().map(|rule| (rule.domain, rule.op_type)).collect();
+    let mut operators: Vec<(&str, &str)> =
+        rules().map(|rule| (rule.domain, rule.op_type)).collect();
     operators.sort_unstable();
     operators.dedup();
     let mut page = String::from(
@@ -72,5 +83,8 @@ fn the_page_of_operators_is_up_to_date() {
         std::fs::write(&path, &page).unwrap();
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(written == page, "docs/operators.md is out of date; run ONNX_PRUNE_UPDATE=1 cargo test --test all docs");
+    assert!(
+        written == page,
+        "docs/operators.md is out of date; run ONNX_PRUNE_UPDATE=1 cargo test --test all docs"
+    );
 }

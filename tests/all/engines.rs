@@ -12,8 +12,15 @@ use onnx_prune::verify::{Exactness, Verdict};
 pub fn onnxruntime() -> Option<&'static OrtRuntime> {
     static LOADED: OnceLock<Option<OrtRuntime>> = OnceLock::new();
     let load = || {
-        let found = onnx_prune::cli::onnxruntime().and_then(|libraries| OrtRuntime::load(&libraries));
-        found.inspect_err(|missing| eprintln!("ONNX Runtime is not at hand, so what tract does not run is SKIPPED: {missing}")).ok()
+        let found =
+            onnx_prune::cli::onnxruntime().and_then(|libraries| OrtRuntime::load(&libraries));
+        found
+            .inspect_err(|missing| {
+                eprintln!(
+                    "ONNX Runtime is not at hand, so what tract does not run is SKIPPED: {missing}"
+                )
+            })
+            .ok()
     };
     LOADED.get_or_init(load).as_ref()
 }
@@ -28,11 +35,22 @@ pub struct Ran<'a> {
 }
 
 /// Runs an original in tract, else in ONNX Runtime. Errors: what both say.
-pub fn original<'a>(tract: &'a TractRuntime, model: &Model, inputs: &Tensors) -> Result<Ran<'a>, String> {
+pub fn original<'a>(
+    tract: &'a TractRuntime,
+    model: &Model,
+    inputs: &Tensors,
+) -> Result<Ran<'a>, String> {
     let run = |runtime: &'a dyn Runtime| -> Result<Ran<'a>, String> {
-        let session = runtime.prepare(model, inputs, &[]).map_err(|error| error.to_string())?;
+        let session = runtime
+            .prepare(model, inputs, &[])
+            .map_err(|error| error.to_string())?;
         let outputs = session.run(inputs).map_err(|error| error.to_string())?;
-        Ok(Ran { runtime, outputs, noise: session.noise(), refused: None })
+        Ok(Ran {
+            runtime,
+            outputs,
+            noise: session.noise(),
+            refused: None,
+        })
     };
     let refused = match run(tract) {
         Ok(ran) => return Ok(ran),
@@ -40,7 +58,10 @@ pub fn original<'a>(tract: &'a TractRuntime, model: &Model, inputs: &Tensors) ->
     };
     match onnxruntime() {
         Some(other) => match run(other) {
-            Ok(ran) => Ok(Ran { refused: Some(refused), ..ran }),
+            Ok(ran) => Ok(Ran {
+                refused: Some(refused),
+                ..ran
+            }),
             Err(second) => Err(format!("{refused}; {second}")),
         },
         None => Err(refused),
@@ -59,16 +80,33 @@ pub fn judge(
     let all = std::slice::from_ref(inputs);
     let judged = |ran: &Ran| {
         let outputs = std::slice::from_ref(&ran.outputs);
-        (prepared.exactness(selection, pruned, ran.runtime, outputs, all, ran.noise), ran.runtime.name().to_owned())
+        (
+            prepared.exactness(selection, pruned, ran.runtime, outputs, all, ran.noise),
+            ran.runtime.name().to_owned(),
+        )
     };
     let first = judged(ran);
     if first.0.verdict == Verdict::Exact || ran.refused.is_some() {
         return first;
     }
-    let Some(other) = onnxruntime() else { return first };
-    let Ok(session) = other.prepare(model, inputs, &[]) else { return first };
-    let Ok(outputs) = session.run(inputs) else { return first };
-    let second = judged(&Ran { runtime: other, outputs, noise: session.noise(), refused: None });
-    eprintln!("{:?} in tract ({:?}), {:?} in ONNX Runtime", first.0.verdict, first.0.reason, second.0.verdict);
+    let Some(other) = onnxruntime() else {
+        return first;
+    };
+    let Ok(session) = other.prepare(model, inputs, &[]) else {
+        return first;
+    };
+    let Ok(outputs) = session.run(inputs) else {
+        return first;
+    };
+    let second = judged(&Ran {
+        runtime: other,
+        outputs,
+        noise: session.noise(),
+        refused: None,
+    });
+    eprintln!(
+        "{:?} in tract ({:?}), {:?} in ONNX Runtime",
+        first.0.verdict, first.0.reason, second.0.verdict
+    );
     second
 }

@@ -27,7 +27,10 @@ enum Outcome {
 
 /// Cuts a random share of every group and checks the result; gives a line for the table.
 fn check(case: &Case, granularity: Granularity, share: f64, seed: u64) -> (String, Outcome) {
-    let options = Options { granularity, ..Default::default() };
+    let options = Options {
+        granularity,
+        ..Default::default()
+    };
     let prepared = Prepared::new(&case.model, &options).unwrap();
     let analysis = &prepared.analysis;
     let head = format!("{:<24} {granularity:?} {share} seed {seed}:", case.name);
@@ -35,7 +38,13 @@ fn check(case: &Case, granularity: Granularity, share: f64, seed: u64) -> (Strin
     if groups.is_empty() {
         return (format!("{head} nothing to prune"), Outcome::Open);
     }
-    let saliency = Random { seed }.score(Evidence { model: &prepared.working, analysis }, &analysis.groups);
+    let saliency = Random { seed }.score(
+        Evidence {
+            model: &prepared.working,
+            analysis,
+        },
+        &analysis.groups,
+    );
     let ranking = Ranking::new(analysis, &groups, &saliency, &Align::Multiple(1));
     let mut choice = ranking.remove((ranking.len() as f64 * share).ceil() as usize);
     if share == LIGHT {
@@ -56,7 +65,14 @@ fn check(case: &Case, granularity: Granularity, share: f64, seed: u64) -> (Strin
         Ok(ran) => ran,
         Err(error) => return (format!("{head} unverifiable: {error}"), Outcome::Open),
     };
-    let (outcome, _) = engines::judge(&ran, &case.model, &prepared, &selection, &pruned, &case.inputs);
+    let (outcome, _) = engines::judge(
+        &ran,
+        &case.model,
+        &prepared,
+        &selection,
+        &pruned,
+        &case.inputs,
+    );
     let cost = ranking.cost(&choice);
     let line = format!(
         "{head} {} groups, macs {:.2}, params {:.2}: {:?} {:.1e} (allowed {:.1e})",
@@ -80,7 +96,10 @@ fn check_all(cases: &[Case], seeds: &[u64], open: usize) {
     for case in cases {
         let mut proved = false;
         for granularity in [Granularity::Coarse, Granularity::Fine] {
-            for (seed, share) in seeds.iter().flat_map(|seed| [(*seed, LIGHT), (*seed, HEAVY)]) {
+            for (seed, share) in seeds
+                .iter()
+                .flat_map(|seed| [(*seed, LIGHT), (*seed, HEAVY)])
+            {
                 let (line, outcome) = check(case, granularity, share, seed);
                 eprintln!("{line}");
                 proved |= outcome == Outcome::Exact;
@@ -94,7 +113,11 @@ fn check_all(cases: &[Case], seeds: &[u64], open: usize) {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(unproved.len() <= open, "no cut could be proved of {}", unproved.join(", "));
+    assert!(
+        unproved.len() <= open,
+        "no cut could be proved of {}",
+        unproved.join(", ")
+    );
 }
 
 #[test]
@@ -114,15 +137,33 @@ fn a_large_shared_weight_is_split_where_its_readers_need_two_versions() {
     let text = "opset 17\ninput x f32[n,80]\nconst w f32[80,80]\nh = MatMul(x, w)\nr = Relu(h)\ny = MatMul(r, w)\noutput y f32[n,80]\n";
     let model = onnx_prune::model::text::model(text).unwrap();
     let prepared = Prepared::new(&model, &Options::default()).unwrap();
-    let units: Vec<usize> = prepared.analysis.groups.iter().map(|group| group.units.len()).collect();
+    let units: Vec<usize> = prepared
+        .analysis
+        .groups
+        .iter()
+        .map(|group| group.units.len())
+        .collect();
     assert_eq!(units, [80]);
-    let rows: Vec<f32> = (0..160).map(|at| ((at * 37 % 101) as f32 - 50.0) / 50.0).collect();
-    let inputs = onnx_prune::run::Tensors::from_iter([("x".to_owned(), TensorRef::from_f32(vec![2, 80], &rows))]);
-    let case = Case { name: "shared".to_owned(), model, inputs };
+    let rows: Vec<f32> = (0..160)
+        .map(|at| ((at * 37 % 101) as f32 - 50.0) / 50.0)
+        .collect();
+    let inputs = onnx_prune::run::Tensors::from_iter([(
+        "x".to_owned(),
+        TensorRef::from_f32(vec![2, 80], &rows),
+    )]);
+    let case = Case {
+        name: "shared".to_owned(),
+        model,
+        inputs,
+    };
     let (line, outcome) = check(&case, Granularity::Coarse, HEAVY, 1);
     assert_eq!(outcome, Outcome::Exact, "{line}");
     let whole = prepared.cut(&prepared.select(&[Vec::new()]), &[]).unwrap();
-    assert_eq!(whole.graph(Index::MAIN).initializer.len(), 1, "what is not cut is one again");
+    assert_eq!(
+        whole.graph(Index::MAIN).initializer.len(),
+        1,
+        "what is not cut is one again"
+    );
 }
 
 /// A packed weight is sliced at a bound computed from the width of something else, and only that width is cut.
@@ -149,10 +190,21 @@ output y f32[n,5]
 ";
     let model = onnx_prune::model::text::model(text).unwrap();
     let prepared = Prepared::new(&model, &Options::default()).unwrap();
-    let numbers: Vec<f32> = (0..40).map(|at| ((at * 37 % 101) as f32 - 50.0) / 50.0).collect();
-    let inputs = onnx_prune::run::Tensors::from_iter([("x".to_owned(), TensorRef::from_f32(vec![4, 10], &numbers))]);
+    let numbers: Vec<f32> = (0..40)
+        .map(|at| ((at * 37 % 101) as f32 - 50.0) / 50.0)
+        .collect();
+    let inputs = onnx_prune::run::Tensors::from_iter([(
+        "x".to_owned(),
+        TensorRef::from_f32(vec![4, 10], &numbers),
+    )]);
     let runtime = TractRuntime::new(true);
-    let original = vec![runtime.prepare(&model, &inputs, &[]).unwrap().run(&inputs).unwrap()];
+    let original = vec![
+        runtime
+            .prepare(&model, &inputs, &[])
+            .unwrap()
+            .run(&inputs)
+            .unwrap(),
+    ];
     let groups = prepared.analysis.groups.len();
     let mut exact = 0;
     for group in 0..groups {
@@ -160,7 +212,14 @@ output y f32[n,5]
         removed[group] = vec![1, 4, 5];
         let selection = prepared.select(&removed);
         let pruned = prepared.cut(&selection, &[]).unwrap();
-        let outcome = prepared.exactness(&selection, &pruned, &runtime, &original, std::slice::from_ref(&inputs), 0.0);
+        let outcome = prepared.exactness(
+            &selection,
+            &pruned,
+            &runtime,
+            &original,
+            std::slice::from_ref(&inputs),
+            0.0,
+        );
         // What is sliced away moves nothing, and is exact all the same.
         assert_eq!(outcome.verdict, Verdict::Exact, "{outcome:?}");
         exact += usize::from(outcome.reason.is_none());
@@ -207,11 +266,25 @@ fn heads_merged_into_the_batch_are_counted_again() {
         output y f32[n,5,8]";
     let model = onnx_prune::model::text::model(text).unwrap();
     let prepared = Prepared::new(&model, &Options::default()).unwrap();
-    let units: Vec<usize> = prepared.analysis.groups.iter().map(|group| group.units.len()).collect();
+    let units: Vec<usize> = prepared
+        .analysis
+        .groups
+        .iter()
+        .map(|group| group.units.len())
+        .collect();
     assert_eq!(units, [6]);
-    let numbers: Vec<f32> = (0..120).map(|at| ((at * 37 % 101) as f32 - 50.0) / 50.0).collect();
-    let inputs = onnx_prune::run::Tensors::from_iter([("x".to_owned(), TensorRef::from_f32(vec![3, 5, 8], &numbers))]);
-    let case = Case { name: "merged".to_owned(), model, inputs };
+    let numbers: Vec<f32> = (0..120)
+        .map(|at| ((at * 37 % 101) as f32 - 50.0) / 50.0)
+        .collect();
+    let inputs = onnx_prune::run::Tensors::from_iter([(
+        "x".to_owned(),
+        TensorRef::from_f32(vec![3, 5, 8], &numbers),
+    )]);
+    let case = Case {
+        name: "merged".to_owned(),
+        model,
+        inputs,
+    };
     let (line, outcome) = check(&case, Granularity::Coarse, HEAVY, 1);
     assert_eq!(outcome, Outcome::Exact, "{line}");
 }

@@ -24,11 +24,33 @@ struct Timed {
 }
 
 impl Clockwork {
-    fn timed(&self, model: &Model, example: &Tensors, session: Box<dyn Session>) -> Box<dyn Session> {
-        let pins = example.iter().map(|(name, tensor)| (name.clone(), tensor.dims.iter().map(|dim| *dim as i64).collect()));
-        let analysis = analyse(model, &Options { pins: pins.collect(), ..Default::default() });
-        let milliseconds = (self.milliseconds)(analysis.account.at(|_| 1.0).macs, model.index().nodes().len());
-        Box::new(Timed { session, milliseconds })
+    fn timed(
+        &self,
+        model: &Model,
+        example: &Tensors,
+        session: Box<dyn Session>,
+    ) -> Box<dyn Session> {
+        let pins = example.iter().map(|(name, tensor)| {
+            (
+                name.clone(),
+                tensor.dims.iter().map(|dim| *dim as i64).collect(),
+            )
+        });
+        let analysis = analyse(
+            model,
+            &Options {
+                pins: pins.collect(),
+                ..Default::default()
+            },
+        );
+        let milliseconds = (self.milliseconds)(
+            analysis.account.at(|_| 1.0).macs,
+            model.index().nodes().len(),
+        );
+        Box::new(Timed {
+            session,
+            milliseconds,
+        })
     }
 }
 
@@ -41,12 +63,25 @@ impl Runtime for Clockwork {
         "1"
     }
 
-    fn prepare(&self, model: &Model, example: &Tensors, taps: &[String]) -> Result<Box<dyn Session>, Unverifiable> {
+    fn prepare(
+        &self,
+        model: &Model,
+        example: &Tensors,
+        taps: &[String],
+    ) -> Result<Box<dyn Session>, Unverifiable> {
         Ok(self.timed(model, example, self.runtime.prepare(model, example, taps)?))
     }
 
-    fn prepare_variant(&self, model: &Model, example: &Tensors) -> Result<Box<dyn Session>, Unverifiable> {
-        Ok(self.timed(model, example, self.runtime.prepare_variant(model, example)?))
+    fn prepare_variant(
+        &self,
+        model: &Model,
+        example: &Tensors,
+    ) -> Result<Box<dyn Session>, Unverifiable> {
+        Ok(self.timed(
+            model,
+            example,
+            self.runtime.prepare_variant(model, example)?,
+        ))
     }
 }
 
@@ -68,14 +103,33 @@ impl Session for Timed {
 fn pruned_to(wanted: f64, milliseconds: impl Fn(f64, usize) -> f64 + Sync + 'static) -> Outcome {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
     let model = load(&fixtures.join("digits_cnn.onnx"), Limits::default()).unwrap();
-    let images = read_npz(&fixtures.join("digits_test.npz")).unwrap()["input"].to_f32().unwrap();
-    let input = |pixels: &[f32]| Tensors::from_iter([("input".to_owned(), TensorRef::from_f32(vec![1, 1, 8, 8], pixels))]);
+    let images = read_npz(&fixtures.join("digits_test.npz")).unwrap()["input"]
+        .to_f32()
+        .unwrap();
+    let input = |pixels: &[f32]| {
+        Tensors::from_iter([(
+            "input".to_owned(),
+            TensorRef::from_f32(vec![1, 1, 8, 8], pixels),
+        )])
+    };
     let inputs: Vec<Tensors> = images.chunks(64).take(8).map(input).collect();
     let pins = BTreeMap::from([("input".to_owned(), vec![1, 1, 8, 8])]);
-    let request = Request { targets: vec![Target::Latency(wanted)], align: Align::Multiple(1), pins, ..Default::default() };
-    let runtime = Clockwork { runtime: TractRuntime::new(false), milliseconds: Box::new(milliseconds) };
+    let request = Request {
+        targets: vec![Target::Latency(wanted)],
+        align: Align::Multiple(1),
+        pins,
+        ..Default::default()
+    };
+    let runtime = Clockwork {
+        runtime: TractRuntime::new(false),
+        milliseconds: Box::new(milliseconds),
+    };
     // Made-up inputs, as far as the job knows: units go by their norms, which is quick.
-    let data = Data { inputs: Arc::new(inputs), synthetic: true, ..Default::default() };
+    let data = Data {
+        inputs: Arc::new(inputs),
+        synthetic: true,
+        ..Default::default()
+    };
     prune(&model, &request, &data, Some(&runtime), &Work::new(&())).unwrap()
 }
 
@@ -84,13 +138,22 @@ fn what_is_foreseen_is_what_the_clock_shows() {
     // Calls cost something, as in every runtime; the more they do, the less of the time is in the widths.
     for each in [1e-4, 1e-2] {
         let outcome = pruned_to(0.6, move |macs, nodes| macs * 1e-6 + each * nodes as f64);
-        let (foreseen, latency) = (outcome.foreseen.unwrap(), outcome.checks.unwrap().latency.unwrap());
+        let (foreseen, latency) = (
+            outcome.foreseen.unwrap(),
+            outcome.checks.unwrap().latency.unwrap(),
+        );
         assert!(outcome.reached, "{foreseen:?}");
-        assert_eq!((foreseen.original, foreseen.measured), (latency.original, latency.pruned));
+        assert_eq!(
+            (foreseen.original, foreseen.measured),
+            (latency.original, latency.pruned)
+        );
         let off = foreseen.predicted / foreseen.measured - 1.0;
         assert!(off.abs() <= 0.05, "foreseen {off:+.3} off: {foreseen:?}");
         let fraction = latency.pruned / latency.original;
-        assert!((fraction / 0.6 - 1.0).abs() <= 0.05, "{fraction} and not 0.6: {foreseen:?}");
+        assert!(
+            (fraction / 0.6 - 1.0).abs() <= 0.05,
+            "{fraction} and not 0.6: {foreseen:?}"
+        );
         assert!(outcome.after.macs < outcome.before.macs * 0.61);
     }
 }
@@ -101,6 +164,12 @@ fn a_result_that_is_slower_than_the_original_is_refused() {
     let slower = |macs: f64, nodes: usize| if nodes > 3 { 1e8 / macs } else { macs * 1e-6 };
     let outcome = pruned_to(0.6, slower);
     let latency = outcome.checks.as_ref().unwrap().latency.unwrap();
-    assert!(outcome.after.macs < outcome.before.macs, "something was tried");
-    assert!(latency.pruned > latency.original && !outcome.reached, "{latency:?}");
+    assert!(
+        outcome.after.macs < outcome.before.macs,
+        "something was tried"
+    );
+    assert!(
+        latency.pruned > latency.original && !outcome.reached,
+        "{latency:?}"
+    );
 }

@@ -10,27 +10,60 @@ use onnx_prune::proto::attribute_proto::AttributeType;
 use onnx_prune::proto::{AttributeProto, FunctionProto, NodeProto, OperatorSetIdProto};
 
 fn pruned(model: &Model, target: Target) -> Outcome {
-    let request = Request { targets: vec![target], align: Align::Multiple(1), keep_plan: true, verify: false, ..Default::default() };
+    let request = Request {
+        targets: vec![target],
+        align: Align::Multiple(1),
+        keep_plan: true,
+        verify: false,
+        ..Default::default()
+    };
     prune(model, &request, &Data::default(), None, &Work::new(&())).unwrap()
 }
 
 /// Removes these units of groups by their ids.
 fn cut(prepared: &Prepared, units: &[(&str, &[u32])]) -> Vec<SliceCut> {
-    let of = |id: &str| units.iter().find(|(other, _)| *other == id).map_or(Vec::new(), |(_, units)| units.to_vec());
-    let removed = prepared.analysis.groups.iter().map(|group| of(&group.id)).collect();
+    let of = |id: &str| {
+        units
+            .iter()
+            .find(|(other, _)| *other == id)
+            .map_or(Vec::new(), |(_, units)| units.to_vec())
+    };
+    let removed = prepared
+        .analysis
+        .groups
+        .iter()
+        .map(|group| of(&group.id))
+        .collect();
     prepared.plan(&Choice { removed }, String::new()).removed
 }
 
 fn slice(value: &str, axis: usize, indices: &[u32]) -> SliceCut {
-    SliceCut { value: value.into(), axis, indices: indices.to_vec(), reader: None, computed: false }
+    SliceCut {
+        value: value.into(),
+        axis,
+        indices: indices.to_vec(),
+        reader: None,
+        computed: false,
+    }
 }
 
 fn read_by(value: &str, axis: usize, indices: &[u32], node: &str, input: u32) -> SliceCut {
-    SliceCut { reader: Some((node.into(), input)), ..slice(value, axis, indices) }
+    SliceCut {
+        reader: Some((node.into(), input)),
+        ..slice(value, axis, indices)
+    }
 }
 
 fn names(model: &Model) -> Vec<&str> {
-    model.proto.graph.as_ref().unwrap().initializer.iter().map(|tensor| tensor.name()).collect()
+    model
+        .proto
+        .graph
+        .as_ref()
+        .unwrap()
+        .initializer
+        .iter()
+        .map(|tensor| tensor.name())
+        .collect()
 }
 
 const USED_TWICE: &str =
@@ -42,16 +75,33 @@ const USED_TWICE: &str =
 #[test]
 fn a_module_used_twice_is_cut_as_one() {
     let model = text::model(USED_TWICE).unwrap();
-    for target in [Target::Params(0.8), Target::Bytes(0.8), Target::Params(0.5), Target::Macs(0.6)] {
+    for target in [
+        Target::Params(0.8),
+        Target::Bytes(0.8),
+        Target::Params(0.5),
+        Target::Macs(0.6),
+    ] {
         let outcome = pruned(&model, target);
-        assert!(outcome.reached && target.of(&outcome.after, &outcome.before) <= target.fraction() + 0.01, "{target}: {:?}", outcome.after);
+        assert!(
+            outcome.reached
+                && target.of(&outcome.after, &outcome.before) <= target.fraction() + 0.01,
+            "{target}: {:?}",
+            outcome.after
+        );
         assert_eq!(outcome.before.params, 640.0);
         assert_eq!(names(&outcome.model), ["a", "b", "w", "v", "c"]);
         assert!(outcome.plan.removed.iter().all(|cut| cut.reader.is_none()));
     }
     let prepared = Prepared::new(&model, &Options::default()).unwrap();
     let plan = cut(&prepared, &[("w:0", &[3, 5])]);
-    assert_eq!(plan, [slice("a", 1, &[3, 5]), slice("b", 1, &[3, 5]), slice("w", 0, &[3, 5])]);
+    assert_eq!(
+        plan,
+        [
+            slice("a", 1, &[3, 5]),
+            slice("b", 1, &[3, 5]),
+            slice("w", 0, &[3, 5])
+        ]
+    );
 }
 
 /// One reader of `w` needs it whole.
@@ -65,20 +115,49 @@ fn a_copy_is_made_where_it_pays_and_priced() {
         let outcome = pruned(&model, target);
         assert!(outcome.reached, "{target}: {:?}", outcome.remarks);
         // 96 for the whole, 8 and 4 for each unit that stays: at most four can.
-        assert!(outcome.before.params == 144.0 && outcome.after.params <= 144.0, "{target}: {:?}", outcome.after);
-        assert!(outcome.after.bytes <= outcome.before.bytes, "{target}: {:?} of {:?}", outcome.after, outcome.before);
+        assert!(
+            outcome.before.params == 144.0 && outcome.after.params <= 144.0,
+            "{target}: {:?}",
+            outcome.after
+        );
+        assert!(
+            outcome.after.bytes <= outcome.before.bytes,
+            "{target}: {:?} of {:?}",
+            outcome.after,
+            outcome.before
+        );
         let removed = &outcome.plan.removed;
         assert_eq!(removed.len(), 2);
-        assert_eq!((removed[0].value.as_str(), removed[0].reader.clone()), ("w", Some(("a".to_owned(), 1))));
-        assert_eq!((removed[1].value.as_str(), &removed[1].reader), ("v", &None));
-        let Outcome { analysis, choice, .. } = &outcome;
-        let selection = analysis.select(choice.removed.iter().enumerate().map(|(group, units)| (group, units.as_slice())));
+        assert_eq!(
+            (removed[0].value.as_str(), removed[0].reader.clone()),
+            ("w", Some(("a".to_owned(), 1)))
+        );
+        assert_eq!(
+            (removed[1].value.as_str(), &removed[1].reader),
+            ("v", &None)
+        );
+        let Outcome {
+            analysis, choice, ..
+        } = &outcome;
+        let selection = analysis.select(
+            choice
+                .removed
+                .iter()
+                .enumerate()
+                .map(|(group, units)| (group, units.as_slice())),
+        );
         let foreseen = analysis.account.of(&analysis.classes, &selection).params;
         assert!((foreseen - outcome.after.params).abs() < 1e-6, "{foreseen}");
     }
-    let tiny = NEEDED_WHOLE.replace("[12,4]", "[12,1]").replace("[8,12]", "[80,12]").replace("[3,8]", "[3,80]");
+    let tiny = NEEDED_WHOLE
+        .replace("[12,4]", "[12,1]")
+        .replace("[8,12]", "[80,12]")
+        .replace("[3,8]", "[3,80]");
     let prepared = Prepared::new(&text::model(&tiny).unwrap(), &Options::default()).unwrap();
-    assert!(prepared.analysis.groups.is_empty(), "a copy of 960 numbers to save at most 890");
+    assert!(
+        prepared.analysis.groups.is_empty(),
+        "a copy of 960 numbers to save at most 890"
+    );
 }
 
 #[test]
@@ -89,10 +168,28 @@ fn biases_merged_by_an_exporter_are_cut_apart() {
     let prepared = Prepared::new(&model, &Options::default()).unwrap();
     let first = prepared.analysis.groups[0].id.clone();
     let plan = cut(&prepared, &[(&first, &[1])]);
-    assert_eq!(plan, [slice("a", 1, &[1]), slice("b", 0, &[1]), read_by("zero", 0, &[1], "p1", 1)]);
-    let both: Vec<(String, [u32; 1])> = prepared.analysis.groups.iter().map(|group| (group.id.clone(), [1])).collect();
-    let both: Vec<(&str, &[u32])> = both.iter().map(|(id, units)| (id.as_str(), units.as_slice())).collect();
-    assert!(cut(&prepared, &both).contains(&slice("zero", 0, &[1])), "all readers lose the same");
+    assert_eq!(
+        plan,
+        [
+            slice("a", 1, &[1]),
+            slice("b", 0, &[1]),
+            read_by("zero", 0, &[1], "p1", 1)
+        ]
+    );
+    let both: Vec<(String, [u32; 1])> = prepared
+        .analysis
+        .groups
+        .iter()
+        .map(|group| (group.id.clone(), [1]))
+        .collect();
+    let both: Vec<(&str, &[u32])> = both
+        .iter()
+        .map(|(id, units)| (id.as_str(), units.as_slice()))
+        .collect();
+    assert!(
+        cut(&prepared, &both).contains(&slice("zero", 0, &[1])),
+        "all readers lose the same"
+    );
     assert_eq!(prepared.analysis.account.original().params, 464.0);
 }
 
@@ -102,17 +199,28 @@ fn a_weight_that_is_computed_goes_by_the_computed_value() {
         l = ReduceL2(v) {axes=[1,2,3],keepdims=1}\nk = Div(v, l)\nw = Mul(k, g)\nf = Conv(x, w)\nr = Relu(f)\ny = Conv(r, u)\noutput y";
     let model = text::model(text).unwrap();
     let outcome = pruned(&model, Target::Macs(0.5));
-    let named: Vec<(&str, bool)> = outcome.plan.removed.iter().map(|cut| (cut.value.as_str(), cut.computed)).collect();
+    let named: Vec<(&str, bool)> = outcome
+        .plan
+        .removed
+        .iter()
+        .map(|cut| (cut.value.as_str(), cut.computed))
+        .collect();
     assert_eq!(named, [("u", false), ("w", true)]);
     // What the file has: v, g and u.
     assert_eq!(outcome.before.params, (8 * 27 + 8 + 4 * 72) as f64);
     let json = outcome.plan.to_json();
-    assert!(json.contains("\"computed\": true") && !json.contains("reader"), "{json}");
+    assert!(
+        json.contains("\"computed\": true") && !json.contains("reader"),
+        "{json}"
+    );
 }
 
 fn function(name: &str, body: &str) -> FunctionProto {
     let graph = text::message(body).unwrap().graph.unwrap();
-    let import = |domain: &str, version| OperatorSetIdProto { domain: Some(domain.into()), version: Some(version) };
+    let import = |domain: &str, version| OperatorSetIdProto {
+        domain: Some(domain.into()),
+        version: Some(version),
+    };
     let node = graph.initializer.iter().map(|tensor| {
         let value = AttributeProto {
             name: Some("value".into()),
@@ -120,13 +228,26 @@ fn function(name: &str, body: &str) -> FunctionProto {
             t: Some(tensor.clone()),
             ..Default::default()
         };
-        NodeProto { op_type: Some("Constant".into()), output: vec![tensor.name().to_owned()], attribute: vec![value], ..Default::default() }
+        NodeProto {
+            op_type: Some("Constant".into()),
+            output: vec![tensor.name().to_owned()],
+            attribute: vec![value],
+            ..Default::default()
+        }
     });
     FunctionProto {
         name: Some(name.into()),
         domain: Some("local".into()),
-        input: graph.input.iter().map(|input| input.name().to_owned()).collect(),
-        output: graph.output.iter().map(|output| output.name().to_owned()).collect(),
+        input: graph
+            .input
+            .iter()
+            .map(|input| input.name().to_owned())
+            .collect(),
+        output: graph
+            .output
+            .iter()
+            .map(|output| output.name().to_owned())
+            .collect(),
         node: node.chain(graph.node.clone()).collect(),
         opset_import: vec![import("", 17), import("local", 1)],
         ..Default::default()
@@ -138,7 +259,10 @@ fn with_a_function() -> Model {
     let text = "input x f32[n,4]\nconst a f32[4,64]\nconst b f32[64,64]\nconst c f32[64,3]
         h = MatMul(x, a)\nh1 = local.Shift(h)\ng = MatMul(h1, b)\ng1 = local.Shift(g)\ny = MatMul(g1, c)\noutput y";
     let mut proto = text::message(text).unwrap();
-    proto.functions = vec![function("Shift", "input x\nconst bias f32[64]\ns = Add(x, bias)\ny = Relu(s)\noutput y")];
+    proto.functions = vec![function(
+        "Shift",
+        "input x\nconst bias f32[64]\ns = Add(x, bias)\ny = Relu(s)\noutput y",
+    )];
     Model::new(proto, Source::default()).unwrap()
 }
 
@@ -149,13 +273,24 @@ fn a_constant_of_a_function_goes_by_the_function_and_its_readers_by_the_call() {
     assert_eq!(prepared.analysis.groups.len(), 2);
     let first = prepared.analysis.groups[0].id.clone();
     let plan = cut(&prepared, &[(&first, &[7])]);
-    assert_eq!(plan, [slice("a", 1, &[7]), slice("b", 0, &[7]), read_by("Shift/bias", 0, &[7], "h1/s", 1)]);
+    assert_eq!(
+        plan,
+        [
+            slice("a", 1, &[7]),
+            slice("b", 0, &[7]),
+            read_by("Shift/bias", 0, &[7], "h1/s", 1)
+        ]
+    );
     // Counted once, though it is called twice.
     let params = (4 * 64 + 64 * 64 + 64 * 3 + 64) as f64;
     assert_eq!(prepared.analysis.account.original().params, params);
     let outcome = pruned(&model, Target::Params(0.5));
     assert!(outcome.reached && outcome.before.params == params);
-    assert!(names(&outcome.model).iter().all(|name| ["a", "b", "c"].contains(name) || name.starts_with("Shift/bias")));
+    assert!(
+        names(&outcome.model)
+            .iter()
+            .all(|name| ["a", "b", "c"].contains(name) || name.starts_with("Shift/bias"))
+    );
     let uncut = prepared.cut(&prepared.select(&[]), &[]).unwrap();
     assert_eq!(names(&uncut), ["a", "b", "c", "Shift/bias"]);
 }
@@ -165,7 +300,13 @@ fn plans_are_read_again_and_older_ones_too() {
     let model = with_a_function();
     let outcome = pruned(&model, Target::Params(0.5));
     let apply = |plan: &onnx_prune::plan::Plan| {
-        let request = Request { plan: Some(plan.clone()), keep_plan: true, verify: false, score: ScoreName::L2, ..Default::default() };
+        let request = Request {
+            plan: Some(plan.clone()),
+            keep_plan: true,
+            verify: false,
+            score: ScoreName::L2,
+            ..Default::default()
+        };
         prune(&model, &request, &Data::default(), None, &Work::new(&()))
     };
     let again = apply(&serde_json::from_str(&outcome.plan.to_json()).unwrap()).unwrap();
@@ -174,11 +315,23 @@ fn plans_are_read_again_and_older_ones_too() {
     // Before readers were told apart, plans named what all of them lose.
     let mut older = outcome.plan.clone();
     older.removed.retain(|cut| cut.reader.is_none());
-    older.removed.iter_mut().for_each(|cut| cut.computed = false);
+    older
+        .removed
+        .iter_mut()
+        .for_each(|cut| cut.computed = false);
     assert_eq!(apply(&older).unwrap().model.proto, outcome.model.proto);
     // What no unit holds is refused.
     let mut wrong = outcome.plan.clone();
-    let reader = wrong.removed.iter_mut().find_map(|cut| cut.reader.as_mut()).unwrap();
+    let reader = wrong
+        .removed
+        .iter_mut()
+        .find_map(|cut| cut.reader.as_mut())
+        .unwrap();
     reader.0 = "elsewhere".to_owned();
-    assert!(apply(&wrong).unwrap_err().to_string().contains("are not those that its units hold"));
+    assert!(
+        apply(&wrong)
+            .unwrap_err()
+            .to_string()
+            .contains("are not those that its units hold")
+    );
 }

@@ -36,8 +36,13 @@ impl Graph {
     fn constant(&mut self, kind: &str, dims: &[usize], fill: &str) -> String {
         let name = self.name("k");
         let dims: Vec<String> = dims.iter().map(usize::to_string).collect();
-        let fill = if fill.is_empty() { String::new() } else { format!(" = {fill}") };
-        self.lines.push(format!("const {name} {kind}[{}]{fill}", dims.join(",")));
+        let fill = if fill.is_empty() {
+            String::new()
+        } else {
+            format!(" = {fill}")
+        };
+        self.lines
+            .push(format!("const {name} {kind}[{}]{fill}", dims.join(",")));
         name
     }
 
@@ -61,12 +66,30 @@ impl Graph {
         name
     }
 
-    fn conv(&mut self, x: &Value, channels: usize, groups: usize, kernel: usize, bias: bool) -> Value {
+    fn conv(
+        &mut self,
+        x: &Value,
+        channels: usize,
+        groups: usize,
+        kernel: usize,
+        bias: bool,
+    ) -> Value {
         let w = self.weight(&[channels, x.channels / groups, kernel, kernel]);
-        let bias = if bias { format!(", {}", self.weight(&[channels])) } else { String::new() };
+        let bias = if bias {
+            format!(", {}", self.weight(&[channels]))
+        } else {
+            String::new()
+        };
         let pad = kernel / 2;
-        let name = self.node(format!("Conv({}, {w}{bias}) {{group={groups}, pads=[{pad},{pad},{pad},{pad}]}}", x.name));
-        Value { name, channels, side: x.side }
+        let name = self.node(format!(
+            "Conv({}, {w}{bias}) {{group={groups}, pads=[{pad},{pad},{pad},{pad}]}}",
+            x.name
+        ));
+        Value {
+            name,
+            channels,
+            side: x.side,
+        }
     }
 
     fn with(&self, x: &Value, name: String) -> Value {
@@ -77,7 +100,13 @@ impl Graph {
     fn image_step(&mut self, x: &Value, pick: u8, a: usize, b: usize) -> Value {
         let (c, s, n) = (x.channels, x.side, x.name.clone());
         match pick % 18 {
-            0 | 1 => self.conv(x, 2 + a % 9, 1, if b.is_multiple_of(2) { 3 } else { 1 }, a.is_multiple_of(3)),
+            0 | 1 => self.conv(
+                x,
+                2 + a % 9,
+                1,
+                if b.is_multiple_of(2) { 3 } else { 1 },
+                a.is_multiple_of(3),
+            ),
             2 => self.conv(x, c, c, 3, b.is_multiple_of(2)),
             3 => self.conv(x, c * 2, c, 3, true),
             4 => {
@@ -85,8 +114,15 @@ impl Graph {
                 self.conv(x, groups * (1 + b % 3), groups, 1, true)
             }
             5 => {
-                let (scale, bias, mean, var) = (self.weight(&[c]), self.weight(&[c]), self.weight(&[c]), self.positive(&[c]));
-                let name = self.node(format!("BatchNormalization({n}, {scale}, {bias}, {mean}, {var})"));
+                let (scale, bias, mean, var) = (
+                    self.weight(&[c]),
+                    self.weight(&[c]),
+                    self.weight(&[c]),
+                    self.positive(&[c]),
+                );
+                let name = self.node(format!(
+                    "BatchNormalization({n}, {scale}, {bias}, {mean}, {var})"
+                ));
                 self.with(x, name)
             }
             6 => {
@@ -97,7 +133,17 @@ impl Graph {
             7 => {
                 // Squeeze and excite.
                 let pooled = self.node(format!("GlobalAveragePool({n})"));
-                let narrow = self.conv(&Value { name: pooled, channels: c, side: 1 }, 1 + a % 4, 1, 1, true);
+                let narrow = self.conv(
+                    &Value {
+                        name: pooled,
+                        channels: c,
+                        side: 1,
+                    },
+                    1 + a % 4,
+                    1,
+                    1,
+                    true,
+                );
                 let active = self.node(format!("Relu({})", narrow.name));
                 let wide = self.conv(&self.with(&narrow, active), c, 1, 1, true);
                 let gate = self.node(format!("Sigmoid({})", wide.name));
@@ -114,35 +160,66 @@ impl Graph {
                 if other.side != s || other.channels + c > 24 {
                     return x.clone();
                 }
-                let pair = if b.is_multiple_of(2) { format!("{n}, {}", other.name) } else { format!("{}, {n}", other.name) };
+                let pair = if b.is_multiple_of(2) {
+                    format!("{n}, {}", other.name)
+                } else {
+                    format!("{}, {n}", other.name)
+                };
                 let name = self.node(format!("Concat({pair}) {{axis=1}}"));
-                Value { name, channels: c + other.channels, side: s }
+                Value {
+                    name,
+                    channels: c + other.channels,
+                    side: s,
+                }
             }
             11 if c > 1 => {
                 let first = 1 + a % (c - 1);
                 let sizes = self.ints(&[first as i64, (c - first) as i64]);
                 let (left, right) = (self.name("y"), self.name("y"));
-                self.lines.push(format!("{left}, {right} = Split({n}, {sizes}) {{axis=1}}"));
-                let left = Value { name: left, channels: first, side: s };
-                let right = Value { name: right, channels: c - first, side: s };
-                let (next, other) = if b.is_multiple_of(2) { (left, right) } else { (right, left) };
+                self.lines
+                    .push(format!("{left}, {right} = Split({n}, {sizes}) {{axis=1}}"));
+                let left = Value {
+                    name: left,
+                    channels: first,
+                    side: s,
+                };
+                let right = Value {
+                    name: right,
+                    channels: c - first,
+                    side: s,
+                };
+                let (next, other) = if b.is_multiple_of(2) {
+                    (left, right)
+                } else {
+                    (right, left)
+                };
                 self.images.push(other);
                 next
             }
             12 if c > 1 => {
                 let (start, step) = (a % (c - 1), 1 + b % 2);
                 let end = (start + 1 + b % c).min(c);
-                let (starts, ends, axes, steps) =
-                    (self.ints(&[start as i64]), self.ints(&[end as i64]), self.ints(&[1]), self.ints(&[step as i64]));
+                let (starts, ends, axes, steps) = (
+                    self.ints(&[start as i64]),
+                    self.ints(&[end as i64]),
+                    self.ints(&[1]),
+                    self.ints(&[step as i64]),
+                );
                 let name = self.node(format!("Slice({n}, {starts}, {ends}, {axes}, {steps})"));
-                Value { name, channels: (end - start).div_ceil(step), side: s }
+                Value {
+                    name,
+                    channels: (end - start).div_ceil(step),
+                    side: s,
+                }
             }
             13 => {
                 // Channel shuffle.
                 let groups = divisor(c, a) as i64;
                 let (s, c) = (s as i64, c as i64);
-                let (apart, together) =
-                    (self.ints(&[1, groups, c / groups, s, s]), self.ints(&[1, if b.is_multiple_of(2) { c } else { -1 }, s, s]));
+                let (apart, together) = (
+                    self.ints(&[1, groups, c / groups, s, s]),
+                    self.ints(&[1, if b.is_multiple_of(2) { c } else { -1 }, s, s]),
+                );
                 let apart = self.node(format!("Reshape({n}, {apart})"));
                 let swapped = self.node(format!("Transpose({apart}) {{perm=[0,2,1,3,4]}}"));
                 let name = self.node(format!("Reshape({swapped}, {together})"));
@@ -152,22 +229,45 @@ impl Graph {
                 let (before, after) = (a % 3, b % 3);
                 let pads = self.ints(&[0, before as i64, 0, 0, 0, after as i64, 0, 0]);
                 let name = self.node(format!("Pad({n}, {pads})"));
-                Value { name, channels: c + before + after, side: s }
+                Value {
+                    name,
+                    channels: c + before + after,
+                    side: s,
+                }
             }
             15 if s > 2 => {
                 let operator = ["MaxPool", "AveragePool"][a % 2];
-                let name = self.node(format!("{operator}({n}) {{kernel_shape=[2,2], strides=[2,2]}}"));
-                Value { name, channels: c, side: s / 2 }
+                let name = self.node(format!(
+                    "{operator}({n}) {{kernel_shape=[2,2], strides=[2,2]}}"
+                ));
+                Value {
+                    name,
+                    channels: c,
+                    side: s / 2,
+                }
             }
             16 => {
-                let k = if b.is_multiple_of(2) { self.weight(&[c, 1, 1]) } else { self.weight(&[1]) };
+                let k = if b.is_multiple_of(2) {
+                    self.weight(&[c, 1, 1])
+                } else {
+                    self.weight(&[1])
+                };
                 let name = self.node(format!("{}({n}, {k})", ["Add", "Mul", "Sub"][a % 3]));
                 self.with(x, name)
             }
             17 => {
-                let found = self.images.iter().rev().find(|other| other.side == s && other.channels == c && other.name != n).cloned();
+                let found = self
+                    .images
+                    .iter()
+                    .rev()
+                    .find(|other| other.side == s && other.channels == c && other.name != n)
+                    .cloned();
                 let Some(other) = found else { return x.clone() };
-                let name = self.node(format!("{}({n}, {})", ["Add", "Mul", "Max"][a % 3], other.name));
+                let name = self.node(format!(
+                    "{}({n}, {})",
+                    ["Add", "Mul", "Max"][a % 3],
+                    other.name
+                ));
                 self.with(x, name)
             }
             _ => x.clone(),
@@ -202,7 +302,10 @@ impl Graph {
                     .map(|part| {
                         let projected = self.linear(x, (heads * width) as usize, part != 1);
                         let apart = self.node(format!("Reshape({}, {apart})", projected.name));
-                        self.node(format!("Transpose({apart}) {{perm={}}}", if part == 1 { "[0,2,3,1]" } else { "[0,2,1,3]" }))
+                        self.node(format!(
+                            "Transpose({apart}) {{perm={}}}",
+                            if part == 1 { "[0,2,3,1]" } else { "[0,2,1,3]" }
+                        ))
                     })
                     .collect();
                 let scores = self.node(format!("MatMul({}, {})", projected[0], projected[1]));
@@ -211,7 +314,15 @@ impl Graph {
                 let back = self.node(format!("Transpose({mixed}) {{perm=[0,2,1,3]}}"));
                 let together = self.ints(&[1, t as i64, heads * width]);
                 let merged = self.node(format!("Reshape({back}, {together})"));
-                let out = self.linear(&Value { name: merged, channels: (heads * width) as usize, side: t }, c, true);
+                let out = self.linear(
+                    &Value {
+                        name: merged,
+                        channels: (heads * width) as usize,
+                        side: t,
+                    },
+                    c,
+                    true,
+                );
                 let name = self.node(format!("Add({n}, {})", out.name));
                 self.with(x, name)
             }
@@ -224,7 +335,10 @@ impl Graph {
                 let both = self.linear(x, c * 2, true);
                 let sizes = self.ints(&[c as i64, c as i64]);
                 let (left, right) = (self.name("y"), self.name("y"));
-                self.lines.push(format!("{left}, {right} = Split({}, {sizes}) {{axis=2}}", both.name));
+                self.lines.push(format!(
+                    "{left}, {right} = Split({}, {sizes}) {{axis=2}}",
+                    both.name
+                ));
                 let gate = self.node(format!("Sigmoid({left})"));
                 let name = self.node(format!("Mul({gate}, {right})"));
                 self.with(x, name)
@@ -239,22 +353,41 @@ impl Graph {
             let bias = self.weight(&[channels]);
             name = self.node(format!("Add({name}, {bias})"));
         }
-        Value { name, channels, ..x.clone() }
+        Value {
+            name,
+            channels,
+            ..x.clone()
+        }
     }
 
     /// The end: what becomes of the last value.
     fn head(&mut self, x: &Value, pick: u8, sequence: bool) {
         let axes = if sequence { "[1]" } else { "[2,3]" };
         let (flat, width) = match pick % 4 {
-            0 => (self.node(format!("ReduceMean({}) {{axes={axes}, keepdims=0}}", x.name)), x.channels),
-            1 => (self.node(format!("Flatten({})", x.name)), x.channels * x.side * if sequence { 1 } else { x.side }),
+            0 => (
+                self.node(format!(
+                    "ReduceMean({}) {{axes={axes}, keepdims=0}}",
+                    x.name
+                )),
+                x.channels,
+            ),
+            1 => (
+                self.node(format!("Flatten({})", x.name)),
+                x.channels * x.side * if sequence { 1 } else { x.side },
+            ),
             2 if !sequence => {
                 let pooled = self.node(format!("GlobalAveragePool({})", x.name));
-                (self.node(format!("Flatten({pooled}) {{axis=1}}")), x.channels)
+                (
+                    self.node(format!("Flatten({pooled}) {{axis=1}}")),
+                    x.channels,
+                )
             }
             _ => {
                 let target = self.ints(&[1, -1]);
-                (self.node(format!("Reshape({}, {target})", x.name)), x.channels * x.side * if sequence { 1 } else { x.side })
+                (
+                    self.node(format!("Reshape({}, {target})", x.name)),
+                    x.channels * x.side * if sequence { 1 } else { x.side },
+                )
             }
         };
         let (w, bias) = (self.weight(&[5, width]), self.weight(&[5]));
@@ -264,7 +397,9 @@ impl Graph {
 }
 
 fn divisor(number: usize, pick: usize) -> usize {
-    let divisors: Vec<usize> = (1..=number).filter(|divisor| number.is_multiple_of(*divisor)).collect();
+    let divisors: Vec<usize> = (1..=number)
+        .filter(|divisor| number.is_multiple_of(*divisor))
+        .collect();
     divisors[pick % divisors.len()]
 }
 
@@ -272,18 +407,42 @@ type Step = (u8, u8, u8);
 
 /// The text of a graph, and the dims of its input.
 fn graph(sequence: bool, steps: &[Step], head: u8) -> (String, Vec<usize>) {
-    let dims = if sequence { vec![1, 5, 4] } else { vec![1, 3, 6, 6] };
+    let dims = if sequence {
+        vec![1, 5, 4]
+    } else {
+        vec![1, 3, 6, 6]
+    };
     let input: Vec<String> = dims.iter().map(usize::to_string).collect();
-    let mut graph = Graph { lines: vec![format!("input x f32[{}]", input.join(","))], numbers: 0, images: Vec::new() };
-    let mut x = Value { name: "x".into(), channels: if sequence { 4 } else { 3 }, side: if sequence { 5 } else { 6 } };
-    x = if sequence { graph.linear(&x, 6, true) } else { graph.conv(&x, 6, 1, 3, true) };
+    let mut graph = Graph {
+        lines: vec![format!("input x f32[{}]", input.join(","))],
+        numbers: 0,
+        images: Vec::new(),
+    };
+    let mut x = Value {
+        name: "x".into(),
+        channels: if sequence { 4 } else { 3 },
+        side: if sequence { 5 } else { 6 },
+    };
+    x = if sequence {
+        graph.linear(&x, 6, true)
+    } else {
+        graph.conv(&x, 6, 1, 3, true)
+    };
     graph.images.push(x.clone());
     for (pick, a, b) in steps {
         let (a, b) = (usize::from(*a), usize::from(*b));
-        let next = if sequence { graph.sequence_step(&x, *pick, a, b) } else { graph.image_step(&x, *pick, a, b) };
+        let next = if sequence {
+            graph.sequence_step(&x, *pick, a, b)
+        } else {
+            graph.image_step(&x, *pick, a, b)
+        };
         x = next;
         if x.channels > 32 {
-            x = if sequence { graph.linear(&x, 8, false) } else { graph.conv(&x, 8, 1, 1, false) };
+            x = if sequence {
+                graph.linear(&x, 8, false)
+            } else {
+                graph.conv(&x, 8, 1, 1, false)
+            };
         }
         graph.images.push(x.clone());
         // Some steps branch off from an earlier value.
@@ -297,24 +456,56 @@ fn graph(sequence: bool, steps: &[Step], head: u8) -> (String, Vec<usize>) {
 }
 
 /// Cuts a random share and compares; an error is the graph, the plan and what went wrong.
-fn check(sequence: bool, steps: &[Step], head: u8, fine: bool, share: f64, seed: u64) -> Result<(), String> {
+fn check(
+    sequence: bool,
+    steps: &[Step],
+    head: u8,
+    fine: bool,
+    share: f64,
+    seed: u64,
+) -> Result<(), String> {
     let (text, dims) = graph(sequence, steps, head);
-    let fail = |what: String| Err(format!("{what}\nfine {fine} share {share} seed {seed}\n{text}\n"));
+    let fail = |what: String| {
+        Err(format!(
+            "{what}\nfine {fine} share {share} seed {seed}\n{text}\n"
+        ))
+    };
     let model = match text::model(&text) {
         Ok(model) => model,
         Err(error) => return fail(format!("the test's own graph is wrong: {error}")),
     };
     let mut random = rng(seed, "input");
-    let numbers: Vec<f32> = (0..dims.iter().product()).map(|_| random.random_range(-1.0..1.0)).collect();
-    let inputs: Tensors = [("x".to_owned(), TensorRef::from_f32(dims, &numbers))].into_iter().collect();
-    let granularity = if fine { Granularity::Fine } else { Granularity::Coarse };
-    let prepared = Prepared::new(&model, &Options { granularity, ..Default::default() }).map_err(|error| format!("{error}\n{text}"))?;
+    let numbers: Vec<f32> = (0..dims.iter().product())
+        .map(|_| random.random_range(-1.0..1.0))
+        .collect();
+    let inputs: Tensors = [("x".to_owned(), TensorRef::from_f32(dims, &numbers))]
+        .into_iter()
+        .collect();
+    let granularity = if fine {
+        Granularity::Fine
+    } else {
+        Granularity::Coarse
+    };
+    let prepared = Prepared::new(
+        &model,
+        &Options {
+            granularity,
+            ..Default::default()
+        },
+    )
+    .map_err(|error| format!("{error}\n{text}"))?;
     let analysis = &prepared.analysis;
     let groups: Vec<usize> = (0..analysis.groups.len()).collect();
     if groups.is_empty() {
         return Ok(());
     }
-    let saliency = Random { seed }.score(Evidence { model: &prepared.working, analysis }, &analysis.groups);
+    let saliency = Random { seed }.score(
+        Evidence {
+            model: &prepared.working,
+            analysis,
+        },
+        &analysis.groups,
+    );
     let ranking = Ranking::new(analysis, &groups, &saliency, &Align::Multiple(1));
     let mut choice = ranking.remove(((ranking.len() as f64 * share) as usize).max(1));
     if seed.is_multiple_of(2) {
@@ -338,11 +529,25 @@ fn check(sequence: bool, steps: &[Step], head: u8, fine: bool, share: f64, seed:
             return Ok(());
         }
     };
-    let original = vec![session.run(&inputs).map_err(|error| format!("{error}\n{text}"))?];
-    let outcome = prepared.exactness(&selection, &pruned, &runtime, &original, &[inputs], session.noise());
+    let original = vec![
+        session
+            .run(&inputs)
+            .map_err(|error| format!("{error}\n{text}"))?,
+    ];
+    let outcome = prepared.exactness(
+        &selection,
+        &pruned,
+        &runtime,
+        &original,
+        &[inputs],
+        session.noise(),
+    );
     match &outcome.verdict {
         Verdict::Exact => Ok(()),
-        verdict => fail(format!("{verdict:?} {:?} {:?}; {removed}", outcome.max_relative_error, outcome.reason)),
+        verdict => fail(format!(
+            "{verdict:?} {:?} {:?}; {removed}",
+            outcome.max_relative_error, outcome.reason
+        )),
     }
 }
 

@@ -8,19 +8,29 @@ use onnx_prune::relation::Reason;
 fn reasons(text: &str) -> Vec<(String, String, Vec<String>)> {
     let model = text::model(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     let analysis = analyse(&model, &Options::default());
-    let chosen = analysis.groups.iter().filter(|group| matches!(group.kind, Kind::Channels | Kind::Heads));
+    let chosen = analysis
+        .groups
+        .iter()
+        .filter(|group| matches!(group.kind, Kind::Channels | Kind::Heads));
     let (_, frozen) = frozen(&model, &analysis, &Origins::default(), chosen);
     frozen
         .into_iter()
         .flat_map(|frozen| {
             let (reason, held_by) = (frozen.reason.to_string(), frozen.held_by);
-            frozen.nodes.into_iter().map(move |node| (node, reason.clone(), held_by.clone()))
+            frozen
+                .nodes
+                .into_iter()
+                .map(move |node| (node, reason.clone(), held_by.clone()))
         })
         .collect()
 }
 
 fn reason_of(text: &str, node: &str) -> String {
-    reasons(text).into_iter().find(|(other, ..)| other == node).map(|(_, reason, _)| reason).unwrap_or_default()
+    reasons(text)
+        .into_iter()
+        .find(|(other, ..)| other == node)
+        .map(|(_, reason, _)| reason)
+        .unwrap_or_default()
 }
 
 #[test]
@@ -35,17 +45,39 @@ fn a_norm_that_holds_channels_is_named_and_not_the_window() {
 fn what_holds_a_first_layer_is_not_its_input() {
     let offsets = "input x f32[1,3,6,6]\nconst a f32[8,3,3,3]\nconst o f32[36,3,3,3]\nconst d f32[6,8,3,3]\nconst b f32[4,6,1,1]
         f = Conv(x, a) {pads=[1,1,1,1]}\noff = Conv(x, o) {pads=[1,1,1,1]}\ng = DeformConv(f, d, off) {kernel_shape=[3,3], offset_group=2, pads=[1,1,1,1]}\ny = Conv(g, b)\noutput y";
-    assert_eq!(reason_of(&format!("opset 19\n{offsets}"), "f"), "channels in offset groups");
-    assert_eq!(reason_of(&format!("opset 19\n{offsets}"), "off"), "sampling offsets");
-    let held = reasons(&format!("opset 19\n{offsets}")).into_iter().find(|(node, ..)| node == "f").unwrap().2;
+    assert_eq!(
+        reason_of(&format!("opset 19\n{offsets}"), "f"),
+        "channels in offset groups"
+    );
+    assert_eq!(
+        reason_of(&format!("opset 19\n{offsets}"), "off"),
+        "sampling offsets"
+    );
+    let held = reasons(&format!("opset 19\n{offsets}"))
+        .into_iter()
+        .find(|(node, ..)| node == "f")
+        .unwrap()
+        .2;
     assert_eq!(held, ["g"]);
     let neighbours = "input x f32[1,3,6,6]\nconst a f32[8,3,3,3]\nconst b f32[4,8,1,1]\nf = Conv(x, a) {pads=[1,1,1,1]}\ng = LRN(f) {size=3}\ny = Conv(g, b)\noutput y";
-    assert_eq!(reason_of(neighbours, "f"), "each channel is divided by a sum over its neighbours");
+    assert_eq!(
+        reason_of(neighbours, "f"),
+        "each channel is divided by a sum over its neighbours"
+    );
     let sorted = "input x f32[n,3]\nconst a f32[3,8]\nconst b f32[8,4]\nconst k i64[1] = 8\nf = MatMul(x, a)\nv, i = TopK(f, k)\ny = MatMul(v, b)\noutput y";
     let reason = reason_of(sorted, "f");
-    assert!(!reason.contains("input of the model") && !reason.is_empty(), "{reason}");
+    assert!(
+        !reason.contains("input of the model") && !reason.is_empty(),
+        "{reason}"
+    );
     // Between what callers feed and what they read there is nothing else to say.
-    assert_eq!(reason_of("input x f32[n,3]\nconst a f32[3,8]\ny = MatMul(x, a)\noutput y", "y"), "output of the model");
+    assert_eq!(
+        reason_of(
+            "input x f32[n,3]\nconst a f32[3,8]\ny = MatMul(x, a)\noutput y",
+            "y"
+        ),
+        "output of the model"
+    );
 }
 
 #[test]
@@ -63,7 +95,24 @@ fn what_is_left_out_says_so() {
     let text = "input x f32[n,3]\nconst a f32[3,8]\nconst b f32[8,4]\nconst c f32[4,4]\nf = MatMul(x, a)\ng = Relu(f)\nh = MatMul(g, b)\ny = MatMul(h, c)\noutput y";
     let model = text::model(text).unwrap();
     let analysis = analyse(&model, &Options::default());
-    let first = analysis.groups.iter().find(|group| group.id.starts_with("b:")).unwrap();
-    let (_, frozen) = frozen_beside(&model, &analysis, &Origins::default(), [first], &|_: &Group| Reason::Excluded);
-    assert_eq!((frozen.len(), frozen[0].params, frozen[0].reason.to_string().as_str()), (1, 16, "excluded"));
+    let first = analysis
+        .groups
+        .iter()
+        .find(|group| group.id.starts_with("b:"))
+        .unwrap();
+    let (_, frozen) = frozen_beside(
+        &model,
+        &analysis,
+        &Origins::default(),
+        [first],
+        &|_: &Group| Reason::Excluded,
+    );
+    assert_eq!(
+        (
+            frozen.len(),
+            frozen[0].params,
+            frozen[0].reason.to_string().as_str()
+        ),
+        (1, 16, "excluded")
+    );
 }

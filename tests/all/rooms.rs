@@ -60,7 +60,9 @@ fn a_room_imports_only_from_rooms_above_it() {
             .to_string_lossy()
             .trim_end_matches(".rs")
             .to_owned();
-        let Some(own) = ROOMS.iter().position(|other| *other == room) else { continue };
+        let Some(own) = ROOMS.iter().position(|other| *other == room) else {
+            continue;
+        };
         let text = std::fs::read_to_string(&path).unwrap();
         let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
         let is_test = code.contains("#[test]")
@@ -69,10 +71,21 @@ fn a_room_imports_only_from_rooms_above_it() {
             || path.ends_with("corpus.rs")
             || path.to_string_lossy().contains("tests");
         for used in code.split("crate::").skip(1).filter(|_| !is_test) {
-            let used: String = used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-            let Some(other) = ROOMS.iter().position(|room| *room == used) else { continue };
-            if other > own && !OPEN.contains(&used.as_str()) && !EXCEPTIONS.contains(&(&room, &used)) {
-                wrong.push(format!("{} uses {used}", path.strip_prefix(&source).unwrap().display()));
+            let used: String = used
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect();
+            let Some(other) = ROOMS.iter().position(|room| *room == used) else {
+                continue;
+            };
+            if other > own
+                && !OPEN.contains(&used.as_str())
+                && !EXCEPTIONS.contains(&(&room, &used))
+            {
+                wrong.push(format!(
+                    "{} uses {used}",
+                    path.strip_prefix(&source).unwrap().display()
+                ));
             }
         }
     }

@@ -9,12 +9,16 @@ use super::{json, run};
 fn all_commands_count_alike_and_say_for_which_shapes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    let model = "input ids i64[batch,seq]\nconst e f32[40,16]\nconst a f32[16,32]\nconst b f32[32,5]
+    let model =
+        "input ids i64[batch,seq]\nconst e f32[40,16]\nconst a f32[16,32]\nconst b f32[32,5]
         x = Gather(e, ids)\nh = MatMul(x, a)\nr = Relu(h)\ny = MatMul(r, b)\noutput y";
     save(&text::model(model).unwrap(), &path.join("m.onnx")).unwrap();
     let read = |line: &str| -> Value { serde_json::from_slice(&run(path, line).stdout).unwrap() };
     let prune = |options: &str| {
-        run(path, &format!("{{}}/m.onnx -o {{}}/p.onnx --target macs=0.5 --report {{}}/r.json {options}"));
+        run(
+            path,
+            &format!("{{}}/m.onnx -o {{}}/p.onnx --target macs=0.5 --report {{}}/r.json {options}"),
+        );
         json(&path.join("r.json"))
     };
     let (default, pinned) = (32 * (16 * 32 + 32 * 5), 2 * 7 * (16 * 32 + 32 * 5));
@@ -30,7 +34,10 @@ fn all_commands_count_alike_and_say_for_which_shapes() {
             assert_eq!(report["original"]["macs"], macs, "{pin}: {report:#}");
             assert_eq!(report["counted_at"]["ids"], serde_json::json!(shape));
         }
-        assert_eq!(reports[3]["models"][1]["macs"], reports[0]["pruned"]["macs"]);
+        assert_eq!(
+            reports[3]["models"][1]["macs"],
+            reports[0]["pruned"]["macs"]
+        );
         assert_eq!(reports[4]["pruned"]["macs"], reports[0]["pruned"]["macs"]);
     }
     let text = String::from_utf8(run(path, "inspect {}/m.onnx").stdout).unwrap();

@@ -17,7 +17,9 @@ use onnx_prune::model::{Limits, load};
 use serde_json::Value;
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures")
+        .join(name)
 }
 
 fn program() -> Command {
@@ -26,16 +28,21 @@ fn program() -> Command {
 
 /// Runs with these arguments, split at spaces; `{}` stands for the folder, `@name` for a fixture.
 fn run(folder: &Path, line: &str) -> Output {
-    let arguments = line.split_whitespace().map(|word| match word.strip_prefix('@') {
-        Some(name) => fixture(name).display().to_string(),
-        None => word.replace("{}", &folder.display().to_string()),
-    });
+    let arguments = line
+        .split_whitespace()
+        .map(|word| match word.strip_prefix('@') {
+            Some(name) => fixture(name).display().to_string(),
+            None => word.replace("{}", &folder.display().to_string()),
+        });
     program().args(arguments).output().unwrap()
 }
 
 fn code(folder: &Path, line: &str) -> (i32, String) {
     let output = run(folder, line);
-    (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+    (
+        output.status.code().unwrap(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
 }
 
 fn json(path: &Path) -> Value {
@@ -75,8 +82,14 @@ fn bad_input_is_one_line_and_two() {
     ] {
         let (code, text) = code(path, line);
         assert_eq!(code, 2, "{line}: {text}");
-        let problems: Vec<_> = text.lines().filter(|line| !line.starts_with("warning: ")).collect();
-        assert!(problems.len() == 1 && problems[0].starts_with("error: "), "{line}: {text}");
+        let problems: Vec<_> = text
+            .lines()
+            .filter(|line| !line.starts_with("warning: "))
+            .collect();
+        assert!(
+            problems.len() == 1 && problems[0].starts_with("error: "),
+            "{line}: {text}"
+        );
     }
     assert!(!path.join("x.onnx").exists());
 }
@@ -93,11 +106,20 @@ fn bad_usage_names_what_there_is() {
         ("--align auto --no-verify", "leave out --no-verify"),
         ("--align 0", "or auto"),
         ("--no-verify --max-drift 0.1", "cannot be used with"),
-        ("--target macs=0.5 --target drift=0.1 --no-verify", "leave out --no-verify"),
+        (
+            "--target macs=0.5 --target drift=0.1 --no-verify",
+            "leave out --no-verify",
+        ),
         ("--nonsense", "unexpected argument"),
     ] {
-        let (code, text) = code(folder.path(), &format!("@digits_cnn.onnx -o {{}}/x.onnx {options}"));
-        assert!(code == 2 && text.starts_with("error: ") && text.contains(named), "{options}: {text}");
+        let (code, text) = code(
+            folder.path(),
+            &format!("@digits_cnn.onnx -o {{}}/x.onnx {options}"),
+        );
+        assert!(
+            code == 2 && text.starts_with("error: ") && text.contains(named),
+            "{options}: {text}"
+        );
     }
     assert_eq!(code(folder.path(), "").0, 2);
 }
@@ -107,7 +129,8 @@ fn whole_layers_go_and_a_plan_takes_them_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let line = "@digits_transformer.onnx --data @digits_calibration.npz --samples 64 --force --report {}/r.json";
-    let made = format!("{line} -o {{}}/x.onnx --units layers --target macs=0.8 --plan-out {{}}/p.json");
+    let made =
+        format!("{line} -o {{}}/x.onnx --units layers --target macs=0.8 --plan-out {{}}/p.json");
     assert_eq!(code(path, &made).0, 0);
     let report = json(&path.join("r.json"));
     assert_eq!(report["exactness"]["verdict"], "exact");
@@ -115,13 +138,49 @@ fn whole_layers_go_and_a_plan_takes_them_again() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|group| (group["kept"].as_u64().unwrap(), group["units"].as_u64().unwrap()))
+        .map(|group| {
+            (
+                group["kept"].as_u64().unwrap(),
+                group["units"].as_u64().unwrap(),
+            )
+        })
         .collect();
-    assert!(kept.iter().all(|(kept, units)| *kept == 0 || kept == units) && kept.iter().any(|(kept, _)| *kept == 0), "{kept:?}");
-    let nodes = |name: &str| load(&path.join(name), Limits::default()).unwrap().index().nodes().count();
-    assert!(nodes("x.onnx") < load(&fixture("digits_transformer.onnx"), Limits::default()).unwrap().index().nodes().count() - 4);
-    assert_eq!(code(path, &format!("{line} -o {{}}/y.onnx --units layers --plan {{}}/p.json --recover none")).0, 0);
-    assert_eq!((json(&path.join("r.json"))["exactness"]["verdict"].as_str(), nodes("y.onnx")), (Some("exact"), nodes("x.onnx")));
+    assert!(
+        kept.iter().all(|(kept, units)| *kept == 0 || kept == units)
+            && kept.iter().any(|(kept, _)| *kept == 0),
+        "{kept:?}"
+    );
+    let nodes = |name: &str| {
+        load(&path.join(name), Limits::default())
+            .unwrap()
+            .index()
+            .nodes()
+            .count()
+    };
+    assert!(
+        nodes("x.onnx")
+            < load(&fixture("digits_transformer.onnx"), Limits::default())
+                .unwrap()
+                .index()
+                .nodes()
+                .count()
+                - 4
+    );
+    assert_eq!(
+        code(
+            path,
+            &format!("{line} -o {{}}/y.onnx --units layers --plan {{}}/p.json --recover none")
+        )
+        .0,
+        0
+    );
+    assert_eq!(
+        (
+            json(&path.join("r.json"))["exactness"]["verdict"].as_str(),
+            nodes("y.onnx")
+        ),
+        (Some("exact"), nodes("x.onnx"))
+    );
 }
 
 #[test]
@@ -132,7 +191,13 @@ fn the_input_is_never_written_over() {
     std::fs::copy(fixture("digits_cnn.onnx"), &model).unwrap();
     std::fs::hard_link(&model, path.join("other.onnx")).unwrap();
     let before = std::fs::read(&model).unwrap();
-    for output in ["-o {}/model.onnx", "-o {}/../{}/model.onnx", "-o {}/other.onnx", "--plan-out {}/model.onnx", "--report {}/model.onnx"] {
+    for output in [
+        "-o {}/model.onnx",
+        "-o {}/../{}/model.onnx",
+        "-o {}/other.onnx",
+        "--plan-out {}/model.onnx",
+        "--report {}/model.onnx",
+    ] {
         let line = format!("{{}}/model.onnx {SIZE_ONLY} --force {output}");
         assert_eq!(code(path, &line).0, 2, "{output}");
     }
@@ -151,7 +216,11 @@ fn targets_out_of_reach_are_one_and_written_by_force_only() {
     assert!(!path.join("x.onnx").exists());
     assert_eq!(code(path, &format!("{line} --force")).0, 1);
     assert!(path.join("x.onnx").exists());
-    assert_eq!(std::fs::read_dir(path).unwrap().count(), 1, "no temporary files stay");
+    assert_eq!(
+        std::fs::read_dir(path).unwrap().count(),
+        1,
+        "no temporary files stay"
+    );
 }
 
 #[test]
@@ -161,7 +230,12 @@ fn a_run_leaves_its_reports_and_its_plan() {
     let line = "@digits_cnn.onnx -o {}/x.onnx --target macs=0.5 --data @digits_test.npz --labels @digits_test_labels.npy --samples 40 \
                 --plan-out {}/p.json --report {}/r.json --report {}/r.md --report {}/r.html --report {}/r.xml";
     let output = run(path, line);
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(String::from_utf8_lossy(&output.stdout).contains("parameters"));
     let report = json(&path.join("r.json"));
     for field in [
@@ -216,51 +290,142 @@ fn a_run_leaves_its_reports_and_its_plan() {
         assert!(report.pointer(field).is_some(), "{field} is missing");
     }
     assert_eq!(report["exactness"]["verdict"], "exact");
-    assert_eq!((&report["drift"]["inputs"], &report["drift"]["synthetic"]), (&Value::from(40), &Value::from(false)));
-    assert_eq!(report["pruned"]["bytes"].as_u64(), Some(std::fs::metadata(path.join("x.onnx")).unwrap().len()));
-    assert!(report["seconds"]["load"].is_f64() && report["peak_rss_bytes"].as_u64() > Some(1 << 20));
-    assert!(std::fs::read_to_string(path.join("r.html")).unwrap().contains("<svg"));
-    assert!(std::fs::read_to_string(path.join("r.xml")).unwrap().contains("failures=\"0\""));
-    assert!(std::fs::read_to_string(path.join("r.md")).unwrap().starts_with("# "));
+    assert_eq!(
+        (&report["drift"]["inputs"], &report["drift"]["synthetic"]),
+        (&Value::from(40), &Value::from(false))
+    );
+    assert_eq!(
+        report["pruned"]["bytes"].as_u64(),
+        Some(std::fs::metadata(path.join("x.onnx")).unwrap().len())
+    );
+    assert!(
+        report["seconds"]["load"].is_f64() && report["peak_rss_bytes"].as_u64() > Some(1 << 20)
+    );
+    assert!(
+        std::fs::read_to_string(path.join("r.html"))
+            .unwrap()
+            .contains("<svg")
+    );
+    assert!(
+        std::fs::read_to_string(path.join("r.xml"))
+            .unwrap()
+            .contains("failures=\"0\"")
+    );
+    assert!(
+        std::fs::read_to_string(path.join("r.md"))
+            .unwrap()
+            .starts_with("# ")
+    );
     // The plan makes the same model again, mended on the same inputs.
     let again = "@digits_cnn.onnx -o {}/again.onnx --plan {}/p.json --no-verify --data @digits_test.npz --samples 40";
     assert_eq!(code(path, again).0, 0);
-    assert_eq!(std::fs::read(path.join("x.onnx")).unwrap(), std::fs::read(path.join("again.onnx")).unwrap());
+    assert_eq!(
+        std::fs::read(path.join("x.onnx")).unwrap(),
+        std::fs::read(path.join("again.onnx")).unwrap()
+    );
 }
 
 #[test]
 fn verify_is_a_gate() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    assert_eq!(code(path, &format!("@digits_cnn.onnx -o {{}}/x.onnx {SIZE_ONLY}")).0, 0);
+    assert_eq!(
+        code(
+            path,
+            &format!("@digits_cnn.onnx -o {{}}/x.onnx {SIZE_ONLY}")
+        )
+        .0,
+        0
+    );
     let data = "--data @digits_test.npz --samples 20";
-    assert_eq!(code(path, &format!("verify @digits_cnn.onnx {{}}/x.onnx {data}")).0, 0);
-    assert_eq!(code(path, &format!("verify @digits_cnn.onnx {{}}/x.onnx {data} --max-drift 0.0001")).0, 1);
-    assert_eq!(code(path, &format!("verify @digits_cnn.onnx @digits_cnn.onnx {data} --max-drift 0 --min-agreement 1")).0, 0);
-    let output = run(path, &format!("verify @digits_cnn.onnx {{}}/x.onnx {data} --max-drift 0.0001 --json --report {{}}/r.xml"));
+    assert_eq!(
+        code(path, &format!("verify @digits_cnn.onnx {{}}/x.onnx {data}")).0,
+        0
+    );
+    assert_eq!(
+        code(
+            path,
+            &format!("verify @digits_cnn.onnx {{}}/x.onnx {data} --max-drift 0.0001")
+        )
+        .0,
+        1
+    );
+    assert_eq!(
+        code(
+            path,
+            &format!(
+                "verify @digits_cnn.onnx @digits_cnn.onnx {data} --max-drift 0 --min-agreement 1"
+            )
+        )
+        .0,
+        0
+    );
+    let output = run(
+        path,
+        &format!(
+            "verify @digits_cnn.onnx {{}}/x.onnx {data} --max-drift 0.0001 --json --report {{}}/r.xml"
+        ),
+    );
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&report["drift"]["verdict"], &report["exactness"]["verdict"]), (&Value::from("fail"), &Value::from("skipped")));
-    assert!(std::fs::read_to_string(path.join("r.xml")).unwrap().contains("failures=\"1\""));
-    assert!(code(path, "verify @digits_cnn.onnx @digits_cnn.onnx").1.contains("warning: no --data"));
+    assert_eq!(
+        (&report["drift"]["verdict"], &report["exactness"]["verdict"]),
+        (&Value::from("fail"), &Value::from("skipped"))
+    );
+    assert!(
+        std::fs::read_to_string(path.join("r.xml"))
+            .unwrap()
+            .contains("failures=\"1\"")
+    );
+    assert!(
+        code(path, "verify @digits_cnn.onnx @digits_cnn.onnx")
+            .1
+            .contains("warning: no --data")
+    );
 }
 
 #[test]
 fn inspect_and_bench_speak_json() {
     let folder = tempfile::tempdir().unwrap();
-    let report: Value = serde_json::from_slice(&run(folder.path(), "inspect @digits_transformer.onnx --json").stdout).unwrap();
+    let report: Value = serde_json::from_slice(
+        &run(folder.path(), "inspect @digits_transformer.onnx --json").stdout,
+    )
+    .unwrap();
     assert!(report["pruned"].is_null() && report["params_prunable"].as_u64() > Some(10_000));
-    let kinds: Vec<_> = report["groups"].as_array().unwrap().iter().map(|group| group["kind"].as_str().unwrap()).collect();
-    assert!(kinds.contains(&"heads") && kinds.contains(&"channels") && !kinds.contains(&"width"), "{kinds:?}");
-    let output = run(folder.path(), "bench @digits_lstm.onnx @digits_lstm.onnx --json -q");
+    let kinds: Vec<_> = report["groups"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|group| group["kind"].as_str().unwrap())
+        .collect();
+    assert!(
+        kinds.contains(&"heads") && kinds.contains(&"channels") && !kinds.contains(&"width"),
+        "{kinds:?}"
+    );
+    let output = run(
+        folder.path(),
+        "bench @digits_lstm.onnx @digits_lstm.onnx --json -q",
+    );
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["models"].as_array().unwrap().len(), 2);
-    assert!(report["models"][1]["latency_ms"].as_f64() > Some(0.0) && report["original"]["latency_ms"].is_f64());
+    assert!(
+        report["models"][1]["latency_ms"].as_f64() > Some(0.0)
+            && report["original"]["latency_ms"].is_f64()
+    );
 }
 
 #[test]
 fn dry_runs_write_no_model() {
     let folder = tempfile::tempdir().unwrap();
-    assert_eq!(code(folder.path(), &format!("@digits_lstm.onnx -o {{}}/x.onnx {SIZE_ONLY} --dry-run --plan-out {{}}/p.json")).0, 0);
+    assert_eq!(
+        code(
+            folder.path(),
+            &format!(
+                "@digits_lstm.onnx -o {{}}/x.onnx {SIZE_ONLY} --dry-run --plan-out {{}}/p.json"
+            )
+        )
+        .0,
+        0
+    );
     assert!(!folder.path().join("x.onnx").exists() && folder.path().join("p.json").exists());
 }
 
@@ -274,10 +439,19 @@ fn a_closed_pipe_is_no_error() {
             "completions" => command.arg("bash"),
             _ => &mut command,
         };
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(0), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{line}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 }
 
@@ -285,7 +459,13 @@ fn a_closed_pipe_is_no_error() {
 fn help_lists_what_there_is() {
     let output = run(Path::new(""), "--help");
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(text.contains("inspect") && text.contains("--target") && !text.contains("sparsify") && text.contains("calibrate "), "{text}");
+    assert!(
+        text.contains("inspect")
+            && text.contains("--target")
+            && !text.contains("sparsify")
+            && text.contains("calibrate "),
+        "{text}"
+    );
 }
 
 /// Sums over parts of the samples are those over all of them, and pruning by either gives the same model.
@@ -294,8 +474,19 @@ fn shards_of_statistics_add_up() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let data = "--data @digits_calibration.npz --samples 41 -q";
-    for (part, file) in [("", "whole"), ("--shard 1/3", "1"), ("--shard 2/3", "2"), ("--shard 3/3", "3")] {
-        assert_eq!(code(path, &format!("calibrate @digits_cnn.onnx {data} {part} -o {{}}/{file}.stats")), (0, String::new()));
+    for (part, file) in [
+        ("", "whole"),
+        ("--shard 1/3", "1"),
+        ("--shard 2/3", "2"),
+        ("--shard 3/3", "3"),
+    ] {
+        assert_eq!(
+            code(
+                path,
+                &format!("calibrate @digits_cnn.onnx {data} {part} -o {{}}/{file}.stats")
+            ),
+            (0, String::new())
+        );
     }
     let model = load(&fixture("digits_cnn.onnx"), Limits::default()).unwrap();
     let read = |file: &str| Statistics::read(&path.join(file), &model.source.sha256()).unwrap();
@@ -308,31 +499,63 @@ fn shards_of_statistics_add_up() {
     assert!(!whole.of.is_empty());
     for (key, whole) in &whole.of {
         let sum = &sum.of[key];
-        let same = |a: f64, b: f64, scale: f64| assert!((a - b).abs() <= 1e-9 * scale, "{key}: {a} and {b}");
+        let same = |a: f64, b: f64, scale: f64| {
+            assert!((a - b).abs() <= 1e-9 * scale, "{key}: {a} and {b}")
+        };
         same(whole.rows, sum.rows, 1.0);
         assert!(whole.rows > 0.0);
-        whole.sum.iter().zip(&sum.sum).for_each(|(a, b)| same(*a, *b, a.abs().max(1e-6)));
+        whole
+            .sum
+            .iter()
+            .zip(&sum.sum)
+            .for_each(|(a, b)| same(*a, *b, a.abs().max(1e-6)));
         for (a, b) in whole.gram.iter().zip(&sum.gram) {
             (0..a.nrows()).for_each(|row| {
-                (0..a.ncols()).for_each(|column| same(a[(row, column)], b[(row, column)], a[(row, column)].abs().max(1e-6)))
+                (0..a.ncols()).for_each(|column| {
+                    same(
+                        a[(row, column)],
+                        b[(row, column)],
+                        a[(row, column)].abs().max(1e-6),
+                    )
+                })
             });
         }
     }
-    let other = code(path, "@digits_lstm.onnx --target macs=0.7 --stats {}/whole.stats -o {}/x.onnx");
-    assert!(other.0 == 2 && other.1.contains("of another model"), "{other:?}");
+    let other = code(
+        path,
+        "@digits_lstm.onnx --target macs=0.7 --stats {}/whole.stats -o {}/x.onnx",
+    );
+    assert!(
+        other.0 == 2 && other.1.contains("of another model"),
+        "{other:?}"
+    );
     // No inputs are needed, and the fit by statistics makes up for most of what goes.
     let test = "--data @digits_test.npz --samples 64 --json -q";
     let drift = |name: &str, options: &str| {
-        let (code, text) = code(path, &format!("@digits_cnn.onnx --target macs=0.7 {options} -q -o {{}}/{name}.onnx"));
+        let (code, text) = code(
+            path,
+            &format!("@digits_cnn.onnx --target macs=0.7 {options} -q -o {{}}/{name}.onnx"),
+        );
         assert!(code == 0, "{options}: {text}");
-        let output = run(path, &format!("verify @digits_cnn.onnx {{}}/{name}.onnx {test}"));
+        let output = run(
+            path,
+            &format!("verify @digits_cnn.onnx {{}}/{name}.onnx {test}"),
+        );
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-        report["drift"]["outputs"][0]["relative_l2"].as_f64().unwrap()
+        report["drift"]["outputs"][0]["relative_l2"]
+            .as_f64()
+            .unwrap()
     };
     let one = drift("one", "--no-verify --stats {}/whole.stats");
-    let shards = drift("shards", "--no-verify --stats {}/1.stats --stats {}/2.stats --stats {}/3.stats");
+    let shards = drift(
+        "shards",
+        "--no-verify --stats {}/1.stats --stats {}/2.stats --stats {}/3.stats",
+    );
     let bare = drift("bare", "--no-verify --stats {}/whole.stats --recover none");
-    assert!((one - shards).abs() < 1e-3 * one.max(1e-3) && one < bare, "{one}, {shards}, {bare}");
+    assert!(
+        (one - shards).abs() < 1e-3 * one.max(1e-3) && one < bare,
+        "{one}, {shards}, {bare}"
+    );
 }
 
 #[test]
@@ -341,14 +564,25 @@ fn every_score_prunes_with_and_without_inputs() {
     let path = folder.path();
     let data = "--data @digits_calibration.npz --samples 24";
     for score in ["l1", "l2", "bn", "lamp", "geometric-median", "random"] {
-        let (code, text) = code(path, &format!("@digits_cnn.onnx --target macs=0.7 --score {score} --no-verify -q -o {{}}/{score}.onnx"));
+        let (code, text) = code(
+            path,
+            &format!(
+                "@digits_cnn.onnx --target macs=0.7 --score {score} --no-verify -q -o {{}}/{score}.onnx"
+            ),
+        );
         assert!(code == 0, "{score}: {text}");
     }
     for score in ["obs", "variance", "wanda", "l2", "bn", "geometric-median"] {
-        let line = format!("@digits_cnn.onnx --target macs=0.7 --score {score} {data} -q --report {{}}/{score}.json -o {{}}/{score}.onnx");
+        let line = format!(
+            "@digits_cnn.onnx --target macs=0.7 --score {score} {data} -q --report {{}}/{score}.json -o {{}}/{score}.onnx"
+        );
         let (code, text) = code(path, &line);
         assert!(code == 0, "{score}: {text}");
-        assert_eq!(json(&path.join(format!("{score}.json")))["exactness"]["verdict"], "exact", "{score}");
+        assert_eq!(
+            json(&path.join(format!("{score}.json")))["exactness"]["verdict"],
+            "exact",
+            "{score}"
+        );
     }
 }
 
@@ -357,10 +591,17 @@ fn every_score_prunes_with_and_without_inputs() {
 fn scores_of_the_user_are_followed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    let inspected: Value = serde_json::from_slice(&run(path, "inspect @digits_cnn.onnx --json").stdout).unwrap();
+    let inspected: Value =
+        serde_json::from_slice(&run(path, "inspect @digits_cnn.onnx --json").stdout).unwrap();
     let groups = inspected["groups"].as_array().unwrap();
-    let group = groups.iter().max_by_key(|group| group["units"].as_u64()).unwrap();
-    let (id, units) = (group["id"].as_str().unwrap(), group["units"].as_u64().unwrap());
+    let group = groups
+        .iter()
+        .max_by_key(|group| group["units"].as_u64())
+        .unwrap();
+    let (id, units) = (
+        group["id"].as_str().unwrap(),
+        group["units"].as_u64().unwrap(),
+    );
     let write = |scores: &[u64], id: &str| {
         let text = serde_json::json!({"groups": [{"id": id, "scores": scores}]}).to_string();
         std::fs::write(path.join("scores.json"), text).unwrap();
@@ -375,11 +616,22 @@ fn scores_of_the_user_are_followed() {
         let plan = json(&path.join("p.json"));
         let cut = plan["groups"].as_array().unwrap();
         assert!(cut.len() == 1 && cut[0]["id"] == id, "{text} {plan}");
-        let removed: Vec<u64> = cut[0]["removed"].as_array().unwrap().iter().map(|unit| unit.as_u64().unwrap()).collect();
-        assert_eq!(removed, (units - removed.len() as u64..units).collect::<Vec<_>>());
+        let removed: Vec<u64> = cut[0]["removed"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|unit| unit.as_u64().unwrap())
+            .collect();
+        assert_eq!(
+            removed,
+            (units - removed.len() as u64..units).collect::<Vec<_>>()
+        );
     }
     let refused = |named: &str| {
-        let (code, text) = code(path, "@digits_cnn.onnx --score {}/scores.json --target params=0.9 --no-verify -o {}/y.onnx");
+        let (code, text) = code(
+            path,
+            "@digits_cnn.onnx --score {}/scores.json --target params=0.9 --no-verify -o {}/y.onnx",
+        );
         assert!(code == 2 && text.contains(named), "{text}");
     };
     write(&[1, 2], id);

@@ -13,8 +13,21 @@ fn plain_grouped_and_depthwise() {
         .ints("pads", &[3; 4])
         .gives("bx64xfloor((h + 1)/(2))xfloor((w + 1)/(2))")
         .relates(text);
-    conv().input("2x12x5x5").weight("8x3x3x3").weight("8").int("group", 4).gives("2x8x3x3").relates(text);
-    conv().input("2x12x5x5").weight("12x1x3x3").weight("12").int("group", 12).ints("pads", &[1; 4]).gives("2x12x5x5").relates(text);
+    conv()
+        .input("2x12x5x5")
+        .weight("8x3x3x3")
+        .weight("8")
+        .int("group", 4)
+        .gives("2x8x3x3")
+        .relates(text);
+    conv()
+        .input("2x12x5x5")
+        .weight("12x1x3x3")
+        .weight("12")
+        .int("group", 12)
+        .ints("pads", &[1; 4])
+        .gives("2x12x5x5")
+        .relates(text);
 }
 
 #[test]
@@ -35,17 +48,32 @@ fn one_and_three_spatial_axes() {
 
 #[test]
 fn a_filter_along_one_axis_looks_at_other_neighbours() {
-    let filter = |x: &str, w: &str, pads: &[i64]| Prove::op("Conv").input(x).weight(w).ints("pads", pads);
-    filter("bx1x24", "1x1x5", &[2, 2]).gives("bx1x24").relates("x[b, g·i, s] w[g·o, i, k] → y[b, g·o, s]  Σ i,k");
-    filter("bx2x24", "1x2x5", &[2, 2]).gives("bx1x24").relates("x[b, g·i, s] w[g·o, i, k] → y[b, g·o, s]  Σ i,k");
+    let filter =
+        |x: &str, w: &str, pads: &[i64]| Prove::op("Conv").input(x).weight(w).ints("pads", pads);
+    filter("bx1x24", "1x1x5", &[2, 2])
+        .gives("bx1x24")
+        .relates("x[b, g·i, s] w[g·o, i, k] → y[b, g·o, s]  Σ i,k");
+    filter("bx2x24", "1x2x5", &[2, 2])
+        .gives("bx1x24")
+        .relates("x[b, g·i, s] w[g·o, i, k] → y[b, g·o, s]  Σ i,k");
     // One that shortens the axis, or of more than two maps, goes by places.
-    filter("bx1x24", "1x1x5", &[0, 0]).gives("bx1x20").relates("x[b, g·i, s] w[g·o, i, k] → y[b, g·o, t]  Σ i,k");
-    filter("bx3x24", "1x3x5", &[2, 2]).gives("bx1x24").relates("x[b, g·i, s] w[g·o, i, k] → y[b, g·o, t]  Σ i,k");
+    filter("bx1x24", "1x1x5", &[0, 0])
+        .gives("bx1x20")
+        .relates("x[b, g·i, s] w[g·o, i, k] → y[b, g·o, t]  Σ i,k");
+    filter("bx3x24", "1x3x5", &[2, 2])
+        .gives("bx1x24")
+        .relates("x[b, g·i, s] w[g·o, i, k] → y[b, g·o, t]  Σ i,k");
 }
 
 #[test]
 fn automatic_padding() {
-    let conv = |padding| Prove::op("Conv").input("1x1xhx7").weight("1x1x3x3").ints("strides", &[2, 2]).text("auto_pad", padding);
+    let conv = |padding| {
+        Prove::op("Conv")
+            .input("1x1xhx7")
+            .weight("1x1x3x3")
+            .ints("strides", &[2, 2])
+            .text("auto_pad", padding)
+    };
     conv("SAME_UPPER").gives("1x1xfloor((h + 1)/(2))x4");
     conv("SAME_LOWER").gives("1x1xfloor((h + 1)/(2))x4");
     conv("VALID").gives("1x1xfloor((h - 1)/(2))x3");
@@ -54,7 +82,11 @@ fn automatic_padding() {
 #[test]
 fn windows_resolve_padding() {
     let pads = |input: &str, padding| {
-        let conv = Prove::op("Conv").input(input).weight("1x1x3").ints("strides", &[2]).text("auto_pad", padding);
+        let conv = Prove::op("Conv")
+            .input(input)
+            .weight("1x1x3")
+            .ints("strides", &[2])
+            .text("auto_pad", padding);
         conv.view(|view| PLAIN.relate(view).terms[0].window.clone().unwrap().pads)
     };
     assert_eq!(pads("1x1x8", "SAME_UPPER"), [0, 1]);
@@ -65,9 +97,20 @@ fn windows_resolve_padding() {
 #[test]
 fn transposed() {
     let text = "x[b, g·i, s, s2] w[g·i, o, k, k2] bias[g·o] → y[b, g·o, t, t2]  Σ i";
-    let conv = || Prove::op("ConvTranspose").input("1x4xhx3").weight("4x3x3x3").weight("6").int("group", 2).ints("strides", &[2, 2]);
+    let conv = || {
+        Prove::op("ConvTranspose")
+            .input("1x4xhx3")
+            .weight("4x3x3x3")
+            .weight("6")
+            .int("group", 2)
+            .ints("strides", &[2, 2])
+    };
     conv().gives("1x6x2*h + 1x7").relates(text);
-    conv().ints("pads", &[1; 4]).ints("output_padding", &[1, 1]).gives("1x6x2*hx6").relates(text);
+    conv()
+        .ints("pads", &[1; 4])
+        .ints("output_padding", &[1, 1])
+        .gives("1x6x2*hx6")
+        .relates(text);
     conv().ints("output_shape", &[9, 8]).gives("1x6x9x8");
     conv().text("auto_pad", "SAME_UPPER").gives("1x6x2*hx6");
 }
@@ -80,8 +123,14 @@ fn integers() {
         .weight("u8:")
         .weight("u8:6")
         .gives("1x6x3x3")
-        .relates("x[b, g·i, s, s2] w[g·o, i, k, k2] x_zero[] w_zero[g·o] → y[b, g·o, t, t2]  Σ i,k,k2");
-    let start = Prove::op("QLinearConv").input("u8:1x4x5").weight("").weight("u8:").weight("i8:6x2x3");
+        .relates(
+            "x[b, g·i, s, s2] w[g·o, i, k, k2] x_zero[] w_zero[g·o] → y[b, g·o, t, t2]  Σ i,k,k2",
+        );
+    let start = Prove::op("QLinearConv")
+        .input("u8:1x4x5")
+        .weight("")
+        .weight("u8:")
+        .weight("i8:6x2x3");
     start.weight("6").weight("i8:6").weight("").weight("u8:").weight("i32:6").int("group", 2).gives("1x6x3").relates(
         "x[b, g·i, s] x_scale[] x_zero[] w[g·o, i, k] w_scale[g·o] w_zero[g·o] y_scale[] y_zero[] bias[g·o] → y[b, g·o, t]  Σ i,k",
     );
@@ -89,44 +138,94 @@ fn integers() {
 
 #[test]
 fn fused() {
-    let start = Prove::op("FusedConv").domain("com.microsoft").at(1).input("1x4x5x5").weight("6x4x3x3").weight("6").input("1x6x3x3");
-    start.gives("1x6x3x3").relates("x[b, g·i, s, s2] w[g·o, i, k, k2] bias[g·o] z[b, g·o, t, t2] → y[b, g·o, t, t2]  Σ i,k,k2");
-    let nhwc = Prove::op("NhwcConv").domain("com.microsoft").at(1).input("1x5x5x4").weight("6x4x3x3");
-    nhwc.gives("1x3x3x6").relates("x[b, s, s2, g·i] w[g·o, i, k, k2] → y[b, t, t2, g·o]  Σ i,k,k2");
+    let start = Prove::op("FusedConv")
+        .domain("com.microsoft")
+        .at(1)
+        .input("1x4x5x5")
+        .weight("6x4x3x3")
+        .weight("6")
+        .input("1x6x3x3");
+    start.gives("1x6x3x3").relates(
+        "x[b, g·i, s, s2] w[g·o, i, k, k2] bias[g·o] z[b, g·o, t, t2] → y[b, g·o, t, t2]  Σ i,k,k2",
+    );
+    let nhwc = Prove::op("NhwcConv")
+        .domain("com.microsoft")
+        .at(1)
+        .input("1x5x5x4")
+        .weight("6x4x3x3");
+    nhwc.gives("1x3x3x6")
+        .relates("x[b, s, s2, g·i] w[g·o, i, k, k2] → y[b, t, t2, g·o]  Σ i,k,k2");
 }
 
 #[test]
 fn deformed() {
-    let start = || Prove::op("DeformConv").input("1x4x5x5").weight("6x4x3x3").input("1x18x3x3");
-    start().gives("1x6x3x3").relates("x[b, g·i, s, s2] w[g·o, i, k, k2] offset[b, d, t, t2] → y[b, g·o, t, t2]  Σ i,k,k2");
+    let start = || {
+        Prove::op("DeformConv")
+            .input("1x4x5x5")
+            .weight("6x4x3x3")
+            .input("1x18x3x3")
+    };
+    start().gives("1x6x3x3").relates(
+        "x[b, g·i, s, s2] w[g·o, i, k, k2] offset[b, d, t, t2] → y[b, g·o, t, t2]  Σ i,k,k2",
+    );
 }
 
 #[test]
 fn group_follows_the_groups() {
-    let groups = Prove::op("Conv").input("1x12x5x5").weight("12x1x3x3").int("group", 12).view(|view| {
-        let relation = PLAIN.relate(view);
-        let mut kept = vec![None; relation.labels.len()];
-        kept[relation.named("g").unwrap().index()] = Some([0, 3, 4, 7, 11].into());
-        let mut edit = NodeEdit::default();
-        PLAIN.rewrite(view, &Cut { relation: &relation, kept }, &mut edit).unwrap();
-        edit.settings
-    });
+    let groups = Prove::op("Conv")
+        .input("1x12x5x5")
+        .weight("12x1x3x3")
+        .int("group", 12)
+        .view(|view| {
+            let relation = PLAIN.relate(view);
+            let mut kept = vec![None; relation.labels.len()];
+            kept[relation.named("g").unwrap().index()] = Some([0, 3, 4, 7, 11].into());
+            let mut edit = NodeEdit::default();
+            PLAIN
+                .rewrite(
+                    view,
+                    &Cut {
+                        relation: &relation,
+                        kept,
+                    },
+                    &mut edit,
+                )
+                .unwrap();
+            edit.settings
+        });
     assert_eq!(groups, [("group", crate::ops::Setting::Int(5))]);
 }
 
 #[test]
 fn offset_groups_fix_the_channels() {
-    let start = Prove::op("DeformConv").input("1x4x5x5").weight("6x4x3x3").input("1x36x3x3").int("offset_group", 2);
+    let start = Prove::op("DeformConv")
+        .input("1x4x5x5")
+        .weight("6x4x3x3")
+        .input("1x36x3x3")
+        .int("offset_group", 2);
     let relation = start.view(|view| DeformConv.relate(view));
-    let fixed = |name| matches!(relation.label(relation.named(name).unwrap()).fate, crate::relation::Fate::Fixed(_));
+    let fixed = |name| {
+        matches!(
+            relation.label(relation.named(name).unwrap()).fate,
+            crate::relation::Fate::Fixed(_)
+        )
+    };
     assert!(fixed("g") && fixed("i") && !fixed("o"));
 }
 
 #[test]
 fn an_unknown_rank_fixes_the_node() {
-    let mut conv = Prove::op("Conv").input("1x4x5x5").weight("6x4x3x3").weight("6");
+    let mut conv = Prove::op("Conv")
+        .input("1x4x5x5")
+        .weight("6x4x3x3")
+        .weight("6");
     conv.inputs[1].as_mut().unwrap().fact.shape = None;
     let conv = conv.gives("?");
     let relation = conv.view(|view| PLAIN.relate(view));
-    assert!(relation.labels.iter().all(|label| matches!(label.fate, crate::relation::Fate::Fixed(_))));
+    assert!(
+        relation
+            .labels
+            .iter()
+            .all(|label| matches!(label.fate, crate::relation::Fate::Fixed(_)))
+    );
 }

@@ -55,14 +55,24 @@ impl Tally {
             Outcome::NotRun(note) => ("not run", note),
             Outcome::Failed(note) => ("failed", note),
         };
-        self.0.entry(title).or_default().push(format!("{} ({}): {note}", case.name, case.operators().join(",")));
+        self.0.entry(title).or_default().push(format!(
+            "{} ({}): {note}",
+            case.name,
+            case.operators().join(",")
+        ));
     }
 
     fn print(&self, title: &str) {
         let total: usize = self.0.values().map(Vec::len).sum();
-        let counts: Vec<String> = self.0.iter().map(|(outcome, cases)| format!("{} {outcome}", cases.len())).collect();
+        let counts: Vec<String> = self
+            .0
+            .iter()
+            .map(|(outcome, cases)| format!("{} {outcome}", cases.len()))
+            .collect();
         for (outcome, cases) in self.0.iter().filter(|(outcome, _)| **outcome != "passed") {
-            cases.iter().for_each(|case| eprintln!("{title}, {outcome}: {case}"));
+            cases
+                .iter()
+                .for_each(|case| eprintln!("{title}, {outcome}: {case}"));
         }
         eprintln!("{title}: of {total} node tests {}", counts.join(", "));
     }
@@ -82,14 +92,23 @@ fn inferred(case: &Case, proto: ModelProto, symbols: &[(String, i64)]) -> Outcom
     let facts = infer(&model, &Pins::new());
     // What goes wrong in a branch that is never taken does not matter; where it is taken an output is unknown.
     let mut problems = facts.problems.iter();
-    if let Some((_, problem)) = problems.find(|(node, _)| model.index().node(**node).graph == Index::MAIN) {
+    if let Some((_, problem)) =
+        problems.find(|(node, _)| model.index().node(**node).graph == Index::MAIN)
+    {
         return match symbols.is_empty() {
             true => Outcome::Failed(problem.clone()),
             false => Outcome::Unknown(format!("too little is known of the extents: {problem}")),
         };
     }
     let mut unknown = None;
-    for (at, (value, stored)) in model.index().graph(Index::MAIN).outputs.iter().zip(&case.outputs).enumerate() {
+    for (at, (value, stored)) in model
+        .index()
+        .graph(Index::MAIN)
+        .outputs
+        .iter()
+        .zip(&case.outputs)
+        .enumerate()
+    {
         match agrees(facts.of(*value), stored, symbols) {
             Outcome::Passed => {}
             Outcome::Failed(problem) => return Outcome::Failed(format!("output {at}: {problem}")),
@@ -101,31 +120,51 @@ fn inferred(case: &Case, proto: ModelProto, symbols: &[(String, i64)]) -> Outcom
 }
 
 fn agrees(fact: &Fact, stored: &Stored, symbols: &[(String, i64)]) -> Outcome {
-    let Some((dtype, dims)) = stored.kind() else { return Outcome::NotRun("no tensor".into()) };
+    let Some((dtype, dims)) = stored.kind() else {
+        return Outcome::NotRun("no tensor".into());
+    };
     match fact.dtype {
-        Some(found) if found != dtype => return Outcome::Failed(format!("type {found}, stored is {dtype}")),
+        Some(found) if found != dtype => {
+            return Outcome::Failed(format!("type {found}, stored is {dtype}"));
+        }
         _ => {}
     }
-    let Some(shape) = &fact.shape else { return Outcome::Unknown("rank".into()) };
+    let Some(shape) = &fact.shape else {
+        return Outcome::Unknown("rank".into());
+    };
     let told: Vec<Option<i64>> = shape.iter().map(|dim| dim.at(symbols)).collect();
-    let wrong = told.len() != dims.len() || told.iter().zip(dims).any(|(told, dim)| told.is_some_and(|told| told != *dim as i64));
+    let wrong = told.len() != dims.len()
+        || told
+            .iter()
+            .zip(dims)
+            .any(|(told, dim)| told.is_some_and(|told| told != *dim as i64));
     if wrong {
         return Outcome::Failed(format!("shape {shape:?}, stored is {dims:?}"));
     }
     if let (Some(contents), Some(tensor)) = (&fact.contents, stored.tensor()) {
         let expected = tensor.to_f64().unwrap_or_default();
         if contents.0.len() != expected.len() {
-            return Outcome::Failed(format!("{} elements, stored are {}", contents.0.len(), expected.len()));
+            return Outcome::Failed(format!(
+                "{} elements, stored are {}",
+                contents.0.len(),
+                expected.len()
+            ));
         }
         for (element, expected) in contents.0.iter().zip(expected) {
             let found = match element {
                 Element::Int(dim) => dim.at(symbols).map(|number| number as f64),
                 other => other.real(),
             };
-            let near =
-                |found: f64| found == expected || found.is_nan() && expected.is_nan() || (found - expected).abs() <= 1e-6 * expected.abs();
+            let near = |found: f64| {
+                found == expected
+                    || found.is_nan() && expected.is_nan()
+                    || (found - expected).abs() <= 1e-6 * expected.abs()
+            };
             if found.is_some_and(|found| !near(found)) {
-                return Outcome::Failed(format!("contents {:?}, stored is {expected} there", contents.0));
+                return Outcome::Failed(format!(
+                    "contents {:?}, stored is {expected} there",
+                    contents.0
+                ));
             }
         }
     }
@@ -152,26 +191,57 @@ fn inference_agrees() {
         let (proto, symbols) = case.symbolic(is_operand);
         tallies[2].add(&case, inferred(&case, proto, &symbols));
     }
-    let untold = |case: &&String| !DATA_DEPENDENT.iter().any(|operator| case.contains(&format!("({operator})")));
-    let untold: Vec<&String> = tallies[0].0.get("unknown").into_iter().flatten().filter(untold).collect();
-    assert!(untold.is_empty(), "shapes that are not told though everything is known: {untold:?}");
-    let titles = ["shapes, inputs as constants", "shapes, inputs fed", "shapes, symbols for extents"];
+    let untold = |case: &&String| {
+        !DATA_DEPENDENT
+            .iter()
+            .any(|operator| case.contains(&format!("({operator})")))
+    };
+    let untold: Vec<&String> = tallies[0]
+        .0
+        .get("unknown")
+        .into_iter()
+        .flatten()
+        .filter(untold)
+        .collect();
+    assert!(
+        untold.is_empty(),
+        "shapes that are not told though everything is known: {untold:?}"
+    );
+    let titles = [
+        "shapes, inputs as constants",
+        "shapes, inputs fed",
+        "shapes, symbols for extents",
+    ];
     let mut failed = 0;
     for (tally, title) in tallies.iter().zip(titles) {
         tally.print(title);
         failed += tally.failed().len();
     }
-    assert_eq!(failed, 0, "node tests that inference gets wrong; they are listed above");
+    assert_eq!(
+        failed, 0,
+        "node tests that inference gets wrong; they are listed above"
+    );
 }
 
 /// Law 4 on one way to share the inputs out among weights and what is fed.
 fn law(run: Run, case: &Case, choose: impl Fn(usize, &TensorRef) -> bool) -> Outcome {
     let model = open(case.constant(choose));
-    let names = case.proto.graph.iter().flat_map(|graph| &graph.input).map(|input| input.name().to_owned());
+    let names = case
+        .proto
+        .graph
+        .iter()
+        .flat_map(|graph| &graph.input)
+        .map(|input| input.name().to_owned());
     let mut whole = Tensors::new();
     for (name, stored) in names.zip(&case.inputs) {
-        let Some(tensor) = stored.tensor() else { return Outcome::NotRun("an input that is no tensor of numbers".into()) };
-        if model.index().main_value(&name).is_some_and(|value| model.index().graph(Index::MAIN).inputs.contains(&value)) {
+        let Some(tensor) = stored.tensor() else {
+            return Outcome::NotRun("an input that is no tensor of numbers".into());
+        };
+        if model
+            .index()
+            .main_value(&name)
+            .is_some_and(|value| model.index().graph(Index::MAIN).inputs.contains(&value))
+        {
             whole.insert(name, tensor.clone());
         }
     }
@@ -189,14 +259,20 @@ fn law(run: Run, case: &Case, choose: impl Fn(usize, &TensorRef) -> bool) -> Out
             }
         }
     }
-    if cuts == 0 { Outcome::Unknown("nothing can be cut".into()) } else { Outcome::Passed }
+    if cuts == 0 {
+        Outcome::Unknown("nothing can be cut".into())
+    } else {
+        Outcome::Passed
+    }
 }
 
 /// Whether the runtime computes what is stored: else it proves nothing.
 fn runs(run: Run, case: &Case, model: &Model, whole: &Tensors) -> Result<(), String> {
     let found = run(model, whole)?;
     for (found, stored) in found.iter().zip(&case.outputs) {
-        let Some(stored) = stored.tensor() else { return Err("an output that is no tensor of numbers".into()) };
+        let Some(stored) = stored.tensor() else {
+            return Err("an output that is no tensor of numbers".into());
+        };
         let error = relative_error(stored, found, None);
         if error > 1e-2 {
             return Err(format!("the runtime's output is off by {error:.1e}"));
@@ -207,7 +283,10 @@ fn runs(run: Run, case: &Case, model: &Model, whole: &Tensors) -> Result<(), Str
 
 /// Law 4 with all data fed and, as in networks, with only the first input fed: one that passes is enough.
 fn laws(run: Run, case: &Case) -> Outcome {
-    match (law(run, case, is_operand), law(run, case, |at, tensor| at > 0 || is_operand(at, tensor))) {
+    match (
+        law(run, case, is_operand),
+        law(run, case, |at, tensor| at > 0 || is_operand(at, tensor)),
+    ) {
         (Outcome::Failed(problem), _) | (_, Outcome::Failed(problem)) => Outcome::Failed(problem),
         (Outcome::Passed, _) | (_, Outcome::Passed) => Outcome::Passed,
         (Outcome::Unknown(note), _) | (_, Outcome::Unknown(note)) => Outcome::Unknown(note),
@@ -232,6 +311,12 @@ fn cuts_are_exact() {
         tally.add(&case, outcome);
     }
     tally.print("law 4");
-    eprintln!("law 4: {by_reference} of them, which tract does not run, were given to the reference implementation");
-    assert_eq!(tally.failed().len(), 0, "node tests in which a cut is not its mask; they are listed above");
+    eprintln!(
+        "law 4: {by_reference} of them, which tract does not run, were given to the reference implementation"
+    );
+    assert_eq!(
+        tally.failed().len(),
+        0,
+        "node tests in which a cut is not its mask; they are listed above"
+    );
 }

@@ -84,10 +84,22 @@ const UNARY: &[&str] = &[
     "ThresholdedRelu",
     "Hardmax",
 ];
-const BINARY: &[&str] = &["Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Min", "Mean"];
+const BINARY: &[&str] = &[
+    "Greater",
+    "GreaterOrEqual",
+    "Less",
+    "LessOrEqual",
+    "Min",
+    "Mean",
+];
 const LOGICAL: &[&str] = &["And", "Or", "Xor"];
 const BITWISE: &[&str] = &["BitwiseAnd", "BitwiseOr", "BitwiseXor"];
-const REDUCING: &[&str] = &["ReduceL1", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare"];
+const REDUCING: &[&str] = &[
+    "ReduceL1",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    "ReduceSumSquare",
+];
 const GELUS: &[&str] = &["FastGelu", "QuickGelu", "BiasGelu"];
 
 #[test]
@@ -117,7 +129,11 @@ fn operators_of_one_shape() {
     }
     Prove::op("Not").input("bool:2x6").laws();
     Prove::op("BitwiseNot").input("i32:2x6").laws();
-    Prove::op("BitShift").input("u8:2x6").input("u8:2x6").text("direction", "LEFT").laws();
+    Prove::op("BitShift")
+        .input("u8:2x6")
+        .input("u8:2x6")
+        .text("direction", "LEFT")
+        .laws();
     Prove::op("ArgMin").input("2x6x4").int("axis", 1).laws();
     Prove::op("GlobalMaxPool").input("2x6x4x4").laws();
     Prove::op("GlobalLpPool").input("2x6x4x4").laws();
@@ -136,41 +152,124 @@ fn texts(folder: &Path, found: &mut Vec<String>) {
 #[test]
 fn every_operator_has_a_case() {
     let mut files = Vec::new();
-    texts(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ops"), &mut files);
+    texts(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ops"),
+        &mut files,
+    );
     let is_proved = |name: &str| {
         let lists = [UNARY, BINARY, LOGICAL, BITWISE, REDUCING, GELUS];
         // Families name their cases in a list and go through it.
         let in_tests = |text: &String| {
             let tests = text.split_once("mod tests").map_or("", |(_, tests)| tests);
-            tests.contains("Prove::op(op") && !text.contains("const UNPROVED") && tests.contains(&format!("\"{name}\""))
+            tests.contains("Prove::op(op")
+                && !text.contains("const UNPROVED")
+                && tests.contains(&format!("\"{name}\""))
         };
         let direct = format!("Prove::op(\"{name}\")");
-        lists.iter().any(|list| list.contains(&name)) || files.iter().any(|text| text.contains(&direct) || in_tests(text))
+        lists.iter().any(|list| list.contains(&name))
+            || files
+                .iter()
+                .any(|text| text.contains(&direct) || in_tests(text))
     };
-    let listed = |name: &&str| crate::ops::microsoft::FROZEN.iter().any(|rule| rule.op_type == *name);
+    let listed = |name: &&str| {
+        crate::ops::microsoft::FROZEN
+            .iter()
+            .any(|rule| rule.op_type == *name)
+    };
     let excused = |name: &&str| FROZEN.contains(name) || UNPROVED.contains(name) || listed(name);
-    let missing: Vec<&str> =
-        super::super::registry::rules().map(|rule| rule.op_type).filter(|name| !is_proved(name) && !excused(name)).collect();
+    let missing: Vec<&str> = super::super::registry::rules()
+        .map(|rule| rule.op_type)
+        .filter(|name| !is_proved(name) && !excused(name))
+        .collect();
     assert!(missing.is_empty(), "operators without a case: {missing:?}");
 }
 
 /// Operators whose rule is a sibling's, with other names for the same attributes and inputs.
 #[test]
 fn siblings_hold_the_laws() {
-    Prove::op("CumProd").at(26).input("2x8").number(1).gives("2x8").laws();
-    Prove::op("BitCast").at(26).int("to", 6).input("2x8").gives("2x8").laws();
-    Prove::op("Scatter").at(9).int("axis", 1).input("4x8").input("i64:4x3").input("4x3").gives("4x8").laws();
+    Prove::op("CumProd")
+        .at(26)
+        .input("2x8")
+        .number(1)
+        .gives("2x8")
+        .laws();
+    Prove::op("BitCast")
+        .at(26)
+        .int("to", 6)
+        .input("2x8")
+        .gives("2x8")
+        .laws();
+    Prove::op("Scatter")
+        .at(9)
+        .int("axis", 1)
+        .input("4x8")
+        .input("i64:4x3")
+        .input("4x3")
+        .gives("4x8")
+        .laws();
     let microsoft = |prove: Prove| prove.domain("com.microsoft").at(1);
-    microsoft(Prove::op("TransposeMatMul")).int("transA", 1).input("2x8x3").weight("2x8x6").gives("2x3x6").laws();
-    microsoft(Prove::op("FusedMatMulActivation")).text("activation", "Relu").input("2x8").weight("8x6").gives("2x6").laws();
-    microsoft(Prove::op("MatMulInteger16")).input("i8:2x8").weight("i8:8x6").gives("2x6").laws();
-    microsoft(Prove::op("GemmFastGelu")).input("2x8").weight("8x6").weight("6").gives("2x6").laws();
-    microsoft(Prove::op("NhwcFusedConv")).text("activation", "Relu").input("1x5x5x4").weight("6x4x3x3").gives("1x3x3x6").laws();
+    microsoft(Prove::op("TransposeMatMul"))
+        .int("transA", 1)
+        .input("2x8x3")
+        .weight("2x8x6")
+        .gives("2x3x6")
+        .laws();
+    microsoft(Prove::op("FusedMatMulActivation"))
+        .text("activation", "Relu")
+        .input("2x8")
+        .weight("8x6")
+        .gives("2x6")
+        .laws();
+    microsoft(Prove::op("MatMulInteger16"))
+        .input("i8:2x8")
+        .weight("i8:8x6")
+        .gives("2x6")
+        .laws();
+    microsoft(Prove::op("GemmFastGelu"))
+        .input("2x8")
+        .weight("8x6")
+        .weight("6")
+        .gives("2x6")
+        .laws();
+    microsoft(Prove::op("NhwcFusedConv"))
+        .text("activation", "Relu")
+        .input("1x5x5x4")
+        .weight("6x4x3x3")
+        .gives("1x3x3x6")
+        .laws();
     let quantized = |prove: Prove| microsoft(prove).input("u8:2x8").weight("").weight("u8:");
-    let product = quantized(Prove::op("QGemm")).weight("i8:8x6").weight("").weight("i8:").none().weight("").weight("u8:");
+    let product = quantized(Prove::op("QGemm"))
+        .weight("i8:8x6")
+        .weight("")
+        .weight("i8:")
+        .none()
+        .weight("")
+        .weight("u8:");
     product.gives("2x6").laws();
-    quantized(Prove::op("QLinearLeakyRelu")).weight("").weight("u8:").gives("2x8").laws();
-    quantized(Prove::op("QLinearMul")).weight("u8:8").weight("").weight("u8:").weight("").weight("u8:").gives("2x8").laws();
-    let chosen = microsoft(Prove::op("QLinearWhere")).input("bool:2x8").input("u8:2x8").weight("").weight("u8:");
-    chosen.weight("u8:8").weight("").weight("u8:").weight("").weight("u8:").gives("2x8").laws();
+    quantized(Prove::op("QLinearLeakyRelu"))
+        .weight("")
+        .weight("u8:")
+        .gives("2x8")
+        .laws();
+    quantized(Prove::op("QLinearMul"))
+        .weight("u8:8")
+        .weight("")
+        .weight("u8:")
+        .weight("")
+        .weight("u8:")
+        .gives("2x8")
+        .laws();
+    let chosen = microsoft(Prove::op("QLinearWhere"))
+        .input("bool:2x8")
+        .input("u8:2x8")
+        .weight("")
+        .weight("u8:");
+    chosen
+        .weight("u8:8")
+        .weight("")
+        .weight("u8:")
+        .weight("")
+        .weight("u8:")
+        .gives("2x8")
+        .laws();
 }

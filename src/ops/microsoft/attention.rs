@@ -37,7 +37,11 @@ struct Extents {
 
 /// Head sizes of keys and of values in projections of this width.
 pub(super) fn sizes(node: &NodeView, h: &Dim, width: &Dim) -> Result<(Dim, Dim), InferError> {
-    let misfit = || InferError(format!("weights of {width} columns are not three projections of {h} heads"));
+    let misfit = || {
+        InferError(format!(
+            "weights of {width} columns are not three projections of {h} heads"
+        ))
+    };
     let sizes: [Dim; 3] = match node.ints("qkv_hidden_sizes") {
         Some([]) | None => {
             let third = width.exact_div(&Dim::Num(3)).ok_or_else(misfit)?;
@@ -50,7 +54,10 @@ pub(super) fn sizes(node: &NodeView, h: &Dim, width: &Dim) -> Result<(Dim, Dim),
     if q != k || (&(q + k) + v).differs(width) {
         return Err(misfit());
     }
-    Ok((q.exact_div(h).ok_or_else(misfit)?, v.exact_div(h).ok_or_else(misfit)?))
+    Ok((
+        q.exact_div(h).ok_or_else(misfit)?,
+        v.exact_div(h).ok_or_else(misfit)?,
+    ))
 }
 
 impl Fused {
@@ -64,19 +71,31 @@ impl Fused {
 
     /// Whether keys and values have one head size for certain.
     fn together(&self, node: &NodeView) -> bool {
-        self.quantized || node.has_input(self.past()) || node.node.output.get(1).is_some_and(|name| !name.is_empty())
+        self.quantized
+            || node.has_input(self.past())
+            || node.node.output.get(1).is_some_and(|name| !name.is_empty())
     }
 
     /// `None` when a rank is unknown.
     fn extents(&self, node: &NodeView) -> Result<Option<Extents>, InferError> {
-        let (Some(x), Some(w)) = (node.shape(0), node.shape(1)) else { return Ok(None) };
-        let ([b, s, c], [_, width]) = (x, w) else { return Err(InferError("input must have 3 axes and weights 2".into())) };
+        let (Some(x), Some(w)) = (node.shape(0), node.shape(1)) else {
+            return Ok(None);
+        };
+        let ([b, s, c], [_, width]) = (x, w) else {
+            return Err(InferError("input must have 3 axes and weights 2".into()));
+        };
         expect(node, 1, &[c, width])?;
         expect(node, 2, &[width])?;
-        let h = node.int("num_heads").filter(|heads| *heads > 0).map(Dim::Num).ok_or_else(|| InferError("no num_heads".into()))?;
+        let h = node
+            .int("num_heads")
+            .filter(|heads| *heads > 0)
+            .map(Dim::Num)
+            .ok_or_else(|| InferError("no num_heads".into()))?;
         let (d, e) = sizes(node, &h, width)?;
         if self.together(node) && d != e {
-            return Err(InferError("a cache needs keys and values of one head size".into()));
+            return Err(InferError(
+                "a cache needs keys and values of one head size".into(),
+            ));
         }
         let p = match node.shape(self.past()) {
             None => None,
@@ -89,37 +108,69 @@ impl Fused {
             Some(p) => p + s,
         };
         for input in [4, 7].into_iter().filter(|_| self.quantized) {
-            if node.shape(input).is_some_and(|dims| !dims.iter().all(Dim::is_one)) {
+            if node
+                .shape(input)
+                .is_some_and(|dims| !dims.iter().all(Dim::is_one))
+            {
                 expect(node, input, &[width])?;
             }
         }
         if let Some(p) = &p {
             expect(node, self.past(), &[&Dim::Num(2), b, &h, p, &d])?;
         }
-        Ok(Some(Extents { b: b.clone(), s: s.clone(), c: c.clone(), h, d, e, p, t }))
+        Ok(Some(Extents {
+            b: b.clone(),
+            s: s.clone(),
+            c: c.clone(),
+            h,
+            d,
+            e,
+            p,
+            t,
+        }))
     }
 }
 
 impl Operator for Fused {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let dtype = node.dtype(if self.quantized { 3 } else { 0 });
-        let Some(at) = self.extents(node)? else { return Ok(outputs(node, [Fact { dtype, ..Fact::default() }])) };
+        let Some(at) = self.extents(node)? else {
+            return Ok(outputs(
+                node,
+                [Fact {
+                    dtype,
+                    ..Fact::default()
+                }],
+            ));
+        };
         let y = vec![at.b.clone(), at.s, &at.h * &at.e];
-        Ok(outputs(node, [Fact::new(dtype, y), Fact::new(dtype, vec![Dim::Num(2), at.b, at.h, at.t, at.d])]))
+        Ok(outputs(
+            node,
+            [
+                Fact::new(dtype, y),
+                Fact::new(dtype, vec![Dim::Num(2), at.b, at.h, at.t, at.d]),
+            ],
+        ))
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
         if let Some(relation) = unless_ranked(node) {
             return relation;
         }
-        let Ok(Some(at)) = self.extents(node) else { return misfit(node) };
+        let Ok(Some(at)) = self.extents(node) else {
+            return misfit(node);
+        };
         let mut builder = node.relation();
         let b = builder.free("b", at.b.clone());
         let s = builder.fixed("s", at.s.clone(), KEYS);
         let c = builder.free("c", at.c);
         let h = builder.free("h", at.h.clone());
         let d = builder.fixed("d", at.d, INSIDE);
-        let e = if self.together(node) { d } else { builder.free("e", at.e) };
+        let e = if self.together(node) {
+            d
+        } else {
+            builder.free("e", at.e)
+        };
         if self.together(node) {
             builder.fix(d, TOGETHER);
         }
@@ -131,8 +182,15 @@ impl Operator for Fused {
         builder.port(Port::In(2), "bias", [projections.clone()]);
         if let Some([first, rest @ ..]) = node.shape(self.mask()) {
             let first = broadcast(&mut builder, first, &at.b, b.into());
-            let rest = rest.iter().map(|dim| builder.fixed("", dim.clone(), MASK).into()).collect::<Vec<Layout>>();
-            builder.port(Port::In(self.mask() as u32), "mask", std::iter::once(first).chain(rest));
+            let rest = rest
+                .iter()
+                .map(|dim| builder.fixed("", dim.clone(), MASK).into())
+                .collect::<Vec<Layout>>();
+            builder.port(
+                Port::In(self.mask() as u32),
+                "mask",
+                std::iter::once(first).chain(rest),
+            );
         }
         let two = builder.fixed("", 2i64, TOGETHER);
         if let Some(p) = at.p {
@@ -140,16 +198,41 @@ impl Operator for Fused {
             builder.port(Port::In(self.past() as u32), "past", [two, b, h, p, d]);
         }
         if self.quantized {
-            hold(&mut builder, node, 3, "xscale", &Reason::operator("one scale for all"));
-            hold(&mut builder, node, 6, "xzero", &Reason::operator("one scale for all"));
+            hold(
+                &mut builder,
+                node,
+                3,
+                "xscale",
+                &Reason::operator("one scale for all"),
+            );
+            hold(
+                &mut builder,
+                node,
+                6,
+                "xzero",
+                &Reason::operator("one scale for all"),
+            );
             for (input, name) in [(4, "wscale"), (7, "wzero")] {
                 match node.shape(input) {
-                    Some([columns]) if !columns.is_one() => builder.port(Port::In(input as u32), name, [projections.clone()]),
-                    _ => hold(&mut builder, node, input, name, &Reason::operator("one scale for all")),
+                    Some([columns]) if !columns.is_one() => {
+                        builder.port(Port::In(input as u32), name, [projections.clone()])
+                    }
+                    _ => hold(
+                        &mut builder,
+                        node,
+                        input,
+                        name,
+                        &Reason::operator("one scale for all"),
+                    ),
                 }
             }
         } else {
-            let full = [(at.b, b.into()), (at.h, h.into()), (at.s, s.into()), (at.t, t.into())];
+            let full = [
+                (at.b, b.into()),
+                (at.h, h.into()),
+                (at.s, s.into()),
+                (at.t, t.into()),
+            ];
             broadcast_port(&mut builder, node, 5, "add", &full);
             for (input, name) in [(6, "length"), (7, "beam_width"), (8, "beams")] {
                 hold(&mut builder, node, input, name, &MASK);
@@ -158,15 +241,31 @@ impl Operator for Fused {
                 builder.fix(b, MASK);
             }
         }
-        builder.port(Port::Out(0), "y", [b.into(), s.into(), Layout::product(&[h, e])]);
+        builder.port(
+            Port::Out(0),
+            "y",
+            [b.into(), s.into(), Layout::product(&[h, e])],
+        );
         builder.port(Port::Out(1), "next", [two, b, h, t, d]);
         let zero = (self.quantized && node.has_input(7)).then_some(Port::In(7));
         let term = |data, weight, labels: &[LabelId], summed| {
             let zero = zero.filter(|_| weight == Some(Port::In(1)));
-            Term { data, weight, zero, labels: labels.to_vec(), summed: vec![summed], window: None }
+            Term {
+                data,
+                weight,
+                zero,
+                labels: labels.to_vec(),
+                summed: vec![summed],
+                window: None,
+            }
         };
         let parts = builder.fixed("", if d == e { 3i64 } else { 2 }, INSIDE);
-        builder.term(term(Port::In(0), Some(Port::In(1)), &[b, s, c, parts, h, d], c));
+        builder.term(term(
+            Port::In(0),
+            Some(Port::In(1)),
+            &[b, s, c, parts, h, d],
+            c,
+        ));
         if d != e {
             builder.term(term(Port::In(0), Some(Port::In(1)), &[b, s, c, h, e], c));
         }
@@ -176,10 +275,16 @@ impl Operator for Fused {
 
     fn rewrite(&self, node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
         let number = |name: &str| cut.extent_of(name).and_then(|extent| extent.num());
-        let (Some(h), Some(d)) = (number("h"), number("d")) else { return Err(RewriteError("head counts are not known numbers".into())) };
+        let (Some(h), Some(d)) = (number("h"), number("d")) else {
+            return Err(RewriteError("head counts are not known numbers".into()));
+        };
         let e = number("e").unwrap_or(d);
         edit.set_int("num_heads", h);
-        if d != e || node.ints("qkv_hidden_sizes").is_some_and(|sizes| !sizes.is_empty()) {
+        if d != e
+            || node
+                .ints("qkv_hidden_sizes")
+                .is_some_and(|sizes| !sizes.is_empty())
+        {
             edit.set_ints("qkv_hidden_sizes", vec![h * d, h * d, h * e]);
         }
         Ok(())
@@ -187,9 +292,15 @@ impl Operator for Fused {
 }
 
 /// As wide inside as outside: heads would have to go with the channels of the data.
-static SQUARE: Frozen = Frozen { reason: "an attention as wide inside as its data", infer: same };
+static SQUARE: Frozen = Frozen {
+    reason: "an attention as wide inside as its data",
+    infer: same,
+};
 /// Numbers of a device's own order.
-static ORDERED: Frozen = Frozen { reason: "numbers in an order that only one device knows", infer: unknown };
+static ORDERED: Frozen = Frozen {
+    reason: "numbers in an order that only one device knows",
+    infer: unknown,
+};
 
 pub(in crate::ops) static RULES: &[Rule] = &[
     Rule::microsoft("Attention", &Fused { quantized: false }),
@@ -207,7 +318,11 @@ mod tests {
     use crate::ops::prove::Prove;
 
     fn attention() -> Prove {
-        Prove::op("Attention").domain("com.microsoft").at(1).int("num_heads", 4).input("2x5x16")
+        Prove::op("Attention")
+            .domain("com.microsoft")
+            .at(1)
+            .int("num_heads", 4)
+            .input("2x5x16")
     }
 
     #[test]
@@ -226,8 +341,23 @@ mod tests {
             kept[relation.named("h").unwrap().index()] = Some(vec![0u32, 3].into());
             kept[relation.named("e").unwrap().index()] = Some(vec![1u32, 2, 3].into());
             let mut edit = NodeEdit::default();
-            operator.rewrite(view, &Cut { relation: &relation, kept }, &mut edit).unwrap();
-            assert_eq!(edit.settings, [("num_heads", Setting::Int(2)), ("qkv_hidden_sizes", Setting::Ints(vec![8, 8, 6]))]);
+            operator
+                .rewrite(
+                    view,
+                    &Cut {
+                        relation: &relation,
+                        kept,
+                    },
+                    &mut edit,
+                )
+                .unwrap();
+            assert_eq!(
+                edit.settings,
+                [
+                    ("num_heads", Setting::Int(2)),
+                    ("qkv_hidden_sizes", Setting::Ints(vec![8, 8, 6]))
+                ]
+            );
         });
     }
 
@@ -267,8 +397,20 @@ mod tests {
 
     #[test]
     fn one_token_at_a_time() {
-        let start = Prove::op("DecoderMaskedSelfAttention").domain("com.microsoft").at(1).int("num_heads", 4).outputs(2).input("bx1x16");
-        let cache = start.weight("16x48").weight("48").none().input("2xbx4x9x4").none().input("i32:1").int("past_present_share_buffer", 1);
+        let start = Prove::op("DecoderMaskedSelfAttention")
+            .domain("com.microsoft")
+            .at(1)
+            .int("num_heads", 4)
+            .outputs(2)
+            .input("bx1x16");
+        let cache = start
+            .weight("16x48")
+            .weight("48")
+            .none()
+            .input("2xbx4x9x4")
+            .none()
+            .input("i32:1")
+            .int("past_present_share_buffer", 1);
         cache.gives("bx1x16 2xbx4x9x4").relates(
             "x[b, s, c] w[c, h·d+h·d+h·d] bias[h·d+h·d+h·d] past[2, b, h, p, d] length[1] → y[b, s, h·d] next[2, b, h, t, d]  Σ c; Σ d; Σ t",
         );

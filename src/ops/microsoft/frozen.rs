@@ -6,7 +6,10 @@ use crate::ops::frozen::{Frozen, outputs, same, scalar, unknown};
 use crate::proto::Dtype;
 
 const fn frozen(reason: &'static str) -> Frozen {
-    Frozen { reason, infer: unknown }
+    Frozen {
+        reason,
+        infer: unknown,
+    }
 }
 
 static DECODING: Frozen = frozen("a decoding loop with whole models in it");
@@ -26,8 +29,14 @@ static TEXT: Frozen = frozen("works on text");
 static FUSED: Frozen = frozen("a fusion for one device, not described");
 static CHOSEN: Frozen = frozen("positions that are chosen at run time");
 static WHOLE: Frozen = frozen("reads the axis as a whole");
-static SOFTMAX: Frozen = Frozen { reason: "softmax over the axis", infer: same };
-static FINITE: Frozen = Frozen { reason: "one truth value for all entries", infer: |node| Ok(outputs(node, [scalar(Dtype::Bool)])) };
+static SOFTMAX: Frozen = Frozen {
+    reason: "softmax over the axis",
+    infer: same,
+};
+static FINITE: Frozen = Frozen {
+    reason: "one truth value for all entries",
+    infer: |node| Ok(outputs(node, [scalar(Dtype::Bool)])),
+};
 
 pub(in crate::ops) static RULES: &[Rule] = &[
     Rule::microsoft("AttnLSTM", &RECURRENT),

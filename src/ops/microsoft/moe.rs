@@ -22,8 +22,12 @@ pub(super) const ROUTED: Reason = Reason::operator("experts that a router picks"
 
 /// Experts, neurons of each, channels, and how gates are held.
 fn extents(node: &NodeView) -> Option<(Dim, Dim, Dim, Gates)> {
-    let [experts, c, n] = node.shape(4)? else { return None };
-    let [_, rows, _] = node.shape(2)? else { return None };
+    let [experts, c, n] = node.shape(4)? else {
+        return None;
+    };
+    let [_, rows, _] = node.shape(2)? else {
+        return None;
+    };
     let twice = n + n;
     let gates = match node.int("swiglu_fusion").unwrap_or(0) {
         _ if rows == n => Gates::None,
@@ -49,11 +53,16 @@ impl Operator for Mixture {
         if let Some(relation) = unless_ranked(node) {
             return relation;
         }
-        let (Some((experts, n, c, gates)), Some([outer @ .., _]), Some(router)) = (extents(node), node.shape(0), node.shape(1)) else {
+        let (Some((experts, n, c, gates)), Some([outer @ .., _]), Some(router)) =
+            (extents(node), node.shape(0), node.shape(1))
+        else {
             return misfit(node);
         };
         let mut builder = node.relation();
-        let tokens: Vec<LabelId> = outer.iter().map(|dim| builder.fixed("s", dim.clone(), ROUTED)).collect();
+        let tokens: Vec<LabelId> = outer
+            .iter()
+            .map(|dim| builder.fixed("s", dim.clone(), ROUTED))
+            .collect();
         let used = builder.fixed("", node.int("k").unwrap_or(1), ROUTED);
         let experts = builder.fixed("E", experts, ROUTED);
         let n = builder.free("n", n);
@@ -64,7 +73,10 @@ impl Operator for Mixture {
             Gates::Interleaved => Layout::product(&[n, two]),
             Gates::Halves => Layout::product(&[two, n]),
         };
-        let router: Vec<LabelId> = router.iter().map(|dim| builder.fixed("", dim.clone(), ROUTED)).collect();
+        let router: Vec<LabelId> = router
+            .iter()
+            .map(|dim| builder.fixed("", dim.clone(), ROUTED))
+            .collect();
         let data: Vec<LabelId> = tokens.iter().copied().chain([c]).collect();
         builder.port(Port::In(0), "x", data.clone());
         builder.port(Port::In(1), "router", router);
@@ -76,8 +88,20 @@ impl Operator for Mixture {
         builder.port(Port::In(7), "bias3", [experts, n]);
         builder.port(Port::Out(0), "y", data);
         let mut term = |data, weight, summed: LabelId, twice: bool| {
-            let labels = tokens.iter().copied().chain([used, n, c]).chain(twice.then_some(two)).collect();
-            builder.term(Term { data, weight: Some(Port::In(weight)), zero: None, labels, summed: vec![summed], window: None });
+            let labels = tokens
+                .iter()
+                .copied()
+                .chain([used, n, c])
+                .chain(twice.then_some(two))
+                .collect();
+            builder.term(Term {
+                data,
+                weight: Some(Port::In(weight)),
+                zero: None,
+                labels,
+                summed: vec![summed],
+                window: None,
+            });
         };
         term(Port::In(0), 2, c, gates != Gates::None);
         if node.has_input(6) {
@@ -97,7 +121,14 @@ mod tests {
 
     #[test]
     fn neurons_of_experts() {
-        let moe = || Prove::op("MoE").domain("com.microsoft").at(1).int("k", 2).input("2x5x8").input("10x3");
+        let moe = || {
+            Prove::op("MoE")
+                .domain("com.microsoft")
+                .at(1)
+                .int("k", 2)
+                .input("2x5x8")
+                .input("10x3")
+        };
         moe()
             .weight("3x6x8")
             .weight("3x6")

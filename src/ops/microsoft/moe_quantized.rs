@@ -38,7 +38,11 @@ struct Extents {
 
 /// Where the weights, scales, biases and zero points of the three layers are.
 const LAYERS: [[u32; 4]; 3] = [[2, 3, 4, 11], [5, 6, 7, 12], [8, 9, 10, 13]];
-const NAMES: [[&str; 4]; 3] = [["w1", "scale1", "bias1", "zero1"], ["w2", "scale2", "bias2", "zero2"], ["w3", "scale3", "bias3", "zero3"]];
+const NAMES: [[&str; 4]; 3] = [
+    ["w1", "scale1", "bias1", "zero1"],
+    ["w2", "scale2", "bias2", "zero2"],
+    ["w3", "scale3", "bias3", "zero3"],
+];
 
 impl Extents {
     fn of(node: &NodeView) -> Option<Self> {
@@ -53,13 +57,23 @@ impl Extents {
             _ => return None,
         };
         let floats = matches!(quantized, Quantized::Floats | Quantized::Squares(_));
-        let all = if floats { 8 } else { node.int("expert_weight_bits").unwrap_or(4) };
-        let bits = ["fc1_expert_weight_bits", "fc2_expert_weight_bits", "fc3_expert_weight_bits"];
+        let all = if floats {
+            8
+        } else {
+            node.int("expert_weight_bits").unwrap_or(4)
+        };
+        let bits = [
+            "fc1_expert_weight_bits",
+            "fc2_expert_weight_bits",
+            "fc3_expert_weight_bits",
+        ];
         let bits = bits.map(|name| node.int(name).filter(|_| !floats).unwrap_or(all));
         if !bits.iter().all(|bits| (1..=8).contains(bits)) {
             return None;
         }
-        let ([experts, rows, _], [_, outputs, summed]) = (node.shape(2)?, node.shape(5)?) else { return None };
+        let ([experts, rows, _], [_, outputs, summed]) = (node.shape(2)?, node.shape(5)?) else {
+            return None;
+        };
         let channels = node.shape(0)?.last()?.num()?;
         // Rows of neurons fill whole bytes.
         let neurons = summed.num()?.checked_mul(8)?.checked_div(bits[1])?;
@@ -76,7 +90,14 @@ impl Extents {
             _ => true,
         };
         let fits = whole && neurons > 0 && outputs.num() == Some(channels);
-        fits.then(|| Extents { experts: experts.clone(), neurons, channels, gates, quantized, bits })
+        fits.then(|| Extents {
+            experts: experts.clone(),
+            neurons,
+            channels,
+            gates,
+            quantized,
+            bits,
+        })
     }
 
     fn block(&self) -> Option<i64> {
@@ -99,12 +120,28 @@ struct Axis {
 }
 
 impl Axis {
-    fn new(builder: &mut Builder, [number, block]: [&'static str; 2], extent: i64, of: Option<i64>) -> Self {
+    fn new(
+        builder: &mut Builder,
+        [number, block]: [&'static str; 2],
+        extent: i64,
+        of: Option<i64>,
+    ) -> Self {
         match of {
-            None => Axis { numbers: vec![builder.free(number, extent)], block: None, bytes: None },
+            None => Axis {
+                numbers: vec![builder.free(number, extent)],
+                block: None,
+                bytes: None,
+            },
             Some(size) => {
-                let (q, j) = (builder.free(block, extent / size), builder.fixed(number, size, BLOCK));
-                Axis { numbers: vec![q, j], block: Some((q, j)), bytes: None }
+                let (q, j) = (
+                    builder.free(block, extent / size),
+                    builder.fixed(number, size, BLOCK),
+                );
+                Axis {
+                    numbers: vec![q, j],
+                    block: Some((q, j)),
+                    bytes: None,
+                }
             }
         }
     }
@@ -115,8 +152,15 @@ impl Axis {
         if at.block().is_some() || together < 2 || at.neurons % together != 0 {
             return Axis::new(builder, ["n", "m"], at.neurons, at.block());
         }
-        let (byte, inside) = (builder.free("m", at.neurons / together), builder.fixed("n", together, BYTE));
-        Axis { numbers: vec![byte, inside], block: None, bytes: Some(byte) }
+        let (byte, inside) = (
+            builder.free("m", at.neurons / together),
+            builder.fixed("n", together, BYTE),
+        );
+        Axis {
+            numbers: vec![byte, inside],
+            block: None,
+            bytes: Some(byte),
+        }
     }
 
     /// Its numbers in bytes: of whole blocks, or packed anew where one goes.
@@ -152,14 +196,28 @@ impl Rows {
             (Quantized::Squares(_), Some((q, _))) => with(&[q]),
             _ => with(&axis.numbers),
         };
-        Rows { numbers: with(&axis.numbers), scales }
+        Rows {
+            numbers: with(&axis.numbers),
+            scales,
+        }
     }
 }
 
 impl Extents {
     /// Describes a layer: its rows, what it sums over, and its number. `None` where an input does not fit.
-    fn layer(&self, builder: &mut Builder, experts: LabelId, rows: &Rows, summed: &Axis, layer: usize) -> Option<()> {
-        let ([weight, scale, bias, zero], names, bits) = (LAYERS.get(layer)?, NAMES.get(layer)?, *self.bits.get(layer)?);
+    fn layer(
+        &self,
+        builder: &mut Builder,
+        experts: LabelId,
+        rows: &Rows,
+        summed: &Axis,
+        layer: usize,
+    ) -> Option<()> {
+        let ([weight, scale, bias, zero], names, bits) = (
+            LAYERS.get(layer)?,
+            NAMES.get(layer)?,
+            *self.bits.get(layer)?,
+        );
         let numbers = summed.bytes(builder, bits)?;
         let mut scales = vec![experts.into(), rows.scales.clone()];
         let mut zeros = vec![experts.into()];
@@ -171,15 +229,27 @@ impl Extents {
             None => zeros.push(bytes(builder, &rows.numbers, bits)?),
         }
         let ports = [
-            (weight, names[0], vec![experts.into(), rows.numbers.clone(), numbers]),
+            (
+                weight,
+                names[0],
+                vec![experts.into(), rows.numbers.clone(), numbers],
+            ),
             (scale, names[1], scales),
             (bias, names[2], vec![experts.into(), rows.numbers.clone()]),
             (zero, names[3], zeros),
         ];
         for (input, name, axes) in ports {
-            let fits =
-                |dims: &[Dim]| dims.len() == axes.len() && !dims.iter().zip(&axes).any(|(dim, axis)| dim.differs(&builder.extent(axis)));
-            if builder.shape(Port::In(*input)).is_some_and(|dims| !fits(dims)) {
+            let fits = |dims: &[Dim]| {
+                dims.len() == axes.len()
+                    && !dims
+                        .iter()
+                        .zip(&axes)
+                        .any(|(dim, axis)| dim.differs(&builder.extent(axis)))
+            };
+            if builder
+                .shape(Port::In(*input))
+                .is_some_and(|dims| !fits(dims))
+            {
                 return None;
             }
             builder.port(Port::In(*input), name, axes);
@@ -189,13 +259,25 @@ impl Extents {
 
     fn describe(&self, node: &NodeView, builder: &mut Builder) -> Option<()> {
         let (_, outer) = node.shape(0)?.split_last()?;
-        let tokens: Vec<LabelId> = outer.iter().map(|dim| builder.fixed("s", dim.clone(), ROUTED)).collect();
+        let tokens: Vec<LabelId> = outer
+            .iter()
+            .map(|dim| builder.fixed("s", dim.clone(), ROUTED))
+            .collect();
         let used = builder.fixed("", node.int("k").unwrap_or(1), ROUTED);
         let experts = builder.fixed("E", self.experts.clone(), ROUTED);
         let n = Axis::neurons(builder, self);
         let c = Axis::new(builder, ["c", "b"], self.channels, self.block());
-        let two = (self.gates != Gates::None).then(|| (builder.fixed("", 2i64, Reason::operator("gates")), self.gates));
-        let data: Vec<Layout> = tokens.iter().map(|label| (*label).into()).chain([Layout::product(&c.numbers)]).collect();
+        let two = (self.gates != Gates::None).then(|| {
+            (
+                builder.fixed("", 2i64, Reason::operator("gates")),
+                self.gates,
+            )
+        });
+        let data: Vec<Layout> = tokens
+            .iter()
+            .map(|label| (*label).into())
+            .chain([Layout::product(&c.numbers)])
+            .collect();
         builder.port(Port::In(0), "x", data.clone());
         hold(builder, node, 1, "router", &ROUTED);
         hold(builder, node, 14, "weights", &ROUTED);
@@ -211,10 +293,21 @@ impl Extents {
         builder.port(Port::Out(0), "y", data);
         let labels: Vec<LabelId> = [&tokens[..], &[used], &n.numbers, &c.numbers].concat();
         let mut term = |data, weight, labels: Vec<LabelId>, summed: &[LabelId]| {
-            builder.term(Term { data, weight, zero: None, labels, summed: summed.to_vec(), window: None });
+            builder.term(Term {
+                data,
+                weight,
+                zero: None,
+                labels,
+                summed: summed.to_vec(),
+                window: None,
+            });
         };
         // The weights' bytes are no numbers, so that what goes must become zero in the data, or in the scales.
-        let with_gates = labels.iter().copied().chain(two.map(|(two, _)| two)).collect();
+        let with_gates = labels
+            .iter()
+            .copied()
+            .chain(two.map(|(two, _)| two))
+            .collect();
         term(Port::In(0), None, with_gates, &c.numbers);
         if node.has_input(8) {
             term(Port::In(0), None, labels.clone(), &c.numbers);
@@ -223,7 +316,12 @@ impl Extents {
         let scale = if node.has_input(3) { 3 } else { 2 };
         term(Port::Out(0), Some(Port::In(scale)), labels, &n.numbers);
         if node.has_input(4) {
-            term(Port::Out(0), Some(Port::In(4)), n.numbers.clone(), &n.numbers);
+            term(
+                Port::Out(0),
+                Some(Port::In(4)),
+                n.numbers.clone(),
+                &n.numbers,
+            );
         }
         Some(())
     }
@@ -239,7 +337,9 @@ impl Operator for Mixture {
             return relation;
         }
         let Some(at) = Extents::of(node) else {
-            return node.frozen(Reason::operator("experts quantized in a layout that is not described"));
+            return node.frozen(Reason::operator(
+                "experts quantized in a layout that is not described",
+            ));
         };
         let mut builder = node.relation();
         match at.describe(node, &mut builder) {
@@ -256,18 +356,34 @@ mod tests {
     use crate::ops::prove::Prove;
 
     fn experts(bits: i64) -> Prove {
-        let start = Prove::op("QMoE").domain("com.microsoft").at(1).int("expert_weight_bits", bits).int("k", 2);
+        let start = Prove::op("QMoE")
+            .domain("com.microsoft")
+            .at(1)
+            .int("expert_weight_bits", bits)
+            .int("k", 2);
         start.input("2x5x32").input("10x3")
     }
 
     #[test]
     fn neurons_of_packed_experts() {
-        let rows = experts(4).weight("u8:3x48x16").weight("3x48").weight("3x48").weight("u8:3x32x24").weight("3x32").weight("3x32");
+        let rows = experts(4)
+            .weight("u8:3x48x16")
+            .weight("3x48")
+            .weight("3x48")
+            .weight("u8:3x32x24")
+            .weight("3x32")
+            .weight("3x32");
         rows.gives("2x5x32").relates(
             "x[s, s2, c] router[10, 3] w1[E, m·n, c/2] scale1[E, m·n] bias1[E, m·n] w2[E, c, m] scale2[E, c] bias2[E, c] \
              → y[s, s2, c]  Σ c; Σ m,n; Σ m,n",
         );
-        let fused = experts(8).int("swiglu_fusion", 1).weight("u8:3x96x32").weight("3x96").none().weight("u8:3x32x48").weight("3x32");
+        let fused = experts(8)
+            .int("swiglu_fusion", 1)
+            .weight("u8:3x96x32")
+            .weight("3x96")
+            .none()
+            .weight("u8:3x32x48")
+            .weight("3x32");
         fused
             .gives("2x5x32")
             .relates("x[s, s2, c] router[10, 3] w1[E, n·2, c] scale1[E, n·2] w2[E, c, n] scale2[E, c] → y[s, s2, c]  Σ c; Σ n");
@@ -275,8 +391,21 @@ mod tests {
 
     #[test]
     fn neurons_in_blocks() {
-        let blocks = experts(4).int("block_size", 16).weight("u8:3x48x16").weight("3x48x2").none().weight("u8:3x32x24").weight("3x32x3");
-        let zeros = blocks.none().weight("u8:3x48x16").weight("3x48x2").none().weight("u8:3x48x1").weight("u8:3x32x2").weight("u8:3x48x1");
+        let blocks = experts(4)
+            .int("block_size", 16)
+            .weight("u8:3x48x16")
+            .weight("3x48x2")
+            .none()
+            .weight("u8:3x32x24")
+            .weight("3x32x3");
+        let zeros = blocks
+            .none()
+            .weight("u8:3x48x16")
+            .weight("3x48x2")
+            .none()
+            .weight("u8:3x48x1")
+            .weight("u8:3x32x2")
+            .weight("u8:3x48x1");
         zeros.gives("2x5x32").relates(
             "x[s, s2, b·c] router[10, 3] w1[E, m·n, b·z] scale1[E, m·n, b] w2[E, b·c, m·z2] scale2[E, b·c, m] w3[E, m·n, b·z3] \
              scale3[E, m·n, b] zero1[E, m·n, b/2] zero2[E, b·c, m/2] zero3[E, m·n, b/2] → y[s, s2, b·c]  Σ b,c; Σ b,c; Σ m,n",
@@ -285,8 +414,16 @@ mod tests {
 
     #[test]
     fn small_floats_in_squares() {
-        let floats = experts(4).text("quant_type", "fp8").int("block_size", 16).int("swiglu_fusion", 2);
-        let floats = floats.weight("u8:3x96x32").weight("3x6x2").none().weight("u8:3x32x48").weight("3x2x3");
+        let floats = experts(4)
+            .text("quant_type", "fp8")
+            .int("block_size", 16)
+            .int("swiglu_fusion", 2);
+        let floats = floats
+            .weight("u8:3x96x32")
+            .weight("3x6x2")
+            .none()
+            .weight("u8:3x32x48")
+            .weight("3x2x3");
         floats.gives("2x5x32").relates(
             "x[s, s2, b·c] router[10, 3] w1[E, 2·m·n, b·c] scale1[E, 2·m, b] w2[E, b·c, m·n] scale2[E, b, m] → y[s, s2, b·c]  Σ b,c; Σ m,n",
         );

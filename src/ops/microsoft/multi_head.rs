@@ -2,7 +2,9 @@
 //! which takes one query at a time.
 
 use crate::facts::{Dim, Fact};
-use crate::ops::attention::{CACHE, CAUSAL, KEYS, broadcast, broadcast_port, keep_scale, scores_and_values};
+use crate::ops::attention::{
+    CACHE, CAUSAL, KEYS, broadcast, broadcast_port, keep_scale, scores_and_values,
+};
 use crate::ops::fit::{expect, hold, misfit, unless_ranked};
 use crate::ops::frozen::outputs;
 use crate::ops::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
@@ -22,8 +24,24 @@ struct MultiHead {
     alike: bool,
 }
 
-const MULTI_HEAD: MultiHead = MultiHead { bias: 3, mask: 4, add: 5, past: 6, length: 8, beams: 9, alike: false };
-const DECODER: MultiHead = MultiHead { bias: 10, mask: 3, add: 4, past: 5, length: 7, beams: 9, alike: true };
+const MULTI_HEAD: MultiHead = MultiHead {
+    bias: 3,
+    mask: 4,
+    add: 5,
+    past: 6,
+    length: 8,
+    beams: 9,
+    alike: false,
+};
+const DECODER: MultiHead = MultiHead {
+    bias: 10,
+    mask: 3,
+    add: 4,
+    past: 5,
+    length: 7,
+    beams: 9,
+    alike: true,
+};
 
 /// Positions in masks and caches.
 pub(super) const MASK: Reason = Reason::operator("positions of an attention mask");
@@ -33,11 +51,16 @@ const PARTS: Reason = Reason::operator("queries, keys and values in one tensor")
 const REORDERED: Reason = Reason::operator("keys of a cache in an order of their own");
 
 pub(super) fn heads(node: &NodeView, name: &str) -> Result<Dim, InferError> {
-    node.int(name).filter(|heads| *heads > 0).map(Dim::Num).ok_or_else(|| InferError(format!("no {name}")))
+    node.int(name)
+        .filter(|heads| *heads > 0)
+        .map(Dim::Num)
+        .ok_or_else(|| InferError(format!("no {name}")))
 }
 
 pub(super) fn split(width: &Dim, heads: &Dim) -> Result<Dim, InferError> {
-    width.exact_div(heads).ok_or_else(|| InferError(format!("{width} is no multiple of {heads} heads")))
+    width
+        .exact_div(heads)
+        .ok_or_else(|| InferError(format!("{width} is no multiple of {heads} heads")))
 }
 
 /// How queries, keys and values come in.
@@ -77,7 +100,9 @@ impl MultiHead {
     /// `None` when a rank is unknown.
     fn given(&self, node: &NodeView, h: &Dim) -> Result<Option<Given>, InferError> {
         let ranked = |input: usize| !node.has_input(input) || node.shape(input).is_some();
-        let Some(q) = node.shape(0).filter(|_| ranked(1) && ranked(2)) else { return Ok(None) };
+        let Some(q) = node.shape(0).filter(|_| ranked(1) && ranked(2)) else {
+            return Ok(None);
+        };
         let given = match (q, node.shape(1), node.shape(2)) {
             ([b, s, width], None, None) if self.alike => {
                 let d = split(&split(width, h)?, &Dim::Num(3))?;
@@ -87,9 +112,17 @@ impl MultiHead {
             ([b, s, width], Some([_, n, _, _, d]), None) if !split(width, h)?.differs(d) => {
                 (Form::KeysTogether, b, s, n, d.clone(), d.clone())
             }
-            ([b, s, width], Some([_, n, _]), Some([_, _, values])) => (Form::Flat, b, s, n, split(width, h)?, split(values, h)?),
-            ([b, s, width], Some([_, _, n, _]), Some([_, _, _, e])) => (Form::Apart, b, s, n, split(width, h)?, e.clone()),
-            _ => return Err(InferError("query, key and value of axes that do not fit each other".into())),
+            ([b, s, width], Some([_, n, _]), Some([_, _, values])) => {
+                (Form::Flat, b, s, n, split(width, h)?, split(values, h)?)
+            }
+            ([b, s, width], Some([_, _, n, _]), Some([_, _, _, e])) => {
+                (Form::Apart, b, s, n, split(width, h)?, e.clone())
+            }
+            _ => {
+                return Err(InferError(
+                    "query, key and value of axes that do not fit each other".into(),
+                ));
+            }
         };
         let (form, b, s, n, d, e) = given;
         Ok(Some((form, b.clone(), s.clone(), n.clone(), d, e)))
@@ -103,13 +136,23 @@ impl MultiHead {
     /// `None` when a rank is unknown.
     fn extents(&self, node: &NodeView) -> Result<Option<Extents>, InferError> {
         let h = heads(node, "num_heads")?;
-        let Some((form, b, s, n, d, e)) = self.given(node, &h)? else { return Ok(None) };
+        let Some((form, b, s, n, d, e)) = self.given(node, &h)? else {
+            return Ok(None);
+        };
         if self.alike(node, form) && d.differs(&e) {
-            return Err(InferError(format!("keys of {d} and values of {e} dimensions a head")));
+            return Err(InferError(format!(
+                "keys of {d} and values of {e} dimensions a head"
+            )));
         }
         match form {
-            Form::Flat => expect(node, 1, &[&b, &n, &(&h * &d)]).and(expect(node, 2, &[&b, &n, &(&h * &e)]))?,
-            Form::Apart => expect(node, 1, &[&b, &h, &n, &d]).and(expect(node, 2, &[&b, &h, &n, &e]))?,
+            Form::Flat => expect(node, 1, &[&b, &n, &(&h * &d)]).and(expect(
+                node,
+                2,
+                &[&b, &n, &(&h * &e)],
+            ))?,
+            Form::Apart => {
+                expect(node, 1, &[&b, &h, &n, &d]).and(expect(node, 2, &[&b, &h, &n, &e]))?
+            }
             Form::KeysTogether => expect(node, 1, &[&b, &n, &h, &Dim::Num(2), &d])?,
             Form::Together => expect(node, 0, &[&b, &s, &h, &Dim::Num(3), &d])?,
             Form::Rows => {}
@@ -118,17 +161,35 @@ impl MultiHead {
         let p = match (node.shape(self.past), node.shape(self.past + 1)) {
             (None, None) => None,
             (Some([_, _, p, _]), Some(_)) => Some(p.clone()),
-            _ => return Err(InferError("past_key and past_value must both have 4 axes".into())),
+            _ => {
+                return Err(InferError(
+                    "past_key and past_value must both have 4 axes".into(),
+                ));
+            }
         };
         if let Some(p) = &p {
-            expect(node, self.past, &[&b, &h, p, &d]).and(expect(node, self.past + 1, &[&b, &h, p, &e]))?;
+            expect(node, self.past, &[&b, &h, p, &d]).and(expect(
+                node,
+                self.past + 1,
+                &[&b, &h, p, &e],
+            ))?;
         }
         let t = match &p {
             None => n.clone(),
             Some(p) if self.in_place(node) => p.clone(),
             Some(p) => p + &n,
         };
-        Ok(Some(Extents { b, s, h, d, e, n, p, t, form }))
+        Ok(Some(Extents {
+            b,
+            s,
+            h,
+            d,
+            e,
+            n,
+            p,
+            t,
+            form,
+        }))
     }
 
     /// Whether the cache is written in place.
@@ -138,10 +199,20 @@ impl MultiHead {
 
     /// Describes queries, keys and values.
     fn data(&self, builder: &mut Builder, form: Form, [b, s, n, h, d, e]: [LabelId; 6]) {
-        let flat = |positions: LabelId, width: LabelId| [b.into(), positions.into(), Layout::product(&[h, width])];
+        let flat = |positions: LabelId, width: LabelId| {
+            [b.into(), positions.into(), Layout::product(&[h, width])]
+        };
         let pair = |width: LabelId| Segment::Product([h, width].into_iter().collect());
         match form {
-            Form::Rows => builder.port(Port::In(0), "qkv", [b.into(), s.into(), Layout([pair(d), pair(d), pair(e)].into_iter().collect())]),
+            Form::Rows => builder.port(
+                Port::In(0),
+                "qkv",
+                [
+                    b.into(),
+                    s.into(),
+                    Layout([pair(d), pair(d), pair(e)].into_iter().collect()),
+                ],
+            ),
             Form::Together => {
                 let three = builder.fixed("", 3i64, PARTS);
                 builder.port(Port::In(0), "qkv", [b, s, h, three, d]);
@@ -163,7 +234,11 @@ impl MultiHead {
             }
             Form::Rows | Form::Together => {}
         }
-        builder.port(Port::In(self.bias as u32), "bias", [Layout([pair(d), pair(d), pair(e)].into_iter().collect())]);
+        builder.port(
+            Port::In(self.bias as u32),
+            "bias",
+            [Layout([pair(d), pair(d), pair(e)].into_iter().collect())],
+        );
     }
 
     /// Describes masks, what is added to the scores, and what is known of a cache. Each full extent with its layout.
@@ -174,11 +249,18 @@ impl MultiHead {
             if let [positions, _] = rest {
                 axes.push(broadcast(builder, positions, &queries.0, queries.1.clone()));
             }
-            axes.extend(rest.last().map(|dim| Layout::from(builder.fixed("", dim.clone(), MASK))));
+            axes.extend(
+                rest.last()
+                    .map(|dim| Layout::from(builder.fixed("", dim.clone(), MASK))),
+            );
             builder.port(Port::In(self.mask as u32), "mask", axes);
         }
         broadcast_port(builder, node, self.add, "add", full);
-        for (input, name) in [(self.length, "length"), (self.length + 1, "beam_width"), (self.beams, "beams")] {
+        for (input, name) in [
+            (self.length, "length"),
+            (self.length + 1, "beam_width"),
+            (self.beams, "beams"),
+        ] {
             hold(builder, node, input, name, &MASK);
         }
     }
@@ -187,35 +269,73 @@ impl MultiHead {
 impl Operator for MultiHead {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let dtype = node.dtype(0);
-        let Some(at) = self.extents(node)? else { return Ok(outputs(node, [Fact { dtype, ..Fact::default() }])) };
+        let Some(at) = self.extents(node)? else {
+            return Ok(outputs(
+                node,
+                [Fact {
+                    dtype,
+                    ..Fact::default()
+                }],
+            ));
+        };
         let present = |width: &Dim| vec![at.b.clone(), at.h.clone(), at.t.clone(), width.clone()];
         let y = vec![at.b.clone(), at.s.clone(), &at.h * &at.e];
         let qk = vec![at.b.clone(), at.h.clone(), at.s.clone(), at.t.clone()];
-        Ok(outputs(node, [y, present(&at.d), present(&at.e), qk].map(|shape| Fact::new(dtype, shape))))
+        Ok(outputs(
+            node,
+            [y, present(&at.d), present(&at.e), qk].map(|shape| Fact::new(dtype, shape)),
+        ))
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
         if let Some(relation) = unless_ranked(node) {
             return relation;
         }
-        let Ok(Some(at)) = self.extents(node) else { return misfit(node) };
+        let Ok(Some(at)) = self.extents(node) else {
+            return misfit(node);
+        };
         let mut builder = node.relation();
         let b = builder.free("b", at.b.clone());
         let causal = node.int("unidirectional").unwrap_or(0) != 0;
         let together = matches!(at.form, Form::Rows | Form::Together);
         let reason = if causal { CAUSAL } else { KEYS };
-        let s = if causal || together { builder.fixed("s", at.s.clone(), reason) } else { builder.free("s", at.s.clone()) };
+        let s = if causal || together {
+            builder.fixed("s", at.s.clone(), reason)
+        } else {
+            builder.free("s", at.s.clone())
+        };
         let h = builder.free("h", at.h.clone());
         let d = builder.free("d", at.d);
-        let e = if self.alike(node, at.form) { d } else { builder.free("e", at.e) };
+        let e = if self.alike(node, at.form) {
+            d
+        } else {
+            builder.free("e", at.e)
+        };
         if node.has_input(self.bias) {
             builder.fix(d, Reason::operator("queries and keys meet behind a bias"));
         }
-        let n = if together { s } else { builder.fixed("n", at.n.clone(), KEYS) };
-        let t = if at.t == at.n { n } else { builder.fixed("t", at.t.clone(), KEYS) };
+        let n = if together {
+            s
+        } else {
+            builder.fixed("n", at.n.clone(), KEYS)
+        };
+        let t = if at.t == at.n {
+            n
+        } else {
+            builder.fixed("t", at.t.clone(), KEYS)
+        };
         let p = at.p.map(|p| builder.fixed("p", p, CACHE));
         self.data(&mut builder, at.form, [b, s, n, h, d, e]);
-        self.masks(&mut builder, node, &[(at.b, b.into()), (at.h, h.into()), (at.s, s.into()), (at.t, t.into())]);
+        self.masks(
+            &mut builder,
+            node,
+            &[
+                (at.b, b.into()),
+                (at.h, h.into()),
+                (at.s, s.into()),
+                (at.t, t.into()),
+            ],
+        );
         if let Some(p) = p {
             builder.port(Port::In(self.past as u32), "pastk", [b, h, p, d]);
             builder.port(Port::In(self.past as u32 + 1), "pastv", [b, h, p, e]);
@@ -226,7 +346,11 @@ impl Operator for MultiHead {
         if node.has_input(self.beams) {
             builder.fix(b, MASK);
         }
-        builder.port(Port::Out(0), "y", [b.into(), s.into(), Layout::product(&[h, e])]);
+        builder.port(
+            Port::Out(0),
+            "y",
+            [b.into(), s.into(), Layout::product(&[h, e])],
+        );
         builder.port(Port::Out(1), "nextk", [b, h, t, d]);
         builder.port(Port::Out(2), "nextv", [b, h, t, e]);
         builder.port(Port::Out(3), "qk", [b, h, s, t]);
@@ -235,19 +359,35 @@ impl Operator for MultiHead {
             Form::KeysTogether => [0, 1, 1],
             Form::Together | Form::Rows => [0, 0, 0],
         };
-        scores_and_values(&mut builder, from, &[b, s, h], [d, e], n, p.map(|p| (p, self.past as u32)));
+        scores_and_values(
+            &mut builder,
+            from,
+            &[b, s, h],
+            [d, e],
+            n,
+            p.map(|p| (p, self.past as u32)),
+        );
         builder.finish()
     }
 
     fn rewrite(&self, node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
         let heads = cut.extent_of("h").and_then(|heads| heads.num());
-        edit.set_int("num_heads", heads.ok_or_else(|| RewriteError("num_heads has no known number".into()))?);
-        keep_scale(cut, edit, node.float("scale").is_some_and(|scale| scale != 0.0))
+        edit.set_int(
+            "num_heads",
+            heads.ok_or_else(|| RewriteError("num_heads has no known number".into()))?,
+        );
+        keep_scale(
+            cut,
+            edit,
+            node.float("scale").is_some_and(|scale| scale != 0.0),
+        )
     }
 }
 
-pub(in crate::ops) static RULES: &[Rule] =
-    &[Rule::microsoft("DecoderMaskedMultiHeadAttention", &DECODER), Rule::microsoft("MultiHeadAttention", &MULTI_HEAD)];
+pub(in crate::ops) static RULES: &[Rule] = &[
+    Rule::microsoft("DecoderMaskedMultiHeadAttention", &DECODER),
+    Rule::microsoft("MultiHeadAttention", &MULTI_HEAD),
+];
 
 #[cfg(test)]
 mod tests {
@@ -255,7 +395,10 @@ mod tests {
     use crate::ops::prove::Prove;
 
     fn multi_head() -> Prove {
-        Prove::op("MultiHeadAttention").domain("com.microsoft").at(1).int("num_heads", 4)
+        Prove::op("MultiHeadAttention")
+            .domain("com.microsoft")
+            .at(1)
+            .int("num_heads", 4)
     }
 
     #[test]
@@ -292,25 +435,59 @@ mod tests {
 
     #[test]
     fn keys_and_values_of_one_tensor() {
-        multi_head().input("bx5x4x3x4").gives("bx5x16").relates("qkv[b, s, h, 3, d] → y[b, s, h·d]  Σ d; Σ s");
-        let keys = multi_head().input("bx5x16").input("bx7x4x2x4").gives("bx5x16");
+        multi_head()
+            .input("bx5x4x3x4")
+            .gives("bx5x16")
+            .relates("qkv[b, s, h, 3, d] → y[b, s, h·d]  Σ d; Σ s");
+        let keys = multi_head()
+            .input("bx5x16")
+            .input("bx7x4x2x4")
+            .gives("bx5x16");
         keys.relates("q[b, s, h·d] kv[b, n, h, 2, d] → y[b, s, h·d]  Σ d; Σ n");
-        let apart = multi_head().input("bx5x16").input("bx4x7x4").input("bx4x7x4").gives("bx5x16");
+        let apart = multi_head()
+            .input("bx5x16")
+            .input("bx4x7x4")
+            .input("bx4x7x4")
+            .gives("bx5x16");
         apart.relates("q[b, s, h·d] key[b, h, n, d] v[b, h, n, d] → y[b, s, h·d]  Σ d; Σ n");
     }
 
     #[test]
     fn a_past_of_other_sizes_does_not_fit() {
-        let past = multi_head().input("2x5x16").input("2x5x16").input("2x5x24").none().none().none().input("2x4x3x4").input("2x4x3x6");
+        let past = multi_head()
+            .input("2x5x16")
+            .input("2x5x16")
+            .input("2x5x24")
+            .none()
+            .none()
+            .none()
+            .input("2x4x3x4")
+            .input("2x4x3x6");
         let view = past.named();
-        let facts: Vec<_> = past.inputs.iter().map(|input| input.as_ref().map(|input| &input.fact)).collect();
-        let view = NodeView { node: &view, opset: 1, inputs: facts, outputs: vec![], branches: vec![], magnitudes: false };
+        let facts: Vec<_> = past
+            .inputs
+            .iter()
+            .map(|input| input.as_ref().map(|input| &input.fact))
+            .collect();
+        let view = NodeView {
+            node: &view,
+            opset: 1,
+            inputs: facts,
+            outputs: vec![],
+            branches: vec![],
+            magnitudes: false,
+        };
         assert!(MULTI_HEAD.infer(&view).is_err());
     }
 
     #[test]
     fn one_query_at_a_time() {
-        let decoder = || Prove::op("DecoderMaskedMultiHeadAttention").domain("com.microsoft").at(1).int("num_heads", 4);
+        let decoder = || {
+            Prove::op("DecoderMaskedMultiHeadAttention")
+                .domain("com.microsoft")
+                .at(1)
+                .int("num_heads", 4)
+        };
         decoder()
             .input("bx1x16")
             .input("bx1x16")
@@ -318,9 +495,22 @@ mod tests {
             .none()
             .input("1x4x1x1")
             .gives("bx1x16")
-            .relates("q[b, s, h·d] key[b, n, h·d] v[b, n, h·d] add[1, h, s, n] → y[b, s, h·d]  Σ d; Σ n");
-        decoder().input("bx1x48").gives("bx1x16").relates("qkv[b, s, h·d+h·d+h·d] → y[b, s, h·d]  Σ d; Σ s");
-        let cache = decoder().outputs(3).input("bx1x16").input("bx1x16").input("bx1x16").none().none().input("bx4x9x4").input("bx4x9x4");
+            .relates(
+                "q[b, s, h·d] key[b, n, h·d] v[b, n, h·d] add[1, h, s, n] → y[b, s, h·d]  Σ d; Σ n",
+            );
+        decoder()
+            .input("bx1x48")
+            .gives("bx1x16")
+            .relates("qkv[b, s, h·d+h·d+h·d] → y[b, s, h·d]  Σ d; Σ s");
+        let cache = decoder()
+            .outputs(3)
+            .input("bx1x16")
+            .input("bx1x16")
+            .input("bx1x16")
+            .none()
+            .none()
+            .input("bx4x9x4")
+            .input("bx4x9x4");
         cache.input("i32:1").none().none().weight("48").int("past_present_share_buffer", 1).gives("bx1x16 bx4x9x4 bx4x9x4").relates(
             "q[b, s, h·d] key[b, n, h·d] v[b, n, h·d] pastk[b, h, p, d] pastv[b, h, p, d] length[1] bias[h·d+h·d+h·d] \
                  → y[b, s, h·d] nextk[b, h, t, d] nextv[b, h, t, d]  Σ d; Σ n; Σ d; Σ p",

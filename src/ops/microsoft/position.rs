@@ -15,7 +15,12 @@ struct Gemma;
 
 impl Operator for Gemma {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let like = |input| node.input(input).cloned().unwrap_or_default().with_contents(None);
+        let like = |input| {
+            node.input(input)
+                .cloned()
+                .unwrap_or_default()
+                .with_contents(None)
+        };
         Ok(outputs(node, [like(1), like(3)]))
     }
 
@@ -23,19 +28,34 @@ impl Operator for Gemma {
         if let Some(relation) = unless_ranked(node) {
             return relation;
         }
-        let (Some([_, _, width]), Some([b, h, s, d]), Some([_, more, _, _])) = (node.shape(0), node.shape(1), node.shape(3)) else {
+        let (Some([_, _, width]), Some([b, h, s, d]), Some([_, more, _, _])) =
+            (node.shape(0), node.shape(1), node.shape(3))
+        else {
             return misfit(node);
         };
-        let fits = expect(node, 2, &[b, h, s, d]).and(expect(node, 3, &[b, more, s, d])).and(expect(node, 4, &[b, more, s, d]));
+        let fits = expect(node, 2, &[b, h, s, d])
+            .and(expect(node, 3, &[b, more, s, d]))
+            .and(expect(node, 4, &[b, more, s, d]));
         if fits.is_err() || width.differs(d) {
             return misfit(node);
         }
         let mut builder = node.relation();
         // Angles may hold for the whole batch.
-        let (b, s) = (builder.fixed("b", b.clone(), POSITIONS), builder.fixed("s", s.clone(), POSITIONS));
-        let (h, g) = (builder.free("h", h.clone()), builder.free("g", more.clone()));
+        let (b, s) = (
+            builder.fixed("b", b.clone(), POSITIONS),
+            builder.fixed("s", s.clone(), POSITIONS),
+        );
+        let (h, g) = (
+            builder.free("h", h.clone()),
+            builder.free("g", more.clone()),
+        );
         let d = builder.free("d", d.clone());
-        let angles = node.shape(0).unwrap_or_default().iter().take(2).map(|dim| builder.fixed("", dim.clone(), POSITIONS));
+        let angles = node
+            .shape(0)
+            .unwrap_or_default()
+            .iter()
+            .take(2)
+            .map(|dim| builder.fixed("", dim.clone(), POSITIONS));
         let angles: Vec<LabelId> = angles.collect();
         builder.port(Port::In(0), "angles", angles.into_iter().chain([d]));
         for (input, name, heads) in [(1, "q", h), (2, "q2", h), (3, "key", g), (4, "key2", g)] {
@@ -58,30 +78,62 @@ impl NormRotary {
 
 impl Operator for NormRotary {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let half = if node.int("output_fp16").unwrap_or(0) != 0 { Dtype::Float16 } else { Dtype::Bfloat16 };
-        let (Some([b, s, h, _]), Some([width])) = (node.shape(0), node.shape(1)) else { return Ok(outputs(node, [])) };
-        let front = if Self::flattens(node) { [Dim::Num(1), b * s] } else { [b.clone(), s.clone()] };
+        let half = if node.int("output_fp16").unwrap_or(0) != 0 {
+            Dtype::Float16
+        } else {
+            Dtype::Bfloat16
+        };
+        let (Some([b, s, h, _]), Some([width])) = (node.shape(0), node.shape(1)) else {
+            return Ok(outputs(node, []));
+        };
+        let front = if Self::flattens(node) {
+            [Dim::Num(1), b * s]
+        } else {
+            [b.clone(), s.clone()]
+        };
         let y = front.into_iter().chain([h * width]).collect();
         let before = vec![b.clone(), s.clone(), h.clone(), width.clone()];
-        Ok(outputs(node, [Fact::new(Some(half), y), Fact::new(Some(Dtype::Float), before)]))
+        Ok(outputs(
+            node,
+            [
+                Fact::new(Some(half), y),
+                Fact::new(Some(Dtype::Float), before),
+            ],
+        ))
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
         if let Some(relation) = unless_ranked(node) {
             return relation;
         }
-        let (Some([b, s, h, stride]), Some([width])) = (node.shape(0), node.shape(1)) else { return misfit(node) };
+        let (Some([b, s, h, stride]), Some([width])) = (node.shape(0), node.shape(1)) else {
+            return misfit(node);
+        };
         let mut builder = node.relation();
-        let (b, s) = (builder.fixed("b", b.clone(), POSITIONS), builder.fixed("s", s.clone(), POSITIONS));
+        let (b, s) = (
+            builder.fixed("b", b.clone(), POSITIONS),
+            builder.fixed("s", s.clone(), POSITIONS),
+        );
         let h = builder.free("h", h.clone());
-        let (x, d) = (builder.fixed("x", stride.clone(), ROTATION), builder.fixed("d", width.clone(), ROTATION));
+        let (x, d) = (
+            builder.fixed("x", stride.clone(), ROTATION),
+            builder.fixed("d", width.clone(), ROTATION),
+        );
         builder.port(Port::In(0), "x", [b, s, h, x]);
         builder.port(Port::In(1), "scale", [d]);
         for (input, name) in [(2, "at"), (3, "cos"), (4, "sin"), (5, "mode")] {
             hold(&mut builder, node, input, name, &POSITIONS);
         }
-        let front = if Self::flattens(node) { [Layout::product(&[]), Layout::product(&[b, s])] } else { [b.into(), s.into()] };
-        builder.port(Port::Out(0), "y", front.into_iter().chain([Layout::product(&[h, d])]));
+        let front = if Self::flattens(node) {
+            [Layout::product(&[]), Layout::product(&[b, s])]
+        } else {
+            [b.into(), s.into()]
+        };
+        builder.port(
+            Port::Out(0),
+            "y",
+            front.into_iter().chain([Layout::product(&[h, d])]),
+        );
         builder.port(Port::Out(1), "normalised", [b, s, h, d]);
         builder.finish()
     }
@@ -92,20 +144,34 @@ struct Relative;
 
 impl Operator for Relative {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let Some([_, h]) = node.shape(0) else { return Ok(outputs(node, [])) };
-        let length = |input: usize| extent_in(node, input).unwrap_or_else(|| node.unknown(0, input + 1));
-        Ok(outputs(node, [Fact::new(node.dtype(0), vec![Dim::Num(1), h.clone(), length(1), length(2)])]))
+        let Some([_, h]) = node.shape(0) else {
+            return Ok(outputs(node, []));
+        };
+        let length =
+            |input: usize| extent_in(node, input).unwrap_or_else(|| node.unknown(0, input + 1));
+        Ok(outputs(
+            node,
+            [Fact::new(
+                node.dtype(0),
+                vec![Dim::Num(1), h.clone(), length(1), length(2)],
+            )],
+        ))
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
         if let Some(relation) = unless_ranked(node) {
             return relation;
         }
-        let (Some([buckets, h]), Some([_, _, s, t])) = (node.shape(0), node.output_shape(0)) else { return misfit(node) };
+        let (Some([buckets, h]), Some([_, _, s, t])) = (node.shape(0), node.output_shape(0)) else {
+            return misfit(node);
+        };
         let mut builder = node.relation();
         let buckets = builder.fixed("v", buckets.clone(), DISTANCES);
         let h = builder.free("h", h.clone());
-        let (s, t) = (builder.fixed("s", s.clone(), DISTANCES), builder.fixed("t", t.clone(), DISTANCES));
+        let (s, t) = (
+            builder.fixed("s", s.clone(), DISTANCES),
+            builder.fixed("t", t.clone(), DISTANCES),
+        );
         builder.port(Port::In(0), "table", [buckets, h]);
         hold(&mut builder, node, 1, "length", &DISTANCES);
         hold(&mut builder, node, 2, "length", &DISTANCES);
@@ -127,10 +193,21 @@ struct Gated;
 
 impl Operator for Gated {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let (h, Some(rel)) = (heads(node, "num_heads")?, node.shape(2)) else { return Ok(outputs(node, [])) };
+        let (h, Some(rel)) = (heads(node, "num_heads")?, node.shape(2)) else {
+            return Ok(outputs(node, []));
+        };
         let batch = node.shape(6).or(node.shape(0)).and_then(<[Dim]>::first);
-        let shape = batch.zip(rel.get(2).zip(rel.get(3))).map(|(b, (s, t))| vec![b.clone(), h, s.clone(), t.clone()]);
-        Ok(outputs(node, [Fact { dtype: node.dtype(0), shape, contents: None }]))
+        let shape = batch
+            .zip(rel.get(2).zip(rel.get(3)))
+            .map(|(b, (s, t))| vec![b.clone(), h, s.clone(), t.clone()]);
+        Ok(outputs(
+            node,
+            [Fact {
+                dtype: node.dtype(0),
+                shape,
+                contents: None,
+            }],
+        ))
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
@@ -139,24 +216,51 @@ impl Operator for Gated {
         }
         let described = || {
             let h = heads(node, "num_heads").ok()?;
-            let [front @ .., width] = node.shape(0)? else { return None };
-            let ([_, _, s, t], [_, gates], [b, ..]) = (node.shape(2)?, node.shape(3)?, node.output_shape(0)?) else { return None };
+            let [front @ .., width] = node.shape(0)? else {
+                return None;
+            };
+            let ([_, _, s, t], [_, gates], [b, ..]) =
+                (node.shape(2)?, node.shape(3)?, node.output_shape(0)?)
+            else {
+                return None;
+            };
             let d = split(width, &h).ok()?;
             let fits = expect(node, 1, &[width])
                 .and(expect(node, 2, &[&Dim::Num(1), &h, s, t]))
                 .and(expect(node, 3, &[&d, gates]))
-                .and(expect(node, 5, &[&Dim::Num(1), &h, &Dim::Num(1), &Dim::Num(1)]));
+                .and(expect(
+                    node,
+                    5,
+                    &[&Dim::Num(1), &h, &Dim::Num(1), &Dim::Num(1)],
+                ));
             fits.ok()?;
             let mut builder = node.relation();
-            let front: Vec<LabelId> = front.iter().map(|dim| builder.fixed("p", dim.clone(), DISTANCES)).collect();
+            let front: Vec<LabelId> = front
+                .iter()
+                .map(|dim| builder.fixed("p", dim.clone(), DISTANCES))
+                .collect();
             let h = builder.free("h", h);
-            let (s, t) = (builder.fixed("s", s.clone(), DISTANCES), builder.fixed("t", t.clone(), DISTANCES));
+            let (s, t) = (
+                builder.fixed("s", s.clone(), DISTANCES),
+                builder.fixed("t", t.clone(), DISTANCES),
+            );
             let b = builder.fixed("b", b.clone(), MASK);
-            let d = builder.fixed("d", d, Reason::operator("all dimensions of a head give its gate"));
+            let d = builder.fixed(
+                "d",
+                d,
+                Reason::operator("all dimensions of a head give its gate"),
+            );
             let gates = builder.fixed("g", gates.clone(), Reason::operator("gates"));
             let one = builder.fill(1i64);
             let query = Layout::product(&[h, d]);
-            builder.port(Port::In(0), "q", front.iter().map(|label| Layout::from(*label)).chain([query.clone()]));
+            builder.port(
+                Port::In(0),
+                "q",
+                front
+                    .iter()
+                    .map(|label| Layout::from(*label))
+                    .chain([query.clone()]),
+            );
             builder.port(Port::In(1), "qbias", [query]);
             builder.port(Port::In(2), "distances", [one, h, s, t]);
             builder.port(Port::In(3), "w", [d, gates]);
@@ -165,7 +269,14 @@ impl Operator for Gated {
             hold(&mut builder, node, 6, "offsets", &MASK);
             builder.port(Port::Out(0), "y", [b, h, s, t]);
             let labels = front.into_iter().chain([h, d, gates]).collect();
-            builder.term(Term { data: Port::In(0), weight: Some(Port::In(3)), zero: None, labels, summed: vec![d], window: None });
+            builder.term(Term {
+                data: Port::In(0),
+                weight: Some(Port::In(3)),
+                zero: None,
+                labels,
+                summed: vec![d],
+                window: None,
+            });
             Some(builder.finish())
         };
         described().unwrap_or_else(|| misfit(node))
@@ -173,7 +284,10 @@ impl Operator for Gated {
 
     fn rewrite(&self, _: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
         let heads = cut.extent_of("h").and_then(|heads| heads.num());
-        edit.set_int("num_heads", heads.ok_or_else(|| RewriteError("num_heads has no known number".into()))?);
+        edit.set_int(
+            "num_heads",
+            heads.ok_or_else(|| RewriteError("num_heads has no known number".into()))?,
+        );
         Ok(())
     }
 }
@@ -191,21 +305,55 @@ mod tests {
 
     #[test]
     fn rotations_of_queries_and_keys() {
-        let gemma = Prove::op("GemmaRotaryEmbedding").domain("com.microsoft").at(1).outputs(2).input("1xsx8");
-        let data = gemma.input("f16:1x4xsx8").input("f16:1x4xsx8").input("f16:1x2xsx8").input("f16:1x2xsx8");
+        let gemma = Prove::op("GemmaRotaryEmbedding")
+            .domain("com.microsoft")
+            .at(1)
+            .outputs(2)
+            .input("1xsx8");
+        let data = gemma
+            .input("f16:1x4xsx8")
+            .input("f16:1x4xsx8")
+            .input("f16:1x2xsx8")
+            .input("f16:1x2xsx8");
         data.gives("1x4xsx8 1x2xsx8")
             .relates("angles[1, s, d] q[b, h, s, d] q2[b, h, s, d] key[b, g, s, d] key2[b, g, s, d] → y[b, h, s, d] y2[b, g, s, d]");
-        let norm = Prove::op("RMSNormRotary").domain("com.microsoft").at(1).int("rotary_embedding_dim", 4).input("f16:bxsx4x12");
-        let norm = norm.weight("8").input("i64:1").weight("64x2").weight("64x2");
-        norm.gives("bxsx32").relates("x[b, s, h, x] scale[d] at[1] cos[64, 2] sin[64, 2] → y[b, s, h·d]");
+        let norm = Prove::op("RMSNormRotary")
+            .domain("com.microsoft")
+            .at(1)
+            .int("rotary_embedding_dim", 4)
+            .input("f16:bxsx4x12");
+        let norm = norm
+            .weight("8")
+            .input("i64:1")
+            .weight("64x2")
+            .weight("64x2");
+        norm.gives("bxsx32")
+            .relates("x[b, s, h, x] scale[d] at[1] cos[64, 2] sin[64, 2] → y[b, s, h·d]");
     }
 
     #[test]
     fn biases_by_distance() {
-        let table = Prove::op("RelativePositionBias").domain("com.microsoft").at(1).int("max_distance", 16).weight("32x4");
-        table.number(5).number(5).gives("1x4x5x5").relates("table[v, h] length[] length[] → y[1, h, s, t]");
-        let gated = Prove::op("GatedRelativePositionBias").domain("com.microsoft").at(1).int("num_heads", 4).input("2x5x16");
-        let gated = gated.weight("16").weight("1x4x5x5").weight("4x8").weight("8").weight("1x4x1x1");
+        let table = Prove::op("RelativePositionBias")
+            .domain("com.microsoft")
+            .at(1)
+            .int("max_distance", 16)
+            .weight("32x4");
+        table
+            .number(5)
+            .number(5)
+            .gives("1x4x5x5")
+            .relates("table[v, h] length[] length[] → y[1, h, s, t]");
+        let gated = Prove::op("GatedRelativePositionBias")
+            .domain("com.microsoft")
+            .at(1)
+            .int("num_heads", 4)
+            .input("2x5x16");
+        let gated = gated
+            .weight("16")
+            .weight("1x4x5x5")
+            .weight("4x8")
+            .weight("8")
+            .weight("1x4x1x1");
         gated
             .gives("2x4x5x5")
             .relates("q[p, p2, h·d] qbias[h·d] distances[1, h, s, t] w[d, g] bias[g] scale[1, h, 1, 1] → y[b, h, s, t]  Σ d");

@@ -40,15 +40,28 @@ impl<'a> Half<'a> {
     }
 
     pub fn input<'m>(&self, inputs: &'m [f32], count: usize, group: usize) -> MatRef<'m, f32> {
-        MatRef::from_row_major_slice(&inputs[group * count * self.columns..][..count * self.columns], count, self.columns)
+        MatRef::from_row_major_slice(
+            &inputs[group * count * self.columns..][..count * self.columns],
+            count,
+            self.columns,
+        )
     }
 
     pub fn weight<'m>(&self, weight: &'m [f32], group: usize) -> MatRef<'m, f32> {
-        MatRef::from_row_major_slice(&weight[group * self.rows * self.columns..][..self.rows * self.columns], self.rows, self.columns)
+        MatRef::from_row_major_slice(
+            &weight[group * self.rows * self.columns..][..self.rows * self.columns],
+            self.rows,
+            self.columns,
+        )
     }
 
     pub fn output<'m>(&self, output: &'m [f32], count: usize, group: usize) -> MatRef<'m, f32> {
-        MatRef::from_row_major_slice(output, count, self.units()).submatrix(0, group * self.rows, count, self.rows)
+        MatRef::from_row_major_slice(output, count, self.units()).submatrix(
+            0,
+            group * self.rows,
+            count,
+            self.rows,
+        )
     }
 
     /// Adds the products of inputs and weights: count × units.
@@ -62,19 +75,37 @@ impl<'a> Half<'a> {
     }
 
     /// What the weights and the bias get of `pulls` on the outputs (count × units).
-    pub fn gather(&self, pulls: &[f32], inputs: &[f32], count: usize, weight: &mut [f64], bias: &mut [f64]) {
+    pub fn gather(
+        &self,
+        pulls: &[f32],
+        inputs: &[f32],
+        count: usize,
+        weight: &mut [f64],
+        bias: &mut [f64],
+    ) {
         for group in 0..self.groups {
             let mut part = Mat::<f32>::zeros(self.rows, self.columns);
             let pulls = self.output(pulls, count, group);
-            matmul(part.as_mut(), Accum::Replace, pulls.transpose(), self.input(inputs, count, group), 1.0, Par::Seq);
+            matmul(
+                part.as_mut(),
+                Accum::Replace,
+                pulls.transpose(),
+                self.input(inputs, count, group),
+                1.0,
+                Par::Seq,
+            );
             for row in 0..self.rows {
                 let into = &mut weight[(group * self.rows + row) * self.columns..][..self.columns];
-                into.iter_mut().enumerate().for_each(|(column, sum)| *sum += f64::from(part[(row, column)]));
+                into.iter_mut()
+                    .enumerate()
+                    .for_each(|(column, sum)| *sum += f64::from(part[(row, column)]));
             }
         }
         if self.biased {
             for row in pulls.chunks_exact(self.units()) {
-                bias.iter_mut().zip(row).for_each(|(sum, pull)| *sum += f64::from(*pull));
+                bias.iter_mut()
+                    .zip(row)
+                    .for_each(|(sum, pull)| *sum += f64::from(*pull));
             }
         }
     }
@@ -85,7 +116,14 @@ impl<'a> Half<'a> {
         for group in 0..self.groups {
             let into = &mut inputs[group * count * self.columns..][..count * self.columns];
             let into = MatMut::from_row_major_slice_mut(into, count, self.columns);
-            matmul(into, Accum::Replace, self.output(pulls, count, group), self.weight(weight, group), 1.0, Par::Seq);
+            matmul(
+                into,
+                Accum::Replace,
+                self.output(pulls, count, group),
+                self.weight(weight, group),
+                1.0,
+                Par::Seq,
+            );
         }
         inputs
     }

@@ -24,37 +24,75 @@ pub(super) struct Moments {
 impl Moments {
     pub fn new(pair: &Pair, fit: &[Patches], points: &[Point], now: &[f64]) -> Option<Self> {
         let (first, second) = (&pair.first, &pair.second);
-        let inputs: Vec<(&[f32], usize)> = fit.iter().map(|part| (&part.inputs[..], part.positions)).collect();
-        let inner: Vec<(&[f32], usize)> = fit.iter().zip(points).map(|(part, point)| (&point.inputs[..], part.rows)).collect();
-        let (positions, rows) = (fit.iter().map(|part| part.positions).sum::<usize>(), fit.iter().map(|part| part.rows).sum::<usize>());
+        let inputs: Vec<(&[f32], usize)> = fit
+            .iter()
+            .map(|part| (&part.inputs[..], part.positions))
+            .collect();
+        let inner: Vec<(&[f32], usize)> = fit
+            .iter()
+            .zip(points)
+            .map(|(part, point)| (&point.inputs[..], part.rows))
+            .collect();
+        let (positions, rows) = (
+            fit.iter().map(|part| part.positions).sum::<usize>(),
+            fit.iter().map(|part| part.rows).sum::<usize>(),
+        );
         let mut second_factors = vec![0.0; second.units()];
-        for row in points.iter().flat_map(|point| point.follows.chunks_exact(second.units())) {
-            second_factors.iter_mut().zip(row).for_each(|(sum, follows)| *sum += f64::from(*follows).powi(2));
+        for row in points
+            .iter()
+            .flat_map(|point| point.follows.chunks_exact(second.units()))
+        {
+            second_factors
+                .iter_mut()
+                .zip(row)
+                .for_each(|(sum, follows)| *sum += f64::from(*follows).powi(2));
         }
-        second_factors.iter_mut().for_each(|factor| *factor /= rows.max(1) as f64);
+        second_factors
+            .iter_mut()
+            .for_each(|factor| *factor /= rows.max(1) as f64);
         // How much a unit of the first layer moves the sums, over all columns of the second that read it.
         let weight = pair.split(now)[2];
         let reach: Vec<f64> = (0..second.groups * second.columns)
             .map(|at| {
                 let (group, column) = (at / second.columns, at % second.columns);
                 let unit = |row: usize| group * second.rows + row;
-                (0..second.rows).map(|row| weight[unit(row) * second.columns + column].powi(2) * second_factors[unit(row)]).sum()
+                (0..second.rows)
+                    .map(|row| {
+                        weight[unit(row) * second.columns + column].powi(2)
+                            * second_factors[unit(row)]
+                    })
+                    .sum()
             })
             .collect();
         let mut first_factors = vec![0.0; first.units()];
         for (part, point) in fit.iter().zip(points) {
-            for (at, place) in part.places.iter().enumerate().filter(|(_, place)| **place != NOWHERE) {
+            for (at, place) in part
+                .places
+                .iter()
+                .enumerate()
+                .filter(|(_, place)| **place != NOWHERE)
+            {
                 let (group, column) = (at / (part.rows * second.columns), at % second.columns);
                 let slope = f64::from(point.slopes[*place as usize]);
-                first_factors[*place as usize % first.units()] += slope * slope * reach[group * second.columns + column];
+                first_factors[*place as usize % first.units()] +=
+                    slope * slope * reach[group * second.columns + column];
             }
         }
-        first_factors.iter_mut().for_each(|factor| *factor /= positions.max(1) as f64);
+        first_factors
+            .iter_mut()
+            .for_each(|factor| *factor /= positions.max(1) as f64);
         for factors in [&mut first_factors, &mut second_factors] {
             let most = factors.iter().copied().fold(0.0, f64::max);
-            factors.iter_mut().for_each(|factor| *factor = factor.max(1e-6 * most).max(f64::MIN_POSITIVE));
+            factors
+                .iter_mut()
+                .for_each(|factor| *factor = factor.max(1e-6 * most).max(f64::MIN_POSITIVE));
         }
-        Some(Moments { first: factored(first, &inputs)?, second: factored(second, &inner)?, first_factors, second_factors })
+        Some(Moments {
+            first: factored(first, &inputs)?,
+            second: factored(second, &inner)?,
+            first_factors,
+            second_factors,
+        })
     }
 
     /// Applies `to` to the rows of each unit, with its factor.
@@ -69,15 +107,35 @@ impl Moments {
         let [first, first_bias, second, second_bias] = pair.split(all);
         let [to_first, to_first_bias, to_second, to_second_bias] = pair.split_mut(&mut result);
         let sides = [
-            (&pair.first, &self.first, &self.first_factors, (first, first_bias), (to_first, to_first_bias)),
-            (&pair.second, &self.second, &self.second_factors, (second, second_bias), (to_second, to_second_bias)),
+            (
+                &pair.first,
+                &self.first,
+                &self.first_factors,
+                (first, first_bias),
+                (to_first, to_first_bias),
+            ),
+            (
+                &pair.second,
+                &self.second,
+                &self.second_factors,
+                (second, second_bias),
+                (to_second, to_second_bias),
+            ),
         ];
         for (side, moments, factors, (weight, bias), (into, into_bias)) in sides {
             for (group, moments) in moments.iter().enumerate() {
                 let unit = |row: usize| group * side.rows + row;
-                let rows = Mat::from_fn(side.columns + usize::from(side.biased), side.rows, |column, row| {
-                    if column < side.columns { weight[unit(row) * side.columns + column] } else { bias[unit(row)] }
-                });
+                let rows = Mat::from_fn(
+                    side.columns + usize::from(side.biased),
+                    side.rows,
+                    |column, row| {
+                        if column < side.columns {
+                            weight[unit(row) * side.columns + column]
+                        } else {
+                            bias[unit(row)]
+                        }
+                    },
+                );
                 let applied = to(moments, &rows);
                 for row in 0..side.rows {
                     let factor = factor(factors[unit(row)]);
@@ -94,11 +152,21 @@ impl Moments {
     }
 
     pub fn multiply(&self, pair: &Pair, all: &[f64]) -> Vec<f64> {
-        self.each(pair, all, |(moments, _), rows| moments * rows, |factor| factor)
+        self.each(
+            pair,
+            all,
+            |(moments, _), rows| moments * rows,
+            |factor| factor,
+        )
     }
 
     pub fn solve(&self, pair: &Pair, all: &[f64]) -> Vec<f64> {
-        self.each(pair, all, |(_, factors), rows| factors.solve(rows), |factor| 1.0 / factor)
+        self.each(
+            pair,
+            all,
+            |(_, factors), rows| factors.solve(rows),
+            |factor| 1.0 / factor,
+        )
     }
 }
 
@@ -109,8 +177,17 @@ fn factored(side: &Half, inputs: &[(&[f32], usize)]) -> Option<Vec<(Mat<f64>, Ll
         let part = |(inputs, count): &(&[f32], usize)| -> Mat<f32> {
             let inputs = side.input(inputs, *count, group);
             let mut part = Mat::<f32>::zeros(size, size);
-            let square = part.as_mut().submatrix_mut(0, 0, side.columns, side.columns);
-            matmul(square, Accum::Replace, inputs.transpose(), inputs, 1.0, Par::Seq);
+            let square = part
+                .as_mut()
+                .submatrix_mut(0, 0, side.columns, side.columns);
+            matmul(
+                square,
+                Accum::Replace,
+                inputs.transpose(),
+                inputs,
+                1.0,
+                Par::Seq,
+            );
             if side.biased {
                 for column in 0..side.columns {
                     let total: f32 = (0..*count).map(|row| inputs[(row, column)]).sum();

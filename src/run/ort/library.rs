@@ -34,12 +34,19 @@ pub(super) fn load(candidates: &[PathBuf]) -> Result<Loaded, String> {
                 return Ok(found);
             }
             Err(problem) => {
-                tracing::warn!("{} cannot be used as ONNX Runtime: {problem}", path.display());
+                tracing::warn!(
+                    "{} cannot be used as ONNX Runtime: {problem}",
+                    path.display()
+                );
                 problems.push(format!("{}: {problem}", path.display()));
             }
         }
     }
-    Err(if problems.is_empty() { "there is no library of ONNX Runtime".to_owned() } else { problems.join("; ") })
+    Err(if problems.is_empty() {
+        "there is no library of ONNX Runtime".to_owned()
+    } else {
+        problems.join("; ")
+    })
 }
 
 fn open(path: &Path) -> Result<Loaded, String> {
@@ -47,40 +54,65 @@ fn open(path: &Path) -> Result<Loaded, String> {
     let path = path.canonicalize().map_err(|error| error.to_string())?;
     let made = quiet(|| -> Result<(Environment, String), String> {
         let builder = ort::init_from(&path).map_err(|error| error.to_string())?;
-        let log = Arc::new(|_: LogLevel, _: &str, _: &str, place: &str, message: &str| tracing::debug!("ONNX Runtime, {place}: {message}"));
-        let builder = builder.with_name("onnx-prune").with_telemetry(false).with_logger(log);
+        let log = Arc::new(
+            |_: LogLevel, _: &str, _: &str, place: &str, message: &str| {
+                tracing::debug!("ONNX Runtime, {place}: {message}")
+            },
+        );
+        let builder = builder
+            .with_name("onnx-prune")
+            .with_telemetry(false)
+            .with_logger(log);
         let environment = builder.build().map_err(|error| error.to_string())?;
         environment.set_log_level(LogLevel::Error);
         Ok((environment, version(&path, ort::info())))
     });
     let (environment, version) = made.and_then(|made| made)?;
-    Ok(Loaded { environment, version })
+    Ok(Loaded {
+        environment,
+        version,
+    })
 }
 
 /// The version, by what the library says of its build (a branch `rel-1.32.0`), else by its name (`libonnxruntime.so.1.32.0`).
 fn version(path: &Path, build: &str) -> String {
     let digits = |text: &str| -> Option<String> {
         let start = text.find(|letter: char| letter.is_ascii_digit())?;
-        let number: String = text.get(start..)?.chars().take_while(|letter| letter.is_ascii_digit() || *letter == '.').collect();
+        let number: String = text
+            .get(start..)?
+            .chars()
+            .take_while(|letter| letter.is_ascii_digit() || *letter == '.')
+            .collect();
         let number = number.trim_matches('.').to_owned();
         number.contains('.').then_some(number)
     };
-    let branch = build.split("git-branch=").nth(1).and_then(|rest| rest.split(',').next()).unwrap_or_default();
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    digits(branch).or_else(|| digits(&name)).unwrap_or_else(|| "of an unknown version".to_owned())
+    let branch = build
+        .split("git-branch=")
+        .nth(1)
+        .and_then(|rest| rest.split(',').next())
+        .unwrap_or_default();
+    let name = path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    digits(branch)
+        .or_else(|| digits(&name))
+        .unwrap_or_else(|| "of an unknown version".to_owned())
 }
 
 /// The libraries of ONNX Runtime in one folder, by their names; the other libraries of its package are left out.
 pub fn libraries(folder: &Path) -> Vec<PathBuf> {
     let is_library = |name: &str| {
-        let shared = name
-            .strip_prefix("libonnxruntime.")
-            .is_some_and(|rest| rest == "so" || rest.starts_with("so.") || rest == "dylib" || rest.ends_with(".dylib"));
+        let shared = name.strip_prefix("libonnxruntime.").is_some_and(|rest| {
+            rest == "so" || rest.starts_with("so.") || rest == "dylib" || rest.ends_with(".dylib")
+        });
         shared || name.eq_ignore_ascii_case("onnxruntime.dll")
     };
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut found: Vec<PathBuf> =
-        entries.filter(|entry| is_library(&entry.file_name().to_string_lossy())).map(|entry| entry.path()).collect();
+    let mut found: Vec<PathBuf> = entries
+        .filter(|entry| is_library(&entry.file_name().to_string_lossy()))
+        .map(|entry| entry.path())
+        .collect();
     found.sort();
     found
 }
@@ -92,22 +124,50 @@ mod tests {
     #[test]
     fn versions_are_read() {
         let name = Path::new("/x/libonnxruntime.so.1.32.0");
-        assert_eq!(version(name, "ORT Build Info: git-branch=rel-1.31.2, git-commit-id=5"), "1.31.2");
-        assert_eq!(version(name, "ORT Build Info: git-branch=HEAD, git-commit-id=26250ae1"), "1.32.0");
-        assert_eq!(version(Path::new("/x/libonnxruntime.1.20.1.dylib"), ""), "1.20.1");
+        assert_eq!(
+            version(
+                name,
+                "ORT Build Info: git-branch=rel-1.31.2, git-commit-id=5"
+            ),
+            "1.31.2"
+        );
+        assert_eq!(
+            version(
+                name,
+                "ORT Build Info: git-branch=HEAD, git-commit-id=26250ae1"
+            ),
+            "1.32.0"
+        );
+        assert_eq!(
+            version(Path::new("/x/libonnxruntime.1.20.1.dylib"), ""),
+            "1.20.1"
+        );
     }
 
     #[test]
     fn libraries_are_known_by_name() {
         let folder = tempfile::tempdir().unwrap();
-        for name in
-            ["libonnxruntime.so.1.32.0", "libonnxruntime_providers_shared.so", "libonnxruntime.1.3.0.dylib", "onnxruntime.dll", "x.so"]
-        {
+        for name in [
+            "libonnxruntime.so.1.32.0",
+            "libonnxruntime_providers_shared.so",
+            "libonnxruntime.1.3.0.dylib",
+            "onnxruntime.dll",
+            "x.so",
+        ] {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
-        let names: Vec<String> =
-            libraries(folder.path()).iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect();
-        assert_eq!(names, ["libonnxruntime.1.3.0.dylib", "libonnxruntime.so.1.32.0", "onnxruntime.dll"]);
+        let names: Vec<String> = libraries(folder.path())
+            .iter()
+            .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "libonnxruntime.1.3.0.dylib",
+                "libonnxruntime.so.1.32.0",
+                "onnxruntime.dll"
+            ]
+        );
     }
 
     #[test]

@@ -33,15 +33,30 @@ impl Source {
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         let path = folder.path().join("model.onnx");
         save(model, &path).map_err(|error| error.to_string())?;
-        Ok(Source::File { path, _folder: folder })
+        Ok(Source::File {
+            path,
+            _folder: folder,
+        })
     }
 
     /// A session; `level` says what may be rewritten. Errors: what ONNX Runtime says, in one line.
-    pub(super) fn open(&self, environment: &Environment, level: GraphOptimizationLevel) -> Result<Session, String> {
+    pub(super) fn open(
+        &self,
+        environment: &Environment,
+        level: GraphOptimizationLevel,
+    ) -> Result<Session, String> {
         let made = quiet(|| -> Result<Session, String> {
             let mut builder = Session::builder(environment).map_err(text)?;
-            builder = builder.with_intra_threads(1).map_err(text)?.with_inter_threads(1).map_err(text)?;
-            builder = builder.with_deterministic_compute(true).map_err(text)?.with_log_level(LogLevel::Fatal).map_err(text)?;
+            builder = builder
+                .with_intra_threads(1)
+                .map_err(text)?
+                .with_inter_threads(1)
+                .map_err(text)?;
+            builder = builder
+                .with_deterministic_compute(true)
+                .map_err(text)?
+                .with_log_level(LogLevel::Fatal)
+                .map_err(text)?;
             builder = builder.with_optimization_level(level).map_err(text)?;
             let session = match self {
                 Source::Bytes(bytes) => builder.commit_from_memory(bytes),
@@ -67,9 +82,18 @@ pub(super) struct Pool {
 
 impl Pool {
     /// Opens the first session. Errors: what ONNX Runtime says.
-    pub(super) fn new(environment: Environment, source: Source, level: fn() -> GraphOptimizationLevel) -> Result<Self, String> {
+    pub(super) fn new(
+        environment: Environment,
+        source: Source,
+        level: fn() -> GraphOptimizationLevel,
+    ) -> Result<Self, String> {
         let first = source.open(&environment, level())?;
-        Ok(Pool { environment, source, level, idle: Mutex::new(vec![first]) })
+        Ok(Pool {
+            environment,
+            source,
+            level,
+            idle: Mutex::new(vec![first]),
+        })
     }
 
     /// A session of the same model with other rewrites.
@@ -82,7 +106,9 @@ impl Pool {
         let lock = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if let Source::File { .. } = self.source {
             let mut idle = lock();
-            let Some(session) = idle.first_mut() else { return Err("the session is gone".to_owned()) };
+            let Some(session) = idle.first_mut() else {
+                return Err("the session is gone".to_owned());
+            };
             return Ok(work(session));
         }
         let waiting = lock().pop();

@@ -45,7 +45,11 @@ impl OrtRuntime {
     /// Errors: none can be used (too old, broken, for another machine), with the reason of each.
     pub fn load(candidates: &[PathBuf]) -> Result<Self, String> {
         let loaded = load(candidates)?;
-        Ok(OrtRuntime { environment: loaded.environment, version: loaded.version, memory: Memory::default() })
+        Ok(OrtRuntime {
+            environment: loaded.environment,
+            version: loaded.version,
+            memory: Memory::default(),
+        })
     }
 }
 
@@ -58,7 +62,12 @@ impl Runtime for OrtRuntime {
         &self.version
     }
 
-    fn prepare(&self, model: &Model, example: &Tensors, taps: &[String]) -> Result<Box<dyn Session>, Unverifiable> {
+    fn prepare(
+        &self,
+        model: &Model,
+        example: &Tensors,
+        taps: &[String],
+    ) -> Result<Box<dyn Session>, Unverifiable> {
         budget::within(model, &fitted(&model.ends, example), self.memory)?;
         let mut session = self.session(model, taps)?;
         if taps.is_empty() {
@@ -67,7 +76,11 @@ impl Runtime for OrtRuntime {
         Ok(Box::new(session))
     }
 
-    fn prepare_variant(&self, model: &Model, example: &Tensors) -> Result<Box<dyn Session>, Unverifiable> {
+    fn prepare_variant(
+        &self,
+        model: &Model,
+        example: &Tensors,
+    ) -> Result<Box<dyn Session>, Unverifiable> {
         budget::within(model, &fitted(&model.ends, example), self.memory)?;
         Ok(Box::new(self.session(model, &[])?))
     }
@@ -93,17 +106,32 @@ impl OrtRuntime {
         let mut tapped = model.clone();
         let graph = tapped.proto.graph.get_or_insert_default();
         let extra = wanted.iter().skip(declared);
-        graph.output.extend(extra.map(|name| ValueInfoProto { name: Some(name.clone()), ..Default::default() }));
-        let refused = |error: String| Unverifiable::new(format!("ONNX Runtime refuses the model: {error}"));
+        graph.output.extend(extra.map(|name| ValueInfoProto {
+            name: Some(name.clone()),
+            ..Default::default()
+        }));
+        let refused =
+            |error: String| Unverifiable::new(format!("ONNX Runtime refuses the model: {error}"));
         let source = Source::new(&tapped).map_err(refused)?;
         let pool = Pool::new(self.environment.clone(), source, plain).map_err(refused)?;
         let has_default = |name: &String| {
             let value = model.index().main_value(name);
             value.is_some_and(|value| model.tensor_proto(value).is_some())
         };
-        let inputs = given.into_iter().map(|name| (has_default(&name), name)).collect();
+        let inputs = given
+            .into_iter()
+            .map(|name| (has_default(&name), name))
+            .collect();
         let loops = model.index().nodes().any(|(node, _)| is_loop(model, node));
-        Ok(OrtSession { pool, fast: Mutex::new(None), inputs, results, loops, noise: 0.0, ends: model.ends.clone() })
+        Ok(OrtSession {
+            pool,
+            fast: Mutex::new(None),
+            inputs,
+            results,
+            loops,
+            noise: 0.0,
+            ends: model.ends.clone(),
+        })
     }
 }
 
@@ -119,10 +147,22 @@ fn is_loop(model: &Model, node: NodeId) -> bool {
 
 /// Errors: a loop that would not end.
 fn refuse_endless(model: &Model) -> Result<(), Unverifiable> {
-    for (node, entry) in model.index().nodes().filter(|(node, _)| is_loop(model, *node)) {
-        let trips = entry.inputs.first().copied().flatten().and_then(|value| model.constant(value)?.to_i64()?.first().copied());
+    for (node, entry) in model
+        .index()
+        .nodes()
+        .filter(|(node, _)| is_loop(model, *node))
+    {
+        let trips = entry
+            .inputs
+            .first()
+            .copied()
+            .flatten()
+            .and_then(|value| model.constant(value)?.to_i64()?.first().copied());
         if let Some(trips) = trips.filter(|trips| *trips > TURNS) {
-            return Err(Unverifiable::new(format!("{}: up to {trips} turns are more than are run here", model.node_label(node))));
+            return Err(Unverifiable::new(format!(
+                "{}: up to {trips} turns are more than are run here",
+                model.node_label(node)
+            )));
         }
     }
     Ok(())
@@ -148,7 +188,10 @@ impl OrtSession {
             match inputs.get(name) {
                 Some(tensor) => {
                     let made = quiet(|| to_ort(tensor)).and_then(|made| made);
-                    values.push((name.clone(), made.map_err(|error| RunError(format!("input '{name}': {error}")))?));
+                    values.push((
+                        name.clone(),
+                        made.map_err(|error| RunError(format!("input '{name}': {error}")))?,
+                    ));
                 }
                 None if *has_default => {}
                 None => return Err(RunError(format!("input '{name}' is missing"))),
@@ -157,13 +200,18 @@ impl OrtSession {
         Ok(values)
     }
 
-    fn compute(&self, session: &mut ort::session::Session, inputs: &Tensors) -> Result<Vec<TensorRef>, RunError> {
+    fn compute(
+        &self,
+        session: &mut ort::session::Session,
+        inputs: &Tensors,
+    ) -> Result<Vec<TensorRef>, RunError> {
         let values = self.convert(inputs)?;
         let ran = quiet(|| -> Result<Tensors, String> {
             let mut found = Tensors::new();
             let mut take = |outputs: ort::session::SessionOutputs| {
                 for (name, value) in outputs {
-                    let tensor = from_ort(value).map_err(|error| format!("output '{name}': {error}"))?;
+                    let tensor =
+                        from_ort(value).map_err(|error| format!("output '{name}': {error}"))?;
                     found.insert(name.to_owned(), tensor);
                 }
                 Ok::<(), String>(())
@@ -171,25 +219,48 @@ impl OrtSession {
             if self.loops {
                 let options = Arc::new(RunOptions::new().map_err(|error| error.to_string())?);
                 let _clock = Clock::start(options.clone());
-                take(session.run_with_options(values, &options).map_err(|error| error.to_string())?)?;
+                take(
+                    session
+                        .run_with_options(values, &options)
+                        .map_err(|error| error.to_string())?,
+                )?;
             } else {
                 take(session.run(values).map_err(|error| error.to_string())?)?;
             }
             Ok(found)
         });
-        let found = ran.and_then(|ran| ran).map_err(|error| RunError(format!("ONNX Runtime: {}", short(&error))))?;
+        let found = ran
+            .and_then(|ran| ran)
+            .map_err(|error| RunError(format!("ONNX Runtime: {}", short(&error))))?;
         let result = |name: &String| found.get(name).or_else(|| inputs.get(name)).cloned();
-        self.results.iter().map(|name| result(name).ok_or_else(|| RunError(format!("'{name}' is not given")))).collect()
+        self.results
+            .iter()
+            .map(|name| result(name).ok_or_else(|| RunError(format!("'{name}' is not given"))))
+            .collect()
     }
 
     /// Runs the example as it stands and with all rewrites, and gives how far the two are apart. Errors: it does not run.
     fn check(&self, example: &Tensors) -> Result<f64, Unverifiable> {
         let example = fitted(&self.ends, example);
-        let fail = |error: RunError| Unverifiable::new(format!("ONNX Runtime fails on the example: {error}"));
-        let first = self.pool.lend(|session| self.compute(session, &example)).map_err(Unverifiable::new)?.map_err(fail)?;
-        let Ok(mut other) = self.pool.other(GraphOptimizationLevel::All) else { return Ok(0.0) };
-        let Ok(second) = self.compute(&mut other, &example) else { return Ok(0.0) };
-        let noise = first.iter().zip(&second).filter_map(|(first, second)| difference(first, second)).fold(0.0, f64::max);
+        let fail = |error: RunError| {
+            Unverifiable::new(format!("ONNX Runtime fails on the example: {error}"))
+        };
+        let first = self
+            .pool
+            .lend(|session| self.compute(session, &example))
+            .map_err(Unverifiable::new)?
+            .map_err(fail)?;
+        let Ok(mut other) = self.pool.other(GraphOptimizationLevel::All) else {
+            return Ok(0.0);
+        };
+        let Ok(second) = self.compute(&mut other, &example) else {
+            return Ok(0.0);
+        };
+        let noise = first
+            .iter()
+            .zip(&second)
+            .filter_map(|(first, second)| difference(first, second))
+            .fold(0.0, f64::max);
         Ok(noise.min(LOUD))
     }
 }
@@ -197,18 +268,25 @@ impl OrtSession {
 impl Session for OrtSession {
     fn run(&self, inputs: &Tensors) -> Result<Vec<TensorRef>, RunError> {
         let inputs = fitted(&self.ends, inputs);
-        self.pool.lend(|session| self.compute(session, &inputs)).map_err(RunError)?
+        self.pool
+            .lend(|session| self.compute(session, &inputs))
+            .map_err(RunError)?
     }
 
     fn time(&self, inputs: &Tensors) -> Result<f64, RunError> {
         let inputs = fitted(&self.ends, inputs);
         let mut fast = self.fast.lock().unwrap_or_else(PoisonError::into_inner);
         if fast.is_none() {
-            let mut made = self.pool.other(GraphOptimizationLevel::All).map_err(RunError)?;
+            let mut made = self
+                .pool
+                .other(GraphOptimizationLevel::All)
+                .map_err(RunError)?;
             self.compute(&mut made, &inputs)?;
             *fast = Some(made);
         }
-        let Some(session) = fast.as_mut() else { return Err(RunError("the session is gone".to_owned())) };
+        let Some(session) = fast.as_mut() else {
+            return Err(RunError("the session is gone".to_owned()));
+        };
         let start = Instant::now();
         self.compute(session, &inputs)?;
         Ok(start.elapsed().as_secs_f64() * 1e3)

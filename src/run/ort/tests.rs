@@ -10,9 +10,16 @@ fn found() -> Result<Vec<std::path::PathBuf>, String> {
     if let Some(path) = std::env::var_os("ORT_DYLIB_PATH") {
         return Ok(vec![path.into()]);
     }
-    let asked = std::process::Command::new("python3").args(["-c", "import sys; print('\\n'.join(sys.path))"]).output();
-    let folders = asked.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    let found = folders.lines().flat_map(|folder| libraries(&std::path::Path::new(folder).join("onnxruntime/capi"))).collect();
+    let asked = std::process::Command::new("python3")
+        .args(["-c", "import sys; print('\\n'.join(sys.path))"])
+        .output();
+    let folders = asked
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .unwrap_or_default();
+    let found = folders
+        .lines()
+        .flat_map(|folder| libraries(&std::path::Path::new(folder).join("onnxruntime/capi")))
+        .collect();
     Ok(found)
 }
 
@@ -27,12 +34,17 @@ fn runtime() -> Option<OrtRuntime> {
 }
 
 fn floats(dims: &[usize]) -> TensorRef {
-    let elements: Vec<f32> = (0..dims.iter().product()).map(|at: usize| (at as f32 * 0.7 + 0.3).sin()).collect();
+    let elements: Vec<f32> = (0..dims.iter().product())
+        .map(|at: usize| (at as f32 * 0.7 + 0.3).sin())
+        .collect();
     TensorRef::from_f32(dims.to_vec(), &elements)
 }
 
 fn feeds(inputs: &[(&str, TensorRef)]) -> Tensors {
-    inputs.iter().map(|(name, tensor)| ((*name).to_owned(), tensor.clone())).collect()
+    inputs
+        .iter()
+        .map(|(name, tensor)| ((*name).to_owned(), tensor.clone()))
+        .collect()
 }
 
 const DENSE: &str = "input x f32[2,3]\nconst w f32[3,4]\nh = MatMul(x, w)\nr = Relu(h)\nlast = ArgMax(r) {axis=1}\noutput r\noutput last";
@@ -40,19 +52,43 @@ const DENSE: &str = "input x f32[2,3]\nconst w f32[3,4]\nh = MatMul(x, w)\nr = R
 #[test]
 fn both_runtimes_give_the_same_and_taps_come_behind_the_outputs() {
     let Some(runtime) = runtime() else { return };
-    let (model, inputs) = (text::model(DENSE).unwrap(), feeds(&[("x", floats(&[2, 3]))]));
+    let (model, inputs) = (
+        text::model(DENSE).unwrap(),
+        feeds(&[("x", floats(&[2, 3]))]),
+    );
     let taps = ["h".to_owned(), "x".to_owned(), "r".to_owned()];
-    let ours = runtime.prepare(&model, &inputs, &taps).unwrap().run(&inputs).unwrap();
-    let theirs = TractRuntime::new(true).prepare(&model, &inputs, &taps).unwrap().run(&inputs).unwrap();
-    assert_eq!((ours.len(), ours[1].dtype, &ours[3]), (5, Dtype::Int64, &inputs["x"]));
+    let ours = runtime
+        .prepare(&model, &inputs, &taps)
+        .unwrap()
+        .run(&inputs)
+        .unwrap();
+    let theirs = TractRuntime::new(true)
+        .prepare(&model, &inputs, &taps)
+        .unwrap()
+        .run(&inputs)
+        .unwrap();
+    assert_eq!(
+        (ours.len(), ours[1].dtype, &ours[3]),
+        (5, Dtype::Int64, &inputs["x"])
+    );
     for (ours, theirs) in ours.iter().zip(&theirs) {
         assert_eq!(ours.dims, theirs.dims);
-        let apart = ours.to_f64().unwrap().iter().zip(theirs.to_f64().unwrap()).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        let apart = ours
+            .to_f64()
+            .unwrap()
+            .iter()
+            .zip(theirs.to_f64().unwrap())
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f64::max);
         assert!(apart < 1e-6, "{apart}");
     }
     let session = runtime.prepare_variant(&model, &inputs).unwrap();
     assert!(session.time(&inputs).unwrap() > 0.0);
-    assert!(session.run(&Tensors::new()).is_err_and(|error| error.to_string().contains("'x' is missing")));
+    assert!(
+        session
+            .run(&Tensors::new())
+            .is_err_and(|error| error.to_string().contains("'x' is missing"))
+    );
 }
 
 #[test]
@@ -67,17 +103,41 @@ fn every_type_comes_back_as_it_went_in() {
         ("u8", Dtype::Uint8),
     ];
     for (name, dtype) in types {
-        let model = text::model(&format!("input x {name}[2,3]\ny = Identity(x)\noutput y")).unwrap();
+        let model =
+            text::model(&format!("input x {name}[2,3]\ny = Identity(x)\noutput y")).unwrap();
         let bytes: Vec<u8> = (0..dtype.bytes_for(6)).map(|at| (at % 2) as u8).collect();
-        let tensor = TensorRef { dtype, dims: vec![2, 3], bytes: bytes.into() };
+        let tensor = TensorRef {
+            dtype,
+            dims: vec![2, 3],
+            bytes: bytes.into(),
+        };
         let inputs = feeds(&[("x", tensor.clone())]);
-        assert_eq!(runtime.prepare(&model, &inputs, &[]).unwrap().run(&inputs).unwrap(), [tensor], "{name}");
+        assert_eq!(
+            runtime
+                .prepare(&model, &inputs, &[])
+                .unwrap()
+                .run(&inputs)
+                .unwrap(),
+            [tensor],
+            "{name}"
+        );
     }
-    let half: Vec<u8> = [1.5f32, -2.0].iter().flat_map(|number| half::f16::from_f32(*number).to_le_bytes()).collect();
-    let tensor = TensorRef { dtype: Dtype::Float16, dims: vec![2], bytes: half.into() };
+    let half: Vec<u8> = [1.5f32, -2.0]
+        .iter()
+        .flat_map(|number| half::f16::from_f32(*number).to_le_bytes())
+        .collect();
+    let tensor = TensorRef {
+        dtype: Dtype::Float16,
+        dims: vec![2],
+        bytes: half.into(),
+    };
     let model = text::model("input x f16[2]\ny = Identity(x)\noutput y").unwrap();
     let inputs = feeds(&[("x", tensor)]);
-    let found = runtime.prepare(&model, &inputs, &[]).unwrap().run(&inputs).unwrap();
+    let found = runtime
+        .prepare(&model, &inputs, &[])
+        .unwrap()
+        .run(&inputs)
+        .unwrap();
     assert_eq!(found, [TensorRef::from_f32(vec![2], &[1.5, -2.0])]);
 }
 
@@ -85,16 +145,29 @@ fn every_type_comes_back_as_it_went_in() {
 fn a_sequence_is_its_tensors_one_after_the_other() {
     let Some(runtime) = runtime() else { return };
     let model = text::model("input x f32[2,3]\ns = SplitToSequence(x) {axis=1}\noutput s").unwrap();
-    let inputs = feeds(&[("x", TensorRef::from_f32(vec![2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))]);
-    let Ok(session) = runtime.prepare(&model, &inputs, &[]) else { return };
-    assert_eq!(session.run(&inputs).unwrap(), [TensorRef::from_f32(vec![6], &[1.0, 4.0, 2.0, 5.0, 3.0, 6.0])]);
+    let inputs = feeds(&[(
+        "x",
+        TensorRef::from_f32(vec![2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]),
+    )]);
+    let Ok(session) = runtime.prepare(&model, &inputs, &[]) else {
+        return;
+    };
+    assert_eq!(
+        session.run(&inputs).unwrap(),
+        [TensorRef::from_f32(
+            vec![6],
+            &[1.0, 4.0, 2.0, 5.0, 3.0, 6.0]
+        )]
+    );
 }
 
 #[test]
 fn runs_in_parallel_are_runs_one_by_one() {
     let Some(runtime) = runtime() else { return };
     let model = text::model(DENSE).unwrap();
-    let inputs: Vec<Tensors> = (0..16).map(|at| feeds(&[("x", TensorRef::from_f32(vec![2, 3], &[at as f32; 6]))])).collect();
+    let inputs: Vec<Tensors> = (0..16)
+        .map(|at| feeds(&[("x", TensorRef::from_f32(vec![2, 3], &[at as f32; 6]))]))
+        .collect();
     let session = runtime.prepare(&model, &inputs[0], &[]).unwrap();
     let together = crate::run::run_all(&*session, &inputs);
     for (inputs, found) in inputs.iter().zip(together) {
@@ -106,9 +179,17 @@ fn runs_in_parallel_are_runs_one_by_one() {
 fn a_loop_without_an_end_is_refused() {
     let Some(runtime) = runtime() else { return };
     let body = "graph body\ninput i i64[]\ninput on bool[]\ninput s f32[2]\nt = Tanh(s)\nmore = Identity(on)\noutput more\noutput t\nend\n";
-    let text = format!("input x f32[2]\nconst many i64[] = 1099511627776\n{body}y = Loop(many, _, x) {{body=@body}}\noutput y");
-    let refused = runtime.prepare(&text::model(&text).unwrap(), &feeds(&[("x", floats(&[2]))]), &[]);
-    assert!(refused.is_err_and(|why| why.reason.contains("operations") || why.reason.contains("turns")));
+    let text = format!(
+        "input x f32[2]\nconst many i64[] = 1099511627776\n{body}y = Loop(many, _, x) {{body=@body}}\noutput y"
+    );
+    let refused = runtime.prepare(
+        &text::model(&text).unwrap(),
+        &feeds(&[("x", floats(&[2]))]),
+        &[],
+    );
+    assert!(
+        refused.is_err_and(|why| why.reason.contains("operations") || why.reason.contains("turns"))
+    );
 }
 
 /// An operator that tract lacks.
@@ -120,7 +201,8 @@ fn the_engine_is_chosen_for_each_original() {
     let (usual, lacked) = (text::model(DENSE).unwrap(), text::model(LACKED).unwrap());
     let chosen = choose(&engines, &usual, &feeds(&[("x", floats(&[2, 3]))]));
     assert_eq!(chosen.runtime.name(), "tract");
-    let Chosen { runtime, session } = choose(&engines, &lacked, &feeds(&[("x", floats(&[1, 2, 6, 6]))]));
+    let Chosen { runtime, session } =
+        choose(&engines, &lacked, &feeds(&[("x", floats(&[1, 2, 6, 6]))]));
     match engines.fallback() {
         Fallback::Runtime(_) => assert!(session.is_ok() && runtime.name() == "ONNX Runtime"),
         _ => eprintln!("SKIPPED, for ONNX Runtime is not at hand"),
@@ -131,8 +213,22 @@ fn the_engine_is_chosen_for_each_original() {
 fn what_is_not_at_hand_is_named() {
     let nothing = || Err("ONNX Runtime would be used if it were found".to_owned());
     let engines = Engines::new(TractRuntime::new(true), Box::new(nothing));
-    let chosen = choose(&engines, &text::model(LACKED).unwrap(), &feeds(&[("x", floats(&[1, 2, 6, 6]))]));
-    let reason = chosen.session.err().map(|refused| refused.reason).unwrap_or_default();
-    assert!(reason.contains("LpPool") || reason.contains("lacks this operator"), "{reason}");
-    assert!(reason.ends_with("(ONNX Runtime would be used if it were found)"), "{reason}");
+    let chosen = choose(
+        &engines,
+        &text::model(LACKED).unwrap(),
+        &feeds(&[("x", floats(&[1, 2, 6, 6]))]),
+    );
+    let reason = chosen
+        .session
+        .err()
+        .map(|refused| refused.reason)
+        .unwrap_or_default();
+    assert!(
+        reason.contains("LpPool") || reason.contains("lacks this operator"),
+        "{reason}"
+    );
+    assert!(
+        reason.ends_with("(ONNX Runtime would be used if it were found)"),
+        "{reason}"
+    );
 }

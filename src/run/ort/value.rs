@@ -2,7 +2,8 @@
 
 use ort::memory::Allocator;
 use ort::value::{
-    DynMap, DynMapValueType, DynSequenceValueType, DynTensor, DynTensorValueType, DynValue, Shape, TensorElementType, ValueType,
+    DynMap, DynMapValueType, DynSequenceValueType, DynTensor, DynTensorValueType, DynValue, Shape,
+    TensorElementType, ValueType,
 };
 
 use crate::model::TensorRef;
@@ -42,7 +43,8 @@ pub(super) fn to_ort(tensor: &TensorRef) -> Result<DynTensor, String> {
         return Err(format!("ONNX Runtime has no type {}", tensor.dtype));
     };
     let shape = Shape::new(tensor.dims.iter().map(|dim| *dim as i64));
-    let mut made = DynTensor::new(&Allocator::default(), *theirs, shape).map_err(|error| error.to_string())?;
+    let mut made =
+        DynTensor::new(&Allocator::default(), *theirs, shape).map_err(|error| error.to_string())?;
     if made.size() != Some(tensor.bytes.len()) {
         return Err("a tensor's bytes do not fit its shape".to_owned());
     }
@@ -59,19 +61,28 @@ pub(super) fn to_ort(tensor: &TensorRef) -> Result<DynTensor, String> {
 pub(super) fn from_ort(value: DynValue) -> Result<TensorRef, String> {
     let wrong = |error: ort::Error| error.to_string();
     match value.dtype().clone() {
-        ValueType::Tensor { ty: TensorElementType::String, .. } => {
+        ValueType::Tensor {
+            ty: TensorElementType::String,
+            ..
+        } => {
             let tensor = value.downcast::<DynTensorValueType>().map_err(wrong)?;
             let (shape, texts) = tensor.try_extract_strings().map_err(wrong)?;
             let numbers: Vec<i64> = texts.iter().map(|text| number_of(text)).collect();
-            Ok(TensorRef::from_i64(shape.iter().map(|dim| *dim as usize).collect(), &numbers))
+            Ok(TensorRef::from_i64(
+                shape.iter().map(|dim| *dim as usize).collect(),
+                &numbers,
+            ))
         }
         ValueType::Tensor { .. } => tensor(&value.downcast::<DynTensorValueType>().map_err(wrong)?),
         ValueType::Sequence(inner) => {
             let sequence = value.downcast::<DynSequenceValueType>().map_err(wrong)?;
             let parts: Vec<TensorRef> = match *inner {
-                ValueType::Map { .. } => {
-                    sequence.try_extract_sequence::<DynMapValueType>().map_err(wrong)?.iter().map(map).collect::<Result<_, _>>()?
-                }
+                ValueType::Map { .. } => sequence
+                    .try_extract_sequence::<DynMapValueType>()
+                    .map_err(wrong)?
+                    .iter()
+                    .map(map)
+                    .collect::<Result<_, _>>()?,
                 _ => sequence
                     .try_extract_sequence::<DynTensorValueType>()
                     .map_err(wrong)?
@@ -88,7 +99,9 @@ pub(super) fn from_ort(value: DynValue) -> Result<TensorRef, String> {
 
 fn tensor(value: &DynTensor) -> Result<TensorRef, String> {
     let theirs = *value.data_type();
-    let Some((dtype, _)) = TYPES.iter().find(|(_, other)| *other == theirs) else { return Err(format!("a result of type {theirs}")) };
+    let Some((dtype, _)) = TYPES.iter().find(|(_, other)| *other == theirs) else {
+        return Err(format!("a result of type {theirs}"));
+    };
     let dims: Vec<usize> = value.shape().iter().map(|dim| *dim as usize).collect();
     let (length, source) = (value.size().unwrap_or(0), value.data_ptr().cast::<u8>());
     let bytes = if source.is_null() || length == 0 {
@@ -97,9 +110,16 @@ fn tensor(value: &DynTensor) -> Result<TensorRef, String> {
         // Safety: the tensor lies in the CPU's memory, has this many bytes, and lives until they are copied.
         unsafe { std::slice::from_raw_parts(source, length) }.to_vec()
     };
-    let tensor = TensorRef { dtype: *dtype, dims, bytes: bytes.into() };
+    let tensor = TensorRef {
+        dtype: *dtype,
+        dims,
+        bytes: bytes.into(),
+    };
     match dtype {
-        Dtype::Float16 | Dtype::Bfloat16 => Ok(TensorRef::from_f32(tensor.dims.clone(), &tensor.to_f32().unwrap_or_default())),
+        Dtype::Float16 | Dtype::Bfloat16 => Ok(TensorRef::from_f32(
+            tensor.dims.clone(),
+            &tensor.to_f32().unwrap_or_default(),
+        )),
         _ => Ok(tensor),
     }
 }
@@ -108,7 +128,9 @@ fn tensor(value: &DynTensor) -> Result<TensorRef, String> {
 fn map(value: &DynMap) -> Result<TensorRef, String> {
     let by_number = value.try_extract_key_values::<i64, f32>().map(sorted);
     let by_text = || value.try_extract_key_values::<String, f32>().map(sorted);
-    let values = by_number.or_else(|_| by_text()).map_err(|error| error.to_string())?;
+    let values = by_number
+        .or_else(|_| by_text())
+        .map_err(|error| error.to_string())?;
     Ok(TensorRef::from_f32(vec![values.len()], &values))
 }
 
@@ -118,15 +140,26 @@ fn sorted<K: Ord>(mut pairs: Vec<(K, f32)>) -> Vec<f32> {
 }
 
 fn join(parts: &[TensorRef]) -> Result<TensorRef, String> {
-    let Some(first) = parts.first() else { return Ok(TensorRef::from_f32(vec![0], &[])) };
+    let Some(first) = parts.first() else {
+        return Ok(TensorRef::from_f32(vec![0], &[]));
+    };
     if parts.iter().any(|part| part.dtype != first.dtype) {
         return Err("a sequence of tensors of several types".to_owned());
     }
-    let bytes: Vec<u8> = parts.iter().flat_map(|part| part.bytes.iter().copied()).collect();
-    Ok(TensorRef { dtype: first.dtype, dims: vec![parts.iter().map(TensorRef::elements).sum()], bytes: bytes.into() })
+    let bytes: Vec<u8> = parts
+        .iter()
+        .flat_map(|part| part.bytes.iter().copied())
+        .collect();
+    Ok(TensorRef {
+        dtype: first.dtype,
+        dims: vec![parts.iter().map(TensorRef::elements).sum()],
+        bytes: bytes.into(),
+    })
 }
 
 /// A number that stands for a text: its 64-bit FNV-1a hash.
 fn number_of(text: &str) -> i64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)) as i64
+    text.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    }) as i64
 }

@@ -6,23 +6,32 @@ use crate::model::TensorRef;
 use crate::proto::{Dtype, NodeProto};
 use crate::run::Unverifiable;
 
-pub(super) const RULES: &[Entry] = &[("", "Attention", boolean_mask), ("com.microsoft", "Attention", fused)];
+pub(super) const RULES: &[Entry] = &[
+    ("", "Attention", boolean_mask),
+    ("com.microsoft", "Attention", fused),
+];
 
 /// tract adds truth values to the logits; -1e9 where the mask is false is what is meant. A query that may look at nothing gets zeros.
 fn boolean_mask(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
-    let Some(mask) = input(node, 3) else { return Ok(Outcome::Leave) };
+    let Some(mask) = input(node, 3) else {
+        return Ok(Outcome::Leave);
+    };
     match site.dtype(Some(mask)) {
         None => return Ok(Outcome::NeedsFacts),
         Some(Dtype::Bool) => {}
         Some(_) => return Ok(Outcome::Leave),
     }
-    let Some(dims) = site.shape(Some(mask)) else { return Ok(Outcome::NeedsFacts) };
+    let Some(dims) = site.shape(Some(mask)) else {
+        return Ok(Outcome::NeedsFacts);
+    };
     let wire = &mut site.wire;
     let (zero, low) = (wire.scalar(0.0), wire.scalar(-1e9));
     let added = wire.op("Where", &[mask, &zero, &low], Vec::new());
     let mut attention = node.clone();
     attention.input[3] = added;
-    let Some(output) = attention.output.first_mut() else { return Ok(Outcome::Leave) };
+    let Some(output) = attention.output.first_mut() else {
+        return Ok(Outcome::Leave);
+    };
     *output = wire.names.fresh("attention");
     let attended = output.clone();
     wire.nodes.push(attention);
@@ -55,8 +64,15 @@ fn fused(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
     if int_or(node, "do_rotary", 0) != 0 {
         return fail("rotates queries and keys");
     }
-    let (Some(x), Some(weights)) = (input(node, 0), input(node, 1)) else { return fail("lacks its weights") };
-    let Some(columns) = site.shape(Some(weights)).and_then(|dims| dims.last().copied()) else { return Ok(Outcome::NeedsFacts) };
+    let (Some(x), Some(weights)) = (input(node, 0), input(node, 1)) else {
+        return fail("lacks its weights");
+    };
+    let Some(columns) = site
+        .shape(Some(weights))
+        .and_then(|dims| dims.last().copied())
+    else {
+        return Ok(Outcome::NeedsFacts);
+    };
     let sizes = match super::node::ints(node, "qkv_hidden_sizes") {
         Some([q, k, v]) => [*q, *k, *v],
         _ => [columns / 3; 3],
@@ -87,7 +103,9 @@ fn fused(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
         product = wire.op("Add", &[&product, bias], Vec::new());
     }
     let parts = wire.split(&product, 2, &sizes);
-    let [q, k, v] = parts.as_slice() else { return fail("is malformed") };
+    let [q, k, v] = parts.as_slice() else {
+        return fail("is malformed");
+    };
     let apart = |wire: &mut super::wire::Wire, part: &str, size: i64, permutation: &[i64]| {
         let part = wire.reshape(part, &[0, 0, heads, size / heads]);
         wire.transpose(&part, permutation)
@@ -95,7 +113,9 @@ fn fused(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
     let q = apart(wire, q, sizes[0], &[0, 2, 1, 3]);
     let k = apart(wire, k, sizes[1], &[0, 2, 3, 1]);
     let v = apart(wire, v, sizes[2], &[0, 2, 1, 3]);
-    let scale = float(node, "scale").filter(|scale| *scale != 0.0).unwrap_or(1.0 / ((sizes[0] / heads) as f32).sqrt());
+    let scale = float(node, "scale")
+        .filter(|scale| *scale != 0.0)
+        .unwrap_or(1.0 / ((sizes[0] / heads) as f32).sqrt());
     let scale = wire.scalar(scale);
     let logits = wire.op("MatMul", &[&q, &k], Vec::new());
     let mut logits = wire.op("Mul", &[&logits, &scale], Vec::new());
@@ -116,7 +136,10 @@ fn fused(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
             // One of twice the batch's size also holds where each sample begins.
             [lengths] if Some(*lengths) == batch => {
                 let positions: Vec<i64> = (0..length).collect();
-                let positions = wire.constant(&TensorRef::from_i64(vec![1, 1, 1, positions.len()], &positions));
+                let positions = wire.constant(&TensorRef::from_i64(
+                    vec![1, 1, 1, positions.len()],
+                    &positions,
+                ));
                 let lengths = wire.cast(mask, Dtype::Int64);
                 let lengths = wire.unsqueeze(&lengths, &[1, 2, 3]);
                 wire.op("Less", &[&positions, &lengths], Vec::new())
@@ -127,8 +150,14 @@ fn fused(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
     }
     if causal {
         let size = usize::try_from(length).unwrap_or(0);
-        let allowed: Vec<u8> = (0..size * size).map(|at| u8::from(at % size.max(1) <= at / size.max(1))).collect();
-        let allowed = TensorRef { dtype: Dtype::Bool, dims: vec![1, 1, size, size], bytes: allowed.into() };
+        let allowed: Vec<u8> = (0..size * size)
+            .map(|at| u8::from(at % size.max(1) <= at / size.max(1)))
+            .collect();
+        let allowed = TensorRef {
+            dtype: Dtype::Bool,
+            dims: vec![1, 1, size, size],
+            bytes: allowed.into(),
+        };
         let allowed = wire.constant(&allowed);
         logits = masked(wire, &logits, &allowed, f32::MIN);
     }

@@ -23,16 +23,28 @@ fn in_primitives(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifia
             _ => return Ok(Outcome::Leave),
         }
     }
-    let (Some(x), Some(scale), Some(bias)) = (input(node, 0), input(node, 1), input(node, 2)) else {
-        return Err(Unverifiable::new(format!("{}: lacks an input", label(node))));
+    let (Some(x), Some(scale), Some(bias)) = (input(node, 0), input(node, 1), input(node, 2))
+    else {
+        return Err(Unverifiable::new(format!(
+            "{}: lacks an input",
+            label(node)
+        )));
     };
-    let Some(dims) = site.shape(Some(x)) else { return Ok(Outcome::NeedsFacts) };
+    let Some(dims) = site.shape(Some(x)) else {
+        return Ok(Outcome::NeedsFacts);
+    };
     let (rank, is_float) = (dims.len() as i64, site.dtype(Some(x)) == Some(Dtype::Float));
     let axes: Vec<i64> = (0..rank).filter(|axis| *axis != 1).collect();
-    let channels: Vec<i64> = (0..rank).map(|axis| if axis == 1 { -1 } else { 1 }).collect();
+    let channels: Vec<i64> = (0..rank)
+        .map(|axis| if axis == 1 { -1 } else { 1 })
+        .collect();
     let wire = &mut site.wire;
     let mean_of = |wire: &mut Wire, x: &str| {
-        let by_rows = if is_float { sums(wire, "ReduceMean", (x, &dims), &axes, true) } else { None };
+        let by_rows = if is_float {
+            sums(wire, "ReduceMean", (x, &dims), &axes, true)
+        } else {
+            None
+        };
         by_rows.unwrap_or_else(|| wire.reduce("ReduceMean", x, &axes, true))
     };
     let epsilon = wire.scalar(float(node, "epsilon").unwrap_or(1e-5));
@@ -51,7 +63,10 @@ fn in_primitives(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifia
     let variance = wire.op("Add", &[&variance, &epsilon], Vec::new());
     let deviation = wire.op("Sqrt", &[&variance], Vec::new());
     let normal = wire.op("Div", &[&centred, &deviation], Vec::new());
-    let (scale, bias) = (wire.reshape(scale, &channels), wire.reshape(bias, &channels));
+    let (scale, bias) = (
+        wire.reshape(scale, &channels),
+        wire.reshape(bias, &channels),
+    );
     let scaled = wire.op("Mul", &[&normal, &scale], Vec::new());
     let shifted = wire.op("Add", &[&scaled, &bias], Vec::new());
     wire.give(&shifted, node, 0);

@@ -6,17 +6,25 @@ use crate::model::TensorRef;
 use crate::proto::{Dtype, NodeProto};
 use crate::run::Unverifiable;
 
-pub(super) const RULES: &[Entry] = &[("com.microsoft", "MatMulNBits", product), ("com.microsoft", "GatherBlockQuantized", rows)];
+pub(super) const RULES: &[Entry] = &[
+    ("com.microsoft", "MatMulNBits", product),
+    ("com.microsoft", "GatherBlockQuantized", rows),
+];
 
 /// tract takes 2 and 4 bits with blocks in order and zero points packed likewise.
 fn product(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
     let bits = int_or(node, "bits", 4);
-    let packed_zeros = input(node, 3).is_none_or(|name| site.dtype(Some(name)) == Some(Dtype::Uint8));
+    let packed_zeros =
+        input(node, 3).is_none_or(|name| site.dtype(Some(name)) == Some(Dtype::Uint8));
     if matches!(bits, 2 | 4) && packed_zeros && input(node, 4).is_none() {
         return Ok(Outcome::Leave);
     }
-    let Some(x) = input(node, 0) else { return Ok(Outcome::Leave) };
-    let weight = dense(node, site, bits).ok_or_else(|| Unverifiable::new(format!("{}: its packed weight cannot be read", label(node))))?;
+    let Some(x) = input(node, 0) else {
+        return Ok(Outcome::Leave);
+    };
+    let weight = dense(node, site, bits).ok_or_else(|| {
+        Unverifiable::new(format!("{}: its packed weight cannot be read", label(node)))
+    })?;
     let wire = &mut site.wire;
     let weight = wire.constant(&weight);
     let mut value = wire.op("MatMul", &[x, &weight], Vec::new());
@@ -31,11 +39,17 @@ fn product(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
 fn dense(node: &NodeProto, site: &Site, bits: i64) -> Option<TensorRef> {
     let (sum, columns) = (count(node, "K")?, count(node, "N")?);
     let (size, bits) = (count(node, "block_size")?, usize::try_from(bits).ok()?);
-    let (bytes, scales) = (site.tensor(input(node, 1))?, site.tensor(input(node, 2))?.to_f32()?);
+    let (bytes, scales) = (
+        site.tensor(input(node, 1))?,
+        site.tensor(input(node, 2))?.to_f32()?,
+    );
     let blocks = sum.div_ceil(size);
     let blob = (size * bits).div_ceil(8);
     let whole = matches!(bits, 1 | 2 | 4 | 8) && bytes.dtype == Dtype::Uint8;
-    if !whole || bytes.bytes.len() != columns.checked_mul(blocks)?.checked_mul(blob)? || scales.len() != columns * blocks {
+    if !whole
+        || bytes.bytes.len() != columns.checked_mul(blocks)?.checked_mul(blob)?
+        || scales.len() != columns * blocks
+    {
         return None;
     }
     let zeros = zeros(node, site, bits, [columns, blocks])?;
@@ -49,17 +63,27 @@ fn dense(node: &NodeProto, site: &Site, bits: i64) -> Option<TensorRef> {
         let row = bytes.bytes.get((column * blocks + at / size) * blob..)?;
         let block = match &order {
             None => at / size,
-            Some(order) => usize::try_from(*order.get(at)?).ok().filter(|block| *block < blocks)?,
+            Some(order) => usize::try_from(*order.get(at)?)
+                .ok()
+                .filter(|block| *block < blocks)?,
         };
         let place = column * blocks + block;
-        *number = (f32::from(number_at(row, at % size, bits)?) - zeros.get(place)?) * scales.get(place)?;
+        *number = (f32::from(number_at(row, at % size, bits)?) - zeros.get(place)?)
+            * scales.get(place)?;
     }
     Some(TensorRef::from_f32(vec![sum, columns], &dense))
 }
 
 /// One zero point for every block: half the range where none is given.
-fn zeros(node: &NodeProto, site: &Site, bits: usize, [rows, blocks]: [usize; 2]) -> Option<Vec<f32>> {
-    let Some(name) = input(node, 3) else { return Some(vec![(1u32 << (bits - 1)) as f32; rows * blocks]) };
+fn zeros(
+    node: &NodeProto,
+    site: &Site,
+    bits: usize,
+    [rows, blocks]: [usize; 2],
+) -> Option<Vec<f32>> {
+    let Some(name) = input(node, 3) else {
+        return Some(vec![(1u32 << (bits - 1)) as f32; rows * blocks]);
+    };
     let given = site.tensor(Some(name))?;
     if given.dtype != Dtype::Uint8 {
         return given.to_f32().filter(|zeros| zeros.len() == rows * blocks);
@@ -80,23 +104,38 @@ fn number_at(bytes: &[u8], at: usize, bits: usize) -> Option<u8> {
 }
 
 fn count(node: &NodeProto, name: &str) -> Option<usize> {
-    int(node, name).and_then(|count| usize::try_from(count).ok()).filter(|count| (1..1 << 24).contains(count))
+    int(node, name)
+        .and_then(|count| usize::try_from(count).ok())
+        .filter(|count| (1..1 << 24).contains(count))
 }
 
 /// tract takes rows of two 4-bit numbers a byte, quantized along the last axis.
 fn rows(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
-    let (Some(table), Some(at)) = (site.tensor(input(node, 0)), input(node, 1)) else { return Ok(Outcome::Leave) };
-    let (Some(scales), zeros) = (site.tensor(input(node, 2)), site.tensor(input(node, 3))) else { return Ok(Outcome::Leave) };
+    let (Some(table), Some(at)) = (site.tensor(input(node, 0)), input(node, 1)) else {
+        return Ok(Outcome::Leave);
+    };
+    let (Some(scales), zeros) = (site.tensor(input(node, 2)), site.tensor(input(node, 3))) else {
+        return Ok(Outcome::Leave);
+    };
     if input(node, 3).is_some() && zeros.is_none() {
         return Ok(Outcome::Leave);
     }
     let rank = table.dims.len() as i64;
     let wrapped = |axis: i64| if axis < 0 { axis + rank } else { axis };
-    let (from, along) = (wrapped(int_or(node, "gather_axis", 0)), wrapped(int_or(node, "quantize_axis", 1)));
+    let (from, along) = (
+        wrapped(int_or(node, "gather_axis", 0)),
+        wrapped(int_or(node, "quantize_axis", 1)),
+    );
     let size = int_or(node, "block_size", 128);
     let strange = || Unverifiable::new(format!("{}: its blocks cannot be read", label(node)));
-    let width = *usize::try_from(along).ok().and_then(|axis| table.dims.get(axis)).ok_or_else(strange)? as i64;
-    let blocks = *usize::try_from(along).ok().and_then(|axis| scales.dims.get(axis)).ok_or_else(strange)? as i64;
+    let width = *usize::try_from(along)
+        .ok()
+        .and_then(|axis| table.dims.get(axis))
+        .ok_or_else(strange)? as i64;
+    let blocks = *usize::try_from(along)
+        .ok()
+        .and_then(|axis| scales.dims.get(axis))
+        .ok_or_else(strange)? as i64;
     let bits = int_or(node, "bits", 4);
     // Numbers of fewer than eight bits stand alone where the file gives them a type of their own.
     let packed = bits < 8
@@ -110,14 +149,30 @@ fn rows(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
         return Ok(Outcome::Leave);
     }
     if packed {
-        let dense = if plain { unpacked(&table, &scales, zeros.as_ref(), size, bits) } else { None };
-        let strange = || Unverifiable::new(format!("{}: packed along another axis than tract takes", label(node)));
+        let dense = if plain {
+            unpacked(&table, &scales, zeros.as_ref(), size, bits)
+        } else {
+            None
+        };
+        let strange = || {
+            Unverifiable::new(format!(
+                "{}: packed along another axis than tract takes",
+                label(node)
+            ))
+        };
         gathered(node, site, at, &dense.ok_or_else(strange)?, from);
         return Ok(Outcome::Done);
     }
-    let middle = if bits == 8 && table.dtype == Dtype::Uint8 { 128.0 } else { 0.0 };
-    let zeros = zeros.unwrap_or_else(|| TensorRef::from_f32(scales.dims.clone(), &vec![middle; scales.elements()]));
-    let dense = super::blocks::dequantize(&table, &scales, Some(&zeros), along, size).ok_or_else(strange)?;
+    let middle = if bits == 8 && table.dtype == Dtype::Uint8 {
+        128.0
+    } else {
+        0.0
+    };
+    let zeros = zeros.unwrap_or_else(|| {
+        TensorRef::from_f32(scales.dims.clone(), &vec![middle; scales.elements()])
+    });
+    let dense = super::blocks::dequantize(&table, &scales, Some(&zeros), along, size)
+        .ok_or_else(strange)?;
     gathered(node, site, at, &dense, from);
     Ok(Outcome::Done)
 }
@@ -125,14 +180,29 @@ fn rows(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
 /// Rows of floats instead.
 fn gathered(node: &NodeProto, site: &mut Site, at: &str, table: &TensorRef, axis: i64) {
     let table = site.wire.constant(table);
-    let value = site.wire.op("Gather", &[&table, at], vec![with_int("axis", axis)]);
+    let value = site
+        .wire
+        .op("Gather", &[&table, at], vec![with_int("axis", axis)]);
     site.wire.give(&value, node, 0);
 }
 
 /// The rows of a table (rows × bytes) as floats: scales are rows × blocks, zero points packed by row, half the range by default.
-fn unpacked(table: &TensorRef, scales: &TensorRef, zeros: Option<&TensorRef>, size: i64, bits: i64) -> Option<TensorRef> {
-    let (size, bits) = (usize::try_from(size).ok()?, usize::try_from(bits).ok().filter(|bits| matches!(bits, 1 | 2 | 4))?);
-    let (&[rows, bytes], &[_, blocks]) = (&table.dims[..], &scales.dims[..]) else { return None };
+fn unpacked(
+    table: &TensorRef,
+    scales: &TensorRef,
+    zeros: Option<&TensorRef>,
+    size: i64,
+    bits: i64,
+) -> Option<TensorRef> {
+    let (size, bits) = (
+        usize::try_from(size).ok()?,
+        usize::try_from(bits)
+            .ok()
+            .filter(|bits| matches!(bits, 1 | 2 | 4))?,
+    );
+    let (&[rows, bytes], &[_, blocks]) = (&table.dims[..], &scales.dims[..]) else {
+        return None;
+    };
     let (width, packed) = (bytes * 8 / bits, (blocks * bits).div_ceil(8));
     let factors = scales.to_f32()?;
     let mut dense = Vec::with_capacity(rows.checked_mul(width)?);
@@ -144,7 +214,10 @@ fn unpacked(table: &TensorRef, scales: &TensorRef, zeros: Option<&TensorRef>, si
                 Some(zeros) => number_at(zeros.bytes.get(row * packed..)?, block, bits)?,
                 None => 1 << (bits - 1),
             };
-            dense.push((f32::from(number_at(numbers, at, bits)?) - f32::from(zero)) * factors.get(row * blocks + block)?);
+            dense.push(
+                (f32::from(number_at(numbers, at, bits)?) - f32::from(zero))
+                    * factors.get(row * blocks + block)?,
+            );
         }
     }
     Some(TensorRef::from_f32(vec![rows, width], &dense))

@@ -14,21 +14,40 @@ pub(super) fn blocked(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unve
     let (weight, scale) = (site.tensor(input(node, 0)), site.tensor(input(node, 1)));
     let zero = site.tensor(input(node, 2));
     let dense = match (weight, scale) {
-        (Some(weight), Some(scale)) if input(node, 2).is_none() || zero.is_some() => {
-            dequantize(&weight, &scale, zero.as_ref(), int_or(node, "axis", 1), size)
+        (Some(weight), Some(scale)) if input(node, 2).is_none() || zero.is_some() => dequantize(
+            &weight,
+            &scale,
+            zero.as_ref(),
+            int_or(node, "axis", 1),
+            size,
+        ),
+        _ => {
+            return Err(Unverifiable::new(format!(
+                "{}: blocks of a computed value",
+                label(node)
+            )));
         }
-        _ => return Err(Unverifiable::new(format!("{}: blocks of a computed value", label(node)))),
     };
-    let dense = dense.ok_or_else(|| Unverifiable::new(format!("{}: blocks do not fit the weight", label(node))))?;
+    let dense = dense.ok_or_else(|| {
+        Unverifiable::new(format!("{}: blocks do not fit the weight", label(node)))
+    })?;
     let dense = site.wire.constant(&dense);
     site.wire.give(&dense, node, 0);
     Ok(Outcome::Done)
 }
 
 /// Block after block along an axis, as floats.
-pub(super) fn dequantize(weight: &TensorRef, scale: &TensorRef, zero: Option<&TensorRef>, axis: i64, size: i64) -> Option<TensorRef> {
+pub(super) fn dequantize(
+    weight: &TensorRef,
+    scale: &TensorRef,
+    zero: Option<&TensorRef>,
+    axis: i64,
+    size: i64,
+) -> Option<TensorRef> {
     let rank = weight.dims.len();
-    let axis = usize::try_from(if axis < 0 { axis + rank as i64 } else { axis }).ok().filter(|axis| *axis < rank)?;
+    let axis = usize::try_from(if axis < 0 { axis + rank as i64 } else { axis })
+        .ok()
+        .filter(|axis| *axis < rank)?;
     let size = usize::try_from(size).ok().filter(|size| *size > 0)?;
     let (extent, blocks) = (*weight.dims.get(axis)?, *scale.dims.get(axis)?);
     let inner: usize = weight.dims.get(axis + 1..)?.iter().product();
@@ -49,7 +68,10 @@ pub(super) fn dequantize(weight: &TensorRef, scale: &TensorRef, zero: Option<&Te
         // As floats, in the order of the standard: the difference first.
         Some((*number as f32 - *zeros.get(block)? as f32) * *scales.get(block)? as f32)
     });
-    Some(TensorRef::from_f32(weight.dims.clone(), &dense.collect::<Option<Vec<_>>>()?))
+    Some(TensorRef::from_f32(
+        weight.dims.clone(),
+        &dense.collect::<Option<Vec<_>>>()?,
+    ))
 }
 
 #[cfg(test)]

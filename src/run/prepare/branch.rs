@@ -11,7 +11,11 @@ use crate::proto::{GraphProto, NodeProto};
 use crate::run::Unverifiable;
 
 /// Folds what can be folded in the main graph, of the nodes that are `wanted`; says whether there was any.
-pub(super) fn fold(draft: &mut Draft, known: &Known, wanted: fn(&NodeProto) -> bool) -> Result<bool, Unverifiable> {
+pub(super) fn fold(
+    draft: &mut Draft,
+    known: &Known,
+    wanted: fn(&NodeProto) -> bool,
+) -> Result<bool, Unverifiable> {
     let mut graph = draft.proto.graph.take().unwrap_or_default();
     let mut folded = false;
     let mut nodes = Vec::with_capacity(graph.node.len());
@@ -38,9 +42,17 @@ fn condition(node: &NodeProto, graph: &GraphProto, known: &Known) -> Option<bool
     tensor.to_i64()?.first().map(|truth| *truth != 0)
 }
 
-fn take(node: &NodeProto, truth: bool, graph: &mut GraphProto, nodes: &mut Vec<NodeProto>, draft: &mut Draft) -> Result<(), Unverifiable> {
-    let branch = attribute(node, if truth { "then_branch" } else { "else_branch" }).and_then(|attribute| attribute.g.clone());
-    let mut branch = branch.ok_or_else(|| Unverifiable::new(format!("{}: has no such branch", label(node))))?;
+fn take(
+    node: &NodeProto,
+    truth: bool,
+    graph: &mut GraphProto,
+    nodes: &mut Vec<NodeProto>,
+    draft: &mut Draft,
+) -> Result<(), Unverifiable> {
+    let branch = attribute(node, if truth { "then_branch" } else { "else_branch" })
+        .and_then(|attribute| attribute.g.clone());
+    let mut branch =
+        branch.ok_or_else(|| Unverifiable::new(format!("{}: has no such branch", label(node))))?;
     let mut names = BTreeMap::new();
     for tensor in &mut branch.initializer {
         let new = draft.names.fresh(tensor.name());
@@ -54,8 +66,15 @@ fn take(node: &NodeProto, truth: bool, graph: &mut GraphProto, nodes: &mut Vec<N
         inner.name = Some(draft.names.fresh(inner.name()));
         nodes.push(inner);
     }
-    for (result, output) in branch.output.iter().zip(&node.output).filter(|(_, output)| !output.is_empty()) {
-        let source = names.get(result.name()).map_or(result.name(), String::as_str);
+    for (result, output) in branch
+        .output
+        .iter()
+        .zip(&node.output)
+        .filter(|(_, output)| !output.is_empty())
+    {
+        let source = names
+            .get(result.name())
+            .map_or(result.name(), String::as_str);
         nodes.push(NodeProto {
             op_type: Some("Identity".into()),
             name: Some(draft.names.fresh("Identity")),

@@ -36,32 +36,59 @@ impl Side {
 }
 
 fn image(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
-    let Some(x) = input(node, 0) else { return Ok(Outcome::Leave) };
-    let numbers = |at| site.tensor(input(node, at)).and_then(|tensor| tensor.to_i64());
-    let (Some(dims), Some(image), Some(block)) = (site.shape(Some(x)), numbers(1), numbers(2)) else { return Ok(Outcome::NeedsFacts) };
+    let Some(x) = input(node, 0) else {
+        return Ok(Outcome::Leave);
+    };
+    let numbers = |at| {
+        site.tensor(input(node, at))
+            .and_then(|tensor| tensor.to_i64())
+    };
+    let (Some(dims), Some(image), Some(block)) = (site.shape(Some(x)), numbers(1), numbers(2))
+    else {
+        return Ok(Outcome::NeedsFacts);
+    };
     let strange = || Unverifiable::new(format!("{}: blocks do not fit the image", label(node)));
     let sides = sides(node, &image, &block).ok_or_else(strange)?;
     let elements: i64 = block.iter().product();
-    let [batch, rows, columns] = dims[..] else { return Err(strange()) };
+    let [batch, rows, columns] = dims[..] else {
+        return Err(strange());
+    };
     let counts: Vec<i64> = sides.iter().map(Side::count).collect();
-    if elements <= 0 || rows % elements != 0 || counts.iter().product::<i64>() != columns || counts.iter().any(|count| *count < 1) {
+    if elements <= 0
+        || rows % elements != 0
+        || counts.iter().product::<i64>() != columns
+        || counts.iter().any(|count| *count < 1)
+    {
         return Err(strange());
     }
     let wire = &mut site.wire;
     // Every channel for itself, with an axis for the places in a block and one for each side of the image.
-    let apart: Vec<i64> = [batch * (rows / elements), elements].into_iter().chain(counts).collect();
+    let apart: Vec<i64> = [batch * (rows / elements), elements]
+        .into_iter()
+        .chain(counts)
+        .collect();
     let parts = wire.reshape(x, &apart);
     let count = usize::try_from(elements).map_err(|_| strange())?;
     let mut copies = vec![0.0; count * count];
-    copies.iter_mut().step_by(count + 1).for_each(|copy| *copy = 1.0);
-    let shape = [elements, 1].iter().chain(&block).map(|extent| *extent as usize).collect();
+    copies
+        .iter_mut()
+        .step_by(count + 1)
+        .for_each(|copy| *copy = 1.0);
+    let shape = [elements, 1]
+        .iter()
+        .chain(&block)
+        .map(|extent| *extent as usize)
+        .collect();
     let copies = wire.constant(&TensorRef::from_f32(shape, &copies));
     let each = |number: fn(&Side) -> i64| sides.iter().map(number).collect::<Vec<_>>();
     let attributes = vec![
         with_ints("kernel_shape", &block),
         with_ints("dilations", &each(|side| side.dilation)),
         with_ints("strides", &each(|side| side.stride)),
-        with_ints("pads", &[each(|side| side.before), each(|side| side.after)].concat()),
+        with_ints(
+            "pads",
+            &[each(|side| side.before), each(|side| side.after)].concat(),
+        ),
         with_ints("output_padding", &each(Side::rest)),
     ];
     let whole = wire.op("ConvTranspose", &[&parts, &copies], attributes);
@@ -78,7 +105,11 @@ fn sides(node: &NodeProto, image: &[i64], block: &[i64]) -> Option<Vec<Side>> {
     let dilations = ints(node, "dilations").unwrap_or(&ones);
     let strides = ints(node, "strides").unwrap_or(&ones);
     let pads = ints(node, "pads").unwrap_or(&none);
-    if block.len() != rank || dilations.len() != rank || strides.len() != rank || pads.len() != 2 * rank {
+    if block.len() != rank
+        || dilations.len() != rank
+        || strides.len() != rank
+        || pads.len() != 2 * rank
+    {
         return None;
     }
     let side = |at: usize| {
@@ -94,7 +125,8 @@ fn sides(node: &NodeProto, image: &[i64], block: &[i64]) -> Option<Vec<Side>> {
     let sides: Vec<Side> = (0..rank).map(side).collect::<Option<_>>()?;
     let sane = |side: &Side| {
         let numbers = [side.image, side.block, side.dilation, side.stride];
-        numbers.iter().all(|number| (1..1 << 31).contains(number)) && side.reach() <= side.image + side.before + side.after
+        numbers.iter().all(|number| (1..1 << 31).contains(number))
+            && side.reach() <= side.image + side.before + side.after
     };
     sides.iter().all(sane).then_some(sides)
 }

@@ -10,11 +10,15 @@ use crate::proto::{Dtype, GraphProto, NodeProto};
 
 /// Whether there are operators that tract does better with constants.
 pub(super) fn wanted(draft: &Draft) -> bool {
-    let Some(graph) = &draft.proto.graph else { return false };
+    let Some(graph) = &draft.proto.graph else {
+        return false;
+    };
     graph.node.iter().any(|node| {
         let (domain, op) = kind(node);
         domain.is_empty()
-            && (matches!(op, "If" | "CumSum" | "ScatterND" | "Loop") || super::sequences::is_sequence(op) || makes_doubles(node))
+            && (matches!(op, "If" | "CumSum" | "ScatterND" | "Loop")
+                || super::sequences::is_sequence(op)
+                || makes_doubles(node))
     })
 }
 
@@ -25,7 +29,11 @@ fn makes_doubles(node: &NodeProto) -> bool {
 
 /// A value of the main graph that is known: a constant of it, or computed from such.
 pub(super) fn constant_of(name: &str, graph: &GraphProto, known: &Known) -> Option<TensorRef> {
-    let constant = graph.initializer.iter().find(|tensor| tensor.name() == name).and_then(|tensor| TensorRef::from_proto(tensor).ok());
+    let constant = graph
+        .initializer
+        .iter()
+        .find(|tensor| tensor.name() == name)
+        .and_then(|tensor| TensorRef::from_proto(tensor).ok());
     constant.or_else(|| known.contents.get(name).cloned())
 }
 
@@ -36,10 +44,18 @@ pub(super) fn fold(draft: &mut Draft, known: &Known) -> bool {
     let mut nodes = Vec::with_capacity(graph.node.len());
     for node in std::mem::take(&mut graph.node) {
         let outputs: Vec<&String> = node.output.iter().filter(|name| !name.is_empty()).collect();
-        let contents: Option<Vec<TensorRef>> = outputs.iter().map(|name| known.contents.get(*name).cloned()).collect();
+        let contents: Option<Vec<TensorRef>> = outputs
+            .iter()
+            .map(|name| known.contents.get(*name).cloned())
+            .collect();
         match contents {
             Some(contents) if !outputs.is_empty() => {
-                made.extend(outputs.iter().zip(contents).map(|(name, tensor)| tensor.to_proto(name)));
+                made.extend(
+                    outputs
+                        .iter()
+                        .zip(contents)
+                        .map(|(name, tensor)| tensor.to_proto(name)),
+                );
             }
             _ => nodes.push(node),
         }
@@ -57,7 +73,11 @@ pub(super) fn drop_dead(draft: &mut Draft) {
     // Nodes stand behind what they read.
     let mut kept = Vec::with_capacity(graph.node.len());
     for node in std::mem::take(&mut graph.node).into_iter().rev() {
-        if !node.output.iter().any(|name| !name.is_empty() && needed.contains(name)) {
+        if !node
+            .output
+            .iter()
+            .any(|name| !name.is_empty() && needed.contains(name))
+        {
             continue;
         }
         needed.extend(node.input.iter().cloned());
@@ -66,7 +86,9 @@ pub(super) fn drop_dead(draft: &mut Draft) {
     }
     kept.reverse();
     graph.node = kept;
-    graph.initializer.retain(|tensor| needed.contains(tensor.name()));
+    graph
+        .initializer
+        .retain(|tensor| needed.contains(tensor.name()));
 }
 
 fn reads(graph: &GraphProto, needed: &mut BTreeSet<String>) {
@@ -74,7 +96,12 @@ fn reads(graph: &GraphProto, needed: &mut BTreeSet<String>) {
     let _ = each_node(graph, &mut |node| {
         needed.extend(node.input.iter().cloned());
         for subgraph in super::node::subgraphs(node) {
-            needed.extend(subgraph.output.iter().map(|output| output.name().to_owned()));
+            needed.extend(
+                subgraph
+                    .output
+                    .iter()
+                    .map(|output| output.name().to_owned()),
+            );
         }
         Ok::<(), ()>(())
     });

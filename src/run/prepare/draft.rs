@@ -36,14 +36,29 @@ pub(in crate::run) struct Prepared {
 }
 
 /// Prepares a copy of `model` for inputs of the shapes of `example`.
-pub(in crate::run) fn prepare(model: &Model, example: &Tensors, taps: &[String], infer: &Infer) -> Result<Prepared, Unverifiable> {
+pub(in crate::run) fn prepare(
+    model: &Model,
+    example: &Tensors,
+    taps: &[String],
+    infer: &Infer,
+) -> Result<Prepared, Unverifiable> {
     let mut proto = model.proto.clone();
     sort_nodes(model, &mut proto);
     proto.graph.iter_mut().for_each(drop_empty_tails);
-    let outputs = proto.graph.iter().flat_map(|graph| &graph.output).map(|output| output.name().to_owned());
+    let outputs = proto
+        .graph
+        .iter()
+        .flat_map(|graph| &graph.output)
+        .map(|output| output.name().to_owned());
     let wanted = outputs.chain(taps.iter().cloned()).collect();
     let names = Names::new(model.index().values().map(|(_, value)| value.name.as_str()));
-    let mut draft = Draft { proto, names, opset: model.opset(""), wanted, waiting: None };
+    let mut draft = Draft {
+        proto,
+        names,
+        opset: model.opset(""),
+        wanted,
+        waiting: None,
+    };
     let Draft { proto, names, .. } = &mut draft;
     functions::inline(proto, &mut |hint| names.fresh(hint)).map_err(Unverifiable::new)?;
     sparse::make_dense(&mut draft)?;
@@ -56,14 +71,36 @@ pub(in crate::run) fn prepare(model: &Model, example: &Tensors, taps: &[String],
     }
     contents::drop_dead(&mut draft);
     check(&draft)?;
-    Ok(Prepared { proto: draft.proto, pinned })
+    Ok(Prepared {
+        proto: draft.proto,
+        pinned,
+    })
 }
 
 /// Why a node cannot be rewritten: one before it does not fit, or something is not known.
 fn stuck(draft: &mut Draft, known: &Known, waiting: &str) -> Unverifiable {
-    let problem = |node: &NodeProto| Some(format!("{}: {}", label(node), node.output.iter().find_map(|name| known.problems.get(name))?));
-    let missing = || format!("{waiting}: a shape or a type that the runtime tract needs is not known before it runs");
-    Unverifiable::new(draft.graph().node.iter().find_map(problem).unwrap_or_else(missing))
+    let problem = |node: &NodeProto| {
+        Some(format!(
+            "{}: {}",
+            label(node),
+            node.output
+                .iter()
+                .find_map(|name| known.problems.get(name))?
+        ))
+    };
+    let missing = || {
+        format!(
+            "{waiting}: a shape or a type that the runtime tract needs is not known before it runs"
+        )
+    };
+    Unverifiable::new(
+        draft
+            .graph()
+            .node
+            .iter()
+            .find_map(problem)
+            .unwrap_or_else(missing),
+    )
 }
 
 /// Optional inputs left out at the end of a list may be written as empty names, which tract takes for inputs.
@@ -73,7 +110,11 @@ fn drop_empty_tails(graph: &mut GraphProto) {
             node.input.pop();
         }
         for attribute in &mut node.attribute {
-            attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(drop_empty_tails);
+            attribute
+                .g
+                .iter_mut()
+                .chain(&mut attribute.graphs)
+                .for_each(drop_empty_tails);
         }
     }
 }
@@ -108,18 +149,35 @@ fn rewrite(draft: &mut Draft, infer: &Infer) -> Result<Known, Unverifiable> {
 /// Puts the nodes of every graph into an order in which producers come before readers, as the index found it.
 fn sort_nodes(model: &Model, proto: &mut ModelProto) {
     // Inner graphs are rarely out of order, and tract takes any order; only the main graph is walked in order here.
-    let Some((_, entry)) = model.index().graphs().next() else { return };
-    let Some(graph) = &mut proto.graph else { return };
-    let order: Vec<usize> = entry.nodes.iter().map(|id| model.index().node(*id).position as usize).collect();
-    if order.iter().enumerate().any(|(at, position)| at != *position) {
+    let Some((_, entry)) = model.index().graphs().next() else {
+        return;
+    };
+    let Some(graph) = &mut proto.graph else {
+        return;
+    };
+    let order: Vec<usize> = entry
+        .nodes
+        .iter()
+        .map(|id| model.index().node(*id).position as usize)
+        .collect();
+    if order
+        .iter()
+        .enumerate()
+        .any(|(at, position)| at != *position)
+    {
         let nodes = std::mem::take(&mut graph.node);
-        graph.node = order.iter().filter_map(|position| nodes.get(*position).cloned()).collect();
+        graph.node = order
+            .iter()
+            .filter_map(|position| nodes.get(*position).cloned())
+            .collect();
     }
 }
 
 /// Refuses what tract lacks or computes wrongly.
 fn check(draft: &Draft) -> Result<(), Unverifiable> {
-    let Some(graph) = &draft.proto.graph else { return Err(Unverifiable::new("the model has no graph")) };
+    let Some(graph) = &draft.proto.graph else {
+        return Err(Unverifiable::new("the model has no graph"));
+    };
     each_node(graph, &mut |node| match table::problem(node) {
         None => Ok(()),
         Some(problem) => Err(Unverifiable::new(format!("{}: {problem}", label(node)))),

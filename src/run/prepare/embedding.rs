@@ -10,10 +10,17 @@ pub(super) const RULES: &[Entry] = &[("com.microsoft", "EmbedLayerNormalization"
 
 /// Inputs: ids, segments, word, position and segment tables, scale, bias, mask, positions.
 fn embed(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
-    let (Some(ids), Some(words), Some(positions), Some(scale), Some(bias)) =
-        (input(node, 0), input(node, 2), input(node, 3), input(node, 5), input(node, 6))
-    else {
-        return Err(Unverifiable::new(format!("{}: lacks an input", label(node))));
+    let (Some(ids), Some(words), Some(positions), Some(scale), Some(bias)) = (
+        input(node, 0),
+        input(node, 2),
+        input(node, 3),
+        input(node, 5),
+        input(node, 6),
+    ) else {
+        return Err(Unverifiable::new(format!(
+            "{}: lacks an input",
+            label(node)
+        )));
     };
     let dims = match site.shape(Some(ids)).as_deref() {
         Some([batch, length]) => Some((*batch, *length)),
@@ -24,7 +31,9 @@ fn embed(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
     }
     let (batch, length) = dims.unwrap_or_default();
     let wire = &mut site.wire;
-    let row = |wire: &mut super::wire::Wire, table: &str, at: &str| wire.op("Gather", &[table, at], vec![with_int("axis", 0)]);
+    let row = |wire: &mut super::wire::Wire, table: &str, at: &str| {
+        wire.op("Gather", &[table, at], vec![with_int("axis", 0)])
+    };
     let mut sum = row(wire, words, ids);
     let place = match input(node, 8) {
         Some(given) => row(wire, positions, given),

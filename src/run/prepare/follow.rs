@@ -22,9 +22,20 @@ pub fn without_sequences(model: &Model) -> Option<Model> {
     if !model.proto.graph.as_ref().is_some_and(has) {
         return None;
     }
-    let outputs = model.graph(Index::MAIN).output.iter().map(|output| output.name().to_owned()).collect();
+    let outputs = model
+        .graph(Index::MAIN)
+        .output
+        .iter()
+        .map(|output| output.name().to_owned())
+        .collect();
     let names = Names::new(model.index().values().map(|(_, value)| value.name.as_str()));
-    let mut draft = Draft { proto: model.proto.clone(), names, opset: model.opset(""), wanted: outputs, waiting: None };
+    let mut draft = Draft {
+        proto: model.proto.clone(),
+        names,
+        opset: model.opset(""),
+        wanted: outputs,
+        waiting: None,
+    };
     for _ in 0..ROUNDS {
         let known = known(&with(model, draft.proto.clone())?);
         let branched = branch::fold(&mut draft, &known, carries).ok()?;
@@ -56,8 +67,14 @@ fn carries(node: &NodeProto) -> bool {
         return true;
     }
     let typed = |info: &ValueInfoProto| {
-        let kind = info.r#type.as_ref().and_then(|r#type| r#type.value.as_ref());
-        matches!(kind, Some(TypeValue::SequenceType(_) | TypeValue::OptionalType(_)))
+        let kind = info
+            .r#type
+            .as_ref()
+            .and_then(|r#type| r#type.value.as_ref());
+        matches!(
+            kind,
+            Some(TypeValue::SequenceType(_) | TypeValue::OptionalType(_))
+        )
     };
     let within = |graph: &GraphProto| {
         let mut found = graph.input.iter().chain(&graph.output).any(typed);
@@ -73,12 +90,25 @@ fn carries(node: &NodeProto) -> bool {
 /// What the rules know, whatever the inputs; an extent that is known only at run time stands as -1.
 fn known(model: &Model) -> Known {
     let facts = infer(model, &Pins::new());
-    let mut known = Known { contents: crate::analysis::known(model), ..Default::default() };
-    for (value, entry) in model.index().values().filter(|(_, entry)| entry.graph == Index::MAIN) {
+    let mut known = Known {
+        contents: crate::analysis::known(model),
+        ..Default::default()
+    };
+    for (value, entry) in model
+        .index()
+        .values()
+        .filter(|(_, entry)| entry.graph == Index::MAIN)
+    {
         let Fact { dtype, shape, .. } = facts.of(value);
-        known.dtypes.extend(dtype.map(|dtype| (entry.name.clone(), dtype)));
-        let dims = shape.as_ref().map(|shape| shape.iter().map(|dim| dim.num().unwrap_or(-1)).collect());
-        known.shapes.extend(dims.map(|dims| (entry.name.clone(), dims)));
+        known
+            .dtypes
+            .extend(dtype.map(|dtype| (entry.name.clone(), dtype)));
+        let dims = shape
+            .as_ref()
+            .map(|shape| shape.iter().map(|dim| dim.num().unwrap_or(-1)).collect());
+        known
+            .shapes
+            .extend(dims.map(|dims| (entry.name.clone(), dims)));
     }
     known
 }

@@ -11,15 +11,26 @@ use crate::run::{Tensors, Unverifiable};
 
 /// Gives every graph input the example's shape, drops declared shapes elsewhere, and builds values into the graph that decide
 /// its control flow or its shapes; gives those back.
-pub(super) fn fix(draft: &mut Draft, example: &Tensors) -> Result<Vec<(String, TensorRef)>, Unverifiable> {
+pub(super) fn fix(
+    draft: &mut Draft,
+    example: &Tensors,
+) -> Result<Vec<(String, TensorRef)>, Unverifiable> {
     each_graph(draft.graph(), &mut |graph| {
         graph.value_info.clear();
-        graph.input.iter_mut().chain(&mut graph.output).for_each(clear_shape);
+        graph
+            .input
+            .iter_mut()
+            .chain(&mut graph.output)
+            .for_each(clear_shape);
         Ok::<(), Unverifiable>(())
     })?;
     let graph = draft.graph();
     let deciding = deciding(graph);
-    let defaults: BTreeSet<String> = graph.initializer.iter().map(|tensor| tensor.name().to_owned()).collect();
+    let defaults: BTreeSet<String> = graph
+        .initializer
+        .iter()
+        .map(|tensor| tensor.name().to_owned())
+        .collect();
     let mut pinned = Vec::new();
     let mut inputs = Vec::new();
     for mut info in std::mem::take(&mut graph.input) {
@@ -28,7 +39,9 @@ pub(super) fn fix(draft: &mut Draft, example: &Tensors) -> Result<Vec<(String, T
             if defaults.contains(&name) {
                 continue;
             }
-            return Err(Unverifiable::new(format!("there is no example of input '{name}'")));
+            return Err(Unverifiable::new(format!(
+                "there is no example of input '{name}'"
+            )));
         };
         graph.initializer.retain(|tensor| tensor.name() != name);
         if value.elements() == 1 && !value.dtype.is_float() && deciding.contains(&name) {
@@ -36,7 +49,8 @@ pub(super) fn fix(draft: &mut Draft, example: &Tensors) -> Result<Vec<(String, T
             pinned.push((name, value.clone()));
             continue;
         }
-        set_shape(&mut info, value).ok_or_else(|| Unverifiable::new(format!("input '{name}' is no tensor")))?;
+        set_shape(&mut info, value)
+            .ok_or_else(|| Unverifiable::new(format!("input '{name}' is no tensor")))?;
         inputs.push(info);
     }
     graph.input = inputs;
@@ -44,15 +58,27 @@ pub(super) fn fix(draft: &mut Draft, example: &Tensors) -> Result<Vec<(String, T
 }
 
 fn clear_shape(info: &mut ValueInfoProto) {
-    if let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_mut().and_then(|kind| kind.value.as_mut()) {
+    if let Some(type_proto::Value::TensorType(tensor)) =
+        info.r#type.as_mut().and_then(|kind| kind.value.as_mut())
+    {
         tensor.shape = None;
     }
 }
 
 fn set_shape(info: &mut ValueInfoProto, value: &TensorRef) -> Option<()> {
-    let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_mut().and_then(|kind| kind.value.as_mut()) else { return None };
-    let dim =
-        value.dims.iter().map(|dim| Dimension { value: Some(dimension::Value::DimValue(*dim as i64)), ..Default::default() }).collect();
+    let Some(type_proto::Value::TensorType(tensor)) =
+        info.r#type.as_mut().and_then(|kind| kind.value.as_mut())
+    else {
+        return None;
+    };
+    let dim = value
+        .dims
+        .iter()
+        .map(|dim| Dimension {
+            value: Some(dimension::Value::DimValue(*dim as i64)),
+            ..Default::default()
+        })
+        .collect();
     tensor.shape = Some(TensorShapeProto { dim });
     Some(())
 }
@@ -74,22 +100,37 @@ fn deciding(graph: &GraphProto) -> BTreeSet<String> {
     seen
 }
 
-fn collect(graph: &GraphProto, producers: &mut BTreeMap<String, Vec<String>>, open: &mut Vec<String>) {
+fn collect(
+    graph: &GraphProto,
+    producers: &mut BTreeMap<String, Vec<String>>,
+    open: &mut Vec<String>,
+) {
     for node in &graph.node {
         let (domain, op) = kind(node);
         let reads: &[usize] = match op {
             _ if !domain.is_empty() => &[],
             "If" | "ConstantOfShape" => &[0],
-            "Reshape" | "Expand" | "Tile" | "TopK" | "Unsqueeze" | "Squeeze" | "Pad" | "OneHot" | "CumSum" | "Split" => &[1],
+            "Reshape" | "Expand" | "Tile" | "TopK" | "Unsqueeze" | "Squeeze" | "Pad" | "OneHot"
+            | "CumSum" | "Split" => &[1],
             "Loop" => &[0, 1],
             "Range" => &[0, 1, 2],
             "Slice" => &[1, 2, 3, 4],
             "Resize" => &[2, 3],
             _ => &[],
         };
-        open.extend(reads.iter().filter_map(|at| input(node, *at)).map(str::to_owned));
+        open.extend(
+            reads
+                .iter()
+                .filter_map(|at| input(node, *at))
+                .map(str::to_owned),
+        );
         if !matches!(op, "Shape" | "Size") {
-            let inputs: Vec<String> = node.input.iter().filter(|name| !name.is_empty()).cloned().collect();
+            let inputs: Vec<String> = node
+                .input
+                .iter()
+                .filter(|name| !name.is_empty())
+                .cloned()
+                .collect();
             for at in 0..node.output.len() {
                 if let Some(name) = output(node, at) {
                     producers.insert(name.to_owned(), inputs.clone());
@@ -106,7 +147,9 @@ pub(super) fn lift_constants(draft: &mut Draft) -> Result<(), Unverifiable> {
         let mut nodes = Vec::with_capacity(graph.node.len());
         for node in std::mem::take(&mut graph.node) {
             match (TensorRef::from_constant_node(&node), output(&node, 0)) {
-                (Some(tensor), Some(name)) if tensor.dtype != Dtype::String => graph.initializer.push(tensor.to_proto(name)),
+                (Some(tensor), Some(name)) if tensor.dtype != Dtype::String => {
+                    graph.initializer.push(tensor.to_proto(name))
+                }
                 _ => nodes.push(node),
             }
         }

@@ -28,7 +28,8 @@ struct Seen {
 
 impl Seen {
     fn constant(&mut self, graph: &mut GraphProto, tensor: TensorProto) {
-        self.constants.insert(tensor.name().to_owned(), graph.initializer.len());
+        self.constants
+            .insert(tensor.name().to_owned(), graph.initializer.len());
         graph.initializer.push(tensor);
     }
 
@@ -43,7 +44,11 @@ impl Seen {
 
 /// Writes out the turns of the main graph's loops, of those that are `wanted`, as far as their conditions are known; says whether
 /// there were any.
-pub(super) fn unroll(draft: &mut Draft, known: &Known, wanted: fn(&NodeProto) -> bool) -> Result<bool, Unverifiable> {
+pub(super) fn unroll(
+    draft: &mut Draft,
+    known: &Known,
+    wanted: fn(&NodeProto) -> bool,
+) -> Result<bool, Unverifiable> {
     let mut graph = draft.proto.graph.take().unwrap_or_default();
     if !graph.node.iter().any(|node| kind(node) == ("", "Loop")) {
         draft.proto.graph = Some(graph);
@@ -62,7 +67,8 @@ pub(super) fn unroll(draft: &mut Draft, known: &Known, wanted: fn(&NodeProto) ->
             continue;
         }
         let body = attribute(&node, "body").and_then(|attribute| attribute.g.clone());
-        let body = body.ok_or_else(|| Unverifiable::new(format!("{}: has no body", label(&node))))?;
+        let body =
+            body.ok_or_else(|| Unverifiable::new(format!("{}: has no body", label(&node))))?;
         let mut done = false;
         ends_somewhere(&node, &body, &seen, &graph, known)?;
         while !done && nodes.len() < MOST && int_or(&node, TURNS, 0) < MOST as i64 {
@@ -102,7 +108,10 @@ fn goes_on(node: &NodeProto, seen: &Seen, graph: &GraphProto, known: &Known) -> 
 fn truth(name: &str, seen: &Seen, graph: &GraphProto, known: &Known) -> Option<i64> {
     let mut name = name;
     loop {
-        let stored = seen.constants.get(name).and_then(|at| TensorRef::from_proto(graph.initializer.get(*at)?).ok());
+        let stored = seen
+            .constants
+            .get(name)
+            .and_then(|at| TensorRef::from_proto(graph.initializer.get(*at)?).ok());
         if let Some(tensor) = stored.or_else(|| known.contents.get(name).cloned()) {
             return tensor.to_i64()?.first().copied();
         }
@@ -111,7 +120,13 @@ fn truth(name: &str, seen: &Seen, graph: &GraphProto, known: &Known) -> Option<i
 }
 
 /// Errors: a loop all of whose turns are known to be too many to be written out.
-fn ends_somewhere(node: &NodeProto, body: &GraphProto, seen: &Seen, graph: &GraphProto, known: &Known) -> Result<(), Unverifiable> {
+fn ends_somewhere(
+    node: &NodeProto,
+    body: &GraphProto,
+    seen: &Seen,
+    graph: &GraphProto,
+    known: &Known,
+) -> Result<(), Unverifiable> {
     let mut size = 0usize;
     let _ = each_node(body, &mut |_| {
         size += 1;
@@ -119,12 +134,18 @@ fn ends_somewhere(node: &NodeProto, body: &GraphProto, seen: &Seen, graph: &Grap
     });
     // One that a condition ends may end early.
     let counts = input(node, 1).is_none_or(|goes| truth(goes, seen, graph, known).is_some())
-        && body.output.first().zip(body.input.get(1)).is_some_and(|(goes, given)| hands_on(body, given.name(), goes.name()));
+        && body
+            .output
+            .first()
+            .zip(body.input.get(1))
+            .is_some_and(|(goes, given)| hands_on(body, given.name(), goes.name()));
     match input(node, 0).and_then(|trips| truth(trips, seen, graph, known)) {
-        Some(trips) if counts && (trips as f64) * size.max(1) as f64 > MOST as f64 => Err(Unverifiable::new(format!(
-            "{}: its {trips} turns are too many to be written out for a runtime that has no loop",
-            label(node)
-        ))),
+        Some(trips) if counts && (trips as f64) * size.max(1) as f64 > MOST as f64 => {
+            Err(Unverifiable::new(format!(
+                "{}: its {trips} turns are too many to be written out for a runtime that has no loop",
+                label(node)
+            )))
+        }
         _ => Ok(()),
     }
 }
@@ -138,7 +159,9 @@ fn hands_on(body: &GraphProto, taken: &str, given: &str) -> bool {
         }
     }
     let is_true = |tensor: &TensorProto| {
-        let numbers = TensorRef::from_proto(tensor).ok().and_then(|tensor| tensor.to_i64());
+        let numbers = TensorRef::from_proto(tensor)
+            .ok()
+            .and_then(|tensor| tensor.to_i64());
         tensor.name() == name && numbers.is_some_and(|numbers| numbers.first() == Some(&1))
     };
     name == taken || body.initializer.iter().any(is_true)
@@ -156,16 +179,37 @@ fn turn(
     let malformed = || Unverifiable::new(format!("the body of {} does not fit it", node.name()));
     let turns = int_or(node, TURNS, 0);
     let states = body.input.len().checked_sub(2).ok_or_else(malformed)?;
-    let given = node.input.get(2..2 + states).ok_or_else(malformed)?.to_vec();
+    let given = node
+        .input
+        .get(2..2 + states)
+        .ok_or_else(malformed)?
+        .to_vec();
     let mut constant = |hint: &str, tensor: TensorRef| {
         let name = draft.names.fresh(hint);
         seen.constant(graph, tensor.to_proto(&name));
         name
     };
-    let at = constant("turn", TensorRef { dims: Vec::new(), ..TensorRef::from_i64(vec![1], &[turns]) });
-    let goes = constant("goes", TensorRef { dtype: Dtype::Bool, dims: Vec::new(), bytes: vec![1u8].into() });
-    let mut names: BTreeMap<String, String> =
-        body.input.iter().map(|formal| formal.name().to_owned()).zip([at, goes].into_iter().chain(given)).collect();
+    let at = constant(
+        "turn",
+        TensorRef {
+            dims: Vec::new(),
+            ..TensorRef::from_i64(vec![1], &[turns])
+        },
+    );
+    let goes = constant(
+        "goes",
+        TensorRef {
+            dtype: Dtype::Bool,
+            dims: Vec::new(),
+            bytes: vec![1u8].into(),
+        },
+    );
+    let mut names: BTreeMap<String, String> = body
+        .input
+        .iter()
+        .map(|formal| formal.name().to_owned())
+        .zip([at, goes].into_iter().chain(given))
+        .collect();
     for tensor in &body.initializer {
         let mut tensor = tensor.clone();
         let new = draft.names.fresh(tensor.name());
@@ -179,10 +223,22 @@ fn turn(
         seen.node(&inner);
         nodes.push(inner);
     }
-    let results: Vec<String> =
-        body.output.iter().map(|result| names.get(result.name()).map_or(result.name(), String::as_str).to_owned()).collect();
+    let results: Vec<String> = body
+        .output
+        .iter()
+        .map(|result| {
+            names
+                .get(result.name())
+                .map_or(result.name(), String::as_str)
+                .to_owned()
+        })
+        .collect();
     let (ends, scanned) = results.split_at_checked(1 + states).ok_or_else(malformed)?;
-    node.input.iter_mut().skip(1).zip(ends).for_each(|(slot, end)| slot.clone_from(end));
+    node.input
+        .iter_mut()
+        .skip(1)
+        .zip(ends)
+        .for_each(|(slot, end)| slot.clone_from(end));
     node.input.extend(scanned.iter().cloned());
     node.attribute.retain(|attribute| attribute.name() != TURNS);
     node.attribute.push(with_int(TURNS, turns + 1));
@@ -190,7 +246,13 @@ fn turn(
 }
 
 /// Gives the outputs; false where an output that scans has no turn to show its shape.
-fn finish(node: &NodeProto, body: &GraphProto, graph: &mut GraphProto, nodes: &mut Vec<NodeProto>, draft: &mut Draft) -> bool {
+fn finish(
+    node: &NodeProto,
+    body: &GraphProto,
+    graph: &mut GraphProto,
+    nodes: &mut Vec<NodeProto>,
+    draft: &mut Draft,
+) -> bool {
     let states = body.input.len().saturating_sub(2);
     let scans = body.output.len().saturating_sub(1 + states);
     let scanned = node.input.get(2 + states..).unwrap_or(&[]);
@@ -203,7 +265,12 @@ fn finish(node: &NodeProto, body: &GraphProto, graph: &mut GraphProto, nodes: &m
         wire.give(state, node, slot);
     }
     for scan in 0..scans {
-        let rows: Vec<String> = scanned.iter().skip(scan).step_by(scans).map(|row| wire.unsqueeze(row, &[0])).collect();
+        let rows: Vec<String> = scanned
+            .iter()
+            .skip(scan)
+            .step_by(scans)
+            .map(|row| wire.unsqueeze(row, &[0]))
+            .collect();
         let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
         let all = super::contrib::concat(&mut wire, &rows, 0);
         wire.give(&all, node, states + scan);

@@ -11,7 +11,10 @@ pub(super) const RULES: &[Entry] = &[("", "Pad", pad), ("com.microsoft", "Pad", 
 
 /// The same operator under the standard's name.
 fn standard(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
-    site.wire.nodes.push(NodeProto { domain: None, ..node.clone() });
+    site.wire.nodes.push(NodeProto {
+        domain: None,
+        ..node.clone()
+    });
     Ok(Outcome::Done)
 }
 
@@ -23,10 +26,16 @@ struct Ends {
 }
 
 fn pad(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
-    let Some(x) = input(node, 0) else { return Ok(Outcome::Leave) };
+    let Some(x) = input(node, 0) else {
+        return Ok(Outcome::Leave);
+    };
     let Some(ends) = ends(node, site) else {
         // Where the pads are not known to us, they may be to tract.
-        return if site.asked() { scalar_value(node, site) } else { Ok(Outcome::NeedsFacts) };
+        return if site.asked() {
+            scalar_value(node, site)
+        } else {
+            Ok(Outcome::NeedsFacts)
+        };
     };
     if text(node, "mode").is_some_and(|mode| mode == "wrap") {
         return wrapped(node, site, x, &ends);
@@ -36,11 +45,20 @@ fn pad(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
     }
     // What is cropped goes first: what is repeated at the ends is then what is left.
     let mut value = x.to_owned();
-    for Ends { axis, before, after } in ends.iter().filter(|ends| ends.before < 0 || ends.after < 0) {
+    for Ends {
+        axis,
+        before,
+        after,
+    } in ends.iter().filter(|ends| ends.before < 0 || ends.after < 0)
+    {
         let end = if *after < 0 { *after } else { i64::MAX };
         value = site.wire.slice(&value, *axis, ((-before).max(0), end, 1));
     }
-    let rest: Vec<i64> = ends.iter().map(|ends| ends.before.max(0)).chain(ends.iter().map(|ends| ends.after.max(0))).collect();
+    let rest: Vec<i64> = ends
+        .iter()
+        .map(|ends| ends.before.max(0))
+        .chain(ends.iter().map(|ends| ends.after.max(0)))
+        .collect();
     if rest.iter().all(|pad| *pad == 0) {
         site.wire.give(&value, node, 0);
         return Ok(Outcome::Done);
@@ -48,7 +66,9 @@ fn pad(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
     let mut padded = node.clone();
     padded.input[0] = value;
     if attribute(node, "pads").is_some() {
-        padded.attribute.retain(|attribute| attribute.name() != "pads");
+        padded
+            .attribute
+            .retain(|attribute| attribute.name() != "pads");
         padded.attribute.push(with_ints("pads", &rest));
     } else {
         padded.input[1] = site.wire.ints(&rest);
@@ -70,17 +90,44 @@ fn ends(node: &NodeProto, site: &Site) -> Option<Vec<Ends>> {
     };
     let (before, after) = pads.split_at(count);
     let ends = axes.into_iter().zip(before.iter().zip(after));
-    Some(ends.map(|(axis, (before, after))| Ends { axis, before: *before, after: *after }).collect())
+    Some(
+        ends.map(|(axis, (before, after))| Ends {
+            axis,
+            before: *before,
+            after: *after,
+        })
+        .collect(),
+    )
 }
 
 /// Rows gathered round and round.
-fn wrapped(node: &NodeProto, site: &mut Site, x: &str, ends: &[Ends]) -> Result<Outcome, Unverifiable> {
+fn wrapped(
+    node: &NodeProto,
+    site: &mut Site,
+    x: &str,
+    ends: &[Ends],
+) -> Result<Outcome, Unverifiable> {
     const LONG: i64 = 1 << 24;
-    let Some(dims) = site.shape(Some(x)) else { return Ok(Outcome::NeedsFacts) };
+    let Some(dims) = site.shape(Some(x)) else {
+        return Ok(Outcome::NeedsFacts);
+    };
     let mut value = x.to_owned();
-    for Ends { axis, before, after } in ends.iter().filter(|ends| ends.before != 0 || ends.after != 0) {
-        let at = if *axis < 0 { axis + dims.len() as i64 } else { *axis };
-        let Some(extent) = usize::try_from(at).ok().and_then(|at| dims.get(at)) else { return Ok(Outcome::Leave) };
+    for Ends {
+        axis,
+        before,
+        after,
+    } in ends
+        .iter()
+        .filter(|ends| ends.before != 0 || ends.after != 0)
+    {
+        let at = if *axis < 0 {
+            axis + dims.len() as i64
+        } else {
+            *axis
+        };
+        let Some(extent) = usize::try_from(at).ok().and_then(|at| dims.get(at)) else {
+            return Ok(Outcome::Leave);
+        };
         // Cropped first, then wrapped.
         let first = (-before).max(0);
         let left = extent - first + after.min(&0);
@@ -88,7 +135,9 @@ fn wrapped(node: &NodeProto, site: &mut Site, x: &str, ends: &[Ends]) -> Result<
         if left <= 0 || before.saturating_add(after).saturating_add(left) > LONG {
             return Ok(Outcome::Leave);
         }
-        let rows: Vec<i64> = (-before..left + after).map(|row| first + row.rem_euclid(left)).collect();
+        let rows: Vec<i64> = (-before..left + after)
+            .map(|row| first + row.rem_euclid(left))
+            .collect();
         value = gather(&mut site.wire, &value, &rows, at);
     }
     site.wire.give(&value, node, 0);
@@ -102,7 +151,9 @@ fn gather(wire: &mut Wire, value: &str, rows: &[i64], axis: i64) -> String {
 
 /// The value to pad with, in one dimension instead of none, or where nothing is padded with it: tract would, whatever the mode.
 fn scalar_value(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
-    let Some(value) = input(node, 2) else { return Ok(Outcome::Leave) };
+    let Some(value) = input(node, 2) else {
+        return Ok(Outcome::Leave);
+    };
     if text(node, "mode").is_some_and(|mode| mode != "constant") {
         let mut node = node.clone();
         node.input[2].clear();
@@ -112,13 +163,18 @@ fn scalar_value(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiab
         site.wire.nodes.push(node);
         return Ok(Outcome::Done);
     }
-    let Some(dims) = site.shape(Some(value)) else { return Ok(Outcome::NeedsFacts) };
+    let Some(dims) = site.shape(Some(value)) else {
+        return Ok(Outcome::NeedsFacts);
+    };
     if dims.is_empty() || dims.iter().any(|dim| *dim != 1) {
         return Ok(Outcome::Leave);
     }
     let axes: Vec<i64> = (0..dims.len() as i64).collect();
     let scalar = match site.tensor(Some(value)) {
-        Some(tensor) => site.wire.constant(&TensorRef { dims: Vec::new(), ..tensor }),
+        Some(tensor) => site.wire.constant(&TensorRef {
+            dims: Vec::new(),
+            ..tensor
+        }),
         None => site.wire.squeeze(value, &axes),
     };
     let mut node = node.clone();

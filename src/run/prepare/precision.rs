@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use super::draft::Draft;
 use super::node::{each_graph, input, label, with_int};
 use crate::model::TensorRef;
-use crate::proto::{AttributeProto, Dtype, GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
+use crate::proto::{
+    AttributeProto, Dtype, GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto,
+};
 use crate::run::Unverifiable;
 
 /// Raises types everywhere: constants, declared types, and attributes that name a type.
@@ -13,10 +15,19 @@ pub(super) fn raise(draft: &mut Draft) -> Result<(), Unverifiable> {
     each_graph(draft.graph(), &mut |graph| {
         let packed = packed(graph);
         graph.initializer.iter_mut().try_for_each(tensor)?;
-        graph.input.iter_mut().chain(&mut graph.output).for_each(declared);
+        graph
+            .input
+            .iter_mut()
+            .chain(&mut graph.output)
+            .for_each(declared);
         for node in &mut graph.node {
-            let bits = if node.op_type() == "QuantizeLinear" { input(node, 2).and_then(|name| packed.get(name)) } else { None };
-            node.attribute.extend(bits.map(|bits| with_int(BITS, *bits)));
+            let bits = if node.op_type() == "QuantizeLinear" {
+                input(node, 2).and_then(|name| packed.get(name))
+            } else {
+                None
+            };
+            node.attribute
+                .extend(bits.map(|bits| with_int(BITS, *bits)));
             attributes(node)?;
         }
         Ok(())
@@ -32,11 +43,21 @@ fn packed(graph: &GraphProto) -> BTreeMap<String, i64> {
         let bits = Dtype::from_code(tensor.data_type()).map_or(0, |dtype| dtype.bits());
         (1..8).contains(&bits).then_some(bits as i64)
     };
-    let initializers = graph.initializer.iter().filter_map(|tensor| Some((tensor.name().to_owned(), bits(tensor)?)));
-    let nodes = graph.node.iter().filter(|node| node.op_type() == "Constant").filter_map(|node| {
-        let tensor = node.attribute.iter().find_map(|attribute| attribute.t.as_ref())?;
-        Some((node.output.first()?.clone(), bits(tensor)?))
-    });
+    let initializers = graph
+        .initializer
+        .iter()
+        .filter_map(|tensor| Some((tensor.name().to_owned(), bits(tensor)?)));
+    let nodes = graph
+        .node
+        .iter()
+        .filter(|node| node.op_type() == "Constant")
+        .filter_map(|node| {
+            let tensor = node
+                .attribute
+                .iter()
+                .find_map(|attribute| attribute.t.as_ref())?;
+            Some((node.output.first()?.clone(), bits(tensor)?))
+        });
     initializers.chain(nodes).collect()
 }
 
@@ -53,7 +74,9 @@ fn raised(dtype: Dtype) -> Option<Dtype> {
 fn tensor(message: &mut TensorProto) -> Result<(), Unverifiable> {
     let name = message.name().to_owned();
     let Some(dtype) = Dtype::from_code(message.data_type()) else {
-        return Err(Unverifiable::new(format!("tensor '{name}' has an unknown type")));
+        return Err(Unverifiable::new(format!(
+            "tensor '{name}' has an unknown type"
+        )));
     };
     let Some(to) = raised(dtype) else {
         return Ok(());
@@ -68,12 +91,21 @@ fn raise_tensor(tensor: &TensorRef, to: Dtype) -> Option<TensorRef> {
     if to == Dtype::Float {
         return Some(TensorRef::from_f32(tensor.dims.clone(), &tensor.to_f32()?));
     }
-    let bytes: Vec<u8> = tensor.to_i64()?.into_iter().map(|number| number as u8).collect();
-    Some(TensorRef { dtype: to, dims: tensor.dims.clone(), bytes: bytes.into() })
+    let bytes: Vec<u8> = tensor
+        .to_i64()?
+        .into_iter()
+        .map(|number| number as u8)
+        .collect();
+    Some(TensorRef {
+        dtype: to,
+        dims: tensor.dims.clone(),
+        bytes: bytes.into(),
+    })
 }
 
 fn declared(info: &mut ValueInfoProto) {
-    if let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_mut().and_then(|kind| kind.value.as_mut())
+    if let Some(type_proto::Value::TensorType(tensor)) =
+        info.r#type.as_mut().and_then(|kind| kind.value.as_mut())
         && let Some(to) = Dtype::from_code(tensor.elem_type()).and_then(raised)
     {
         tensor.elem_type = Some(to.code());
@@ -85,14 +117,20 @@ fn attributes(node: &mut NodeProto) -> Result<(), Unverifiable> {
     let op = node.op_type().to_owned();
     let mut bits = None;
     for attribute in &mut node.attribute {
-        attribute.t.iter_mut().chain(&mut attribute.tensors).try_for_each(tensor)?;
+        attribute
+            .t
+            .iter_mut()
+            .chain(&mut attribute.tensors)
+            .try_for_each(tensor)?;
         if let Some(dtype) = named_type(&op, attribute)
             && let Some(to) = raised(dtype)
         {
             if op == "QuantizeLinear" && to != Dtype::Float {
                 bits = Some(with_int(BITS, dtype.bits() as i64));
             } else if to != Dtype::Float {
-                return Err(Unverifiable::new(format!("{label}: rounds to fewer than eight bits")));
+                return Err(Unverifiable::new(format!(
+                    "{label}: rounds to fewer than eight bits"
+                )));
             }
             attribute.i = Some(i64::from(to.code()));
         }
@@ -108,5 +146,9 @@ fn named_type(op: &str, attribute: &AttributeProto) -> Option<Dtype> {
         "dtype" | "output_dtype" | "softmax_precision" => true,
         _ => false,
     };
-    if names { Dtype::from_code(i32::try_from(attribute.i()).ok()?) } else { None }
+    if names {
+        Dtype::from_code(i32::try_from(attribute.i()).ok()?)
+    } else {
+        None
+    }
 }

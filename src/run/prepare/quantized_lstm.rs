@@ -16,37 +16,67 @@ fn unfold(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
     if input(node, 4).is_some() || input(node, 7).is_some() {
         return Err(fail("has sequence lengths or peepholes"));
     }
-    let plain = |name: &str| attribute(node, name).is_none_or(|attribute| attribute.f() == 0.0 && attribute.i() == 0);
-    let usual = super::texts(node, "activations").chunks(3).all(|triple| triple == ["Sigmoid", "Tanh", "Tanh"]);
+    let plain = |name: &str| {
+        attribute(node, name).is_none_or(|attribute| attribute.f() == 0.0 && attribute.i() == 0)
+    };
+    let usual = super::texts(node, "activations")
+        .chunks(3)
+        .all(|triple| triple == ["Sigmoid", "Tanh", "Tanh"]);
     if !usual || !plain("clip") || !plain("input_forget") {
         return Err(fail("has activations other than the usual"));
     }
-    let (Some(x), Some(dims)) = (input(node, 0), site.shape(input(node, 0))) else { return Ok(Outcome::NeedsFacts) };
-    let batch = dims.get(1).and_then(|dim| usize::try_from(*dim).ok()).ok_or_else(|| fail("its input has no batch axis"))?;
+    let (Some(x), Some(dims)) = (input(node, 0), site.shape(input(node, 0))) else {
+        return Ok(Outcome::NeedsFacts);
+    };
+    let batch = dims
+        .get(1)
+        .and_then(|dim| usize::try_from(*dim).ok())
+        .ok_or_else(|| fail("its input has no batch axis"))?;
     let hidden = usize::try_from(int_or(node, "hidden_size", 0)).unwrap_or(0);
-    let constant = |at: usize| site.tensor(input(node, at)).ok_or_else(|| fail("its weights are computed"));
+    let constant = |at: usize| {
+        site.tensor(input(node, at))
+            .ok_or_else(|| fail("its weights are computed"))
+    };
     let (w, r) = (constant(1)?, constant(2)?);
     // Sizes below follow from the weights' own, so that no attribute can ask for memory.
     if r.dims.get(1) != Some(&hidden) || hidden.checked_mul(4).as_ref() != r.dims.get(2) {
         return Err(fail("its hidden size is not its weights'"));
     }
-    let quantized = [(w, constant(8)?, constant(9)?), (r, constant(10)?, constant(11)?)];
+    let quantized = [
+        (w, constant(8)?, constant(9)?),
+        (r, constant(10)?, constant(11)?),
+    ];
     let directions = quantized[0].0.dims.first().copied().unwrap_or(0);
     let bias = match input(node, 3) {
         Some(_) => constant(3)?.to_f32(),
         None => Some(vec![0.0; directions * 8 * hidden]),
     };
-    let bias = bias.filter(|bias| bias.len() == directions * 8 * hidden && hidden > 0).ok_or_else(|| fail("its bias has a wrong size"))?;
+    let bias = bias
+        .filter(|bias| bias.len() == directions * 8 * hidden && hidden > 0)
+        .ok_or_else(|| fail("its bias has a wrong size"))?;
     let direction = text(node, "direction").unwrap_or_default();
     let wire = &mut site.wire;
     let (xq, x_scale, x_zero) = dynamic_quantize(wire, x);
     let mut ends: [Vec<String>; 3] = Default::default();
     for at in 0..directions {
-        let part = |tensor: &TensorRef| slab(tensor, at, directions).ok_or_else(|| fail("its weights do not divide into directions"));
-        let gates = bias.get(at * 8 * hidden..(at + 1) * 8 * hidden).unwrap_or(&[]);
-        let summed: Vec<f32> = gates.iter().zip(gates.iter().skip(4 * hidden)).map(|(w, r)| w + r).collect();
+        let part = |tensor: &TensorRef| {
+            slab(tensor, at, directions)
+                .ok_or_else(|| fail("its weights do not divide into directions"))
+        };
+        let gates = bias
+            .get(at * 8 * hidden..(at + 1) * 8 * hidden)
+            .unwrap_or(&[]);
+        let summed: Vec<f32> = gates
+            .iter()
+            .zip(gates.iter().skip(4 * hidden))
+            .map(|(w, r)| w + r)
+            .collect();
         let [(w, w_scale, w_zero), (r, r_scale, r_zero)] = &quantized;
-        let (w, w_scale, w_zero) = (wire.constant(&part(w)?), wire.constant(&part(w_scale)?), wire.constant(&part(w_zero)?));
+        let (w, w_scale, w_zero) = (
+            wire.constant(&part(w)?),
+            wire.constant(&part(w_scale)?),
+            wire.constant(&part(w_zero)?),
+        );
         let from_x = product(wire, [&xq, &w, &x_zero, &w_zero], &x_scale, &w_scale);
         let summed = wire.constant(&TensorRef::from_f32(vec![4 * hidden], &summed));
         let from_x = wire.op("Add", &[&from_x, &summed], Vec::new());
@@ -56,11 +86,17 @@ fn unfold(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
                 let row = wire.slice(given, 0, (at as i64, at as i64 + 1, 1));
                 wire.squeeze(&row, &[0])
             }
-            None => wire.constant(&TensorRef::from_f32(vec![batch, hidden], &vec![0.0; batch * hidden])),
+            None => wire.constant(&TensorRef::from_f32(
+                vec![batch, hidden],
+                &vec![0.0; batch * hidden],
+            )),
         };
         let (h, c) = (start(5), start(6));
         let back = i64::from(at == 1 || direction.eq_ignore_ascii_case("reverse"));
-        let names: Vec<String> = ["h", "c", "y"].iter().map(|hint| wire.names.fresh(hint)).collect();
+        let names: Vec<String> = ["h", "c", "y"]
+            .iter()
+            .map(|hint| wire.names.fresh(hint))
+            .collect();
         let outputs: Vec<&str> = names.iter().map(String::as_str).collect();
         let attributes = vec![
             with_graph("body", step),
@@ -87,7 +123,11 @@ fn slab(tensor: &TensorRef, at: usize, directions: usize) -> Option<TensorRef> {
     if tensor.dims.first() != Some(&directions) {
         return None;
     }
-    Some(TensorRef { dtype: tensor.dtype, dims: tensor.dims.get(1..)?.to_vec(), bytes: tensor.bytes.slice(at * size..(at + 1) * size) })
+    Some(TensorRef {
+        dtype: tensor.dtype,
+        dims: tensor.dims.get(1..)?.to_vec(),
+        bytes: tensor.bytes.slice(at * size..(at + 1) * size),
+    })
 }
 
 /// Whole numbers multiplied, then scaled: a, b and their zero points.
@@ -102,7 +142,10 @@ fn product(wire: &mut Wire, operands: [&str; 4], a_scale: &str, b_scale: &str) -
 fn step(outer: &mut Wire, hidden: usize, recurrent: &[TensorRef; 3]) -> GraphProto {
     let opset = outer.opset;
     let mut wire = Wire::new(outer.names, opset);
-    let formals: Vec<String> = ["h", "c", "gates"].iter().map(|hint| wire.names.fresh(hint)).collect();
+    let formals: Vec<String> = ["h", "c", "gates"]
+        .iter()
+        .map(|hint| wire.names.fresh(hint))
+        .collect();
     let [h, c, from_x] = [0, 1, 2].map(|at| formals.get(at).cloned().unwrap_or_default());
     let [r, scale, zero] = recurrent;
     let (r, scale, zero) = (wire.constant(r), wire.constant(scale), wire.constant(zero));
@@ -111,14 +154,25 @@ fn step(outer: &mut Wire, hidden: usize, recurrent: &[TensorRef; 3]) -> GraphPro
     let gates = wire.op("Add", &[&from_x, &from_h], Vec::new());
     let size = hidden as i64;
     let parts = wire.split(&gates, 1, &[size; 4]);
-    let mut gate = |at: usize, op: &str| wire.op(op, &[parts.get(at).map_or("", String::as_str)], Vec::new());
-    let (i, o, f, g) = (gate(0, "Sigmoid"), gate(1, "Sigmoid"), gate(2, "Sigmoid"), gate(3, "Tanh"));
-    let (kept, new) = (wire.op("Mul", &[&f, &c], Vec::new()), wire.op("Mul", &[&i, &g], Vec::new()));
+    let mut gate =
+        |at: usize, op: &str| wire.op(op, &[parts.get(at).map_or("", String::as_str)], Vec::new());
+    let (i, o, f, g) = (
+        gate(0, "Sigmoid"),
+        gate(1, "Sigmoid"),
+        gate(2, "Sigmoid"),
+        gate(3, "Tanh"),
+    );
+    let (kept, new) = (
+        wire.op("Mul", &[&f, &c], Vec::new()),
+        wire.op("Mul", &[&i, &g], Vec::new()),
+    );
     let c = wire.op("Add", &[&kept, &new], Vec::new());
     let open = wire.op("Tanh", &[&c], Vec::new());
     let h = wire.op("Mul", &[&o, &open], Vec::new());
     let y = wire.op("Identity", &[&h], Vec::new());
-    let Wire { nodes, constants, .. } = wire;
+    let Wire {
+        nodes, constants, ..
+    } = wire;
     GraphProto {
         name: Some("step".into()),
         node: nodes,
@@ -130,7 +184,17 @@ fn step(outer: &mut Wire, hidden: usize, recurrent: &[TensorRef; 3]) -> GraphPro
 }
 
 fn floating(name: &str) -> ValueInfoProto {
-    let tensor = type_proto::Tensor { elem_type: Some(Dtype::Float.code()), shape: None };
-    let kind = TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() };
-    ValueInfoProto { name: Some(name.to_owned()), r#type: Some(kind), ..Default::default() }
+    let tensor = type_proto::Tensor {
+        elem_type: Some(Dtype::Float.code()),
+        shape: None,
+    };
+    let kind = TypeProto {
+        value: Some(type_proto::Value::TensorType(tensor)),
+        ..Default::default()
+    };
+    ValueInfoProto {
+        name: Some(name.to_owned()),
+        r#type: Some(kind),
+        ..Default::default()
+    }
 }

@@ -7,8 +7,8 @@ use super::known::Known;
 use super::node::{kind, label, subgraphs_mut};
 use super::wire::Wire;
 use super::{
-    attention, batch_norm, bits, columns, contrib, embedding, indices, multi_head, older, pads, quantized, quantized_lstm, recurrent,
-    reduce, spectra, steps,
+    attention, batch_norm, bits, columns, contrib, embedding, indices, multi_head, older, pads,
+    quantized, quantized_lstm, recurrent, reduce, spectra, steps,
 };
 use crate::model::TensorRef;
 use crate::proto::{Dtype, GraphProto, NodeProto};
@@ -47,7 +47,10 @@ impl Site<'_> {
     /// A constant's elements.
     pub(super) fn tensor(&self, name: Option<&str>) -> Option<TensorRef> {
         let name = name?;
-        self.constants.get(name).or_else(|| self.known.contents.get(name)).cloned()
+        self.constants
+            .get(name)
+            .or_else(|| self.known.contents.get(name))
+            .cloned()
     }
 
     pub(super) fn shape(&self, name: Option<&str>) -> Option<Vec<i64>> {
@@ -60,7 +63,10 @@ impl Site<'_> {
 
     pub(super) fn dtype(&self, name: Option<&str>) -> Option<Dtype> {
         let name = name?;
-        self.constants.get(name).map(|constant| constant.dtype).or_else(|| self.known.dtypes.get(name).copied())
+        self.constants
+            .get(name)
+            .map(|constant| constant.dtype)
+            .or_else(|| self.known.dtypes.get(name).copied())
     }
 }
 
@@ -87,7 +93,13 @@ impl Rules {
             spectra::RULES,
             steps::RULES,
         ];
-        Rules(families.iter().flat_map(|family| family.iter()).map(|(domain, op, rule)| ((*domain, *op), *rule)).collect())
+        Rules(
+            families
+                .iter()
+                .flat_map(|family| family.iter())
+                .map(|(domain, op, rule)| ((*domain, *op), *rule))
+                .collect(),
+        )
     }
 
     /// One pass over all graphs. Leaves in `draft.waiting` the first node that needs to know more.
@@ -111,7 +123,10 @@ impl Rules {
             (Outcome::Done, _) | (_, Outcome::Leave) => {}
             _ => outcome = new,
         };
-        let touched = graph.node.iter().any(|node| self.0.contains_key(&kind(node)) || !node_is_flat(node));
+        let touched = graph
+            .node
+            .iter()
+            .any(|node| self.0.contains_key(&kind(node)) || !node_is_flat(node));
         if !touched {
             return Ok(outcome);
         }
@@ -129,14 +144,22 @@ impl Rules {
                 nodes.push(node);
                 continue;
             };
-            let mut site = Site { wire: Wire::new(&mut draft.names, draft.opset), known, constants: &constants };
+            let mut site = Site {
+                wire: Wire::new(&mut draft.names, draft.opset),
+                known,
+                constants: &constants,
+            };
             let result = rule(&node, &mut site)?;
             note(result);
             if result == Outcome::NeedsFacts {
                 draft.waiting.get_or_insert_with(|| label(&node));
             }
             if result == Outcome::Done {
-                let Wire { nodes: made, constants: new, .. } = site.wire;
+                let Wire {
+                    nodes: made,
+                    constants: new,
+                    ..
+                } = site.wire;
                 nodes.extend(made);
                 graph.initializer.extend(new);
             } else {

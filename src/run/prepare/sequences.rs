@@ -22,11 +22,17 @@ pub(super) fn resolve(draft: &mut Draft, known: &Known) -> bool {
     for node in std::mem::take(&mut graph.node) {
         let opset = draft.opset;
         let mut wire = Wire::new(&mut draft.names, opset);
-        let done = kind(&node).0.is_empty() && (read(&node, &mut wire, &members, &graph, known).is_some());
+        let done =
+            kind(&node).0.is_empty() && (read(&node, &mut wire, &members, &graph, known).is_some());
         if done {
             resolved = true;
-            let Wire { nodes: made, constants, .. } = wire;
-            made.iter().for_each(|node| follow(node, &mut members, &graph, known));
+            let Wire {
+                nodes: made,
+                constants,
+                ..
+            } = wire;
+            made.iter()
+                .for_each(|node| follow(node, &mut members, &graph, known));
             nodes.extend(made);
             graph.initializer.extend(constants);
         } else {
@@ -54,12 +60,20 @@ fn follow(node: &NodeProto, members: &mut Members, graph: &GraphProto, known: &K
         "SequenceConstruct" => Some(node.input.clone()),
         "Identity" => held(),
         "SequenceInsert" => held().and_then(|mut list| {
-            let at = if input(node, 2).is_some() { place(2, list.len() + 1)? } else { list.len() };
+            let at = if input(node, 2).is_some() {
+                place(2, list.len() + 1)?
+            } else {
+                list.len()
+            };
             list.insert(at, input(node, 1)?.to_owned());
             Some(list)
         }),
         "SequenceErase" => held().and_then(|mut list| {
-            let at = if input(node, 1).is_some() { place(1, list.len())? } else { list.len().checked_sub(1)? };
+            let at = if input(node, 1).is_some() {
+                place(1, list.len())?
+            } else {
+                list.len().checked_sub(1)?
+            };
             list.remove(at);
             Some(list)
         }),
@@ -71,14 +85,29 @@ fn follow(node: &NodeProto, members: &mut Members, graph: &GraphProto, known: &K
 }
 
 /// The place that an input names in a list of a length; negative ones count from its end.
-fn position(node: &NodeProto, at: usize, length: usize, graph: &GraphProto, known: &Known) -> Option<usize> {
-    let at = constant_of(input(node, at)?, graph, known)?.to_i64()?.first().copied()?;
+fn position(
+    node: &NodeProto,
+    at: usize,
+    length: usize,
+    graph: &GraphProto,
+    known: &Known,
+) -> Option<usize> {
+    let at = constant_of(input(node, at)?, graph, known)?
+        .to_i64()?
+        .first()
+        .copied()?;
     let at = if at < 0 { at + length as i64 } else { at };
     usize::try_from(at).ok().filter(|at| *at < length)
 }
 
 /// Writes what takes the place of a reader, or of a split into a sequence.
-fn read(node: &NodeProto, wire: &mut Wire, members: &Members, graph: &GraphProto, known: &Known) -> Option<()> {
+fn read(
+    node: &NodeProto,
+    wire: &mut Wire,
+    members: &Members,
+    graph: &GraphProto,
+    known: &Known,
+) -> Option<()> {
     let held = || input(node, 0).and_then(|name| members.get(name));
     match node.op_type() {
         "SequenceAt" => {
@@ -87,7 +116,10 @@ fn read(node: &NodeProto, wire: &mut Wire, members: &Members, graph: &GraphProto
             wire.give(list.get(at)?, node, 0);
         }
         "SequenceLength" => {
-            let length = TensorRef { dims: Vec::new(), ..TensorRef::from_i64(vec![1], &[held()?.len() as i64]) };
+            let length = TensorRef {
+                dims: Vec::new(),
+                ..TensorRef::from_i64(vec![1], &[held()?.len() as i64])
+            };
             let length = wire.constant(&length);
             wire.give(&length, node, 0);
         }
@@ -95,7 +127,10 @@ fn read(node: &NodeProto, wire: &mut Wire, members: &Members, graph: &GraphProto
             let (list, axis) = (held()?.clone(), int_or(node, "axis", 0));
             let parts: Vec<String> = match int_or(node, "new_axis", 0) {
                 0 => list,
-                _ => list.iter().map(|part| wire.unsqueeze(part, &[axis])).collect(),
+                _ => list
+                    .iter()
+                    .map(|part| wire.unsqueeze(part, &[axis]))
+                    .collect(),
             };
             let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
             if parts.is_empty() {
@@ -119,7 +154,11 @@ fn split(node: &NodeProto, wire: &mut Wire, graph: &GraphProto, known: &Known) -
         Some(constant) => constant.dims.iter().map(|dim| *dim as i64).collect(),
         None => known.shapes.get(x)?.clone(),
     };
-    let axis = if axis < 0 { axis + dims.len() as i64 } else { axis };
+    let axis = if axis < 0 {
+        axis + dims.len() as i64
+    } else {
+        axis
+    };
     let length = usize::try_from(*dims.get(usize::try_from(axis).ok()?)?).ok()?;
     const LONG: usize = 1 << 12;
     if length == 0 || length > LONG {
@@ -133,7 +172,13 @@ fn split(node: &NodeProto, wire: &mut Wire, graph: &GraphProto, known: &Known) -
             match (sizes.dims.as_slice(), numbers.as_slice()) {
                 ([], [size]) => {
                     let size = usize::try_from(*size).ok().filter(|size| *size > 0)?;
-                    ((0..length).step_by(size).map(|start| size.min(length - start) as i64).collect(), true)
+                    (
+                        (0..length)
+                            .step_by(size)
+                            .map(|start| size.min(length - start) as i64)
+                            .collect(),
+                        true,
+                    )
                 }
                 _ => (numbers, true),
             }
@@ -141,7 +186,10 @@ fn split(node: &NodeProto, wire: &mut Wire, graph: &GraphProto, known: &Known) -
     };
     let mut parts = wire.split(x, axis, &sizes);
     if !keep {
-        parts = parts.iter().map(|part| wire.squeeze(part, &[axis])).collect();
+        parts = parts
+            .iter()
+            .map(|part| wire.squeeze(part, &[axis]))
+            .collect();
     }
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     wire.node("SequenceConstruct", &parts, &[output(node, 0)?], Vec::new());

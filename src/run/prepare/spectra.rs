@@ -15,29 +15,51 @@ pub(super) const RULES: &[Entry] = &[("", "DFT", transform), ("", "STFT", frames
 const AXIS_IS_INPUT: i64 = 20;
 
 fn transform(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
-    let (Some(x), opset) = (input(node, 0), site.wire.opset) else { return Ok(Outcome::Leave) };
-    let Some(dims) = site.shape(Some(x)) else { return Ok(Outcome::NeedsFacts) };
+    let (Some(x), opset) = (input(node, 0), site.wire.opset) else {
+        return Ok(Outcome::Leave);
+    };
+    let Some(dims) = site.shape(Some(x)) else {
+        return Ok(Outcome::NeedsFacts);
+    };
     let rank = dims.len() as i64;
     let axis = match input(node, 2) {
         _ if opset < AXIS_IS_INPUT => Some(int_or(node, "axis", 1)),
         None => Some(-2),
-        given => site.tensor(given).and_then(|axis| axis.to_i64()?.first().copied()),
+        given => site
+            .tensor(given)
+            .and_then(|axis| axis.to_i64()?.first().copied()),
     };
-    let Some(axis) = axis else { return Ok(Outcome::NeedsFacts) };
+    let Some(axis) = axis else {
+        return Ok(Outcome::NeedsFacts);
+    };
     let from_start = if axis < 0 { axis + rank } else { axis };
-    let Some(extent) = usize::try_from(from_start).ok().filter(|_| from_start < rank - 1).and_then(|at| dims.get(at)) else {
-        return Err(Unverifiable::new(format!("{}: axis {axis} is none of a signal with {rank} axes", label(node))));
+    let Some(extent) = usize::try_from(from_start)
+        .ok()
+        .filter(|_| from_start < rank - 1)
+        .and_then(|at| dims.get(at))
+    else {
+        return Err(Unverifiable::new(format!(
+            "{}: axis {axis} is none of a signal with {rank} axes",
+            label(node)
+        )));
     };
     // A real signal of a given length from half its spectrum: tract reads that length.
     let back = int_or(node, "inverse", 0) != 0 && int_or(node, "onesided", 0) != 0;
     let length = match input(node, 1) {
-        Some(length) if !back => match site.tensor(Some(length)).and_then(|length| length.to_i64()?.first().copied()) {
+        Some(length) if !back => match site
+            .tensor(Some(length))
+            .and_then(|length| length.to_i64()?.first().copied())
+        {
             Some(length) => Some(length),
             None => return Ok(Outcome::NeedsFacts),
         },
         _ => None,
     };
-    let written = if opset < AXIS_IS_INPUT { axis < 0 } else { axis >= 0 && input(node, 2).is_some() };
+    let written = if opset < AXIS_IS_INPUT {
+        axis < 0
+    } else {
+        axis >= 0 && input(node, 2).is_some()
+    };
     if written && length.is_none() {
         return Ok(Outcome::Leave);
     }
@@ -46,12 +68,20 @@ fn transform(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable>
         Some(length) if length > *extent => lengthened(site, x, &dims, from_start, length - extent),
         _ => x.to_owned(),
     };
-    let mut attributes: Vec<_> = node.attribute.iter().filter(|attribute| attribute.name() != "axis").cloned().collect();
+    let mut attributes: Vec<_> = node
+        .attribute
+        .iter()
+        .filter(|attribute| attribute.name() != "axis")
+        .cloned()
+        .collect();
     let axis = if opset < AXIS_IS_INPUT {
         attributes.push(with_int("axis", from_start - rank));
         None
     } else {
-        Some(site.wire.constant(&TensorRef::from_i64(Vec::new(), &[from_start])))
+        Some(
+            site.wire
+                .constant(&TensorRef::from_i64(Vec::new(), &[from_start])),
+        )
     };
     let length = input(node, 1).filter(|_| back);
     let mut inputs = vec![signal.as_str()];
@@ -77,12 +107,21 @@ fn lengthened(site: &mut Site, x: &str, dims: &[i64], axis: i64, by: i64) -> Str
 
 /// A real signal without an axis for its parts, as torch writes it.
 fn frames(node: &NodeProto, site: &mut Site) -> Result<Outcome, Unverifiable> {
-    let Some(x) = input(node, 0) else { return Ok(Outcome::Leave) };
-    let Some(dims) = site.shape(Some(x)) else { return Ok(Outcome::NeedsFacts) };
+    let Some(x) = input(node, 0) else {
+        return Ok(Outcome::Leave);
+    };
+    let Some(dims) = site.shape(Some(x)) else {
+        return Ok(Outcome::NeedsFacts);
+    };
     match dims.len() {
         2 => {}
         3 => return Ok(Outcome::Leave),
-        rank => return Err(Unverifiable::new(format!("{}: a signal with {rank} axes", label(node)))),
+        rank => {
+            return Err(Unverifiable::new(format!(
+                "{}: a signal with {rank} axes",
+                label(node)
+            )));
+        }
     }
     let mut framed = node.clone();
     framed.input[0] = site.wire.unsqueeze(x, &[2]);

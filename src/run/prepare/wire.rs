@@ -15,13 +15,24 @@ impl Names {
     /// `taken`: all names of the model.
     pub(super) fn new<'a>(taken: impl Iterator<Item = &'a str>) -> Self {
         // A prefix of one tilde more than any name begins with.
-        let tildes = taken.map(|name| name.len() - name.trim_start_matches('~').len()).max().unwrap_or(0);
-        Names { prefix: "~".repeat(tildes + 1), made: 0 }
+        let tildes = taken
+            .map(|name| name.len() - name.trim_start_matches('~').len())
+            .max()
+            .unwrap_or(0);
+        Names {
+            prefix: "~".repeat(tildes + 1),
+            made: 0,
+        }
     }
 
     pub(super) fn fresh(&mut self, hint: &str) -> String {
         self.made += 1;
-        format!("{}{}.{}", self.prefix, self.made, hint.trim_start_matches('~'))
+        format!(
+            "{}{}.{}",
+            self.prefix,
+            self.made,
+            hint.trim_start_matches('~')
+        )
     }
 }
 
@@ -36,11 +47,22 @@ pub(super) struct Wire<'a> {
 
 impl<'a> Wire<'a> {
     pub(super) fn new(names: &'a mut Names, opset: i64) -> Self {
-        Wire { names, opset, nodes: Vec::new(), constants: Vec::new() }
+        Wire {
+            names,
+            opset,
+            nodes: Vec::new(),
+            constants: Vec::new(),
+        }
     }
 
     /// A node of the standard's domain that gives `outputs`.
-    pub(super) fn node(&mut self, op: &str, inputs: &[&str], outputs: &[&str], attributes: Vec<AttributeProto>) {
+    pub(super) fn node(
+        &mut self,
+        op: &str,
+        inputs: &[&str],
+        outputs: &[&str],
+        attributes: Vec<AttributeProto>,
+    ) {
         self.nodes.push(NodeProto {
             op_type: Some(op.into()),
             name: Some(self.names.fresh(op)),
@@ -52,7 +74,12 @@ impl<'a> Wire<'a> {
     }
 
     /// A node with one output of a new name, which is given back.
-    pub(super) fn op(&mut self, op: &str, inputs: &[&str], attributes: Vec<AttributeProto>) -> String {
+    pub(super) fn op(
+        &mut self,
+        op: &str,
+        inputs: &[&str],
+        attributes: Vec<AttributeProto>,
+    ) -> String {
         let output = self.names.fresh(op);
         self.node(op, inputs, &[&output], attributes);
         output
@@ -104,11 +131,24 @@ impl<'a> Wire<'a> {
     /// `ReduceSum`, `ReduceMean` …, axes kept with extent 1.
     pub(super) fn reduce(&mut self, op: &str, value: &str, axes: &[i64], keep: bool) -> String {
         let since = if op == "ReduceSum" { 13 } else { 18 };
-        self.with_axes(op, value, axes, since, vec![with_int("keepdims", i64::from(keep))])
+        self.with_axes(
+            op,
+            value,
+            axes,
+            since,
+            vec![with_int("keepdims", i64::from(keep))],
+        )
     }
 
     /// Axes became an input in version `since`.
-    fn with_axes(&mut self, op: &str, value: &str, axes: &[i64], since: i64, mut attributes: Vec<AttributeProto>) -> String {
+    fn with_axes(
+        &mut self,
+        op: &str,
+        value: &str,
+        axes: &[i64],
+        since: i64,
+        mut attributes: Vec<AttributeProto>,
+    ) -> String {
         if self.opset < since {
             attributes.push(with_ints("axes", axes));
             return self.op(op, &[value], attributes);
@@ -121,10 +161,20 @@ impl<'a> Wire<'a> {
         let outputs: Vec<String> = sizes.iter().map(|_| self.names.fresh("Split")).collect();
         let names: Vec<&str> = outputs.iter().map(String::as_str).collect();
         if self.opset < 13 {
-            self.node("Split", &[value], &names, vec![with_int("axis", axis), with_ints("split", sizes)]);
+            self.node(
+                "Split",
+                &[value],
+                &names,
+                vec![with_int("axis", axis), with_ints("split", sizes)],
+            );
         } else {
             let sizes = self.ints(sizes);
-            self.node("Split", &[value, &sizes], &names, vec![with_int("axis", axis)]);
+            self.node(
+                "Split",
+                &[value, &sizes],
+                &names,
+                vec![with_int("axis", axis)],
+            );
         }
         outputs
     }
@@ -133,15 +183,34 @@ impl<'a> Wire<'a> {
     pub(super) fn slice(&mut self, value: &str, axis: i64, range: (i64, i64, i64)) -> String {
         let (start, end, step) = range;
         if self.opset < 10 && step == 1 {
-            let attributes = vec![with_ints("axes", &[axis]), with_ints("starts", &[start]), with_ints("ends", &[end])];
+            let attributes = vec![
+                with_ints("axes", &[axis]),
+                with_ints("starts", &[start]),
+                with_ints("ends", &[end]),
+            ];
             return self.op("Slice", &[value], attributes);
         }
-        let (starts, ends, axes, steps) = (self.ints(&[start]), self.ints(&[end]), self.ints(&[axis]), self.ints(&[step]));
+        let (starts, ends, axes, steps) = (
+            self.ints(&[start]),
+            self.ints(&[end]),
+            self.ints(&[axis]),
+            self.ints(&[step]),
+        );
         self.op("Slice", &[value, &starts, &ends, &axes, &steps], Vec::new())
     }
 
-    pub(super) fn layer_norm(&mut self, value: &str, scale: &str, bias: &str, epsilon: f32) -> String {
-        self.op("LayerNormalization", &[value, scale, bias], vec![with_int("axis", -1), with_float("epsilon", epsilon)])
+    pub(super) fn layer_norm(
+        &mut self,
+        value: &str,
+        scale: &str,
+        bias: &str,
+        epsilon: f32,
+    ) -> String {
+        self.op(
+            "LayerNormalization",
+            &[value, scale, bias],
+            vec![with_int("axis", -1), with_float("epsilon", epsilon)],
+        )
     }
 
     pub(super) fn dequantize(&mut self, node: &NodeProto, at: usize) -> String {

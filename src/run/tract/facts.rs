@@ -60,7 +60,10 @@ fn hidden(proto: &ModelProto, known: &Known) -> (ModelProto, usize) {
     let mut proto = proto.clone();
     let mut unranked = 0;
     for node in proto.graph.iter_mut().flat_map(|graph| &mut graph.node) {
-        let misfit = node.output.iter().any(|name| known.problems.contains_key(name));
+        let misfit = node
+            .output
+            .iter()
+            .any(|name| known.problems.contains_key(name));
         let open = !misfit && needs_rank(node, &|name| known.ranks.get(name).copied());
         unranked += usize::from(open);
         if misfit || open || table::problem(node).is_some() || kind(node) == ("", "If") {
@@ -80,25 +83,40 @@ fn hidden(proto: &ModelProto, known: &Known) -> (ModelProto, usize) {
 /// Whether tract would read extents of an operand that has not so many axes, or of which the rank is not known.
 fn needs_rank(node: &NodeProto, rank: &dyn Fn(&str) -> Option<usize>) -> bool {
     let of_it = RANKED.iter().filter(|(op, ..)| kind(node) == ("", *op));
-    of_it.filter_map(|(_, at, least)| Some((input(node, *at)?, least))).any(|(name, least)| rank(name).is_none_or(|rank| rank < *least))
+    of_it
+        .filter_map(|(_, at, least)| Some((input(node, *at)?, least)))
+        .any(|(name, least)| rank(name).is_none_or(|rank| rank < *least))
 }
 
 /// Adds what tract finds out beyond that: of some forms that are yet to be rewritten it has a wrong idea.
 fn by_tract(proto: &ModelProto, known: &mut Known) {
-    let Ok(mut parsed) = guard(|| parse_hollow(proto)) else { return };
+    let Ok(mut parsed) = guard(|| parse_hollow(proto)) else {
+        return;
+    };
     let _ = guard(|| {
         analyse(&mut parsed.model);
         Ok(())
     });
     for (name, outlet) in &parsed.outlets {
-        let Ok(fact) = parsed.model.outlet_fact(*outlet) else { continue };
+        let Ok(fact) = parsed.model.outlet_fact(*outlet) else {
+            continue;
+        };
         if let Some(theirs) = fact.datum_type.concretize().and_then(dtype) {
             known.dtypes.entry(name.clone()).or_insert(theirs);
         }
-        if let Some(rank) = fact.shape.rank().concretize().and_then(|rank| usize::try_from(rank).ok()) {
+        if let Some(rank) = fact
+            .shape
+            .rank()
+            .concretize()
+            .and_then(|rank| usize::try_from(rank).ok())
+        {
             known.ranks.entry(name.clone()).or_insert(rank);
         }
-        let dims = fact.shape.concretize().and_then(|dims| dims.iter().map(|dim| dim.to_i64().ok()).collect::<Option<Vec<_>>>());
+        let dims = fact.shape.concretize().and_then(|dims| {
+            dims.iter()
+                .map(|dim| dim.to_i64().ok())
+                .collect::<Option<Vec<_>>>()
+        });
         if let Some(dims) = dims {
             known.shapes.entry(name.clone()).or_insert(dims);
         }
@@ -136,10 +154,16 @@ fn by_rules(proto: &ModelProto) -> Rules {
             node.attribute.clear();
         }
     }
-    let Ok(model) = Model::new(proto, Source::default()) else { return Rules::default() };
+    let Ok(model) = Model::new(proto, Source::default()) else {
+        return Rules::default();
+    };
     let facts = analysis::infer(&model, &analysis::Pins::new());
     let mut rules = Rules::default();
-    for (value, entry) in model.index().values().filter(|(_, entry)| entry.graph == Index::MAIN) {
+    for (value, entry) in model
+        .index()
+        .values()
+        .filter(|(_, entry)| entry.graph == Index::MAIN)
+    {
         let fact = facts.of(value);
         if let Some(dtype) = fact.dtype {
             rules.known.dtypes.insert(entry.name.clone(), dtype);
@@ -147,7 +171,10 @@ fn by_rules(proto: &ModelProto) -> Rules {
         if let Some(shape) = &fact.shape {
             rules.known.ranks.insert(entry.name.clone(), shape.len());
         }
-        let dims: Option<Vec<i64>> = fact.shape.as_ref().and_then(|shape| shape.iter().map(|dim| dim.num()).collect());
+        let dims: Option<Vec<i64>> = fact
+            .shape
+            .as_ref()
+            .and_then(|shape| shape.iter().map(|dim| dim.num()).collect());
         if let Some(dims) = dims {
             rules.known.shapes.insert(entry.name.clone(), dims);
         }
@@ -156,16 +183,38 @@ fn by_rules(proto: &ModelProto) -> Rules {
         let node = model.node(id);
         let main = entry.graph == Index::MAIN;
         // An operator without a rule is none that does not fit.
-        let problem = facts.problems.get(&id).filter(|_| lookup(node.domain(), node.op_type()).is_some());
+        let problem = facts
+            .problems
+            .get(&id)
+            .filter(|_| lookup(node.domain(), node.op_type()).is_some());
         if let Some(problem) = problem.filter(|_| main) {
-            rules.known.problems.extend(node.output.iter().map(|name| (name.clone(), problem.clone())));
+            rules.known.problems.extend(
+                node.output
+                    .iter()
+                    .map(|name| (name.clone(), problem.clone())),
+            );
         }
         // A branch that is not taken need not fit, so long as tract can look at it.
-        let problem = problem.filter(|_| main || RANKED.iter().any(|(op, ..)| kind(node) == ("", *op)));
-        let rank = |at: usize| facts.of(entry.inputs.get(at).copied().flatten()?).shape.as_ref().map(Vec::len);
-        let open = || needs_rank(node, &|name| rank(node.input.iter().position(|input| input == name)?));
+        let problem =
+            problem.filter(|_| main || RANKED.iter().any(|(op, ..)| kind(node) == ("", *op)));
+        let rank = |at: usize| {
+            facts
+                .of(entry.inputs.get(at).copied().flatten()?)
+                .shape
+                .as_ref()
+                .map(Vec::len)
+        };
+        let open = || {
+            needs_rank(node, &|name| {
+                rank(node.input.iter().position(|input| input == name)?)
+            })
+        };
         if rules.refused.is_none() && (problem.is_some() || open()) {
-            rules.refused = Some(Refused { node: node.clone(), problem: problem.cloned(), main });
+            rules.refused = Some(Refused {
+                node: node.clone(),
+                problem: problem.cloned(),
+                main,
+            });
         }
     }
     rules
@@ -174,17 +223,29 @@ fn by_rules(proto: &ModelProto) -> Rules {
 /// Refuses a model of which tract would read extents that are not there. Errors: the first node that does not fit by its own
 /// rule, or whose operands' rank is not known.
 pub(super) fn check(proto: &ModelProto, infer: &Infer) -> Result<(), Unverifiable> {
-    let Some(Refused { node, problem, main }) = by_rules(proto).refused else { return Ok(()) };
+    let Some(Refused {
+        node,
+        problem,
+        main,
+    }) = by_rules(proto).refused
+    else {
+        return Ok(());
+    };
     if let Some(problem) = problem {
         return Err(Unverifiable::new(format!("{}: {problem}", label(&node))));
     }
     let known = infer(proto);
     let ranked = |node: &NodeProto| !needs_rank(node, &|name| known.ranks.get(name).copied());
-    let open = proto.graph.iter().flat_map(|graph| &graph.node).find(|node| !ranked(node));
+    let open = proto
+        .graph
+        .iter()
+        .flat_map(|graph| &graph.node)
+        .find(|node| !ranked(node));
     match open.or(if main { None } else { Some(&node) }) {
         None => Ok(()),
-        Some(node) => {
-            Err(Unverifiable::new(format!("{}: the number of its input's axes is too small, or not known before it runs", label(node))))
-        }
+        Some(node) => Err(Unverifiable::new(format!(
+            "{}: the number of its input's axes is too small, or not known before it runs",
+            label(node)
+        ))),
     }
 }

@@ -3,7 +3,9 @@
 use crate::run::quiet::quiet;
 
 /// Runs a call into tract; errors and panics alike become a message.
-pub(super) fn guard<T>(call: impl FnOnce() -> tract_onnx::prelude::TractResult<T>) -> Result<T, String> {
+pub(super) fn guard<T>(
+    call: impl FnOnce() -> tract_onnx::prelude::TractResult<T>,
+) -> Result<T, String> {
     match quiet(call) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(chain(&error)),
@@ -18,6 +20,9 @@ fn chain(error: &tract_onnx::prelude::TractError) -> String {
         Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
         None => text,
     };
-    let causes: Vec<String> = error.chain().map(|cause| short(cause.to_string().replace('\n', " "))).collect();
+    let causes: Vec<String> = error
+        .chain()
+        .map(|cause| short(cause.to_string().replace('\n', " ")))
+        .collect();
     causes.join(": ")
 }

@@ -33,22 +33,27 @@ pub(super) fn optimized(mut model: TypedModel, extent: Extent) -> TractResult<Ty
 /// The same passes, in which a step that fails is left out.
 fn careful(mut optimizer: Optimizer, extent: Extent) -> Optimizer {
     // Passes are told apart by how they print, having no other names; tract's version is pinned.
-    let passes = std::mem::take(&mut optimizer.passes).into_iter().filter_map(|pass| {
-        let name = format!("{pass:?}");
-        let step = match name.as_str() {
-            "declutter" => Some(Step::Declutter),
-            "codegen" => Some(Step::Codegen),
-            "fuse" => Some(Step::Fuse),
-            _ => None,
-        };
-        match step {
-            Some(step) => Some(Box::new(EachNode { step, next: 0 }) as Box<dyn TypedPass>),
-            None if extent == Extent::Full || name.starts_with("PropConst") => {
-                Some(Box::new(WholeModel { direct: name.starts_with("MergeConsecutiveSameRoleAxes"), pass }))
+    let passes = std::mem::take(&mut optimizer.passes)
+        .into_iter()
+        .filter_map(|pass| {
+            let name = format!("{pass:?}");
+            let step = match name.as_str() {
+                "declutter" => Some(Step::Declutter),
+                "codegen" => Some(Step::Codegen),
+                "fuse" => Some(Step::Fuse),
+                _ => None,
+            };
+            match step {
+                Some(step) => Some(Box::new(EachNode { step, next: 0 }) as Box<dyn TypedPass>),
+                None if extent == Extent::Full || name.starts_with("PropConst") => {
+                    Some(Box::new(WholeModel {
+                        direct: name.starts_with("MergeConsecutiveSameRoleAxes"),
+                        pass,
+                    }))
+                }
+                None => None,
             }
-            None => None,
-        }
-    });
+        });
     optimizer.passes = passes.collect();
     optimizer
 }
@@ -86,8 +91,17 @@ impl TypedPass for EachNode {
         Ok(())
     }
 
-    fn next(&mut self, session: &mut OptimizerSession, model: &TypedModel) -> TractResult<Option<TypedModelPatch>> {
-        for node in model.nodes.iter().skip(self.next).filter(|node| !node.op_is::<Dummy>()) {
+    fn next(
+        &mut self,
+        session: &mut OptimizerSession,
+        model: &TypedModel,
+    ) -> TractResult<Option<TypedModelPatch>> {
+        for node in model
+            .nodes
+            .iter()
+            .skip(self.next)
+            .filter(|node| !node.op_is::<Dummy>())
+        {
             let made = attempt(|| match self.step {
                 Step::Declutter if loses_an_axis(model, node)? => Ok(None),
                 Step::Declutter => node.op.declutter_with_session(session, model, node),
@@ -107,24 +121,46 @@ impl TypedPass for EachNode {
 /// Whether a product reads a value that is expanded along an axis which it sums over or finds in no other operand in full:
 /// without the expansion it would compute something else.
 fn loses_an_axis(model: &TypedModel, node: &TypedNode) -> TractResult<bool> {
-    let Some(product) = node.op_as::<EinSum>() else { return Ok(false) };
+    let Some(product) = node.op_as::<EinSum>() else {
+        return Ok(false);
+    };
     for (slot, outlet) in node.inputs.iter().enumerate() {
         let producer = model.node(outlet.node);
-        let (true, Some(source)) = (producer.op_is::<MultiBroadcastTo>(), producer.inputs.first()) else { continue };
-        let (before, after) = (&model.outlet_fact(*source)?.shape, &model.outlet_fact(*outlet)?.shape);
+        let (true, Some(source)) = (
+            producer.op_is::<MultiBroadcastTo>(),
+            producer.inputs.first(),
+        ) else {
+            continue;
+        };
+        let (before, after) = (
+            &model.outlet_fact(*source)?.shape,
+            &model.outlet_fact(*outlet)?.shape,
+        );
         if before.rank() != after.rank() {
             return Ok(true);
         }
-        for (axis, extent) in after.iter().enumerate().filter(|(axis, extent)| before.get(*axis) != Some(*extent)) {
+        for (axis, extent) in after
+            .iter()
+            .enumerate()
+            .filter(|(axis, extent)| before.get(*axis) != Some(*extent))
+        {
             let label = product.axes.axis((InOut::In(slot), axis))?;
             let summed = label.outputs.first().is_none_or(|places| places.is_empty());
-            let others = label.inputs.iter().zip(&node.inputs).enumerate().filter(|(other, _)| *other != slot);
+            let others = label
+                .inputs
+                .iter()
+                .zip(&node.inputs)
+                .enumerate()
+                .filter(|(other, _)| *other != slot);
             let mut carried = false;
             for (_, (places, outlet)) in others {
                 let shape = &model.outlet_fact(*outlet)?.shape;
                 carried |= places.iter().any(|place| shape.get(*place) == Some(extent));
             }
-            let once = label.inputs.get(slot).is_some_and(|places| places.len() == 1);
+            let once = label
+                .inputs
+                .get(slot)
+                .is_some_and(|places| places.len() == 1);
             if summed || !carried || !once {
                 return Ok(true);
             }
@@ -146,7 +182,11 @@ impl TypedPass for WholeModel {
         self.pass.reset()
     }
 
-    fn next(&mut self, session: &mut OptimizerSession, model: &TypedModel) -> TractResult<Option<TypedModelPatch>> {
+    fn next(
+        &mut self,
+        session: &mut OptimizerSession,
+        model: &TypedModel,
+    ) -> TractResult<Option<TypedModelPatch>> {
         Ok(attempt(|| self.pass.next(session, model)))
     }
 

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use tract_onnx::prelude::{InferenceModelExt, TValue, TVec, TractResult, TypedModel, TypedRunnableModel};
+use tract_onnx::prelude::{
+    InferenceModelExt, TValue, TVec, TractResult, TypedModel, TypedRunnableModel,
+};
 use tract_onnx::tract_hir::internal::IntoRunnable;
 
 use super::guard::guard;
@@ -17,8 +19,14 @@ use crate::run::prepare::{input, kind, output};
 pub(super) type Plan = Arc<TypedRunnableModel>;
 
 /// The typed form, from which both plans are made.
-pub(super) fn typed(proto: &ModelProto, weights: &Weights, inputs: &[String], outputs: &[String]) -> Result<TypedModel, Unverifiable> {
-    guard(|| select(parse(proto, weights)?, inputs, outputs)?.into_typed()).map_err(|error| refused("reads", &error))
+pub(super) fn typed(
+    proto: &ModelProto,
+    weights: &Weights,
+    inputs: &[String],
+    outputs: &[String],
+) -> Result<TypedModel, Unverifiable> {
+    guard(|| select(parse(proto, weights)?, inputs, outputs)?.into_typed())
+        .map_err(|error| refused("reads", &error))
 }
 
 pub(super) fn plain(typed: TypedModel) -> Result<Plan, Unverifiable> {
@@ -29,14 +37,23 @@ pub(super) fn plain(typed: TypedModel) -> Result<Plan, Unverifiable> {
 const WRONG_PLAIN: &[&str] = &["Mask must be floating point"];
 
 /// The fastest plan that is no faster than what is trusted and can be made.
-pub(super) fn fastest(typed: &TypedModel, graph: &GraphProto, trusted: Trust) -> Result<(Plan, Trust), Unverifiable> {
+pub(super) fn fastest(
+    typed: &TypedModel,
+    graph: &GraphProto,
+    trusted: Trust,
+) -> Result<(Plan, Trust), Unverifiable> {
     if has_quantized_softmax(graph) {
         return Ok((plain(typed.clone())?, Trust::Plain));
     }
-    for extent in [Extent::Full, Extent::NodeByNode].into_iter().filter(|extent| Trust::Optimized(*extent) >= trusted) {
+    for extent in [Extent::Full, Extent::NodeByNode]
+        .into_iter()
+        .filter(|extent| Trust::Optimized(*extent) >= trusted)
+    {
         match at(typed, extent) {
             Ok(plan) => return Ok((plan, Trust::Optimized(extent))),
-            Err(error) if WRONG_PLAIN.iter().any(|wrong| error.contains(wrong)) => return Err(refused("optimizes", &error)),
+            Err(error) if WRONG_PLAIN.iter().any(|wrong| error.contains(wrong)) => {
+                return Err(refused("optimizes", &error));
+            }
             Err(error) => tracing::debug!(error, ?extent, "tract does not optimize the model"),
         }
     }
@@ -60,14 +77,31 @@ pub(super) fn run(plan: &Plan, inputs: TVec<TValue>) -> Result<TVec<TValue>, Str
 }
 
 fn refused(verb: &str, error: &str) -> Unverifiable {
-    Unverifiable::new(format!("the runtime tract fails as it {verb} the model: {error}"))
+    Unverifiable::new(format!(
+        "the runtime tract fails as it {verb} the model: {error}"
+    ))
 }
 
 /// A softmax between quantizing nodes, which tract fuses into one that is wrong.
 fn has_quantized_softmax(graph: &GraphProto) -> bool {
-    let made_by = |name: &str, op: &str| graph.node.iter().any(|node| node.op_type() == op && output(node, 0) == Some(name));
-    let read_by = |name: &str, op: &str| graph.node.iter().any(|node| node.op_type() == op && input(node, 0) == Some(name));
-    graph.node.iter().filter(|node| kind(node) == ("", "Softmax")).any(|node| {
-        input(node, 0).is_some_and(|x| made_by(x, "DequantizeLinear")) && output(node, 0).is_some_and(|y| read_by(y, "QuantizeLinear"))
-    })
+    let made_by = |name: &str, op: &str| {
+        graph
+            .node
+            .iter()
+            .any(|node| node.op_type() == op && output(node, 0) == Some(name))
+    };
+    let read_by = |name: &str, op: &str| {
+        graph
+            .node
+            .iter()
+            .any(|node| node.op_type() == op && input(node, 0) == Some(name))
+    };
+    graph
+        .node
+        .iter()
+        .filter(|node| kind(node) == ("", "Softmax"))
+        .any(|node| {
+            input(node, 0).is_some_and(|x| made_by(x, "DequantizeLinear"))
+                && output(node, 0).is_some_and(|y| read_by(y, "QuantizeLinear"))
+        })
 }

@@ -66,17 +66,32 @@ impl Runtime for TractRuntime {
         "0.23.9"
     }
 
-    fn prepare(&self, model: &Model, example: &Tensors, taps: &[String]) -> Result<Box<dyn Session>, Unverifiable> {
+    fn prepare(
+        &self,
+        model: &Model,
+        example: &Tensors,
+        taps: &[String],
+    ) -> Result<Box<dyn Session>, Unverifiable> {
         self.session(model, example, taps, self.self_check)
     }
 
-    fn prepare_variant(&self, model: &Model, example: &Tensors) -> Result<Box<dyn Session>, Unverifiable> {
+    fn prepare_variant(
+        &self,
+        model: &Model,
+        example: &Tensors,
+    ) -> Result<Box<dyn Session>, Unverifiable> {
         self.session(model, example, &[], false)
     }
 }
 
 impl TractRuntime {
-    fn session(&self, model: &Model, example: &Tensors, taps: &[String], self_check: bool) -> Result<Box<dyn Session>, Unverifiable> {
+    fn session(
+        &self,
+        model: &Model,
+        example: &Tensors,
+        taps: &[String],
+        self_check: bool,
+    ) -> Result<Box<dyn Session>, Unverifiable> {
         self.weights.tidy();
         let example = &*fitted(&model.ends, example);
         budget::within(model, example, self.memory)?;
@@ -85,7 +100,11 @@ impl TractRuntime {
         let (plan, trust) = fastest(&made.typed, &made.graph, trusted)?;
         let session = TractSession {
             plan,
-            spare: if trust == Trust::Plain { None } else { Some(self.spare(model, example, taps)) },
+            spare: if trust == Trust::Plain {
+                None
+            } else {
+                Some(self.spare(model, example, taps))
+            },
             inputs: made.inputs,
             pinned: made.pinned,
             results: made.results,
@@ -123,25 +142,44 @@ struct Made {
 }
 
 impl Made {
-    fn new(model: &Model, example: &Tensors, taps: &[String], infer: &Infer, weights: &Weights) -> Result<Self, Unverifiable> {
+    fn new(
+        model: &Model,
+        example: &Tensors,
+        taps: &[String],
+        infer: &Infer,
+        weights: &Weights,
+    ) -> Result<Self, Unverifiable> {
         let prepared = prepare(model, example, taps, infer)?;
         facts::check(&prepared.proto, infer)?;
         let graph = prepared.proto.graph.clone().unwrap_or_default();
         let formal = |name: &str| {
             let value = example.get(name);
             let dims = value.map_or_else(Vec::new, |value| value.dims.clone());
-            Formal { name: name.to_owned(), dims, whole: value.is_some_and(|value| value.dtype.is_integer()) }
+            Formal {
+                name: name.to_owned(),
+                dims,
+                whole: value.is_some_and(|value| value.dtype.is_integer()),
+            }
         };
-        let inputs: Vec<Formal> = graph.input.iter().map(|input| formal(input.name())).collect();
+        let inputs: Vec<Formal> = graph
+            .input
+            .iter()
+            .map(|input| formal(input.name()))
+            .collect();
         let outputs = graph.output.iter().map(|output| output.name().to_owned());
         let mut wanted: Vec<String> = Vec::new();
         let mut results = Vec::new();
         for name in outputs.chain(taps.iter().cloned()) {
-            if example.contains_key(&name) && !graph.node.iter().any(|node| node.output.contains(&name)) {
+            if example.contains_key(&name)
+                && !graph.node.iter().any(|node| node.output.contains(&name))
+            {
                 results.push(Given::Input(name));
                 continue;
             }
-            let at = wanted.iter().position(|other| *other == name).unwrap_or(wanted.len());
+            let at = wanted
+                .iter()
+                .position(|other| *other == name)
+                .unwrap_or(wanted.len());
             if at == wanted.len() {
                 wanted.push(name);
             }
@@ -149,14 +187,26 @@ impl Made {
         }
         let names: Vec<String> = inputs.iter().map(|input| input.name.clone()).collect();
         let typed = typed(&prepared.proto, weights, &names, &wanted)?;
-        Ok(Made { graph, typed, inputs, pinned: prepared.pinned, results })
+        Ok(Made {
+            graph,
+            typed,
+            inputs,
+            pinned: prepared.pinned,
+            results,
+        })
     }
 }
 
 /// The largest relative difference of two right ways of computing a model: quantized nets round to different steps.
 fn allowed(graph: &GraphProto) -> f64 {
-    let rounds = |op: &str| op.starts_with("QLinear") || matches!(op, "QuantizeLinear" | "DynamicQuantizeLinear");
-    if graph.node.iter().any(|node| rounds(node.op_type())) { 5e-2 } else { 1e-3 }
+    let rounds = |op: &str| {
+        op.starts_with("QLinear") || matches!(op, "QuantizeLinear" | "DynamicQuantizeLinear")
+    };
+    if graph.node.iter().any(|node| rounds(node.op_type())) {
+        5e-2
+    } else {
+        1e-3
+    }
 }
 
 /// The session with the plan that agrees with the plain one on the example: the fastest such, or the plain one where no
@@ -169,29 +219,57 @@ fn settle(
     outputs: usize,
     allowed: f64,
 ) -> Result<(TractSession, Trust), Unverifiable> {
-    let fail = |error: RunError| Unverifiable::new(format!("the runtime tract fails on the example: {error}"));
+    let fail = |error: RunError| {
+        Unverifiable::new(format!("the runtime tract fails on the example: {error}"))
+    };
     let Trust::Optimized(extent) = trust else {
         session.run(example).map_err(fail)?;
         return Ok((session, trust));
     };
     let plain = plain(typed.clone())?;
     let right = session.run_once(&plain, example).map_err(fail)?;
-    let less = || if extent == Extent::Full { Some((at(typed, Extent::NodeByNode).ok()?, Extent::NodeByNode)) } else { None };
-    let plans = std::iter::once(Some((session.plan.clone(), extent))).chain(std::iter::once_with(less)).flatten();
+    let less = || {
+        if extent == Extent::Full {
+            Some((at(typed, Extent::NodeByNode).ok()?, Extent::NodeByNode))
+        } else {
+            None
+        }
+    };
+    let plans = std::iter::once(Some((session.plan.clone(), extent)))
+        .chain(std::iter::once_with(less))
+        .flatten();
     let mut apart = None;
     for (plan, extent) in plans {
-        let Ok(first) = session.run_once(&plan, example) else { continue };
+        let Ok(first) = session.run_once(&plan, example) else {
+            continue;
+        };
         let pairs = first.iter().zip(&right).take(outputs);
-        let noise = pairs.filter_map(|(first, second)| difference(first, second)).fold(0.0, f64::max);
+        let noise = pairs
+            .filter_map(|(first, second)| difference(first, second))
+            .fold(0.0, f64::max);
         if noise <= allowed {
-            return Ok((TractSession { plan, noise, ..session }, Trust::Optimized(extent)));
+            return Ok((
+                TractSession {
+                    plan,
+                    noise,
+                    ..session
+                },
+                Trust::Optimized(extent),
+            ));
         }
         apart.get_or_insert(noise);
     }
     match apart {
-        Some(noise) => {
-            Err(Unverifiable::new(format!("the runtime tract contradicts itself: optimized and plain differ by {noise:.1e} of the output")))
-        }
-        None => Ok((TractSession { plan: plain, spare: None, ..session }, Trust::Plain)),
+        Some(noise) => Err(Unverifiable::new(format!(
+            "the runtime tract contradicts itself: optimized and plain differ by {noise:.1e} of the output"
+        ))),
+        None => Ok((
+            TractSession {
+                plan: plain,
+                spare: None,
+                ..session
+            },
+            Trust::Plain,
+        )),
     }
 }

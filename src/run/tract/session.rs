@@ -20,7 +20,13 @@ pub(super) struct Formal {
 }
 
 /// How tract says that an index lies outside its axis.
-const OUTSIDE: &[&str] = &["index < dim", "out of bounds", "out of range", "Invalid gather", "Invalid GatherElements"];
+const OUTSIDE: &[&str] = &[
+    "index < dim",
+    "out of bounds",
+    "out of range",
+    "Invalid gather",
+    "Invalid GatherElements",
+];
 
 /// Where a result comes from.
 #[derive(Clone, Debug)]
@@ -37,7 +43,10 @@ pub(super) struct Spare {
 
 impl Spare {
     pub(super) fn new(make: impl Fn() -> Option<Plan> + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Spare { plan: OnceLock::new(), make: Box::new(make) })
+        Arc::new(Spare {
+            plan: OnceLock::new(),
+            make: Box::new(make),
+        })
     }
 }
 
@@ -57,16 +66,27 @@ impl TractSession {
     fn convert(&self, inputs: &Tensors) -> Result<TVec<TValue>, RunError> {
         for (name, value) in &self.pinned {
             if inputs.get(name).is_some_and(|given| given != value) {
-                return Err(RunError(format!("input '{name}' decides the control flow and differs from the example's")));
+                return Err(RunError(format!(
+                    "input '{name}' decides the control flow and differs from the example's"
+                )));
             }
         }
         let mut values = TVec::new();
         for Formal { name, dims, .. } in &self.inputs {
-            let value = inputs.get(name).ok_or_else(|| RunError(format!("input '{name}' is missing")))?;
+            let value = inputs
+                .get(name)
+                .ok_or_else(|| RunError(format!("input '{name}' is missing")))?;
             if value.dims != *dims {
-                return Err(RunError(format!("input '{name}' has shape {:?}, prepared was {dims:?}", value.dims)));
+                return Err(RunError(format!(
+                    "input '{name}' has shape {:?}, prepared was {dims:?}",
+                    value.dims
+                )));
             }
-            values.push(to_tract(value).map_err(|error| RunError(format!("input '{name}': {error}")))?.into_tvalue());
+            values.push(
+                to_tract(value)
+                    .map_err(|error| RunError(format!("input '{name}': {error}")))?
+                    .into_tvalue(),
+            );
         }
         Ok(values)
     }
@@ -76,13 +96,23 @@ impl TractSession {
             Err(failed) => failed,
             done => return done,
         };
-        let spare = self.spare.as_ref().and_then(|spare| spare.plan.get_or_init(&spare.make).as_ref());
-        spare.and_then(|plan| self.run_once(plan, inputs).ok()).ok_or(failed)
+        let spare = self
+            .spare
+            .as_ref()
+            .and_then(|spare| spare.plan.get_or_init(&spare.make).as_ref());
+        spare
+            .and_then(|plan| self.run_once(plan, inputs).ok())
+            .ok_or(failed)
     }
 
     /// An error of a run, which says what the inputs have to do with it.
     fn explain(&self, error: RunError) -> RunError {
-        let names: Vec<String> = self.inputs.iter().filter(|input| input.whole).map(|input| format!("'{}'", input.name)).collect();
+        let names: Vec<String> = self
+            .inputs
+            .iter()
+            .filter(|input| input.whole)
+            .map(|input| format!("'{}'", input.name))
+            .collect();
         if names.is_empty() || !OUTSIDE.iter().any(|words| error.0.contains(words)) {
             return error;
         }
@@ -93,14 +123,24 @@ impl TractSession {
     }
 
     /// Runs a plan of the model on inputs that fit it.
-    pub(super) fn run_once(&self, plan: &Plan, inputs: &Tensors) -> Result<Vec<TensorRef>, RunError> {
-        let computed = run(plan, self.convert(inputs)?).map_err(|error| self.explain(RunError(error)))?;
+    pub(super) fn run_once(
+        &self,
+        plan: &Plan,
+        inputs: &Tensors,
+    ) -> Result<Vec<TensorRef>, RunError> {
+        let computed =
+            run(plan, self.convert(inputs)?).map_err(|error| self.explain(RunError(error)))?;
         self.results
             .iter()
             .map(|result| match result {
-                Given::Input(name) => inputs.get(name).cloned().ok_or_else(|| RunError(format!("input '{name}' is missing"))),
+                Given::Input(name) => inputs
+                    .get(name)
+                    .cloned()
+                    .ok_or_else(|| RunError(format!("input '{name}' is missing"))),
                 Given::Computed(at) => {
-                    let value = computed.get(*at).ok_or_else(|| RunError("an output is missing".into()))?;
+                    let value = computed
+                        .get(*at)
+                        .ok_or_else(|| RunError("an output is missing".into()))?;
                     from_tract(value).map_err(|error| RunError(error.to_string()))
                 }
             })

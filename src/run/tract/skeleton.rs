@@ -12,7 +12,10 @@ use super::tensor::datum_type;
 use super::weights::Weights;
 use crate::model::TensorRef;
 use crate::proto::tensor_shape_proto::{Dimension, dimension};
-use crate::proto::{Dtype, GraphProto, ModelProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto};
+use crate::proto::{
+    Dtype, GraphProto, ModelProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
+    type_proto,
+};
 
 /// Constants of more bytes than this are put in after parsing.
 const LARGE: usize = 1 << 10;
@@ -28,10 +31,14 @@ pub(super) fn parse(proto: &ModelProto, weights: &Weights) -> TractResult<Parsed
     let (skeleton, large) = strip(proto);
     let mut parsed = parse_skeleton(&skeleton)?;
     for tensor in &large {
-        let Some(outlet) = parsed.outlets.get(tensor.name()).copied() else { continue };
+        let Some(outlet) = parsed.outlets.get(tensor.name()).copied() else {
+            continue;
+        };
         let tensor = weights.tensor(&TensorRef::from_proto(tensor)?)?;
         let node = parsed.model.node_mut(outlet.node);
-        let Some(output) = node.outputs.get_mut(0) else { bail!("a source without an output") };
+        let Some(output) = node.outputs.get_mut(0) else {
+            bail!("a source without an output")
+        };
         output.fact = InferenceFact::dt_shape(tensor.datum_type(), tensor.shape());
         node.op = Box::new(Const::new(tensor)?) as Box<dyn InferenceOp>;
         parsed.model.inputs.retain(|input| *input != outlet);
@@ -46,18 +53,28 @@ pub(super) fn parse_hollow(proto: &ModelProto) -> TractResult<Parsed> {
 
 fn parse_skeleton(skeleton: &ModelProto) -> TractResult<Parsed> {
     let message = tract_onnx::pb::ModelProto::decode(skeleton.encode_to_vec().as_slice())?;
-    let parsed = tract_onnx::onnx().with_ignore_value_info(true).parse(&message, None)?;
+    let parsed = tract_onnx::onnx()
+        .with_ignore_value_info(true)
+        .parse(&message, None)?;
     if !parsed.unresolved_inputs.is_empty() {
         bail!("nothing gives {}", parsed.unresolved_inputs.join(", "));
     }
-    Ok(Parsed { model: parsed.model, outlets: parsed.outlets_by_name })
+    Ok(Parsed {
+        model: parsed.model,
+        outlets: parsed.outlets_by_name,
+    })
 }
 
 /// A copy whose large constants are inputs, and those constants.
 fn strip(proto: &ModelProto) -> (ModelProto, Vec<TensorProto>) {
-    let Some(graph) = &proto.graph else { return (proto.clone(), Vec::new()) };
+    let Some(graph) = &proto.graph else {
+        return (proto.clone(), Vec::new());
+    };
     let is_large = |tensor: &&TensorProto| {
-        tensor.raw_data.as_ref().is_some_and(|raw| raw.len() > LARGE)
+        tensor
+            .raw_data
+            .as_ref()
+            .is_some_and(|raw| raw.len() > LARGE)
             && Dtype::from_code(tensor.data_type()).is_some_and(|dtype| datum_type(dtype).is_some())
     };
     let large: Vec<TensorProto> = graph.initializer.iter().filter(is_large).cloned().collect();
@@ -66,25 +83,55 @@ fn strip(proto: &ModelProto) -> (ModelProto, Vec<TensorProto>) {
     let graph = GraphProto {
         node: graph.node.clone(),
         name: graph.name.clone(),
-        initializer: graph.initializer.iter().filter(|tensor| !is_large(tensor)).cloned().collect(),
+        initializer: graph
+            .initializer
+            .iter()
+            .filter(|tensor| !is_large(tensor))
+            .cloned()
+            .collect(),
         input,
         output: graph.output.clone(),
         ..Default::default()
     };
-    let skeleton =
-        ModelProto { ir_version: proto.ir_version, opset_import: proto.opset_import.clone(), graph: Some(graph), ..Default::default() };
+    let skeleton = ModelProto {
+        ir_version: proto.ir_version,
+        opset_import: proto.opset_import.clone(),
+        graph: Some(graph),
+        ..Default::default()
+    };
     (skeleton, large)
 }
 
 fn declare(tensor: &TensorProto) -> ValueInfoProto {
-    let dim = tensor.dims.iter().map(|dim| Dimension { value: Some(dimension::Value::DimValue(*dim)), ..Default::default() }).collect();
-    let kind = type_proto::Tensor { elem_type: tensor.data_type, shape: Some(TensorShapeProto { dim }) };
-    let kind = TypeProto { value: Some(type_proto::Value::TensorType(kind)), ..Default::default() };
-    ValueInfoProto { name: tensor.name.clone(), r#type: Some(kind), ..Default::default() }
+    let dim = tensor
+        .dims
+        .iter()
+        .map(|dim| Dimension {
+            value: Some(dimension::Value::DimValue(*dim)),
+            ..Default::default()
+        })
+        .collect();
+    let kind = type_proto::Tensor {
+        elem_type: tensor.data_type,
+        shape: Some(TensorShapeProto { dim }),
+    };
+    let kind = TypeProto {
+        value: Some(type_proto::Value::TensorType(kind)),
+        ..Default::default()
+    };
+    ValueInfoProto {
+        name: tensor.name.clone(),
+        r#type: Some(kind),
+        ..Default::default()
+    }
 }
 
 /// The model with its inputs and outputs in the order of these names.
-pub(super) fn select(parsed: Parsed, inputs: &[String], outputs: &[String]) -> TractResult<InferenceModel> {
+pub(super) fn select(
+    parsed: Parsed,
+    inputs: &[String],
+    outputs: &[String],
+) -> TractResult<InferenceModel> {
     let Parsed { mut model, outlets } = parsed;
     let find = |name: &String| match outlets.get(name) {
         Some(outlet) => Ok(*outlet),

@@ -22,7 +22,10 @@ const TYPES: &[(Dtype, DatumType)] = &[
 
 /// tract's name of a type that both have.
 pub(super) fn datum_type(dtype: Dtype) -> Option<DatumType> {
-    TYPES.iter().find(|(ours, _)| *ours == dtype).map(|(_, theirs)| *theirs)
+    TYPES
+        .iter()
+        .find(|(ours, _)| *ours == dtype)
+        .map(|(_, theirs)| *theirs)
 }
 
 /// This crate's name of a type.
@@ -30,7 +33,10 @@ pub(super) fn dtype(theirs: DatumType) -> Option<Dtype> {
     if theirs == DatumType::TDim {
         return Some(Dtype::Int64);
     }
-    TYPES.iter().find(|(_, other)| *other == theirs.unquantized()).map(|(ours, _)| *ours)
+    TYPES
+        .iter()
+        .find(|(_, other)| *other == theirs.unquantized())
+        .map(|(ours, _)| *ours)
 }
 
 /// A copy in tract's memory; half precision becomes single.
@@ -39,13 +45,22 @@ pub(super) fn to_tract(tensor: &TensorRef) -> TractResult<Tensor> {
         let elements = tensor.to_f32().unwrap_or_default();
         return to_tract(&TensorRef::from_f32(tensor.dims.clone(), &elements));
     }
-    let Some(theirs) = datum_type(tensor.dtype) else { bail!("tract has no type {}", tensor.dtype) };
+    let Some(theirs) = datum_type(tensor.dtype) else {
+        bail!("tract has no type {}", tensor.dtype)
+    };
     if tensor.bytes.len() != tensor.dtype.bytes_for(tensor.elements()) {
         bail!("a tensor's bytes do not fit its shape");
     }
     if theirs == DatumType::Bool && tensor.bytes.iter().any(|byte| *byte > 1) {
-        let bytes: Vec<u8> = tensor.bytes.iter().map(|byte| u8::from(*byte != 0)).collect();
-        return to_tract(&TensorRef { bytes: bytes.into(), ..tensor.clone() });
+        let bytes: Vec<u8> = tensor
+            .bytes
+            .iter()
+            .map(|byte| u8::from(*byte != 0))
+            .collect();
+        return to_tract(&TensorRef {
+            bytes: bytes.into(),
+            ..tensor.clone()
+        });
     }
     // Safety: the length was just checked, and every bit pattern is a value of these types (truth values are 0 or 1).
     unsafe { Tensor::from_raw_dt(theirs, &tensor.dims, &tensor.bytes) }
@@ -57,7 +72,13 @@ pub(super) fn from_tract(tensor: &Tensor) -> TractResult<TensorRef> {
         let numbers = tensor.cast_to::<i64>()?;
         return from_tract(&numbers);
     }
-    let Some(dtype) = dtype(tensor.datum_type()) else { bail!("a result of type {:?}", tensor.datum_type()) };
+    let Some(dtype) = dtype(tensor.datum_type()) else {
+        bail!("a result of type {:?}", tensor.datum_type())
+    };
     let bytes = tensor.try_as_plain_ram()?.as_bytes().to_vec();
-    Ok(TensorRef { dtype, dims: tensor.shape().to_vec(), bytes: bytes.into() })
+    Ok(TensorRef {
+        dtype,
+        dims: tensor.shape().to_vec(),
+        bytes: bytes.into(),
+    })
 }

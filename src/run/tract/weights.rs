@@ -19,7 +19,12 @@ pub(super) struct Weights(Mutex<BTreeMap<Key, (Bytes, Weak<Tensor>)>>);
 impl Weights {
     /// The tensor, copied if no session holds it yet.
     pub(super) fn tensor(&self, tensor: &TensorRef) -> TractResult<Arc<Tensor>> {
-        let key = (tensor.bytes.as_ptr() as usize, tensor.bytes.len(), tensor.dtype.code(), tensor.dims.clone());
+        let key = (
+            tensor.bytes.as_ptr() as usize,
+            tensor.bytes.len(),
+            tensor.dtype.code(),
+            tensor.dims.clone(),
+        );
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = entries.get(&key).and_then(|(_, weak)| weak.upgrade()) {
             return Ok(found);
@@ -31,6 +36,9 @@ impl Weights {
 
     /// Forgets tensors that no session holds any more.
     pub(super) fn tidy(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, (_, weak)| weak.strong_count() > 0);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|_, (_, weak)| weak.strong_count() > 0);
     }
 }

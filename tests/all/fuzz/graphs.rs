@@ -67,5 +67,8 @@ const GRAPHS: &[&str] = &[
 
 /// All of them. Panics where one cannot be read, which is a fault of this file.
 pub fn graphs() -> Vec<ModelProto> {
-    GRAPHS.iter().map(|graph| text::message(graph).unwrap_or_else(|problem| panic!("{problem}"))).collect()
+    GRAPHS
+        .iter()
+        .map(|graph| text::message(graph).unwrap_or_else(|problem| panic!("{problem}")))
+        .collect()
 }

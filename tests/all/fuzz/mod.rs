@@ -24,7 +24,10 @@ const SPACE: u64 = 8 << 20;
 const WORKER: &str = "ONNX_PRUNE_FUZZ_WORKER";
 
 fn number(name: &str, usual: u64) -> u64 {
-    std::env::var(name).map_or(usual, |text| text.parse().unwrap_or_else(|_| panic!("{name}: '{text}' is no number")))
+    std::env::var(name).map_or(usual, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name}: '{text}' is no number"))
+    })
 }
 
 #[test]
@@ -32,11 +35,19 @@ fn mutated_models_bring_nothing_down() {
     if let Ok(worker) = std::env::var(WORKER) {
         return target::work(&worker);
     }
-    let (first, count) = (number("ONNX_PRUNE_FUZZ_FROM", 0), number("ONNX_PRUNE_FUZZ", SHORT));
-    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(2) as u64;
+    let (first, count) = (
+        number("ONNX_PRUNE_FUZZ_FROM", 0),
+        number("ONNX_PRUNE_FUZZ", SHORT),
+    );
+    let workers = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(2) as u64;
     let folder = tempfile::tempdir().unwrap();
     let part = count.div_ceil(workers);
-    let ranges = (0..workers).map(|at| Range { next: first + at * part, end: (first + (at + 1) * part).min(first + count) });
+    let ranges = (0..workers).map(|at| Range {
+        next: first + at * part,
+        end: (first + (at + 1) * part).min(first + count),
+    });
     let reports: Vec<Report> = std::thread::scope(|scope| {
         let folder = folder.path();
         let threads: Vec<_> = ranges
@@ -46,12 +57,24 @@ fn mutated_models_bring_nothing_down() {
                 scope.spawn(move || watch(range, &own))
             })
             .collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
     });
     let executions: u64 = reports.iter().map(|report| report.executions).sum();
-    let failures: Vec<String> = reports.into_iter().flat_map(|report| report.failures).collect();
-    eprintln!("{count} mutated models, {executions} executions, {} failures", failures.len());
-    assert!(executions >= 3 * (count - failures.len() as u64), "only {executions} executions");
+    let failures: Vec<String> = reports
+        .into_iter()
+        .flat_map(|report| report.failures)
+        .collect();
+    eprintln!(
+        "{count} mutated models, {executions} executions, {} failures",
+        failures.len()
+    );
+    assert!(
+        executions >= 3 * (count - failures.len() as u64),
+        "only {executions} executions"
+    );
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
@@ -72,7 +95,11 @@ fn watch(mut range: Range, folder: &Path) -> Report {
         match end {
             None => break,
             Some(what) => {
-                report.failures.push(format!("model {} ({}): {what}", progress.model, progress.step()));
+                report.failures.push(format!(
+                    "model {} ({}): {what}",
+                    progress.model,
+                    progress.step()
+                ));
                 range.next = progress.model + 1;
             }
         }
@@ -84,8 +111,14 @@ fn watch(mut range: Range, folder: &Path) -> Report {
 fn spawn(range: &Range, folder: &Path) -> Child {
     let own: PathBuf = std::env::current_exe().unwrap();
     let test = "fuzz::mutated_models_bring_nothing_down";
-    let limited = format!("ulimit -v {SPACE} 2>/dev/null; exec \"$0\" {test} --exact --nocapture --test-threads 1");
-    let mut command = if cfg!(unix) { Command::new("sh") } else { Command::new(&own) };
+    let limited = format!(
+        "ulimit -v {SPACE} 2>/dev/null; exec \"$0\" {test} --exact --nocapture --test-threads 1"
+    );
+    let mut command = if cfg!(unix) {
+        Command::new("sh")
+    } else {
+        Command::new(&own)
+    };
     if cfg!(unix) {
         command.arg("-c").arg(limited).arg(&own);
     } else {
@@ -93,7 +126,13 @@ fn spawn(range: &Range, folder: &Path) -> Child {
     }
     target::reset(folder, range);
     let log = std::fs::File::create(folder.join("log")).unwrap();
-    command.env(WORKER, folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
+    command
+        .env(WORKER, folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap()
 }
 
 /// Waits for a worker; tells how it failed, if it did.
@@ -102,8 +141,16 @@ fn supervise(child: &mut Child, folder: &Path) -> (Progress, Option<String>) {
     loop {
         if let Some(status) = child.try_wait().unwrap() {
             let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
-            let last = log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned();
-            return (Progress::read(folder), (!status.success()).then(|| format!("{status}; {last}")));
+            let last = log
+                .lines()
+                .rev()
+                .find(|line| !line.trim().is_empty())
+                .unwrap_or_default()
+                .to_owned();
+            return (
+                Progress::read(folder),
+                (!status.success()).then(|| format!("{status}; {last}")),
+            );
         }
         let now = Progress::read(folder);
         if now != seen {

@@ -4,8 +4,9 @@ use onnx_prune::proto::attribute_proto::AttributeType;
 use onnx_prune::proto::tensor_proto::DataLocation;
 use onnx_prune::proto::tensor_shape_proto::{Dimension, dimension};
 use onnx_prune::proto::{
-    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, SparseTensorProto, StringStringEntryProto,
-    TensorProto, TensorShapeProto, ValueInfoProto, type_proto,
+    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
+    SparseTensorProto, StringStringEntryProto, TensorProto, TensorShapeProto, ValueInfoProto,
+    type_proto,
 };
 use prost::Message;
 use rand::Rng;
@@ -44,7 +45,11 @@ fn extreme(random: &mut impl Rng) -> i64 {
 }
 
 fn pick<'a, T>(list: &'a mut [T], random: &mut impl Rng) -> Option<&'a mut T> {
-    if list.is_empty() { None } else { Some(&mut list[random.random_range(0..list.len())]) }
+    if list.is_empty() {
+        None
+    } else {
+        Some(&mut list[random.random_range(0..list.len())])
+    }
 }
 
 fn remove<T>(list: &mut Vec<T>, random: &mut impl Rng) {
@@ -101,7 +106,11 @@ fn message(model: &mut ModelProto, operators: &[String], random: &mut impl Rng) 
         0 => model.ir_version = Some(extreme(random)),
         1 => {
             if let Some(import) = pick(&mut model.opset_import, random) {
-                import.version = Some(if random.random() { random.random_range(1..30) } else { extreme(random) });
+                import.version = Some(if random.random() {
+                    random.random_range(1..30)
+                } else {
+                    extreme(random)
+                });
             }
         }
         2 => remove(&mut model.opset_import, random),
@@ -118,25 +127,45 @@ fn message(model: &mut ModelProto, operators: &[String], random: &mut impl Rng) 
 
 /// A function that shadows an operator of the graph: its body is the graph's own nodes, so that it may call itself.
 fn function(model: &mut ModelProto, random: &mut impl Rng) {
-    let Some(graph) = &mut model.graph else { return };
+    let Some(graph) = &mut model.graph else {
+        return;
+    };
     let body = graph.node.clone();
-    let Some(node) = pick(&mut graph.node, random) else { return };
+    let Some(node) = pick(&mut graph.node, random) else {
+        return;
+    };
     node.domain = Some("local".to_owned());
     model.functions.push(FunctionProto {
         name: node.op_type.clone(),
         domain: node.domain.clone(),
-        input: (0..node.input.len()).map(|at| body.first().and_then(|first| first.input.get(at).cloned()).unwrap_or_default()).collect(),
-        output: body.last().map(|last| last.output.clone()).unwrap_or_default(),
+        input: (0..node.input.len())
+            .map(|at| {
+                body.first()
+                    .and_then(|first| first.input.get(at).cloned())
+                    .unwrap_or_default()
+            })
+            .collect(),
+        output: body
+            .last()
+            .map(|last| last.output.clone())
+            .unwrap_or_default(),
         node: body,
         opset_import: model.opset_import.clone(),
         ..Default::default()
     });
-    model.opset_import.push(OperatorSetIdProto { domain: Some("local".to_owned()), version: Some(1) });
+    model.opset_import.push(OperatorSetIdProto {
+        domain: Some("local".to_owned()),
+        version: Some(1),
+    });
 }
 
 /// The number of graphs in a graph, itself included.
 fn graphs(graph: &GraphProto) -> usize {
-    let inner = graph.node.iter().flat_map(|node| &node.attribute).filter_map(|attribute| attribute.g.as_ref());
+    let inner = graph
+        .node
+        .iter()
+        .flat_map(|node| &node.attribute)
+        .filter_map(|attribute| attribute.g.as_ref());
     1 + inner.map(graphs).sum::<usize>()
 }
 
@@ -145,7 +174,11 @@ fn nth<'a>(graph: &'a mut GraphProto, place: &mut usize) -> Option<&'a mut Graph
         return Some(graph);
     }
     *place -= 1;
-    let inner = graph.node.iter_mut().flat_map(|node| &mut node.attribute).filter_map(|attribute| attribute.g.as_mut());
+    let inner = graph
+        .node
+        .iter_mut()
+        .flat_map(|node| &mut node.attribute)
+        .filter_map(|attribute| attribute.g.as_mut());
     for graph in inner {
         let found = nth(graph, place);
         if found.is_some() {
@@ -159,7 +192,12 @@ fn nth<'a>(graph: &'a mut GraphProto, place: &mut usize) -> Option<&'a mut Graph
 fn name(graph: &GraphProto, random: &mut impl Rng) -> String {
     let mut names: Vec<&str> = graph.input.iter().map(ValueInfoProto::name).collect();
     names.extend(graph.initializer.iter().map(TensorProto::name));
-    names.extend(graph.node.iter().flat_map(|node| node.output.iter().map(String::as_str)));
+    names.extend(
+        graph
+            .node
+            .iter()
+            .flat_map(|node| node.output.iter().map(String::as_str)),
+    );
     names.extend(NAMES);
     names[random.random_range(0..names.len())].to_owned()
 }
@@ -176,14 +214,21 @@ fn in_graph(graph: &mut GraphProto, operators: &[String], random: &mut impl Rng)
         6 => double(&mut graph.initializer, random),
         7 => double(&mut graph.output, random),
         8 if graph.node.len() > 1 => {
-            let (one, two) = (random.random_range(0..graph.node.len()), random.random_range(0..graph.node.len()));
+            let (one, two) = (
+                random.random_range(0..graph.node.len()),
+                random.random_range(0..graph.node.len()),
+            );
             graph.node.swap(one, two);
         }
         9 => declare(graph, other, random),
         10 => sparse(graph, random),
         11 => nest(graph, random),
         12 => {
-            let kinds = graph.input.iter_mut().chain(&mut graph.output).chain(&mut graph.value_info);
+            let kinds = graph
+                .input
+                .iter_mut()
+                .chain(&mut graph.output)
+                .chain(&mut graph.value_info);
             let mut kinds: Vec<&mut ValueInfoProto> = kinds.collect();
             if let Some(info) = pick(&mut kinds, random) {
                 value_info(info, other, random);
@@ -206,8 +251,15 @@ fn in_graph(graph: &mut GraphProto, operators: &[String], random: &mut impl Rng)
 fn declare(graph: &mut GraphProto, name: String, random: &mut impl Rng) {
     let mut list: Vec<ValueInfoProto> = graph.input.iter().chain(&graph.output).cloned().collect();
     if let Some(info) = pick(&mut list, random) {
-        let info = ValueInfoProto { name: Some(name), ..info.clone() };
-        if random.random() { graph.value_info.push(info) } else { graph.input.push(info) }
+        let info = ValueInfoProto {
+            name: Some(name),
+            ..info.clone()
+        };
+        if random.random() {
+            graph.value_info.push(info)
+        } else {
+            graph.input.push(info)
+        }
     }
 }
 
@@ -215,11 +267,24 @@ fn sparse(graph: &mut GraphProto, random: &mut impl Rng) {
     if graph.initializer.is_empty() {
         return;
     }
-    let values = graph.initializer.remove(random.random_range(0..graph.initializer.len()));
-    let numbers: Vec<i64> = (0..random.random_range(0..6)).map(|_| extreme(random)).collect();
+    let values = graph
+        .initializer
+        .remove(random.random_range(0..graph.initializer.len()));
+    let numbers: Vec<i64> = (0..random.random_range(0..6))
+        .map(|_| extreme(random))
+        .collect();
     let dims = vec![numbers.len() as i64];
-    let indices = TensorProto { dims, data_type: Some(7), int64_data: numbers, ..Default::default() };
-    graph.sparse_initializer.push(SparseTensorProto { dims: values.dims.clone(), values: Some(values), indices: Some(indices) });
+    let indices = TensorProto {
+        dims,
+        data_type: Some(7),
+        int64_data: numbers,
+        ..Default::default()
+    };
+    graph.sparse_initializer.push(SparseTensorProto {
+        dims: values.dims.clone(),
+        values: Some(values),
+        indices: Some(indices),
+    });
 }
 
 /// Puts a copy of a graph into an attribute of one of its nodes.
@@ -228,7 +293,9 @@ fn nest(graph: &mut GraphProto, random: &mut impl Rng) {
         return;
     }
     let inner = graph.clone();
-    let Some(node) = pick(&mut graph.node, random) else { return };
+    let Some(node) = pick(&mut graph.node, random) else {
+        return;
+    };
     let name = ["body", "then_branch", "else_branch"][random.random_range(0..3)];
     node.op_type = Some(["If", "Loop", "Scan"][random.random_range(0..3)].to_owned());
     node.attribute.push(AttributeProto {
@@ -244,7 +311,11 @@ fn value_info(info: &mut ValueInfoProto, name: String, random: &mut impl Rng) {
         0 => info.name = Some(name),
         1 => info.r#type = None,
         _ => {
-            let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_mut().and_then(|kind| kind.value.as_mut()) else { return };
+            let Some(type_proto::Value::TensorType(tensor)) =
+                info.r#type.as_mut().and_then(|kind| kind.value.as_mut())
+            else {
+                return;
+            };
             match random.random_range(0..4) {
                 0 => tensor.shape = None,
                 1 => tensor.elem_type = Some(random.random_range(-1..30)),
@@ -255,11 +326,16 @@ fn value_info(info: &mut ValueInfoProto, name: String, random: &mut impl Rng) {
 }
 
 fn shape(shape: &mut TensorShapeProto, random: &mut impl Rng) {
-    let made = |value| Dimension { value, ..Default::default() };
+    let made = |value| Dimension {
+        value,
+        ..Default::default()
+    };
     match random.random_range(0..5) {
         0 => remove(&mut shape.dim, random),
         1 => double(&mut shape.dim, random),
-        2 => shape.dim.push(made(Some(dimension::Value::DimParam("n".to_owned())))),
+        2 => shape
+            .dim
+            .push(made(Some(dimension::Value::DimParam("n".to_owned())))),
         3 => shape.dim.push(made(None)),
         _ => {
             let value = extreme(random);
@@ -288,10 +364,16 @@ fn tensor(tensor: &mut TensorProto, name: String, random: &mut impl Rng) {
 }
 
 fn external(tensor: &mut TensorProto, random: &mut impl Rng) {
-    let entry = |key: &str, value: String| StringStringEntryProto { key: Some(key.to_owned()), value: Some(value) };
+    let entry = |key: &str, value: String| StringStringEntryProto {
+        key: Some(key.to_owned()),
+        value: Some(value),
+    };
     tensor.data_location = Some(DataLocation::External as i32);
     tensor.external_data = vec![
-        entry("location", NAMES[random.random_range(0..NAMES.len())].to_owned()),
+        entry(
+            "location",
+            NAMES[random.random_range(0..NAMES.len())].to_owned(),
+        ),
         entry("offset", extreme(random).to_string()),
         entry("length", extreme(random).to_string()),
     ];
@@ -319,7 +401,11 @@ fn content(tensor: &mut TensorProto, random: &mut impl Rng) {
 fn node(node: &mut NodeProto, name: String, operators: &[String], random: &mut impl Rng) {
     match random.random_range(0..14) {
         0 | 1 => node.op_type = Some(operators[random.random_range(0..operators.len())].clone()),
-        2 => node.domain = Some(["", "com.microsoft", "ai.onnx.ml", "local"][random.random_range(0..4)].to_owned()),
+        2 => {
+            node.domain = Some(
+                ["", "com.microsoft", "ai.onnx.ml", "local"][random.random_range(0..4)].to_owned(),
+            )
+        }
         3 => node.name = Some(name),
         4 => remove(&mut node.input, random),
         5 => double(&mut node.input, random),
@@ -350,8 +436,26 @@ fn attribute(attribute: &mut AttributeProto, random: &mut impl Rng) {
         0 => attribute.r#type = Some(random.random_range(-1..16)),
         1 => remove(&mut attribute.ints, random),
         2 => double(&mut attribute.ints, random),
-        3 => attribute.f = Some([0.0, -1.0, f32::NAN, f32::INFINITY, f32::MIN_POSITIVE, f32::MAX][random.random_range(0..6)]),
-        4 => attribute.s = Some(NAMES[random.random_range(0..NAMES.len())].as_bytes().to_vec().into()),
+        3 => {
+            attribute.f = Some(
+                [
+                    0.0,
+                    -1.0,
+                    f32::NAN,
+                    f32::INFINITY,
+                    f32::MIN_POSITIVE,
+                    f32::MAX,
+                ][random.random_range(0..6)],
+            )
+        }
+        4 => {
+            attribute.s = Some(
+                NAMES[random.random_range(0..NAMES.len())]
+                    .as_bytes()
+                    .to_vec()
+                    .into(),
+            )
+        }
         5 => attribute.i = Some(extreme(random)),
         _ => {
             let value = extreme(random);

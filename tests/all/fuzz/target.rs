@@ -42,14 +42,21 @@ impl Progress {
         match File::open(folder.join("progress")).and_then(|mut file| file.read_exact(&mut words)) {
             Ok(()) => {
                 let word = |at: usize| u64::from_le_bytes(words[at * 8..][..8].try_into().unwrap());
-                Progress { model: word(0), step: word(1), executions: word(2) }
+                Progress {
+                    model: word(0),
+                    step: word(1),
+                    executions: word(2),
+                }
             }
             Err(_) => Progress::default(),
         }
     }
 
     fn write(&self, file: &mut File) {
-        let words: Vec<u8> = [self.model, self.step, self.executions].iter().flat_map(|word| word.to_le_bytes()).collect();
+        let words: Vec<u8> = [self.model, self.step, self.executions]
+            .iter()
+            .flat_map(|word| word.to_le_bytes())
+            .collect();
         file.seek(SeekFrom::Start(0)).unwrap();
         file.write_all(&words).unwrap();
     }
@@ -57,14 +64,26 @@ impl Progress {
 
 /// Prepares a folder for a worker.
 pub fn reset(folder: &Path, range: &Range) {
-    std::fs::write(folder.join("range"), format!("{} {}", range.next, range.end)).unwrap();
+    std::fs::write(
+        folder.join("range"),
+        format!("{} {}", range.next, range.end),
+    )
+    .unwrap();
     let mut file = File::create(folder.join("progress")).unwrap();
-    Progress { model: range.next, ..Default::default() }.write(&mut file);
+    Progress {
+        model: range.next,
+        ..Default::default()
+    }
+    .write(&mut file);
 }
 
 /// Panics and wrong exit codes that workers noted down.
 pub fn complaints(folder: &Path) -> Vec<String> {
-    std::fs::read_to_string(folder.join("complaints")).unwrap_or_default().lines().map(str::to_owned).collect()
+    std::fs::read_to_string(folder.join("complaints"))
+        .unwrap_or_default()
+        .lines()
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The worker: goes through its range.
@@ -77,7 +96,10 @@ pub fn work(folder: &str) {
     let operators = operators();
     let mut worker = Worker {
         folder: folder.to_owned(),
-        file: OpenOptions::new().write(true).open(folder.join("progress")).unwrap(),
+        file: OpenOptions::new()
+            .write(true)
+            .open(folder.join("progress"))
+            .unwrap(),
         progress: Progress::default(),
     };
     for number in next..end {
@@ -103,8 +125,14 @@ fn bases() -> Vec<ModelProto> {
 
 /// Names of all operators that ONNX and ONNX Runtime define.
 fn operators() -> Vec<String> {
-    let list = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/operators.txt")).unwrap();
-    list.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split(' ').nth(1)).map(str::to_owned).collect()
+    let list =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/operators.txt"))
+            .unwrap();
+    list.lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split(' ').nth(1))
+        .map(str::to_owned)
+        .collect()
 }
 
 struct Worker {
@@ -122,7 +150,18 @@ impl Worker {
         let share = format!("params={}", [0.5, 0.7, 0.9][random.random_range(0..3)]);
         self.run(0, &["inspect", &path, "--json"]);
         self.run(1, &["clean", &path, "-o", &out]);
-        let cut = ["--score", "random", "--seed", &seed, "--target", &share, "--force", "--allow-unverified", "--plan-out", &plan];
+        let cut = [
+            "--score",
+            "random",
+            "--seed",
+            &seed,
+            "--target",
+            &share,
+            "--force",
+            "--allow-unverified",
+            "--plan-out",
+            &plan,
+        ];
         let _ = std::fs::remove_file(&plan);
         self.run(2, &[&[&path, "-o", &out, "--no-verify"], &cut[..]].concat());
         if random.random_ratio(1, 8) {
@@ -131,7 +170,10 @@ impl Worker {
         if let Ok(mut text) = std::fs::read(&plan) {
             bytes(&mut text, random);
             std::fs::write(&plan, text).unwrap();
-            self.run(4, &[&path, "-o", &out, "--no-verify", "--plan", &plan, "--force"]);
+            self.run(
+                4,
+                &[&path, "-o", &out, "--no-verify", "--plan", &plan, "--force"],
+            );
         }
         if random.random_ratio(1, 16) {
             self.data(random);
@@ -147,10 +189,26 @@ impl Worker {
         let path = self.folder.join("data.npz");
         std::fs::write(&path, inputs).unwrap();
         let model = fixtures().join("digits_lstm.onnx");
-        let arguments =
-            ["calibrate", &model.to_string_lossy(), "--data", &path.to_string_lossy(), "--samples", "2", "-o"].map(str::to_owned);
-        let out = self.folder.join("statistics.bin").to_string_lossy().into_owned();
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain([out.as_str()]).collect();
+        let arguments = [
+            "calibrate",
+            &model.to_string_lossy(),
+            "--data",
+            &path.to_string_lossy(),
+            "--samples",
+            "2",
+            "-o",
+        ]
+        .map(str::to_owned);
+        let out = self
+            .folder
+            .join("statistics.bin")
+            .to_string_lossy()
+            .into_owned();
+        let arguments: Vec<&str> = arguments
+            .iter()
+            .map(String::as_str)
+            .chain([out.as_str()])
+            .collect();
         self.run(5, &arguments);
     }
 
@@ -158,20 +216,40 @@ impl Worker {
     fn run(&mut self, step: u64, arguments: &[&str]) {
         self.progress.step = step;
         self.progress.write(&mut self.file);
-        let words = ["onnx-prune"].iter().chain(arguments).chain(&["-q", "--threads", "1"]).map(std::ffi::OsString::from);
+        let words = ["onnx-prune"]
+            .iter()
+            .chain(arguments)
+            .chain(&["-q", "--threads", "1"])
+            .map(std::ffi::OsString::from);
         let problem = match catch_unwind(AssertUnwindSafe(|| cli::run(words))) {
             Ok(0..=3) => None,
             Ok(code) => Some(format!("exit code {code}")),
             Err(panic) => {
-                let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-                Some(format!("panic: {}", text.unwrap_or("no message").replace('\n', " ")))
+                let text = panic
+                    .downcast_ref::<String>()
+                    .map(String::as_str)
+                    .or_else(|| panic.downcast_ref::<&str>().copied());
+                Some(format!(
+                    "panic: {}",
+                    text.unwrap_or("no message").replace('\n', " ")
+                ))
             }
         };
         self.progress.executions += 1;
         self.progress.write(&mut self.file);
         if let Some(problem) = problem {
-            let mut file = OpenOptions::new().create(true).append(true).open(self.folder.join("complaints")).unwrap();
-            writeln!(file, "model {} ({}): {problem}", self.progress.model, self.progress.step()).unwrap();
+            let mut file = OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(self.folder.join("complaints"))
+                .unwrap();
+            writeln!(
+                file,
+                "model {} ({}): {problem}",
+                self.progress.model,
+                self.progress.step()
+            )
+            .unwrap();
         }
     }
 }

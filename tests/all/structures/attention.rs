@@ -9,15 +9,34 @@ const TAIL: &str = "s = Transpose(k) {perm=[0,1,3,2]}\na = MatMul(q, s)\na1 = So
 fn fused_projections_split_in_every_order() {
     // 24 = 3 × 4 heads × 2, told apart by Split, by Reshape and Gather in two orders, and by slices.
     let head = "input x f32[n,3,5]\nconst w f32[5,24]\nconst o f32[8,5]\nconst h f32[5,3]\nconst heads i64[4] = 0,0,4,2\nconst flat i64[3] = 0,0,8\np = MatMul(x, w)\n";
-    let part = |name: &str, from: &str| format!("{name}0 = Reshape({from}, heads)\n{name} = Transpose({name}0) {{perm=[0,2,1,3]}}\n");
-    let three = |from: [&str; 3]| ["q", "k", "v"].iter().zip(from).map(|(name, from)| part(name, from)).collect::<String>();
-    let split = format!("const sizes i64[3] = 8\np0, p1, p2 = Split(p, sizes) {{axis=-1}}\n{}", three(["p0", "p1", "p2"]));
+    let part = |name: &str, from: &str| {
+        format!(
+            "{name}0 = Reshape({from}, heads)\n{name} = Transpose({name}0) {{perm=[0,2,1,3]}}\n"
+        )
+    };
+    let three = |from: [&str; 3]| {
+        ["q", "k", "v"]
+            .iter()
+            .zip(from)
+            .map(|(name, from)| part(name, from))
+            .collect::<String>()
+    };
+    let split = format!(
+        "const sizes i64[3] = 8\np0, p1, p2 = Split(p, sizes) {{axis=-1}}\n{}",
+        three(["p0", "p1", "p2"])
+    );
     let gather = "const five i64[5] = 0,0,3,4,2\nconst i0 i64[] = 0\nconst i1 i64[] = 1\nconst i2 i64[] = 2\np1 = Reshape(p, five)\np2 = Transpose(p1) {perm=[2,0,3,1,4]}\nq = Gather(p2, i0) {axis=0}\nk = Gather(p2, i1) {axis=0}\nv = Gather(p2, i2) {axis=0}\n";
     let by_head = "const five i64[4] = 0,0,4,6\nconst sizes i64[3] = 2\np1 = Reshape(p, five)\np2 = Transpose(p1) {perm=[0,2,1,3]}\nq, k, v = Split(p2, sizes) {axis=-1}\n";
     let inner = "const five i64[5] = 0,0,4,3,2\nconst i0 i64[] = 0\nconst i1 i64[] = 1\nconst i2 i64[] = 2\np1 = Reshape(p, five)\np2 = Transpose(p1) {perm=[3,0,2,1,4]}\nq = Gather(p2, i0) {axis=0}\nk = Gather(p2, i1) {axis=0}\nv = Gather(p2, i2) {axis=0}\n";
     let slices = "const z i64[1] = 0\nconst e i64[1] = 8\nconst f i64[1] = 16\nconst g i64[1] = 24\nconst ax i64[1] = 2\np0 = Slice(p, z, e, ax)\np1 = Slice(p, e, f, ax)\np2 = Slice(p, f, g, ax)\n".to_owned()
         + &three(["p0", "p1", "p2"]);
-    for middle in [split, gather.to_owned(), by_head.to_owned(), inner.to_owned(), slices] {
+    for middle in [
+        split,
+        gather.to_owned(),
+        by_head.to_owned(),
+        inner.to_owned(),
+        slices,
+    ] {
         let text = format!("{head}{middle}{TAIL}");
         Structure::new(&text, 75.0).coarse(&[4]).holds();
     }
@@ -49,7 +68,9 @@ fn grouped(heads: usize, past: bool) -> String {
 
 #[test]
 fn grouped_queries_with_rotary_embedding() {
-    Structure::new(&grouped(2, false), 80.0).coarse(&[2]).holds();
+    Structure::new(&grouped(2, false), 80.0)
+        .coarse(&[2])
+        .holds();
 }
 
 #[test]
@@ -64,16 +85,27 @@ fn past_keys_and_values_freeze_heads_unless_they_may_shrink() {
     let text = grouped(2, true);
     let model = onnx_prune::model::text::model(&text).unwrap();
     let options = onnx_prune::analysis::Options {
-        allowed: allowed.iter().map(|(name, axis)| ((*name).to_owned(), *axis)).collect(),
+        allowed: allowed
+            .iter()
+            .map(|(name, axis)| ((*name).to_owned(), *axis))
+            .collect(),
         ..Default::default()
     };
     let prepared = onnx_prune::job::Prepared::new(&model, &options).unwrap();
     Structure::new(&text, 80.0).reaches(&prepared, options.granularity, &[2]);
     // Dimensions of heads stay, for their axes were not named.
-    Structure::new(&text, 0.0).allow(&allowed).coarse(&[2]).holds();
+    Structure::new(&text, 0.0)
+        .allow(&allowed)
+        .coarse(&[2])
+        .holds();
     let pruned = prepared.cut(&prepared.select(&[vec![0]]), &[]).unwrap();
-    let keys = onnx_prune::analysis::declared(&pruned.graph(onnx_prune::model::Index::MAIN).input[1]);
-    assert_eq!(keys.shape.unwrap()[1].num(), Some(1), "the graph's input has one head left");
+    let keys =
+        onnx_prune::analysis::declared(&pruned.graph(onnx_prune::model::Index::MAIN).input[1]);
+    assert_eq!(
+        keys.shape.unwrap()[1].num(),
+        Some(1),
+        "the graph's input has one head left"
+    );
 }
 
 #[test]
@@ -134,7 +166,10 @@ fn a_scale_worked_out_from_the_width_of_a_head() {
     let text = "input x f32[n,4,6]\nconst q f32[6,12]\nconst k f32[6,12]\nconst v f32[6,12]\nconst o f32[12,5]\nconst apart i64[4] = 0,0,2,6\nconst back i64[3] = 0,0,12\nconst last i64[] = 3\nconst half f32[] = 0.5
         q1 = MatMul(x, q)\nq2 = Reshape(q1, apart)\nq3 = Transpose(q2) {perm=[0,2,1,3]}\nk1 = MatMul(x, k)\nk2 = Reshape(k1, apart)\nk3 = Transpose(k2) {perm=[0,2,3,1]}\nv1 = MatMul(x, v)\nv2 = Reshape(v1, apart)\nv3 = Transpose(v2) {perm=[0,2,1,3]}
         s = Shape(q3)\nd = Gather(s, last)\nd1 = Cast(d) {to=1}\nr = Pow(d1, half)\na = MatMul(q3, k3)\na1 = Div(a, r)\na2 = Softmax(a1) {axis=-1}\na3 = MatMul(a2, v3)\na4 = Transpose(a3) {perm=[0,2,1,3]}\na5 = Reshape(a4, back)\ny = MatMul(a5, o)\noutput y";
-    Structure::new(text, 99.0).coarse(&[2]).fine(&[6, 6]).holds();
+    Structure::new(text, 99.0)
+        .coarse(&[2])
+        .fine(&[6, 6])
+        .holds();
 }
 
 #[test]

@@ -32,12 +32,23 @@ fn a_scan_carries_hidden_units() {
 /// A function whose body is written as a graph: its inputs and outputs are the graph's.
 fn function(name: &str, body: &str) -> FunctionProto {
     let graph = text::message(body).unwrap().graph.unwrap();
-    let import = |domain: &str, version| OperatorSetIdProto { domain: Some(domain.into()), version: Some(version) };
+    let import = |domain: &str, version| OperatorSetIdProto {
+        domain: Some(domain.into()),
+        version: Some(version),
+    };
     FunctionProto {
         name: Some(name.into()),
         domain: Some("local".into()),
-        input: graph.input.iter().map(|input| input.name().to_owned()).collect(),
-        output: graph.output.iter().map(|output| output.name().to_owned()).collect(),
+        input: graph
+            .input
+            .iter()
+            .map(|input| input.name().to_owned())
+            .collect(),
+        output: graph
+            .output
+            .iter()
+            .map(|output| output.name().to_owned())
+            .collect(),
         node: graph.node,
         opset_import: vec![import("", 17), import("local", 1)],
         ..Default::default()
@@ -54,7 +65,9 @@ fn functions_called_twice_and_nested() {
     let wide = "input x\ninput up\nt = MatMul(x, up)\ny = Relu(t)\noutput y";
     proto.functions = vec![function("Block", block), function("Wide", wide)];
     let model = Model::new(proto, Source::default()).unwrap();
-    Structure::new(text, 99.0).coarse(&[6, 8, 9]).holds_of(&model);
+    Structure::new(text, 99.0)
+        .coarse(&[6, 8, 9])
+        .holds_of(&model);
 }
 
 #[test]
@@ -71,7 +84,11 @@ fn an_index_that_is_read_for_its_shape_alone() {
         h = MatMul(x, a)\nc = Gather(h, last) {axis=2}\ns = Shape(c)\nr = Relu(h)\nz = MatMul(r, b)\nt = Concat(s, rest) {axis=0}\ny = Reshape(z, t)\noutput y";
     Structure::new(text, 99.0).coarse(&[8]).fine(&[8]).holds();
     // Where its number is used it stays.
-    Structure::new(&text.replace("output y", "y1 = Identity(c)\noutput y\noutput y1"), 0.0).holds();
+    Structure::new(
+        &text.replace("output y", "y1 = Identity(c)\noutput y\noutput y1"),
+        0.0,
+    )
+    .holds();
 }
 
 #[test]
@@ -84,7 +101,10 @@ fn sequences_of_known_length_hold_the_tensors_that_go_through_them() {
     let branch = "t1 = If(yes) {then_branch=@two, else_branch=@none}\nconst yes bool[] = 1";
     let graphs = "output y\ngraph two\nw = SequenceConstruct(p, q)\noutput w\nend\ngraph none\nw = SequenceEmpty()\noutput w\nend";
     let text = text
-        .replace("empty = SequenceEmpty()\nt0 = SequenceInsert(empty, p)\nt1 = SequenceInsert(t0, q)", branch)
+        .replace(
+            "empty = SequenceEmpty()\nt0 = SequenceInsert(empty, p)\nt1 = SequenceInsert(t0, q)",
+            branch,
+        )
         .replace("output y", graphs);
     Structure::new(&text, 99.0).coarse(&[5, 5, 6, 6, 8]).holds();
 }

@@ -59,7 +59,10 @@ fn a_decoder_with_skips() {
 #[test]
 fn transposed_convolutions_with_groups() {
     let text = "input x f32[n,3,4,4]\nconst a f32[12,3,1,1]\nconst u f32[12,5,2,2]\nconst c f32[4,15,1,1]\nd = Conv(x, a)\ne = Relu(d)\nf = ConvTranspose(e, u) {group=3, strides=[2,2]}\ng = Relu(f)\ny = Conv(g, c)\noutput y";
-    Structure::new(text, 99.0).coarse(&[3]).fine(&[4, 5]).holds();
+    Structure::new(text, 99.0)
+        .coarse(&[3])
+        .fine(&[4, 5])
+        .holds();
 }
 
 #[test]
@@ -115,7 +118,15 @@ fn modulated_convolutions_have_channels() {
         Structure::new(&text, 99.0).coarse(&[6, 8]).holds();
         let model = text::model(&text).unwrap();
         let prepared = Prepared::new(&model, &Options::default()).unwrap();
-        assert!(prepared.analysis.groups.iter().all(|group| group.kind == Kind::Channels), "{:?}", prepared.analysis.groups);
+        assert!(
+            prepared
+                .analysis
+                .groups
+                .iter()
+                .all(|group| group.kind == Kind::Channels),
+            "{:?}",
+            prepared.analysis.groups
+        );
     }
 }
 
@@ -128,7 +139,13 @@ fn statistics_over_channels_that_flow_on_are_a_loss() {
     let model = text::model(text).unwrap();
     let prepared = Prepared::new(&model, &Options::default()).unwrap();
     let group = &prepared.analysis.groups[0];
-    assert_eq!((group.kind, group.lossy.as_ref().unwrap().to_string().as_str()), (Kind::Width, "a statistic over fewer entries"));
+    assert_eq!(
+        (
+            group.kind,
+            group.lossy.as_ref().unwrap().to_string().as_str()
+        ),
+        (Kind::Width, "a statistic over fewer entries")
+    );
 }
 
 #[test]
@@ -143,7 +160,11 @@ fn maxima_are_put_back_where_they_were() {
         f = Conv(x, a) {pads=[1,1,1,1]}\nr = Relu(f)\np, i = MaxPool(r) {kernel_shape=[2,2], strides=[2,2]}\ng = Conv(p, b) {pads=[1,1,1,1]}\ns = Add(g, p)\nu = MaxUnpool(s, i) {kernel_shape=[2,2], strides=[2,2]}\ny = Conv(u, c)\noutput y";
     Structure::new(text, 99.0).coarse(&[6]).holds();
     let given = "sh = Shape(r)\nu = MaxUnpool(s, i, sh)";
-    Structure::new(&text.replace("u = MaxUnpool(s, i)", given), 99.0).coarse(&[6]).holds();
+    Structure::new(&text.replace("u = MaxUnpool(s, i)", given), 99.0)
+        .coarse(&[6])
+        .holds();
     // Where the numbers are read as such, channels stay.
-    Structure::new(&text.replace("output y", "output y\noutput i"), 0.0).coarse(&[]).holds();
+    Structure::new(&text.replace("output y", "output y\noutput i"), 0.0)
+        .coarse(&[])
+        .holds();
 }

@@ -41,7 +41,14 @@ struct Structure<'a> {
 
 impl<'a> Structure<'a> {
     fn new(text: &'a str, reach: f64) -> Self {
-        Structure { text, reach, coarse: &[], fine: &[], allowed: &[], lossless: false }
+        Structure {
+            text,
+            reach,
+            coarse: &[],
+            fine: &[],
+            allowed: &[],
+            lossless: false,
+        }
     }
 
     /// What is to be cut: whole heads or channels.
@@ -71,14 +78,27 @@ impl<'a> Structure<'a> {
     /// Cuts lightly and heavily, coarse and fine, with three seeds; something must be proved at either granularity that
     /// cuts anything, and nothing may be wrong.
     fn holds(&self) {
-        self.holds_of(&text::model(self.text).unwrap_or_else(|error| panic!("{error}\n{}", self.text)));
+        self.holds_of(
+            &text::model(self.text).unwrap_or_else(|error| panic!("{error}\n{}", self.text)),
+        );
     }
 
     /// The same of a model that the text is only a part of.
     fn holds_of(&self, model: &Model) {
-        for (granularity, units) in [(Granularity::Coarse, self.coarse), (Granularity::Fine, self.fine)] {
-            let allowed = self.allowed.iter().map(|(name, axis)| ((*name).to_owned(), *axis)).collect();
-            let options = Options { granularity, allowed, ..Default::default() };
+        for (granularity, units) in [
+            (Granularity::Coarse, self.coarse),
+            (Granularity::Fine, self.fine),
+        ] {
+            let allowed = self
+                .allowed
+                .iter()
+                .map(|(name, axis)| ((*name).to_owned(), *axis))
+                .collect();
+            let options = Options {
+                granularity,
+                allowed,
+                ..Default::default()
+            };
             let prepared = Prepared::new(model, &options).unwrap();
             self.reaches(&prepared, granularity, units);
             let (mut proved, mut skipped) = (0, false);
@@ -87,14 +107,23 @@ impl<'a> Structure<'a> {
                     Ok(Outcome::Proved) => proved += 1,
                     Ok(Outcome::Open) => {}
                     Ok(Outcome::Skipped) => skipped = true,
-                    Err(what) => panic!("{granularity:?} share {share} seed {seed}: {what}\n{}", self.text),
+                    Err(what) => panic!(
+                        "{granularity:?} share {share} seed {seed}: {what}\n{}",
+                        self.text
+                    ),
                 }
             }
             if skipped {
-                eprintln!("SKIP: tract does not run this structure, and python3 has no onnxruntime");
+                eprintln!(
+                    "SKIP: tract does not run this structure, and python3 has no onnxruntime"
+                );
                 continue;
             }
-            assert!(proved > 0 || prepared.analysis.groups.is_empty(), "{granularity:?}: nothing proved of\n{}", self.text);
+            assert!(
+                proved > 0 || prepared.analysis.groups.is_empty(),
+                "{granularity:?}: nothing proved of\n{}",
+                self.text
+            );
         }
     }
 
@@ -109,16 +138,37 @@ impl<'a> Structure<'a> {
 
     fn reaches(&self, prepared: &Prepared, granularity: Granularity, units: &[usize]) {
         let analysis = &prepared.analysis;
-        let (reached, why) = frozen(&prepared.working, analysis, &prepared.origins, &analysis.groups);
+        let (reached, why) = frozen(
+            &prepared.working,
+            analysis,
+            &prepared.origins,
+            &analysis.groups,
+        );
         let total = reached + why.iter().map(|frozen| frozen.params).sum::<u64>();
         let percent = 100.0 * reached as f64 / total as f64;
-        let groups: Vec<String> =
-            analysis.groups.iter().map(|group| format!("{} {} {}", group.id, group.kind, group.units.len())).collect();
-        let context = || format!("{granularity:?}: {percent:.1} % in reach, {groups:?}, frozen {why:?}\n{}", self.text);
+        let groups: Vec<String> = analysis
+            .groups
+            .iter()
+            .map(|group| format!("{} {} {}", group.id, group.kind, group.units.len()))
+            .collect();
+        let context = || {
+            format!(
+                "{granularity:?}: {percent:.1} % in reach, {groups:?}, frozen {why:?}\n{}",
+                self.text
+            )
+        };
         assert!(percent >= self.reach, "{}", context());
-        assert!(!self.lossless || analysis.groups.iter().all(|group| group.lossy.is_none()), "{}", context());
+        assert!(
+            !self.lossless || analysis.groups.iter().all(|group| group.lossy.is_none()),
+            "{}",
+            context()
+        );
         if !units.is_empty() {
-            let mut found: Vec<usize> = analysis.groups.iter().map(|group| group.units.len()).collect();
+            let mut found: Vec<usize> = analysis
+                .groups
+                .iter()
+                .map(|group| group.units.len())
+                .collect();
             found.sort_unstable();
             assert_eq!(found, units, "{}", context());
         }
@@ -130,7 +180,11 @@ fn inputs(model: &Model, seed: u64) -> Tensors {
     let mut random = rng(seed, "inputs");
     let mut tensors = Tensors::new();
     for input in &model.graph(Index::MAIN).input {
-        let Some(type_proto::Value::TensorType(tensor)) = input.r#type.as_ref().and_then(|kind| kind.value.as_ref()) else { continue };
+        let Some(type_proto::Value::TensorType(tensor)) =
+            input.r#type.as_ref().and_then(|kind| kind.value.as_ref())
+        else {
+            continue;
+        };
         let dims: Vec<usize> = tensor
             .shape
             .iter()
@@ -145,14 +199,33 @@ fn inputs(model: &Model, seed: u64) -> Tensors {
         let dtype = Dtype::from_code(tensor.elem_type()).unwrap();
         let bytes: Vec<u8> = match dtype {
             Dtype::Float => floats.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            Dtype::Double => floats.iter().flat_map(|x| f64::from(*x).to_le_bytes()).collect(),
-            Dtype::Float16 => floats.iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect(),
-            Dtype::Bfloat16 => floats.iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()).collect(),
-            Dtype::Int64 => floats.iter().flat_map(|x| ((x.abs() * 4.0) as i64).to_le_bytes()).collect(),
+            Dtype::Double => floats
+                .iter()
+                .flat_map(|x| f64::from(*x).to_le_bytes())
+                .collect(),
+            Dtype::Float16 => floats
+                .iter()
+                .flat_map(|x| half::f16::from_f32(*x).to_le_bytes())
+                .collect(),
+            Dtype::Bfloat16 => floats
+                .iter()
+                .flat_map(|x| half::bf16::from_f32(*x).to_le_bytes())
+                .collect(),
+            Dtype::Int64 => floats
+                .iter()
+                .flat_map(|x| ((x.abs() * 4.0) as i64).to_le_bytes())
+                .collect(),
             Dtype::Bool => vec![1; count],
             other => panic!("no inputs of type {other:?}"),
         };
-        tensors.insert(input.name().to_owned(), TensorRef { dtype, dims, bytes: bytes.into() });
+        tensors.insert(
+            input.name().to_owned(),
+            TensorRef {
+                dtype,
+                dims,
+                bytes: bytes.into(),
+            },
+        );
     }
     tensors
 }
@@ -173,16 +246,28 @@ fn cut(model: &Model, prepared: &Prepared, share: f64, seed: u64) -> Result<Outc
     if groups.is_empty() {
         return Ok(Outcome::Open);
     }
-    let saliency = Random { seed }.score(Evidence { model: &prepared.working, analysis }, &analysis.groups);
+    let saliency = Random { seed }.score(
+        Evidence {
+            model: &prepared.working,
+            analysis,
+        },
+        &analysis.groups,
+    );
     let ranking = Ranking::new(analysis, &groups, &saliency, &Align::Multiple(1));
     let mut choice = ranking.remove(((ranking.len() as f64 * share) as usize).max(1));
     if seed.is_multiple_of(2) {
         crate::branches::take(prepared, &mut choice, seed);
     }
     let selection = ranking.selection(&choice);
-    let pruned = prepared.cut(&selection, &[]).map_err(|error| format!("surgery: {error}"))?;
-    prepared.check(&pruned, &selection).map_err(|error| format!("check: {error}"))?;
-    prepared.masked(&selection).map_err(|error| format!("mask: {error}"))?;
+    let pruned = prepared
+        .cut(&selection, &[])
+        .map_err(|error| format!("surgery: {error}"))?;
+    prepared
+        .check(&pruned, &selection)
+        .map_err(|error| format!("check: {error}"))?;
+    prepared
+        .masked(&selection)
+        .map_err(|error| format!("mask: {error}"))?;
     let inputs = inputs(model, seed);
     let runtime = TractRuntime::new(false);
     let ran = match engines::original(&runtime, model, &inputs) {
@@ -193,8 +278,9 @@ fn cut(model: &Model, prepared: &Prepared, share: f64, seed: u64) -> Result<Outc
     let (outcome, engine) = engines::judge(&ran, model, prepared, &selection, &pruned, &inputs);
     match &outcome.verdict {
         Verdict::Exact => Ok(Outcome::Proved),
-        verdict => {
-            Err(format!("{engine}: {verdict:?} {:?} {:?}; removed {:?}", outcome.max_relative_error, outcome.reason, choice.removed))
-        }
+        verdict => Err(format!(
+            "{engine}: {verdict:?} {:?} {:?}; removed {:?}",
+            outcome.max_relative_error, outcome.reason, choice.removed
+        )),
     }
 }

@@ -24,7 +24,10 @@ fn residual_width_through_layer_norm_at_a_loss() {
 fn residual_width_through_a_fused_root_mean_square() {
     let text = "opset 23\nir 11\ninput t i64[n,3]\nconst e f32[9,8]\nconst g f32[8]\nconst u f32[8,12]\nconst d f32[12,8]\nconst h f32[8,5]
         x = Gather(e, t)\nf = RMSNormalization(x, g) {axis=-1}\nf1 = MatMul(f, u)\nf2 = Relu(f1)\nf3 = MatMul(f2, d)\nx1 = Add(x, f3)\nf4 = RMSNormalization(x1, g) {axis=-1}\ny = MatMul(f4, h)\noutput y";
-    Structure::new(text, 99.0).coarse(&[8, 12]).lossless().holds();
+    Structure::new(text, 99.0)
+        .coarse(&[8, 12])
+        .lossless()
+        .holds();
 }
 
 #[test]
@@ -33,7 +36,10 @@ fn residual_width_through_a_written_out_root_mean_square() {
         x = Gather(e, t)\na = Pow(x, two)\na1 = ReduceMean(a, last)\na2 = Add(a1, eps)\na3 = Sqrt(a2)\na4 = Div(one, a3)\na5 = Mul(x, a4)\nf = Mul(a5, g)
         f1 = MatMul(f, u)\nf2 = Relu(f1)\nf3 = MatMul(f2, d)\nx1 = Add(x, f3)
         b = Mul(x1, x1)\nb1 = ReduceMean(b, last)\nb2 = Add(b1, eps)\nb3 = Sqrt(b2)\nb5 = Div(x1, b3)\nf4 = Mul(g, b5)\ny = MatMul(f4, h)\noutput y";
-    Structure::new(text, 98.0).coarse(&[8, 12]).lossless().holds();
+    Structure::new(text, 98.0)
+        .coarse(&[8, 12])
+        .lossless()
+        .holds();
 }
 
 #[test]
@@ -59,9 +65,15 @@ fn weights_standardised_in_the_model() {
         c1 = ReduceL2(c) {axes=[1,2,3],keepdims=1}\nc2 = Add(c1, eps)\nc3 = Div(c, c2)
         f = Conv(x, a3) {pads=[1,1,1,1]}\nf1 = Relu(f)\nf2 = Conv(f1, b3) {pads=[1,1,1,1]}\nf3 = Relu(f2)\ny = Conv(f3, c3)\noutput y";
     Structure::new(text, 99.0).coarse(&[6, 8]).holds();
-    let stored = Prepared::new(&text::model(text).unwrap(), &Options::default()).unwrap().working;
+    let stored = Prepared::new(&text::model(text).unwrap(), &Options::default())
+        .unwrap()
+        .working;
     assert!(encoded_len(&stored) < encoded_len(&text::model(text).unwrap()));
-    assert_eq!(stored.index().nodes().len(), 5, "three convolutions and two activations");
+    assert_eq!(
+        stored.index().nodes().len(),
+        5,
+        "three convolutions and two activations"
+    );
 }
 
 #[test]

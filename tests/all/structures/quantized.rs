@@ -35,12 +35,18 @@ fn quantized_operators_in_a_chain() {
         x0 = QuantizeLinear(x, s, z)\nx1 = QLinearConv(x0, s, z, a, as, az, ys, z, ab) {pads=[1,1,1,1], kernel_shape=[3,3]}
         x2 = QLinearConv(x1, ys, z, b, bs, bz, ys, z) {kernel_shape=[1,1]}\nx3 = com.microsoft.QLinearAdd(x1, ys, z, x2, ys, z, ys, z)
         x4 = QLinearConv(x3, ys, z, g, gs, gz, ys, z) {pads=[1,1,1,1], kernel_shape=[3,3], group=4}\nx5 = QLinearConv(x4, ys, z, d, ds, dz, ys, z) {kernel_shape=[3,3]}\ny = DequantizeLinear(x5, ys, z)\noutput y";
-    Structure::new(convolutions, 95.0).coarse(&[4]).fine(&[2, 2]).holds();
+    Structure::new(convolutions, 95.0)
+        .coarse(&[4])
+        .fine(&[2, 2])
+        .holds();
     let products = "input x f32[n,4]\nconst s f32[] = 0.02\nconst z u8[] = 128\nconst ys f32[] = 0.1
         const a i8[4,8] = full\nconst as f32[8] = 0.03\nconst az i8[8] = 0\nconst b i8[4,8] = full\nconst bs f32[] = 0.02\nconst bz i8[] = 3\nconst c i8[8,6] = full\nconst cs f32[6] = 0.01\nconst cz i8[6] = 0\nconst d i8[6,3] = full
         x0 = QuantizeLinear(x, s, z)\nx1 = QLinearMatMul(x0, s, z, a, as, az, ys, z)\nx2 = QLinearMatMul(x0, s, z, b, bs, bz, ys, z)\nx3 = com.microsoft.QLinearAdd(x1, ys, z, x2, ys, z, ys, z)
         x4 = QLinearMatMul(x3, ys, z, c, cs, cz, ys, z)\nx5 = QLinearMatMul(x4, ys, z, d, bs, bz, ys, z)\ny = DequantizeLinear(x5, ys, z)\noutput y";
-    Structure::new(products, 80.0).coarse(&[6, 8]).fine(&[6, 8]).holds();
+    Structure::new(products, 80.0)
+        .coarse(&[6, 8])
+        .fine(&[6, 8])
+        .holds();
 }
 
 /// Weights whose scales stand for blocks: along the axis of the blocks these go whole, along the other one by one.
@@ -51,7 +57,10 @@ fn weights_quantized_in_blocks() {
             "opset 21\nir 10\ninput x f32[n,32]\nconst a {kind}[32,48] = full\nconst as f32[2,48] = positive\nconst az {kind}[2,48] = {zero}\nconst b {kind}[48,64] = full\nconst bs f32[48,4] = positive\nconst bz {kind}[48,4] = {zero}\nconst c {kind}[64,5] = full\nconst cs f32[4,5] = positive
             aw = DequantizeLinear(a, as, az) {{axis=0, block_size=16}}\nh = MatMul(x, aw)\nr = Relu(h)\nbw = DequantizeLinear(b, bs, bz) {{axis=1, block_size=16}}\nh2 = MatMul(r, bw)\nr2 = Relu(h2)\ncw = DequantizeLinear(c, cs) {{axis=0, block_size=16}}\ny = MatMul(r2, cw)\noutput y"
         );
-        Structure::new(&text, 95.0).coarse(&[4, 48]).fine(&[4, 48]).holds();
+        Structure::new(&text, 95.0)
+            .coarse(&[4, 48])
+            .fine(&[4, 48])
+            .holds();
     }
 }
 
@@ -59,7 +68,10 @@ fn weights_quantized_in_blocks() {
 fn weights_of_four_bits_per_channel() {
     let text = "opset 21\nir 10\ninput x f32[n,6]\nconst a i4[6,9] = full\nconst as f32[9] = positive\nconst b u4[9,7] = full\nconst bs f32[] = 0.3\nconst bz u4[] = 8\nconst c i4[7,3] = full\nconst cs f32[7] = positive
         aw = DequantizeLinear(a, as) {axis=1}\nh = MatMul(x, aw)\nr = Relu(h)\nbw = DequantizeLinear(b, bs, bz)\nh2 = MatMul(r, bw)\nr2 = Relu(h2)\ncw = DequantizeLinear(c, cs) {axis=0}\ny = MatMul(r2, cw)\noutput y";
-    Structure::new(text, 95.0).coarse(&[7, 9]).fine(&[7, 9]).holds();
+    Structure::new(text, 95.0)
+        .coarse(&[7, 9])
+        .fine(&[7, 9])
+        .holds();
 }
 
 /// com.microsoft MatMulNBits: output channels that the next one sums over go in blocks.
@@ -73,10 +85,18 @@ fn weights_packed_in_nibbles() {
         )
     };
     let two = ["64,2", "32,4", "5,2"];
-    Structure::new(&text(two, ["", "", ""]), 90.0).coarse(&[2, 4]).fine(&[2, 4]).holds();
-    Structure::new(&text(two, [", az", ", bz", ""]), 90.0).coarse(&[2, 4]).fine(&[2, 4]).holds();
+    Structure::new(&text(two, ["", "", ""]), 90.0)
+        .coarse(&[2, 4])
+        .fine(&[2, 4])
+        .holds();
+    Structure::new(&text(two, [", az", ", bz", ""]), 90.0)
+        .coarse(&[2, 4])
+        .fine(&[2, 4])
+        .holds();
     // Scales in a row are a product of channels and blocks, of which one is cut.
-    Structure::new(&text(["128", "128", "10"], ["", "", ""]), 45.0).coarse(&[2]).holds();
+    Structure::new(&text(["128", "128", "10"], ["", "", ""]), 45.0)
+        .coarse(&[2])
+        .holds();
 }
 
 #[test]

@@ -4,7 +4,11 @@ use super::Structure;
 
 #[test]
 fn stacked_recurrent_layers_both_ways() {
-    for (operator, gates, outputs) in [("LSTM", 4, "a, _, _"), ("GRU", 3, "a, _"), ("RNN", 1, "a, _")] {
+    for (operator, gates, outputs) in [
+        ("LSTM", 4, "a, _, _"),
+        ("GRU", 3, "a, _"),
+        ("RNN", 1, "a, _"),
+    ] {
         let (wide, second) = (gates * 6, outputs.replace('a', "d"));
         let text = format!(
             "input x f32[3,n,4]\nconst w f32[2,{wide},4]\nconst r f32[2,{wide},6]\nconst b f32[2,{}]\nconst v f32[2,{wide},12]\nconst s f32[2,{wide},6]\nconst h f32[12,5]\nconst flat i64[3] = 0,0,12

@@ -17,10 +17,20 @@ fn zeros_like_another_tensor() {
     Structure::new(text, 99.0).coarse(&[16, 16]).holds();
     // Through pieces of the shape, put together again.
     let pieces = "s = Shape(r)\ns0 = Gather(s, first) {axis=0}\ns1 = Gather(s, second) {axis=0}\ns2 = Slice(s, two, three)\nu0 = Unsqueeze(s0, ax)\nu1 = Unsqueeze(s1, ax)\nv = Concat(u0, u1, s2) {axis=0}\nw = Cast(v) {to=6}\nw1 = Cast(w) {to=7}\nz = ConstantOfShape(w1)\nconst first i64[] = 0\nconst second i64[] = 1\nconst two i64[1] = 2\nconst three i64[1] = 3\nconst ax i64[1] = 0";
-    Structure::new(&text.replace("s = Shape(r)\nz = ConstantOfShape(s)", pieces), 99.0).coarse(&[16, 16]).holds();
+    Structure::new(
+        &text.replace("s = Shape(r)\nz = ConstantOfShape(s)", pieces),
+        99.0,
+    )
+    .coarse(&[16, 16])
+    .holds();
     // A single number broadcast to the shape of the other.
     let expanded = "s = Shape(r)\nz = Expand(number, s)\nconst number f32[1] = 0.5";
-    Structure::new(&text.replace("s = Shape(r)\nz = ConstantOfShape(s)", expanded), 99.0).coarse(&[16, 16]).holds();
+    Structure::new(
+        &text.replace("s = Shape(r)\nz = ConstantOfShape(s)", expanded),
+        99.0,
+    )
+    .coarse(&[16, 16])
+    .holds();
 }
 
 #[test]
@@ -39,7 +49,12 @@ fn a_shape_whose_batch_is_not_known_holds_heads_merged_into_it() {
 
 #[test]
 fn positions_are_padded_with_what_stands_beside_them() {
-    for (mode, rows) in [("reflect", "8"), ("edge", "8"), ("reflect", "h"), ("constant", "8")] {
+    for (mode, rows) in [
+        ("reflect", "8"),
+        ("edge", "8"),
+        ("reflect", "h"),
+        ("constant", "8"),
+    ] {
         let text = format!(
             "input x f32[1,3,{rows},8]\nconst a f32[8,3,3,3]\nconst b f32[4,8,3,3]\nconst pads i64[8] = 0,0,1,2,0,0,1,2
             f = Conv(x, a) {{pads=[1,1,1,1]}}\np = Pad(f, pads) {{mode=\"{mode}\"}}\ny = Conv(p, b)\noutput y"
@@ -53,10 +68,13 @@ fn positions_are_padded_with_what_stands_beside_them() {
             Structure::analysed(&text, 99.0, &[8])
         }
         if mode != "constant" && rows {
-            let old = text
-                .replace("p = Pad(f, pads)", "p = Pad(f)")
-                .replace(&format!("mode=\"{mode}\""), &format!("mode=\"{mode}\", pads=[0,0,1,2,0,0,1,2]"));
-            Structure::new(&format!("opset 9\n{old}"), 99.0).coarse(&[8]).holds();
+            let old = text.replace("p = Pad(f, pads)", "p = Pad(f)").replace(
+                &format!("mode=\"{mode}\""),
+                &format!("mode=\"{mode}\", pads=[0,0,1,2,0,0,1,2]"),
+            );
+            Structure::new(&format!("opset 9\n{old}"), 99.0)
+                .coarse(&[8])
+                .holds();
         }
     }
 }
@@ -68,11 +86,15 @@ fn pads_as_torch_computes_them() {
         f = Conv(x, a) {pads=[1,1,1,1]}\nzeros = ConstantOfShape(more)\nz = Cast(zeros) {to=7}\nall = Concat(given, z) {axis=0}\np = Reshape(all, pairs)\nq = Slice(p, from, to, ax, step)\nr = Transpose(q) {perm=[1,0]}\ns = Reshape(r, flat)\nt = Cast(s) {to=7}\ng = Pad(f, t) {mode=\"reflect\"}\ny = Conv(g, b)\noutput y";
     Structure::new(text, 99.0).coarse(&[8]).holds();
     // As many zeros as the rank of the tensor asks for.
-    let counted =
-        "sh = Shape(f)\nrank = Shape(sh)\ntwice = Mul(rank, two)\nmore = Sub(twice, four)\nconst two i64[1] = 2\nconst four i64[1] = 4";
-    Structure::new(&text.replace("const more i64[1] = 4\n", "").replace("zeros = ", &format!("{counted}\nzeros = ")), 99.0)
-        .coarse(&[8])
-        .holds();
+    let counted = "sh = Shape(f)\nrank = Shape(sh)\ntwice = Mul(rank, two)\nmore = Sub(twice, four)\nconst two i64[1] = 2\nconst four i64[1] = 4";
+    Structure::new(
+        &text
+            .replace("const more i64[1] = 4\n", "")
+            .replace("zeros = ", &format!("{counted}\nzeros = ")),
+        99.0,
+    )
+    .coarse(&[8])
+    .holds();
 }
 
 #[test]
@@ -91,20 +113,47 @@ fn an_input_of_unknown_rank_has_that_of_what_it_is_run_with() {
     let text = "input x f32[n,4]\nconst a f32[4,8]\nconst b f32[8,6]\nconst c f32[6,3]\nf = MatMul(x, a)\ng = Relu(f)\nh = MatMul(g, b)\nk = Relu(h)\ny = MatMul(k, c)\noutput y";
     let mut message = text::message(text).unwrap();
     let undeclare = |info: &mut ValueInfoProto| {
-        if let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_mut().and_then(|kind| kind.value.as_mut()) {
+        if let Some(type_proto::Value::TensorType(tensor)) =
+            info.r#type.as_mut().and_then(|kind| kind.value.as_mut())
+        {
             tensor.shape = None;
         }
     };
-    message.graph.iter_mut().flat_map(|graph| &mut graph.input).for_each(undeclare);
+    message
+        .graph
+        .iter_mut()
+        .flat_map(|graph| &mut graph.input)
+        .for_each(undeclare);
     let model = Model::new(message, Default::default()).unwrap();
     let pins = Pins::from([("x".to_owned(), vec![2, 4])]);
-    let prepared = Prepared::new(&model, &Options { pins, ..Default::default() }).unwrap();
-    assert_eq!(prepared.analysis.groups.iter().map(|group| group.units.len()).collect::<Vec<_>>(), [8, 6]);
+    let prepared = Prepared::new(
+        &model,
+        &Options {
+            pins,
+            ..Default::default()
+        },
+    )
+    .unwrap();
+    assert_eq!(
+        prepared
+            .analysis
+            .groups
+            .iter()
+            .map(|group| group.units.len())
+            .collect::<Vec<_>>(),
+        [8, 6]
+    );
     let selection = prepared.select(&[vec![0, 3, 4], vec![5]]);
     let pruned = prepared.cut(&selection, &[]).unwrap();
     prepared.check(&pruned, &selection).unwrap();
-    assert_eq!(pruned.graph(Index::MAIN).input, model.graph(Index::MAIN).input);
-    let inputs = Tensors::from_iter([("x".to_owned(), TensorRef::from_f32(vec![2, 4], &[0.5, -1.0, 2.0, 0.25, 1.0, -0.5, 0.75, 3.0]))]);
+    assert_eq!(
+        pruned.graph(Index::MAIN).input,
+        model.graph(Index::MAIN).input
+    );
+    let inputs = Tensors::from_iter([(
+        "x".to_owned(),
+        TensorRef::from_f32(vec![2, 4], &[0.5, -1.0, 2.0, 0.25, 1.0, -0.5, 0.75, 3.0]),
+    )]);
     let runtime = TractRuntime::new(false);
     let ran = crate::engines::original(&runtime, &model, &inputs).unwrap();
     let (outcome, _) = crate::engines::judge(&ran, &model, &prepared, &selection, &pruned, &inputs);

@@ -17,21 +17,38 @@ fn cut_alone(zoo: &Zoo, graph: &Graph) -> (usize, f64, Vec<String>) {
     let mut all = || -> Result<(), String> {
         let model = fill::load_bare(zoo, graph)?;
         for granularity in [Granularity::Coarse, Granularity::Fine] {
-            let options = Options { granularity, ..Default::default() };
+            let options = Options {
+                granularity,
+                ..Default::default()
+            };
             let prepared = Prepared::new(&model, &options).map_err(|error| error.to_string())?;
             let groups = &prepared.analysis.groups;
             count += groups.len();
             if granularity == Granularity::Coarse {
-                let (reached, rest) = frozen(&prepared.working, &prepared.analysis, &prepared.origins, groups);
+                let (reached, rest) = frozen(
+                    &prepared.working,
+                    &prepared.analysis,
+                    &prepared.origins,
+                    groups,
+                );
                 let total = reached + rest.iter().map(|frozen| frozen.params).sum::<u64>();
                 reach = 100.0 * reached as f64 / total.max(1) as f64;
             }
             let one = |at: usize| {
                 let selection = prepared.analysis.select([(at, [0u32].as_slice())]);
-                let cut = prepared.cut(&selection, &[]).and_then(|pruned| prepared.check(&pruned, &selection));
-                cut.err().map(|error| format!("{} {granularity:?} {}: {error}", graph.name, groups[at].id))
+                let cut = prepared
+                    .cut(&selection, &[])
+                    .and_then(|pruned| prepared.check(&pruned, &selection));
+                cut.err().map(|error| {
+                    format!("{} {granularity:?} {}: {error}", graph.name, groups[at].id)
+                })
             };
-            wrong.extend((0..groups.len()).into_par_iter().filter_map(one).collect::<Vec<_>>());
+            wrong.extend(
+                (0..groups.len())
+                    .into_par_iter()
+                    .filter_map(one)
+                    .collect::<Vec<_>>(),
+            );
         }
         Ok(())
     };
@@ -47,7 +64,11 @@ fn none_fails<'a>(zoo: &Zoo, graphs: impl Iterator<Item = &'a Graph>) {
     let (mut groups, mut wrong) = (0, Vec::new());
     for graph in graphs {
         let (count, reach, failed) = cut_alone(zoo, graph);
-        eprintln!("{}: {reach:.1} % in {count} groups, {} fail", graph.name, failed.len());
+        eprintln!(
+            "{}: {reach:.1} % in {count} groups, {} fail",
+            graph.name,
+            failed.len()
+        );
         groups += count;
         wrong.extend(failed);
     }
@@ -58,7 +79,12 @@ fn none_fails<'a>(zoo: &Zoo, graphs: impl Iterator<Item = &'a Graph>) {
 #[test]
 fn every_group_of_a_sample_of_the_zoo_goes_alone() {
     if let Some(zoo) = Zoo::find() {
-        none_fails(&zoo, zoo.graphs.iter().filter(|graph| graph.sample && graph.nodes < 1000 && wanted(graph)));
+        none_fails(
+            &zoo,
+            zoo.graphs
+                .iter()
+                .filter(|graph| graph.sample && graph.nodes < 1000 && wanted(graph)),
+        );
     }
 }
 

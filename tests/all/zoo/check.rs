@@ -40,7 +40,11 @@ struct Ground<'a> {
 
 /// Looks at one graph from all sides. Whatever goes wrong, panics too, ends in the row.
 pub fn check(zoo: &Zoo, graph: &Graph, trials: &[Trial]) -> Row {
-    let mut row = Row { name: graph.name.clone(), nodes: graph.nodes, ..Default::default() };
+    let mut row = Row {
+        name: graph.name.clone(),
+        nodes: graph.nodes,
+        ..Default::default()
+    };
     let found = guarded(|| whole(zoo, graph, trials, &mut row));
     if let Err(problem) | Ok(Err(problem)) = found {
         row.failure = Some(problem);
@@ -50,7 +54,10 @@ pub fn check(zoo: &Zoo, graph: &Graph, trials: &[Trial]) -> Row {
 
 fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
-        let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        let text = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         format!("PANIC {}", text.unwrap_or_default())
     })
 }
@@ -61,42 +68,92 @@ fn whole(zoo: &Zoo, graph: &Graph, trials: &[Trial], row: &mut Row) -> Result<()
     let coarse = prepared(&model, Granularity::Coarse)?;
     row.seconds = started.elapsed().as_secs_f64();
     let groups = &coarse.analysis.groups;
-    let by_default = groups.iter().filter(|group| matches!(group.kind, Units::Channels | Units::Heads));
-    row.prunable = frozen(&coarse.working, &coarse.analysis, &coarse.origins, by_default).0;
+    let by_default = groups
+        .iter()
+        .filter(|group| matches!(group.kind, Units::Channels | Units::Heads));
+    row.prunable = frozen(
+        &coarse.working,
+        &coarse.analysis,
+        &coarse.origins,
+        by_default,
+    )
+    .0;
     let (with_width, reasons) = frozen(&coarse.working, &coarse.analysis, &coarse.origins, groups);
     row.with_width = with_width;
-    row.frozen = reasons.iter().map(|frozen| (frozen.reason.to_string(), frozen.params)).collect();
+    row.frozen = reasons
+        .iter()
+        .map(|frozen| (frozen.reason.to_string(), frozen.params))
+        .collect();
     row.params = with_width + reasons.iter().map(|frozen| frozen.params).sum::<u64>();
 
     if trials.is_empty() {
         return Ok(());
     }
     let runtime = TractRuntime::new(true);
-    let grounds: Vec<Ground> = graph.sizes().into_iter().map(|sizes| ground(graph, &model, &runtime, &sizes)).collect();
+    let grounds: Vec<Ground> = graph
+        .sizes()
+        .into_iter()
+        .map(|sizes| ground(graph, &model, &runtime, &sizes))
+        .collect();
     row.refused = grounds.iter().find_map(|ground| match &ground.original {
         Ok(ran) => ran.refused.clone(),
         Err(refused) => Some(refused.clone()),
     });
     let fine = prepared(&model, Granularity::Fine)?;
     let one = |trial: &Trial| {
-        let prepared = if trial.granularity == Granularity::Coarse { &coarse } else { &fine };
+        let prepared = if trial.granularity == Granularity::Coarse {
+            &coarse
+        } else {
+            &fine
+        };
         let found = guarded(|| plan(&model, prepared, trial, &grounds));
-        found.unwrap_or_else(|panic| vec![Found { plan: trial.label(), verdict: Kind::Wrong, error: None, note: panic }])
+        found.unwrap_or_else(|panic| {
+            vec![Found {
+                plan: trial.label(),
+                verdict: Kind::Wrong,
+                error: None,
+                note: panic,
+            }]
+        })
     };
-    row.verdicts =
-        if row.params * 4 < SMALL { trials.par_iter().flat_map_iter(one).collect() } else { trials.iter().flat_map(one).collect() };
+    row.verdicts = if row.params * 4 < SMALL {
+        trials.par_iter().flat_map_iter(one).collect()
+    } else {
+        trials.iter().flat_map(one).collect()
+    };
     Ok(())
 }
 
 fn prepared(model: &Model, granularity: Granularity) -> Result<Prepared, String> {
-    Prepared::new(model, &Options { granularity, ..Default::default() }).map_err(|error| error.to_string())
+    Prepared::new(
+        model,
+        &Options {
+            granularity,
+            ..Default::default()
+        },
+    )
+    .map_err(|error| error.to_string())
 }
 
-fn ground<'a>(graph: &Graph, model: &Model, runtime: &'a TractRuntime, sizes: &std::collections::BTreeMap<String, usize>) -> Ground<'a> {
+fn ground<'a>(
+    graph: &Graph,
+    model: &Model,
+    runtime: &'a TractRuntime,
+    sizes: &std::collections::BTreeMap<String, usize>,
+) -> Ground<'a> {
     let inputs = inputs::inputs(graph, sizes);
-    let label = sizes.iter().map(|(name, size)| format!("{name} {size}")).collect::<Vec<_>>().join(", ");
-    let original = guarded(|| engines::original(runtime, model, &inputs)).and_then(|outcome| outcome);
-    Ground { label, inputs, original }
+    let label = sizes
+        .iter()
+        .map(|(name, size)| format!("{name} {size}"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let original =
+        guarded(|| engines::original(runtime, model, &inputs)).and_then(|outcome| outcome);
+    Ground {
+        label,
+        inputs,
+        original,
+    }
 }
 
 impl Trial {
@@ -108,7 +165,13 @@ impl Trial {
     fn selection(&self, prepared: &Prepared) -> Option<Selection> {
         let analysis = &prepared.analysis;
         let groups: Vec<usize> = (0..analysis.groups.len()).collect();
-        let saliency = Random { seed: self.seed }.score(Evidence { model: &prepared.working, analysis }, &analysis.groups);
+        let saliency = Random { seed: self.seed }.score(
+            Evidence {
+                model: &prepared.working,
+                analysis,
+            },
+            &analysis.groups,
+        );
         let ranking = Ranking::new(analysis, &groups, &saliency, &Align::Multiple(1));
         let mut choice = ranking.remove((ranking.len() as f64 * self.share).ceil() as usize);
         if self.granularity == Granularity::Coarse && self.share < 0.5 {
@@ -121,13 +184,21 @@ impl Trial {
 
 /// Cuts by one plan and judges the result.
 fn plan(model: &Model, prepared: &Prepared, trial: &Trial, grounds: &[Ground]) -> Vec<Found> {
-    let found =
-        |label: &str, verdict: Kind, error, note: String| Found { plan: format!("{} {label}", trial.label()), verdict, error, note };
-    let Some(selection) = trial.selection(prepared) else { return vec![found("", Kind::Nothing, None, String::new())] };
+    let found = |label: &str, verdict: Kind, error, note: String| Found {
+        plan: format!("{} {label}", trial.label()),
+        verdict,
+        error,
+        note,
+    };
+    let Some(selection) = trial.selection(prepared) else {
+        return vec![found("", Kind::Nothing, None, String::new())];
+    };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pruned.onnx");
     let cut = || -> Result<Model, String> {
-        let pruned = prepared.cut(&selection, &[]).map_err(|error| error.to_string())?;
+        let pruned = prepared
+            .cut(&selection, &[])
+            .map_err(|error| error.to_string())?;
         // What is written must be what was made.
         save(&pruned, &path).map_err(|error| error.to_string())?;
         load(&path, Limits::default()).map_err(|error| error.to_string())
@@ -136,13 +207,17 @@ fn plan(model: &Model, prepared: &Prepared, trial: &Trial, grounds: &[Ground]) -
         Ok(pruned) => pruned,
         Err(problem) => return vec![found("", Kind::Wrong, None, format!("surgery: {problem}"))],
     };
-    let chosen = grounds.iter().enumerate().filter(|(at, _)| trial.size.is_none_or(|size| size % grounds.len() == *at));
+    let chosen = grounds
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| trial.size.is_none_or(|size| size % grounds.len() == *at));
     let judged = |(_, ground): (usize, &Ground)| {
         let ran = match &ground.original {
             Ok(ran) => ran,
             Err(refused) => return found(&ground.label, Kind::Open, None, refused.clone()),
         };
-        let (outcome, engine) = engines::judge(ran, model, prepared, &selection, &pruned, &ground.inputs);
+        let (outcome, engine) =
+            engines::judge(ran, model, prepared, &selection, &pruned, &ground.inputs);
         let reason = outcome.reason.unwrap_or_default();
         let (verdict, note) = match outcome.verdict {
             Verdict::Exact if reason.contains("moves nothing either") => (Kind::Weak, reason),

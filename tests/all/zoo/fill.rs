@@ -22,11 +22,18 @@ pub fn load_bare(zoo: &Zoo, graph: &Graph) -> Result<Model, String> {
 }
 
 fn load_by(zoo: &Zoo, graph: &Graph, fill: fn(&mut ModelProto)) -> Result<Model, String> {
-    let path = zoo.folder.join("graphs").join(format!("{}.onnx.gz", graph.name));
-    let packed = std::fs::File::open(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let path = zoo
+        .folder
+        .join("graphs")
+        .join(format!("{}.onnx.gz", graph.name));
+    let packed =
+        std::fs::File::open(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let mut bytes = Vec::new();
-    flate2::read::GzDecoder::new(packed).read_to_end(&mut bytes).map_err(|error| format!("{}: {error}", path.display()))?;
-    let mut proto = ModelProto::decode(bytes::Bytes::from(bytes)).map_err(|error| error.to_string())?;
+    flate2::read::GzDecoder::new(packed)
+        .read_to_end(&mut bytes)
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    let mut proto =
+        ModelProto::decode(bytes::Bytes::from(bytes)).map_err(|error| error.to_string())?;
     fill(&mut proto);
     Model::new(proto, Source::default()).map_err(|error| error.to_string())
 }
@@ -37,7 +44,11 @@ fn zero(model: &mut ModelProto) {
         let dtype = Dtype::from_code(tensor.data_type()).unwrap();
         dtype.bytes_for(tensor.dims.iter().product::<i64>() as usize)
     };
-    let longest = stripped.iter().map(|(_, tensor)| length(tensor)).max().unwrap_or(0);
+    let longest = stripped
+        .iter()
+        .map(|(_, tensor)| length(tensor))
+        .max()
+        .unwrap_or(0);
     let zeros = bytes::Bytes::from(vec![0u8; longest]);
     for (_, tensor) in stripped {
         tensor.doc_string = None;
@@ -47,29 +58,52 @@ fn zero(model: &mut ModelProto) {
 
 fn stripped(model: &mut ModelProto) -> Stripped<'_> {
     let mut stripped = Vec::new();
-    model.graph.iter_mut().for_each(|graph| in_graph(graph, &mut stripped));
-    model.functions.iter_mut().for_each(|function| in_nodes(&mut function.node, &mut stripped));
+    model
+        .graph
+        .iter_mut()
+        .for_each(|graph| in_graph(graph, &mut stripped));
+    model
+        .functions
+        .iter_mut()
+        .for_each(|function| in_nodes(&mut function.node, &mut stripped));
     stripped
 }
 
 /// Gives every stripped tensor its numbers, in the main graph, in subgraphs and in functions.
 pub fn fill(model: &mut ModelProto) {
-    stripped(model).into_par_iter().for_each(|(name, tensor)| draw(&name, tensor));
+    stripped(model)
+        .into_par_iter()
+        .for_each(|(name, tensor)| draw(&name, tensor));
 }
 
 /// A name to draw by, and the tensor to fill.
 type Stripped<'a> = Vec<(String, &'a mut TensorProto)>;
 
 fn in_graph<'a>(graph: &'a mut GraphProto, found: &mut Stripped<'a>) {
-    found.extend(graph.initializer.iter_mut().filter(|tensor| is_stripped(tensor)).map(|tensor| (tensor.name().to_owned(), tensor)));
+    found.extend(
+        graph
+            .initializer
+            .iter_mut()
+            .filter(|tensor| is_stripped(tensor))
+            .map(|tensor| (tensor.name().to_owned(), tensor)),
+    );
     in_nodes(&mut graph.node, found);
 }
 
 fn in_nodes<'a>(nodes: &'a mut [NodeProto], found: &mut Stripped<'a>) {
     for node in nodes {
-        let value = if node.op_type() == "Constant" { node.output.first().cloned() } else { None };
-        for AttributeProto { name, t, g, graphs, .. } in &mut node.attribute {
-            g.iter_mut().chain(graphs).for_each(|graph| in_graph(graph, found));
+        let value = if node.op_type() == "Constant" {
+            node.output.first().cloned()
+        } else {
+            None
+        };
+        for AttributeProto {
+            name, t, g, graphs, ..
+        } in &mut node.attribute
+        {
+            g.iter_mut()
+                .chain(graphs)
+                .for_each(|graph| in_graph(graph, found));
             if let (Some(value), Some(tensor), Some("value")) = (&value, t, name.as_deref())
                 && is_stripped(tensor)
             {
@@ -99,7 +133,9 @@ fn draw(name: &str, tensor: &mut TensorProto) {
     let mut rng = rng(0, name);
     let drawn = (0..count).map(|_| match (kind.as_str(), numbers.as_slice()) {
         ("uniform", [low, high]) => low + (high - low) * rng.random::<f64>(),
-        ("normal", [mean, spread, low, high]) => (mean + spread * normal(&mut rng)).clamp(*low, *high),
+        ("normal", [mean, spread, low, high]) => {
+            (mean + spread * normal(&mut rng)).clamp(*low, *high)
+        }
         _ => panic!("'{rule}' is no rule to fill {name} by"),
     });
     tensor.raw_data = Some(encode(dtype, drawn).into());
@@ -156,20 +192,40 @@ mod tests {
                 tensor_to_fill("b", Dtype::Float, rule),
                 tensor_to_fill("c", Dtype::Uint8, "fill: uniform 10 20"),
                 tensor_to_fill("d", Dtype::Bfloat16, rule),
-                TensorProto { doc_string: Some("no rule".into()), ..tensor_to_fill("e", Dtype::Float, rule) },
+                TensorProto {
+                    doc_string: Some("no rule".into()),
+                    ..tensor_to_fill("e", Dtype::Float, rule)
+                },
             ],
             ..Default::default()
         };
-        let mut model = ModelProto { graph: Some(graph), ..Default::default() };
+        let mut model = ModelProto {
+            graph: Some(graph),
+            ..Default::default()
+        };
         fill(&mut model);
         let tensors = &model.graph.unwrap().initializer;
-        let numbers = |at: usize| TensorRef::from_proto(&tensors[at]).unwrap().to_f64().unwrap();
+        let numbers = |at: usize| {
+            TensorRef::from_proto(&tensors[at])
+                .unwrap()
+                .to_f64()
+                .unwrap()
+        };
         let (a, b, c, d) = (numbers(0), numbers(1), numbers(2), numbers(3));
         let mean = a.iter().sum::<f64>() / 2000.0;
         let spread = (a.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / 2000.0).sqrt();
-        assert!((mean - 1.0).abs() < 0.2 && (1.5..2.0).contains(&spread), "{mean} {spread}");
+        assert!(
+            (mean - 1.0).abs() < 0.2 && (1.5..2.0).contains(&spread),
+            "{mean} {spread}"
+        );
         assert!(a.iter().chain(&d).all(|x| (-3.0..=4.0).contains(x)) && a != b);
-        assert!(c.iter().all(|x| (10.0..=20.0).contains(x) && x.fract() == 0.0));
-        assert_eq!((tensors[0].doc_string(), tensors[4].doc_string()), ("", "no rule"));
+        assert!(
+            c.iter()
+                .all(|x| (10.0..=20.0).contains(x) && x.fract() == 0.0)
+        );
+        assert_eq!(
+            (tensors[0].doc_string(), tensors[4].doc_string()),
+            ("", "no rule")
+        );
     }
 }

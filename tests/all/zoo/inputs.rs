@@ -13,14 +13,20 @@ use super::manifest::{Axis, Graph, Input};
 
 /// A tensor for every input; a name of two axes joined by `+` stands for their sum.
 pub fn inputs(graph: &Graph, sizes: &BTreeMap<String, usize>) -> Tensors {
-    graph.inputs.iter().map(|input| (input.name.clone(), tensor(input, sizes))).collect()
+    graph
+        .inputs
+        .iter()
+        .map(|input| (input.name.clone(), tensor(input, sizes)))
+        .collect()
 }
 
 fn tensor(input: &Input, sizes: &BTreeMap<String, usize>) -> TensorRef {
     let size = |name: &str| sizes.get(name).copied();
     let extent = |(axis, example): (&Axis, &usize)| match axis {
         Axis::Number(number) => *number,
-        Axis::Name(name) => size(name).or_else(|| name.split('+').map(|part| size(part.trim())).sum()).unwrap_or(*example),
+        Axis::Name(name) => size(name)
+            .or_else(|| name.split('+').map(|part| size(part.trim())).sum())
+            .unwrap_or(*example),
     };
     let dims: Vec<usize> = input.shape.iter().zip(&input.example).map(extent).collect();
     let mut rng = rng(dims.iter().sum::<usize>() as u64, &input.name);
@@ -30,8 +36,20 @@ fn tensor(input: &Input, sizes: &BTreeMap<String, usize>) -> TensorRef {
     };
     let dtype = dtype(&input.dtype);
     let count = dims.iter().product();
-    let numbers: Vec<f64> = (0..count).map(|_| if dtype.is_float() { draw() } else { draw().floor() }).collect();
-    TensorRef { dtype, dims, bytes: encode(dtype, numbers).into() }
+    let numbers: Vec<f64> = (0..count)
+        .map(|_| {
+            if dtype.is_float() {
+                draw()
+            } else {
+                draw().floor()
+            }
+        })
+        .collect();
+    TensorRef {
+        dtype,
+        dims,
+        bytes: encode(dtype, numbers).into(),
+    }
 }
 
 fn dtype(name: &str) -> Dtype {

@@ -51,14 +51,22 @@ impl Zoo {
     /// The zoo of the corpus, or a visible note that it is not here.
     pub fn find() -> Option<Self> {
         let given = std::env::var_os("ONNX_PRUNE_CORPUS").map(PathBuf::from);
-        let folder = given.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared")).join("zoo");
+        let folder = given
+            .unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"))
+            .join("zoo");
         let Ok(text) = std::fs::read_to_string(folder.join("manifest.json")) else {
-            eprintln!("SKIP: no zoo at {} (set ONNX_PRUNE_CORPUS)", folder.display());
+            eprintln!(
+                "SKIP: no zoo at {} (set ONNX_PRUNE_CORPUS)",
+                folder.display()
+            );
             return None;
         };
         // Python writes numbers that are none (the spread of outputs that are empty) as JSON has no word for.
         let manifest: Manifest = serde_json::from_str(&text.replace(": NaN", ": null")).unwrap();
-        Some(Zoo { folder, graphs: manifest.graphs })
+        Some(Zoo {
+            folder,
+            graphs: manifest.graphs,
+        })
     }
 }
 

@@ -30,12 +30,20 @@ const SHARES: [f64; 2] = [0.2, 0.6];
 /// All plans of one graph. The first seed's are run at all sizes of the inputs, the others' at one or the other.
 fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
-    let count = std::env::var("ONNX_PRUNE_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(SEEDS.len());
+    let count = std::env::var("ONNX_PRUNE_SEEDS")
+        .ok()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(SEEDS.len());
     for seed in SEEDS.into_iter().take(count) {
         for share in SHARES {
             for granularity in [Coarse, Fine] {
                 let size = (seed != SEEDS[0]).then_some(trials.len());
-                trials.push(Trial { granularity, share, seed, size });
+                trials.push(Trial {
+                    granularity,
+                    share,
+                    seed,
+                    size,
+                });
             }
         }
     }
@@ -48,7 +56,12 @@ fn wanted(graph: &Graph) -> bool {
 }
 
 /// Checks some graphs one after the other; every row is kept as soon as it is there.
-fn run<'a>(zoo: &Zoo, graphs: impl Iterator<Item = &'a Graph>, trials: &[Trial], keep: bool) -> Vec<Row> {
+fn run<'a>(
+    zoo: &Zoo,
+    graphs: impl Iterator<Item = &'a Graph>,
+    trials: &[Trial],
+    keep: bool,
+) -> Vec<Row> {
     let mut rows = Vec::new();
     for graph in graphs {
         let started = Instant::now();
@@ -63,7 +76,11 @@ fn run<'a>(zoo: &Zoo, graphs: impl Iterator<Item = &'a Graph>, trials: &[Trial],
 }
 
 fn none_is_wrong(rows: &[Row]) {
-    let wrong: Vec<String> = rows.iter().filter(|row| row.is_wrong()).map(Row::line).collect();
+    let wrong: Vec<String> = rows
+        .iter()
+        .filter(|row| row.is_wrong())
+        .map(Row::line)
+        .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -72,8 +89,18 @@ fn a_sample_of_the_zoo_is_exact() {
     let Some(zoo) = Zoo::find() else { return };
     // One light and one heavy plan of each kind, of the graphs that are quick to run.
     let trials = [
-        Trial { granularity: Coarse, share: 0.6, seed: 1, size: Some(0) },
-        Trial { granularity: Fine, share: 0.2, seed: 2, size: Some(1) },
+        Trial {
+            granularity: Coarse,
+            share: 0.6,
+            seed: 1,
+            size: Some(0),
+        },
+        Trial {
+            granularity: Fine,
+            share: 0.2,
+            seed: 2,
+            size: Some(1),
+        },
     ];
     let small = |graph: &&Graph| graph.sample && graph.params < 3_000_000 && wanted(graph);
     none_is_wrong(&run(&zoo, zoo.graphs.iter().filter(small), &trials, false));

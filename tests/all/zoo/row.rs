@@ -53,16 +53,27 @@ impl Row {
     }
 
     pub fn count(&self, kind: Kind) -> usize {
-        self.verdicts.iter().filter(|found| found.verdict == kind).count()
+        self.verdicts
+            .iter()
+            .filter(|found| found.verdict == kind)
+            .count()
     }
 
     pub fn largest_error(&self) -> Option<f64> {
-        let errors = self.verdicts.iter().filter(|found| found.verdict == Kind::Exact).filter_map(|found| found.error);
+        let errors = self
+            .verdicts
+            .iter()
+            .filter(|found| found.verdict == Kind::Exact)
+            .filter_map(|found| found.error);
         errors.reduce(f64::max)
     }
 
     pub fn share(&self, part: u64) -> f64 {
-        if self.params == 0 { 0.0 } else { 100.0 * part as f64 / self.params as f64 }
+        if self.params == 0 {
+            0.0
+        } else {
+            100.0 * part as f64 / self.params as f64
+        }
     }
 
     /// For people who wait.
@@ -75,13 +86,23 @@ impl Row {
             self.share(self.prunable),
             self.share(self.with_width)
         );
-        for kind in [Kind::Exact, Kind::Weak, Kind::Nothing, Kind::Open, Kind::Wrong] {
+        for kind in [
+            Kind::Exact,
+            Kind::Weak,
+            Kind::Nothing,
+            Kind::Open,
+            Kind::Wrong,
+        ] {
             let count = self.count(kind);
             if count > 0 {
                 line += &format!(" {count} {kind:?}");
             }
         }
-        let bad = self.verdicts.iter().filter(|found| matches!(found.verdict, Kind::Wrong | Kind::Open)).take(2);
+        let bad = self
+            .verdicts
+            .iter()
+            .filter(|found| matches!(found.verdict, Kind::Wrong | Kind::Open))
+            .take(2);
         bad.for_each(|found| line += &format!("; {}: {}", found.plan, found.note));
         for text in self.failure.iter().chain(&self.refused) {
             line += &format!("; {text}");
@@ -90,7 +111,9 @@ impl Row {
     }
 
     fn path(name: &str) -> PathBuf {
-        PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("zoo").join(format!("{name}.json"))
+        PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+            .join("zoo")
+            .join(format!("{name}.json"))
     }
 
     /// The row that an earlier run found.

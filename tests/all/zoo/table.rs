@@ -22,7 +22,11 @@ of running the original differ by more) and the mask moved the outputs by more t
 
 /// Writes the page from all rows that were found.
 pub fn write(zoo: &Zoo) {
-    let rows: Vec<Row> = zoo.graphs.iter().filter_map(|graph| Row::read(&graph.name)).collect();
+    let rows: Vec<Row> = zoo
+        .graphs
+        .iter()
+        .filter_map(|graph| Row::read(&graph.name))
+        .collect();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/zoo.md");
     std::fs::write(path, page(&rows, zoo.graphs.len())).unwrap();
 }
@@ -36,7 +40,9 @@ fn page(rows: &[Row], total: usize) -> String {
     let elsewhere = rows.iter().filter(|row| row.refused.is_some()).count();
     let slowest = rows.iter().map(|row| row.seconds).fold(0.0, f64::max);
     let all: u64 = rows.iter().map(|row| row.params).sum();
-    let share = |part: fn(&Row) -> u64| 100.0 * rows.iter().map(part).sum::<u64>() as f64 / all.max(1) as f64;
+    let share = |part: fn(&Row) -> u64| {
+        100.0 * rows.iter().map(part).sum::<u64>() as f64 / all.max(1) as f64
+    };
     writeln!(
         page,
         "{} of {total} graphs: {proved} with exact plans, {nothing} with nothing to remove, {wrong} with an error; for {elsewhere} ONNX Runtime gives the verdict, since tract can not run the original.\n\
@@ -77,9 +83,15 @@ fn line(page: &mut String, row: &Row) {
         .map(|kind| format!("{} {}", row.count(kind), format!("{kind:?}").to_lowercase()))
         .collect();
     plans.extend(row.failure.as_deref().map(cell));
-    let notes = row.verdicts.iter().filter(|found| matches!(found.verdict, Kind::Open | Kind::Wrong)).map(|found| found.note.as_str());
+    let notes = row
+        .verdicts
+        .iter()
+        .filter(|found| matches!(found.verdict, Kind::Open | Kind::Wrong))
+        .map(|found| found.note.as_str());
     plans.extend(notes.take(1).map(cell));
-    let error = row.largest_error().map_or_else(|| "–".to_owned(), |error| format!("{error:.0e}"));
+    let error = row
+        .largest_error()
+        .map_or_else(|| "–".to_owned(), |error| format!("{error:.0e}"));
     let by = if row.refused.is_some() { "*" } else { "" };
     writeln!(
         page,

@@ -54,40 +54,75 @@ pub fn folder() -> Option<PathBuf> {
     let folder = given.unwrap_or_else(|| root.join("target/node_tests"));
     let found = folder.is_dir();
     if !found {
-        eprintln!("SKIP: no node tests at {} (python tests/node_tests.py FOLDER; ONNX_PRUNE_NODE_TESTS=FOLDER)", folder.display());
+        eprintln!(
+            "SKIP: no node tests at {} (python tests/node_tests.py FOLDER; ONNX_PRUNE_NODE_TESTS=FOLDER)",
+            folder.display()
+        );
     }
     found.then_some(folder)
 }
 
 /// All node tests in the order of their names; `only` narrows them to names that contain it.
 pub fn cases(folder: &Path, only: Option<&str>) -> Vec<Case> {
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     paths.sort();
-    let wanted = |path: &PathBuf| path.is_dir() && only.is_none_or(|only| path.to_string_lossy().contains(only));
-    paths.iter().filter(|path| wanted(path)).map(|path| read(path)).collect()
+    let wanted = |path: &PathBuf| {
+        path.is_dir() && only.is_none_or(|only| path.to_string_lossy().contains(only))
+    };
+    paths
+        .iter()
+        .filter(|path| wanted(path))
+        .map(|path| read(path))
+        .collect()
 }
 
 fn read(folder: &Path) -> Case {
-    let mut proto = ModelProto::decode(Bytes::from(std::fs::read(folder.join("model.onnx")).unwrap())).unwrap();
+    let mut proto = ModelProto::decode(Bytes::from(
+        std::fs::read(folder.join("model.onnx")).unwrap(),
+    ))
+    .unwrap();
     let graph = proto.graph.as_mut().unwrap();
     let stored = |kind: &str, infos: &[ValueInfoProto]| {
         let path = |at: usize| folder.join(format!("test_data_set_0/{kind}_{at}.pb"));
-        infos.iter().enumerate().map(|(at, info)| value(&path(at), info)).collect()
+        infos
+            .iter()
+            .enumerate()
+            .map(|(at, info)| value(&path(at), info))
+            .collect()
     };
-    let (inputs, outputs) = (stored("input", &graph.input), stored("output", &graph.output));
+    let (inputs, outputs) = (
+        stored("input", &graph.input),
+        stored("output", &graph.output),
+    );
     graph.value_info.clear();
-    graph.output.iter_mut().for_each(|output| output.r#type = None);
+    graph
+        .output
+        .iter_mut()
+        .for_each(|output| output.r#type = None);
     let name = folder.file_name().unwrap().to_string_lossy().into_owned();
-    Case { name, proto, inputs, outputs }
+    Case {
+        name,
+        proto,
+        inputs,
+        outputs,
+    }
 }
 
 fn value(path: &Path, info: &ValueInfoProto) -> Stored {
-    if !matches!(info.r#type.as_ref().and_then(|kind| kind.value.as_ref()), Some(type_proto::Value::TensorType(_))) {
+    if !matches!(
+        info.r#type.as_ref().and_then(|kind| kind.value.as_ref()),
+        Some(type_proto::Value::TensorType(_))
+    ) {
         return Stored::Other;
     }
     let message = TensorProto::decode(Bytes::from(std::fs::read(path).unwrap())).unwrap();
     match TensorRef::from_proto(&message) {
-        _ if message.data_type() == Dtype::String.code() => Stored::Text(message.dims.iter().map(|dim| *dim as usize).collect()),
+        _ if message.data_type() == Dtype::String.code() => {
+            Stored::Text(message.dims.iter().map(|dim| *dim as usize).collect())
+        }
         Ok(tensor) => Stored::Tensor(tensor),
         Err(error) => panic!("{}: {error}", path.display()),
     }
@@ -96,7 +131,13 @@ fn value(path: &Path, info: &ValueInfoProto) -> Stored {
 impl Case {
     /// The types of the operators in it, each once.
     pub fn operators(&self) -> Vec<String> {
-        let mut found: Vec<String> = self.proto.graph.iter().flat_map(|graph| &graph.node).map(|node| node.op_type().to_owned()).collect();
+        let mut found: Vec<String> = self
+            .proto
+            .graph
+            .iter()
+            .flat_map(|graph| &graph.node)
+            .map(|node| node.op_type().to_owned())
+            .collect();
         found.sort();
         found.dedup();
         found
@@ -109,7 +150,9 @@ impl Case {
         let inputs = std::mem::take(&mut graph.input);
         for (at, (input, stored)) in inputs.into_iter().zip(&self.inputs).enumerate() {
             match stored {
-                Stored::Tensor(tensor) if choose(at, tensor) => graph.initializer.push(tensor.to_proto(input.name())),
+                Stored::Tensor(tensor) if choose(at, tensor) => {
+                    graph.initializer.push(tensor.to_proto(input.name()))
+                }
                 _ => graph.input.push(input),
             }
         }
@@ -118,13 +161,25 @@ impl Case {
 
     /// The model with extents above 1 of its inputs replaced by symbols, and what the symbols stand for. `constant` inputs
     /// are kept as such.
-    pub fn symbolic(&self, constant: impl Fn(usize, &TensorRef) -> bool) -> (ModelProto, Vec<(String, i64)>) {
+    pub fn symbolic(
+        &self,
+        constant: impl Fn(usize, &TensorRef) -> bool,
+    ) -> (ModelProto, Vec<(String, i64)>) {
         let mut proto = self.constant(constant);
         let mut symbols = Vec::new();
         for (at, input) in proto.graph.as_mut().unwrap().input.iter_mut().enumerate() {
-            let Some(shape) = shape_mut(input) else { continue };
+            let Some(shape) = shape_mut(input) else {
+                continue;
+            };
             for (axis, dim) in shape.dim.iter_mut().enumerate() {
-                let Some(number) = dim.value.as_ref().and_then(number).filter(|number| *number > 1) else { continue };
+                let Some(number) = dim
+                    .value
+                    .as_ref()
+                    .and_then(number)
+                    .filter(|number| *number > 1)
+                else {
+                    continue;
+                };
                 symbols.push((format!("s{at}_{axis}"), number));
                 dim.value = Some(DimParam(format!("s{at}_{axis}")));
             }

@@ -31,14 +31,22 @@ enum Answer {
 impl Reference {
     /// `None`, with a visible note, where Python or the package is missing.
     pub fn start() -> Option<Self> {
-        let there = Command::new("python3").args(["-c", "import onnx.reference"]).stderr(Stdio::null()).status();
+        let there = Command::new("python3")
+            .args(["-c", "import onnx.reference"])
+            .stderr(Stdio::null())
+            .status();
         if !there.is_ok_and(|status| status.success()) {
             eprintln!("SKIP: what tract can not run; python3 with the onnx package would");
             return None;
         }
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference_runtime.py");
-        let mut child =
-            Command::new("python3").arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
+        let mut child = Command::new("python3")
+            .arg(script)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
         let pipes = RefCell::new((child.stdin.take()?, BufReader::new(child.stdout.take()?)));
         Some(Reference { child, pipes })
     }
@@ -49,12 +57,18 @@ impl Reference {
         save(model, &folder.path().join("model.onnx")).map_err(|error| error.to_string())?;
         for (at, (name, tensor)) in feeds.iter().enumerate() {
             let path = folder.path().join(format!("input_{at}.pb"));
-            std::fs::write(path, tensor.to_proto(name).encode_to_vec()).map_err(|error| error.to_string())?;
+            std::fs::write(path, tensor.to_proto(name).encode_to_vec())
+                .map_err(|error| error.to_string())?;
         }
-        let count = self.ask(folder.path()).map_err(|error| error.to_string())?.map_err(|error| format!("the reference: {error}"))?;
+        let count = self
+            .ask(folder.path())
+            .map_err(|error| error.to_string())?
+            .map_err(|error| format!("the reference: {error}"))?;
         let read = |at: usize| {
-            let bytes = std::fs::read(folder.path().join(format!("output_{at}.pb"))).map_err(|error| error.to_string())?;
-            let message = TensorProto::decode(Bytes::from(bytes)).map_err(|error| error.to_string())?;
+            let bytes = std::fs::read(folder.path().join(format!("output_{at}.pb")))
+                .map_err(|error| error.to_string())?;
+            let message =
+                TensorProto::decode(Bytes::from(bytes)).map_err(|error| error.to_string())?;
             TensorRef::from_proto(&message).map_err(|error| error.to_string())
         };
         (0..count).map(read).collect()
