@@ -8,7 +8,7 @@ mod path;
 
 use std::fmt;
 
-use crate::analysis::{Analysis, Cost, Group, Kind, Selection};
+use crate::analysis::{Analysis, ClassId, Cost, Group, Kind, Ledger, Selection};
 
 pub use align::{Align, Width, cheapest};
 pub use copies::least_cuts;
@@ -293,12 +293,12 @@ impl<'a> Ranking<'a> {
                 }
                 removed
             };
-            let fits = |removed: &[usize]| {
-                let cost = self.cost(&self.choice(removed));
+            let cheap = |cost: &Cost| {
                 targets
                     .iter()
-                    .all(|target| target.of(&cost, &self.original) <= target.fraction() + 1e-9)
+                    .all(|target| target.of(cost, &self.original) <= target.fraction() + 1e-9)
             };
+            let fits = |removed: &[usize]| cheap(&self.cost(&self.choice(removed)));
             if !fits(&counts(self.len())) {
                 continue;
             }
@@ -312,7 +312,7 @@ impl<'a> Ranking<'a> {
                 }
             }
             let mut removed = counts(high);
-            self.give_back(&mut removed, least, &fits);
+            self.give_back(&mut removed, least, &cheap);
             return (removed, true);
         }
         (self.rounded(self.len(), least), false)
@@ -334,50 +334,74 @@ impl<'a> Ranking<'a> {
         }
     }
 
-    /// Groups whose cut makes copies of constants that cost more than it saves.
-    fn unpaid(&self, removed: &[usize]) -> Vec<usize> {
-        let now = self.cost(&self.choice(removed));
-        let unpaid = |place: &usize| {
-            let mut whole = removed.to_vec();
-            whole[*place] = 0;
-            let cost = self.cost(&self.choice(&whole));
-            cost.params < now.params || cost.bytes < now.bytes
+    /// The share of each class that stays when so many units of a group go.
+    fn shares(&self, place: usize, count: usize) -> Vec<(ClassId, f64)> {
+        let group = self.groups[place];
+        let units = self.spare_classes(group, &self.order[place], count);
+        let selection = self.analysis.select([(group, units.as_slice())]);
+        let share = |class: &ClassId| {
+            let extent = f64::from(self.analysis.classes.get(*class).extent.max(1));
+            let kept = selection.kept(*class).map(|kept| kept.len() as f64);
+            (*class, kept.map_or(1.0, |kept| kept / extent))
         };
-        (0..self.groups.len())
-            .filter(|place| self.least[*place] > 1 && removed[*place] > 0)
-            .filter(unpaid)
+        self.analysis.groups[group]
+            .classes
+            .iter()
+            .map(share)
             .collect()
     }
 
-    /// Restores units in steps of the alignment, most salient first, while the targets hold.
-    fn give_back(&self, removed: &mut [usize], least: &[usize], fits: &dyn Fn(&[usize]) -> bool) {
-        // Groups whose next unit was removed last come first.
-        let mut rank: Vec<(usize, usize)> = (0..self.groups.len())
-            .map(|place| {
-                (
-                    self.queue
-                        .iter()
-                        .rposition(|other| *other == place)
-                        .unwrap_or(0),
-                    place,
-                )
-            })
+    /// The cost as single groups change, with so many units of each gone.
+    fn ledger(&self, removed: &[usize]) -> Ledger<'a> {
+        let mut ledger = Ledger::new(&self.analysis.account, self.analysis.classes.classes.len());
+        for (place, count) in removed.iter().enumerate().filter(|(_, count)| **count > 0) {
+            ledger.set(&self.shares(place, *count));
+        }
+        ledger
+    }
+
+    /// Groups whose cut makes copies of constants that cost more than it saves.
+    fn unpaid(&self, removed: &[usize]) -> Vec<usize> {
+        let candidates: Vec<usize> = (0..self.groups.len())
+            .filter(|place| self.least[*place] > 1 && removed[*place] > 0)
             .collect();
-        rank.sort_by(|a, b| b.cmp(a));
+        if candidates.is_empty() {
+            return candidates;
+        }
+        let ledger = self.ledger(removed);
+        // Sums of differences are off by rounding; nothing costs less than half a number.
+        let dearer = |whole: f64, now: f64| whole < now - 0.5;
+        let unpaid = |place: &usize| {
+            let (now, whole) = (ledger.cost(), ledger.with(&self.shares(*place, 0)));
+            dearer(whole.params, now.params) || dearer(whole.bytes, now.bytes)
+        };
+        candidates.into_iter().filter(unpaid).collect()
+    }
+
+    /// Restores units in steps of the alignment, most salient first, while the cost fits.
+    fn give_back(&self, removed: &mut [usize], least: &[usize], fits: &dyn Fn(&Cost) -> bool) {
+        // Groups whose next unit was removed last come first.
+        let mut last = vec![0; self.groups.len()];
+        for (at, place) in self.queue.iter().enumerate() {
+            last[*place] = at;
+        }
+        let mut rank: Vec<usize> = (0..self.groups.len()).collect();
+        rank.sort_by_key(|place| std::cmp::Reverse((last[*place], *place)));
+        let mut ledger = self.ledger(removed);
         let mut again = true;
         while again {
             again = false;
-            for (_, place) in &rank {
+            for place in &rank {
                 let step = (self.align[*place] as usize).min(removed[*place]);
                 if step == 0 {
                     continue;
                 }
-                let before = removed[*place];
-                removed[*place] = paid(before - step, least[*place]);
-                if fits(removed) {
+                let fewer = paid(removed[*place] - step, least[*place]);
+                let shares = self.shares(*place, fewer);
+                if fits(&ledger.with(&shares)) {
+                    ledger.set(&shares);
+                    removed[*place] = fewer;
                     again = true;
-                } else {
-                    removed[*place] = before;
                 }
             }
         }

@@ -107,6 +107,10 @@ fn unpooled(model: &Model, facts: &Facts, node: NodeId) -> bool {
 pub fn relate(model: &Model, facts: &Facts) -> Vec<Relation> {
     let relate = |node: NodeId| {
         let view = view(model, facts, node, true);
+        let entry = model.index().node(node);
+        if entry.outputs.iter().flatten().next().is_none() && entry.subgraphs.is_empty() {
+            return view.frozen(Reason::Unused);
+        }
         match crate::ops::lookup(view.node.domain(), view.node.op_type()) {
             None => view.frozen(Reason::NoRule(view.key())),
             Some(operator) => match facts.problems.get(&node) {

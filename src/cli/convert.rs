@@ -2,7 +2,7 @@
 
 use indexmap::IndexMap;
 
-use crate::analysis::{self, Analysis, Cost, Frozen, Group};
+use crate::analysis::{self, Analysis, Cost, Frozen, Group, Ledger};
 use crate::calibrate::{Fed, FedInput};
 use crate::facts::Dim;
 use crate::job::{self, ChangedEnd, Checks, Engine, Outcome, Prepared, Request, UnrunBranch};
@@ -81,17 +81,13 @@ fn known(
         .iter()
         .filter_map(|at| Some((*at, analysis.groups.get(*at)?)))
         .collect();
-    let full = analysis.account.at(|_| 1.0);
+    let ledger = Ledger::new(&analysis.account, analysis.classes.classes.len());
+    let full = ledger.cost();
     report.groups = groups
         .iter()
         .map(|(at, group)| {
-            let without = analysis.account.at(|class| {
-                if group.classes.contains(&class) {
-                    0.0
-                } else {
-                    1.0
-                }
-            });
+            let gone: Vec<_> = group.classes.iter().map(|class| (*class, 0.0)).collect();
+            let without = ledger.with(&gone);
             let held = group
                 .weights
                 .iter()

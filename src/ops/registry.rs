@@ -1,5 +1,8 @@
 //! All rules, found by domain and operator type.
 
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
 use super::Operator;
 use crate::model::normal_domain;
 
@@ -91,8 +94,18 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
 
 /// The rule for an operator, if there is one.
 pub fn lookup(domain: &str, op_type: &str) -> Option<&'static dyn Operator> {
-    let domain = normal_domain(domain);
-    rules()
-        .find(|rule| rule.op_type == op_type && rule.domain == domain)
-        .map(|rule| rule.operator)
+    static RULES: OnceLock<Rules> = OnceLock::new();
+    let table: &Rules = RULES.get_or_init(|| {
+        let mut table = Rules::new();
+        for rule in rules() {
+            table
+                .entry((rule.domain, rule.op_type))
+                .or_insert(rule.operator);
+        }
+        table
+    });
+    table.get(&(normal_domain(domain), op_type)).copied()
 }
+
+/// Rules by domain and name.
+type Rules<'a> = HashMap<(&'a str, &'a str), &'static dyn Operator>;

@@ -29,7 +29,8 @@ pub fn latency(
 }
 
 /// Milliseconds of a run of each session on the same input, one thread, the sessions taking turns so that a machine that slows
-/// down slows all of them. Stops after `runs` rounds or when `budget` is used up, though not before three rounds.
+/// down slows all of them. Stops after `runs` rounds or when `budget` is used up, though not before three rounds; after one
+/// where running each once to warm up took longer than the budget.
 ///
 /// Errors: the first run that fails.
 pub fn spread(
@@ -39,13 +40,15 @@ pub fn spread(
     budget: Duration,
 ) -> Result<Vec<Spread>, RunError> {
     const LEAST: usize = 3;
+    let warm_up = Instant::now();
     for session in sessions {
         session.run(inputs)?;
     }
+    let least = if warm_up.elapsed() > budget { 1 } else { LEAST };
     let begin = Instant::now();
     let mut times: Vec<Vec<f64>> = vec![Vec::with_capacity(runs); sessions.len()];
-    for round in 0..runs.max(LEAST) {
-        if round >= LEAST && begin.elapsed() > budget {
+    for round in 0..runs.max(least) {
+        if round >= least && begin.elapsed() > budget {
             break;
         }
         for (session, times) in sessions.iter().zip(&mut times) {
