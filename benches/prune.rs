@@ -6,9 +6,11 @@ mod gram;
 use std::fmt::Write;
 
 use onnx_prune::analysis::{Options, analyse};
-use onnx_prune::job::{Data, Prepared, Request, prune};
+use onnx_prune::calibrate::Dataset;
 use onnx_prune::model::{Limits, Model, load, save, text};
 use onnx_prune::progress::Work;
+use onnx_prune::prune::{Outcome, Pruner, Request};
+use onnx_prune::workspace::Workspace;
 
 fn main() {
     if std::env::args().any(|argument| argument == "gram") {
@@ -16,6 +18,13 @@ fn main() {
     } else {
         divan::main();
     }
+}
+
+/// Prunes by weights alone.
+fn pruned(model: &Model, request: &Request) -> Outcome {
+    Pruner::new(model, &Dataset::default(), None, Work::new(&()))
+        .run(request)
+        .unwrap()
 }
 
 /// ResNet-50 without its normalisations, as text.
@@ -89,7 +98,7 @@ fn cut_half_of_resnet50(bencher: divan::Bencher) {
         verify: false,
         ..Default::default()
     };
-    bencher.bench(|| prune(&model, &request, &Data::default(), None, &Work::new(&())).unwrap());
+    bencher.bench(|| pruned(&model, &request));
 }
 
 #[divan::bench]
@@ -107,7 +116,7 @@ fn load_cut_and_save_resnet50(bencher: divan::Bencher) {
     };
     bencher.bench(|| {
         let model = load(&from, Limits::default()).unwrap();
-        let outcome = prune(&model, &request, &Data::default(), None, &Work::new(&())).unwrap();
+        let outcome = pruned(&model, &request);
         save(&outcome.model, &to).unwrap();
     });
 }
@@ -118,7 +127,7 @@ fn analyse_again_from_the_file(bencher: divan::Bencher) {
     let path = folder.path().join("in.onnx");
     save(&resnet50(), &path).unwrap();
     bencher.bench(|| {
-        Prepared::new(
+        Workspace::new(
             &load(&path, Limits::default()).unwrap(),
             &Options::default(),
         )

@@ -7,8 +7,8 @@ use clap_complete::Shell;
 
 use super::values::{self, Engine, Goal, Kinds, Numbers, Pin, Recovery, Scoring, Shard};
 use crate::allocate::Align;
-use crate::job::Allowance;
 use crate::progress::Memory;
+use crate::prune::Allowance;
 
 /// Prune trained ONNX models structurally, and prove the result right.
 #[derive(Debug, Parser)]

@@ -10,11 +10,12 @@ use super::args::DataArgs;
 use super::convert;
 use super::watch::Watch;
 use crate::analysis::{self, Pins, declared, infer};
-use crate::calibrate::{
-    self, Batches, Fed, InputKind, InputSpec, Inputs, Part, Preprocess, Ready, read_npy,
-};
+use crate::calibrate::{Apart, Dataset, doubts};
+use crate::cost::cost;
 use crate::facts::Dim;
-use crate::job::{self, Apart, Data, cost};
+use crate::inputs::{
+    self, Batches, CachedBatches, Fed, InputKind, InputSpec, Inputs, Part, Preprocess, read_npy,
+};
 use crate::model::{Index, Model};
 use crate::report;
 use crate::run::Runtime;
@@ -43,7 +44,7 @@ pub(super) fn specs(
         .any(|fact| fact.dtype.is_some() && fact.shape.is_none());
     let ranks = data
         .filter(|_| unknown)
-        .map(calibrate::ranks)
+        .map(inputs::ranks)
         .unwrap_or_default();
     let mut specs = Vec::new();
     for value in &model.index().graph(Index::MAIN).inputs {
@@ -97,7 +98,7 @@ pub(super) fn pins(args: &[super::values::Pin]) -> Pins {
 /// pinned is as made-up inputs are: batch 1, sequences of 32 (or, where the model computes nothing of so few, 512 or 16000),
 /// pictures of 224 × 224.
 pub(super) fn counted(model: &Model, specs: &[InputSpec]) -> Pins {
-    calibrate::counting_shapes(specs, |shapes| cost(model, shapes).macs > 0.0)
+    inputs::counting_shapes(specs, |shapes| cost(model, shapes).macs > 0.0)
 }
 
 /// What inputs are wanted for.
@@ -114,7 +115,7 @@ pub(super) struct Use<'a> {
 /// Inputs, and what is to be said of them.
 #[derive(Default)]
 pub(super) struct Given {
-    pub data: Data,
+    pub data: Dataset,
     pub fed: Option<report::Fed>,
 }
 
@@ -130,7 +131,7 @@ impl Given {
         if let Some(inputs) =
             inputs.filter(|_| !self.data.measured_on_made_up() && fed.doubts.is_empty())
         {
-            fed.doubts.extend(job::doubts(model, &**inputs, runtime));
+            fed.doubts.extend(doubts(model, &**inputs, runtime));
         }
         fed.doubts
             .iter()
@@ -155,7 +156,7 @@ pub(super) fn inputs(
             let samples = args
                 .samples
                 .unwrap_or(if splits { 2 * SYNTHETIC } else { SYNTHETIC });
-            calibrate::synthetic_within(&specs, samples, args.seed, watch.memory)?
+            inputs::synthetic_within(&specs, samples, args.seed, watch.memory)?
         }
     };
     let synthetic = read.synthetic;
@@ -200,7 +201,7 @@ pub(super) fn inputs(
             synthetic: false,
             labels,
         };
-        let data = Data {
+        let data = Dataset {
             inputs: ready,
             synthetic,
             apart: Some(apart),
@@ -214,7 +215,7 @@ pub(super) fn inputs(
     }
     let fed = Some(convert::fed(&fed));
     let kept = if splits {
-        calibrate::apart(count, samples)
+        inputs::apart(count, samples)
     } else {
         Vec::new()
     };
@@ -224,7 +225,7 @@ pub(super) fn inputs(
         }
         let labels = labelled(&read, &all(&read))?;
         return Ok(Given {
-            data: Data {
+            data: Dataset {
                 inputs: ready,
                 synthetic,
                 labels,
@@ -242,7 +243,7 @@ pub(super) fn inputs(
         labels,
     };
     Ok(Given {
-        data: Data {
+        data: Dataset {
             inputs: Arc::new(rest),
             synthetic,
             apart: Some(apart),
@@ -276,7 +277,7 @@ fn unranked(model: &Model, specs: &[InputSpec]) -> anyhow::Result<()> {
 /// Inputs, kept within a budget where they take long to make: recovery goes over them once for every layer.
 fn batches(inputs: Inputs) -> Arc<dyn Batches> {
     if inputs.slow() {
-        Arc::new(Ready::new(inputs, READY))
+        Arc::new(CachedBatches::new(inputs, READY))
     } else {
         Arc::new(inputs)
     }
@@ -300,13 +301,13 @@ pub(super) fn read(
         mean: list(&args.mean),
         std: list(&args.std),
     };
-    let options = calibrate::Options {
+    let options = inputs::Options {
         samples: args.samples,
         batch: None,
         preprocess,
         memory: watch.memory,
     };
-    let read = calibrate::load(path, specs, &options)?;
+    let read = inputs::load(path, specs, &options)?;
     read.notes
         .iter()
         .for_each(|note| watch.warn(&format!("{}: {note}", path.display())));

@@ -9,14 +9,14 @@ use super::args::Prune;
 use super::stop::Stop;
 use super::values::{Goal, Recovery, Scoring};
 use super::watch::Watch;
-use super::{Exit, calibrate, convert, data, engine, gate, output};
+use super::{Exit, advice, calibrate, convert, data, engine, gate, output};
 use crate::allocate::{Align, Target};
 use crate::analysis::{Allowed, Kind};
 use crate::files::{Place, Staged};
-use crate::job::{self, Request, ScoreName};
 use crate::model;
 use crate::plan::Plan;
 use crate::progress::{Phase, Progress};
+use crate::prune::{Pruner, Request, ScoreName};
 use crate::recover::Method;
 use crate::report::{self, ExactnessVerdict, Report};
 use crate::score::Given;
@@ -37,7 +37,7 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     let mut request = request(args, &watch)?;
     watch.begin(Phase::Load, 0);
     let model = output::load(path, &watch, stop)?;
-    request.allowed = job::allowed(&model, &args.allow.ends)?;
+    request.allowed = advice::allowed(&model, &args.allow)?;
     let specs = data::specs(&model, &request.pins, args.data.data.as_deref())?;
     // Models are run to search for a drift and to check the result, else not at all.
     let searches = request.targets.is_empty() && request.plan.is_none();
@@ -72,7 +72,7 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     }
     let inputs = given.data;
     let outcome = match super::ran(
-        job::prune(&model, &request, &inputs, runtime, &watch.work()),
+        Pruner::new(&model, &inputs, runtime, watch.work()).run(&request),
         &watch,
     )? {
         Ok(outcome) => outcome,

@@ -6,8 +6,8 @@ use globset::Glob;
 
 use crate::allocate::{Align, Target};
 use crate::analysis::Kind;
-use crate::job::{Allowance, ScoreName};
 use crate::progress::Memory;
+use crate::prune::{Allowance, ScoreName};
 use crate::recover::Method;
 
 /// What `--target` asks for.
