@@ -4,8 +4,12 @@ use anyhow::anyhow;
 
 use super::args::AllowIo;
 use crate::analysis::Allowed;
+use crate::inputs::{CALIBRATE, GIVE_INPUTS, GIVE_SHAPE, SCALING};
 use crate::model::Model;
+use crate::plan::PlanError;
+use crate::progress::MORE_MEMORY;
 use crate::prune::{self, Note, PruneError};
+use crate::score::GivenError;
 
 /// The axes of inputs and outputs that may shrink. Errors: as [`prune::allowed`], naming the option.
 pub(super) fn allowed(model: &Model, args: &AllowIo) -> anyhow::Result<Allowed> {
@@ -41,6 +45,46 @@ pub(super) fn error(error: PruneError) -> anyhow::Error {
         PruneError::SearchNeedsRun(_) => {
             anyhow!("{error}; name a size instead, with --target macs=0.7 for example")
         }
+        PruneError::Plan(PlanError::NoSuchGroup(group)) => anyhow!(
+            "the plan's group '{group}' is not one of this model's; was it made with other --units or --input?"
+        ),
+        PruneError::Scores(GivenError::NoSuchGroup(_)) => {
+            anyhow!("{error}; `onnx-prune inspect --json` lists the groups")
+        }
+        PruneError::Surgery(surgery) if surgery.is_of_one_node() => {
+            anyhow!("{surgery} with --exclude")
+        }
         other => other.into(),
     }
+}
+
+/// Phrases of the library by what the command line says instead.
+const PHRASES: &[(&str, &str)] = &[
+    (
+        MORE_MEMORY,
+        "allow more with --memory, or give smaller inputs with --input",
+    ),
+    (GIVE_SHAPE, "give the shape with --input NAME=SHAPE"),
+    (
+        SCALING,
+        "--mean and --std take one number, or one per channel",
+    ),
+    (
+        CALIBRATE,
+        "make it with `onnx-prune calibrate` from the model that is pruned",
+    ),
+    (GIVE_INPUTS, "which cannot be made up; give --data"),
+    (
+        "are inputs, not a model",
+        "are inputs, for --data; the model comes first",
+    ),
+];
+
+/// A message in the words of the command line.
+pub(super) fn phrased(message: &str) -> String {
+    PHRASES
+        .iter()
+        .fold(message.to_owned(), |message, (from, to)| {
+            message.replace(from, to)
+        })
 }

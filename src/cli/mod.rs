@@ -31,7 +31,6 @@ use args::{Cli, Command};
 pub use engine::onnxruntime;
 use stop::Stop;
 
-use crate::progress::MORE_MEMORY;
 use crate::prune::PruneError;
 
 /// How a command ended, as scripts see it.
@@ -113,10 +112,7 @@ fn listened(words: Vec<OsString>, stop: &Stop) -> u8 {
 
 /// One line on stderr.
 fn complain(problem: &str) {
-    let problem = watch::one_line(problem).replace(
-        MORE_MEMORY,
-        "allow more with --memory, or give smaller inputs with --input",
-    );
+    let problem = advice::phrased(&watch::one_line(problem));
     let _ = writeln!(std::io::stderr(), "error: {problem}");
 }
 

@@ -3,6 +3,15 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+/// What can be done where the shape of an input is in doubt.
+pub const GIVE_SHAPE: &str = "give the shape of the input";
+/// What can be done where means and deviations do not fit.
+pub const SCALING: &str = "mean and deviation are one number, or one per channel";
+/// What can be done where a file of statistics is none of the model.
+pub const CALIBRATE: &str = "make it by calibrating the model that is pruned";
+/// What can be done where inputs cannot be made up.
+pub const GIVE_INPUTS: &str = "which cannot be made up; give inputs";
+
 /// Inputs that can not be used, naming the file, the array, and what was expected.
 #[derive(Debug)]
 pub struct DataError {
@@ -88,11 +97,9 @@ impl DataError {
             Kind::Empty(_) => {
                 "give an .npz or .npy file, a folder of .jpg or .png images, or a folder with ONNX test_data_set_* folders"
             }
-            Kind::Statistics(_) => {
-                "make it with `onnx-prune calibrate` from the model that is pruned"
-            }
-            Kind::Preprocess(_) => "--mean and --std take one number, or one per channel",
-            Kind::Spec(_) => "give the shape with --input NAME=SHAPE",
+            Kind::Statistics(_) => CALIBRATE,
+            Kind::Preprocess(_) => SCALING,
+            Kind::Spec(_) => GIVE_SHAPE,
         }
     }
 }

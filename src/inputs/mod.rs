@@ -28,7 +28,7 @@ pub use apart::{Part, apart};
 pub use batches::{Batches, GatherError, in_order, run_in_order, size};
 pub use cached::CachedBatches;
 pub use digest::{digest, hex};
-pub use error::DataError;
+pub use error::{CALIBRATE, DataError, GIVE_INPUTS, GIVE_SHAPE, SCALING};
 pub use fed::{Fed, FedInput};
 pub use load::{Inputs, Options, load, ranks, sources};
 pub use npz::{read_npy, read_npz, write_archive, write_npy, write_npz};

@@ -8,7 +8,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::dead_leaves::Layout;
-use super::error::Kind;
+use super::error::{GIVE_INPUTS, Kind};
 use super::preprocess::{from_real, from_whole};
 use super::{DataError, InputKind, InputSpec, Inputs, Tensors, symbols};
 use crate::model::TensorRef;
@@ -47,7 +47,7 @@ pub fn synthetic_within(
         let known = spec.dtype.is_float() || spec.dtype.is_integer() || spec.dtype == Dtype::Bool;
         if !known {
             return Err(error(format!(
-                "input '{}' is {}, which cannot be made up; give --data",
+                "input '{}' is {}, {GIVE_INPUTS}",
                 spec.name,
                 spec.describe()
             )));

@@ -115,7 +115,7 @@ pub enum PlanError {
     )]
     OtherModel { wanted: String, found: String },
     #[error(
-        "the plan's group '{0}' is not one of this model's; was it made with other --units or --input?"
+        "the plan's group '{0}' is not one of this model's; was it made for other kinds of units or other input shapes?"
     )]
     NoSuchGroup(String),
     #[error("the plan removes unit {unit} of group '{group}', which has {units}")]

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::PruneError;
 use super::engine::in_either;
-use super::request::{Request, ScoreName};
+use super::request::Request;
 use crate::allocate::{Choice, Width};
 use crate::analysis::{Analysis, ClassId, Granularity, Group, Selection, analyse};
 use crate::calibrate::Dataset;
@@ -20,9 +20,7 @@ use crate::model::{Model, prefix};
 use crate::progress::{Phase, Work};
 use crate::recover::{Method, Options, Repair, Teacher, local, recover};
 use crate::run::{Runtime, Tensors};
-use crate::score::{
-    Calibrated, Curve, Evidence, obs_curve, readers, swap_units, variance_curve, wanda_curve,
-};
+use crate::score::{ByReaders, Calibrated, Curve, Evidence, readers, swap_units};
 use crate::surgery;
 use crate::workspace::Workspace;
 
@@ -132,20 +130,14 @@ impl<'a> GroupErrorModel<'a> {
             .iter()
             .map(|group| self.prepared.analysis.groups[*group].clone())
             .collect();
-        let by_readers = |group: &Group| match request.score {
-            ScoreName::Obs => Some(obs_curve(readers(&calibrated, group), group.units.len())),
-            ScoreName::Variance => Some(variance_curve(&calibrated, group)),
-            ScoreName::Wanda => Some(wanda_curve(&calibrated, group)),
-            _ => None,
-        };
-        let scorer = request.scorer();
+        let scorer = request.score.score();
         let mut curves = scorer.curves(evidence, &groups);
         let mut silent = scorer.silent(evidence, &groups);
         for (at, (group, curve)) in groups.iter().zip(&mut curves).enumerate() {
-            match by_readers(group) {
-                Some(Some(found)) => *curve = found,
-                Some(None) => silent.push(at),
-                None => {}
+            match scorer.by_readers(&calibrated, group) {
+                ByReaders::Curve(found) => *curve = found,
+                ByReaders::Silent => silent.push(at),
+                ByReaders::Unused => {}
             }
             work.progress.advance(1);
         }
@@ -220,7 +212,7 @@ impl<'a> GroupErrorModel<'a> {
         data: &Dataset,
         bench: &Baseline,
     ) -> Result<Choice, PruneError> {
-        if request.score != ScoreName::Obs {
+        if !request.score.score().swaps() {
             return Ok(choice);
         }
         let evidence = Evidence {

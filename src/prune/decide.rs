@@ -93,7 +93,7 @@ impl Scored<'_> {
             .iter()
             .map(|group| analysis.groups[*group].clone())
             .collect();
-        let scorer = self.request.scorer();
+        let scorer = self.request.score.score();
         let evidence = Evidence {
             model: &self.workspace.working,
             analysis,
@@ -205,4 +205,4 @@ pub(super) fn require(baseline: &Baseline) -> Result<(), PruneError> {
 }
 
 /// The drift allowed when no target is given.
-pub(super) const DEFAULT_DRIFT: f64 = 0.05;
+pub const DEFAULT_DRIFT: f64 = 0.05;

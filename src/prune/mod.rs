@@ -18,10 +18,11 @@ mod stages;
 mod unrun;
 
 pub use curves::calibrate;
+pub use decide::DEFAULT_DRIFT;
 pub use engine::{Engine, Pruner};
 pub use error::PruneError;
 pub use io::{Allowance, ChangedEnd, allowed};
 pub use notes::Note;
 pub use outcome::{Outcome, Point};
-pub use request::{Request, ScoreName};
+pub use request::Request;
 pub use unrun::UnrunBranch;

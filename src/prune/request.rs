@@ -1,6 +1,5 @@
 //! What the user asks for.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use globset::{Glob, GlobMatcher};
@@ -11,49 +10,8 @@ use crate::model::Model;
 use crate::plan::Plan;
 use crate::recover::Method;
 use crate::relation::Reason;
-use crate::score::{BatchNorm, GeometricMedian, Given, Lamp, Norm, Random, Score};
+use crate::score::{Needs, Scorer};
 use crate::workspace::Workspace;
-
-/// A score by name.
-#[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs)]
-pub enum ScoreName {
-    L1,
-    L2,
-    Bn,
-    Lamp,
-    GeometricMedian,
-    Variance,
-    Wanda,
-    Obs,
-    Random,
-    /// The user's own.
-    Given(Given),
-}
-
-impl ScoreName {
-    /// Whether it says nothing without statistics of activations.
-    pub fn needs_data(&self) -> bool {
-        matches!(self, ScoreName::Variance | ScoreName::Wanda)
-    }
-}
-
-impl fmt::Display for ScoreName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            ScoreName::L1 => "l1",
-            ScoreName::L2 => "l2",
-            ScoreName::Bn => "bn",
-            ScoreName::Lamp => "lamp",
-            ScoreName::GeometricMedian => "geometric-median",
-            ScoreName::Variance => "variance",
-            ScoreName::Wanda => "wanda",
-            ScoreName::Obs => "obs",
-            ScoreName::Random => "random",
-            ScoreName::Given(_) => "of the file given",
-        })
-    }
-}
 
 /// What the user asks for.
 #[derive(Clone, Debug)]
@@ -63,7 +21,7 @@ pub struct Request {
     /// The relative output error allowed; then the model is made as small as possible within it.
     pub drift: Option<f64>,
     /// How units are ranked.
-    pub score: ScoreName,
+    pub score: Scorer,
     /// How the weights that stay are mended; `None`: they are not.
     pub recover: Option<Method>,
     /// How often to score, cut and recover on the way to the targets.
@@ -88,8 +46,6 @@ pub struct Request {
     pub pins: Pins,
     /// Whether to check exactness and drift, and measure latency.
     pub verify: bool,
-    /// Seed of everything random.
-    pub seed: u64,
 }
 
 impl Default for Request {
@@ -97,7 +53,7 @@ impl Default for Request {
         Request {
             targets: Vec::new(),
             drift: None,
-            score: ScoreName::L2,
+            score: Scorer::norm(),
             recover: None,
             rounds: 1,
             kinds: vec![Kind::Channels, Kind::Heads],
@@ -110,7 +66,6 @@ impl Default for Request {
             keep_plan: false,
             pins: Pins::new(),
             verify: true,
-            seed: 0,
         }
     }
 }
@@ -148,28 +103,12 @@ impl Request {
     /// Whether inputs decide what goes, or weights are fitted to them: in this run, or in that which made its plan.
     /// `measured`: whether they are the user's, or there are statistics of such.
     pub fn chooses(&self, measured: bool) -> bool {
-        let curves =
-            self.score == ScoreName::Obs || self.score.needs_data() || (measured && self.layers());
+        let curves = self.score.needs() != Needs::Weights || (measured && self.layers());
         self.plan.is_some() || self.targets.is_empty() || self.recover.is_some() || curves
     }
 
     pub(super) fn needs_digest(&self) -> bool {
         self.plan.is_some() || self.keep_plan
-    }
-
-    /// How units are ranked by their weights; for scores of statistics, where there are none.
-    pub(super) fn scorer(&self) -> Box<dyn Score> {
-        match &self.score {
-            ScoreName::L1 => Box::new(Norm::L1),
-            ScoreName::L2 | ScoreName::Obs | ScoreName::Variance | ScoreName::Wanda => {
-                Box::new(Norm::L2)
-            }
-            ScoreName::Bn => Box::new(BatchNorm),
-            ScoreName::Lamp => Box::new(Lamp),
-            ScoreName::GeometricMedian => Box::new(GeometricMedian),
-            ScoreName::Random => Box::new(Random { seed: self.seed }),
-            ScoreName::Given(given) => Box::new(given.clone()),
-        }
     }
 
     /// The groups that may be cut, as numbers into the analysis.
@@ -186,7 +125,7 @@ impl Request {
         let named =
             |group: &Group| (only.is_empty() || matches(&only, group)) && !matches(&exclude, group);
         // The user's scores say which groups go: those that they name.
-        let scored = |group: &Group| !matches!(&self.score, ScoreName::Given(given) if given.of(group).is_none());
+        let scored = |group: &Group| self.score.score().covers(group);
         let admitted = |at: usize, group: &Group| {
             self.kinds.contains(&group.kind) || self.goes_whole(prepared, at)
         };
@@ -269,11 +208,7 @@ impl Request {
         } else {
             String::new()
         };
-        let why = match self.score {
-            ScoreName::Bn => "no BatchNormalization holds their channels",
-            ScoreName::GeometricMedian => "their units hold no weights that can be compared",
-            _ => "no product with constant weights reads them",
-        };
+        let why = self.score.why_silent();
         Some(format!(
             "score {} ranks by the norm of the weights in {names}{more}: {why}",
             self.score

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::curves::{GroupErrorModel, mend};
 use super::decide::{Decision, require};
-use super::request::{Request, ScoreName};
+use super::request::Request;
 use super::{Note, Point, PruneError};
 use crate::allocate::{Choice, Path, Target, Unreachable, Width, least_cuts};
 use crate::analysis::{Selection, analyse};
@@ -19,6 +19,7 @@ use crate::model::{Model, ValueId};
 use crate::progress::{Phase, Work};
 use crate::recover::Repair;
 use crate::run::Runtime;
+use crate::score::Curve;
 use crate::workspace::Workspace;
 
 /// Everything that rounds share.
@@ -218,15 +219,15 @@ impl Rounds<'_> {
             .zip(first)
             .map(|(width, first)| Width { first, ..width })
             .collect();
-        let mut curves = match &self.request.score {
-            ScoreName::Given(given) => {
-                let curve = |(group, _): &(usize, usize)| {
-                    let left = |unit: u32| state.gone[*group].binary_search(&unit).is_err();
-                    given.curve(&self.original.analysis.groups[*group], left)
-                };
-                matched.iter().map(curve).collect()
-            }
-            _ => {
+        let scorer = self.request.score.score();
+        let curve = |(group, _): &(usize, usize)| {
+            let left = |unit: u32| state.gone[*group].binary_search(&unit).is_err();
+            scorer.of_original(&self.original.analysis.groups[*group], &left)
+        };
+        let fixed: Option<Vec<Curve>> = matched.iter().map(curve).collect();
+        let mut curves = match fixed {
+            Some(fixed) => fixed,
+            None => {
                 let (curves, remark) = quality.curves(&groups, self.request, self.work);
                 if state.prepared.is_none() {
                     decided.notes.extend(remark.map(Note::Other));
@@ -443,7 +444,7 @@ pub(super) struct Curves {
     /// Numbers in the original and in the model so far.
     matched: Vec<(usize, usize)>,
     widths: Vec<Width>,
-    curves: Vec<crate::score::Curve>,
+    curves: Vec<Curve>,
 }
 
 impl Curves {

@@ -4,7 +4,7 @@ use super::curves::{self, GroupErrorModel};
 use super::decide::{self, Decision};
 use super::rounds::Rounds;
 use super::unrun::{self, Unrun, UnrunBranch};
-use super::{Engine, Note, Outcome, PruneError, Request, ScoreName, fit, io, patterns};
+use super::{Engine, Note, Outcome, PruneError, Request, fit, io, patterns};
 use crate::allocate::Align;
 use crate::analysis::{self, Selection};
 use crate::calibrate::Dataset;
@@ -16,6 +16,7 @@ use crate::plan::{AllowedAxes, Plan};
 use crate::progress::{Phase, Work};
 use crate::recover::Repair;
 use crate::run::{Chosen, Runtime, Tensors, without_sequences};
+use crate::score::Needs;
 use crate::surgery;
 use crate::workspace::Workspace;
 
@@ -118,10 +119,11 @@ impl Known {
     fn new(request: &Request, data: &Dataset, runs: bool) -> Result<Self, PruneError> {
         let measured = runs && (!data.synthetic || data.statistics.is_some());
         let chooses = request.plan.is_none();
-        if request.score.needs_data() && chooses && !measured {
+        let needs = request.score.needs();
+        if needs == Needs::Activations && chooses && !measured {
             return Err(PruneError::NeedsData(request.score.to_string()));
         }
-        let calibrated = chooses && (measured || (runs && request.score == ScoreName::Obs));
+        let calibrated = chooses && (measured || (runs && needs == Needs::AnyActivations));
         Ok(Known {
             runs,
             measured,
@@ -152,9 +154,8 @@ impl Stages<'_> {
             Some(workspace) => workspace,
             None => Workspace::new(self.model, &options)?,
         };
-        if let ScoreName::Given(given) = &self.request.score {
-            given.check(&workspace.analysis.groups)?;
-        }
+        let scorer = self.request.score.score();
+        scorer.check(&workspace.analysis.groups)?;
         Ok(workspace)
     }
 
@@ -272,9 +273,7 @@ impl Stages<'_> {
     /// where the model does not run, and is not measured group by group where nothing is to be mended.
     fn by_curves(&self, groups: &[usize], baseline: &Baseline) -> Option<&dyn Runtime> {
         let request = self.request;
-        let needs_run = request.score == ScoreName::Obs
-            || request.score.needs_data()
-            || self.data.statistics.is_some();
+        let needs_run = request.score.needs() != Needs::Weights || self.data.statistics.is_some();
         let measures = needs_run || (request.recover.is_some() && baseline.failure().is_none());
         self.runtime
             .filter(|_| self.known.calibrated && !groups.is_empty() && measures)

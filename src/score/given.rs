@@ -34,9 +34,7 @@ struct Entry {
 pub enum GivenError {
     #[error("{path}: {problem}")]
     File { path: String, problem: String },
-    #[error(
-        "scores are given for group '{0}', which the model has not; `onnx-prune inspect --json` lists the groups"
-    )]
+    #[error("scores are given for group '{0}', which the model has not")]
     NoSuchGroup(String),
     #[error("group '{id}' has {units} units, but {scores} scores are given")]
     Length {
@@ -123,6 +121,18 @@ impl Score for Given {
             .iter()
             .map(|group| self.curve(group, |_| true))
             .collect()
+    }
+
+    fn covers(&self, group: &Group) -> bool {
+        self.of(group).is_some()
+    }
+
+    fn check(&self, groups: &[Group]) -> Result<(), GivenError> {
+        Given::check(self, groups)
+    }
+
+    fn of_original(&self, group: &Group, left: &dyn Fn(u32) -> bool) -> Option<Curve> {
+        Some(self.curve(group, left))
     }
 }
 

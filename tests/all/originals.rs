@@ -8,7 +8,8 @@ use onnx_prune::plan::SliceCut;
 use onnx_prune::progress::Work;
 use onnx_prune::proto::attribute_proto::AttributeType;
 use onnx_prune::proto::{AttributeProto, FunctionProto, NodeProto, OperatorSetIdProto};
-use onnx_prune::prune::{Outcome, PruneError, Pruner, Request, ScoreName};
+use onnx_prune::prune::{Outcome, PruneError, Pruner, Request};
+use onnx_prune::score::Scorer;
 use onnx_prune::workspace::Workspace;
 
 /// Prunes by weights alone.
@@ -304,7 +305,7 @@ fn plans_are_read_again_and_older_ones_too() {
             plan: Some(plan.clone()),
             keep_plan: true,
             verify: false,
-            score: ScoreName::L2,
+            score: Scorer::norm(),
             ..Default::default()
         };
         unrun(&model, &request)
