@@ -93,11 +93,9 @@ fn analyse_resnet50(bencher: divan::Bencher) {
 #[divan::bench]
 fn cut_half_of_resnet50(bencher: divan::Bencher) {
     let model = resnet50();
-    let request = Request {
-        targets: vec![onnx_prune::allocate::Target::Macs(0.5)],
-        verify: false,
-        ..Default::default()
-    };
+    let mut request = Request::default();
+    request.targets = vec![onnx_prune::allocate::Target::Macs(0.5)];
+    request.verify = false;
     bencher.bench(|| pruned(&model, &request));
 }
 
@@ -109,11 +107,9 @@ fn load_cut_and_save_resnet50(bencher: divan::Bencher) {
         folder.path().join("out.onnx"),
     );
     save(&resnet50(), &from).unwrap();
-    let request = Request {
-        targets: vec![onnx_prune::allocate::Target::Macs(0.5)],
-        verify: false,
-        ..Default::default()
-    };
+    let mut request = Request::default();
+    request.targets = vec![onnx_prune::allocate::Target::Macs(0.5)];
+    request.verify = false;
     bencher.bench(|| {
         let model = load(&from, Limits::default()).unwrap();
         let outcome = pruned(&model, &request);

@@ -16,7 +16,16 @@ pub use copies::least_cuts;
 pub use path::Path;
 
 /// A cost to come down to, as a fraction of the original that remains.
+///
+/// ```
+/// use onnx_prune::Target;
+///
+/// let target = Target::Macs(0.5);
+/// assert_eq!((target.fraction(), target.to_string().as_str()), (0.5, "macs=0.5"));
+/// assert_eq!(target.with_fraction(0.25), Target::Macs(0.25));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Target {
     /// Multiply-accumulates.
     Macs(f64),

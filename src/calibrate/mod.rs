@@ -8,8 +8,10 @@ mod gather;
 mod gauges;
 mod moments;
 mod saved;
+mod specs;
 
 pub use dataset::{Apart, Dataset};
 pub use gather::{POSITIONS, gather, held_out, picks, stack};
 pub use gauges::doubts;
 pub use moments::{Covariance, Moments, Statistics};
+pub use specs::{cached, classes, declared_inputs, pinned_inputs, unranked_input};

@@ -1,6 +1,5 @@
 //! Inputs to run models on, from files or made up.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,21 +8,16 @@ use anyhow::bail;
 use super::args::DataArgs;
 use super::convert;
 use super::watch::Watch;
-use crate::analysis::{self, Pins, declared, infer};
-use crate::calibrate::{Apart, Dataset, doubts};
+use crate::analysis::Pins;
+use crate::calibrate::{self, Apart, Dataset, cached, classes, doubts};
 use crate::cost::cost;
-use crate::facts::Dim;
-use crate::inputs::{
-    self, Batches, CachedBatches, Fed, InputKind, InputSpec, Inputs, Part, Preprocess, read_npy,
-};
+use crate::inputs::{self, Fed, InputSpec, Inputs, Part, Preprocess, read_npy};
 use crate::model::{Index, Model};
 use crate::report;
 use crate::run::Runtime;
 
 /// Runs on made-up inputs: to measure with, and to fit to or choose by.
 const SYNTHETIC: usize = 4;
-/// Bytes of inputs that are kept where making them takes long.
-const READY: usize = 512 << 20;
 
 /// What the model wants, with the shapes that the user pinned; inputs without a declared rank have that of the pin, or of the arrays
 /// in `data`. Errors: pins that do not fit.
@@ -32,59 +26,15 @@ pub(super) fn specs(
     pins: &Pins,
     data: Option<&Path>,
 ) -> anyhow::Result<Vec<InputSpec>> {
-    let infos: BTreeMap<&str, _> = model
-        .graph(Index::MAIN)
-        .input
-        .iter()
-        .map(|info| (info.name(), info))
-        .collect();
-    let unknown = infos
-        .values()
-        .map(|info| declared(info))
-        .any(|fact| fact.dtype.is_some() && fact.shape.is_none());
-    let ranks = data
-        .filter(|_| unknown)
-        .map(inputs::ranks)
-        .unwrap_or_default();
-    let mut specs = Vec::new();
+    let declared = calibrate::declared_inputs(model, pins, data);
+    // Sequences, maps and inputs of unknown rank can be given by test sets only, which need no specification.
     for value in &model.index().graph(Index::MAIN).inputs {
         let name = &model.index().value(*value).name;
-        let fact = infos
-            .get(name.as_str())
-            .map(|info| declared(info))
-            .unwrap_or_default();
-        // A rank that is not declared is that of what is fed.
-        let axes = pins
-            .get(name)
-            .map(Vec::len)
-            .or_else(|| ranks.get(name).or(ranks.get("")).copied());
-        let open = |axes: usize| {
-            (0..axes)
-                .map(|axis| Dim::symbol(&format!("?{name}.{axis}")))
-                .collect()
-        };
-        let shape = fact
-            .shape
-            .or_else(|| axes.filter(|_| fact.dtype.is_some()).map(open));
-        let (Some(dtype), Some(shape)) = (fact.dtype, shape) else {
-            // Sequences, maps and inputs of unknown rank can be given by test sets only, which need no specification.
-            if pins.contains_key(name) {
-                bail!("input '{name}' is no tensor, so --input cannot pin it");
-            }
-            continue;
-        };
-        specs.push(InputSpec::new(name, dtype, shape));
-    }
-    InputSpec::pin(&mut specs, pins)?;
-    // Numbers that pick entries stay within the axes that made-up inputs have.
-    let bounds = analysis::bounds(model, &InputSpec::made_up(&specs));
-    for spec in &mut specs {
-        spec.range = bounds.get(&spec.name).copied();
-        if spec.kind == InputKind::TokenTypes && spec.range.is_some_and(|(_, last)| last < 1) {
-            spec.kind = InputKind::Indices;
+        if pins.contains_key(name) && !declared.iter().any(|spec| spec.name == *name) {
+            bail!("input '{name}' is no tensor, so --input cannot pin it");
         }
     }
-    Ok(specs)
+    Ok(calibrate::pinned_inputs(model, declared, pins)?)
 }
 
 /// The pins of the command line.
@@ -160,7 +110,7 @@ pub(super) fn inputs(
         }
     };
     let synthetic = read.synthetic;
-    let (count, samples, ready) = (read.len(), read.samples, batches(read.clone()));
+    let (count, samples, ready) = (read.len(), read.samples, cached(read.clone()));
     let mut fed = Fed::look(&read, &*ready)?;
     let preparation = fed.preparation();
     let labelled = |inputs: &Inputs, runs: &[usize]| {
@@ -189,7 +139,7 @@ pub(super) fn inputs(
             watch.warn("--verify-data is the file of --data: what is measured on inputs that were fitted to flatters");
         }
         let labels = labelled(&others, &all(&others))?;
-        let others_ready = batches(others.clone());
+        let others_ready = cached(others.clone());
         let measured = Fed::look(&others, &*others_ready)?;
         if fed.doubts.is_empty() {
             fed.doubts.clone_from(&measured.doubts);
@@ -256,30 +206,11 @@ pub(super) fn inputs(
 
 /// Errors: a tensor of unknown rank, for which nothing can be made up.
 fn unranked(model: &Model, specs: &[InputSpec]) -> anyhow::Result<()> {
-    let graph = model.graph(Index::MAIN);
-    let infos = graph.input.iter().filter(|info| {
-        !graph
-            .initializer
-            .iter()
-            .any(|tensor| tensor.name() == info.name())
-    });
-    match infos
-        .map(|info| (info.name(), declared(info)))
-        .find(|(name, fact)| fact.dtype.is_some() && !specs.iter().any(|spec| spec.name == *name))
-    {
-        Some((name, _)) => bail!(
+    match calibrate::unranked_input(model, specs) {
+        Some(name) => bail!(
             "input '{name}' has no declared shape: give one with --input {name}=1x…, or inputs with --data"
         ),
         None => Ok(()),
-    }
-}
-
-/// Inputs, kept within a budget where they take long to make: recovery goes over them once for every layer.
-fn batches(inputs: Inputs) -> Arc<dyn Batches> {
-    if inputs.slow() {
-        Arc::new(CachedBatches::new(inputs, READY))
-    } else {
-        Arc::new(inputs)
     }
 }
 
@@ -312,19 +243,6 @@ pub(super) fn read(
         .iter()
         .for_each(|note| watch.warn(&format!("{}: {note}", path.display())));
     Ok(read)
-}
-
-/// How many classes the first output tells apart, if it is a score for each.
-fn classes(model: &Model) -> Option<i64> {
-    let output = *model.index().graph(Index::MAIN).outputs.first()?;
-    let facts = infer(model, &Pins::new());
-    let fact = facts.of(output);
-    let [_, classes] = fact.shape.as_deref()? else {
-        return None;
-    };
-    classes
-        .num()
-        .filter(|classes| *classes > 1 && fact.dtype.is_some_and(|dtype| dtype.is_float()))
 }
 
 /// The labels of all samples of some runs, in order.

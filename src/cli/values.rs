@@ -2,12 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use globset::Glob;
-
 use crate::allocate::{Align, Target};
 use crate::analysis::Kind;
 use crate::progress::Memory;
-use crate::prune::Allowance;
+use crate::prune::{Allowance, Pattern, PatternError};
 use crate::recover::Method;
 use crate::score::{SCORES, ScoreEntry};
 
@@ -168,12 +166,13 @@ pub(super) fn align(text: &str) -> Result<Align, String> {
     }
 }
 
-pub(super) fn glob(text: &str) -> Result<Glob, String> {
-    Glob::new(text).map_err(|error| error.kind().to_string())
+pub(super) fn pattern(text: &str) -> Result<Pattern, String> {
+    text.parse()
+        .map_err(|error: PatternError| error.to_string())
 }
 
 pub(super) fn allowance(text: &str) -> Result<Allowance, String> {
-    Allowance::parse(text).map_err(|error| error.kind().to_string())
+    Allowance::parse(text).map_err(|error| error.to_string())
 }
 
 pub(super) fn pin(text: &str) -> Result<Pin, String> {

@@ -13,6 +13,7 @@ use crate::relation::LabelId;
 
 /// Multiply-accumulates, parameters and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Cost {
     /// Multiply-accumulate operations of one run at the accounted input shapes.
     pub macs: f64,

@@ -28,6 +28,7 @@ const ROUNDS: usize = 200;
 /// Milliseconds of one run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[allow(missing_docs)]
+#[non_exhaustive]
 pub struct Latency {
     pub original: f64,
     pub pruned: f64,
@@ -35,6 +36,7 @@ pub struct Latency {
 
 /// What was measured.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Checks {
     /// Whether the surgery did what the plan says.
     pub exactness: Exactness,

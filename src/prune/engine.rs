@@ -11,6 +11,7 @@ use crate::verify::Verdict;
 /// What ran the models.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
+#[non_exhaustive]
 pub struct Engine {
     pub name: String,
     pub version: String,
@@ -26,6 +27,19 @@ impl Engine {
 }
 
 /// A model to prune, what it is measured with and what runs it.
+///
+/// ```
+/// use onnx_prune::{Dataset, Limits, Pruner, Request, TractRuntime, Verdict, Work, load};
+///
+/// let model = load("fixtures/digits_cnn.onnx".as_ref(), Limits::default())?;
+/// let dataset = Dataset::made_up(&model, 4, 0)?;
+/// let runtime = TractRuntime::new(true);
+/// let mut request = Request::default();
+/// request.drift = Some(0.1);
+/// let outcome = Pruner::new(&model, &dataset, Some(&runtime), Work::new(&())).run(&request)?;
+/// assert_eq!(outcome.checks.map(|checks| checks.exactness.verdict), Some(Verdict::Exact));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct Pruner<'a> {
     model: &'a Model,

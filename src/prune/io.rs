@@ -3,11 +3,22 @@
 use globset::{Glob, GlobMatcher};
 
 use super::PruneError;
+use super::patterns::{PatternError, glob};
 use crate::analysis::{Allowed, Analysis, Pins, Selection, infer};
 use crate::facts::Dim;
 use crate::model::{Index, Model, ValueId};
 
-/// Inputs and outputs that may shrink, as the user names them.
+/// Inputs and outputs that may shrink, as the user names them; [`allowed`] finds their axes in a model.
+///
+/// ```
+/// use onnx_prune::{Allowance, Limits, allowed, load};
+///
+/// let model = load("fixtures/digits_cnn.onnx".as_ref(), Limits::default())?;
+/// let axes = allowed(&model, &[Allowance::parse("input:1")?])?;
+/// assert_eq!(axes.into_iter().collect::<Vec<_>>(), [("input".to_owned(), 1)]);
+/// assert!(allowed(&model, &[Allowance::parse("nothing")?]).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Allowance {
     text: String,
@@ -18,6 +29,7 @@ pub struct Allowance {
 
 /// An input or output whose shape changed.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct ChangedEnd {
     /// Its name.
     pub name: String,
@@ -29,16 +41,16 @@ pub struct ChangedEnd {
 
 impl Allowance {
     /// Reads `NAME`, a glob over names, or `NAME:AXIS`. Errors: no glob.
-    pub fn parse(text: &str) -> Result<Self, globset::Error> {
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
         let parts = text
             .rsplit_once(':')
             .and_then(|(name, axis)| Some((name, axis.parse().ok()?)));
         let axis = parts
-            .map(|(name, axis)| Ok((name.to_owned(), Glob::new(name)?, axis)))
+            .map(|(name, axis)| Ok((name.to_owned(), glob(name)?, axis)))
             .transpose()?;
         Ok(Allowance {
             text: text.to_owned(),
-            whole: Glob::new(text)?,
+            whole: glob(text)?,
             axis,
         })
     }

@@ -24,5 +24,6 @@ pub use error::PruneError;
 pub use io::{Allowance, ChangedEnd, allowed};
 pub use notes::Note;
 pub use outcome::{Outcome, Point};
+pub use patterns::{Pattern, PatternError};
 pub use request::Request;
 pub use unrun::UnrunBranch;

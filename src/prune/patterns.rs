@@ -1,10 +1,50 @@
 //! Patterns that name groups: those that name none are said to.
 
+use std::str::FromStr;
+
 use globset::{Glob, GlobMatcher};
 
 use super::request::names;
 use super::{PruneError, Request};
 use crate::workspace::Workspace;
+
+/// A glob over the names of groups, weights and nodes: `layer?.*`, `*/attention/*`.
+///
+/// ```
+/// use onnx_prune::Pattern;
+///
+/// assert!("layer?.*".parse::<Pattern>().is_ok());
+/// assert!("layer[".parse::<Pattern>().is_err());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern(Glob);
+
+/// A text that is no pattern.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct PatternError(pub(super) String);
+
+impl FromStr for Pattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        glob(text).map(Pattern)
+    }
+}
+
+impl Pattern {
+    pub(super) fn matcher(&self) -> GlobMatcher {
+        self.0.compile_matcher()
+    }
+
+    fn text(&self) -> &str {
+        self.0.glob()
+    }
+}
+
+pub(super) fn glob(text: &str) -> Result<Glob, PatternError> {
+    Glob::new(text).map_err(|error| PatternError(error.kind().to_string()))
+}
 
 /// Names that are said for one that is not there.
 const NEAREST: usize = 3;
@@ -24,11 +64,11 @@ pub(super) fn unmatched(
         .iter()
         .flat_map(|group| names(&prepared.working, group))
         .collect();
-    let without = |globs: &[Glob]| -> Vec<String> {
+    let without = |globs: &[Pattern]| -> Vec<String> {
         let matches = |matcher: GlobMatcher| known.iter().any(|name| matcher.is_match(name));
         globs
             .iter()
-            .filter(|glob| !matches(glob.compile_matcher()))
+            .filter(|glob| !matches(glob.matcher()))
             .map(|glob| explain(glob, &known, prepared))
             .collect()
     };
@@ -39,8 +79,8 @@ pub(super) fn unmatched(
     Ok([only, without(&request.exclude)].concat())
 }
 
-fn explain(glob: &Glob, known: &[String], prepared: &Workspace) -> String {
-    let matcher = glob.compile_matcher();
+fn explain(glob: &Pattern, known: &[String], prepared: &Workspace) -> String {
+    let matcher = glob.matcher();
     let model = &prepared.working;
     let nodes = model
         .index()
@@ -50,13 +90,13 @@ fn explain(glob: &Glob, known: &[String], prepared: &Workspace) -> String {
     if let Some(name) = nodes.chain(values).find(|name| matcher.is_match(name)) {
         return format!(
             "no group of units matches '{}': '{name}' is part of none",
-            glob.glob()
+            glob.text()
         );
     }
     format!(
         "no group of units matches '{}'; the nearest names are {}",
-        glob.glob(),
-        nearest(glob.glob(), known).join(", ")
+        glob.text(),
+        nearest(glob.text(), known).join(", ")
     )
 }
 
@@ -106,7 +146,7 @@ mod tests {
             y = MatMul(b, second.weight)\noutput y";
         let prepared = Workspace::new(&text::model(graph).unwrap(), &Options::default()).unwrap();
         let said = |only: &[&str], exclude: &[&str]| {
-            let globs = |list: &[&str]| list.iter().map(|text| Glob::new(text).unwrap()).collect();
+            let globs = |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect();
             let request = Request {
                 only: globs(only),
                 exclude: globs(exclude),

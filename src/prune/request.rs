@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use globset::{Glob, GlobMatcher};
+use globset::GlobMatcher;
+
+use super::patterns::Pattern;
 
 use crate::allocate::{Align, Target, Width, least_cuts};
 use crate::analysis::{Allowed, Granularity, Group, Kind, Options, Pins, branch_ends};
@@ -13,8 +15,20 @@ use crate::relation::Reason;
 use crate::score::{Needs, Scorer};
 use crate::workspace::Workspace;
 
-/// What the user asks for.
+/// What is asked for. By default nothing but channels and heads may go, by the norms of their weights.
+///
+/// ```
+/// use onnx_prune::{Request, Scorer, Target};
+///
+/// let mut request = Request::default();
+/// request.targets = vec![Target::Macs(0.6), Target::Bytes(0.5)];
+/// request.score = Scorer::named("lamp", 0).unwrap_or_default();
+/// request.exclude = vec!["head.*".parse()?];
+/// assert!(request.verify && request.drift.is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Request {
     /// Fractions of the original that may remain.
     pub targets: Vec<Target>,
@@ -29,9 +43,9 @@ pub struct Request {
     /// The kinds of groups that may be cut.
     pub kinds: Vec<Kind>,
     /// Only groups whose weights or nodes match one of these (all, if empty).
-    pub only: Vec<Glob>,
+    pub only: Vec<Pattern>,
     /// No group whose weights or nodes match one of these.
-    pub exclude: Vec<Glob>,
+    pub exclude: Vec<Pattern>,
     /// Axes of graph inputs and outputs that may shrink; those that a plan names need not stand here.
     pub allowed: Allowed,
     /// Rounding of widths.
@@ -82,6 +96,7 @@ impl Request {
     }
 
     /// What analysis may assume.
+    #[doc(hidden)]
     pub fn options(&self) -> Options {
         let planned = self.plan.iter().flat_map(Plan::allowed);
         let allowed = self.allowed.iter().cloned().chain(planned).collect();
@@ -112,9 +127,10 @@ impl Request {
     }
 
     /// The groups that may be cut, as numbers into the analysis.
+    #[doc(hidden)]
     pub fn candidates(&self, prepared: &Workspace) -> Vec<usize> {
-        let matchers = |globs: &[Glob]| -> Vec<GlobMatcher> {
-            globs.iter().map(Glob::compile_matcher).collect()
+        let matchers = |globs: &[Pattern]| -> Vec<GlobMatcher> {
+            globs.iter().map(Pattern::matcher).collect()
         };
         let (only, exclude) = (matchers(&self.only), matchers(&self.exclude));
         let matches = |globs: &[GlobMatcher], group: &Group| {
@@ -145,14 +161,15 @@ impl Request {
     }
 
     /// Why a group that could be cut is not among the [`candidates`](Self::candidates).
+    #[doc(hidden)]
     pub fn left_out(&self, working: &Model, group: &Group) -> Reason {
         const UNSCORED: Reason =
             Reason::operator("left out: the scores that are given do not name it");
         let names = names(working, group);
-        let matches = |globs: &[Glob]| {
+        let matches = |globs: &[Pattern]| {
             globs
                 .iter()
-                .map(Glob::compile_matcher)
+                .map(Pattern::matcher)
                 .any(|glob| names.iter().any(|name| glob.is_match(name)))
         };
         match () {
@@ -172,6 +189,7 @@ impl Request {
     }
 
     /// Whether all units of a group may go together.
+    #[doc(hidden)]
     pub fn goes_whole(&self, prepared: &Workspace, group: usize) -> bool {
         self.layers() && branch_ends(&prepared.working, &prepared.analysis, &[group]).is_some()
     }

@@ -21,6 +21,7 @@ pub(super) struct Unrun {
 
 /// A branch that never ran, and what only it holds.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct UnrunBranch {
     /// The node whose branch it is.
     pub node: String,

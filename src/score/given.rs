@@ -10,6 +10,16 @@ use crate::analysis::Group;
 
 /// Scores by group id, as a file gives them: `{"groups": [{"id": "conv1.weight:0", "scores": [0.3, 1.2]}]}`, one number per
 /// unit, larger where more would be lost. They are compared between groups as they are.
+///
+/// ```
+/// use onnx_prune::{Given, Scorer};
+///
+/// let file = tempfile::NamedTempFile::new()?;
+/// std::fs::write(&file, r#"{"groups": [{"id": "conv1.weight:0", "scores": [0.3, 1.2]}]}"#)?;
+/// let scorer = Scorer::given(Given::read(file.path())?);
+/// assert_eq!(scorer.name(), "of the file given");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Given {
     groups: BTreeMap<String, Vec<f64>>,
@@ -31,6 +41,7 @@ struct Entry {
 /// Scores that can not be used.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
+#[non_exhaustive]
 pub enum GivenError {
     #[error("{path}: {problem}")]
     File { path: String, problem: String },

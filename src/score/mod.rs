@@ -41,6 +41,7 @@ pub struct Evidence<'a> {
     /// The model with its weights.
     pub model: &'a Model,
     /// Which slices of which weights a unit holds.
+    #[doc(hidden)]
     pub analysis: &'a Analysis,
 }
 

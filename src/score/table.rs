@@ -38,6 +38,15 @@ pub struct ScoreEntry {
 const NO_READER: &str = "no product with constant weights reads them";
 
 /// All scores, those that look at activations first.
+///
+/// ```
+/// use onnx_prune::{Needs, SCORES, Scorer};
+///
+/// for entry in SCORES {
+///     println!("{}: {}", entry.name, entry.doc);
+/// }
+/// assert_eq!(Scorer::named("wanda", 0).map(|score| score.needs()), Some(Needs::Activations));
+/// ```
 #[rustfmt::skip]
 pub static SCORES: &[ScoreEntry] = &[
     ScoreEntry { name: "obs", needs: Needs::AnyActivations, doc: "what its readers lose when the units that stay make up for it as well as they can", silent: NO_READER, make: |_| Arc::new(Obs) },
@@ -110,6 +119,13 @@ impl Scorer {
     /// The score itself.
     pub(crate) fn score(&self) -> &dyn Score {
         &*self.score
+    }
+}
+
+impl Default for Scorer {
+    /// [`Scorer::norm`].
+    fn default() -> Self {
+        Scorer::norm()
     }
 }
 

@@ -108,22 +108,17 @@ fn pruned_to(wanted: f64, milliseconds: impl Fn(f64, usize) -> f64 + Sync + 'sta
     };
     let inputs: Vec<Tensors> = images.chunks(64).take(8).map(input).collect();
     let pins = BTreeMap::from([("input".to_owned(), vec![1, 1, 8, 8])]);
-    let request = Request {
-        targets: vec![Target::Latency(wanted)],
-        align: Align::Multiple(1),
-        pins,
-        ..Default::default()
-    };
+    let mut request = Request::default();
+    request.targets = vec![Target::Latency(wanted)];
+    request.align = Align::Multiple(1);
+    request.pins = pins;
     let runtime = Clockwork {
         runtime: TractRuntime::new(false),
         milliseconds: Box::new(milliseconds),
     };
     // Made-up inputs, as far as pruning knows: units go by their norms, which is quick.
-    let data = Dataset {
-        inputs: Arc::new(inputs),
-        synthetic: true,
-        ..Default::default()
-    };
+    let mut data = Dataset::new(Arc::new(inputs));
+    data.synthetic = true;
     Pruner::new(&model, &data, Some(&runtime), Work::new(&()))
         .run(&request)
         .unwrap()

@@ -18,13 +18,11 @@ fn unrun(model: &Model, request: &Request) -> Result<Outcome, PruneError> {
 }
 
 fn pruned(model: &Model, target: Target) -> Outcome {
-    let request = Request {
-        targets: vec![target],
-        align: Align::Multiple(1),
-        keep_plan: true,
-        verify: false,
-        ..Default::default()
-    };
+    let mut request = Request::default();
+    request.targets = vec![target];
+    request.align = Align::Multiple(1);
+    request.keep_plan = true;
+    request.verify = false;
     unrun(model, &request).unwrap()
 }
 
@@ -301,13 +299,11 @@ fn plans_are_read_again_and_older_ones_too() {
     let model = with_a_function();
     let outcome = pruned(&model, Target::Params(0.5));
     let apply = |plan: &onnx_prune::plan::Plan| {
-        let request = Request {
-            plan: Some(plan.clone()),
-            keep_plan: true,
-            verify: false,
-            score: Scorer::norm(),
-            ..Default::default()
-        };
+        let mut request = Request::default();
+        request.plan = Some(plan.clone());
+        request.keep_plan = true;
+        request.verify = false;
+        request.score = Scorer::norm();
         unrun(&model, &request)
     };
     let again = apply(&serde_json::from_str(&outcome.plan.to_json()).unwrap()).unwrap();
