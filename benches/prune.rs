@@ -6,9 +6,11 @@ mod gram;
 use std::fmt::Write;
 
 use onnx_prune::analysis::{Options, analyse};
-use onnx_prune::job::{Data, Prepared, Request, prune};
+use onnx_prune::calibrate::Dataset;
 use onnx_prune::model::{Limits, Model, load, save, text};
 use onnx_prune::progress::Work;
+use onnx_prune::prune::{Outcome, Pruner, Request};
+use onnx_prune::workspace::Workspace;
 
 fn main() {
     if std::env::args().any(|argument| argument == "gram") {
@@ -16,6 +18,13 @@ fn main() {
     } else {
         divan::main();
     }
+}
+
+/// Prunes by weights alone.
+fn pruned(model: &Model, request: &Request) -> Outcome {
+    Pruner::new(model, &Dataset::default(), None, Work::new(&()))
+        .run(request)
+        .unwrap()
 }
 
 /// ResNet-50 without its normalisations, as text.
@@ -84,12 +93,10 @@ fn analyse_resnet50(bencher: divan::Bencher) {
 #[divan::bench]
 fn cut_half_of_resnet50(bencher: divan::Bencher) {
     let model = resnet50();
-    let request = Request {
-        targets: vec![onnx_prune::allocate::Target::Macs(0.5)],
-        verify: false,
-        ..Default::default()
-    };
-    bencher.bench(|| prune(&model, &request, &Data::default(), None, &Work::new(&())).unwrap());
+    let mut request = Request::default();
+    request.targets = vec![onnx_prune::allocate::Target::Macs(0.5)];
+    request.verify = false;
+    bencher.bench(|| pruned(&model, &request));
 }
 
 #[divan::bench]
@@ -100,14 +107,12 @@ fn load_cut_and_save_resnet50(bencher: divan::Bencher) {
         folder.path().join("out.onnx"),
     );
     save(&resnet50(), &from).unwrap();
-    let request = Request {
-        targets: vec![onnx_prune::allocate::Target::Macs(0.5)],
-        verify: false,
-        ..Default::default()
-    };
+    let mut request = Request::default();
+    request.targets = vec![onnx_prune::allocate::Target::Macs(0.5)];
+    request.verify = false;
     bencher.bench(|| {
         let model = load(&from, Limits::default()).unwrap();
-        let outcome = prune(&model, &request, &Data::default(), None, &Work::new(&())).unwrap();
+        let outcome = pruned(&model, &request);
         save(&outcome.model, &to).unwrap();
     });
 }
@@ -118,7 +123,7 @@ fn analyse_again_from_the_file(bencher: divan::Bencher) {
     let path = folder.path().join("in.onnx");
     save(&resnet50(), &path).unwrap();
     bencher.bench(|| {
-        Prepared::new(
+        Workspace::new(
             &load(&path, Limits::default()).unwrap(),
             &Options::default(),
         )

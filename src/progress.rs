@@ -5,6 +5,7 @@ use std::fmt;
 /// A part of the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs)]
+#[non_exhaustive]
 pub enum Phase {
     Load,
     Analyse,
@@ -41,7 +42,24 @@ impl fmt::Display for Phase {
     }
 }
 
-/// Somebody who watches.
+/// Receives progress, and may ask for a stop.
+///
+/// ```
+/// use onnx_prune::{Dataset, Limits, Progress, PruneError, Pruner, Request, TractRuntime, Work, load};
+///
+/// struct Impatient;
+/// impl Progress for Impatient {
+///     fn stop(&self) -> bool {
+///         true
+///     }
+/// }
+///
+/// let model = load("fixtures/digits_cnn.onnx".as_ref(), Limits::default())?;
+/// let (dataset, runtime) = (Dataset::made_up(&model, 4, 0)?, TractRuntime::new(true));
+/// let pruner = Pruner::new(&model, &dataset, Some(&runtime), Work::new(&Impatient));
+/// assert!(matches!(pruner.run(&Request::default()), Err(PruneError::Cancelled)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Progress: Sync {
     /// A phase begins, of `total` steps (0: unknown).
     fn begin(&self, _phase: Phase, _total: u64) {}
@@ -55,7 +73,7 @@ pub trait Progress: Sync {
     }
 }
 
-/// Nobody.
+/// Ignores it.
 impl Progress for () {}
 
 /// Bytes that one step of the work may take: folding a constant, making up an input, running a model.

@@ -7,6 +7,7 @@ use crate::analysis::{Group, Kind};
 
 /// Kept widths are multiples of a number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Align {
     /// 8 in groups of 64 units and more, 4 from 32 units and for channels of depthwise convolutions, else 1: convolution
     /// kernels work on blocks of channels, and depthwise ones fall to a slow path where a block is not full.

@@ -1,15 +1,16 @@
 //! Cuts that give the readers of a shared constant tensors of their own: they must save more than the tensors cost.
 
-use crate::analysis::{Analysis, Group, NOTES};
+use crate::analysis::Group;
+use crate::cost::{NOTES, Subject};
 
 /// For each of some groups the fewest units that must go, if any go, for the model not to grow by it: one, unless the cut makes
 /// copies of constants. `None`: whatever goes, the copies cost more.
-pub fn least_cuts(analysis: &Analysis, groups: &[usize]) -> Vec<Option<usize>> {
-    let parting = analysis.account.parting();
+pub fn least_cuts(subject: Subject, groups: &[usize]) -> Vec<Option<usize>> {
+    let parting = subject.cost.parting();
     let least = |at: &usize| {
-        let group = analysis.groups.get(*at)?;
+        let group = subject.analysis.groups.get(*at)?;
         if group.classes.iter().any(|class| parting.contains(class)) {
-            paid(analysis, group)
+            paid(subject, group)
         } else {
             Some(1)
         }
@@ -17,12 +18,12 @@ pub fn least_cuts(analysis: &Analysis, groups: &[usize]) -> Vec<Option<usize>> {
     groups.iter().map(least).collect()
 }
 
-fn paid(analysis: &Analysis, group: &Group) -> Option<usize> {
+fn paid(subject: Subject, group: &Group) -> Option<usize> {
     let units = group.units.len();
-    let whole = analysis.account.at(|_| 1.0);
+    let whole = subject.cost.at(|_| 1.0);
     let pays = |gone: usize| {
         let left = 1.0 - gone as f64 / units as f64;
-        let cost = analysis.account.at(|class| {
+        let cost = subject.cost.at(|class| {
             if group.classes.contains(&class) {
                 left
             } else {

@@ -8,14 +8,24 @@ mod path;
 
 use std::fmt;
 
-use crate::analysis::{Analysis, ClassId, Cost, Group, Kind, Ledger, Selection};
+use crate::analysis::{Analysis, ClassId, Group, Selection};
+use crate::cost::{Cost, CostModel, IncrementalCost, Subject};
 
 pub use align::{Align, Width, cheapest};
 pub use copies::least_cuts;
 pub use path::Path;
 
 /// A cost to come down to, as a fraction of the original that remains.
+///
+/// ```
+/// use onnx_prune::Target;
+///
+/// let target = Target::Macs(0.5);
+/// assert_eq!((target.fraction(), target.to_string().as_str()), (0.5, "macs=0.5"));
+/// assert_eq!(target.with_fraction(0.25), Target::Macs(0.25));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Target {
     /// Multiply-accumulates.
     Macs(f64),
@@ -111,6 +121,7 @@ impl Target {
 #[derive(Debug)]
 pub struct Ranking<'a> {
     analysis: &'a Analysis,
+    cost: &'a CostModel,
     /// The groups that may be cut, as numbers into the analysis.
     groups: Vec<usize>,
     /// For each of them its units, least salient first.
@@ -126,11 +137,12 @@ pub struct Ranking<'a> {
 impl<'a> Ranking<'a> {
     /// Ranks the units of some groups (numbers into the analysis) by their saliencies (in the same order).
     pub fn new(
-        analysis: &'a Analysis,
+        subject: Subject<'a>,
         groups: &[usize],
         saliency: &[Vec<f64>],
         align: &Align,
     ) -> Self {
+        let Subject { analysis, cost } = subject;
         let mut all: Vec<(f64, usize, u32)> = Vec::new();
         for (place, saliency) in saliency.iter().enumerate() {
             all.extend(
@@ -146,6 +158,7 @@ impl<'a> Ranking<'a> {
             .for_each(|(_, place, unit)| order[*place].push(*unit));
         Ranking {
             analysis,
+            cost,
             groups: groups.to_vec(),
             order,
             queue: all.iter().map(|(_, place, _)| *place).collect(),
@@ -153,11 +166,11 @@ impl<'a> Ranking<'a> {
                 .iter()
                 .map(|group| align.of(&analysis.groups[*group]))
                 .collect(),
-            least: least_cuts(analysis, groups)
+            least: least_cuts(subject, groups)
                 .into_iter()
                 .map(|least| least.unwrap_or(usize::MAX))
                 .collect(),
-            original: analysis.account.original(),
+            original: cost.original(),
         }
     }
 
@@ -233,8 +246,7 @@ impl<'a> Ranking<'a> {
 
     /// The cost of a choice.
     pub fn cost(&self, choice: &Choice) -> Cost {
-        self.analysis
-            .account
+        self.cost
             .of(&self.analysis.classes, &self.selection(choice))
     }
 
@@ -352,8 +364,8 @@ impl<'a> Ranking<'a> {
     }
 
     /// The cost as single groups change, with so many units of each gone.
-    fn ledger(&self, removed: &[usize]) -> Ledger<'a> {
-        let mut ledger = Ledger::new(&self.analysis.account, self.analysis.classes.classes.len());
+    fn ledger(&self, removed: &[usize]) -> IncrementalCost<'a> {
+        let mut ledger = IncrementalCost::new(self.cost, self.analysis.classes.classes.len());
         for (place, count) in removed.iter().enumerate().filter(|(_, count)| **count > 0) {
             ledger.set(&self.shares(place, *count));
         }
@@ -411,9 +423,4 @@ impl<'a> Ranking<'a> {
 /// So many units, or none where these are too few.
 fn paid(removed: usize, least: usize) -> usize {
     if removed < least { 0 } else { removed }
-}
-
-/// Whether a group may be cut by default (`channels,heads`) or by the kinds asked for.
-pub fn admits(kinds: &[Kind], group: &Group) -> bool {
-    kinds.contains(&group.kind)
 }

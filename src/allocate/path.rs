@@ -8,13 +8,15 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use super::{Choice, TOLERANCE, Target, Unreachable, Width};
-use crate::analysis::{Analysis, ClassId, Cost, Group, Ledger, Selection};
+use crate::analysis::{Analysis, ClassId, Group, Selection};
+use crate::cost::{Cost, CostModel, IncrementalCost, Subject};
 use crate::score::Curve;
 
 /// The steps down, and where each leads.
 #[derive(Debug)]
 pub struct Path<'a> {
     analysis: &'a Analysis,
+    cost: &'a CostModel,
     /// The groups that may be cut, as numbers into the analysis.
     groups: Vec<usize>,
     /// For each of them the units that may go, in their order.
@@ -57,12 +59,13 @@ impl<'a> Path<'a> {
     /// Finds the way for some groups (numbers into the analysis) with their curves (in the same order). What steps save is
     /// measured in the targets' units, in multiply-accumulates where there are none.
     pub fn new(
-        analysis: &'a Analysis,
+        subject: Subject<'a>,
         groups: &[usize],
         curves: &[Curve],
         widths: &[Width],
         targets: &[Target],
     ) -> Self {
+        let Subject { analysis, cost } = subject;
         let order = |((group, curve), width): ((&usize, &Curve), &Width)| match width.whole {
             true => curve.order.clone(),
             false => removable(&analysis.groups[*group], analysis, &curve.order),
@@ -70,14 +73,15 @@ impl<'a> Path<'a> {
         let order: Vec<Vec<u32>> = groups.iter().zip(curves).zip(widths).map(order).collect();
         let mut path = Path {
             analysis,
+            cost,
             groups: groups.to_vec(),
             order,
             widths: widths.to_vec(),
-            original: analysis.account.at(|_| 1.0),
+            original: cost.at(|_| 1.0),
             slopes: curves.iter().map(Curve::slopes).collect(),
             steps: Vec::new(),
         };
-        let mut ledger = Ledger::new(&analysis.account, analysis.classes.classes.len());
+        let mut ledger = IncrementalCost::new(cost, analysis.classes.classes.len());
         let mut gone = vec![0usize; groups.len()];
         let mut error = 0.0;
         for floor in [true, false] {
@@ -90,7 +94,7 @@ impl<'a> Path<'a> {
         &mut self,
         floor: bool,
         targets: &[Target],
-        ledger: &mut Ledger,
+        ledger: &mut IncrementalCost,
         gone: &mut [usize],
         error: &mut f64,
     ) {
@@ -135,7 +139,7 @@ impl<'a> Path<'a> {
         gone: usize,
         floor: bool,
         targets: &[Target],
-        ledger: &Ledger,
+        ledger: &IncrementalCost,
     ) -> Option<(Price, usize)> {
         let Width {
             align,
@@ -185,7 +189,7 @@ impl<'a> Path<'a> {
         gone: usize,
         to: usize,
         targets: &[Target],
-        ledger: &Ledger,
+        ledger: &IncrementalCost,
     ) -> Price {
         let now = ledger.cost();
         let then = ledger.with(&self.shares(place, to));
@@ -324,8 +328,7 @@ impl<'a> Path<'a> {
 
     /// The cost of a choice.
     pub fn cost(&self, choice: &Choice) -> Cost {
-        self.analysis
-            .account
+        self.cost
             .of(&self.analysis.classes, &self.selection(choice))
     }
 
@@ -356,7 +359,7 @@ impl<'a> Path<'a> {
             };
         };
         let mut gone = self.counts(last + 1);
-        let mut ledger = Ledger::new(&self.analysis.account, self.analysis.classes.classes.len());
+        let mut ledger = IncrementalCost::new(self.cost, self.analysis.classes.classes.len());
         gone.iter()
             .enumerate()
             .for_each(|(place, gone)| ledger.set(&self.shares(place, *gone)));
@@ -433,16 +436,15 @@ fn removable(group: &Group, analysis: &Analysis, order: &[u32]) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::{Options, analyse};
+    use crate::analysis::{Options, Pins, analyse};
+    use crate::model::Origins;
 
     #[test]
     fn a_step_beyond_takes_as_much_as_is_left() {
         let text = "opset 13\ninput x f32[1,4]\nconst a f32[4,8]\nconst b f32[8,4]\nconst c f32[4,4]\n\
                     h = MatMul(x, a)\nr = Relu(h)\ny = MatMul(r, b)\ns = Relu(y)\nz = MatMul(s, c)\noutput z\n";
-        let analysis = analyse(
-            &crate::model::text::model(text).unwrap(),
-            &Options::default(),
-        );
+        let model = crate::model::text::model(text).unwrap();
+        let analysis = analyse(&model, &Options::default());
         assert_eq!(
             analysis
                 .groups
@@ -466,7 +468,11 @@ mod tests {
                 first: 1,
             },
         ];
-        let path = Path::new(&analysis, &[0, 1], &curves, &widths, &[]);
+        let subject = Subject {
+            analysis: &analysis,
+            cost: &CostModel::new(&model, &analysis, &Origins::default(), &Pins::new()),
+        };
+        let path = Path::new(subject, &[0, 1], &curves, &widths, &[]);
         let gone = |left: f64| path.beyond(&[0, 0], left).map(|(gone, _)| gone);
         // Units of one group, whichever comes nearest; none below a width's least.
         assert_eq!(

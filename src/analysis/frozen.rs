@@ -6,8 +6,9 @@ use super::classes::{Cause, Class, ClassId};
 use super::groups::constants;
 use super::relate::port_value;
 use super::spaces::{Correspondence, SpaceId};
-use super::{Analysis, Group, is_weight};
+use super::{Analysis, Group};
 use crate::model::{Family, Model, NodeId, Origins, ValueId};
+use crate::proto::is_weight;
 use crate::relation::{Port, PortLayout, Reason};
 
 /// Parameters out of reach for one reason.

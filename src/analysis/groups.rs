@@ -15,6 +15,7 @@ use crate::relation::{LabelId, Port, Reason, Relation, Term};
 
 /// What the units of a group are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Kind {
     /// Channels of convolutions, neurons of dense layers, hidden units of recurrent ones.
     Channels,
@@ -56,12 +57,16 @@ pub struct Group {
     /// What its units are.
     pub kind: Kind,
     /// Its units; each a list of (class, element).
+    #[doc(hidden)]
     pub units: Vec<Vec<(ClassId, u32)>>,
     /// The classes that it consists of.
+    #[doc(hidden)]
     pub classes: Vec<ClassId>,
     /// The constants that hold its slices, with the axes.
+    #[doc(hidden)]
     pub weights: Vec<(ValueId, usize)>,
     /// Why cutting it changes what an operator computes for the rest.
+    #[doc(hidden)]
     pub lossy: Option<Reason>,
     /// Whether a depthwise convolution reads it, which runtimes want in multiples.
     pub depthwise: bool,

@@ -1,14 +1,12 @@
-//! What can be removed together: facts, relations, index spaces, classes of factors, groups of units, and what each costs.
+//! What can be removed together: facts, relations, index spaces, classes of factors, groups of units.
 //!
 //! Everything is derived from the operators' relations; nothing here knows a pattern of nodes. Analysis never fails on a
 //! strange graph: it freezes, with a [`Reason`](crate::relation::Reason). Invariant: no scores, no weights' values.
 
-mod account;
 mod assemble;
 mod bounds;
 mod branch;
 mod classes;
-mod count;
 mod demand;
 mod divide;
 mod frozen;
@@ -23,18 +21,14 @@ mod repack;
 mod rewrite;
 mod shrink;
 mod spaces;
-mod stored;
 mod taint;
-mod timing;
 mod union_find;
 
 use std::sync::Arc;
 
-pub use account::{Account, Cost, Extent, Ledger, NOTES, is_weight};
 pub use bounds::bounds;
 pub use branch::ends as branch_ends;
 pub use classes::{Allowed, Class, ClassId, Classes, Factor};
-pub use count::macs;
 pub use frozen::{Frozen, frozen, frozen_beside};
 pub use groups::{Group, Kind, Selection, constants};
 pub use infer::{Facts, Pins, declared, infer};
@@ -44,7 +38,6 @@ pub use ranks::{ranked, unranked};
 pub use relate::{port_value, relate};
 pub use rewrite::{Failure, rewrite};
 pub use spaces::{Space, SpaceId, Spaces};
-pub use timing::{Grid, Timed};
 
 use crate::facts::Dim;
 use crate::model::{Model, NodeId, ValueId};
@@ -68,7 +61,7 @@ pub struct Options {
     pub granularity: Granularity,
     /// Axes of graph inputs and outputs that may shrink all the same.
     pub allowed: Allowed,
-    /// Input shapes at which operations are counted; symbols keep their names everywhere else.
+    /// Input shapes at which operations are counted, and ranks that are not declared; symbols keep their names.
     pub pins: Pins,
     /// Whether units that no constant holds form groups too, as the laws of single operators need.
     pub weightless: bool,
@@ -89,8 +82,6 @@ pub struct Analysis {
     pub classes: Classes,
     /// What may be removed.
     pub groups: Vec<Group>,
-    /// What everything costs.
-    pub account: Account,
 }
 
 impl Analysis {
@@ -109,11 +100,6 @@ impl Analysis {
     pub fn new_extent(&self, value: ValueId, axis: usize, selection: &Selection) -> Option<Dim> {
         let space = self.spaces.axis(value, axis)?;
         selection.extent(&self.spaces, &self.classes, space)
-    }
-
-    /// How much of a space stays, as a function of what stays of each class; `None` when nothing of it can go.
-    pub fn width(&self, space: SpaceId) -> Option<Extent> {
-        account::share(&self.spaces, &self.classes, space)
     }
 
     /// For each label of a node the indices that stay; `None` when all do.
@@ -158,7 +144,6 @@ pub fn analyse(model: &Model, options: &Options) -> Analysis {
         spaces,
         classes,
         groups: Vec::new(),
-        account: Account::default(),
     };
     loop {
         analysis.groups = groups::build(
@@ -211,14 +196,6 @@ pub fn analyse(model: &Model, options: &Options) -> Analysis {
             &causes,
         );
     }
-    let Analysis {
-        facts,
-        relations,
-        spaces,
-        classes,
-        ..
-    } = &analysis;
-    analysis.account = Account::build(model, spaces, classes, facts, relations, &options.pins);
     analysis
 }
 

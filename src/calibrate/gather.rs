@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use rand::seq::index::sample;
 use rayon::prelude::*;
 
-use super::batches::{Batches, GatherError, run_in_order};
 use super::moments::{Moments, ROWS_PER_COLUMN, Statistics};
+use crate::inputs::{Batches, GatherError, run_in_order};
 use crate::linear::Linear;
 use crate::model::{Model, TensorRef};
 use crate::progress::{Phase, Work};

@@ -274,6 +274,7 @@ pub struct Statistics {
     /// Samples that they were taken from.
     pub samples: usize,
     /// By [`crate::linear::Linear::key`].
+    #[doc(hidden)]
     pub of: BTreeMap<String, Moments>,
 }
 

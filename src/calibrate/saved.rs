@@ -8,10 +8,10 @@ use std::path::Path;
 
 use faer::Mat;
 
-use super::error::Kind;
-use super::moments::{Moments, Statistics};
-use super::npz::write_archive;
-use super::{DataError, Tensors, read_npz};
+use sha2::{Digest, Sha256};
+
+use super::{Moments, Statistics};
+use crate::inputs::{DataError, Tensors, hex, read_npz, write_archive};
 use crate::model::TensorRef;
 use crate::proto::Dtype;
 
@@ -59,7 +59,7 @@ impl Statistics {
 
     /// Reads them back. Errors: not readable, no file of statistics, or one of another model than that of the digest.
     pub fn read(path: &Path, sha256: &str) -> Result<Self, DataError> {
-        let fail = |problem: String| DataError::new(path, Kind::Statistics(problem));
+        let fail = |problem: String| DataError::of_statistics(path, problem);
         let arrays = read_npz(path)?;
         let whole = || fail("no file of statistics".to_owned());
         let digest = arrays.get(DIGEST).ok_or_else(whole)?;
@@ -86,6 +86,27 @@ impl Statistics {
             statistics.of.insert(key.to_owned(), moments);
         }
         Ok(statistics)
+    }
+}
+
+impl Statistics {
+    /// SHA-256 over the sums.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(self.samples.to_le_bytes());
+        for (key, moments) in &self.of {
+            hash.update(format!("{key}\0{}\0", moments.rows));
+            moments
+                .sum
+                .iter()
+                .for_each(|number| hash.update(number.to_le_bytes()));
+            let entries = moments
+                .gram
+                .iter()
+                .flat_map(|gram| gram.col_iter().flat_map(|column| column.iter().copied()));
+            entries.for_each(|number| hash.update(number.to_le_bytes()));
+        }
+        hex(hash)
     }
 }
 
@@ -133,8 +154,8 @@ fn doubles(dims: Vec<usize>, numbers: impl Iterator<Item = f64>) -> TensorRef {
 
 #[cfg(test)]
 mod tests {
-    use super::super::write_npz;
     use super::*;
+    use crate::inputs::write_npz;
 
     #[test]
     fn what_is_written_reads_back_for_the_same_model() {

@@ -7,8 +7,8 @@ use clap_complete::Shell;
 
 use super::values::{self, Engine, Goal, Kinds, Numbers, Pin, Recovery, Scoring, Shard};
 use crate::allocate::Align;
-use crate::job::Allowance;
 use crate::progress::Memory;
+use crate::prune::{Allowance, Pattern};
 
 /// Prune trained ONNX models structurally, and prove the result right.
 #[derive(Debug, Parser)]
@@ -180,11 +180,11 @@ pub(super) struct Prune {
     #[arg(long, value_name = "LIST", value_parser = values::kinds, default_value = "channels,heads")]
     pub units: Kinds,
     /// Only groups whose weights or nodes match; repeatable
-    #[arg(long, value_name = "GLOB", value_parser = values::glob)]
-    pub only: Vec<globset::Glob>,
+    #[arg(long, value_name = "GLOB", value_parser = values::pattern)]
+    pub only: Vec<Pattern>,
     /// No groups whose weights or nodes match; repeatable
-    #[arg(long, value_name = "GLOB", value_parser = values::glob)]
-    pub exclude: Vec<globset::Glob>,
+    #[arg(long, value_name = "GLOB", value_parser = values::pattern)]
+    pub exclude: Vec<Pattern>,
     #[command(flatten)]
     pub allow: AllowIo,
     /// Kept widths are multiples of N; auto measures for each group which of 1, 4, 8 and 16 is cheapest here; 8 in groups of 64

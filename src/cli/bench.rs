@@ -10,10 +10,11 @@ use super::engine::{self, Done, Failure};
 use super::stop::Stop;
 use super::watch::Watch;
 use super::{Exit, convert, data, output, verify};
+use crate::latency::latency;
 use crate::model::Model;
 use crate::progress::{Phase, Progress};
 use crate::report::{self, Report};
-use crate::run::{Runtime, Session, Tensors, latency};
+use crate::run::{Runtime, Session, Tensors};
 
 /// Rounds at most.
 const ROUNDS: usize = 200;

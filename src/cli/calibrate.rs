@@ -7,13 +7,13 @@ use anyhow::bail;
 use super::args::Calibrate;
 use super::stop::Stop;
 use super::watch::Watch;
-use super::{Exit, data, engine, output};
+use super::{Exit, advice, data, engine, output};
 use crate::analysis::Options;
-use crate::calibrate::{self, Statistics};
+use crate::calibrate::Statistics;
 use crate::files::Staged;
-use crate::job;
 use crate::model::Model;
 use crate::progress::{Phase, Progress};
+use crate::prune;
 
 pub(super) fn run(args: &Calibrate, stop: &Stop) -> anyhow::Result<Exit> {
     let Some(path) = &args.data.data else {
@@ -31,7 +31,7 @@ pub(super) fn run(args: &Calibrate, stop: &Stop) -> anyhow::Result<Exit> {
     )?;
     let inputs = data::read(path, &specs, &args.data, &watch)?;
     // Whoever prunes by these statistics and gives the same inputs measures on those that are in no statistics.
-    let apart = calibrate::apart(inputs.len(), inputs.samples);
+    let apart = crate::inputs::apart(inputs.len(), inputs.samples);
     let takes = |number: &usize| {
         apart.binary_search(number).is_err()
             && args
@@ -49,11 +49,11 @@ pub(super) fn run(args: &Calibrate, stop: &Stop) -> anyhow::Result<Exit> {
     let options = Options {
         pins,
         memory: watch.memory,
-        allowed: job::allowed(&model, &args.allow.ends)?,
+        allowed: advice::allowed(&model, &args.allow)?,
         ..Default::default()
     };
     let runtime = engine::runtime(args.engine.runtime, true, watch.memory)?;
-    let gathered = job::calibrate(&model, &options, &inputs, &runs, &*runtime, &watch.work());
+    let gathered = prune::calibrate(&model, &options, &inputs, &runs, &*runtime, &watch.work());
     let statistics = match super::ran(gathered, &watch)? {
         Ok(statistics) => statistics,
         Err(exit) => return Ok(exit),

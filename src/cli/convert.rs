@@ -2,15 +2,19 @@
 
 use indexmap::IndexMap;
 
-use crate::analysis::{self, Analysis, Cost, Frozen, Group, Ledger};
-use crate::calibrate::{Fed, FedInput};
+use super::advice;
+use crate::analysis::{self, Frozen, Group};
+use crate::cost::{self, Cost, IncrementalCost};
+use crate::evaluate::Checks;
 use crate::facts::Dim;
-use crate::job::{self, ChangedEnd, Checks, Engine, Outcome, Prepared, Request, UnrunBranch};
-use crate::model::{Model, Origins};
+use crate::inputs::{Fed, FedInput};
+use crate::model::Model;
+use crate::prune::{ChangedEnd, Engine, Outcome, Request, UnrunBranch};
 use crate::relation::Reason;
 use crate::report::{self, ExactnessVerdict, Report};
 use crate::run::Runtime;
 use crate::verify::{OutputDrift, Verdict};
+use crate::workspace::Workspace;
 
 /// What is known of a model before anything is done.
 pub(super) fn begin(model: &Model, with_digest: bool) -> Report {
@@ -54,34 +58,28 @@ pub(super) fn cost(cost: &Cost, latency_ms: Option<f64>) -> report::Cost {
 
 /// The cost of a model as it is.
 pub(super) fn cost_of(model: &Model, pins: &analysis::Pins) -> report::Cost {
-    self::cost(&job::cost(model, pins), None)
-}
-
-/// What is known of a model that was made ready.
-struct Known<'a> {
-    model: &'a Model,
-    analysis: &'a Analysis,
-    origins: &'a Origins,
+    self::cost(&cost::cost(model, pins), None)
 }
 
 /// Fills in groups and reasons. `removed` counts the units that go, by group of the analysis.
 fn known(
     report: &mut Report,
-    known: Known,
+    workspace: &Workspace,
     chosen: &[usize],
     left_out: &dyn Fn(&Group) -> Reason,
     removed: impl Fn(usize) -> usize,
 ) {
-    let Known {
-        model,
+    let Workspace {
+        working: model,
         analysis,
+        cost,
         origins,
-    } = known;
+    } = workspace;
     let groups: Vec<(usize, &Group)> = chosen
         .iter()
         .filter_map(|at| Some((*at, analysis.groups.get(*at)?)))
         .collect();
-    let ledger = Ledger::new(&analysis.account, analysis.classes.classes.len());
+    let ledger = IncrementalCost::new(cost, analysis.classes.classes.len());
     let full = ledger.cost();
     report.groups = groups
         .iter()
@@ -144,50 +142,20 @@ fn words(reason: &Reason) -> String {
 /// What can be removed of a model.
 pub(super) fn inspection(
     report: &mut Report,
-    prepared: &Prepared,
+    prepared: &Workspace,
     request: &Request,
     chosen: &[usize],
 ) {
-    let Prepared {
-        working: model,
-        analysis,
-        origins,
-    } = prepared;
-    let left_out = |group: &Group| request.left_out(model, group);
-    known(
-        report,
-        Known {
-            model,
-            analysis,
-            origins,
-        },
-        chosen,
-        &left_out,
-        |_| 0,
-    );
+    let left_out = |group: &Group| request.left_out(&prepared.working, group);
+    known(report, prepared, chosen, &left_out, |_| 0);
 }
 
 /// What the main job did.
 pub(super) fn outcome(report: &mut Report, outcome: &Outcome, request: &Request, synthetic: bool) {
-    let left_out = |group: &Group| request.left_out(&outcome.working, group);
+    let workspace = &outcome.workspace;
+    let left_out = |group: &Group| request.left_out(&workspace.working, group);
     let removed = |group: usize| outcome.choice.removed.get(group).map_or(0, Vec::len);
-    let Outcome {
-        working: model,
-        analysis,
-        origins,
-        ..
-    } = outcome;
-    known(
-        report,
-        Known {
-            model,
-            analysis,
-            origins,
-        },
-        &outcome.candidates,
-        &left_out,
-        removed,
-    );
+    known(report, workspace, &outcome.candidates, &left_out, removed);
     let latency = outcome.checks.as_ref().and_then(|checks| checks.latency);
     report.original = cost(&outcome.before, latency.map(|latency| latency.original));
     report.pruned = Some(cost(&outcome.after, latency.map(|latency| latency.pruned)));
@@ -201,7 +169,7 @@ pub(super) fn outcome(report: &mut Report, outcome: &Outcome, request: &Request,
             drift: point.drift,
         })
         .collect();
-    report.latency = outcome.foreseen.map(|foreseen| report::Foreseen {
+    report.latency = outcome.forecast.map(|foreseen| report::Foreseen {
         target: foreseen.target,
         original_ms: foreseen.original,
         predicted_ms: foreseen.predicted,
@@ -216,7 +184,9 @@ pub(super) fn outcome(report: &mut Report, outcome: &Outcome, request: &Request,
         units: branch.units,
     };
     report.never_ran = outcome.unrun.iter().map(branch).collect();
-    report.remarks.extend(outcome.remarks.iter().cloned());
+    report
+        .remarks
+        .extend(outcome.notes.iter().map(advice::note));
     if let Some(checks) = &outcome.checks {
         exactness(report, checks);
         drift(

@@ -1,6 +1,5 @@
 //! Inputs to run models on, from files or made up.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,20 +8,16 @@ use anyhow::bail;
 use super::args::DataArgs;
 use super::convert;
 use super::watch::Watch;
-use crate::analysis::{self, Pins, declared, infer};
-use crate::calibrate::{
-    self, Batches, Fed, InputKind, InputSpec, Inputs, Part, Preprocess, Ready, read_npy,
-};
-use crate::facts::Dim;
-use crate::job::{self, Apart, Data, cost};
+use crate::analysis::Pins;
+use crate::calibrate::{self, Apart, Dataset, cached, classes, doubts};
+use crate::cost::cost;
+use crate::inputs::{self, Fed, InputSpec, Inputs, Part, Preprocess, read_npy};
 use crate::model::{Index, Model};
 use crate::report;
 use crate::run::Runtime;
 
 /// Runs on made-up inputs: to measure with, and to fit to or choose by.
 const SYNTHETIC: usize = 4;
-/// Bytes of inputs that are kept where making them takes long.
-const READY: usize = 512 << 20;
 
 /// What the model wants, with the shapes that the user pinned; inputs without a declared rank have that of the pin, or of the arrays
 /// in `data`. Errors: pins that do not fit.
@@ -31,59 +26,15 @@ pub(super) fn specs(
     pins: &Pins,
     data: Option<&Path>,
 ) -> anyhow::Result<Vec<InputSpec>> {
-    let infos: BTreeMap<&str, _> = model
-        .graph(Index::MAIN)
-        .input
-        .iter()
-        .map(|info| (info.name(), info))
-        .collect();
-    let unknown = infos
-        .values()
-        .map(|info| declared(info))
-        .any(|fact| fact.dtype.is_some() && fact.shape.is_none());
-    let ranks = data
-        .filter(|_| unknown)
-        .map(calibrate::ranks)
-        .unwrap_or_default();
-    let mut specs = Vec::new();
+    let declared = calibrate::declared_inputs(model, pins, data);
+    // Sequences, maps and inputs of unknown rank can be given by test sets only, which need no specification.
     for value in &model.index().graph(Index::MAIN).inputs {
         let name = &model.index().value(*value).name;
-        let fact = infos
-            .get(name.as_str())
-            .map(|info| declared(info))
-            .unwrap_or_default();
-        // A rank that is not declared is that of what is fed.
-        let axes = pins
-            .get(name)
-            .map(Vec::len)
-            .or_else(|| ranks.get(name).or(ranks.get("")).copied());
-        let open = |axes: usize| {
-            (0..axes)
-                .map(|axis| Dim::symbol(&format!("?{name}.{axis}")))
-                .collect()
-        };
-        let shape = fact
-            .shape
-            .or_else(|| axes.filter(|_| fact.dtype.is_some()).map(open));
-        let (Some(dtype), Some(shape)) = (fact.dtype, shape) else {
-            // Sequences, maps and inputs of unknown rank can be given by test sets only, which need no specification.
-            if pins.contains_key(name) {
-                bail!("input '{name}' is no tensor, so --input cannot pin it");
-            }
-            continue;
-        };
-        specs.push(InputSpec::new(name, dtype, shape));
-    }
-    InputSpec::pin(&mut specs, pins)?;
-    // Numbers that pick entries stay within the axes that made-up inputs have.
-    let bounds = analysis::bounds(model, &InputSpec::made_up(&specs));
-    for spec in &mut specs {
-        spec.range = bounds.get(&spec.name).copied();
-        if spec.kind == InputKind::TokenTypes && spec.range.is_some_and(|(_, last)| last < 1) {
-            spec.kind = InputKind::Indices;
+        if pins.contains_key(name) && !declared.iter().any(|spec| spec.name == *name) {
+            bail!("input '{name}' is no tensor, so --input cannot pin it");
         }
     }
-    Ok(specs)
+    Ok(calibrate::pinned_inputs(model, declared, pins)?)
 }
 
 /// The pins of the command line.
@@ -97,7 +48,7 @@ pub(super) fn pins(args: &[super::values::Pin]) -> Pins {
 /// pinned is as made-up inputs are: batch 1, sequences of 32 (or, where the model computes nothing of so few, 512 or 16000),
 /// pictures of 224 × 224.
 pub(super) fn counted(model: &Model, specs: &[InputSpec]) -> Pins {
-    calibrate::counting_shapes(specs, |shapes| cost(model, shapes).macs > 0.0)
+    inputs::counting_shapes(specs, |shapes| cost(model, shapes).macs > 0.0)
 }
 
 /// What inputs are wanted for.
@@ -114,7 +65,7 @@ pub(super) struct Use<'a> {
 /// Inputs, and what is to be said of them.
 #[derive(Default)]
 pub(super) struct Given {
-    pub data: Data,
+    pub data: Dataset,
     pub fed: Option<report::Fed>,
 }
 
@@ -130,7 +81,7 @@ impl Given {
         if let Some(inputs) =
             inputs.filter(|_| !self.data.measured_on_made_up() && fed.doubts.is_empty())
         {
-            fed.doubts.extend(job::doubts(model, &**inputs, runtime));
+            fed.doubts.extend(doubts(model, &**inputs, runtime));
         }
         fed.doubts
             .iter()
@@ -155,11 +106,11 @@ pub(super) fn inputs(
             let samples = args
                 .samples
                 .unwrap_or(if splits { 2 * SYNTHETIC } else { SYNTHETIC });
-            calibrate::synthetic_within(&specs, samples, args.seed, watch.memory)?
+            inputs::synthetic_within(&specs, samples, args.seed, watch.memory)?
         }
     };
     let synthetic = read.synthetic;
-    let (count, samples, ready) = (read.len(), read.samples, batches(read.clone()));
+    let (count, samples, ready) = (read.len(), read.samples, cached(read.clone()));
     let mut fed = Fed::look(&read, &*ready)?;
     let preparation = fed.preparation();
     let labelled = |inputs: &Inputs, runs: &[usize]| {
@@ -188,7 +139,7 @@ pub(super) fn inputs(
             watch.warn("--verify-data is the file of --data: what is measured on inputs that were fitted to flatters");
         }
         let labels = labelled(&others, &all(&others))?;
-        let others_ready = batches(others.clone());
+        let others_ready = cached(others.clone());
         let measured = Fed::look(&others, &*others_ready)?;
         if fed.doubts.is_empty() {
             fed.doubts.clone_from(&measured.doubts);
@@ -200,7 +151,7 @@ pub(super) fn inputs(
             synthetic: false,
             labels,
         };
-        let data = Data {
+        let data = Dataset {
             inputs: ready,
             synthetic,
             apart: Some(apart),
@@ -214,7 +165,7 @@ pub(super) fn inputs(
     }
     let fed = Some(convert::fed(&fed));
     let kept = if splits {
-        calibrate::apart(count, samples)
+        inputs::apart(count, samples)
     } else {
         Vec::new()
     };
@@ -224,7 +175,7 @@ pub(super) fn inputs(
         }
         let labels = labelled(&read, &all(&read))?;
         return Ok(Given {
-            data: Data {
+            data: Dataset {
                 inputs: ready,
                 synthetic,
                 labels,
@@ -242,7 +193,7 @@ pub(super) fn inputs(
         labels,
     };
     Ok(Given {
-        data: Data {
+        data: Dataset {
             inputs: Arc::new(rest),
             synthetic,
             apart: Some(apart),
@@ -255,30 +206,11 @@ pub(super) fn inputs(
 
 /// Errors: a tensor of unknown rank, for which nothing can be made up.
 fn unranked(model: &Model, specs: &[InputSpec]) -> anyhow::Result<()> {
-    let graph = model.graph(Index::MAIN);
-    let infos = graph.input.iter().filter(|info| {
-        !graph
-            .initializer
-            .iter()
-            .any(|tensor| tensor.name() == info.name())
-    });
-    match infos
-        .map(|info| (info.name(), declared(info)))
-        .find(|(name, fact)| fact.dtype.is_some() && !specs.iter().any(|spec| spec.name == *name))
-    {
-        Some((name, _)) => bail!(
+    match calibrate::unranked_input(model, specs) {
+        Some(name) => bail!(
             "input '{name}' has no declared shape: give one with --input {name}=1x…, or inputs with --data"
         ),
         None => Ok(()),
-    }
-}
-
-/// Inputs, kept within a budget where they take long to make: recovery goes over them once for every layer.
-fn batches(inputs: Inputs) -> Arc<dyn Batches> {
-    if inputs.slow() {
-        Arc::new(Ready::new(inputs, READY))
-    } else {
-        Arc::new(inputs)
     }
 }
 
@@ -300,30 +232,17 @@ pub(super) fn read(
         mean: list(&args.mean),
         std: list(&args.std),
     };
-    let options = calibrate::Options {
+    let options = inputs::Options {
         samples: args.samples,
         batch: None,
         preprocess,
         memory: watch.memory,
     };
-    let read = calibrate::load(path, specs, &options)?;
+    let read = inputs::load(path, specs, &options)?;
     read.notes
         .iter()
         .for_each(|note| watch.warn(&format!("{}: {note}", path.display())));
     Ok(read)
-}
-
-/// How many classes the first output tells apart, if it is a score for each.
-fn classes(model: &Model) -> Option<i64> {
-    let output = *model.index().graph(Index::MAIN).outputs.first()?;
-    let facts = infer(model, &Pins::new());
-    let fact = facts.of(output);
-    let [_, classes] = fact.shape.as_deref()? else {
-        return None;
-    };
-    classes
-        .num()
-        .filter(|classes| *classes > 1 && fact.dtype.is_some_and(|dtype| dtype.is_float()))
 }
 
 /// The labels of all samples of some runs, in order.

@@ -5,8 +5,9 @@ use std::path::Path;
 use super::Exit;
 use super::args::Gate;
 use crate::allocate::{TOLERANCE, Target};
-use crate::analysis::Cost;
-use crate::job::{ALLOWANCE, Latency, NEAR};
+use crate::cost::Cost;
+use crate::evaluate::{ALLOWANCE, Latency};
+use crate::latency::NEAR;
 use crate::plan::Fit;
 use crate::report::{self, Check, ExactnessVerdict, Outcome, Report};
 

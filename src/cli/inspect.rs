@@ -3,11 +3,12 @@
 use super::args::Inspect;
 use super::stop::Stop;
 use super::watch::Watch;
-use super::{Exit, convert, data, output};
+use super::{Exit, advice, convert, data, output};
 use crate::analysis::{Kind, Options};
-use crate::job::{Prepared, Request, allowed};
 use crate::progress::{Phase, Progress};
+use crate::prune::Request;
 use crate::report;
+use crate::workspace::Workspace;
 
 pub(super) fn run(args: &Inspect, stop: &Stop) -> anyhow::Result<Exit> {
     let watch = Watch::new(&args.common, stop);
@@ -22,10 +23,10 @@ pub(super) fn run(args: &Inspect, stop: &Stop) -> anyhow::Result<Exit> {
     let request = Request {
         kinds: kinds.clone(),
         pins,
-        allowed: allowed(&model, &args.allow.ends)?,
+        allowed: advice::allowed(&model, &args.allow)?,
         ..Default::default()
     };
-    let prepared = Prepared::new(
+    let prepared = Workspace::new(
         &model,
         &Options {
             memory: watch.memory,
@@ -35,7 +36,7 @@ pub(super) fn run(args: &Inspect, stop: &Stop) -> anyhow::Result<Exit> {
     let groups = &prepared.analysis.groups;
     let chosen = request.candidates(&prepared);
     convert::inspection(&mut report, &prepared, &request, &chosen);
-    report.original = convert::cost(&prepared.analysis.account.original(), None);
+    report.original = convert::cost(&prepared.cost.original(), None);
     for kind in [Kind::Channels, Kind::Heads, Kind::HeadDims, Kind::Width] {
         let count = groups.iter().filter(|group| group.kind == kind).count();
         if count > 0 && !kinds.contains(&kind) {

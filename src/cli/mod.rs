@@ -2,6 +2,7 @@
 //!
 //! Invariant: decides nothing about models; `anyhow` ends here.
 
+mod advice;
 mod args;
 mod bench;
 mod calibrate;
@@ -30,7 +31,7 @@ use args::{Cli, Command};
 pub use engine::onnxruntime;
 use stop::Stop;
 
-use crate::progress::MORE_MEMORY;
+use crate::prune::PruneError;
 
 /// How a command ended, as scripts see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,10 +112,7 @@ fn listened(words: Vec<OsString>, stop: &Stop) -> u8 {
 
 /// One line on stderr.
 fn complain(problem: &str) {
-    let problem = watch::one_line(problem).replace(
-        MORE_MEMORY,
-        "allow more with --memory, or give smaller inputs with --input",
-    );
+    let problem = advice::phrased(&watch::one_line(problem));
     let _ = writeln!(std::io::stderr(), "error: {problem}");
 }
 
@@ -125,28 +123,24 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// What a job gave, or the exit code where a model that it needs does not run, which is said.
-fn ran<T>(
-    result: Result<T, crate::job::Error>,
-    watch: &watch::Watch,
-) -> anyhow::Result<Result<T, Exit>> {
-    match result {
-        Ok(found) => Ok(Ok(found)),
-        Err(error) => {
-            watch.finish();
-            match error {
-                crate::job::Error::Unverifiable(reason) => {
-                    complain(&reason);
-                    Ok(Err(Exit::Unverifiable))
-                }
-                broken @ crate::job::Error::Broken(_) => {
-                    complain(&format!(
-                        "{broken}. That is a fault of onnx-prune, so nothing is written; please report it"
-                    ));
-                    Ok(Err(Exit::Missed))
-                }
-                other => Err(other.into()),
-            }
+/// What work gave, or the exit code where a model that it needs does not run, which is said.
+fn ran<T>(result: Result<T, PruneError>, watch: &watch::Watch) -> anyhow::Result<Result<T, Exit>> {
+    let error = match result {
+        Ok(found) => return Ok(Ok(found)),
+        Err(error) => error,
+    };
+    watch.finish();
+    match error {
+        PruneError::Unverifiable(_) | PruneError::SearchNeedsRun(_) => {
+            complain(&format!("{:#}", advice::error(error)));
+            Ok(Err(Exit::Unverifiable))
         }
+        PruneError::Broken(_) => {
+            complain(&format!(
+                "{error}. That is a fault of onnx-prune, so nothing is written; please report it"
+            ));
+            Ok(Err(Exit::Missed))
+        }
+        other => Err(advice::error(other)),
     }
 }

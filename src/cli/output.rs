@@ -68,7 +68,7 @@ pub(super) fn reads_data(
     labels: Option<&PathBuf>,
 ) -> anyhow::Result<()> {
     let files = data
-        .map(|path| crate::calibrate::sources(path))
+        .map(|path| crate::inputs::sources(path))
         .unwrap_or_default();
     reads(stop, "one of the inputs", &files)?;
     reads(stop, "the labels", labels)

@@ -6,23 +6,21 @@ use std::path::Path;
 use anyhow::{Context, bail};
 
 use super::args::Prune;
+use super::data::Given;
 use super::stop::Stop;
 use super::values::{Goal, Recovery, Scoring};
 use super::watch::Watch;
-use super::{Exit, calibrate, convert, data, engine, gate, output};
+use super::{Exit, advice, calibrate, convert, data, engine, gate, output};
 use crate::allocate::{Align, Target};
 use crate::analysis::{Allowed, Kind};
 use crate::files::{Place, Staged};
-use crate::job::{self, Request, ScoreName};
-use crate::model;
+use crate::model::{self, Model};
 use crate::plan::Plan;
 use crate::progress::{Phase, Progress};
+use crate::prune::{DEFAULT_DRIFT, Outcome, Pruner, Request};
 use crate::recover::Method;
 use crate::report::{self, ExactnessVerdict, Report};
-use crate::score::Given;
-
-/// The drift allowed when nothing is asked for.
-const DEFAULT_DRIFT: f64 = 0.05;
+use crate::score::{Given as GivenScores, Needs, Scorer};
 
 pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     let Some(path) = &args.model else {
@@ -37,57 +35,88 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     let mut request = request(args, &watch)?;
     watch.begin(Phase::Load, 0);
     let model = output::load(path, &watch, stop)?;
-    request.allowed = job::allowed(&model, &args.allow.ends)?;
+    request.allowed = advice::allowed(&model, &args.allow)?;
     let specs = data::specs(&model, &request.pins, args.data.data.as_deref())?;
-    // Models are run to search for a drift and to check the result, else not at all.
-    let searches = request.targets.is_empty() && request.plan.is_none();
-    let measured = args.data.data.is_some() || !args.stats.is_empty();
-    let calibrates = request.score == ScoreName::Obs || request.recover.is_some() || measured;
-    let runs = request.verify || searches || calibrates;
-    let chooses = request.chooses(measured);
-    let wanted = data::Use {
-        labels: args.verify_labels.as_deref().or(args.labels.as_deref()),
-        verify: args.verify_data.as_deref(),
-        chooses,
-    };
-    let mut given = if runs {
-        data::inputs(&model, &args.data, wanted, &watch)?
-    } else {
-        data::Given::default()
-    };
-    if !args.stats.is_empty() {
-        let statistics = calibrate::read(&args.stats, &model)?;
-        watch.say(&format!("statistics of {} samples", statistics.samples));
-        given.data.statistics = Some(statistics);
-    }
+    let mut given = inputs(args, &request, &model, &watch)?;
     request.pins = data::counted(&model, &specs);
-    let runtime = if runs {
-        Some(engine::runtime(args.engine.runtime, true, watch.memory)?)
-    } else {
-        None
+    let runtime = match given {
+        Some(_) => Some(engine::runtime(args.engine.runtime, true, watch.memory)?),
+        None => None,
     };
     let runtime = runtime.as_deref();
-    if let Some(runtime) = runtime {
+    if let (Some(given), Some(runtime)) = (&mut given, runtime) {
         given.doubt(&model, runtime, &watch);
     }
-    let inputs = given.data;
-    let outcome = match super::ran(
-        job::prune(&model, &request, &inputs, runtime, &watch.work()),
-        &watch,
-    )? {
+    let Given { data, fed } = given.unwrap_or_default();
+    let pruner = Pruner::new(&model, &data, runtime, watch.work());
+    let outcome = match super::ran(pruner.run(&request), &watch)? {
         Ok(outcome) => outcome,
         Err(exit) => return Ok(exit),
     };
-    let mut report = convert::begin(&model, !args.report.is_empty());
+    let mut report = report_of(args, &model, &request, &outcome, data.measured_on_made_up());
+    report.fed = fed;
+    let exit = gate::exit(&report, outcome.reached, args.gate.allow_unverified);
+    watch.begin(Phase::Save, 0);
+    // What the exit code does not stand for is not written, unless the user insists; what the surgery did wrong is of no use.
+    let inexact = report.exactness.verdict == ExactnessVerdict::Inexact;
+    let stands = !inexact && (exit == Exit::Done || args.force);
+    let mut staged = Staged::new(&stop.outputs);
+    if stands {
+        places.stage(&outcome, &mut staged)?;
+    }
+    report.seconds = watch.finish();
+    report.peak_rss_bytes = output::peak_rss_bytes();
+    output::stage_reports(&report, &places.reports, &mut staged)?;
+    // All that can fail comes before any file gets its name: a run that ends with an error has written nothing.
+    if !args.common.quiet {
+        output::print(&report::summary(&report))?;
+    }
+    stop.commit(staged)?;
+    let written = places.model.is_some() && stands;
+    say(&watch, exit, written, args, &target, &report);
+    Ok(exit)
+}
+
+/// Inputs and statistics, where models are run: to search for a drift and to check the result, else not at all.
+fn inputs(
+    args: &Prune,
+    request: &Request,
+    model: &Model,
+    watch: &Watch,
+) -> anyhow::Result<Option<Given>> {
+    let searches = request.targets.is_empty() && request.plan.is_none();
+    let measured = args.data.data.is_some() || !args.stats.is_empty();
+    let calibrates =
+        request.score.needs() == Needs::AnyActivations || request.recover.is_some() || measured;
+    if !(request.verify || searches || calibrates) {
+        return Ok(None);
+    }
+    let wanted = data::Use {
+        labels: args.verify_labels.as_deref().or(args.labels.as_deref()),
+        verify: args.verify_data.as_deref(),
+        chooses: request.chooses(measured),
+    };
+    let mut given = data::inputs(model, &args.data, wanted, watch)?;
+    if !args.stats.is_empty() {
+        let statistics = calibrate::read(&args.stats, model)?;
+        watch.say(&format!("statistics of {} samples", statistics.samples));
+        given.data.statistics = Some(statistics);
+    }
+    Ok(Some(given))
+}
+
+/// What is said of the outcome, held against the targets and thresholds.
+fn report_of(
+    args: &Prune,
+    model: &Model,
+    request: &Request,
+    outcome: &Outcome,
+    synthetic: bool,
+) -> Report {
+    let mut report = convert::begin(model, !args.report.is_empty());
     report.runtime = outcome.engine.as_ref().map(convert::engine);
     report.counted_at = request.pins.clone();
-    report.fed = given.fed;
-    convert::outcome(
-        &mut report,
-        &outcome,
-        &request,
-        inputs.measured_on_made_up(),
-    );
+    convert::outcome(&mut report, outcome, request, synthetic);
     gate::targets(
         &mut report,
         &request.targets,
@@ -102,38 +131,12 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     if let Some(allowed) = request.drift {
         gate::drift_target(&mut report, allowed, outcome.reached);
     }
-    if let (Some(path), Some(planned)) = (
-        &args.plan,
-        request.plan.as_ref().and_then(|plan| plan.fit.as_ref()),
-    ) {
+    let planned = request.plan.as_ref().and_then(|plan| plan.fit.as_ref());
+    if let (Some(path), Some(planned)) = (&args.plan, planned) {
         gate::fit(&mut report, path, planned, args.recover.is_some());
     }
     gate::thresholds(&mut report, &args.gate);
-    let exit = gate::exit(&report, outcome.reached, args.gate.allow_unverified);
-    watch.begin(Phase::Save, 0);
-    // What the exit code does not stand for is not written, unless the user insists; what the surgery did wrong is of no use.
-    let inexact = report.exactness.verdict == ExactnessVerdict::Inexact;
-    let stands = !inexact && (exit == Exit::Done || args.force);
-    let written = places.model.is_some() && stands;
-    let mut staged = Staged::new(&stop.outputs);
-    if let Some(place) = places.model.as_ref().filter(|_| stands) {
-        model::stage(&outcome.model, place, &mut staged)?;
-    }
-    if let Some(place) = places.plan.as_ref().filter(|_| stands) {
-        staged.write(place, |file| {
-            file.write_all(outcome.plan.to_json().as_bytes())
-        })?;
-    }
-    report.seconds = watch.finish();
-    report.peak_rss_bytes = output::peak_rss_bytes();
-    output::stage_reports(&report, &places.reports, &mut staged)?;
-    // All that can fail comes before any file gets its name: a run that ends with an error has written nothing.
-    if !args.common.quiet {
-        output::print(&report::summary(&report))?;
-    }
-    stop.commit(staged)?;
-    say(&watch, exit, written, args, &target, &report);
-    Ok(exit)
+    report
 }
 
 /// Where the outputs go.
@@ -175,8 +178,22 @@ impl Places {
         output::reads(stop, "the model", &args.model)?;
         Ok(places)
     }
+
+    /// Writes the model and the plan beside their places.
+    fn stage(&self, outcome: &Outcome, staged: &mut Staged) -> anyhow::Result<()> {
+        if let Some(place) = &self.model {
+            model::stage(&outcome.model, place, staged)?;
+        }
+        if let Some(place) = &self.plan {
+            staged.write(place, |file| {
+                file.write_all(outcome.plan.to_json().as_bytes())
+            })?;
+        }
+        Ok(())
+    }
 }
 
+/// Says how the run ended.
 fn say(watch: &Watch, exit: Exit, written: bool, args: &Prune, target: &Path, report: &Report) {
     if report.exactness.verdict == ExactnessVerdict::Inexact {
         super::complain(&format!(
@@ -242,33 +259,25 @@ fn default_recovery(plan: Option<&Plan>, measured: bool) -> Option<Method> {
         .filter(|_| measured || made_up)
 }
 
-/// What is asked for. Errors: options that contradict each other, a plan that cannot be read.
-fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
-    let targets: Vec<Target> = args
-        .target
-        .iter()
-        .filter_map(|goal| {
-            if let Goal::Cost(target) = goal {
-                Some(*target)
-            } else {
-                None
-            }
-        })
-        .collect();
-    let drifts = args.target.iter().filter_map(|goal| {
-        if let Goal::Drift(drift) = goal {
-            Some(*drift)
-        } else {
-            None
+/// The targets of size and time, and the drift allowed: the least of those asked for.
+fn goals(args: &Prune) -> (Vec<Target>, Option<f64>) {
+    let (mut targets, mut drift) = (Vec::new(), None);
+    for goal in &args.target {
+        match goal {
+            Goal::Cost(target) => targets.push(*target),
+            Goal::Drift(allowed) => drift = Some(drift.unwrap_or(f64::INFINITY).min(*allowed)),
         }
-    });
-    let plan = args
-        .plan
-        .as_deref()
-        .map(Plan::read)
-        .transpose()
-        .context("--plan")?;
-    let mut drift = drifts.min_by(f64::total_cmp);
+    }
+    (targets, drift)
+}
+
+/// Errors: options that contradict each other.
+fn check(
+    args: &Prune,
+    targets: &[Target],
+    drift: Option<f64>,
+    score: &Scorer,
+) -> anyhow::Result<()> {
     if drift.is_some() && !targets.is_empty() && args.no_verify {
         bail!(
             "--target drift=… beside a target of size is checked by running the models; leave out --no-verify"
@@ -281,45 +290,60 @@ fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
     if timed && args.no_verify {
         bail!("latencies are measured by running the model; leave out --no-verify");
     }
-    if drift.is_none() && targets.is_empty() && plan.is_none() {
-        drift = Some(DEFAULT_DRIFT);
-    }
-    let measured = args.data.data.is_some() || !args.stats.is_empty();
-    let score = match &args.score {
-        Some(Scoring::Name(name)) => name.clone(),
-        Some(Scoring::File(path)) => ScoreName::Given(Given::read(path).context("--score")?),
-        None if measured => ScoreName::Obs,
-        None => ScoreName::L2,
-    };
-    if args.labels.is_some() && args.data.data.is_none() && args.verify_data.is_none() {
+    let (data, stats) = (args.data.data.is_some(), !args.stats.is_empty());
+    if args.labels.is_some() && !data && args.verify_data.is_none() {
         bail!("--labels are the classes of inputs; give these with --data or --verify-data");
     }
-    if score.needs_data() && !measured && plan.is_none() {
+    if score.needs() == Needs::Activations && !data && !stats && args.plan.is_none() {
         bail!(
             "--score {score} is computed from activations: give inputs with --data, or statistics with --stats"
         );
     }
-    if args.recover == Some(Recovery::With(Method::Statistics))
-        && args.data.data.is_none()
-        && !args.stats.is_empty()
-    {
+    if args.recover == Some(Recovery::With(Method::Statistics)) && !data && stats {
         bail!(
             "--recover statistics compares outputs, so it needs --data; --stats alone are enough for least-squares"
         );
+    }
+    Ok(())
+}
+
+/// What is asked for. Errors: options that contradict each other, a plan or scores that cannot be read.
+fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
+    let plan = args
+        .plan
+        .as_deref()
+        .map(Plan::read)
+        .transpose()
+        .context("--plan")?;
+    let (targets, mut drift) = goals(args);
+    let measured = args.data.data.is_some() || !args.stats.is_empty();
+    let score = match &args.score {
+        Some(Scoring::Name(entry)) => Scorer::named(entry.name, args.data.seed),
+        Some(Scoring::File(path)) => {
+            Some(Scorer::given(GivenScores::read(path).context("--score")?))
+        }
+        None if measured => Scorer::named("obs", args.data.seed),
+        None => None,
+    };
+    let score = score.unwrap_or_else(Scorer::norm);
+    check(args, &targets, drift, &score)?;
+    if drift.is_none() && targets.is_empty() && plan.is_none() {
+        drift = Some(DEFAULT_DRIFT);
     }
     let kinds = args.units.0.clone();
     if kinds.contains(&Kind::Heads) && kinds.contains(&Kind::HeadDims) {
         watch.warn("--units: dimensions of heads are cut where heads are not in the list; whole heads come first here");
     }
+    let recover = match args.recover {
+        Some(Recovery::Nothing) => None,
+        Some(Recovery::With(method)) => Some(method),
+        None => default_recovery(plan.as_ref(), measured),
+    };
     Ok(Request {
         targets,
         drift,
         score,
-        recover: match args.recover {
-            Some(Recovery::Nothing) => None,
-            Some(Recovery::With(method)) => Some(method),
-            None => default_recovery(plan.as_ref(), measured),
-        },
+        recover,
         rounds: args.rounds,
         kinds,
         only: args.only.clone(),
@@ -331,6 +355,5 @@ fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
         keep_plan: args.plan_out.is_some(),
         pins: data::pins(&args.data.input),
         verify: !args.no_verify,
-        seed: args.data.seed,
     })
 }

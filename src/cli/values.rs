@@ -2,13 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use globset::Glob;
-
 use crate::allocate::{Align, Target};
 use crate::analysis::Kind;
-use crate::job::{Allowance, ScoreName};
 use crate::progress::Memory;
+use crate::prune::{Allowance, Pattern, PatternError};
 use crate::recover::Method;
+use crate::score::{SCORES, ScoreEntry};
 
 /// What `--target` asks for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,9 +39,9 @@ pub(super) enum Recovery {
 }
 
 /// How units are ranked.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(super) enum Scoring {
-    Name(ScoreName),
+    Name(&'static ScoreEntry),
     File(PathBuf),
 }
 
@@ -90,26 +89,21 @@ pub(super) fn goal(text: &str) -> Result<Goal, String> {
 }
 
 pub(super) fn score(text: &str) -> Result<Scoring, String> {
-    const AVAILABLE: &str = "obs, variance, wanda, l2, l1, bn, lamp, geometric-median, random, or a file of scores (.json)";
-    let name = match text {
-        "l1" => ScoreName::L1,
-        "l2" => ScoreName::L2,
-        "bn" => ScoreName::Bn,
-        "lamp" => ScoreName::Lamp,
-        "geometric-median" => ScoreName::GeometricMedian,
-        "variance" => ScoreName::Variance,
-        "wanda" => ScoreName::Wanda,
-        "random" => ScoreName::Random,
-        "obs" => ScoreName::Obs,
-        file if Path::new(file)
-            .extension()
-            .is_some_and(|ending| ending.eq_ignore_ascii_case("json")) =>
-        {
-            return Ok(Scoring::File(file.into()));
-        }
-        _ => return Err(format!("no such score; available: {AVAILABLE}")),
-    };
-    Ok(Scoring::Name(name))
+    if let Some(entry) = SCORES.iter().find(|entry| entry.name == text) {
+        return Ok(Scoring::Name(entry));
+    }
+    let file = Path::new(text);
+    if file
+        .extension()
+        .is_some_and(|ending| ending.eq_ignore_ascii_case("json"))
+    {
+        return Ok(Scoring::File(file.into()));
+    }
+    let names: Vec<&str> = SCORES.iter().map(|entry| entry.name).collect();
+    Err(format!(
+        "no such score; available: {}, or a file of scores (.json)",
+        names.join(", ")
+    ))
 }
 
 pub(super) fn engine(text: &str) -> Result<Engine, String> {
@@ -172,12 +166,13 @@ pub(super) fn align(text: &str) -> Result<Align, String> {
     }
 }
 
-pub(super) fn glob(text: &str) -> Result<Glob, String> {
-    Glob::new(text).map_err(|error| error.kind().to_string())
+pub(super) fn pattern(text: &str) -> Result<Pattern, String> {
+    text.parse()
+        .map_err(|error: PatternError| error.to_string())
 }
 
 pub(super) fn allowance(text: &str) -> Result<Allowance, String> {
-    Allowance::parse(text).map_err(|error| error.kind().to_string())
+    Allowance::parse(text).map_err(|error| error.to_string())
 }
 
 pub(super) fn pin(text: &str) -> Result<Pin, String> {
@@ -308,9 +303,8 @@ mod tests {
                 .iter()
                 .all(|wrong| shard(wrong).is_err())
         );
-        assert_eq!(
-            score("own/Scores.JSON"),
-            Ok(Scoring::File("own/Scores.JSON".into()))
+        assert!(
+            matches!(score("own/Scores.JSON"), Ok(Scoring::File(file)) if file == Path::new("own/Scores.JSON"))
         );
         assert_eq!(
             ["4GiB", "500MB", " 7 ", "1.5k"].map(size),

@@ -12,16 +12,16 @@ use super::stop::Stop;
 use super::watch::Watch;
 use super::{Exit, convert, data, gate, output};
 use crate::analysis::{Pins, infer};
-use crate::calibrate::{GatherError, in_order, size};
+use crate::calibrate::Dataset;
+use crate::evaluate::{Compared, Comparison};
 use crate::facts::Dim;
 use crate::files::Staged;
-use crate::job::Data;
+use crate::inputs::{GatherError, in_order, size};
 use crate::model::{Index, Model, TensorRef};
 use crate::plan::Plan;
 use crate::progress::{Phase, Progress};
 use crate::report::{self, Outcome};
 use crate::run::{Runtime, Session, Tensors};
-use crate::verify::{Drift, OutputDrift, Top1};
 
 pub(super) fn run(args: &Verify, stop: &Stop) -> anyhow::Result<Exit> {
     let reports = output::claim_reports(stop, &args.report)?;
@@ -137,16 +137,13 @@ pub(super) fn run(args: &Verify, stop: &Stop) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
-/// How far each output moved, and the share of right classes before and after, where there are labels.
-type Compared = (Vec<OutputDrift>, Option<(f64, f64)>);
-
 /// Runs both models side by side in one runtime, some inputs at a time.
 fn compare(
     names: &[String],
     (original, original_path): (&Model, &Path),
     (pruned, pruned_path): (&Model, &Path),
     runtime: &dyn Runtime,
-    given: &Data,
+    given: &Dataset,
     watch: &Watch,
 ) -> Done<Compared> {
     let none = Failure {
@@ -179,13 +176,7 @@ fn compare(
         })
     };
     let both = |_, inputs: Tensors| Ok((run(&*before, 0, &inputs)?, run(&*after, 1, &inputs)?));
-    let mut drift = Drift::new(names, &pruned.ends);
-    // Classes that are gone have no number any more.
-    let labels = given
-        .labels
-        .as_deref()
-        .filter(|_| !names.first().is_some_and(|name| pruned.ends.changes(name)));
-    let mut labelled = labels.map(|labels| (Top1::new(labels), Top1::new(labels)));
+    let mut comparison = Comparison::new(names, &pruned.ends, given.labels.as_deref());
     let runs: Vec<usize> = (0..given.inputs.count()).collect();
     watch.begin(Phase::Drift, runs.len() as u64);
     let bytes = |(before, after): &(Vec<TensorRef>, Vec<TensorRef>)| size(before) + size(after);
@@ -196,13 +187,9 @@ fn compare(
         both,
         bytes,
         |_, pairs| {
-            for (before, after) in &pairs {
-                drift.add(before, after);
-                if let Some((original, pruned)) = &mut labelled {
-                    original.add(before);
-                    pruned.add(after);
-                }
-            }
+            pairs
+                .iter()
+                .for_each(|(before, after)| comparison.add(before, after));
             Ok(())
         },
     );
@@ -212,10 +199,7 @@ fn compare(
         }
         other => other?,
     }
-    Ok(Ok((
-        drift.finish(),
-        labelled.and_then(|(original, pruned)| Some((original.share()?, pruned.share()?))),
-    )))
+    Ok(Ok(comparison.finish()))
 }
 
 /// Finds out what is left of inputs and outputs that shrank. Errors: a plan that cannot be read, shapes that it does not explain.

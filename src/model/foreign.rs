@@ -75,10 +75,7 @@ const STARTS: &[(usize, &[u8], Foreign)] = &[
     (
         0,
         b"\x93NUMPY",
-        is(
-            "a numpy array",
-            "arrays are inputs, for --data; the model comes first",
-        ),
+        is("a numpy array", "arrays are inputs, not a model"),
     ),
     (
         0,
@@ -107,18 +104,12 @@ const STARTS: &[(usize, &[u8], Foreign)] = &[
     (
         0,
         b"\x89PNG",
-        is(
-            "a picture",
-            "pictures are inputs, for --data; the model comes first",
-        ),
+        is("a picture", "pictures are inputs, not a model"),
     ),
     (
         0,
         b"\xff\xd8\xff",
-        is(
-            "a picture",
-            "pictures are inputs, for --data; the model comes first",
-        ),
+        is("a picture", "pictures are inputs, not a model"),
     ),
     (0, b"%PDF", is("a PDF file", "name the .onnx file")),
 ];
@@ -190,10 +181,7 @@ fn archive(bytes: &[u8]) -> Foreign {
     } else if holds(b"model.weights.h5") || holds(b"config.json") {
         KERAS
     } else if holds(b".npy") {
-        is(
-            "a numpy archive",
-            "arrays are inputs, for --data; the model comes first",
-        )
+        is("a numpy archive", "arrays are inputs, not a model")
     } else {
         is("a zip archive", PACKED)
     }

@@ -41,10 +41,13 @@ use crate::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 #[derive(Clone, Debug)]
 pub struct Model {
     /// The message itself. External weights are already attached as `raw_data` (mapped, not read).
+    #[doc(hidden)]
     pub proto: ModelProto,
     /// Where it came from.
+    #[doc(hidden)]
     pub source: Source,
     /// What is left of its inputs and outputs, where it was cut out of another model.
+    #[doc(hidden)]
     pub ends: Ends,
     index: Index,
 }
@@ -85,6 +88,7 @@ impl Source {
     }
 }
 
+#[doc(hidden)]
 impl Model {
     /// Indexes a message. Errors: names that clash or are not produced, cycles.
     pub fn new(proto: ModelProto, source: Source) -> Result<Self, LoadError> {

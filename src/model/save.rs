@@ -26,7 +26,20 @@ pub fn encoded_len(model: &Model) -> u64 {
 }
 
 /// Writes a model, and its weights beside it (`NAME.DIGEST.data`) where it had external weights or is too large for one
-/// file. The files appear whole or not at all. Errors: whatever the file system says; the model's own file has changed.
+/// file. The files appear whole or not at all.
+///
+/// ```
+/// use onnx_prune::{Limits, load, save};
+///
+/// let folder = tempfile::tempdir()?;
+/// let model = load("fixtures/digits_lstm.onnx".as_ref(), Limits::default())?;
+/// let copy = folder.path().join("copy.onnx");
+/// save(&model, &copy)?;
+/// assert_eq!(std::fs::read("fixtures/digits_lstm.onnx")?, std::fs::read(copy)?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Errors: whatever the file system says; the model's own file has changed.
 pub fn save(model: &Model, path: &Path) -> Result<(), FileError> {
     let outputs = Outputs::default();
     let place = outputs.claim(path, "the model")?;

@@ -7,6 +7,13 @@ use crate::proto::{Dtype, NodeProto, TensorProto};
 /// A dense tensor: its type, its dims, and its elements as little-endian bytes in row-major order (as
 /// `raw_data` has them; types below eight bits are packed, the first element in the low bits). The bytes
 /// are *not aligned*: read them by `from_le_bytes`.
+///
+/// ```
+/// use onnx_prune::{Dtype, TensorRef};
+///
+/// let tensor = TensorRef::from_f32(vec![1, 2], &[0.5, 2.0]);
+/// assert_eq!((tensor.dtype, tensor.to_f32()), (Dtype::Float, Some(vec![0.5, 2.0])));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorRef {
     /// Element type.

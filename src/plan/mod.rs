@@ -107,6 +107,7 @@ pub struct SliceCut {
 /// A plan that does not fit.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
+#[non_exhaustive]
 pub enum PlanError {
     #[error("{path}: {problem}")]
     File { path: String, problem: String },
@@ -115,7 +116,7 @@ pub enum PlanError {
     )]
     OtherModel { wanted: String, found: String },
     #[error(
-        "the plan's group '{0}' is not one of this model's; was it made with other --units or --input?"
+        "the plan's group '{0}' is not one of this model's; was it made for other kinds of units or other input shapes?"
     )]
     NoSuchGroup(String),
     #[error("the plan removes unit {unit} of group '{group}', which has {units}")]
@@ -136,6 +137,7 @@ pub enum PlanError {
 
 impl Plan {
     /// The plan of a choice of units (by group of the analysis).
+    #[doc(hidden)]
     pub fn new(
         model: &Model,
         analysis: &Analysis,
@@ -232,6 +234,7 @@ impl Plan {
 
     /// Tells a model that was made by this plan and read from its file what is left of its inputs and outputs.
     /// `whole`: the original's extents. Errors: slices that the original does not have.
+    #[doc(hidden)]
     pub fn note_ends(
         &self,
         pruned: &mut Model,
@@ -260,6 +263,7 @@ impl Plan {
     }
 
     /// The units that go, by group of the analysis. Errors: the plan does not fit the model.
+    #[doc(hidden)]
     pub fn check(
         &self,
         model: &Model,

@@ -100,3 +100,8 @@ impl fmt::Display for Dtype {
         f.write_str(self.name())
     }
 }
+
+/// Whether a constant counts as parameters: real numbers, or the bytes of quantized weights.
+pub fn is_weight(tensor: &super::TensorProto) -> bool {
+    Dtype::from_code(tensor.data_type()).is_some_and(Dtype::is_weight)
+}

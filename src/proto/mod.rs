@@ -10,5 +10,5 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
 }
 
-pub use dtype::Dtype;
+pub use dtype::{Dtype, is_weight};
 pub use generated::*;

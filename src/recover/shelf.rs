@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Result, Seek, SeekFrom, Write};
 use std::sync::{Mutex, PoisonError};
 
-use crate::calibrate::size;
+use crate::inputs::size;
 use crate::model::TensorRef;
 use crate::run::Tensors;
 

@@ -16,6 +16,7 @@ use crate::calibrate::{Covariance, Moments};
 
 /// How weights are mended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Method {
     /// Bias and a factor for each output channel, so that means and variances are the original's.
     Statistics,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Runtime, TractRuntime};
-use crate::calibrate::read_npz;
+use crate::inputs::read_npz;
 use crate::model::{Limits, TensorRef, load};
 use crate::proto::Dtype;
 

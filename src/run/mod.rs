@@ -7,8 +7,6 @@ mod budget;
 mod choose;
 #[cfg(test)]
 mod corpus;
-mod latency;
-mod measured;
 mod ort;
 mod prepare;
 mod quiet;
@@ -21,8 +19,6 @@ mod tract;
 mod twins;
 
 pub use choose::{Chosen, Engines, Find, choose};
-pub use latency::{Spread, latency, spread};
-pub use measured::{Measured, Table};
 pub use ort::{OrtRuntime, libraries};
 pub use prepare::{Infer, Known, without_sequences};
 pub use session::{Fallback, RunError, Runtime, Session, Tensors, Unverifiable, run_all};

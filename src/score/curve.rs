@@ -1,6 +1,15 @@
 //! The order in which the units of a group go, and what is lost on the way.
 
-/// For one group: its units, least salient first, and the error after each removal.
+/// The way down of one group.
+///
+/// ```
+/// use onnx_prune::Curve;
+///
+/// let curve = Curve::from_losses(&[0.3, 0.1]);
+/// assert_eq!((curve.order, curve.error), (vec![1, 0], vec![0.0, 0.1, 0.4]));
+/// ```
+///
+/// Its units, least salient first, and the error after each removal.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Curve {
     /// Units in the order in which they go. The last to go is at the end, though a group never loses all.

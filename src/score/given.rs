@@ -10,6 +10,16 @@ use crate::analysis::Group;
 
 /// Scores by group id, as a file gives them: `{"groups": [{"id": "conv1.weight:0", "scores": [0.3, 1.2]}]}`, one number per
 /// unit, larger where more would be lost. They are compared between groups as they are.
+///
+/// ```
+/// use onnx_prune::{Given, Scorer};
+///
+/// let file = tempfile::NamedTempFile::new()?;
+/// std::fs::write(&file, r#"{"groups": [{"id": "conv1.weight:0", "scores": [0.3, 1.2]}]}"#)?;
+/// let scorer = Scorer::given(Given::read(file.path())?);
+/// assert_eq!(scorer.name(), "of the file given");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Given {
     groups: BTreeMap<String, Vec<f64>>,
@@ -31,12 +41,11 @@ struct Entry {
 /// Scores that can not be used.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
+#[non_exhaustive]
 pub enum GivenError {
     #[error("{path}: {problem}")]
     File { path: String, problem: String },
-    #[error(
-        "scores are given for group '{0}', which the model has not; `onnx-prune inspect --json` lists the groups"
-    )]
+    #[error("scores are given for group '{0}', which the model has not")]
     NoSuchGroup(String),
     #[error("group '{id}' has {units} units, but {scores} scores are given")]
     Length {
@@ -123,6 +132,18 @@ impl Score for Given {
             .iter()
             .map(|group| self.curve(group, |_| true))
             .collect()
+    }
+
+    fn covers(&self, group: &Group) -> bool {
+        self.of(group).is_some()
+    }
+
+    fn check(&self, groups: &[Group]) -> Result<(), GivenError> {
+        Given::check(self, groups)
+    }
+
+    fn of_original(&self, group: &Group, left: &dyn Fn(u32) -> bool) -> Option<Curve> {
+        Some(self.curve(group, left))
     }
 }
 

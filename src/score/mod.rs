@@ -12,10 +12,12 @@ mod norm;
 mod obs;
 mod random;
 mod swap;
+mod table;
 #[cfg(test)]
 mod tests;
 mod variance;
 mod wanda;
+mod weights;
 
 use crate::analysis::{Analysis, Group};
 use crate::calibrate::Statistics;
@@ -28,11 +30,10 @@ pub use geometric_median::GeometricMedian;
 pub use given::{Given, GivenError};
 pub use lamp::Lamp;
 pub use norm::Norm;
-pub use obs::{curve as obs_curve, readers};
+pub use obs::readers;
 pub use random::Random;
 pub use swap::improve as swap_units;
-pub use variance::curve as variance_curve;
-pub use wanda::curve as wanda_curve;
+pub use table::{Needs, SCORES, ScoreEntry, Scorer};
 
 /// What scores are computed from.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +41,7 @@ pub struct Evidence<'a> {
     /// The model with its weights.
     pub model: &'a Model,
     /// Which slices of which weights a unit holds.
+    #[doc(hidden)]
     pub analysis: &'a Analysis,
 }
 
@@ -54,8 +56,26 @@ pub struct Calibrated<'a> {
     pub statistics: Option<&'a Statistics>,
 }
 
+/// What a score says of a group by what its readers get.
+#[doc(hidden)]
+#[derive(Clone, Debug)]
+pub enum ByReaders {
+    /// It does not go by activations.
+    Unused,
+    /// Nothing: no product with constant weights reads the group.
+    Silent,
+    /// A curve.
+    Curve(Curve),
+}
+
+impl From<Option<Curve>> for ByReaders {
+    fn from(curve: Option<Curve>) -> Self {
+        curve.map_or(ByReaders::Silent, ByReaders::Curve)
+    }
+}
+
 /// A way to rank the units of all groups.
-pub trait Score: Sync {
+pub trait Score: std::fmt::Debug + Send + Sync {
     /// One saliency per unit of each group; larger means more is lost. Comparable between groups.
     fn score(&self, evidence: Evidence, groups: &[Group]) -> Vec<Vec<f64>>;
 
@@ -73,6 +93,37 @@ pub trait Score: Sync {
             .into_iter()
             .map(curve)
             .collect()
+    }
+
+    /// What is lost of a group by what its readers get, where the score goes by activations: then [`score`](Self::score) and
+    /// [`curves`](Self::curves) only stand in for it where there are none.
+    #[doc(hidden)]
+    fn by_readers(&self, _calibrated: &Calibrated, _group: &Group) -> ByReaders {
+        ByReaders::Unused
+    }
+
+    /// Whether units that go are swapped for others where the readers then lose less.
+    #[doc(hidden)]
+    fn swaps(&self) -> bool {
+        false
+    }
+
+    /// Whether it has numbers for a group; those without are not cut.
+    #[doc(hidden)]
+    fn covers(&self, _group: &Group) -> bool {
+        true
+    }
+
+    /// Errors: it does not fit the groups of a model.
+    #[doc(hidden)]
+    fn check(&self, _groups: &[Group]) -> Result<(), GivenError> {
+        Ok(())
+    }
+
+    /// The curve of the units of a group of the original that are left, where numbers are of the original alone.
+    #[doc(hidden)]
+    fn of_original(&self, _group: &Group, _left: &dyn Fn(u32) -> bool) -> Option<Curve> {
+        None
     }
 
     /// The groups (places in the list) that the score has nothing to say of; they are ranked by [`Norm::L2`].

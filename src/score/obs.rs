@@ -10,7 +10,7 @@ use faer::{Mat, Side};
 use rayon::prelude::*;
 
 use super::columns::columns_by_unit;
-use super::{Calibrated, Curve};
+use super::{ByReaders, Calibrated, Curve, Evidence, Norm, Score};
 use crate::analysis::Group;
 use crate::calibrate::Covariance;
 
@@ -18,6 +18,24 @@ use crate::calibrate::Covariance;
 const DAMPING: f64 = 1e-2;
 /// Of the units left, so many go at once: one in this many.
 const AT_ONCE: usize = 48;
+
+/// The structured optimal brain surgeon. Without statistics it ranks by [`Norm::L2`].
+#[derive(Clone, Copy, Debug)]
+pub struct Obs;
+
+impl Score for Obs {
+    fn score(&self, evidence: Evidence, groups: &[Group]) -> Vec<Vec<f64>> {
+        Norm::L2.score(evidence, groups)
+    }
+
+    fn by_readers(&self, calibrated: &Calibrated, group: &Group) -> ByReaders {
+        curve(readers(calibrated, group), group.units.len()).into()
+    }
+
+    fn swaps(&self) -> bool {
+        true
+    }
+}
 
 /// One reader of a group's units.
 #[derive(Clone)]
@@ -221,7 +239,7 @@ impl Reader {
 }
 
 /// The curve of a group from its readers; `None` where it has none.
-pub fn curve(mut readers: Vec<Reader>, units: usize) -> Option<Curve> {
+pub(super) fn curve(mut readers: Vec<Reader>, units: usize) -> Option<Curve> {
     if readers.is_empty() {
         return None;
     }

@@ -61,18 +61,21 @@ fn statistics_weigh_what_readers_get() {
     };
     let group = group(&analysis, "v:0");
     // Squared norms of the rows of v: 2, 4, 9. Times the variance 2, 0, 9.
-    let curve = variance_curve(&calibrated, group).unwrap();
+    let curve = super::variance::curve(&calibrated, group).unwrap();
     assert_eq!(curve.order, [1, 0, 2]);
     near(&curve.error, &[0.0, 0.0, 2.0 / 11.0, 1.0]);
     // Times the squared norms of the activations, 10, 8 and 2: 20, 32, 18.
-    let curve = wanda_curve(&calibrated, group).unwrap();
+    let curve = super::wanda::curve(&calibrated, group).unwrap();
     assert_eq!(curve.order, [2, 0, 1]);
     near(&curve.error, &[0.0, 18.0 / 70.0, 38.0 / 70.0, 1.0]);
     let without = Calibrated {
         statistics: None,
         ..calibrated
     };
-    assert!(variance_curve(&without, group).is_none() && wanda_curve(&without, group).is_none());
+    assert!(
+        super::variance::curve(&without, group).is_none()
+            && super::wanda::curve(&without, group).is_none()
+    );
 }
 
 #[test]

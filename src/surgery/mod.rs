@@ -36,7 +36,7 @@ impl fmt::Display for SurgeryError {
         match &self.kind {
             Kind::Rewrite(reason) => write!(
                 f,
-                "{}: {reason}; leave the groups at this node out with --exclude",
+                "{}: {reason}; leave the groups at this node out",
                 self.node
             ),
             Kind::Whole => write!(
@@ -51,6 +51,13 @@ impl fmt::Display for SurgeryError {
             ),
             Kind::Index(reason) => write!(f, "the cut leaves a graph that is not valid: {reason}"),
         }
+    }
+}
+
+impl SurgeryError {
+    /// Whether the cut can be made if the groups at the node that it names are left out.
+    pub fn is_of_one_node(&self) -> bool {
+        matches!(self.kind, Kind::Rewrite(_))
     }
 }
 

@@ -2,13 +2,13 @@
 
 use onnx_prune::allocate::Choice;
 use onnx_prune::analysis::{Options, branch_ends};
-use onnx_prune::job::Prepared;
 use onnx_prune::model::{Index, Model, text};
 use onnx_prune::rng::rng;
+use onnx_prune::workspace::Workspace;
 use rand::Rng;
 
 /// Lets about a third of the groups that may go altogether go, as far as they may together.
-pub fn take(prepared: &Prepared, choice: &mut Choice, seed: u64) {
+pub fn take(prepared: &Workspace, choice: &mut Choice, seed: u64) {
     let mut random = rng(seed, "branches");
     let mut gone = Vec::new();
     for (group, removed) in choice.removed.iter_mut().enumerate() {
@@ -28,7 +28,7 @@ pub fn take(prepared: &Prepared, choice: &mut Choice, seed: u64) {
 /// The kinds of operators left once all groups that may go altogether are gone, and how many those are.
 fn without_branches(graph: &str) -> (Vec<String>, usize) {
     let model = text::model(graph).unwrap();
-    let prepared = Prepared::new(&model, &Options::default()).unwrap();
+    let prepared = Workspace::new(&model, &Options::default()).unwrap();
     let groups = &prepared.analysis.groups;
     let whole: Vec<usize> = (0..groups.len())
         .filter(|group| branch_ends(&prepared.working, &prepared.analysis, &[*group]).is_some())

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use onnx_prune::calibrate::read_npz;
+use onnx_prune::inputs::read_npz;
 use onnx_prune::model::{Limits, Model, load};
 use onnx_prune::run::Tensors;
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use onnx_prune::ops::lookup;
 use onnx_prune::ops::registry::rules;
+use onnx_prune::score::{Needs, SCORES};
 
 fn sources(folder: &Path, texts: &mut Vec<String>) {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
@@ -87,4 +88,32 @@ fn the_page_of_operators_is_up_to_date() {
         written == page,
         "docs/operators.md is out of date; run ONNX_PRUNE_UPDATE=1 cargo test --test all docs"
     );
+}
+
+#[test]
+fn the_readme_lists_every_score_as_the_table_has_it() {
+    let readme =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let rows: Vec<Vec<&str>> = readme
+        .lines()
+        .skip_while(|line| !line.starts_with("| score |"))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| line.split('|').map(str::trim).collect())
+        .collect();
+    // The last row is that of files of scores.
+    assert_eq!(rows.len(), SCORES.len() + 1);
+    for (entry, row) in SCORES.iter().zip(&rows) {
+        let needs = if entry.needs == Needs::Weights {
+            ""
+        } else {
+            "`--data` or `--stats`"
+        };
+        assert!(
+            row[1].starts_with(&format!("`{}`", entry.name)),
+            "{} beside {row:?}",
+            entry.name
+        );
+        assert_eq!((row[2], row[3]), (entry.doc, needs), "{}", entry.name);
+    }
 }

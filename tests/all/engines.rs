@@ -3,10 +3,10 @@
 use std::sync::OnceLock;
 
 use onnx_prune::analysis::Selection;
-use onnx_prune::job::Prepared;
 use onnx_prune::model::{Model, TensorRef};
 use onnx_prune::run::{OrtRuntime, Runtime, Tensors, TractRuntime};
 use onnx_prune::verify::{Exactness, Verdict};
+use onnx_prune::workspace::Workspace;
 
 /// ONNX Runtime, where a library is at hand.
 pub fn onnxruntime() -> Option<&'static OrtRuntime> {
@@ -72,7 +72,7 @@ pub fn original<'a>(
 pub fn judge(
     ran: &Ran,
     model: &Model,
-    prepared: &Prepared,
+    prepared: &Workspace,
     selection: &Selection,
     pruned: &Model,
     inputs: &Tensors,

@@ -2,11 +2,11 @@
 
 use onnx_prune::allocate::{Align, Ranking};
 use onnx_prune::analysis::{Granularity, Options};
-use onnx_prune::job::Prepared;
 use onnx_prune::model::{Index, Limits, TensorRef, load, save};
 use onnx_prune::run::{Runtime, TractRuntime};
 use onnx_prune::score::{Evidence, Random, Score};
 use onnx_prune::verify::Verdict;
+use onnx_prune::workspace::Workspace;
 
 use crate::engines;
 
@@ -31,7 +31,7 @@ fn check(case: &Case, granularity: Granularity, share: f64, seed: u64) -> (Strin
         granularity,
         ..Default::default()
     };
-    let prepared = Prepared::new(&case.model, &options).unwrap();
+    let prepared = Workspace::new(&case.model, &options).unwrap();
     let analysis = &prepared.analysis;
     let head = format!("{:<24} {granularity:?} {share} seed {seed}:", case.name);
     let groups: Vec<usize> = (0..analysis.groups.len()).collect();
@@ -45,7 +45,7 @@ fn check(case: &Case, granularity: Granularity, share: f64, seed: u64) -> (Strin
         },
         &analysis.groups,
     );
-    let ranking = Ranking::new(analysis, &groups, &saliency, &Align::Multiple(1));
+    let ranking = Ranking::new(prepared.subject(), &groups, &saliency, &Align::Multiple(1));
     let mut choice = ranking.remove((ranking.len() as f64 * share).ceil() as usize);
     if share == LIGHT {
         crate::branches::take(&prepared, &mut choice, seed);
@@ -136,7 +136,7 @@ fn real_models_are_exact() {
 fn a_large_shared_weight_is_split_where_its_readers_need_two_versions() {
     let text = "opset 17\ninput x f32[n,80]\nconst w f32[80,80]\nh = MatMul(x, w)\nr = Relu(h)\ny = MatMul(r, w)\noutput y f32[n,80]\n";
     let model = onnx_prune::model::text::model(text).unwrap();
-    let prepared = Prepared::new(&model, &Options::default()).unwrap();
+    let prepared = Workspace::new(&model, &Options::default()).unwrap();
     let units: Vec<usize> = prepared
         .analysis
         .groups
@@ -189,7 +189,7 @@ y = MatMul(q, v)
 output y f32[n,5]
 ";
     let model = onnx_prune::model::text::model(text).unwrap();
-    let prepared = Prepared::new(&model, &Options::default()).unwrap();
+    let prepared = Workspace::new(&model, &Options::default()).unwrap();
     let numbers: Vec<f32> = (0..40)
         .map(|at| ((at * 37 % 101) as f32 - 50.0) / 50.0)
         .collect();
@@ -265,7 +265,7 @@ fn heads_merged_into_the_batch_are_counted_again() {
         y = MatMul(c, v)
         output y f32[n,5,8]";
     let model = onnx_prune::model::text::model(text).unwrap();
-    let prepared = Prepared::new(&model, &Options::default()).unwrap();
+    let prepared = Workspace::new(&model, &Options::default()).unwrap();
     let units: Vec<usize> = prepared
         .analysis
         .groups

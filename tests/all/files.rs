@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use onnx_prune::analysis::Options;
-use onnx_prune::job::Prepared;
 use onnx_prune::model::{Limits, Model, TensorRef, load, save, text};
 use onnx_prune::proto::tensor_proto::DataLocation;
 use onnx_prune::proto::{
     Dtype, ModelProto, SparseTensorProto, StringStringEntryProto, TensorProto,
 };
+use onnx_prune::workspace::Workspace;
 use proptest::prelude::*;
 use prost::Message;
 use tempfile::TempDir;
@@ -629,7 +629,7 @@ fn analysed(bytes: &[u8]) {
     let folder = tempfile::tempdir().unwrap();
     let path = write(&folder, "flipped.onnx", bytes);
     if let Ok(model) = load(&path, Limits::default()) {
-        let _ = Prepared::new(&model, &Options::default());
+        let _ = Workspace::new(&model, &Options::default());
     }
 }
 

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use onnx_prune::allocate::{Align, Target};
-use onnx_prune::analysis::{Options, analyse};
-use onnx_prune::calibrate::read_npz;
-use onnx_prune::job::{Data, Outcome, Request, prune};
+use onnx_prune::calibrate::Dataset;
+use onnx_prune::cost::cost;
+use onnx_prune::inputs::read_npz;
 use onnx_prune::model::{Limits, Model, TensorRef, load};
 use onnx_prune::progress::Work;
+use onnx_prune::prune::{Outcome, Pruner, Request};
 use onnx_prune::run::{RunError, Runtime, Session, Tensors, TractRuntime, Unverifiable};
 
 /// A runtime whose runs take what a function of multiply-accumulates and nodes says.
@@ -36,15 +37,8 @@ impl Clockwork {
                 tensor.dims.iter().map(|dim| *dim as i64).collect(),
             )
         });
-        let analysis = analyse(
-            model,
-            &Options {
-                pins: pins.collect(),
-                ..Default::default()
-            },
-        );
         let milliseconds = (self.milliseconds)(
-            analysis.account.at(|_| 1.0).macs,
+            cost(model, &pins.collect()).macs,
             model.index().nodes().len(),
         );
         Box::new(Timed {
@@ -99,7 +93,7 @@ impl Session for Timed {
     }
 }
 
-/// What the job makes of a small network under a target of latency, and the network's multiply-accumulates.
+/// What becomes of a small network under a target of latency, and the network's multiply-accumulates.
 fn pruned_to(wanted: f64, milliseconds: impl Fn(f64, usize) -> f64 + Sync + 'static) -> Outcome {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
     let model = load(&fixtures.join("digits_cnn.onnx"), Limits::default()).unwrap();
@@ -114,23 +108,20 @@ fn pruned_to(wanted: f64, milliseconds: impl Fn(f64, usize) -> f64 + Sync + 'sta
     };
     let inputs: Vec<Tensors> = images.chunks(64).take(8).map(input).collect();
     let pins = BTreeMap::from([("input".to_owned(), vec![1, 1, 8, 8])]);
-    let request = Request {
-        targets: vec![Target::Latency(wanted)],
-        align: Align::Multiple(1),
-        pins,
-        ..Default::default()
-    };
+    let mut request = Request::default();
+    request.targets = vec![Target::Latency(wanted)];
+    request.align = Align::Multiple(1);
+    request.pins = pins;
     let runtime = Clockwork {
         runtime: TractRuntime::new(false),
         milliseconds: Box::new(milliseconds),
     };
-    // Made-up inputs, as far as the job knows: units go by their norms, which is quick.
-    let data = Data {
-        inputs: Arc::new(inputs),
-        synthetic: true,
-        ..Default::default()
-    };
-    prune(&model, &request, &data, Some(&runtime), &Work::new(&())).unwrap()
+    // Made-up inputs, as far as pruning knows: units go by their norms, which is quick.
+    let mut data = Dataset::new(Arc::new(inputs));
+    data.synthetic = true;
+    Pruner::new(&model, &data, Some(&runtime), Work::new(&()))
+        .run(&request)
+        .unwrap()
 }
 
 #[test]
@@ -139,7 +130,7 @@ fn what_is_foreseen_is_what_the_clock_shows() {
     for each in [1e-4, 1e-2] {
         let outcome = pruned_to(0.6, move |macs, nodes| macs * 1e-6 + each * nodes as f64);
         let (foreseen, latency) = (
-            outcome.foreseen.unwrap(),
+            outcome.forecast.unwrap(),
             outcome.checks.unwrap().latency.unwrap(),
         );
         assert!(outcome.reached, "{foreseen:?}");

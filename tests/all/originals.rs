@@ -2,26 +2,32 @@
 
 use onnx_prune::allocate::{Align, Choice, Target};
 use onnx_prune::analysis::Options;
-use onnx_prune::job::{Data, Outcome, Prepared, Request, ScoreName, prune};
+use onnx_prune::calibrate::Dataset;
 use onnx_prune::model::{Model, Source, text};
 use onnx_prune::plan::SliceCut;
 use onnx_prune::progress::Work;
 use onnx_prune::proto::attribute_proto::AttributeType;
 use onnx_prune::proto::{AttributeProto, FunctionProto, NodeProto, OperatorSetIdProto};
+use onnx_prune::prune::{Outcome, PruneError, Pruner, Request};
+use onnx_prune::score::Scorer;
+use onnx_prune::workspace::Workspace;
+
+/// Prunes by weights alone.
+fn unrun(model: &Model, request: &Request) -> Result<Outcome, PruneError> {
+    Pruner::new(model, &Dataset::default(), None, Work::new(&())).run(request)
+}
 
 fn pruned(model: &Model, target: Target) -> Outcome {
-    let request = Request {
-        targets: vec![target],
-        align: Align::Multiple(1),
-        keep_plan: true,
-        verify: false,
-        ..Default::default()
-    };
-    prune(model, &request, &Data::default(), None, &Work::new(&())).unwrap()
+    let mut request = Request::default();
+    request.targets = vec![target];
+    request.align = Align::Multiple(1);
+    request.keep_plan = true;
+    request.verify = false;
+    unrun(model, &request).unwrap()
 }
 
 /// Removes these units of groups by their ids.
-fn cut(prepared: &Prepared, units: &[(&str, &[u32])]) -> Vec<SliceCut> {
+fn cut(prepared: &Workspace, units: &[(&str, &[u32])]) -> Vec<SliceCut> {
     let of = |id: &str| {
         units
             .iter()
@@ -92,7 +98,7 @@ fn a_module_used_twice_is_cut_as_one() {
         assert_eq!(names(&outcome.model), ["a", "b", "w", "v", "c"]);
         assert!(outcome.plan.removed.iter().all(|cut| cut.reader.is_none()));
     }
-    let prepared = Prepared::new(&model, &Options::default()).unwrap();
+    let prepared = Workspace::new(&model, &Options::default()).unwrap();
     let plan = cut(&prepared, &[("w:0", &[3, 5])]);
     assert_eq!(
         plan,
@@ -113,7 +119,7 @@ fn a_copy_is_made_where_it_pays_and_priced() {
     let model = text::model(NEEDED_WHOLE).unwrap();
     for target in [Target::Params(0.9), Target::Macs(0.8)] {
         let outcome = pruned(&model, target);
-        assert!(outcome.reached, "{target}: {:?}", outcome.remarks);
+        assert!(outcome.reached, "{target}: {:?}", outcome.notes);
         // 96 for the whole, 8 and 4 for each unit that stays: at most four can.
         assert!(
             outcome.before.params == 144.0 && outcome.after.params <= 144.0,
@@ -136,24 +142,17 @@ fn a_copy_is_made_where_it_pays_and_priced() {
             (removed[1].value.as_str(), &removed[1].reader),
             ("v", &None)
         );
-        let Outcome {
-            analysis, choice, ..
-        } = &outcome;
-        let selection = analysis.select(
-            choice
-                .removed
-                .iter()
-                .enumerate()
-                .map(|(group, units)| (group, units.as_slice())),
-        );
-        let foreseen = analysis.account.of(&analysis.classes, &selection).params;
+        let workspace = &outcome.workspace;
+        let selection = workspace.select(&outcome.choice.removed);
+        let classes = &workspace.analysis.classes;
+        let foreseen = workspace.cost.of(classes, &selection).params;
         assert!((foreseen - outcome.after.params).abs() < 1e-6, "{foreseen}");
     }
     let tiny = NEEDED_WHOLE
         .replace("[12,4]", "[12,1]")
         .replace("[8,12]", "[80,12]")
         .replace("[3,8]", "[3,80]");
-    let prepared = Prepared::new(&text::model(&tiny).unwrap(), &Options::default()).unwrap();
+    let prepared = Workspace::new(&text::model(&tiny).unwrap(), &Options::default()).unwrap();
     assert!(
         prepared.analysis.groups.is_empty(),
         "a copy of 960 numbers to save at most 890"
@@ -165,7 +164,7 @@ fn biases_merged_by_an_exporter_are_cut_apart() {
     let text = "input x f32[n,8]\nconst a f32[8,16]\nconst b f32[16,16]\nconst c f32[16,4]\nconst zero f32[16] = 0
         p = MatMul(x, a)\np1 = Add(p, zero)\np2 = Relu(p1)\nq = MatMul(p2, b)\nq1 = Add(q, zero)\nq2 = Relu(q1)\ny = MatMul(q2, c)\noutput y";
     let model = text::model(text).unwrap();
-    let prepared = Prepared::new(&model, &Options::default()).unwrap();
+    let prepared = Workspace::new(&model, &Options::default()).unwrap();
     let first = prepared.analysis.groups[0].id.clone();
     let plan = cut(&prepared, &[(&first, &[1])]);
     assert_eq!(
@@ -190,7 +189,7 @@ fn biases_merged_by_an_exporter_are_cut_apart() {
         cut(&prepared, &both).contains(&slice("zero", 0, &[1])),
         "all readers lose the same"
     );
-    assert_eq!(prepared.analysis.account.original().params, 464.0);
+    assert_eq!(prepared.cost.original().params, 464.0);
 }
 
 #[test]
@@ -269,7 +268,7 @@ fn with_a_function() -> Model {
 #[test]
 fn a_constant_of_a_function_goes_by_the_function_and_its_readers_by_the_call() {
     let model = with_a_function();
-    let prepared = Prepared::new(&model, &Options::default()).unwrap();
+    let prepared = Workspace::new(&model, &Options::default()).unwrap();
     assert_eq!(prepared.analysis.groups.len(), 2);
     let first = prepared.analysis.groups[0].id.clone();
     let plan = cut(&prepared, &[(&first, &[7])]);
@@ -283,7 +282,7 @@ fn a_constant_of_a_function_goes_by_the_function_and_its_readers_by_the_call() {
     );
     // Counted once, though it is called twice.
     let params = (4 * 64 + 64 * 64 + 64 * 3 + 64) as f64;
-    assert_eq!(prepared.analysis.account.original().params, params);
+    assert_eq!(prepared.cost.original().params, params);
     let outcome = pruned(&model, Target::Params(0.5));
     assert!(outcome.reached && outcome.before.params == params);
     assert!(
@@ -300,14 +299,12 @@ fn plans_are_read_again_and_older_ones_too() {
     let model = with_a_function();
     let outcome = pruned(&model, Target::Params(0.5));
     let apply = |plan: &onnx_prune::plan::Plan| {
-        let request = Request {
-            plan: Some(plan.clone()),
-            keep_plan: true,
-            verify: false,
-            score: ScoreName::L2,
-            ..Default::default()
-        };
-        prune(&model, &request, &Data::default(), None, &Work::new(&()))
+        let mut request = Request::default();
+        request.plan = Some(plan.clone());
+        request.keep_plan = true;
+        request.verify = false;
+        request.score = Scorer::norm();
+        unrun(&model, &request)
     };
     let again = apply(&serde_json::from_str(&outcome.plan.to_json()).unwrap()).unwrap();
     assert_eq!(again.plan.to_json(), outcome.plan.to_json());

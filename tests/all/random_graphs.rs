@@ -3,12 +3,12 @@
 
 use onnx_prune::allocate::{Align, Ranking};
 use onnx_prune::analysis::{Granularity, Options};
-use onnx_prune::job::Prepared;
 use onnx_prune::model::{TensorRef, text};
 use onnx_prune::rng::rng;
 use onnx_prune::run::{Runtime, Tensors, TractRuntime};
 use onnx_prune::score::{Evidence, Random, Score};
 use onnx_prune::verify::Verdict;
+use onnx_prune::workspace::Workspace;
 use proptest::prelude::*;
 use rand::Rng;
 
@@ -486,7 +486,7 @@ fn check(
     } else {
         Granularity::Coarse
     };
-    let prepared = Prepared::new(
+    let prepared = Workspace::new(
         &model,
         &Options {
             granularity,
@@ -506,7 +506,7 @@ fn check(
         },
         &analysis.groups,
     );
-    let ranking = Ranking::new(analysis, &groups, &saliency, &Align::Multiple(1));
+    let ranking = Ranking::new(prepared.subject(), &groups, &saliency, &Align::Multiple(1));
     let mut choice = ranking.remove(((ranking.len() as f64 * share) as usize).max(1));
     if seed.is_multiple_of(2) {
         crate::branches::take(&prepared, &mut choice, seed);

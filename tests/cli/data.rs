@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use onnx_prune::calibrate::{Tensors, read_npz, write_npz};
+use onnx_prune::inputs::{Tensors, read_npz, write_npz};
 use onnx_prune::model::{TensorRef, save, text};
 use serde_json::Value;
 
@@ -72,7 +72,7 @@ fn what_is_kept_apart_changes_nothing() {
         .to_f32()
         .unwrap();
     let (samples, pixels) = (40, 64);
-    let kept = onnx_prune::calibrate::apart(samples, samples);
+    let kept = onnx_prune::inputs::apart(samples, samples);
     let write = |name: &str, change: &dyn Fn(usize) -> bool| {
         let numbers: Vec<f32> = (0..samples * pixels)
             .map(|at| {
@@ -301,7 +301,7 @@ fn numbers_that_are_none_are_named() {
         );
     }
     let labels = |numbers: &[i64]| {
-        onnx_prune::calibrate::write_npy(
+        onnx_prune::inputs::write_npy(
             &path.join("labels.npy"),
             &TensorRef::from_i64(vec![numbers.len()], numbers),
         )

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use onnx_prune::calibrate::read_npz;
+use onnx_prune::inputs::read_npz;
 use onnx_prune::model::{Limits, load, text};
 use onnx_prune::proto::tensor_proto::DataLocation;
 use onnx_prune::proto::{ModelProto, StringStringEntryProto};

@@ -35,6 +35,7 @@ impl TractRuntime {
     }
 
     /// A runtime that prepares models by another inference.
+    #[doc(hidden)]
     pub fn with_infer(self_check: bool, infer: Arc<Infer>) -> Self {
         TractRuntime {
             self_check,

@@ -91,7 +91,7 @@ fn past_keys_and_values_freeze_heads_unless_they_may_shrink() {
             .collect(),
         ..Default::default()
     };
-    let prepared = onnx_prune::job::Prepared::new(&model, &options).unwrap();
+    let prepared = onnx_prune::workspace::Workspace::new(&model, &options).unwrap();
     Structure::new(&text, 80.0).reaches(&prepared, options.granularity, &[2]);
     // Dimensions of heads stay, for their axes were not named.
     Structure::new(&text, 0.0)

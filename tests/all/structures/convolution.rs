@@ -1,8 +1,8 @@
 //! Convolutions: gates, shuffles, groups, decoders, detection heads.
 
 use onnx_prune::analysis::{Kind, Options};
-use onnx_prune::job::Prepared;
 use onnx_prune::model::text;
+use onnx_prune::workspace::Workspace;
 
 use super::Structure;
 
@@ -117,7 +117,7 @@ fn modulated_convolutions_have_channels() {
         let text = modulated(batch);
         Structure::new(&text, 99.0).coarse(&[6, 8]).holds();
         let model = text::model(&text).unwrap();
-        let prepared = Prepared::new(&model, &Options::default()).unwrap();
+        let prepared = Workspace::new(&model, &Options::default()).unwrap();
         assert!(
             prepared
                 .analysis
@@ -137,7 +137,7 @@ fn statistics_over_channels_that_flow_on_are_a_loss() {
         e = GlobalAveragePool(w)\ne1 = Flatten(e)\ny = Gemm(e1, h) {transB=1}\noutput y";
     Structure::new(text, 90.0).coarse(&[8]).holds();
     let model = text::model(text).unwrap();
-    let prepared = Prepared::new(&model, &Options::default()).unwrap();
+    let prepared = Workspace::new(&model, &Options::default()).unwrap();
     let group = &prepared.analysis.groups[0];
     assert_eq!(
         (

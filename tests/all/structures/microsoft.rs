@@ -1,8 +1,8 @@
 //! Operators of ONNX Runtime's own domain, as its tools write them.
 
 use onnx_prune::analysis::{Granularity, Kind, Options};
-use onnx_prune::job::Prepared;
 use onnx_prune::model::text;
+use onnx_prune::workspace::Workspace;
 
 use super::Structure;
 
@@ -23,7 +23,7 @@ fn a_past_that_is_a_constant_shrinks_too() {
     let text = attention("2,3", [16, 16, 16, 16], &node);
     Structure::new(&text, 100.0).coarse(&[4]).fine(&[4]).holds();
     // Keys and values of one head size go together, also in what comes out of the projections.
-    let prepared = Prepared::new(
+    let prepared = Workspace::new(
         &text::model(&text).unwrap(),
         &Options {
             granularity: Granularity::Fine,
@@ -46,7 +46,7 @@ fn heads_with_a_bias_that_callers_give_stay() {
             .iter()
             .map(|(name, axis)| ((*name).to_owned(), *axis))
             .collect();
-        let prepared = Prepared::new(
+        let prepared = Workspace::new(
             &text::model(&text).unwrap(),
             &Options {
                 allowed,

@@ -12,13 +12,13 @@ mod shapes;
 
 use onnx_prune::allocate::{Align, Ranking};
 use onnx_prune::analysis::{Granularity, Options, frozen};
-use onnx_prune::job::Prepared;
 use onnx_prune::model::{Index, Model, TensorRef, text};
 use onnx_prune::proto::{Dtype, tensor_shape_proto::dimension, type_proto};
 use onnx_prune::rng::rng;
 use onnx_prune::run::{Tensors, TractRuntime};
 use onnx_prune::score::{Evidence, Random, Score};
 use onnx_prune::verify::Verdict;
+use onnx_prune::workspace::Workspace;
 use rand::Rng;
 
 use crate::engines;
@@ -99,7 +99,7 @@ impl<'a> Structure<'a> {
                 allowed,
                 ..Default::default()
             };
-            let prepared = Prepared::new(model, &options).unwrap();
+            let prepared = Workspace::new(model, &options).unwrap();
             self.reaches(&prepared, granularity, units);
             let (mut proved, mut skipped) = (0, false);
             for (seed, share) in [(1, 0.2), (2, 0.6), (3, 0.4)] {
@@ -130,13 +130,13 @@ impl<'a> Structure<'a> {
     /// Checks what is within reach, and that cuts can be carried through, of graphs that the runtime can not run.
     fn analysed(text: &str, reach: f64, units: &[usize]) {
         let model = text::model(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
-        let prepared = Prepared::new(&model, &Options::default()).unwrap();
+        let prepared = Workspace::new(&model, &Options::default()).unwrap();
         Structure::new(text, reach).reaches(&prepared, Granularity::Coarse, units);
         let one = vec![vec![0u32]; prepared.analysis.groups.len()];
         prepared.cut(&prepared.select(&one), &[]).unwrap();
     }
 
-    fn reaches(&self, prepared: &Prepared, granularity: Granularity, units: &[usize]) {
+    fn reaches(&self, prepared: &Workspace, granularity: Granularity, units: &[usize]) {
         let analysis = &prepared.analysis;
         let (reached, why) = frozen(
             &prepared.working,
@@ -240,7 +240,7 @@ enum Outcome {
 }
 
 /// Cuts a share of the units and proves the result exact, in ONNX Runtime where tract does not run the original.
-fn cut(model: &Model, prepared: &Prepared, share: f64, seed: u64) -> Result<Outcome, String> {
+fn cut(model: &Model, prepared: &Workspace, share: f64, seed: u64) -> Result<Outcome, String> {
     let analysis = &prepared.analysis;
     let groups: Vec<usize> = (0..analysis.groups.len()).collect();
     if groups.is_empty() {
@@ -253,7 +253,7 @@ fn cut(model: &Model, prepared: &Prepared, share: f64, seed: u64) -> Result<Outc
         },
         &analysis.groups,
     );
-    let ranking = Ranking::new(analysis, &groups, &saliency, &Align::Multiple(1));
+    let ranking = Ranking::new(prepared.subject(), &groups, &saliency, &Align::Multiple(1));
     let mut choice = ranking.remove(((ranking.len() as f64 * share) as usize).max(1));
     if seed.is_multiple_of(2) {
         crate::branches::take(prepared, &mut choice, seed);

@@ -1,8 +1,8 @@
 //! Normalisations as exporters write them.
 
 use onnx_prune::analysis::Options;
-use onnx_prune::job::Prepared;
 use onnx_prune::model::{encoded_len, text};
+use onnx_prune::workspace::Workspace;
 
 use super::Structure;
 
@@ -65,7 +65,7 @@ fn weights_standardised_in_the_model() {
         c1 = ReduceL2(c) {axes=[1,2,3],keepdims=1}\nc2 = Add(c1, eps)\nc3 = Div(c, c2)
         f = Conv(x, a3) {pads=[1,1,1,1]}\nf1 = Relu(f)\nf2 = Conv(f1, b3) {pads=[1,1,1,1]}\nf3 = Relu(f2)\ny = Conv(f3, c3)\noutput y";
     Structure::new(text, 99.0).coarse(&[6, 8]).holds();
-    let stored = Prepared::new(&text::model(text).unwrap(), &Options::default())
+    let stored = Workspace::new(&text::model(text).unwrap(), &Options::default())
         .unwrap()
         .working;
     assert!(encoded_len(&stored) < encoded_len(&text::model(text).unwrap()));
@@ -80,6 +80,6 @@ fn weights_standardised_in_the_model() {
 fn statistics_of_weights_that_are_read_raw_as_well_stay_computed() {
     let text = "input x f32[n,3,6,6]\nconst a f32[8,3,1,1]\nconst eps f32[] = 0.001
         a1 = ReduceL2(a) {axes=[1,2,3],keepdims=1}\na2 = Add(a1, eps)\na3 = Div(a, a2)\nf = Conv(x, a3)\nf1 = Conv(x, a)\ny = Add(f, f1)\noutput y";
-    let prepared = Prepared::new(&text::model(text).unwrap(), &Options::default()).unwrap();
+    let prepared = Workspace::new(&text::model(text).unwrap(), &Options::default()).unwrap();
     assert_eq!(prepared.working.index().nodes().len(), 6);
 }

@@ -1,11 +1,11 @@
 //! Shapes that are computed from tensors whose channels are cut.
 
 use onnx_prune::analysis::{Options, Pins};
-use onnx_prune::job::Prepared;
 use onnx_prune::model::{Index, Model, TensorRef, text};
 use onnx_prune::proto::{ValueInfoProto, type_proto};
 use onnx_prune::run::{Tensors, TractRuntime};
 use onnx_prune::verify::Verdict;
+use onnx_prune::workspace::Workspace;
 
 use super::Structure;
 
@@ -126,7 +126,7 @@ fn an_input_of_unknown_rank_has_that_of_what_it_is_run_with() {
         .for_each(undeclare);
     let model = Model::new(message, Default::default()).unwrap();
     let pins = Pins::from([("x".to_owned(), vec![2, 4])]);
-    let prepared = Prepared::new(
+    let prepared = Workspace::new(
         &model,
         &Options {
             pins,

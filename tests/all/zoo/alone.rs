@@ -4,7 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use onnx_prune::analysis::{Granularity, Options, frozen};
-use onnx_prune::job::Prepared;
+use onnx_prune::workspace::Workspace;
 use rayon::prelude::*;
 
 use super::manifest::{Graph, Zoo};
@@ -21,7 +21,7 @@ fn cut_alone(zoo: &Zoo, graph: &Graph) -> (usize, f64, Vec<String>) {
                 granularity,
                 ..Default::default()
             };
-            let prepared = Prepared::new(&model, &options).map_err(|error| error.to_string())?;
+            let prepared = Workspace::new(&model, &options).map_err(|error| error.to_string())?;
             let groups = &prepared.analysis.groups;
             count += groups.len();
             if granularity == Granularity::Coarse {

@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use onnx_prune::allocate::{Align, Ranking};
 use onnx_prune::analysis::{Granularity, Kind as Units, Options, Selection, frozen};
-use onnx_prune::job::Prepared;
 use onnx_prune::model::{Limits, Model, load, save};
 use onnx_prune::run::{Tensors, TractRuntime};
 use onnx_prune::score::{Evidence, Random, Score};
 use onnx_prune::verify::Verdict;
+use onnx_prune::workspace::Workspace;
 use rayon::prelude::*;
 
 use super::manifest::{Graph, Zoo};
@@ -124,8 +124,8 @@ fn whole(zoo: &Zoo, graph: &Graph, trials: &[Trial], row: &mut Row) -> Result<()
     Ok(())
 }
 
-fn prepared(model: &Model, granularity: Granularity) -> Result<Prepared, String> {
-    Prepared::new(
+fn prepared(model: &Model, granularity: Granularity) -> Result<Workspace, String> {
+    Workspace::new(
         model,
         &Options {
             granularity,
@@ -162,7 +162,7 @@ impl Trial {
     }
 
     /// What goes; `None` where nothing can.
-    fn selection(&self, prepared: &Prepared) -> Option<Selection> {
+    fn selection(&self, prepared: &Workspace) -> Option<Selection> {
         let analysis = &prepared.analysis;
         let groups: Vec<usize> = (0..analysis.groups.len()).collect();
         let saliency = Random { seed: self.seed }.score(
@@ -172,7 +172,7 @@ impl Trial {
             },
             &analysis.groups,
         );
-        let ranking = Ranking::new(analysis, &groups, &saliency, &Align::Multiple(1));
+        let ranking = Ranking::new(prepared.subject(), &groups, &saliency, &Align::Multiple(1));
         let mut choice = ranking.remove((ranking.len() as f64 * self.share).ceil() as usize);
         if self.granularity == Granularity::Coarse && self.share < 0.5 {
             crate::branches::take(prepared, &mut choice, self.seed);
@@ -183,7 +183,7 @@ impl Trial {
 }
 
 /// Cuts by one plan and judges the result.
-fn plan(model: &Model, prepared: &Prepared, trial: &Trial, grounds: &[Ground]) -> Vec<Found> {
+fn plan(model: &Model, prepared: &Workspace, trial: &Trial, grounds: &[Ground]) -> Vec<Found> {
     let found = |label: &str, verdict: Kind, error, note: String| Found {
         plan: format!("{} {label}", trial.label()),
         verdict,

@@ -1,0 +1,135 @@
+//! What a model is measured with: inputs, those kept apart, statistics taken before.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Statistics, cached, declared_inputs, pinned_inputs};
+use crate::analysis::Pins;
+use crate::inputs::{Batches, DataError, Inputs, Options, Part, Tensors, apart, load, synthetic};
+use crate::model::Model;
+
+/// Inputs to measure with.
+///
+/// ```
+/// use onnx_prune::{Dataset, Limits, load};
+///
+/// let model = load("fixtures/digits_cnn.onnx".as_ref(), Limits::default())?;
+/// let dataset = Dataset::read(&model, "fixtures/digits_calibration.npz".as_ref(), Some(64))?;
+/// // An eighth is kept apart to measure on.
+/// let apart = dataset.apart.map_or(0, |apart| apart.inputs.count());
+/// assert_eq!((dataset.inputs.count(), apart), (56, 8));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Dataset {
+    /// What is fitted to and chosen by: one batch a run, made whenever it is asked for.
+    pub inputs: Arc<dyn Batches>,
+    /// Whether they were made up from the declared shapes.
+    pub synthetic: bool,
+    /// Class ids of all rows of all these inputs, in order.
+    pub labels: Option<Vec<i64>>,
+    /// What drift, agreement and accuracy are measured on instead. Nothing is fitted to them or chosen by them.
+    pub apart: Option<Apart>,
+    /// Statistics of the original's activations, taken before.
+    pub statistics: Option<Statistics>,
+    /// How the inputs were prepared, for the plan to tell.
+    pub preparation: String,
+}
+
+/// Inputs that were kept apart to measure on.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Apart {
+    /// One batch a run.
+    pub inputs: Arc<dyn Batches>,
+    /// Whether they were made up.
+    pub synthetic: bool,
+    /// Class ids of all their rows, in order.
+    pub labels: Option<Vec<i64>>,
+}
+
+impl Default for Dataset {
+    fn default() -> Self {
+        Dataset {
+            inputs: Arc::new(Vec::<Tensors>::new()),
+            synthetic: false,
+            labels: None,
+            apart: None,
+            statistics: None,
+            preparation: String::new(),
+        }
+    }
+}
+
+impl Dataset {
+    /// Everything is fitted to, chosen by and measured on the same inputs.
+    pub fn new(inputs: Arc<dyn Batches>) -> Self {
+        Dataset {
+            inputs,
+            ..Default::default()
+        }
+    }
+
+    /// Reads inputs of a model: an `.npz` or `.npy` file, a folder of pictures or of ONNX test sets, at most so many samples.
+    /// An eighth of them is kept apart to measure on. Errors: files that cannot be read, or that do not fit the model's inputs.
+    pub fn read(model: &Model, path: &Path, samples: Option<usize>) -> Result<Self, DataError> {
+        let pins = Pins::new();
+        let specs = pinned_inputs(model, declared_inputs(model, &pins, Some(path)), &pins)?;
+        let options = Options {
+            samples,
+            ..Default::default()
+        };
+        Ok(Dataset::split(load(path, &specs, &options)?))
+    }
+
+    /// Makes up inputs from what a model declares; the same seed makes the same. They say little of how the model behaves on
+    /// real ones. Errors: an input whose type cannot be made up.
+    pub fn made_up(model: &Model, samples: usize, seed: u64) -> Result<Self, DataError> {
+        let pins = Pins::new();
+        let specs = pinned_inputs(model, declared_inputs(model, &pins, None), &pins)?;
+        Ok(Dataset::split(synthetic(&specs, samples, seed)?))
+    }
+
+    /// Keeps an eighth apart to measure on, if there is more than one run.
+    fn split(inputs: Inputs) -> Self {
+        let (kept, synthetic) = (apart(inputs.len(), inputs.samples), inputs.synthetic);
+        let batches = cached(inputs);
+        let mut dataset = Dataset {
+            synthetic,
+            ..Dataset::new(batches.clone())
+        };
+        if !kept.is_empty() {
+            let (kept, rest) = Part::split(&batches, &kept);
+            dataset.inputs = Arc::new(rest);
+            dataset.apart = Some(Apart {
+                inputs: Arc::new(kept),
+                synthetic,
+                labels: None,
+            });
+        }
+        dataset
+    }
+
+    /// What drift is measured on: what was kept apart, or all there is, and its class ids.
+    #[doc(hidden)]
+    pub fn measured(&self) -> (&dyn Batches, Option<&[i64]>) {
+        match &self.apart {
+            Some(apart) => (&*apart.inputs, apart.labels.as_deref()),
+            None => (&*self.inputs, self.labels.as_deref()),
+        }
+    }
+
+    /// Whether what drift is measured on was made up.
+    pub fn measured_on_made_up(&self) -> bool {
+        self.apart
+            .as_ref()
+            .map_or(self.synthetic, |apart| apart.synthetic)
+    }
+
+    /// Whether statistics are all that is known of how the model is used.
+    #[doc(hidden)]
+    pub fn statistics_alone(&self) -> bool {
+        self.statistics.is_some() && (self.synthetic || self.inputs.count() == 0)
+    }
+}

@@ -1,0 +1,104 @@
+//! What a model wants as inputs, from what it declares and from what its operators read.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::analysis::{Pins, bounds, declared, infer};
+use crate::facts::{Dim, Fact};
+use crate::inputs::{self, Batches, CachedBatches, DataError, InputKind, InputSpec, Inputs};
+use crate::model::{Index, Model};
+
+/// Bytes of inputs that are kept where making them takes long.
+const CACHED: usize = 512 << 20;
+
+/// The inputs of the model that are tensors of known rank. One whose rank is not declared has that of its pin, or of the
+/// arrays in `data`.
+pub fn declared_inputs(model: &Model, pins: &Pins, data: Option<&Path>) -> Vec<InputSpec> {
+    let facts: BTreeMap<&str, Fact> = model
+        .graph(Index::MAIN)
+        .input
+        .iter()
+        .map(|info| (info.name(), declared(info)))
+        .collect();
+    let unknown = facts
+        .values()
+        .any(|fact| fact.dtype.is_some() && fact.shape.is_none());
+    let ranks = data
+        .filter(|_| unknown)
+        .map(inputs::ranks)
+        .unwrap_or_default();
+    let spec = |name: &String| {
+        let fact = facts.get(name.as_str()).cloned().unwrap_or_default();
+        let dtype = fact.dtype?;
+        let axes = pins
+            .get(name)
+            .map(Vec::len)
+            .or_else(|| ranks.get(name).or(ranks.get("")).copied());
+        let open = |axes: usize| -> Vec<Dim> {
+            (0..axes)
+                .map(|axis| Dim::symbol(&format!("?{name}.{axis}")))
+                .collect()
+        };
+        let shape = fact.shape.or_else(|| axes.map(open))?;
+        Some(InputSpec::new(name, dtype, shape))
+    };
+    let values = &model.index().graph(Index::MAIN).inputs;
+    values
+        .iter()
+        .filter_map(|value| spec(&model.index().value(*value).name))
+        .collect()
+}
+
+/// The same with shapes pinned, and with the range of whole numbers that pick entries of tables. Errors: pins that do not fit.
+pub fn pinned_inputs(
+    model: &Model,
+    mut specs: Vec<InputSpec>,
+    pins: &Pins,
+) -> Result<Vec<InputSpec>, DataError> {
+    InputSpec::pin(&mut specs, pins)?;
+    // Numbers that pick entries stay within the axes that made-up inputs have.
+    let bounds = bounds(model, &InputSpec::made_up(&specs));
+    for spec in &mut specs {
+        spec.range = bounds.get(&spec.name).copied();
+        if spec.kind == InputKind::TokenTypes && spec.range.is_some_and(|(_, last)| last < 1) {
+            spec.kind = InputKind::Indices;
+        }
+    }
+    Ok(specs)
+}
+
+/// A tensor of unknown rank, for which nothing can be made up.
+pub fn unranked_input<'a>(model: &'a Model, specs: &[InputSpec]) -> Option<&'a str> {
+    let graph = model.graph(Index::MAIN);
+    let stored = |name: &str| graph.initializer.iter().any(|tensor| tensor.name() == name);
+    graph
+        .input
+        .iter()
+        .filter(|info| !stored(info.name()))
+        .map(|info| (info.name(), declared(info)))
+        .find(|(name, fact)| fact.dtype.is_some() && !specs.iter().any(|spec| spec.name == *name))
+        .map(|(name, _)| name)
+}
+
+/// How many classes the first output tells apart, if it is a score for each.
+pub fn classes(model: &Model) -> Option<i64> {
+    let output = *model.index().graph(Index::MAIN).outputs.first()?;
+    let facts = infer(model, &Pins::new());
+    let fact = facts.of(output);
+    let [_, classes] = fact.shape.as_deref()? else {
+        return None;
+    };
+    classes
+        .num()
+        .filter(|classes| *classes > 1 && fact.dtype.is_some_and(|dtype| dtype.is_float()))
+}
+
+/// Inputs, kept within a budget where they take long to make: recovery goes over them once for every layer.
+pub fn cached(inputs: Inputs) -> Arc<dyn Batches> {
+    if inputs.slow() {
+        Arc::new(CachedBatches::new(inputs, CACHED))
+    } else {
+        Arc::new(inputs)
+    }
+}

@@ -1,0 +1,73 @@
+//! What a model's file costs as it is.
+
+use super::Cost;
+use super::count::macs;
+use crate::analysis::Pins;
+use crate::model::{Model, encoded_len, functions};
+use crate::proto::{AttributeProto, NodeProto, TensorProto, is_weight};
+
+/// What a model costs as it is, at these input shapes. What it computes from constants is no operation of a run.
+pub fn cost(model: &Model, pins: &Pins) -> Cost {
+    let inlined = functions::inlined(model).ok().flatten();
+    let flat = inlined.as_ref().map_or(model, |(inlined, _)| inlined);
+    Cost {
+        macs: macs(flat, pins),
+        params: params(model),
+        bytes: bytes(model),
+        time: 0.0,
+    }
+}
+
+/// Parameters of a model, those of its functions included.
+pub fn params(model: &Model) -> f64 {
+    let count = |tensor: &TensorProto| {
+        if is_weight(tensor) {
+            tensor.dims.iter().product::<i64>() as f64
+        } else {
+            0.0
+        }
+    };
+    let values = model
+        .index()
+        .values()
+        .filter_map(|(value, _)| model.tensor_proto(value));
+    let functions = model
+        .proto
+        .functions
+        .iter()
+        .flat_map(|function| &function.node);
+    values.map(count).sum::<f64>()
+        + functions
+            .map(|node| in_constants(node, &count))
+            .sum::<f64>()
+}
+
+/// What the constants of a node of a function count, those in its subgraphs included.
+fn in_constants(node: &NodeProto, count: &dyn Fn(&TensorProto) -> f64) -> f64 {
+    let constant = node.op_type() == "Constant";
+    let attribute = |attribute: &AttributeProto| {
+        let own = attribute.t.as_ref().filter(|_| constant).map_or(0.0, count);
+        let graphs = attribute.g.iter().chain(&attribute.graphs);
+        own + graphs
+            .map(|graph| {
+                let nodes = graph.node.iter().map(|node| in_constants(node, count));
+                graph
+                    .initializer
+                    .iter()
+                    .map(count)
+                    .chain(nodes)
+                    .sum::<f64>()
+            })
+            .sum::<f64>()
+    };
+    node.attribute.iter().map(attribute).sum()
+}
+
+/// Bytes of a model's file.
+pub fn bytes(model: &Model) -> f64 {
+    if model.source.total_bytes > 0 {
+        model.source.total_bytes as f64
+    } else {
+        encoded_len(model) as f64
+    }
+}

@@ -1,0 +1,370 @@
+//! What the model costs, as a function of what is kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::count::{is_numeric, number, once_if_branch, products, size};
+use super::grid::Timed;
+use super::stored::{Constants, Stored};
+use crate::analysis::{
+    Analysis, ClassId, Classes, Pins, Selection, SpaceId, Spaces, infer, relate,
+};
+use crate::model::{Model, Origins};
+use crate::relation::LabelId;
+
+/// Multiply-accumulates, parameters and bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Cost {
+    /// Multiply-accumulate operations of one run at the accounted input shapes.
+    pub macs: f64,
+    /// Elements of weights: constants of a floating or quantized type that take part in the computation.
+    pub params: f64,
+    /// Bytes of the file.
+    pub bytes: f64,
+    /// Milliseconds of one run by a table of measured operators; 0 where none was made.
+    pub time: f64,
+}
+
+/// How many indices of a space stay, as a linear function of how many elements of each class do.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KeptShare {
+    constant: f64,
+    parts: Vec<(ClassId, f64)>,
+}
+
+/// A cost that is a number times a product of extents.
+#[derive(Clone, Debug)]
+pub(super) struct CostTerm {
+    pub factor: f64,
+    pub extents: Vec<KeptShare>,
+}
+
+impl KeptShare {
+    /// The share of the space that stays when this share of each class does.
+    pub fn at(&self, share: &dyn Fn(ClassId) -> f64) -> f64 {
+        self.constant
+            + self
+                .parts
+                .iter()
+                .map(|(class, part)| part * share(*class))
+                .sum::<f64>()
+    }
+
+    /// The classes that it depends on.
+    pub fn classes(&self) -> impl Iterator<Item = ClassId> + '_ {
+        self.parts.iter().map(|(class, _)| *class)
+    }
+}
+
+impl CostTerm {
+    pub fn at(&self, share: &dyn Fn(ClassId) -> f64) -> f64 {
+        self.factor
+            * self
+                .extents
+                .iter()
+                .map(|extent| extent.at(share))
+                .product::<f64>()
+    }
+}
+
+impl Timed {
+    fn at(&self, share: &dyn Fn(ClassId) -> f64) -> f64 {
+        let shares: Vec<f64> = self.widths.iter().map(|width| width.at(share)).collect();
+        self.factor * self.grid.at(&shares)
+    }
+}
+
+/// The cost model of one analysed network.
+#[derive(Clone, Debug, Default)]
+pub struct CostModel {
+    macs: Vec<CostTerm>,
+    constants: Constants,
+    /// Milliseconds of what is not measured by itself.
+    passes: Vec<CostTerm>,
+    /// Milliseconds of what is.
+    times: Vec<Timed>,
+    fixed_time: f64,
+    /// Parameters and bytes of the file, where the model was made ready for analysis.
+    file: Option<(f64, f64)>,
+}
+
+/// Bytes that the notes of a cut take in the file: who made it, and by which plan.
+pub const NOTES: f64 = 96.0;
+
+/// Numbers of the tables of a cost model.
+const MACS: u8 = 0;
+const PARAMS: u8 = 1;
+const BYTES: u8 = 2;
+const PASSES: u8 = 3;
+const TIMES: u8 = 4;
+
+impl CostModel {
+    /// Builds the cost model of a model whose constants have these origins. `pins` give the input shapes at which operations are counted.
+    pub fn new(model: &Model, analysis: &Analysis, origins: &Origins, pins: &Pins) -> Self {
+        let Analysis {
+            facts,
+            relations,
+            spaces,
+            classes,
+            ..
+        } = analysis;
+        let constants = Constants::count(model, spaces, classes, origins);
+        let mut cost = CostModel {
+            constants,
+            ..Default::default()
+        };
+        let concrete;
+        let counted = if is_numeric(model, facts) {
+            relations
+        } else {
+            let facts = infer(model, pins);
+            concrete = relate(model, &facts);
+            &concrete
+        };
+        for node in products(model) {
+            let (relation, counted) = (&relations[node.index()], &counted[node.index()]);
+            let weight = once_if_branch(model, model.index().node(node).graph);
+            for (term, counted_term) in relation.terms.iter().zip(&counted.terms) {
+                if !relation.multiplies(term) || relation.terms.len() != counted.terms.len() {
+                    continue;
+                }
+                let extents = term.labels.iter().filter_map(|label: &LabelId| {
+                    share(spaces, classes, spaces.label(node, *label))
+                });
+                cost.macs.push(CostTerm {
+                    factor: size(counted, counted_term) * weight,
+                    extents: extents.collect(),
+                });
+            }
+        }
+        cost
+    }
+
+    /// How many entries a table has.
+    fn entries(&self, table: u8) -> usize {
+        match table {
+            MACS => self.macs.len(),
+            PARAMS => self.constants.params.len(),
+            BYTES => self.constants.bytes.len(),
+            PASSES => self.passes.len(),
+            _ => self.times.len(),
+        }
+    }
+
+    /// The classes that an entry of a table depends on.
+    fn classes(&self, table: u8, at: usize) -> Vec<ClassId> {
+        let of = |extents: &[KeptShare]| extents.iter().flat_map(KeptShare::classes).collect();
+        match table {
+            MACS => of(&self.macs[at].extents),
+            PARAMS => self.constants.params[at].classes().collect(),
+            BYTES => self.constants.bytes[at].classes().collect(),
+            PASSES => of(&self.passes[at].extents),
+            _ => of(&self.times[at].widths),
+        }
+    }
+
+    fn entry(&self, table: u8, at: usize, share: &dyn Fn(ClassId) -> f64) -> f64 {
+        match table {
+            MACS => self.macs[at].at(share),
+            PARAMS => self.constants.params[at].at(share),
+            BYTES => self.constants.bytes[at].at(share),
+            PASSES => self.passes[at].at(share),
+            _ => self.times[at].at(share),
+        }
+    }
+
+    /// Classes whose cut may make several tensors of one that several nodes read.
+    pub fn parting(&self) -> BTreeSet<ClassId> {
+        self.constants
+            .bytes
+            .iter()
+            .filter(|stored| stored.is_shared())
+            .flat_map(Stored::classes)
+            .collect()
+    }
+
+    /// Says what the file costs, of which the analysed model is a form. The notes of a cut count from then on.
+    pub fn set_file(&mut self, params: f64, bytes: f64) {
+        self.file = Some((params, bytes));
+    }
+
+    /// The cost of the file: what fractions are of.
+    pub fn original(&self) -> Cost {
+        let whole = self.at(|_| 1.0);
+        let (params, bytes) = self.file.unwrap_or((whole.params, whole.bytes));
+        Cost {
+            params,
+            bytes,
+            ..whole
+        }
+    }
+
+    /// Takes up measured times: of nodes by their widths, and of everything else together, which is shared out by the
+    /// elements that the remaining nodes write (each: how many, and the widths that these depend on).
+    pub fn set_times(
+        &mut self,
+        times: Vec<Timed>,
+        rest: Vec<(f64, Vec<KeptShare>)>,
+        rest_per_element: f64,
+        fixed: f64,
+    ) {
+        self.times = times;
+        self.fixed_time = fixed;
+        self.passes = rest
+            .into_iter()
+            .map(|(elements, extents)| CostTerm {
+                factor: elements * rest_per_element,
+                extents,
+            })
+            .collect();
+    }
+
+    /// The cost of the model after a selection.
+    pub fn of(&self, classes: &Classes, selection: &Selection) -> Cost {
+        let counts: BTreeMap<ClassId, f64> = selection
+            .classes()
+            .map(|(class, kept)| {
+                (
+                    class,
+                    kept.len() as f64 / f64::from(classes.get(class).extent.max(1)),
+                )
+            })
+            .collect();
+        self.at(|class| counts.get(&class).copied().unwrap_or(1.0))
+    }
+
+    /// The cost when this share of each class stays.
+    pub fn at(&self, share: impl Fn(ClassId) -> f64) -> Cost {
+        let sum = |products: &[CostTerm]| -> f64 {
+            products.iter().map(|product| product.at(&share)).sum()
+        };
+        let kept = |constants: &[Stored]| -> f64 {
+            constants.iter().map(|constant| constant.at(&share)).sum()
+        };
+        Cost {
+            macs: sum(&self.macs),
+            params: kept(&self.constants.params),
+            bytes: self.constants.rest
+                + kept(&self.constants.bytes)
+                + if self.file.is_some() { NOTES } else { 0.0 },
+            time: self.fixed_time
+                + sum(&self.passes)
+                + self.times.iter().map(|timed| timed.at(&share)).sum::<f64>(),
+        }
+    }
+}
+
+/// The cost of a model as its widths change one after the other: what a step would change is found without counting the
+/// whole model again.
+#[derive(Clone, Debug)]
+pub struct IncrementalCost<'a> {
+    cost: &'a CostModel,
+    /// Share of each class that stays.
+    shares: Vec<f64>,
+    /// Tables and places of the products that a class occurs in.
+    occurs: Vec<Vec<(u8, u32)>>,
+    total: Cost,
+}
+
+impl<'a> IncrementalCost<'a> {
+    /// Everything stays.
+    pub fn new(cost: &'a CostModel, classes: usize) -> Self {
+        let mut occurs = vec![Vec::new(); classes];
+        for table in [MACS, PARAMS, BYTES, PASSES, TIMES] {
+            for at in 0..cost.entries(table) {
+                for class in cost.classes(table, at) {
+                    let places: &mut Vec<(u8, u32)> = &mut occurs[class.index()];
+                    if places.last() != Some(&(table, at as u32)) {
+                        places.push((table, at as u32));
+                    }
+                }
+            }
+        }
+        IncrementalCost {
+            cost,
+            shares: vec![1.0; classes],
+            occurs,
+            total: cost.at(|_| 1.0),
+        }
+    }
+
+    /// The cost now.
+    pub fn cost(&self) -> Cost {
+        self.total
+    }
+
+    /// The cost if these classes keep these shares.
+    pub fn with(&self, changes: &[(ClassId, f64)]) -> Cost {
+        let mut places: Vec<(u8, u32)> = changes
+            .iter()
+            .flat_map(|(class, _)| &self.occurs[class.index()])
+            .copied()
+            .collect();
+        places.sort_unstable();
+        places.dedup();
+        let mut total = self.total;
+        let changed = |class: ClassId| {
+            changes
+                .iter()
+                .find(|(other, _)| *other == class)
+                .map_or(self.shares[class.index()], |(_, share)| *share)
+        };
+        for (table, at) in places {
+            let entry = |share: &dyn Fn(ClassId) -> f64| self.cost.entry(table, at as usize, share);
+            let difference = entry(&changed) - entry(&|class| self.shares[class.index()]);
+            match table {
+                MACS => total.macs += difference,
+                PARAMS => total.params += difference,
+                BYTES => total.bytes += difference,
+                _ => total.time += difference,
+            }
+        }
+        total
+    }
+
+    /// These classes now keep these shares.
+    pub fn set(&mut self, changes: &[(ClassId, f64)]) {
+        self.total = self.with(changes);
+        changes
+            .iter()
+            .for_each(|(class, share)| self.shares[class.index()] = *share);
+    }
+}
+
+/// The shares of the numbers that the bytes of an axis hold packed, each by the label that they run over.
+pub(super) fn packed<'a>(
+    spaces: &'a Spaces,
+    classes: &'a Classes,
+    axis: SpaceId,
+) -> impl Iterator<Item = KeptShare> + 'a {
+    spaces.packed(axis).iter().filter_map(move |(label, part)| {
+        let share = share(spaces, classes, *label)?;
+        Some(KeptShare {
+            constant: share.constant * part + 1.0 - part,
+            parts: share
+                .parts
+                .into_iter()
+                .map(|(class, of)| (class, of * part))
+                .collect(),
+        })
+    })
+}
+
+/// How much of a space stays, as a function of what stays of each class; `None` when nothing of it can go.
+pub fn width(analysis: &Analysis, space: SpaceId) -> Option<KeptShare> {
+    share(&analysis.spaces, &analysis.classes, space)
+}
+
+/// The share of a space that each class makes up; `None` when no class of it is free.
+pub(super) fn share(spaces: &Spaces, classes: &Classes, space: SpaceId) -> Option<KeptShare> {
+    let total = number(&spaces.get(space).extent).max(1.0);
+    let mut extent = KeptShare::default();
+    for (at, piece) in spaces.get(space).pieces.iter().enumerate() {
+        let part = number(&piece.size()) / total;
+        match classes.carrier(space, at) {
+            Some(factor) => extent.parts.push((factor.class, part)),
+            None => extent.constant += part,
+        }
+    }
+    (!extent.parts.is_empty()).then_some(extent)
+}

@@ -1,0 +1,179 @@
+//! Which engine a job is done in: one for all that is compared.
+
+use super::{Outcome, PruneError, Request, stages};
+use crate::calibrate::Dataset;
+use crate::evaluate::Checks;
+use crate::model::Model;
+use crate::progress::Work;
+use crate::run::{Chosen, Fallback, Runtime, Unverifiable, choose};
+use crate::verify::Verdict;
+
+/// What ran the models.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+#[non_exhaustive]
+pub struct Engine {
+    pub name: String,
+    pub version: String,
+}
+
+impl Engine {
+    pub(super) fn of(runtime: &dyn Runtime) -> Self {
+        Engine {
+            name: runtime.name().to_owned(),
+            version: runtime.version().to_owned(),
+        }
+    }
+}
+
+/// A model to prune, what it is measured with and what runs it.
+///
+/// ```
+/// use onnx_prune::{Dataset, Limits, Pruner, Request, TractRuntime, Verdict, Work, load};
+///
+/// let model = load("fixtures/digits_cnn.onnx".as_ref(), Limits::default())?;
+/// let dataset = Dataset::made_up(&model, 4, 0)?;
+/// let runtime = TractRuntime::new(true);
+/// let mut request = Request::default();
+/// request.drift = Some(0.1);
+/// let outcome = Pruner::new(&model, &dataset, Some(&runtime), Work::new(&())).run(&request)?;
+/// assert_eq!(outcome.checks.map(|checks| checks.exactness.verdict), Some(Verdict::Exact));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct Pruner<'a> {
+    model: &'a Model,
+    dataset: &'a Dataset,
+    runtime: Option<&'a dyn Runtime>,
+    work: Work<'a>,
+}
+
+impl<'a> Pruner<'a> {
+    /// Without a runtime nothing is run: no search for a drift, no checks.
+    pub fn new(
+        model: &'a Model,
+        dataset: &'a Dataset,
+        runtime: Option<&'a dyn Runtime>,
+        work: Work<'a>,
+    ) -> Self {
+        Pruner {
+            model,
+            dataset,
+            runtime,
+            work,
+        }
+    }
+
+    /// Prunes the model. One engine runs all that is compared: the runtime where it runs the original, else what it falls back
+    /// to. Where the runtime runs the original and then fails on what is made of it, the other does all of it again.
+    ///
+    /// Errors: inputs that cannot be read, a plan or scores that do not fit, a model that does not run where it has to, a stop
+    /// asked for. Targets out of reach are no error: see [`Outcome::reached`].
+    pub fn run(&self, request: &Request) -> Result<Outcome, PruneError> {
+        let Some(runtime) = self.runtime else {
+            return self.run_in(None, request);
+        };
+        let chosen = match self.dataset.inputs.example()? {
+            Some(example) => choose(runtime, self.model, &example),
+            None => Chosen {
+                runtime,
+                session: Err(Unverifiable::new("there are no inputs to run")),
+            },
+        };
+        let (runtime, runs) = (chosen.runtime, chosen.session.is_ok());
+        let first = self.run_in(Some(chosen), request);
+        if !runs || is_settled(&first) {
+            return first;
+        }
+        self.run_again(first, runtime, request)
+    }
+
+    /// Does all of it again in what a runtime falls back to.
+    fn run_again(
+        &self,
+        first: Result<Outcome, PruneError>,
+        runtime: &'a dyn Runtime,
+        request: &Request,
+    ) -> Result<Outcome, PruneError> {
+        let other = match runtime.fallback() {
+            Fallback::Runtime(other) => other,
+            Fallback::Missing(missing) => return first.map(|outcome| hinted(outcome, &missing)),
+            Fallback::Nothing => return first,
+        };
+        let Some(example) = self.dataset.inputs.example()? else {
+            return first;
+        };
+        let Ok(session) = other.prepare(self.model, &example, &[]) else {
+            return first;
+        };
+        tracing::warn!(
+            "{} fails on what was made of the model, so {} does all of it again",
+            runtime.name(),
+            other.name()
+        );
+        let chosen = Chosen {
+            runtime: other,
+            session: Ok(session),
+        };
+        let second = self.run_in(Some(chosen), request);
+        if is_settled(&second) || first.is_err() {
+            second
+        } else {
+            first
+        }
+    }
+
+    fn run_in(&self, chosen: Option<Chosen>, request: &Request) -> Result<Outcome, PruneError> {
+        stages::run(self.model, request, self.dataset, chosen, &self.work)
+    }
+}
+
+/// Says of a verdict that another engine might have given another one.
+fn hinted(mut outcome: Outcome, missing: &str) -> Outcome {
+    if let Some(checks) = &mut outcome.checks {
+        match &mut checks.exactness.verdict {
+            Verdict::Unverifiable(reason) => *reason = format!("{reason} ({missing})"),
+            Verdict::Inexact => {
+                let reason = checks.exactness.reason.take().unwrap_or_default();
+                checks.exactness.reason =
+                    Some(format!("{reason} ({missing})").trim_start().to_owned());
+            }
+            Verdict::Exact => {}
+        }
+    }
+    outcome
+}
+
+/// Whether there is nothing that another engine could tell.
+fn is_settled(outcome: &Result<Outcome, PruneError>) -> bool {
+    match outcome {
+        Err(
+            PruneError::Unverifiable(_) | PruneError::SearchNeedsRun(_) | PruneError::Broken(_),
+        ) => false,
+        Err(_) => true,
+        Ok(outcome) => outcome.checks.as_ref().is_none_or(is_told),
+    }
+}
+
+fn is_told(checks: &Checks) -> bool {
+    checks.exactness.verdict == Verdict::Exact && !checks.outputs.is_empty()
+}
+
+/// Does something in a runtime, and again in what it falls back to where the model does not run. Errors: those of the last try;
+/// where that engine is not at hand, the reason says so.
+pub(super) fn in_either<T>(
+    runtime: &dyn Runtime,
+    work: impl Fn(&dyn Runtime) -> Result<T, PruneError>,
+) -> Result<T, PruneError> {
+    let reason = match work(runtime) {
+        Err(PruneError::Unverifiable(reason)) => reason,
+        done => return done,
+    };
+    match runtime.fallback() {
+        Fallback::Nothing => Err(PruneError::Unverifiable(reason)),
+        Fallback::Missing(missing) => {
+            Err(PruneError::Unverifiable(format!("{reason} ({missing})")))
+        }
+        Fallback::Runtime(other) => work(other),
+    }
+}

@@ -1,0 +1,29 @@
+//! The pipeline: from a model and a request to a pruned model, its plan, and the proof.
+//!
+//! The only room that knows the order of the stages; each stage is a function of another room over plain data.
+
+mod curves;
+mod decide;
+mod engine;
+mod error;
+mod fit;
+mod io;
+mod notes;
+mod outcome;
+mod patterns;
+mod request;
+mod rounds;
+mod search;
+mod stages;
+mod unrun;
+
+pub use curves::calibrate;
+pub use decide::DEFAULT_DRIFT;
+pub use engine::{Engine, Pruner};
+pub use error::PruneError;
+pub use io::{Allowance, ChangedEnd, allowed};
+pub use notes::Note;
+pub use outcome::{Outcome, Point};
+pub use patterns::{Pattern, PatternError};
+pub use request::Request;
+pub use unrun::UnrunBranch;

@@ -1,0 +1,63 @@
+//! What pruning made and found.
+
+use super::{ChangedEnd, Engine, Note, UnrunBranch};
+use crate::allocate::Choice;
+use crate::cost::Cost;
+use crate::evaluate::Checks;
+use crate::latency::LatencyForecast;
+use crate::model::Model;
+use crate::plan::Plan;
+use crate::recover::Repair;
+use crate::workspace::Workspace;
+
+/// One point that the search tried.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Point {
+    /// What the model costs there.
+    pub cost: Cost,
+    /// The largest relative L2 drift of any output there.
+    pub drift: f64,
+}
+
+/// What pruning made and found.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// What ran the models; `None` where nothing was run.
+    pub engine: Option<Engine>,
+    /// The pruned model.
+    pub model: Model,
+    /// What was removed, as data.
+    pub plan: Plan,
+    /// Units by group of the analysis that went.
+    #[doc(hidden)]
+    pub choice: Choice,
+    /// The original made ready for pruning, small shared constants given to each reader apart.
+    #[doc(hidden)]
+    pub workspace: Workspace,
+    /// The groups that could be cut under the request, as numbers into the analysis.
+    #[doc(hidden)]
+    pub candidates: Vec<usize>,
+    /// Costs of the original.
+    pub before: Cost,
+    /// Costs of the pruned model.
+    pub after: Cost,
+    /// What was foreseen of the latency, where one was aimed at.
+    pub forecast: Option<LatencyForecast>,
+    /// Exactness, drift and latency; `None` when they were not asked for.
+    pub checks: Option<Checks>,
+    /// What recovery did to each layer.
+    #[doc(hidden)]
+    pub repairs: Vec<Repair>,
+    /// Branches of conditions that no input took.
+    pub unrun: Vec<UnrunBranch>,
+    /// Inputs and outputs whose shape changed.
+    pub changed_ends: Vec<ChangedEnd>,
+    /// The points that the search tried, widest first.
+    pub tradeoff: Vec<Point>,
+    /// Whether all targets were met.
+    pub reached: bool,
+    /// What the user should know, one sentence each.
+    pub notes: Vec<Note>,
+}

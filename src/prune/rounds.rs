@@ -1,0 +1,503 @@
+//! Pruning by calibration inputs: score, allocate, cut, recover, once or along a schedule.
+//!
+//! Every round works on what the last one left, so scores see the repaired model; recovery always aims at the original.
+
+use rayon::prelude::*;
+
+use super::curves::{GroupErrorModel, mend};
+use super::decide::{Decision, require};
+use super::request::Request;
+use super::{Note, Point, PruneError};
+use crate::allocate::{Choice, Path, Target, Unreachable, Width, least_cuts};
+use crate::analysis::{Selection, analyse};
+use crate::calibrate::Dataset;
+use crate::cost::Cost;
+use crate::evaluate::{Baseline, Estimate};
+use crate::evaluate::{Stage, Trunk};
+use crate::latency::{LatencyModel, Settling};
+use crate::model::{Model, ValueId};
+use crate::progress::{Phase, Work};
+use crate::recover::Repair;
+use crate::run::Runtime;
+use crate::score::Curve;
+use crate::workspace::Workspace;
+
+/// Everything that rounds share.
+pub(super) struct Rounds<'a> {
+    pub original: &'a Workspace,
+    pub request: &'a Request,
+    /// Groups of the original that may be cut.
+    pub candidates: &'a [usize],
+    pub data: &'a Dataset,
+    pub bench: &'a Baseline<'a>,
+    /// Measured times, where a latency is aimed at.
+    pub latency: Option<&'a LatencyModel<'a>>,
+    pub runtime: &'a dyn Runtime,
+    pub work: &'a Work<'a>,
+}
+
+/// Where a round begins.
+pub(super) struct RoundState {
+    /// The model so far; `None`: the original.
+    pub prepared: Option<Workspace>,
+    /// Units of the original that are gone, by group.
+    pub gone: Vec<Vec<u32>>,
+    pub repairs: Vec<Repair>,
+    /// Factor by which measured latencies have shown the table of operators to be wrong.
+    pub correction: f64,
+}
+
+/// By how much a curve may be corrected.
+const SMALLEST: f64 = 0.1;
+const LARGEST: f64 = 10.0;
+
+impl Rounds<'_> {
+    /// Meets the request's targets, or comes as near to its drift as it can. Errors: the model does not run, a stop asked for.
+    pub fn run(&self) -> Result<Decision, PruneError> {
+        if self.measures() || self.request.targets.is_empty() {
+            require(self.bench)?;
+        }
+        let mut state = RoundState {
+            prepared: None,
+            gone: vec![Vec::new(); self.original.analysis.groups.len()],
+            repairs: Vec::new(),
+            correction: 1.0,
+        };
+        let mut decided = Decision {
+            reached: true,
+            ..Default::default()
+        };
+        let mut rounds = self.request.rounds.max(1);
+        if rounds > 1 && !self.measures() {
+            rounds = 1;
+            decided.notes.push(Note::OneRound);
+        }
+        if self.request.targets.is_empty() {
+            return self.search(state, decided);
+        }
+        for round in 1..=rounds {
+            state = self.round(state, (round, rounds), &mut decided)?;
+        }
+        self.finish(state, decided)
+    }
+
+    /// One round of so many: scores, chooses, cuts and mends.
+    fn round(
+        &self,
+        mut state: RoundState,
+        (round, rounds): (usize, usize),
+        decided: &mut Decision,
+    ) -> Result<RoundState, PruneError> {
+        let targets = self.targets(&state, round as f64 / rounds as f64);
+        let prepared = state.prepared.as_ref().unwrap_or(self.original);
+        let known = self.data.statistics.as_ref().filter(|_| round == 1);
+        let quality = GroupErrorModel::new(prepared, known, self.data, self.runtime, self.work)?;
+        let mut plan = self.curves(&state, &quality, decided)?;
+        if self.measures() {
+            self.reweigh(&mut plan, &quality, &targets)?;
+        }
+        let (met, correction) = self.meet(&state, &plan, &targets, decided)?;
+        let choice = match met {
+            Ok(choice) => choice,
+            Err(unreachable) => {
+                decided.reached = false;
+                // Later rounds can do no better.
+                if round == rounds {
+                    decided
+                        .notes
+                        .push(Note::OutOfReach(unreachable.to_string()));
+                }
+                unreachable.closest
+            }
+        };
+        let choice = if self.measures() {
+            quality.swapped(choice, self.request, self.data, self.bench)?
+        } else {
+            choice
+        };
+        let removed = plan.in_original(&choice, &state, self.original);
+        let selection = plan.selection(prepared, &choice);
+        state = RoundState {
+            correction,
+            ..self.cut(&state, removed, &selection, &quality)?
+        };
+        match self.drift(&state) {
+            Ok(found) => decided.tradeoff.push(Point {
+                cost: self.cost(&state.gone),
+                drift: found.drift,
+            }),
+            Err(error) if self.measures() => return Err(error),
+            // Without inputs of the user's the models need not run.
+            Err(_) => {}
+        }
+        Ok(state)
+    }
+
+    /// The request's targets at a share of the way, as fractions of what is left.
+    fn targets(&self, state: &RoundState, share: f64) -> Vec<Target> {
+        let now = self.cost(&state.gone);
+        let whole = self.original.cost.original();
+        let one = |target: &Target| {
+            let left = target.fraction().powf(share) / target.of(&now, &whole);
+            target.with_fraction(left.min(1.0))
+        };
+        self.request.targets.iter().map(one).collect()
+    }
+
+    /// The choice that meets the targets, and by how much the table of times is wrong.
+    fn meet(
+        &self,
+        state: &RoundState,
+        plan: &Curves,
+        targets: &[Target],
+        decided: &mut Decision,
+    ) -> Result<(Result<Choice, Unreachable>, f64), PruneError> {
+        let prepared = state.prepared.as_ref().unwrap_or(self.original);
+        let Some(latency) = self.latency else {
+            let met = plan.path(prepared, targets).meet(targets);
+            return Ok((met, state.correction));
+        };
+        let (cost, classes) = (&prepared.cost, &prepared.analysis.classes);
+        let now = cost.at(|_| 1.0);
+        let settling = Settling {
+            targets,
+            now: Target::Latency(1.0).of(&now, &self.original.cost.original()),
+            correction: state.correction,
+            choose: &|targets| plan.path(prepared, targets).meet(targets),
+            predict: &|choice| {
+                let after = cost.of(classes, &plan.selection(prepared, choice));
+                Target::Latency(1.0).of(&after, &now)
+            },
+            cut: &|choice| -> Result<Model, PruneError> {
+                Ok(prepared.cut(&plan.selection(prepared, choice), &[])?)
+            },
+        };
+        let settled = settling.settle(latency)?;
+        decided.forecast = settled.forecast.or(decided.forecast);
+        Ok((settled.choice, settled.correction))
+    }
+
+    /// Whether drift can be measured on inputs that mean something; else statistics alone decide and mend.
+    fn measures(&self) -> bool {
+        !self.data.statistics_alone()
+    }
+
+    /// PruneError curves of the groups that are left.
+    pub(super) fn curves(
+        &self,
+        state: &RoundState,
+        quality: &GroupErrorModel,
+        decided: &mut Decision,
+    ) -> Result<Curves, PruneError> {
+        let prepared = state.prepared.as_ref().unwrap_or(self.original);
+        // Groups keep their ids; one that is down to a single unit is a group no more.
+        let find = |group: &usize| {
+            let old = &self.original.analysis.groups[*group];
+            let units = old.units.len() - state.gone[*group].len();
+            let same = |new: &crate::analysis::Group| {
+                new.id == old.id && new.kind == old.kind && new.units.len() == units
+            };
+            prepared
+                .analysis
+                .groups
+                .iter()
+                .position(same)
+                .map(|place| (*group, place))
+        };
+        let matched: Vec<(usize, usize)> = self.candidates.iter().filter_map(find).collect();
+        let groups: Vec<usize> = matched.iter().map(|(_, place)| *place).collect();
+        let width = |(group, place): &(usize, usize)| {
+            self.request
+                .width(prepared, *place, &self.original.analysis.groups[*group])
+        };
+        let first = least_cuts(prepared.subject(), &groups)
+            .into_iter()
+            .map(|least| least.unwrap_or(usize::MAX));
+        let widths: Vec<Width> = matched
+            .iter()
+            .map(width)
+            .zip(first)
+            .map(|(width, first)| Width { first, ..width })
+            .collect();
+        let scorer = self.request.score.score();
+        let curve = |(group, _): &(usize, usize)| {
+            let left = |unit: u32| state.gone[*group].binary_search(&unit).is_err();
+            scorer.of_original(&self.original.analysis.groups[*group], &left)
+        };
+        let fixed: Option<Vec<Curve>> = matched.iter().map(curve).collect();
+        let mut curves = match fixed {
+            Some(fixed) => fixed,
+            None => {
+                let (curves, remark) = quality.curves(&groups, self.request, self.work);
+                if state.prepared.is_none() {
+                    decided.notes.extend(remark.map(Note::Other));
+                }
+                curves
+            }
+        };
+        if self.measures() {
+            quality.scale(
+                &groups,
+                &mut curves,
+                &widths,
+                (self.data, self.bench, self.runtime),
+                self.work,
+            )?;
+        }
+        Ok(Curves {
+            matched,
+            widths,
+            curves,
+        })
+    }
+
+    /// Single groups were measured with all others whole. Here each is measured where the targets lead: what giving back
+    /// its last step would gain corrects its curve, and the way down is found again. The better of the two ways stays.
+    fn reweigh(
+        &self,
+        plan: &mut Curves,
+        quality: &GroupErrorModel,
+        targets: &[Target],
+    ) -> Result<(), PruneError> {
+        let prepared = quality.prepared();
+        let before = plan.curves.clone();
+        let path = plan.path(prepared, targets);
+        let Ok(choice) = path.meet(targets) else {
+            return Ok(());
+        };
+        let now = quality.drift(&plan.selection(prepared, &choice), self.data, self.bench)?;
+        let mut factors = vec![1.0; plan.matched.len()];
+        let cut: Vec<usize> = (0..plan.matched.len())
+            .filter(|place| !choice.removed[plan.matched[*place].1].is_empty())
+            .collect();
+        self.work
+            .progress
+            .begin(Phase::Sensitivity, cut.len() as u64);
+        // How many units are gone with the last step given back, and the choice with it.
+        let given_back = |place: usize| -> (usize, Selection) {
+            let group = plan.matched[place].1;
+            let (units, gone) = (plan.curves[place].order.len(), choice.removed[group].len());
+            let align = plan.widths[place].align.max(1) as usize;
+            let back = units
+                - ((units - gone) / align + 1)
+                    .saturating_mul(align)
+                    .min(units);
+            let mut less = choice.clone();
+            less.removed[group] = path.alone(place, back).removed[group].clone();
+            (back, plan.selection(prepared, &less))
+        };
+        let (all, trunk) = (plan.selection(prepared, &choice), Trunk::new(prepared));
+        let model = quality.cut(&all)?;
+        let forks: Vec<usize> = cut
+            .iter()
+            .map(|place| trunk.fork(&all, &given_back(*place).1))
+            .collect();
+        let mut stage = Stage::default();
+        for (fork, members) in trunk.stages(&forks) {
+            stage.advance(fork, &trunk, &model, self.data, self.runtime, self.work)?;
+            let factor = |place: usize| -> Result<Option<f64>, PruneError> {
+                if self.work.progress.stop() {
+                    return Err(PruneError::Cancelled);
+                }
+                let (back, less) = given_back(place);
+                let drift = stage.drift(&quality.cut(&less)?, self.data, self.bench)?;
+                let foreseen = plan.curves[place].error
+                    [choice.removed[plan.matched[place].1].len()]
+                    - plan.curves[place].error[back];
+                self.work.progress.advance(1);
+                // Differences of measurements are noisy: go half of the way.
+                Ok((foreseen > 0.0).then(|| {
+                    ((now * now - drift * drift) / foreseen)
+                        .clamp(SMALLEST, LARGEST)
+                        .sqrt()
+                }))
+            };
+            let found: Vec<Option<f64>> = members
+                .par_iter()
+                .map(|at| factor(cut[*at]))
+                .collect::<Result<_, _>>()?;
+            members
+                .iter()
+                .zip(found)
+                .for_each(|(at, found)| factors[cut[*at]] = found.unwrap_or(1.0));
+        }
+        // What is not cut was foreseen as well as the others on the whole.
+        let typical = median(
+            factors
+                .iter()
+                .copied()
+                .filter(|factor| *factor != 1.0)
+                .collect(),
+        );
+        for (curve, factor) in plan.curves.iter_mut().zip(&factors) {
+            let factor = if *factor == 1.0 { typical } else { *factor };
+            curve.error.iter_mut().for_each(|error| *error *= factor);
+        }
+        let again = plan.path(prepared, targets).meet(targets);
+        let better = match again {
+            Ok(choice) => {
+                quality.drift(&plan.selection(prepared, &choice), self.data, self.bench)? < now
+            }
+            Err(_) => false,
+        };
+        if !better {
+            plan.curves = before;
+        }
+        tracing::debug!(
+            now,
+            better,
+            ?factors,
+            "curves measured where the targets lead"
+        );
+        Ok(())
+    }
+
+    /// Cuts and mends: `removed` are units of the original, `selection` the same in the model so far.
+    pub(super) fn cut(
+        &self,
+        state: &RoundState,
+        removed: Vec<Vec<u32>>,
+        selection: &Selection,
+        quality: &GroupErrorModel,
+    ) -> Result<RoundState, PruneError> {
+        let prepared = state.prepared.as_ref().unwrap_or(self.original);
+        let whole = self.original.select(&removed);
+        let (model, repairs) = match self.request.recover {
+            Some(_) if !self.measures() => (quality.cut_unshared(selection)?, Vec::new()),
+            Some(method) if !whole.is_empty() => {
+                let cut = quality.bare_cut(selection)?;
+                mend(
+                    self.original,
+                    &whole,
+                    cut,
+                    method,
+                    self.data,
+                    self.runtime,
+                    self.work,
+                )?
+            }
+            _ => (prepared.cut_unshared(selection, &[])?, Vec::new()),
+        };
+        let options = self.request.options();
+        let analysis = analyse(&model, &options);
+        let origins = &self.original.origins;
+        let mut prepared = Workspace::plain(model, analysis, origins, &options.pins);
+        if let Some(latency) = self.latency {
+            let Workspace {
+                working,
+                analysis,
+                cost,
+                ..
+            } = &mut prepared;
+            latency.attach(working, analysis, cost, self.work)?;
+        }
+        Ok(RoundState {
+            prepared: Some(prepared),
+            gone: removed,
+            repairs,
+            correction: state.correction,
+        })
+    }
+
+    pub(super) fn cost(&self, gone: &[Vec<u32>]) -> Cost {
+        self.original
+            .cost
+            .of(&self.original.analysis.classes, &self.original.select(gone))
+    }
+
+    pub(super) fn drift(&self, state: &RoundState) -> Result<Estimate, PruneError> {
+        let model = &state.prepared.as_ref().unwrap_or(self.original).working;
+        Ok(self.bench.drift_on_held_out(model, self.data)?)
+    }
+
+    pub(super) fn finish(
+        &self,
+        state: RoundState,
+        mut decided: Decision,
+    ) -> Result<Decision, PruneError> {
+        decided.choice = Choice {
+            removed: state.gone,
+        };
+        let Some(prepared) = state.prepared else {
+            decided.made = Some((self.original.working.clone(), Vec::new()));
+            return Ok(decided);
+        };
+        // Rounds speak of units by number: what they removed together must be what the plan removes at once.
+        let at_once = self
+            .original
+            .cut_unshared(&self.original.select(&decided.choice.removed), &[])?;
+        if let Some(name) = differs(&at_once, &prepared.working) {
+            return Err(PruneError::Rounds(name));
+        }
+        decided.made = Some((prepared.working, state.repairs));
+        Ok(decided)
+    }
+}
+
+fn median(mut list: Vec<f64>) -> f64 {
+    list.sort_by(f64::total_cmp);
+    list.get(list.len() / 2).copied().unwrap_or(1.0)
+}
+
+/// Curves of the groups that a round may cut.
+pub(super) struct Curves {
+    /// Numbers in the original and in the model so far.
+    matched: Vec<(usize, usize)>,
+    widths: Vec<Width>,
+    curves: Vec<Curve>,
+}
+
+impl Curves {
+    pub fn path<'a>(&self, prepared: &'a Workspace, targets: &[Target]) -> Path<'a> {
+        let groups: Vec<usize> = self.matched.iter().map(|(_, place)| *place).collect();
+        Path::new(
+            prepared.subject(),
+            &groups,
+            &self.curves,
+            &self.widths,
+            targets,
+        )
+    }
+
+    pub fn selection(&self, prepared: &Workspace, choice: &Choice) -> Selection {
+        prepared.select(&choice.removed)
+    }
+
+    /// All units of the original that are gone after a choice.
+    pub fn in_original(
+        &self,
+        choice: &Choice,
+        state: &RoundState,
+        original: &Workspace,
+    ) -> Vec<Vec<u32>> {
+        let mut gone = state.gone.clone();
+        for (group, place) in &self.matched {
+            let before = &state.gone[*group];
+            let left: Vec<u32> = (0..original.analysis.groups[*group].units.len() as u32)
+                .filter(|unit| before.binary_search(unit).is_err())
+                .collect();
+            gone[*group].extend(
+                choice.removed[*place]
+                    .iter()
+                    .filter_map(|unit| left.get(*unit as usize)),
+            );
+            gone[*group].sort_unstable();
+        }
+        gone
+    }
+}
+
+/// A constant that is not of the same shape in both.
+fn differs(one: &Model, other: &Model) -> Option<String> {
+    let dims =
+        |model: &Model, value: ValueId| model.tensor_proto(value).map(|tensor| tensor.dims.clone());
+    let values = other.index().main_values();
+    let find = |name: &str| values.get(name).and_then(|value| dims(other, *value));
+    let main = one
+        .index()
+        .values()
+        .filter(|(_, entry)| entry.graph == crate::model::Index::MAIN);
+    main.filter_map(|(value, entry)| Some((dims(one, value)?, entry.name.clone())))
+        .find(|(dims, name)| find(name).is_some_and(|found| found != *dims))
+        .map(|(_, name)| name)
+}
