@@ -10,7 +10,7 @@ use crate::allocate::Align;
 use crate::job::Allowance;
 use crate::progress::Memory;
 
-/// Prune trained ONNX models structurally, and prove the result right.
+/// Prune trained ONNX models structurally, and compare the result with the original.
 #[derive(Debug, Parser)]
 #[command(
     name = "onnx-prune",
