@@ -13,8 +13,9 @@ script: those of the manifest's sample first, the smallest first). With names, o
     data      MODEL --target macs=0.7 --data fixtures/digits_calibration.npz (fixtures alone: fits and verifies)
 
 Compared are exit codes, plans, written models by their digest, and reports without what may differ: times, memory and
-versions. Each difference is printed; exit code 1 if there is any. Then follow the times: the median of R runs of each
-binary, which take turns, and the ratio NEW / OLD. Needs numpy and onnx with --zoo only.
+versions. (A model names the version that wrote it, so give both builds one version.) Each difference is printed; exit
+code 1 if there is any. Then follow the times: the median of R runs of each binary, which take turns, and the ratio
+NEW / OLD. Needs numpy and onnx with --zoo only.
 """
 
 import argparse
