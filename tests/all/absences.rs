@@ -41,10 +41,8 @@ const ABSENT: &[Absence] = &[
     },
     Absence {
         places: &["ops"],
-        says: "No graph: a rule sees the view of one node, never a model, an index or another node's identity.",
-        words: &[
-            "Model", "Index", "NodeId", "ValueId", "faer", "rayon", "std::fs",
-        ],
+        says: "No graph: a rule sees the view of one node, never a model or another node's identity.",
+        words: &["Model", "NodeId", "ValueId", "faer", "rayon", "std::fs"],
     },
     Absence {
         places: &["linear"],
