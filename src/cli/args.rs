@@ -10,7 +10,7 @@ use crate::allocate::Align;
 use crate::progress::Memory;
 use crate::prune::{Allowance, Pattern};
 
-/// Prune trained ONNX models structurally, and prove the result right.
+/// Prune trained ONNX models structurally, and compare the result with the original.
 #[derive(Debug, Parser)]
 #[command(
     name = "onnx-prune",

@@ -1,5 +1,6 @@
 //! One binary for all integration tests: each links the whole runtime.
 
+mod absences;
 mod branches;
 mod corpus;
 mod docs;
