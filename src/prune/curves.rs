@@ -1,114 +1,22 @@
 //! What calibration inputs tell of each group: error curves, scaled to what the group does to the model's outputs.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-
 use rayon::prelude::*;
 
 use super::PruneError;
-use super::engine::in_either;
+use super::group_error::GroupErrorModel;
 use super::request::Request;
 use crate::allocate::{Choice, Width};
-use crate::analysis::{Analysis, ClassId, Granularity, Group, Selection, analyse};
+use crate::analysis::{Group, Selection};
 use crate::calibrate::Dataset;
-use crate::calibrate::{Statistics, gather};
-use crate::evaluate::{Baseline, fitted_runs};
-use crate::evaluate::{Stage, Trunk};
-use crate::inputs::{Batches, GatherError};
-use crate::linear::{Bias, Linear, units_of_columns, views};
-use crate::model::{Model, prefix};
+use crate::evaluate::{Baseline, Stage, Trunk};
 use crate::progress::{Phase, Work};
-use crate::recover::{Method, Options, Repair, Teacher, local, recover};
-use crate::run::{Runtime, Tensors};
+use crate::run::Runtime;
 use crate::score::{ByReaders, Calibrated, Curve, Evidence, readers, swap_units};
-use crate::surgery;
-use crate::workspace::Workspace;
 
-/// Columns of a window beyond which its places are not told apart.
-const COLUMNS: usize = 2304;
 /// Shares of a group's units that go when its effect is measured.
 const LEVELS: [f64; 2] = [0.25, 0.5];
 
-/// A model with statistics of what its products read.
-pub(super) struct GroupErrorModel<'a> {
-    prepared: &'a Workspace,
-    views: Vec<Linear>,
-    /// For each view the class and element of each column.
-    columns: Vec<Vec<Option<(ClassId, u32)>>>,
-    statistics: Statistics,
-    /// Weights that make up for columns that are gone, by view and which are.
-    mended: Mutex<Known>,
-}
-
-/// Weight matrices of one view, and what is added to each channel's bias.
-type Mended = (Vec<f64>, Vec<f64>);
-/// By view and which of its columns are gone.
-type Known = BTreeMap<(usize, Vec<bool>), Option<Arc<Mended>>>;
-
-impl<'a> GroupErrorModel<'a> {
-    /// Takes statistics that are known already, or runs the original on all inputs. Errors: it does not run.
-    pub fn new(
-        prepared: &'a Workspace,
-        known: Option<&Statistics>,
-        data: &Dataset,
-        runtime: &dyn Runtime,
-        work: &Work,
-    ) -> Result<Self, PruneError> {
-        let views = narrow_views(prepared);
-        let columns: Vec<Vec<Option<(ClassId, u32)>>> = views
-            .iter()
-            .map(|view| units_of_columns(&prepared.analysis, view))
-            .collect();
-        if let Some(known) = known {
-            let fitting = views.iter().filter_map(|view| {
-                let (key, moments) = known.of.get_key_value(&view.key(&prepared.working))?;
-                (moments.groups() == view.groups && moments.columns() == view.columns)
-                    .then(|| (key.clone(), moments.clone()))
-            });
-            let statistics = Statistics {
-                samples: known.samples,
-                of: fitting.collect(),
-            };
-            return Ok(GroupErrorModel {
-                prepared,
-                views,
-                columns,
-                statistics,
-                mended: Mutex::default(),
-            });
-        }
-        let runs = fitted_runs(data.inputs.count());
-        let can_go = |columns: &Vec<Option<(ClassId, u32)>>| columns.iter().any(Option::is_some);
-        let read: Vec<Linear> = views
-            .iter()
-            .zip(&columns)
-            .filter(|(_, columns)| can_go(columns))
-            .map(|(view, _)| view.clone())
-            .collect();
-        let statistics = gather(
-            &prepared.working,
-            &read,
-            &*data.inputs,
-            &runs,
-            false,
-            runtime,
-            work,
-        )
-        .map_err(gathering)?;
-        Ok(GroupErrorModel {
-            prepared,
-            views,
-            columns,
-            statistics,
-            mended: Mutex::default(),
-        })
-    }
-
-    /// The model.
-    pub fn prepared(&self) -> &'a Workspace {
-        self.prepared
-    }
-
+impl GroupErrorModel<'_> {
     /// One curve for each candidate group, by the score asked for, and what the user should know of them.
     pub fn curves(
         &self,
@@ -246,118 +154,6 @@ impl<'a> GroupErrorModel<'a> {
         tracing::debug!(before, after, "units swapped");
         Ok(if after < before { other } else { choice })
     }
-
-    /// The drift of a selection, readers making up for it by the statistics of the original.
-    pub fn drift(
-        &self,
-        selection: &Selection,
-        data: &Dataset,
-        bench: &Baseline,
-    ) -> Result<f64, PruneError> {
-        Ok(bench.quick_drift(&self.cut(selection)?, data)?)
-    }
-
-    /// The cut model, with readers making up for what they lost by the statistics of the original.
-    pub fn cut(&self, selection: &Selection) -> Result<Model, PruneError> {
-        Ok(self.prepared.reshare(self.cut_unshared(selection)?)?)
-    }
-
-    /// The same, every reader of a shared constant keeping its own copy.
-    pub fn cut_unshared(&self, selection: &Selection) -> Result<Model, PruneError> {
-        Ok(surgery::apply(
-            &self.mended(selection, |_| true),
-            &self.prepared.analysis,
-            selection,
-            &[],
-        )?)
-    }
-
-    /// The same with all weights as they were, but that the biases left of whole branches give the branches' means.
-    pub fn bare_cut(&self, selection: &Selection) -> Result<Model, PruneError> {
-        let whole = |gone: &[bool]| gone.iter().all(|gone| *gone);
-        Ok(surgery::apply(
-            &self.mended(selection, whole),
-            &self.prepared.analysis,
-            selection,
-            &[],
-        )?)
-    }
-
-    /// The weights of a view once columns are gone; `None` where none are, or nothing is known of its input.
-    fn weights(&self, at: usize, gone: Vec<bool>) -> Option<Arc<Mended>> {
-        if !gone.iter().any(|gone| *gone) || !self.views[at].weight.is_own() {
-            return None;
-        }
-        let key = (at, gone);
-        if let Some(known) = self
-            .mended
-            .lock()
-            .ok()
-            .and_then(|known| known.get(&key).cloned())
-        {
-            return known;
-        }
-        let (view, working) = (&self.views[at], &self.prepared.working);
-        let moments = self.statistics.of.get(&view.key(working));
-        let found = moments
-            .and_then(|moments| local(&view.matrix(working)?, moments, &key.1))
-            .map(Arc::new);
-        if let Ok(mut known) = self.mended.lock() {
-            known.insert(key, found.clone());
-        }
-        found
-    }
-
-    /// The whole model, in which the products whose lost columns are `meant` make up for them.
-    fn mended(&self, selection: &Selection, meant: impl Fn(&[bool]) -> bool + Sync) -> Model {
-        let working = &self.prepared.working;
-        let mut mended = working.clone();
-        let stays = |slice: &Option<(ClassId, u32)>| {
-            slice.is_none_or(|(class, element)| {
-                selection
-                    .kept(class)
-                    .is_none_or(|kept| kept.binary_search(&element).is_ok())
-            })
-        };
-        let gone: Vec<Vec<bool>> = self
-            .columns
-            .iter()
-            .map(|columns| {
-                columns
-                    .iter()
-                    .map(|slice| !stays(slice))
-                    .collect::<Vec<bool>>()
-            })
-            .collect();
-        let found: Vec<Option<Arc<Mended>>> = gone
-            .into_par_iter()
-            .enumerate()
-            .map(|(at, gone)| {
-                if meant(&gone) {
-                    self.weights(at, gone)
-                } else {
-                    None
-                }
-            })
-            .collect();
-        for (view, found) in self.views.iter().zip(found) {
-            let Some(found) = found else { continue };
-            let (new, shift) = &*found;
-            if view.set_matrix(&mut mended, new).is_none() {
-                continue;
-            }
-            if let Some(bias) = Bias::find(working, view)
-                && let Some(mut numbers) = bias.read(working)
-            {
-                numbers
-                    .iter_mut()
-                    .zip(shift)
-                    .for_each(|(number, shift)| *number += shift);
-                let _ = bias.write(&mut mended, &numbers);
-            }
-        }
-        mended
-    }
 }
 
 /// What a group does to the outputs, against what its curve foresees.
@@ -412,118 +208,5 @@ impl Sensitivity {
                 .iter_mut()
                 .for_each(|error| *error = error.min(gone));
         }
-    }
-}
-
-/// The products of a model, those with too many columns by channel.
-fn narrow_views(prepared: &Workspace) -> Vec<Linear> {
-    let narrow = |view: Linear| {
-        if view.columns > COLUMNS {
-            view.by_channel()
-        } else {
-            view
-        }
-    };
-    views(&prepared.working, &prepared.analysis.relations)
-        .into_iter()
-        .map(narrow)
-        .collect()
-}
-
-/// Statistics of what the products of a model read that may lose columns, whatever the kinds of units and the granularity,
-/// over some runs.
-/// Those of parts of the runs add up to those of the whole.
-///
-/// Errors: the model does not run, inputs that can not be read, a stop asked for.
-pub fn calibrate(
-    model: &Model,
-    options: &crate::analysis::Options,
-    batches: &dyn Batches,
-    runs: &[usize],
-    runtime: &dyn Runtime,
-    work: &Work,
-) -> Result<Statistics, PruneError> {
-    work.progress.begin(Phase::Analyse, 0);
-    let options = |granularity| crate::analysis::Options {
-        granularity,
-        ..options.clone()
-    };
-    let prepared = Workspace::with_recovery_biases(model, &options(Granularity::Coarse))?;
-    let fine = analyse(&prepared.working, &options(Granularity::Fine));
-    let mut views = narrow_views(&prepared);
-    let loses = |analysis: &Analysis, view: &Linear| {
-        units_of_columns(analysis, view).iter().any(Option::is_some)
-    };
-    views.retain(|view| loses(&prepared.analysis, view) || loses(&fine, view));
-    in_either(runtime, |runtime| {
-        gather(
-            &prepared.working,
-            &views,
-            batches,
-            runs,
-            true,
-            runtime,
-            work,
-        )
-        .map_err(gathering)
-    })
-}
-
-/// Whether the runtime gives what the products of a model read and compute.
-pub(super) fn can_be_tapped(
-    prepared: &Workspace,
-    example: &Tensors,
-    runtime: &dyn Runtime,
-) -> bool {
-    let model = &prepared.working;
-    let views = views(model, &prepared.analysis.relations);
-    let values = views
-        .iter()
-        .flat_map(|view| [Some(view.data), view.output])
-        .flatten();
-    let mut names: Vec<String> = values
-        .map(|value| model.index().value(value).name.clone())
-        .collect();
-    names.sort();
-    names.dedup();
-    names.retain(|name| !example.contains_key(name));
-    prefix(model, &names, &BTreeMap::new())
-        .is_ok_and(|part| runtime.prepare_variant(&part, example).is_ok())
-}
-
-/// Mends a cut model on all inputs.
-pub(super) fn mend(
-    prepared: &Workspace,
-    selection: &Selection,
-    cut: Model,
-    method: Method,
-    data: &Dataset,
-    runtime: &dyn Runtime,
-    work: &Work,
-) -> Result<(Model, Vec<Repair>), PruneError> {
-    let teacher = Teacher {
-        model: &prepared.working,
-        analysis: &prepared.analysis,
-        selection,
-    };
-    let runs: Vec<usize> = (0..data.inputs.count()).collect();
-    recover(
-        teacher,
-        cut,
-        &*data.inputs,
-        &runs,
-        runtime,
-        &Options { method },
-        work,
-    )
-    .map_err(gathering)
-}
-
-pub(super) fn gathering(error: GatherError) -> PruneError {
-    match error {
-        GatherError::Run(reason) => PruneError::Unverifiable(format!(
-            "calibration needs to run the model, and cannot: {reason}"
-        )),
-        other => other.into(),
     }
 }

@@ -1,8 +1,9 @@
 //! The search for a drift: as small as possible within it.
 
-use super::curves::GroupErrorModel;
 use super::decide::{DEFAULT_DRIFT, Decision};
-use super::rounds::{Curves, RoundState, Rounds};
+use super::group_error::GroupErrorModel;
+use super::paths::Curves;
+use super::rounds::{RoundState, Rounds};
 use super::{Note, Point, PruneError};
 use crate::allocate::Path;
 use crate::evaluate::Estimate;

@@ -1,0 +1,168 @@
+//! The last stages: what the weights were fitted to, what was measured, and whether it is what was asked for.
+
+use super::decide::Decision;
+use super::stages::{Candidates, Cut, Recovered, Stages};
+use super::unrun;
+use super::{Engine, Note, Outcome, PruneError, fit, io};
+use crate::analysis::Selection;
+use crate::cost::{Cost, params};
+use crate::evaluate::{ALLOWANCE, Baseline, Checks};
+use crate::latency::NEAR;
+use crate::model::{Index, Model};
+use crate::plan::Plan;
+use crate::run::without_sequences;
+use crate::surgery;
+use crate::workspace::Workspace;
+
+impl Stages<'_> {
+    /// Records what the weights were fitted to, checks the result and says what was found.
+    pub(super) fn finish(
+        &self,
+        workspace: Workspace,
+        candidates: Candidates,
+        decision: Decision,
+        mut cut: Cut,
+        mut recovered: Recovered,
+        baseline: &Baseline,
+    ) -> Result<Outcome, PruneError> {
+        let fitted = !recovered.repairs.is_empty()
+            || (self.known.runs && self.data.statistics_alone() && !cut.selection.is_empty());
+        let method = self
+            .request
+            .recover
+            .filter(|_| fitted && recovered.undone.is_none());
+        cut.plan.fit = Some(fit::fit(self.data, method, self.request.needs_digest())?);
+        surgery::annotate(&mut recovered.model, &cut.notes);
+        self.model.source.check()?;
+        workspace.check(&recovered.model, &cut.selection)?;
+        let checks = self.check(&workspace, &cut, &recovered.model, baseline)?;
+        let (before, after) = self.costs(&workspace, &cut.selection, &recovered.model);
+        let mut outcome = Outcome {
+            engine: self.runtime.filter(|_| self.known.runs).map(Engine::of),
+            changed_ends: io::changed_ends(&workspace.working, &workspace.analysis, &cut.selection),
+            model: recovered.model,
+            plan: cut.plan,
+            choice: decision.choice,
+            workspace,
+            candidates: candidates.groups,
+            before,
+            after,
+            forecast: decision.forecast,
+            checks,
+            repairs: recovered.repairs,
+            unrun: candidates.unrun,
+            tradeoff: decision.tradeoff,
+            reached: decision.reached,
+            notes: decision.notes,
+        };
+        let said = recovered.undone.into_iter().chain(candidates.unmatched);
+        outcome.notes.extend(said.map(Note::Other));
+        self.judge(&mut outcome);
+        Ok(outcome)
+    }
+
+    fn check(
+        &self,
+        workspace: &Workspace,
+        cut: &Cut,
+        pruned: &Model,
+        baseline: &Baseline,
+    ) -> Result<Option<Checks>, PruneError> {
+        let Some(runtime) = self.runtime.filter(|_| self.request.verify) else {
+            return Ok(None);
+        };
+        let exactness = |outputs: &_, inputs: &_, noise| {
+            workspace.exactness(&cut.selection, &cut.bare, runtime, outputs, inputs, noise)
+        };
+        let exactness: Option<&crate::evaluate::Prove> =
+            (!cut.selection.is_empty()).then_some(&exactness);
+        Ok(Some(
+            baseline.check(exactness, pruned, self.data, self.work)?,
+        ))
+    }
+
+    fn costs(&self, workspace: &Workspace, selection: &Selection, pruned: &Model) -> (Cost, Cost) {
+        let after = Cost {
+            bytes: crate::model::encoded_len(pruned) as f64,
+            params: params(pruned),
+            ..workspace.cost.of(&workspace.analysis.classes, selection)
+        };
+        (workspace.cost.original(), after)
+    }
+
+    /// Holds what was measured against what was asked for, and says what the user should know of it.
+    fn judge(&self, outcome: &mut Outcome) {
+        let mut notes: Vec<Note> = Vec::new();
+        notes.extend(self.of_the_way(outcome).map(Note::Other));
+        let checks = outcome.checks.as_ref();
+        // A choice that comes near enough by the table is refused where the clock says otherwise.
+        if let (Some(forecast), Some(latency)) =
+            (outcome.forecast, checks.and_then(|checks| checks.latency))
+        {
+            outcome.reached &= latency.pruned / latency.original <= forecast.target * (1.0 + NEAR);
+        }
+        let drift = checks.and_then(Checks::drift);
+        if let (Some(allowed), Some(drift)) = (self.request.drift, drift) {
+            // The search measures on other inputs; the promise is for those that it has not seen.
+            if drift > allowed * ALLOWANCE {
+                outcome.reached = false;
+                notes.push(Note::Other(format!(
+                    "the drift on inputs kept apart is {drift:.4}, more than the {allowed} asked for"
+                )));
+            }
+        }
+        notes.extend(drift.and_then(Note::of_drift));
+        let measured = checks.is_some_and(|checks| !checks.outputs.is_empty());
+        notes.extend(
+            of_ids(&outcome.workspace)
+                .filter(|_| measured)
+                .map(Note::Other),
+        );
+        notes.extend(io::remark(&outcome.changed_ends).map(Note::Other));
+        let (before, after) = (outcome.before, outcome.after);
+        if after.params > before.params && after.bytes > before.bytes {
+            outcome.reached = false;
+            notes.push(Note::Other(format!(
+                "the cut makes the model larger ({} parameters, {} before): what goes is less than the biases and copies that it needs",
+                after.params, before.params
+            )));
+        }
+        outcome.notes.extend(notes);
+    }
+
+    /// What is to be said of how the model was taken up.
+    fn of_the_way(&self, outcome: &Outcome) -> impl Iterator<Item = String> {
+        let planned = self.request.plan.as_ref();
+        let differs = |planned: &Plan| outcome.plan.fit.as_ref()?.differs(planned.fit.as_ref()?);
+        let calls =
+            !self.model.proto.functions.is_empty() && outcome.model.proto.functions.is_empty();
+        let calls = calls.then(|| {
+            "calls of the model's own functions were replaced by the functions' nodes".to_owned()
+        });
+        let sequences = without_sequences(self.model).map(|_| {
+            "sequences of known length were replaced by the tensors that they hold".to_owned()
+        });
+        [
+            unrun::remark(&outcome.unrun, planned.is_none()),
+            planned.and_then(differs),
+            calls,
+            sequences,
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
+
+/// What to know of a drift where no output is a real number.
+fn of_ids(workspace: &Workspace) -> Option<String> {
+    let (index, facts) = (workspace.working.index(), &workspace.analysis.facts);
+    let outputs = &index.graph(Index::MAIN).outputs;
+    let whole = !outputs.is_empty()
+        && outputs.iter().all(|output| {
+            facts
+                .of(*output)
+                .dtype
+                .is_some_and(|dtype| !dtype.is_float())
+        });
+    whole.then(|| "all outputs are whole numbers (class ids), so the drift is the share of them that change".to_owned())
+}

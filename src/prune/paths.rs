@@ -1,0 +1,55 @@
+//! The ways down that curves lead to.
+
+use super::rounds::RoundState;
+use crate::allocate::{Choice, Path, Target, Width};
+use crate::analysis::Selection;
+use crate::score::Curve;
+use crate::workspace::Workspace;
+
+/// Curves of the groups that a round may cut.
+pub(super) struct Curves {
+    /// Numbers in the original and in the model so far.
+    pub matched: Vec<(usize, usize)>,
+    pub widths: Vec<Width>,
+    pub curves: Vec<Curve>,
+}
+
+impl Curves {
+    pub fn path<'a>(&self, prepared: &'a Workspace, targets: &[Target]) -> Path<'a> {
+        let groups: Vec<usize> = self.matched.iter().map(|(_, place)| *place).collect();
+        Path::new(
+            prepared.subject(),
+            &groups,
+            &self.curves,
+            &self.widths,
+            targets,
+        )
+    }
+
+    pub fn selection(&self, prepared: &Workspace, choice: &Choice) -> Selection {
+        prepared.select(&choice.removed)
+    }
+
+    /// All units of the original that are gone after a choice.
+    pub fn in_original(
+        &self,
+        choice: &Choice,
+        state: &RoundState,
+        original: &Workspace,
+    ) -> Vec<Vec<u32>> {
+        let mut gone = state.gone.clone();
+        for (group, place) in &self.matched {
+            let before = &state.gone[*group];
+            let left: Vec<u32> = (0..original.analysis.groups[*group].units.len() as u32)
+                .filter(|unit| before.binary_search(unit).is_err())
+                .collect();
+            gone[*group].extend(
+                choice.removed[*place]
+                    .iter()
+                    .filter_map(|unit| left.get(*unit as usize)),
+            );
+            gone[*group].sort_unstable();
+        }
+        gone
+    }
+}

@@ -1,0 +1,131 @@
+//! Statistics of what products read, and weights fitted by all inputs.
+
+use std::collections::BTreeMap;
+
+use super::PruneError;
+use super::engine::in_either;
+use crate::analysis::{Analysis, Granularity, Selection, analyse};
+use crate::calibrate::{Dataset, Statistics, gather};
+use crate::inputs::{Batches, GatherError};
+use crate::linear::{Linear, units_of_columns, views};
+use crate::model::{Model, prefix};
+use crate::progress::{Phase, Work};
+use crate::recover::{Method, Options, Repair, Teacher, recover};
+use crate::run::{Runtime, Tensors};
+use crate::workspace::Workspace;
+
+/// Columns of a window beyond which its places are not told apart.
+const COLUMNS: usize = 2304;
+
+/// The products of a model, those with too many columns by channel.
+pub(super) fn narrow_views(prepared: &Workspace) -> Vec<Linear> {
+    let narrow = |view: Linear| {
+        if view.columns > COLUMNS {
+            view.by_channel()
+        } else {
+            view
+        }
+    };
+    views(&prepared.working, &prepared.analysis.relations)
+        .into_iter()
+        .map(narrow)
+        .collect()
+}
+
+/// Statistics of what the products of a model read that may lose columns, whatever the kinds of units and the granularity,
+/// over some runs.
+/// Those of parts of the runs add up to those of the whole.
+///
+/// Errors: the model does not run, inputs that can not be read, a stop asked for.
+pub fn calibrate(
+    model: &Model,
+    options: &crate::analysis::Options,
+    batches: &dyn Batches,
+    runs: &[usize],
+    runtime: &dyn Runtime,
+    work: &Work,
+) -> Result<Statistics, PruneError> {
+    work.progress.begin(Phase::Analyse, 0);
+    let options = |granularity| crate::analysis::Options {
+        granularity,
+        ..options.clone()
+    };
+    let prepared = Workspace::with_recovery_biases(model, &options(Granularity::Coarse))?;
+    let fine = analyse(&prepared.working, &options(Granularity::Fine));
+    let mut views = narrow_views(&prepared);
+    let loses = |analysis: &Analysis, view: &Linear| {
+        units_of_columns(analysis, view).iter().any(Option::is_some)
+    };
+    views.retain(|view| loses(&prepared.analysis, view) || loses(&fine, view));
+    in_either(runtime, |runtime| {
+        gather(
+            &prepared.working,
+            &views,
+            batches,
+            runs,
+            true,
+            runtime,
+            work,
+        )
+        .map_err(gathering)
+    })
+}
+
+/// Whether the runtime gives what the products of a model read and compute.
+pub(super) fn can_be_tapped(
+    prepared: &Workspace,
+    example: &Tensors,
+    runtime: &dyn Runtime,
+) -> bool {
+    let model = &prepared.working;
+    let views = views(model, &prepared.analysis.relations);
+    let values = views
+        .iter()
+        .flat_map(|view| [Some(view.data), view.output])
+        .flatten();
+    let mut names: Vec<String> = values
+        .map(|value| model.index().value(value).name.clone())
+        .collect();
+    names.sort();
+    names.dedup();
+    names.retain(|name| !example.contains_key(name));
+    prefix(model, &names, &BTreeMap::new())
+        .is_ok_and(|part| runtime.prepare_variant(&part, example).is_ok())
+}
+
+/// Mends a cut model on all inputs.
+pub(super) fn mend(
+    prepared: &Workspace,
+    selection: &Selection,
+    cut: Model,
+    method: Method,
+    data: &Dataset,
+    runtime: &dyn Runtime,
+    work: &Work,
+) -> Result<(Model, Vec<Repair>), PruneError> {
+    let teacher = Teacher {
+        model: &prepared.working,
+        analysis: &prepared.analysis,
+        selection,
+    };
+    let runs: Vec<usize> = (0..data.inputs.count()).collect();
+    recover(
+        teacher,
+        cut,
+        &*data.inputs,
+        &runs,
+        runtime,
+        &Options { method },
+        work,
+    )
+    .map_err(gathering)
+}
+
+pub(super) fn gathering(error: GatherError) -> PruneError {
+    match error {
+        GatherError::Run(reason) => PruneError::Unverifiable(format!(
+            "calibration needs to run the model, and cannot: {reason}"
+        )),
+        other => other.into(),
+    }
+}
