@@ -8,6 +8,7 @@ pub mod clean;
 pub mod cli;
 pub mod facts;
 pub mod files;
+pub mod hash;
 pub mod job;
 pub mod linear;
 pub mod model;

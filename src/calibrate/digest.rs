@@ -13,7 +13,7 @@ pub fn digest(batches: &dyn Batches) -> Result<String, DataError> {
             hash.update(&tensor.bytes);
         }
     }
-    Ok(hex(hash))
+    Ok(crate::hash::hex(&hash.finalize()))
 }
 
 impl Statistics {
@@ -33,15 +33,8 @@ impl Statistics {
                 .flat_map(|gram| gram.col_iter().flat_map(|column| column.iter().copied()));
             entries.for_each(|number| hash.update(number.to_le_bytes()));
         }
-        hex(hash)
+        crate::hash::hex(&hash.finalize())
     }
-}
-
-fn hex(hash: Sha256) -> String {
-    hash.finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::allocate::{Choice, Width};
 use crate::analysis::{Analysis, ClassId, Granularity, Group, Selection, analyse};
 use crate::calibrate::{Batches, GatherError, Statistics, gather};
 use crate::linear::{Bias, Linear, units_of_columns, views};
-use crate::model::{Model, prefix};
+use crate::model::{Model, extract_subgraph};
 use crate::progress::{Phase, Work};
 use crate::recover::{Method, Options, Repair, Teacher, local, recover};
 use crate::run::{Runtime, Tensors};
@@ -483,7 +483,7 @@ pub(super) fn can_be_tapped(prepared: &Prepared, example: &Tensors, runtime: &dy
     names.sort();
     names.dedup();
     names.retain(|name| !example.contains_key(name));
-    prefix(model, &names, &BTreeMap::new())
+    extract_subgraph(model, &names, &BTreeMap::new())
         .is_ok_and(|part| runtime.prepare_variant(&part, example).is_ok())
 }
 
