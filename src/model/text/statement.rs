@@ -117,11 +117,14 @@ fn bracketed(text: &str, open: char, close: char) -> Result<(Option<&str>, &str)
     let Some(inner) = text.trim_start().strip_prefix(open) else {
         return Ok((None, text));
     };
-    let mut quoted = false;
+    let (mut quoted, mut depth) = (false, 0u32);
     for (at, letter) in inner.char_indices() {
         match letter {
             '"' => quoted = !quoted,
-            _ if letter == close && !quoted => {
+            _ if quoted => {}
+            _ if letter == open => depth += 1,
+            _ if letter == close && depth > 0 => depth -= 1,
+            _ if letter == close => {
                 return Ok((Some(&inner[..at]), &inner[at + close.len_utf8()..]));
             }
             _ => {}
