@@ -70,6 +70,8 @@ pub mod facts;
 #[doc(hidden)]
 pub mod files;
 #[doc(hidden)]
+pub mod hash;
+#[doc(hidden)]
 pub mod inputs;
 #[doc(hidden)]
 pub mod latency;

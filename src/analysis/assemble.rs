@@ -5,7 +5,7 @@ use super::infer::Facts;
 use super::rewrite::patched;
 use crate::facts::{Dim, Fact};
 use crate::model::{Model, Origin, TensorRef, ValueId};
-use crate::proto::{AttributeProto, Dtype, NodeProto, attribute_proto::AttributeType};
+use crate::proto::{AttributeProto, Dtype, NodeProto};
 
 /// A stretch of the new list.
 enum Part {
@@ -102,12 +102,7 @@ impl Operands {
         base: &str,
     ) -> String {
         let output = self.fresh(base);
-        let axis = AttributeProto {
-            name: Some("axis".into()),
-            r#type: Some(AttributeType::Int as i32),
-            i: Some(0),
-            ..Default::default()
-        };
+        let axis = AttributeProto::int("axis", 0);
         nodes.push(NodeProto {
             op_type: Some(op_type.into()),
             name: Some(output.clone()),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use super::infer::{Facts, Pins, infer};
 use crate::facts::Element;
+use crate::model::edit::NodeExt;
 use crate::model::{GraphId, Index, Model, NodeId, ValueId, functions, normal_domain};
 
 /// The smallest and the largest number allowed, both included.
@@ -156,13 +157,7 @@ impl Bounds<'_> {
             .copied()
             .flatten()
             .and_then(|output| self.get(output));
-        let int = |name: &str| {
-            message
-                .attribute
-                .iter()
-                .find(|attribute| attribute.name() == name)
-                .map(|attribute| attribute.i())
-        };
+        let int = |name: &str| message.int(name);
         let (first, second) = (input(0), input(1));
         match (normal_domain(message.domain()), message.op_type()) {
             ("", "Gather" | "GatherElements") => {

@@ -16,7 +16,7 @@ use super::spaces::SpaceId;
 use crate::facts::{Dim, Fact};
 use crate::model::{GraphId, Index, Model, NodeId, ValueId};
 use crate::ops::{Cut, Demand, NodeEdit, Setting, lookup};
-use crate::proto::{AttributeProto, attribute_proto::AttributeType};
+use crate::proto::AttributeProto;
 use crate::relation::{LabelId, Port, Reason, Relation};
 
 /// For each label of a node the indices that stay; `None` where all do.
@@ -214,25 +214,12 @@ impl Rewriter<'_> {
             let at = attributes
                 .iter()
                 .position(|attribute| attribute.name() == *name);
-            let mut attribute = AttributeProto {
-                name: Some((*name).to_owned()),
-                ..Default::default()
+            let attribute = match setting {
+                Setting::Remove => continue,
+                Setting::Int(value) => AttributeProto::int(name, *value),
+                Setting::Ints(values) => AttributeProto::ints(name, values),
+                Setting::Float(value) => AttributeProto::float(name, *value),
             };
-            match setting {
-                Setting::Remove => {}
-                Setting::Int(value) => {
-                    attribute.r#type = Some(AttributeType::Int as i32);
-                    attribute.i = Some(*value);
-                }
-                Setting::Ints(values) => {
-                    attribute.r#type = Some(AttributeType::Ints as i32);
-                    attribute.ints = values.clone();
-                }
-                Setting::Float(value) => {
-                    attribute.r#type = Some(AttributeType::Float as i32);
-                    attribute.f = Some(*value);
-                }
-            }
             match at {
                 Some(at) => attributes[at] = attribute,
                 None => attributes.push(attribute),

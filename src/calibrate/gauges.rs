@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::inputs::Batches;
-use crate::model::{Index, Model, NodeId, TensorRef, ValueId, prefix};
+use crate::model::{Index, Model, NodeId, TensorRef, ValueId, extract_subgraph};
 use crate::run::{Runtime, Tensors};
 
 /// Inputs that are looked at, spread over all.
@@ -51,7 +51,7 @@ pub fn doubts(model: &Model, inputs: &dyn Batches, runtime: &dyn Runtime) -> Vec
     let session = match taps.is_empty() {
         true => None,
         false => {
-            let part = prefix(model, &taps, &BTreeMap::new());
+            let part = extract_subgraph(model, &taps, &BTreeMap::new());
             match part
                 .ok()
                 .and_then(|part| runtime.prepare_variant(&part, &example).ok())

@@ -11,7 +11,7 @@ use faer::Mat;
 use sha2::{Digest, Sha256};
 
 use super::{Moments, Statistics};
-use crate::inputs::{DataError, Tensors, hex, read_npz, write_archive};
+use crate::inputs::{DataError, Tensors, read_npz, write_archive};
 use crate::model::TensorRef;
 use crate::proto::Dtype;
 
@@ -106,7 +106,7 @@ impl Statistics {
                 .flat_map(|gram| gram.col_iter().flat_map(|column| column.iter().copied()));
             entries.for_each(|number| hash.update(number.to_le_bytes()));
         }
-        hex(hash)
+        crate::hash::hex(&hash.finalize())
     }
 }
 

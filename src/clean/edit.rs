@@ -3,11 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::model::{GraphId, Index, LoadError, Model, NodeId, Origin, ValueId};
-use crate::proto::type_proto::{Tensor, Value};
-use crate::proto::{
-    GraphProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
-    tensor_shape_proto::Dimension, tensor_shape_proto::dimension::Value as DimValue,
-};
+use crate::proto::{GraphProto, TensorProto, ValueInfoProto};
 
 /// The first IR version in which initializers need not be inputs as well, and those that are can be overridden.
 const FREE_INITIALIZERS: i64 = 4;
@@ -26,26 +22,6 @@ pub(super) fn ambiguous(model: &Model) -> HashSet<String> {
         .filter(|(_, entry)| !seen.insert(entry.name.as_str()))
         .map(|(_, entry)| entry.name.clone())
         .collect()
-}
-
-/// All names in use, to find new ones.
-pub(super) fn names(model: &Model) -> HashSet<String> {
-    model
-        .index()
-        .values()
-        .map(|(_, entry)| entry.name.clone())
-        .collect()
-}
-
-/// A name that is not in use yet, and from now on is.
-pub(super) fn fresh(names: &mut HashSet<String>, base: String) -> String {
-    let numbered = (2u32..).map(|number| format!("{base}_{number}"));
-    let name = std::iter::once(base.clone())
-        .chain(numbered)
-        .find(|name| !names.contains(name))
-        .unwrap_or(base);
-    names.insert(name.clone());
-    name
 }
 
 /// A constant that callers can not override.
@@ -160,47 +136,11 @@ pub(super) fn add_initializer(model: &mut Model, id: GraphId, tensor: TensorProt
     let listed = !inputs_override(model) && id == Index::MAIN;
     let graph = model.graph_mut(id);
     if listed {
-        let dim = |dim: &i64| Dimension {
-            value: Some(DimValue::DimValue(*dim)),
-            ..Default::default()
-        };
-        let shape = TensorShapeProto {
-            dim: tensor.dims.iter().map(dim).collect(),
-        };
-        let kind = Tensor {
-            elem_type: tensor.data_type,
-            shape: Some(shape),
-        };
-        let kind = TypeProto {
-            value: Some(Value::TensorType(kind)),
-            ..Default::default()
-        };
-        graph.input.push(ValueInfoProto {
-            name: tensor.name.clone(),
-            r#type: Some(kind),
-            ..Default::default()
-        });
+        graph.input.push(ValueInfoProto::tensor(
+            tensor.name(),
+            tensor.data_type(),
+            Some(&tensor.dims),
+        ));
     }
     graph.initializer.push(tensor);
-}
-
-/// A whole-number attribute.
-pub(super) fn int(node: &NodeProto, name: &str) -> Option<i64> {
-    node.attribute
-        .iter()
-        .find(|attribute| attribute.name() == name)
-        .map(|attribute| attribute.i())
-}
-
-/// A real-number attribute.
-pub(super) fn float(node: &NodeProto, name: &str) -> Option<f32> {
-    node.attribute
-        .iter()
-        .find(|attribute| attribute.name() == name)
-        .map(|attribute| attribute.f())
-}
-
-/// Whether a node is this operator of ai.onnx.
-pub(super) fn is(node: &NodeProto, op_type: &str) -> bool {
-    node.op_type() == op_type && crate::model::normal_domain(node.domain()).is_empty()
 }

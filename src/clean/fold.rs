@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::edit;
+use crate::model::edit::NodeExt;
 use crate::model::{LoadError, Model, NodeId, TensorRef};
 
 /// Results above this size are computed rather than stored: the file should not grow.
@@ -29,7 +30,7 @@ pub(super) fn constants(
             .flatten()
             .map(|value| model.index().value(*value))
             .peekable();
-        if edit::is(model.node(id), "Constant") || outputs.peek().is_none() {
+        if model.node(id).is("Constant") || outputs.peek().is_none() {
             continue;
         }
         if outputs.all(|value| !value.is_output && known(&value.name)) {

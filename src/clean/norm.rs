@@ -5,6 +5,8 @@
 use std::collections::{BTreeSet, HashSet};
 
 use super::edit;
+use crate::model::Names;
+use crate::model::edit::NodeExt;
 use crate::model::{LoadError, Model, NodeId, Origin, TensorRef, ValueId};
 use crate::proto::{Dtype, NodeProto, TensorProto};
 
@@ -25,7 +27,7 @@ pub(super) fn fold(model: &mut Model) -> Result<usize, LoadError> {
         return Ok(0);
     }
     let count = folds.len();
-    let mut names = edit::names(model);
+    let mut names = Names::of(model);
     let removed: BTreeSet<NodeId> = folds.iter().map(|fold| fold.norm).collect();
     folds
         .into_iter()
@@ -46,9 +48,9 @@ struct Fold {
 impl Fold {
     fn of(model: &Model, norm: NodeId, annotated: &HashSet<String>) -> Option<Self> {
         let (node, entry) = (model.node(norm), model.index().node(norm));
-        let training = edit::int(node, "training_mode").unwrap_or(0) != 0
-            || edit::int(node, "spatial") == Some(0);
-        if !edit::is(node, "BatchNormalization") || training || model.opset("") < 7 {
+        let training =
+            node.int("training_mode").unwrap_or(0) != 0 || node.int("spatial") == Some(0);
+        if !node.is("BatchNormalization") || training || model.opset("") < 7 {
             return None;
         }
         let unread = |value: &ValueId| {
@@ -76,7 +78,7 @@ impl Fold {
         };
         let [gamma, beta, mean, variance] =
             [constant(1)?, constant(2)?, constant(3)?, constant(4)?];
-        let epsilon = f64::from(edit::float(node, "epsilon").unwrap_or(1e-5));
+        let epsilon = f64::from(node.float("epsilon").unwrap_or(1e-5));
         let channels = gamma.len();
         if [&beta, &mean, &variance]
             .iter()
@@ -112,7 +114,7 @@ impl Fold {
         })
     }
 
-    fn apply(self, model: &mut Model, names: &mut HashSet<String>) {
+    fn apply(self, model: &mut Model, names: &mut Names) {
         let weight_name = model.index().value(self.weight.0).name.clone();
         store(
             model,
@@ -157,7 +159,7 @@ fn store(
     slot: usize,
     old: Option<ValueId>,
     tensor: TensorRef,
-    names: &mut HashSet<String>,
+    names: &mut Names,
     name: String,
 ) {
     let own = |value: &ValueId| {
@@ -185,7 +187,7 @@ fn store(
         return;
     }
     let graph = model.index().node(node).graph;
-    let name = edit::fresh(names, name);
+    let name = names.fresh(&name);
     edit::add_initializer(model, graph, tensor.to_proto(&name));
     let inputs = &mut model.node_mut(node).input;
     inputs.resize(inputs.len().max(slot + 1), String::new());
@@ -206,7 +208,7 @@ impl<'a> Linear<'a> {
         let node = model.node(id);
         if !["Conv", "ConvTranspose", "Gemm"]
             .iter()
-            .any(|op_type| edit::is(node, op_type))
+            .any(|op_type| node.is(op_type))
         {
             return None;
         }
@@ -232,7 +234,8 @@ impl<'a> Linear<'a> {
     }
 
     fn groups(&self) -> usize {
-        edit::int(self.node, "group")
+        self.node
+            .int("group")
             .and_then(|group| usize::try_from(group).ok())
             .unwrap_or(1)
             .max(1)
@@ -246,9 +249,7 @@ impl<'a> Linear<'a> {
             "ConvTranspose" => dims.get(1)?.checked_mul(self.groups()),
             _ if dims.len() != 2 => None,
             _ => dims
-                .get(usize::from(
-                    edit::int(self.node, "transB").unwrap_or(0) == 0,
-                ))
+                .get(usize::from(self.node.int("transB").unwrap_or(0) == 0))
                 .copied(),
         }
     }
@@ -272,7 +273,7 @@ impl<'a> Linear<'a> {
                     *number *= scale.get(input / inputs * per_group + output)?;
                 }
             }
-            "Gemm" if edit::int(self.node, "transB").unwrap_or(0) == 0 => {
+            "Gemm" if self.node.int("transB").unwrap_or(0) == 0 => {
                 for row in numbers.chunks_mut(scale.len().max(1)) {
                     row.iter_mut()
                         .zip(scale)
@@ -294,7 +295,7 @@ impl<'a> Linear<'a> {
             return Some(vec![0.0; channels]);
         };
         let factor = if self.node.op_type() == "Gemm" {
-            f64::from(edit::float(self.node, "beta").unwrap_or(1.0))
+            f64::from(self.node.float("beta").unwrap_or(1.0))
         } else {
             1.0
         };

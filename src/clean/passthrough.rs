@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::edit;
+use crate::model::edit::NodeExt;
 use crate::model::{LoadError, Model, NodeId, Origin, ValueId};
 
 /// Removes them. The names of graph inputs and outputs stay: a node between the two of them does, too.
@@ -14,8 +15,7 @@ pub(super) fn remove(model: &mut Model) -> Result<(), LoadError> {
 /// The input and output of a node that only hands on.
 fn handed_on(model: &Model, id: NodeId) -> Option<(ValueId, ValueId)> {
     let (node, entry) = (model.node(id), model.index().node(id));
-    let passes =
-        edit::is(node, "Identity") || (edit::is(node, "Dropout") && is_inactive(model, id));
+    let passes = node.is("Identity") || (node.is("Dropout") && is_inactive(model, id));
     let (input, output) = ((*entry.inputs.first()?)?, (*entry.outputs.first()?)?);
     passes.then_some((input, output))
 }
@@ -29,7 +29,7 @@ fn is_inactive(model: &Model, id: NodeId) -> bool {
         return false;
     }
     if model.opset("") < 7 {
-        return edit::int(node, "is_test") == Some(1);
+        return node.int("is_test") == Some(1);
     }
     match entry.inputs.get(2).copied().flatten() {
         None => true,

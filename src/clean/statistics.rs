@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::{edit, unused};
 use crate::analysis::{Facts, Pins, infer};
 use crate::facts::Contents;
-use crate::model::{Index, LoadError, Model, NodeId, Origin, TensorRef, ValueId, declared_input};
+use crate::model::{Index, LoadError, Model, NodeId, Origin, TensorRef, ValueId};
 use crate::proto::{Dtype, GraphProto, TensorProto, ValueInfoProto};
 use crate::run::{Runtime, Tensors};
 
@@ -228,7 +228,7 @@ impl Computed {
             );
             // A runtime that sees constants computes with them while it makes the model ready, operator by operator.
             if tensor.dtype.is_float() && size(&constant) > Contents::LIMIT {
-                graph.input.push(declared_input(name, &tensor));
+                graph.input.push(ValueInfoProto::like(name, &tensor));
                 inputs.insert(name.clone(), tensor);
             } else {
                 graph.initializer.push(tensor.to_proto(name));

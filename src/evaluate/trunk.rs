@@ -10,7 +10,7 @@ use super::{Baseline, EvaluateError};
 use crate::analysis::{Selection, constants};
 use crate::calibrate::Dataset;
 use crate::inputs::{Batches, DataError, in_order, size};
-use crate::model::{Index, Model, NodeId, Origin, TensorRef, ValueId, prefix};
+use crate::model::{Index, Model, NodeId, Origin, TensorRef, ValueId, extract_subgraph};
 use crate::progress::Work;
 use crate::run::{Runtime, Tensors};
 use crate::workspace::Workspace;
@@ -201,7 +201,7 @@ impl Stage {
             .filter(|name| !example.contains_key(*name))
             .cloned()
             .collect();
-        let Ok(part) = prefix(model, &computed, &self.starts(*first)) else {
+        let Ok(part) = extract_subgraph(model, &computed, &self.starts(*first)) else {
             return Ok(());
         };
         let Ok(session) = runtime.prepare_variant(&part, &example) else {
@@ -271,7 +271,7 @@ impl Stage {
         let Some(first) = runs.first().filter(|_| !self.kept.is_empty()) else {
             return bench.quick_drift(variant, data);
         };
-        let part = prefix(variant, bench.names(), &self.starts(*first));
+        let part = extract_subgraph(variant, bench.names(), &self.starts(*first));
         let inputs = Continued {
             inputs: &*data.inputs,
             stage: self,

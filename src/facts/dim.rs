@@ -284,13 +284,7 @@ struct Digest {
 impl Digest {
     /// By the first 128 bits; the marks that others look for in names stay.
     fn name(self, negative: bool) -> String {
-        let hex: String = self
-            .hash
-            .finalize()
-            .iter()
-            .take(16)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let hex = crate::hash::hex(&self.hash.finalize()[..16]);
         format!(
             "{}expression {}{hex}",
             if self.inner { "?" } else { "" },

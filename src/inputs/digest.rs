@@ -13,15 +13,7 @@ pub fn digest(batches: &dyn Batches) -> Result<String, DataError> {
             hash.update(&tensor.bytes);
         }
     }
-    Ok(hex(hash))
-}
-
-/// The digest as hexadecimal text.
-pub fn hex(hash: Sha256) -> String {
-    hash.finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Ok(crate::hash::hex(&hash.finalize()))
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ mod testsets;
 pub use apart::{Part, apart};
 pub use batches::{Batches, GatherError, in_order, run_in_order, size};
 pub use cached::CachedBatches;
-pub use digest::{digest, hex};
+pub use digest::digest;
 pub use error::{CALIBRATE, DataError, GIVE_INPUTS, GIVE_SHAPE, SCALING};
 pub use fed::{Fed, FedInput};
 pub use load::{Inputs, Options, load, ranks, sources};

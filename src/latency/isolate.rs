@@ -9,10 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::analysis::{Analysis, Facts, Options, analyse};
 use crate::facts::Fact;
 use crate::model::{Model, NodeId, TensorRef, ValueId};
-use crate::proto::tensor_shape_proto::{Dimension, dimension::Value as DimValue};
-use crate::proto::{
-    Dtype, GraphProto, NodeProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
-};
+use crate::proto::{Dtype, GraphProto, NodeProto, ValueInfoProto};
 use crate::relation::LabelId;
 use crate::rng::rng;
 use crate::run::Tensors;
@@ -202,12 +199,7 @@ fn key(model: &Model, example: &Tensors) -> Option<String> {
         .node
         .iter()
         .for_each(|node| hash.update(node.encode_to_vec()));
-    let digest: String = hash
-        .finalize()
-        .iter()
-        .take(6)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let digest = crate::hash::hex(&hash.finalize()[..6]);
     let shapes: Vec<String> = shapes.into_iter().map(|(_, shape)| shape).collect();
     Some(format!(
         "{} {} {digest}",
@@ -239,24 +231,6 @@ fn made_up(fact: &Fact, name: &str) -> Option<TensorRef> {
 }
 
 fn declared(name: &str, dtype: Dtype, dims: &[usize]) -> ValueInfoProto {
-    let dim = dims
-        .iter()
-        .map(|dim| Dimension {
-            value: Some(DimValue::DimValue(*dim as i64)),
-            ..Default::default()
-        })
-        .collect();
-    let tensor = type_proto::Tensor {
-        elem_type: Some(dtype.code()),
-        shape: Some(TensorShapeProto { dim }),
-    };
-    let kind = TypeProto {
-        value: Some(type_proto::Value::TensorType(tensor)),
-        ..Default::default()
-    };
-    ValueInfoProto {
-        name: Some(name.to_owned()),
-        r#type: Some(kind),
-        ..Default::default()
-    }
+    let dims: Vec<i64> = dims.iter().map(|dim| *dim as i64).collect();
+    ValueInfoProto::tensor(name, dtype.code(), Some(&dims))
 }

@@ -2,6 +2,7 @@
 
 use half::{bf16, f16};
 
+use crate::model::edit::NodeExt;
 use crate::model::{Model, NodeId, Origin, TensorRef, ValueId};
 use crate::proto::Dtype;
 
@@ -178,12 +179,7 @@ pub fn encode(dtype: Dtype, dims: Vec<usize>, numbers: &[f32]) -> Option<TensorR
 fn step(model: &Model, node: NodeId) -> Option<(Step, ValueId)> {
     let (entry, message) = (model.index().node(node), model.node(node));
     let source = entry.inputs.first().copied().flatten()?;
-    let attribute = |name: &str| {
-        message
-            .attribute
-            .iter()
-            .find(|attribute| attribute.name() == name)
-    };
+    let attribute = |name: &str| message.attribute(name);
     let rank = |value: ValueId| model.tensor_proto(value).map(|tensor| tensor.dims.len());
     let step = match message.op_type() {
         "Identity" => Step::Same,

@@ -54,7 +54,7 @@ impl Ends {
     }
 
     /// As many slices, each the next of one that stays: what a cut in the wrong places would leave.
-    pub fn beside<'a>(&self, name: &str, tensor: &'a TensorRef) -> Cow<'a, TensorRef> {
+    pub fn shifted<'a>(&self, name: &str, tensor: &'a TensorRef) -> Cow<'a, TensorRef> {
         self.picked(name, tensor, |kept| {
             kept.indices
                 .iter()
@@ -107,7 +107,7 @@ mod tests {
             kept,
             "what is cut already is not cut again"
         );
-        assert_eq!(ends.beside("x", &tensor).to_i64().unwrap(), [6, 7, 0, 1]);
+        assert_eq!(ends.shifted("x", &tensor).to_i64().unwrap(), [6, 7, 0, 1]);
         assert_eq!(*ends.of("y", &tensor), tensor);
     }
 }

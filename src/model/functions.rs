@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::calls::Table;
+use super::edit::NodeExt;
 use super::names::Names;
 use super::{LoadError, Model, normal_domain};
 use crate::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto};
@@ -91,12 +92,6 @@ fn same_versions(model: &mut ModelProto, function: &FunctionProto) -> Result<(),
     Ok(())
 }
 
-fn subgraphs_mut(node: &mut NodeProto) -> impl Iterator<Item = &mut GraphProto> {
-    node.attribute
-        .iter_mut()
-        .flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs))
-}
-
 /// What all calls share.
 struct Inliner<'a, 'f> {
     functions: &'a [FunctionProto],
@@ -110,7 +105,7 @@ struct Inliner<'a, 'f> {
 impl Inliner<'_, '_> {
     fn in_all_graphs(&mut self, graph: &mut GraphProto) -> bool {
         let mut changed = false;
-        for subgraph in graph.node.iter_mut().flat_map(subgraphs_mut) {
+        for subgraph in graph.node.iter_mut().flat_map(NodeExt::subgraphs_mut) {
             changed |= self.in_all_graphs(subgraph);
         }
         self.in_graph(graph) | changed
@@ -336,7 +331,7 @@ fn bind(node: &mut NodeProto, attributes: &BTreeMap<&str, &AttributeProto>) {
             }
         })
         .collect();
-    for graph in subgraphs_mut(node) {
+    for graph in node.subgraphs_mut() {
         graph
             .node
             .iter_mut()
@@ -355,7 +350,7 @@ pub fn rename(
             *input = new.clone();
         }
     }
-    for graph in subgraphs_mut(node) {
+    for graph in node.subgraphs_mut() {
         let mut inner = names.clone();
         let defined = graph
             .initializer

@@ -4,16 +4,17 @@
 //! Invariant: no operator names, no floats, no second representation of the graph.
 
 mod calls;
+pub mod edit;
 mod ends;
 mod error;
 mod external;
+mod extract;
 mod foreign;
 pub mod functions;
 mod index;
 mod load;
 mod names;
 mod origins;
-mod prefix;
 mod save;
 mod tensor;
 #[doc(hidden)]
@@ -24,16 +25,16 @@ use std::path::{Path, PathBuf};
 
 pub use ends::Ends;
 pub use error::LoadError;
+pub use extract::extract_subgraph;
 pub use index::{GraphEntry, GraphId, Index, NodeEntry, NodeId, Origin, ValueEntry, ValueId};
 pub use load::{Limits, load};
 pub use names::Names;
 pub use origins::{Family, Origins};
-pub(crate) use prefix::input as declared_input;
-pub use prefix::prefix;
 pub use save::{encoded_len, save, stage};
 pub use tensor::{TensorError, TensorRef};
 pub use unshare::{Copies, Sharing, reshare, shared, unshare};
 
+use self::edit::NodeExt;
 use crate::files::Stamp;
 use crate::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 
@@ -80,11 +81,7 @@ impl Source {
 
     /// SHA-256 of the file, in hex.
     pub fn sha256(&self) -> String {
-        use sha2::{Digest, Sha256};
-        Sha256::digest(&self.bytes)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        crate::hash::sha256_hex(&self.bytes)
     }
 }
 
@@ -275,12 +272,11 @@ pub fn normal_domain(domain: &str) -> &str {
 }
 
 fn constant_attribute(node: &NodeProto) -> Option<&crate::proto::AttributeProto> {
-    if node.op_type() != "Constant" || !normal_domain(node.domain()).is_empty() {
-        return None;
+    if node.is("Constant") {
+        node.attribute("value")
+    } else {
+        None
     }
-    node.attribute
-        .iter()
-        .find(|attribute| attribute.name() == "value")
 }
 
 fn empty_graph() -> &'static GraphProto {

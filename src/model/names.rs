@@ -25,6 +25,11 @@ impl Names {
         }
     }
 
+    /// Takes names that are no values', such as those of nodes.
+    pub fn reserve<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
+        self.taken.extend(names.into_iter().map(str::to_owned));
+    }
+
     /// The name itself if it is free, else with the first number from 2 on, `NAME_2`. It is taken from now on.
     pub fn fresh(&mut self, name: &str) -> String {
         if self.taken.insert(name.to_owned()) {

@@ -9,11 +9,8 @@ use super::prove::{Prove, ProveInput};
 use crate::analysis::{Analysis, Granularity, Options, Selection, analyse};
 use crate::facts::{Contents, Dim, Element};
 use crate::model::{Index, Model, Source, TensorRef, ValueId, normal_domain};
-use crate::proto::tensor_shape_proto::{Dimension, dimension};
-use crate::proto::{
-    Dtype, GraphProto, ModelProto, OperatorSetIdProto, TensorShapeProto, TypeProto, ValueInfoProto,
-    type_proto,
-};
+use crate::proto::tensor_shape_proto::dimension;
+use crate::proto::{Dtype, GraphProto, ModelProto, OperatorSetIdProto, ValueInfoProto, type_proto};
 use crate::rng::rng;
 use crate::run::{Runtime, Tensors, TractRuntime};
 use crate::surgery;
@@ -436,26 +433,7 @@ fn model(case: &Prove, seed: u64) -> Result<Model, Failure> {
 }
 
 fn info(name: &str, dtype: Dtype, dims: Option<&[i64]>) -> ValueInfoProto {
-    let dim = |number: &i64| Dimension {
-        value: Some(dimension::Value::DimValue(*number)),
-        ..Default::default()
-    };
-    let shape = dims.map(|dims| TensorShapeProto {
-        dim: dims.iter().map(dim).collect(),
-    });
-    let tensor = type_proto::Tensor {
-        elem_type: Some(dtype.code()),
-        shape,
-    };
-    let kind = TypeProto {
-        value: Some(type_proto::Value::TensorType(tensor)),
-        ..Default::default()
-    };
-    ValueInfoProto {
-        name: Some(name.into()),
-        r#type: Some(kind),
-        ..Default::default()
-    }
+    ValueInfoProto::tensor(name, dtype.code(), dims)
 }
 
 #[cfg(test)]

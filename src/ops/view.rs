@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::facts::{Contents, Dim, Fact};
+use crate::model::edit::NodeExt;
 use crate::proto::{AttributeProto, Dtype, NodeProto};
 use crate::relation::{Builder, Port, Reason, Relation};
 
@@ -79,10 +80,7 @@ impl<'a> NodeView<'a> {
 
     /// An attribute, if it is set.
     pub fn attribute(&self, name: &str) -> Option<&'a AttributeProto> {
-        self.node
-            .attribute
-            .iter()
-            .find(|attribute| attribute.name() == name)
+        NodeExt::attribute(self.node, name)
     }
 
     /// A whole-number attribute.

@@ -225,11 +225,7 @@ impl Plan {
                 .iter()
                 .for_each(|unit| hash.update(unit.to_le_bytes()));
         }
-        hash.finalize()
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        crate::hash::hex(&hash.finalize()[..8])
     }
 
     /// Tells a model that was made by this plan and read from its file what is left of its inputs and outputs.

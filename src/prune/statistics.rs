@@ -8,7 +8,7 @@ use crate::analysis::{Analysis, Granularity, Selection, analyse};
 use crate::calibrate::{Dataset, Statistics, gather};
 use crate::inputs::{Batches, GatherError};
 use crate::linear::{Linear, units_of_columns, views};
-use crate::model::{Model, prefix};
+use crate::model::{Model, extract_subgraph};
 use crate::progress::{Phase, Work};
 use crate::recover::{Method, Options, Repair, Teacher, recover};
 use crate::run::{Runtime, Tensors};
@@ -89,7 +89,7 @@ pub(super) fn can_be_tapped(
     names.sort();
     names.dedup();
     names.retain(|name| !example.contains_key(name));
-    prefix(model, &names, &BTreeMap::new())
+    extract_subgraph(model, &names, &BTreeMap::new())
         .is_ok_and(|part| runtime.prepare_variant(&part, example).is_ok())
 }
 

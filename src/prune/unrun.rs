@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::PruneError;
 use crate::analysis::{Facts, Group, Pins, infer};
 use crate::inputs::Batches;
-use crate::model::{GraphId, Index, Model, NodeId, ValueId, prefix};
+use crate::model::{GraphId, Index, Model, NodeId, ValueId, extract_subgraph};
 use crate::proto::is_weight;
 use crate::run::{Runtime, Tensors};
 use crate::workspace::Workspace;
@@ -230,7 +230,8 @@ fn computed(
     if entry.graph != Index::MAIN {
         return Ok(both);
     }
-    let Ok(part) = prefix(model, std::slice::from_ref(&entry.name), &BTreeMap::new()) else {
+    let Ok(part) = extract_subgraph(model, std::slice::from_ref(&entry.name), &BTreeMap::new())
+    else {
         return Ok(both);
     };
     let Ok(session) = runtime.prepare_variant(&part, example) else {

@@ -4,6 +4,7 @@
 //! be right where the ReLU gives zero.
 
 use crate::linear::Linear;
+use crate::model::edit::NodeExt;
 use crate::model::{Model, NodeId, ValueId};
 use crate::proto::Dtype;
 
@@ -61,11 +62,7 @@ impl Aim {
                 .flatten();
             match message.op_type() {
                 "BatchNormalization" if axis == 1 && slot == 0 && aim.added.is_none() => {
-                    let epsilon = message
-                        .attribute
-                        .iter()
-                        .find(|attribute| attribute.name() == "epsilon")
-                        .map_or(1e-5, |a| f64::from(a.f()));
+                    let epsilon = message.float("epsilon").map_or(1e-5, f64::from);
                     let [scale, shift, mean, variance] =
                         [constant(1)?, constant(2)?, constant(3)?, constant(4)?];
                     for (channel, place) in places.iter().enumerate() {
@@ -180,13 +177,7 @@ fn towards_sum(model: &Model, node: NodeId) -> Option<ValueId> {
 
 fn clip(model: &Model, node: NodeId) -> Option<Clamp> {
     let message = model.node(node);
-    let attribute = |name: &str| {
-        message
-            .attribute
-            .iter()
-            .find(|attribute| attribute.name() == name)
-            .map(|attribute| f64::from(attribute.f()))
-    };
+    let attribute = |name: &str| message.float(name).map(f64::from);
     let bound = |at: usize, name: &str| {
         let given = model.index().node(node).inputs.get(at).copied().flatten();
         match given {

@@ -9,6 +9,7 @@ use super::repair::Teacher;
 use super::rows::{LEAST, Rows, Taps};
 use crate::calibrate::picks;
 use crate::linear::Operand;
+use crate::model::edit::NodeExt;
 use crate::model::{Index, Model, NodeId, Origin, ValueId, normal_domain};
 use crate::run::Tensors;
 
@@ -89,12 +90,7 @@ impl Cell {
             ("", "RNN") => 1,
             _ => return None,
         };
-        let attribute = |name: &str| {
-            message
-                .attribute
-                .iter()
-                .find(|attribute| attribute.name() == name)
-        };
+        let attribute = |name: &str| message.attribute(name);
         let entry = model.index().node(node);
         // Batches first, or sequences of different lengths, would need other rows.
         if attribute("layout").is_some_and(|layout| layout.i() != 0)

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::order::Depths;
 use super::shelf::Shelf;
 use crate::analysis::Facts;
-use crate::model::{Index, Model, NodeId, Origin, TensorRef, ValueId, prefix};
+use crate::model::{Index, Model, NodeId, Origin, TensorRef, ValueId, extract_subgraph};
 use crate::run::{Runtime, Session, Tensors};
 
 /// Bytes of activations kept, at most; beyond, passes start further back.
@@ -71,7 +71,8 @@ impl Frontier {
             .filter(|name| !example.contains_key(*name))
             .cloned()
             .collect();
-        let part = prefix(model, &computed, &starts).map_err(|error| error.to_string())?;
+        let part =
+            extract_subgraph(model, &computed, &starts).map_err(|error| error.to_string())?;
         let session = runtime
             .prepare_variant(&part, &example)
             .map_err(|error| error.to_string())?;

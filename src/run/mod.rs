@@ -7,19 +7,18 @@ mod budget;
 mod choose;
 #[cfg(test)]
 mod corpus;
+#[cfg(test)]
+mod equivalence;
+mod lower;
 mod ort;
-mod prepare;
 mod quiet;
 mod session;
-mod table;
 #[cfg(test)]
 mod tests;
 mod tract;
-#[cfg(test)]
-mod twins;
 
 pub use choose::{Chosen, Engines, Find, choose};
+pub use lower::{Infer, InferredFacts, without_sequences};
 pub use ort::{OrtRuntime, libraries};
-pub use prepare::{Infer, Known, without_sequences};
 pub use session::{Fallback, RunError, Runtime, Session, Tensors, Unverifiable, run_all};
 pub use tract::TractRuntime;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::{Kind, SurgeryError};
 use crate::analysis::{Analysis, Selection, branch_ends};
 use crate::model::{Model, Origin, TensorRef};
-use crate::proto::{AttributeProto, GraphProto, attribute_proto::AttributeType};
+use crate::proto::{AttributeProto, GraphProto};
 
 /// The products that are left with their biases, by output, and the selection in which every group that is gone
 /// altogether keeps a unit: what that leaves of the branch is taken out at its end. Errors: a group that can not go.
@@ -85,12 +85,7 @@ pub(super) fn collapse(
         let message = pruned.node_mut(node);
         message.op_type = Some("Constant".to_owned());
         message.input.clear();
-        message.attribute = vec![AttributeProto {
-            name: Some("value".to_owned()),
-            r#type: Some(AttributeType::Tensor as i32),
-            t: Some(tensor.to_proto("")),
-            ..Default::default()
-        }];
+        message.attribute = vec![AttributeProto::tensor("value", &tensor)];
     }
     if let Some(graph) = &mut pruned.proto.graph {
         forget_shapes(graph, ends);

@@ -2,27 +2,32 @@
 
 use std::collections::HashSet;
 
+use crate::model::edit::{NodeExt, reads};
 use crate::model::{GraphId, Model};
-use crate::proto::{GraphProto, NodeProto};
+use crate::proto::NodeProto;
 
-/// Removes what the original read and the rewritten model does not. What nothing read before stays.
+/// Removes what the original read, or the rewriting made, and nothing reads any more. What nothing read before stays.
 pub(super) fn remove_leftovers(pruned: &mut Model, original: &Model) {
+    let unread_before: HashSet<&str> = original
+        .index()
+        .values()
+        .filter(|(_, value)| value.readers.is_empty() && !value.is_output)
+        .map(|(_, value)| value.name.as_str())
+        .collect();
     let read_before: HashSet<&str> = original
         .index()
         .values()
         .filter(|(_, value)| !value.readers.is_empty() || value.is_output)
         .map(|(_, value)| value.name.as_str())
         .collect();
+    // A name that the original does not have was made by the rewriting.
+    let may_go = |name: &str| read_before.contains(name) || !unread_before.contains(name);
     loop {
         let mut read = HashSet::new();
         if let Some(graph) = &pruned.proto.graph {
-            collect_reads(graph, &mut read);
+            reads(graph, &mut read);
         }
-        let dead = |name: &String| {
-            name.is_empty()
-                || (!read.contains(name)
-                    && (read_before.contains(name.as_str()) || name.contains("_cut")))
-        };
+        let dead = |name: &String| name.is_empty() || (!read.contains(name) && may_go(name));
         let mut removed = false;
         for (id, _) in original
             .index()
@@ -41,11 +46,7 @@ pub(super) fn remove_leftovers(pruned: &mut Model, original: &Model) {
 
 fn sweep(pruned: &mut Model, id: GraphId, dead: &dyn Fn(&String) -> bool) -> bool {
     // Paths to subgraphs count nodes, so nodes with subgraphs stay where they are; they are never leftovers.
-    let has_subgraphs = |node: &NodeProto| {
-        node.attribute
-            .iter()
-            .any(|attribute| attribute.g.is_some() || !attribute.graphs.is_empty())
-    };
+    let has_subgraphs = |node: &NodeProto| node.subgraphs().next().is_some();
     let graph = pruned.graph_mut(id);
     let initializers = graph.initializer.len();
     let inputs: HashSet<String> = graph
@@ -78,18 +79,4 @@ fn sweep(pruned: &mut Model, id: GraphId, dead: &dyn Fn(&String) -> bool) -> boo
     }
     graph.value_info.retain(|info| !gone.contains(info.name()));
     removed
-}
-
-fn collect_reads(graph: &GraphProto, read: &mut HashSet<String>) {
-    read.extend(graph.output.iter().map(|output| output.name().to_owned()));
-    for node in &graph.node {
-        read.extend(node.input.iter().cloned());
-        for subgraph in node
-            .attribute
-            .iter()
-            .flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs))
-        {
-            collect_reads(subgraph, read);
-        }
-    }
 }

@@ -13,7 +13,7 @@ use super::mask::masked;
 use super::taps::{Sights, Tap, sights};
 use super::trial::{Broken, Pair, Seen, outputs, session};
 use crate::analysis::{Analysis, Selection};
-use crate::model::{Model, TensorRef, prefix};
+use crate::model::{Model, TensorRef, extract_subgraph};
 use crate::proto::{Dtype, TensorProto};
 use crate::rng::rng;
 use crate::run::{Runtime, Tensors};
@@ -228,8 +228,8 @@ impl Trial<'_> {
         let firm: Vec<&Tap> = sights.taps.iter().filter(|tap| !tap.chosen).collect();
         let names: Vec<String> = firm.iter().map(|tap| tap.name.clone()).collect();
         let (masked, pruned) = (
-            prefix(masked, &names, &Default::default()).ok()?,
-            prefix(self.cut.pruned, &names, &Default::default()).ok()?,
+            extract_subgraph(masked, &names, &Default::default()).ok()?,
+            extract_subgraph(self.cut.pruned, &names, &Default::default()).ok()?,
         );
         let example = self.inputs.first()?;
         let run = |model: &Model| {

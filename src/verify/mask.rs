@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::analysis::{Analysis, Selection, port_value};
-use crate::model::{LoadError, Model, NodeId, TensorRef, ValueId};
-use crate::proto::{AttributeProto, Dtype, NodeProto, attribute_proto::AttributeType};
+use crate::model::{LoadError, Model, Names, NodeId, TensorRef, ValueId};
+use crate::proto::{AttributeProto, Dtype, NodeProto};
 use crate::relation::{Fate, LabelId, Port, Term};
 
 /// Builds the masked original of a selection. Errors: the masked graph is not valid (never expected).
@@ -22,7 +22,7 @@ pub fn masked(
         selection,
         zeroed: BTreeMap::new(),
         edits: HashMap::new(),
-        names: 0,
+        names: Names::of(model),
     };
     for (node, _) in model.index().nodes() {
         masker.node(node);
@@ -55,7 +55,7 @@ struct Masker<'a> {
     /// Constant, axis → the numbers that mean zero there.
     zeroed: BTreeMap<(ValueId, usize), Zero>,
     edits: HashMap<NodeId, Edit>,
-    names: usize,
+    names: Names,
 }
 
 impl Masker<'_> {
@@ -166,8 +166,7 @@ impl Masker<'_> {
     }
 
     fn fresh(&mut self, what: &str) -> String {
-        self.names += 1;
-        format!("onnx_prune_{what}_{}", self.names)
+        self.names.numbered(&format!("onnx_prune_{what}_"), 1)
     }
 
     /// `Where(mask, data, zero)` before an input; `zero` is the name of a zero point, if there is one.
@@ -427,18 +426,12 @@ impl Masker<'_> {
 }
 
 fn operator(op_type: &str, inputs: &[String], output: &str, axis: Option<i64>) -> NodeProto {
-    let axis = axis.map(|axis| AttributeProto {
-        name: Some("axis".into()),
-        r#type: Some(AttributeType::Int as i32),
-        i: Some(axis),
-        ..Default::default()
-    });
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
     NodeProto {
-        op_type: Some(op_type.into()),
-        name: Some(output.to_owned()),
-        input: inputs.to_vec(),
-        output: vec![output.to_owned()],
-        attribute: axis.into_iter().collect(),
-        ..Default::default()
+        attribute: axis
+            .map(|axis| AttributeProto::int("axis", axis))
+            .into_iter()
+            .collect(),
+        ..NodeProto::standard(op_type, &inputs, output)
     }
 }

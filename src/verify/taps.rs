@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::analysis::{Analysis, Pins, Selection, infer};
+use crate::model::edit::NodeExt;
 use crate::model::{GraphId, Index, LoadError, Model, NodeId, ValueId, normal_domain};
 use crate::proto::{Dtype, ValueInfoProto};
 use crate::relation::Fate;
@@ -132,10 +133,7 @@ pub(super) fn tapped<'a>(
     let graph = tapped.proto.graph.get_or_insert_default();
     graph
         .output
-        .extend(taps.into_iter().map(|tap| ValueInfoProto {
-            name: Some(tap.name.clone()),
-            ..Default::default()
-        }));
+        .extend(taps.into_iter().map(|tap| ValueInfoProto::named(&tap.name)));
     tapped.reindex()?;
     Ok(tapped)
 }
@@ -166,11 +164,7 @@ fn chooses(model: &Model, node: NodeId) -> bool {
     let message = model.node(node);
     let op = message.op_type();
     let to_whole = || {
-        let code = message
-            .attribute
-            .iter()
-            .find(|attribute| attribute.name() == "to")
-            .map(|attribute| attribute.i() as i32);
+        let code = message.int("to").map(|code| code as i32);
         code.and_then(Dtype::from_code)
             .is_none_or(|dtype| !dtype.is_float())
     };

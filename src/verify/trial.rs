@@ -274,5 +274,5 @@ fn told_apart(ends: &Ends, name: &str, tensor: &TensorRef) -> f64 {
     if !ends.changes(name) {
         return 0.0;
     }
-    relative_error(&ends.of(name, tensor), &ends.beside(name, tensor), None)
+    relative_error(&ends.of(name, tensor), &ends.shifted(name, tensor), None)
 }

@@ -106,10 +106,9 @@ impl OrtRuntime {
         let mut tapped = model.clone();
         let graph = tapped.proto.graph.get_or_insert_default();
         let extra = wanted.iter().skip(declared);
-        graph.output.extend(extra.map(|name| ValueInfoProto {
-            name: Some(name.clone()),
-            ..Default::default()
-        }));
+        graph
+            .output
+            .extend(extra.map(|name| ValueInfoProto::named(name)));
         let refused =
             |error: String| Unverifiable::new(format!("ONNX Runtime refuses the model: {error}"));
         let source = Source::new(&tapped).map_err(refused)?;

@@ -4,13 +4,15 @@ use tract_onnx::tract_hir::infer::Factoid;
 
 use super::guard::guard;
 use super::skeleton::{analyse, parse_hollow};
+use super::support;
 use super::tensor::{dtype, from_tract};
 use crate::analysis;
+use crate::model::edit::NodeExt;
 use crate::model::{Index, Model, Source};
 use crate::ops::lookup;
 use crate::proto::{ModelProto, NodeProto};
-use crate::run::prepare::{Infer, Known, input, kind, label};
-use crate::run::{Unverifiable, table};
+use crate::run::Unverifiable;
+use crate::run::lower::{Infer, InferredFacts};
 
 /// Elements of a value whose contents are read.
 const LIMIT: usize = 4096;
@@ -36,7 +38,7 @@ const RANKED: &[(&str, usize, usize)] = &[
 /// Infers types, shapes and small contents: first by the operators' own rules, then by tract, which never sees a node that does
 /// not fit or whose operands have an unknown rank where that matters. Operators that tract lacks or gets wrong count as unknown,
 /// and so does `If`: both its branches would have to fit.
-pub(in crate::run) fn infer(proto: &ModelProto) -> Known {
+pub(in crate::run) fn infer(proto: &ModelProto) -> InferredFacts {
     // Each round tells ranks of nodes that the one before had to leave out.
     const ROUNDS: usize = 3;
     let mut known = by_rules(proto).known;
@@ -56,7 +58,7 @@ pub(in crate::run) fn infer(proto: &ModelProto) -> Known {
 }
 
 /// What tract may see of a model, and how many nodes it may not see for want of a rank.
-fn hidden(proto: &ModelProto, known: &Known) -> (ModelProto, usize) {
+fn hidden(proto: &ModelProto, known: &InferredFacts) -> (ModelProto, usize) {
     let mut proto = proto.clone();
     let mut unranked = 0;
     for node in proto.graph.iter_mut().flat_map(|graph| &mut graph.node) {
@@ -66,12 +68,12 @@ fn hidden(proto: &ModelProto, known: &Known) -> (ModelProto, usize) {
             .any(|name| known.problems.contains_key(name));
         let open = !misfit && needs_rank(node, &|name| known.ranks.get(name).copied());
         unranked += usize::from(open);
-        if misfit || open || table::problem(node).is_some() || kind(node) == ("", "If") {
+        if misfit || open || support::problem(node).is_some() || node.key() == ("", "If") {
             node.op_type = Some("~Unknown".into());
             node.attribute.clear();
         }
         // A mask of truth values is an error to tract, and no shape depends on it.
-        if kind(node) == ("", "Attention")
+        if node.key() == ("", "Attention")
             && let Some(mask) = node.input.get_mut(3)
         {
             mask.clear();
@@ -82,14 +84,14 @@ fn hidden(proto: &ModelProto, known: &Known) -> (ModelProto, usize) {
 
 /// Whether tract would read extents of an operand that has not so many axes, or of which the rank is not known.
 fn needs_rank(node: &NodeProto, rank: &dyn Fn(&str) -> Option<usize>) -> bool {
-    let of_it = RANKED.iter().filter(|(op, ..)| kind(node) == ("", *op));
+    let of_it = RANKED.iter().filter(|(op, ..)| node.key() == ("", *op));
     of_it
-        .filter_map(|(_, at, least)| Some((input(node, *at)?, least)))
+        .filter_map(|(_, at, least)| Some((node.input(*at)?, least)))
         .any(|(name, least)| rank(name).is_none_or(|rank| rank < *least))
 }
 
 /// Adds what tract finds out beyond that: of some forms that are yet to be rewritten it has a wrong idea.
-fn by_tract(proto: &ModelProto, known: &mut Known) {
+fn by_tract(proto: &ModelProto, known: &mut InferredFacts) {
     let Ok(mut parsed) = guard(|| parse_hollow(proto)) else {
         return;
     };
@@ -132,7 +134,7 @@ fn by_tract(proto: &ModelProto, known: &mut Known) {
 #[derive(Default)]
 struct Rules {
     /// Types and shapes of the main graph, and what does not fit in it.
-    known: Known,
+    known: InferredFacts,
     /// The first node, in any graph, that does not fit or whose operands' rank must be known and is not.
     refused: Option<Refused>,
 }
@@ -149,7 +151,7 @@ fn by_rules(proto: &ModelProto) -> Rules {
     let mut proto = proto.clone();
     for node in proto.graph.iter_mut().flat_map(|graph| &mut graph.node) {
         // One whose first turns are written out has inputs that are not the operator's.
-        if kind(node) == ("", "Loop") {
+        if node.key() == ("", "Loop") {
             node.op_type = Some("~Unknown".into());
             node.attribute.clear();
         }
@@ -196,7 +198,7 @@ fn by_rules(proto: &ModelProto) -> Rules {
         }
         // A branch that is not taken need not fit, so long as tract can look at it.
         let problem =
-            problem.filter(|_| main || RANKED.iter().any(|(op, ..)| kind(node) == ("", *op)));
+            problem.filter(|_| main || RANKED.iter().any(|(op, ..)| node.key() == ("", *op)));
         let rank = |at: usize| {
             facts
                 .of(entry.inputs.get(at).copied().flatten()?)
@@ -232,7 +234,7 @@ pub(super) fn check(proto: &ModelProto, infer: &Infer) -> Result<(), Unverifiabl
         return Ok(());
     };
     if let Some(problem) = problem {
-        return Err(Unverifiable::new(format!("{}: {problem}", label(&node))));
+        return Err(Unverifiable::new(format!("{}: {problem}", node.label())));
     }
     let known = infer(proto);
     let ranked = |node: &NodeProto| !needs_rank(node, &|name| known.ranks.get(name).copied());
@@ -245,7 +247,7 @@ pub(super) fn check(proto: &ModelProto, infer: &Infer) -> Result<(), Unverifiabl
         None => Ok(()),
         Some(node) => Err(Unverifiable::new(format!(
             "{}: the number of its input's axes is too small, or not known before it runs",
-            label(node)
+            node.label()
         ))),
     }
 }

@@ -7,6 +7,7 @@ mod plan;
 mod runtime;
 mod session;
 mod skeleton;
+mod support;
 mod tensor;
 mod weights;
 

@@ -11,9 +11,9 @@ use super::guard::guard;
 use super::optimize::{Extent, optimized};
 use super::skeleton::{parse, select};
 use super::weights::Weights;
+use crate::model::edit::NodeExt;
 use crate::proto::{GraphProto, ModelProto};
 use crate::run::Unverifiable;
-use crate::run::prepare::{input, kind, output};
 
 /// How tract computes: fused and packed, or node by node.
 pub(super) type Plan = Arc<TypedRunnableModel>;
@@ -88,20 +88,21 @@ fn has_quantized_softmax(graph: &GraphProto) -> bool {
         graph
             .node
             .iter()
-            .any(|node| node.op_type() == op && output(node, 0) == Some(name))
+            .any(|node| node.op_type() == op && node.output(0) == Some(name))
     };
     let read_by = |name: &str, op: &str| {
         graph
             .node
             .iter()
-            .any(|node| node.op_type() == op && input(node, 0) == Some(name))
+            .any(|node| node.op_type() == op && node.input(0) == Some(name))
     };
     graph
         .node
         .iter()
-        .filter(|node| kind(node) == ("", "Softmax"))
+        .filter(|node| node.key() == ("", "Softmax"))
         .any(|node| {
-            input(node, 0).is_some_and(|x| made_by(x, "DequantizeLinear"))
-                && output(node, 0).is_some_and(|y| read_by(y, "QuantizeLinear"))
+            node.input(0)
+                .is_some_and(|x| made_by(x, "DequantizeLinear"))
+                && node.output(0).is_some_and(|y| read_by(y, "QuantizeLinear"))
         })
 }

@@ -4,15 +4,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tract_onnx::prelude::TypedModel;
 
-use super::facts;
 use super::optimize::Extent;
 use super::plan::{Trust, at, fastest, plain, typed};
 use super::session::{Formal, Given, Spare, TractSession};
 use super::weights::Weights;
+use super::{facts, support};
 use crate::model::{Model, TensorRef};
 use crate::progress::Memory;
 use crate::proto::GraphProto;
-use crate::run::prepare::{Infer, prepare};
+use crate::run::lower::{Infer, lower};
 use crate::run::session::{difference, fitted};
 use crate::run::{RunError, Runtime, Session, Tensors, Unverifiable, budget};
 
@@ -150,9 +150,10 @@ impl Made {
         infer: &Infer,
         weights: &Weights,
     ) -> Result<Self, Unverifiable> {
-        let prepared = prepare(model, example, taps, infer)?;
-        facts::check(&prepared.proto, infer)?;
-        let graph = prepared.proto.graph.clone().unwrap_or_default();
+        let lowered = lower(model, example, taps, infer)?;
+        support::check(&lowered.proto)?;
+        facts::check(&lowered.proto, infer)?;
+        let graph = lowered.proto.graph.clone().unwrap_or_default();
         let formal = |name: &str| {
             let value = example.get(name);
             let dims = value.map_or_else(Vec::new, |value| value.dims.clone());
@@ -187,12 +188,12 @@ impl Made {
             results.push(Given::Computed(at));
         }
         let names: Vec<String> = inputs.iter().map(|input| input.name.clone()).collect();
-        let typed = typed(&prepared.proto, weights, &names, &wanted)?;
+        let typed = typed(&lowered.proto, weights, &names, &wanted)?;
         Ok(Made {
             graph,
             typed,
             inputs,
-            pinned: prepared.pinned,
+            pinned: lowered.pinned,
             results,
         })
     }

@@ -11,11 +11,7 @@ use tract_onnx::tract_hir::ops::konst::Const;
 use super::tensor::datum_type;
 use super::weights::Weights;
 use crate::model::TensorRef;
-use crate::proto::tensor_shape_proto::{Dimension, dimension};
-use crate::proto::{
-    Dtype, GraphProto, ModelProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
-    type_proto,
-};
+use crate::proto::{Dtype, GraphProto, ModelProto, TensorProto, ValueInfoProto};
 
 /// Constants of more bytes than this are put in after parsing.
 const LARGE: usize = 1 << 10;
@@ -103,27 +99,7 @@ fn strip(proto: &ModelProto) -> (ModelProto, Vec<TensorProto>) {
 }
 
 fn declare(tensor: &TensorProto) -> ValueInfoProto {
-    let dim = tensor
-        .dims
-        .iter()
-        .map(|dim| Dimension {
-            value: Some(dimension::Value::DimValue(*dim)),
-            ..Default::default()
-        })
-        .collect();
-    let kind = type_proto::Tensor {
-        elem_type: tensor.data_type,
-        shape: Some(TensorShapeProto { dim }),
-    };
-    let kind = TypeProto {
-        value: Some(type_proto::Value::TensorType(kind)),
-        ..Default::default()
-    };
-    ValueInfoProto {
-        name: tensor.name.clone(),
-        r#type: Some(kind),
-        ..Default::default()
-    }
+    ValueInfoProto::tensor(tensor.name(), tensor.data_type(), Some(&tensor.dims))
 }
 
 /// The model with its inputs and outputs in the order of these names.
