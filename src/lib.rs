@@ -21,5 +21,6 @@ pub mod report;
 pub mod rng;
 pub mod run;
 pub mod score;
+pub mod sparsify;
 pub mod surgery;
 pub mod verify;

@@ -55,6 +55,14 @@ pub(super) enum Engine {
     Ort,
 }
 
+/// How zeros are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Storage {
+    Dense,
+    /// As indices and numbers, where that is smaller.
+    Sparse,
+}
+
 /// One part of the samples: those whose number leaves `number - 1` when divided by `of`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shard {
@@ -119,6 +127,21 @@ pub(super) fn engine(text: &str) -> Result<Engine, String> {
         "ort" => Ok(Engine::Ort),
         _ => Err("no such runtime; there are auto, tract and ort (ONNX Runtime)".to_owned()),
     }
+}
+
+pub(super) fn storage(text: &str) -> Result<Storage, String> {
+    match text {
+        "dense" => Ok(Storage::Dense),
+        "sparse" => Ok(Storage::Sparse),
+        _ => Err("there are dense and sparse".to_owned()),
+    }
+}
+
+pub(super) fn sparsity(text: &str) -> Result<f64, String> {
+    share(text)
+        .ok()
+        .filter(|share| *share < 1.0)
+        .ok_or_else(|| "a share from 0 to below 1".to_owned())
 }
 
 pub(super) fn shard(text: &str) -> Result<Shard, String> {

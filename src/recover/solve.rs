@@ -12,6 +12,7 @@ use faer::{Accum, Mat, MatRef, Par, Side};
 
 use super::aim::Clamp;
 use super::sample::Group;
+use super::support::solve_on;
 use crate::calibrate::{Covariance, Moments};
 
 /// How weights are mended.
@@ -44,6 +45,24 @@ pub(super) struct Problem<'a> {
     pub function: Option<Clamp>,
     /// Whether there is a bias to fit.
     pub biased: bool,
+    /// Which weights may differ from zero, channels × columns; `None`: all.
+    pub support: Option<Vec<bool>>,
+}
+
+/// The normal equations of one group's rows.
+pub(super) struct System {
+    /// Covariance of the columns; about zero where there is no bias.
+    pub gram: Mat<f64>,
+    /// Means that it is taken about.
+    pub mean: Vec<f64>,
+    /// What the layer itself should give: rows × channels.
+    targets: Vec<f32>,
+    /// Covariance of targets and inputs, and the targets' means.
+    pub crossed: (Mat<f64>, Vec<f64>),
+    /// Whether there are rows enough to tell how columns go together.
+    pub determined: bool,
+    /// Mean of the diagonal.
+    pub diagonal: f64,
 }
 
 /// Weights (channels × columns, row-major) and biases, with their error on the held-out rows.
@@ -56,20 +75,17 @@ pub(super) struct Fit {
 
 /// Ridges tried, as shares of the mean diagonal.
 const RIDGES: [f64; 4] = [1e-4, 1e-3, 1e-2, 1e-1];
+/// The same where there are few rows.
+const STRONG_RIDGES: [f64; 4] = [1e-1, 3e-1, 1.0, 1e1];
 /// Rounds in which one-sided aims move.
 const ROUNDS: usize = 8;
 
 impl Problem<'_> {
-    /// The best of what there is and what can be fitted, by the held-out error.
-    pub fn solve(&self, weight: &[f64], bias: &[f64], method: Method) -> Fit {
-        let mut best = Fit {
-            weight: weight.to_vec(),
-            bias: bias.to_vec(),
-            error: self.error(weight, bias),
-        };
+    /// The normal equations; `None`: there are too few rows for any.
+    pub fn system(&self) -> Option<System> {
         let rows = self.fit.aims.len() / self.channels.max(1);
-        if rows < 2 || !best.error.is_finite() {
-            return best;
+        if rows < 2 {
+            return None;
         }
         let mut moments = Moments::new(1, self.columns);
         moments.add_parts(&self.fit.inputs);
@@ -82,20 +98,65 @@ impl Problem<'_> {
         let gram = Mat::from_fn(self.columns, self.columns, |a, b| {
             moments.gram[0][(a, b)] / count - mean[a] * mean[b]
         });
-        let mut targets = self.targets();
+        let targets = self.targets();
         let crossed = self.cross(&mean, &targets);
+        let diagonal =
+            (0..self.columns).map(|at| gram[(at, at)]).sum::<f64>() / self.columns as f64;
+        Some(System {
+            determined: moments.determined(),
+            gram,
+            mean,
+            targets,
+            crossed,
+            diagonal,
+        })
+    }
+
+    /// The best of what there is and what can be fitted, by the held-out error.
+    pub fn solve(&self, weight: &[f64], bias: &[f64], method: Method) -> Fit {
+        self.solve_in(self.system(), weight, bias, method)
+    }
+
+    /// The same, where the normal equations are at hand.
+    pub fn solve_in(
+        &self,
+        system: Option<System>,
+        weight: &[f64],
+        bias: &[f64],
+        method: Method,
+    ) -> Fit {
+        let mut best = Fit {
+            weight: weight.to_vec(),
+            bias: bias.to_vec(),
+            error: self.error(weight, bias),
+        };
+        let Some(system) = system.filter(|_| best.error.is_finite()) else {
+            return best;
+        };
+        let System {
+            gram,
+            mean,
+            mut targets,
+            crossed,
+            determined,
+            diagonal,
+        } = system;
         self.keep_better(
             &mut best,
             self.matched(weight, bias, &gram, &mean, &targets, &crossed.1),
         );
-        if method == Method::Statistics || !moments.determined() {
+        let ridges = match (&self.support, determined) {
+            // Weights that have lost others do better with any fit that the held-out rows allow.
+            (Some(_), false) => STRONG_RIDGES,
+            (_, true) => RIDGES,
+            (None, false) => return best,
+        };
+        if method == Method::Statistics {
             return best;
         }
-        let diagonal =
-            (0..self.columns).map(|at| gram[(at, at)]).sum::<f64>() / self.columns as f64;
-        let mut chosen = RIDGES[1];
+        let mut chosen = ridges[1];
         let mut least = f64::INFINITY;
-        for ridge in RIDGES {
+        for ridge in ridges {
             let Some(fit) = self.ridge(weight, &gram, &mean, &crossed, ridge * diagonal) else {
                 continue;
             };
@@ -282,7 +343,10 @@ impl Problem<'_> {
         let right = Mat::from_fn(self.columns, self.channels, |column, row| {
             cross[(row, column)] + ridge * weight[row * self.columns + column]
         });
-        let solved = damped.llt(Side::Lower).ok()?.solve(&right);
+        let solved = match &self.support {
+            Some(support) => solve_on(&damped, &right, support)?,
+            None => damped.llt(Side::Lower).ok()?.solve(&right),
+        };
         let new: Vec<f64> = (0..self.channels)
             .flat_map(|row| (0..self.columns).map(move |column| (row, column)))
             .map(|(row, column)| solved[(column, row)])
@@ -445,6 +509,7 @@ mod tests {
             offset: &[0.5, 0.0],
             function,
             biased: true,
+            support: None,
         }
     }
 
