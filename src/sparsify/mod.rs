@@ -6,13 +6,16 @@
 //!
 //! Invariant: knows no operators; layers are what [`crate::linear`] makes of their relations.
 
+mod chooser;
 mod error;
 mod local;
+mod make;
 mod mask;
 mod measure;
 mod obs;
 mod parts;
 mod pattern;
+mod request;
 mod run;
 mod score;
 mod shares;
@@ -28,6 +31,7 @@ pub use mask::{Mask, PlanError, SparsePlan};
 pub use measure::Measured;
 pub use parts::{LeftDense, Part};
 pub use pattern::{Pattern, Shape, Units};
-pub use run::{Data, Outcome, Request, SparseLayer, sparsify};
+pub use request::{Data, Outcome, Request, SparseLayer};
+pub use run::sparsify;
 pub use score::Score;
 pub use storage::{deflated, store_sparse};

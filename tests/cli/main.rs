@@ -7,6 +7,7 @@ mod files;
 mod kills;
 mod quality;
 mod runtime;
+mod sparsify;
 mod words;
 
 use std::path::{Path, PathBuf};
