@@ -34,26 +34,14 @@ pub(super) fn run(args: &Sparsify, stop: &Stop) -> anyhow::Result<Exit> {
     };
     let specs = data::specs(&model, &request.pins, args.data.data.as_deref())?;
     request.pins = data::counted(&model, &specs);
-    let runtime = match runs {
-        true => Some(engine::runtime(args.engine.runtime, true, watch.memory)?),
-        false => None,
-    };
+    let runtime = runs
+        .then(|| engine::runtime(args.engine.runtime, true, watch.memory))
+        .transpose()?;
     let runtime = runtime.as_deref();
     if let Some(runtime) = runtime {
         given.doubt(&model, runtime, &watch);
     }
-    let inputs = &given.data;
-    let measured = match &inputs.apart {
-        Some(apart) => (&*apart.inputs, apart.labels.as_deref()),
-        None => (&*inputs.inputs, inputs.labels.as_deref()),
-    };
-    let data = Data {
-        inputs: &*inputs.inputs,
-        synthetic: inputs.synthetic,
-        measured,
-        preparation: &inputs.preparation,
-    };
-    let made = sparsify::sparsify(&model, &request, data, runtime, &watch.work());
+    let made = sparsify::sparsify(&model, &request, lent(&given.data), runtime, &watch.work());
     let mut outcome = match told(made, &watch)? {
         Ok(outcome) => outcome,
         Err(exit) => return Ok(exit),
@@ -65,17 +53,7 @@ pub(super) fn run(args: &Sparsify, stop: &Stop) -> anyhow::Result<Exit> {
             sparsify::store_sparse(&mut outcome.model, &constants)?
         }
     };
-    let mut report = convert::begin(&model, !args.report.is_empty());
-    report.fed = given.fed.clone();
-    report.counted_at = request.pins.clone();
-    fill(&mut report, (&model, &outcome), &request, stored);
-    drift(&mut report, &outcome, inputs, args.no_verify);
-    if let (Some(path), Some(planned)) = (
-        &args.plan,
-        request.plan.as_ref().and_then(|plan| plan.fit.as_ref()),
-    ) {
-        gate::fit(&mut report, path, planned, args.recover.is_some());
-    }
+    let mut report = reported(args, &request, (&model, &outcome, stored), &given);
     gate::thresholds(&mut report, &args.gate);
     let exit = gate::exit(&report, true, args.gate.allow_unverified);
     watch.begin(Phase::Save, 0);
@@ -99,6 +77,41 @@ pub(super) fn run(args: &Sparsify, stop: &Stop) -> anyhow::Result<Exit> {
     stop.commit(staged)?;
     say(&watch, exit, written, (args, &target), &report);
     Ok(exit)
+}
+
+/// The inputs, for the work to borrow.
+fn lent(inputs: &crate::job::Data) -> Data<'_> {
+    let measured = match &inputs.apart {
+        Some(apart) => (&*apart.inputs, apart.labels.as_deref()),
+        None => (&*inputs.inputs, inputs.labels.as_deref()),
+    };
+    Data {
+        inputs: &*inputs.inputs,
+        synthetic: inputs.synthetic,
+        measured,
+        preparation: &inputs.preparation,
+    }
+}
+
+/// The report, thresholds and times left out.
+fn reported(
+    args: &Sparsify,
+    request: &Request,
+    (model, outcome, stored): (&Model, &Outcome, usize),
+    given: &data::Given,
+) -> Report {
+    let mut report = convert::begin(model, !args.report.is_empty());
+    report.fed = given.fed.clone();
+    report.counted_at = request.pins.clone();
+    fill(&mut report, (model, outcome), request, stored);
+    drift(&mut report, outcome, &given.data, args.no_verify);
+    if let (Some(path), Some(planned)) = (
+        &args.plan,
+        request.plan.as_ref().and_then(|plan| plan.fit.as_ref()),
+    ) {
+        gate::fit(&mut report, path, planned, args.recover.is_some());
+    }
+    report
 }
 
 /// Where the outputs go.

@@ -6,8 +6,9 @@ use super::patches::Patches;
 use super::repair::{Fitting, Repair};
 use super::rows::Layer;
 use super::sample::Sample;
-use super::solve::{Method, Problem, System};
+use super::solve::{Method, Problem};
 use super::support::Selector;
+use super::system::System;
 use crate::model::Model;
 
 /// Matrices of one size each: how many, and their rows and columns.
@@ -95,21 +96,7 @@ pub(super) fn mend(
     let bias = stands
         .clone()
         .unwrap_or_else(|| vec![0.0; groups * channels]);
-    let problem = |group: usize| -> Option<Problem> {
-        let of = group * channels..(group + 1) * channels;
-        Some(Problem {
-            fit: fit.0.get(group)?,
-            held: held.0.get(group)?,
-            columns,
-            channels,
-            scale: product.scale().get(of.clone())?,
-            offset: product.offset().get(of)?,
-            function: product.function(),
-            biased: stands.is_some(),
-            support: None,
-        })
-    };
-    let mut problems: Vec<Problem> = (0..groups).map(problem).collect::<Option<_>>()?;
+    let mut problems = problems(product, fit, held, stands.is_some())?;
     let size = channels * columns;
     let name = product.name(pruned);
     let selected = fitting
@@ -160,21 +147,41 @@ pub(super) fn mend(
         product.write(pruned, &matrix, &bias)?;
         after = before;
     }
-    tracing::debug!(
-        layer = name,
-        before,
-        after,
-        rows = problems
-            .first()
-            .map_or(0, |problem| problem.fit.aims.len() / channels.max(1)),
-        columns,
-        "refitted"
-    );
+    tracing::debug!(layer = name, before, after, columns, "refitted");
     Some(Repair {
         layer: name,
         before,
         after,
     })
+}
+
+/// What is to be solved for each group. `None`: rows of some group are missing.
+fn problems<'a>(
+    product: &'a dyn Product,
+    fit: &'a Sample,
+    held: &'a Sample,
+    biased: bool,
+) -> Option<Vec<Problem<'a>>> {
+    let Shape {
+        groups,
+        rows: channels,
+        columns,
+    } = product.shape();
+    let problem = |group: usize| {
+        let of = group * channels..(group + 1) * channels;
+        Some(Problem {
+            fit: fit.0.get(group)?,
+            held: held.0.get(group)?,
+            columns,
+            channels,
+            scale: product.scale().get(of.clone())?,
+            offset: product.offset().get(of)?,
+            function: product.function(),
+            biased,
+            support: None,
+        })
+    };
+    (0..groups).map(problem).collect()
 }
 
 /// Lets a selector choose which weights stay. Gives the matrices without the others, and the normal equations; `None`: all

@@ -19,6 +19,7 @@ mod sample;
 mod shelf;
 mod solve;
 mod support;
+mod system;
 mod task;
 
 pub use repair::{Options, Repair, Teacher, fitted_layers, recover, recover_on};

@@ -13,6 +13,7 @@ use faer::{Accum, Mat, MatRef, Par, Side};
 use super::aim::Clamp;
 use super::sample::Group;
 use super::support::solve_on;
+use super::system::System;
 use crate::calibrate::{Covariance, Moments};
 
 /// How weights are mended.
@@ -49,22 +50,6 @@ pub(super) struct Problem<'a> {
     pub support: Option<Vec<bool>>,
 }
 
-/// The normal equations of one group's rows.
-pub(super) struct System {
-    /// Covariance of the columns; about zero where there is no bias.
-    pub gram: Mat<f64>,
-    /// Means that it is taken about.
-    pub mean: Vec<f64>,
-    /// What the layer itself should give: rows × channels.
-    targets: Vec<f32>,
-    /// Covariance of targets and inputs, and the targets' means.
-    pub crossed: (Mat<f64>, Vec<f64>),
-    /// Whether there are rows enough to tell how columns go together.
-    pub determined: bool,
-    /// Mean of the diagonal.
-    pub diagonal: f64,
-}
-
 /// Weights (channels × columns, row-major) and biases, with their error on the held-out rows.
 #[derive(Clone, Debug)]
 pub(super) struct Fit {
@@ -81,37 +66,6 @@ const STRONG_RIDGES: [f64; 4] = [1e-1, 3e-1, 1.0, 1e1];
 const ROUNDS: usize = 8;
 
 impl Problem<'_> {
-    /// The normal equations; `None`: there are too few rows for any.
-    pub fn system(&self) -> Option<System> {
-        let rows = self.fit.aims.len() / self.channels.max(1);
-        if rows < 2 {
-            return None;
-        }
-        let mut moments = Moments::new(1, self.columns);
-        moments.add_parts(&self.fit.inputs);
-        let mean = if self.biased {
-            moments.mean(0)
-        } else {
-            vec![0.0; self.columns]
-        };
-        let count = rows as f64;
-        let gram = Mat::from_fn(self.columns, self.columns, |a, b| {
-            moments.gram[0][(a, b)] / count - mean[a] * mean[b]
-        });
-        let targets = self.targets();
-        let crossed = self.cross(&mean, &targets);
-        let diagonal =
-            (0..self.columns).map(|at| gram[(at, at)]).sum::<f64>() / self.columns as f64;
-        Some(System {
-            determined: moments.determined(),
-            gram,
-            mean,
-            targets,
-            crossed,
-            diagonal,
-        })
-    }
-
     /// The best of what there is and what can be fitted, by the held-out error.
     pub fn solve(&self, weight: &[f64], bias: &[f64], method: Method) -> Fit {
         self.solve_in(self.system(), weight, bias, method)
@@ -145,15 +99,12 @@ impl Problem<'_> {
             &mut best,
             self.matched(weight, bias, &gram, &mean, &targets, &crossed.1),
         );
-        let ridges = match (&self.support, determined) {
+        let ridges = match (method, &self.support, determined) {
+            (Method::Statistics, ..) | (_, None, false) => return best,
             // Weights that have lost others do better with any fit that the held-out rows allow.
-            (Some(_), false) => STRONG_RIDGES,
-            (_, true) => RIDGES,
-            (None, false) => return best,
+            (_, Some(_), false) => STRONG_RIDGES,
+            (_, _, true) => RIDGES,
         };
-        if method == Method::Statistics {
-            return best;
-        }
         let mut chosen = ridges[1];
         let mut least = f64::INFINITY;
         for ridge in ridges {
@@ -198,7 +149,7 @@ impl Problem<'_> {
     }
 
     /// What the layer itself should give: the aims less what is added, through the affine part backwards.
-    fn targets(&self) -> Vec<f32> {
+    pub(super) fn targets(&self) -> Vec<f32> {
         let mut targets = vec![0.0f32; self.fit.aims.len()];
         for (at, (target, (aim, added))) in targets
             .iter_mut()
@@ -283,7 +234,7 @@ impl Problem<'_> {
     }
 
     /// channels × columns: covariance of targets and inputs; and the targets' means.
-    fn cross(&self, mean: &[f64], targets: &[f32]) -> (Mat<f64>, Vec<f64>) {
+    pub(super) fn cross(&self, mean: &[f64], targets: &[f32]) -> (Mat<f64>, Vec<f64>) {
         /// Rows whose products are added in single precision.
         const BLOCK: usize = 4096;
         let rows = targets.len() / self.channels;

@@ -5,7 +5,8 @@ use faer::linalg::solvers::Solve;
 use faer::{Accum, Mat, Par, Side};
 use rayon::prelude::*;
 
-use super::solve::{Problem, System};
+use super::solve::Problem;
+use super::system::System;
 
 /// One group of a product, as a pass finds it.
 #[derive(Clone, Debug)]

@@ -146,7 +146,7 @@ impl Job<'_> {
 
     /// Masks layer by layer, the weights that stay fitted on each before the next is chosen.
     pub fn fitted(&mut self, given: Option<Masks>, method: Method) -> Result<Made, Error> {
-        let Some((runtime, baseline)) = &self.engine else {
+        let Some((runtime, _)) = &self.engine else {
             return self.bare(given);
         };
         let mut statistics = None;
@@ -190,23 +190,50 @@ impl Job<'_> {
             }
         }
         let masks = chooser.masks();
-        let bare = self.masked(&masks);
-        let (bare_drift, drift) = (baseline.drift(&bare)?, baseline.drift(&model)?);
-        tracing::debug!(bare = bare_drift, fitted = drift, "drift");
-        if bare_drift < drift {
-            self.remarks.push(format!(
-                "fitting would have moved the outputs further ({drift:.3} against {bare_drift:.3}), so the weights that stay are as they were"
-            ));
-            return Ok(Made {
-                model: bare,
-                masks,
-                repairs: Vec::new(),
-            });
-        }
-        Ok(Made {
+        self.enforce(&mut model, &masks);
+        let made = Made {
             model,
             masks,
             repairs,
+        };
+        self.better(made)
+    }
+
+    /// Zeroes what a mask says and a pass could not write.
+    fn enforce(&self, model: &mut Model, masks: &Masks) {
+        for part in self.parts {
+            let (Some(stays), Some(matrix)) = (masks.get(&part.constant), part.view.matrix(model))
+            else {
+                continue;
+            };
+            let missed = matrix
+                .iter()
+                .zip(stays)
+                .any(|(weight, stays)| !stays && *weight != 0.0);
+            if missed {
+                zero(model, part, stays);
+            }
+        }
+    }
+
+    /// The fitted model, or that with the weights that stay as they were, where its outputs are nearer.
+    fn better(&mut self, made: Made) -> Result<Made, Error> {
+        let Some((_, baseline)) = &self.engine else {
+            return Ok(made);
+        };
+        let bare = self.masked(&made.masks);
+        let (bare_drift, drift) = (baseline.drift(&bare)?, baseline.drift(&made.model)?);
+        tracing::debug!(bare = bare_drift, fitted = drift, "drift");
+        if drift <= bare_drift {
+            return Ok(made);
+        }
+        self.remarks.push(format!(
+            "fitting would have moved the outputs further ({drift:.3} against {bare_drift:.3}), so the weights that stay are as they were"
+        ));
+        Ok(Made {
+            model: bare,
+            repairs: Vec::new(),
+            ..made
         })
     }
 

@@ -64,42 +64,48 @@ pub(super) fn choose(
             Elimination::new(&inverses[*group], rows.map(scaled).collect()).run(&units)
         })
         .collect();
+    let size = |at: usize, set: usize| (band.min(shape.rows - bands[at].1)) * units.sets[set].len();
+    let taken = match units.cells {
+        Some(_) => steps.iter().map(Vec::len).collect(),
+        None => cheapest(&steps, size, zeros),
+    };
     let mut stays = vec![true; shape.elements()];
-    let mut remove = |at: usize, set: usize| {
-        let (group, first) = bands[at];
-        let mut gone = 0;
-        for row in first..(first + band).min(shape.rows) {
-            for column in &units.sets[set] {
-                stays[(group * shape.rows + row) * columns + column] = false;
-                gone += 1;
+    for (at, (group, first)) in bands.iter().enumerate() {
+        for row in *first..(first + band).min(shape.rows) {
+            let start = (group * shape.rows + row) * columns;
+            for (set, _) in &steps[at][..taken[at]] {
+                units.sets[*set]
+                    .iter()
+                    .for_each(|column| stays[start + column] = false);
             }
         }
-        gone
-    };
-    if units.cells.is_some() {
-        for (at, steps) in steps.iter().enumerate() {
-            steps.iter().for_each(|(set, _)| {
-                remove(at, *set);
-            });
-        }
-        return Some(stays);
     }
-    let mut taken = vec![0; bands.len()];
+    Some(stays)
+}
+
+/// How many steps of each band are taken so that `zeros` weights go at the least cost: always the band whose next one is
+/// cheapest.
+fn cheapest(
+    steps: &[Vec<(usize, f64)>],
+    size: impl Fn(usize, usize) -> usize,
+    zeros: usize,
+) -> Vec<usize> {
+    let mut taken = vec![0; steps.len()];
     let next = |at: usize, taken: &[usize]| {
         let (_, cost) = steps[at].get(taken[at])?;
         Some(Reverse((Cost(*cost), at)))
     };
-    let mut heap: BinaryHeap<_> = (0..bands.len()).filter_map(|at| next(at, &taken)).collect();
+    let mut heap: BinaryHeap<_> = (0..steps.len()).filter_map(|at| next(at, &taken)).collect();
     let mut gone = 0;
     while gone < zeros {
         let Some(Reverse((_, at))) = heap.pop() else {
             break;
         };
-        gone += remove(at, steps[at][taken[at]].0);
+        gone += size(at, steps[at][taken[at]].0);
         taken[at] += 1;
         heap.extend(next(at, &taken));
     }
-    Some(stays)
+    taken
 }
 
 /// A number in its total order.

@@ -63,6 +63,11 @@ pub fn sparsify(
     job.finish(left)
 }
 
+/// Name and version of what runs the models.
+fn named((runtime, _): &(&dyn Runtime, Baseline)) -> (String, String) {
+    (runtime.name().to_owned(), runtime.version().to_owned())
+}
+
 /// What the steps have in common.
 pub(super) struct Job<'a> {
     pub model: &'a Model,
@@ -149,16 +154,13 @@ impl<'a> Job<'a> {
         } = made;
         self.model.source.check()?;
         let fit = self.fit(method.filter(|_| !repairs.is_empty()))?;
-        if let (Some(planned), Some(differs)) = (
-            &self.request.plan,
-            self.request
-                .plan
-                .as_ref()
-                .and_then(|plan| fit.differs(plan.fit.as_ref()?)),
-        ) {
-            tracing::debug!(plan = planned.digest(), "other inputs");
-            self.remarks.push(differs);
-        }
+        let planned = self
+            .request
+            .plan
+            .as_ref()
+            .and_then(|plan| plan.fit.as_ref());
+        self.remarks
+            .extend(planned.and_then(|planned| fit.differs(planned)));
         let plan = SparsePlan::new(
             self.model,
             self.parts,
@@ -183,10 +185,7 @@ impl<'a> Job<'a> {
             plan,
             layers,
             left,
-            engine: self
-                .engine
-                .as_ref()
-                .map(|(runtime, _)| (runtime.name().to_owned(), runtime.version().to_owned())),
+            engine: self.engine.as_ref().map(named),
             measured,
             remarks: self.remarks,
             model,

@@ -96,45 +96,57 @@ fn one(
             order.iter().map(weight).collect()
         })
         .collect();
-    let mut gone = vec![vec![false; columns]; shape.rows];
-    match &units.cells {
+    let gone = match &units.cells {
         Some((cells, keep)) => {
-            let length = cells.first().map_or(1, Vec::len);
-            rows.par_iter_mut().zip(&mut gone).for_each(|(row, gone)| {
-                for first in (0..columns).step_by(length) {
-                    let mut cell: Vec<usize> = (first..first + length).collect();
-                    cell.sort_by(|a, b| sweep.cost(row, *a).total_cmp(&sweep.cost(row, *b)));
-                    let mut leaving: Vec<usize> = cell[..length - keep].to_vec();
-                    leaving.sort_unstable();
-                    for column in leaving {
-                        sweep.remove(row, column);
-                        gone[column] = true;
-                    }
-                }
-            });
+            by_cells(&sweep, &mut rows, cells.first().map_or(1, Vec::len), *keep)
         }
-        None => {
-            for first in (0..columns).step_by(BLOCK) {
-                let last = (first + BLOCK).min(columns);
-                let count = quota * last / columns - quota * first / columns;
-                let block = cheapest(&sweep, &rows, first..last, count);
-                block
-                    .iter()
-                    .for_each(|(row, column)| gone[*row][*column] = true);
-                rows.par_iter_mut().zip(&gone).for_each(|(row, gone)| {
-                    (first..last)
-                        .filter(|column| gone[*column])
-                        .for_each(|column| sweep.remove(row, column));
-                });
-            }
-        }
-    }
+        None => by_blocks(&sweep, &mut rows, quota),
+    };
     for (row, gone) in gone.iter().enumerate() {
         for (place, column) in order.iter().enumerate() {
             stays[row * columns + column] = !gone[place];
         }
     }
     Some(())
+}
+
+/// Zeroes all but `keep` of so many neighbouring columns, row by row.
+fn by_cells(sweep: &Sweep, rows: &mut [Vec<f64>], length: usize, keep: usize) -> Vec<Vec<bool>> {
+    let one = |row: &mut Vec<f64>| {
+        let mut gone = vec![false; sweep.columns];
+        for first in (0..sweep.columns).step_by(length) {
+            let mut cell: Vec<usize> = (first..first + length).collect();
+            cell.sort_by(|a, b| sweep.cost(row, *a).total_cmp(&sweep.cost(row, *b)));
+            cell.truncate(length - keep);
+            cell.sort_unstable();
+            for column in cell {
+                sweep.remove(row, column);
+                gone[column] = true;
+            }
+        }
+        gone
+    };
+    rows.par_iter_mut().map(one).collect()
+}
+
+/// Zeroes so many weights, of each block of columns its part.
+fn by_blocks(sweep: &Sweep, rows: &mut [Vec<f64>], quota: usize) -> Vec<Vec<bool>> {
+    let columns = sweep.columns;
+    let mut gone = vec![vec![false; columns]; rows.len()];
+    for first in (0..columns).step_by(BLOCK) {
+        let last = (first + BLOCK).min(columns);
+        let count = quota * last / columns - quota * first / columns;
+        let block = cheapest(sweep, rows, first..last, count);
+        block
+            .iter()
+            .for_each(|(row, column)| gone[*row][*column] = true);
+        rows.par_iter_mut().zip(&gone).for_each(|(row, gone)| {
+            (first..last)
+                .filter(|column| gone[*column])
+                .for_each(|column| sweep.remove(row, column));
+        });
+    }
+    gone
 }
 
 /// The weights of some columns that cost least.

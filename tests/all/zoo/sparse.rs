@@ -11,6 +11,9 @@ use super::manifest::Zoo;
 /// The share of zeros that a pattern may miss by, for its blocks are not divided.
 const OFF: f64 = 1e-3;
 
+/// Graphs that are looked at.
+const GRAPHS: usize = 8;
+
 #[test]
 fn masks_of_a_sample_of_the_zoo_obey_their_patterns() {
     let Some(zoo) = Zoo::find() else { return };
@@ -26,8 +29,8 @@ fn masks_of_a_sample_of_the_zoo_obey_their_patterns() {
     let small = zoo
         .graphs
         .iter()
-        .filter(|graph| graph.sample && graph.params < 1_500_000);
-    for graph in small.filter(|graph| super::wanted(graph)) {
+        .filter(|graph| graph.sample && graph.params < 400_000);
+    for graph in small.filter(|graph| super::wanted(graph)).take(GRAPHS) {
         let model = fill::load(&zoo, graph).unwrap();
         for pattern in ["none", "2:4", "1x4", "kernel"] {
             let request = Request {
@@ -71,5 +74,5 @@ fn masks_of_a_sample_of_the_zoo_obey_their_patterns() {
         graphs += 1;
     }
     eprintln!("{graphs} graphs, {masks} masks");
-    assert!(graphs > 3 && masks > 50, "{graphs} graphs, {masks} masks");
+    assert!(graphs > 3 && masks > 20, "{graphs} graphs, {masks} masks");
 }
