@@ -102,6 +102,8 @@ pub mod run;
 #[doc(hidden)]
 pub mod score;
 #[doc(hidden)]
+pub mod sparsify;
+#[doc(hidden)]
 pub mod surgery;
 #[doc(hidden)]
 pub mod verify;

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use super::values::{self, Engine, Goal, Kinds, Numbers, Pin, Recovery, Scoring, Shard};
+use super::values::{self, Engine, Goal, Kinds, Numbers, Pin, Recovery, Scoring, Shard, Storage};
 use crate::allocate::Align;
 use crate::progress::Memory;
 use crate::prune::{Allowance, Pattern};
+use crate::sparsify::{self, Score};
 
 /// Prune trained ONNX models structurally, and compare the result with the original.
 #[derive(Debug, Parser)]
@@ -45,15 +46,8 @@ pub(super) enum Command {
         /// The shell
         shell: Shell,
     },
-    #[command(hide = true)]
-    Sparsify(Later),
-}
-
-/// A command that is not there yet: takes anything.
-#[derive(Debug, Args)]
-pub(super) struct Later {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    pub rest: Vec<String>,
+    /// Sets single weights to zero; the graph stays as it is
+    Sparsify(Sparsify),
 }
 
 /// What every command takes.
@@ -304,6 +298,79 @@ pub(super) struct Calibrate {
     pub engine: EngineArgs,
     #[command(flatten)]
     pub allow: AllowIo,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Sparsify {
+    /// The model
+    #[arg(value_name = "MODEL.onnx")]
+    pub model: PathBuf,
+    /// Where the sparse model goes; MODEL.sparse.onnx if not given
+    #[arg(short, long, value_name = "OUT.onnx")]
+    pub output: Option<PathBuf>,
+    /// The share of the weights that becomes zero, 0.9; of products with constant weights that are not excluded
+    #[arg(long, value_name = "X", value_parser = values::sparsity, required_unless_present_any = ["pattern", "plan"])]
+    pub sparsity: Option<f64>,
+    /// How zeros lie: none (anywhere), N:M (at most N of M neighbouring input channels stay, 2:4), blocks of rows × input
+    /// channels (1x4, 4x1, 16x1), kernel (whole windows)
+    #[arg(long, value_name = "PATTERN", default_value = "none")]
+    pub pattern: sparsify::Pattern,
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Class ids of all samples, for a labelled metric: of --verify-data where that is given, else of --data
+    #[arg(long, value_name = "FILE.npy")]
+    pub labels: Option<PathBuf>,
+    /// Inputs to measure on, in the forms of --data; an eighth of --data, kept apart, if not given
+    #[arg(long, value_name = "PATH", conflicts_with = "no_verify")]
+    pub verify_data: Option<PathBuf>,
+    /// Class ids of all samples of --verify-data
+    #[arg(
+        long,
+        value_name = "FILE.npy",
+        requires = "verify_data",
+        conflicts_with = "labels"
+    )]
+    pub verify_labels: Option<PathBuf>,
+    /// How weights are ranked: obs, sparsegpt, wanda (which look at activations), magnitude (in units of the layer's root mean
+    /// square), magnitude-layer (the same share of each layer), magnitude-global. obs with --data, else magnitude, if not given
+    #[arg(long, value_name = "NAME")]
+    pub score: Option<Score>,
+    /// How the weights that stay are fitted: none, statistics, least-squares; least-squares where inputs are run, if not given
+    #[arg(long, value_name = "NAME", value_parser = values::recovery)]
+    pub recover: Option<Recovery>,
+    /// The same share of zeros in every layer
+    #[arg(long)]
+    pub uniform: bool,
+    /// No weights whose names, or nodes, match; repeatable
+    #[arg(long, value_name = "GLOB", value_parser = values::glob)]
+    pub exclude: Vec<globset::Glob>,
+    /// How zeros are stored: dense, or sparse (as indices and numbers, where that is smaller)
+    #[arg(long, value_name = "NAME", value_parser = values::storage, default_value = "dense")]
+    pub storage: Storage,
+    /// Apply a saved plan
+    #[arg(long, value_name = "FILE.json", conflicts_with_all = ["sparsity", "score", "uniform"])]
+    pub plan: Option<PathBuf>,
+    /// Save the plan made
+    #[arg(long, value_name = "FILE.json")]
+    pub plan_out: Option<PathBuf>,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// Do not run the models
+    #[arg(long, conflicts_with_all = ["max_drift", "min_agreement", "data"])]
+    pub no_verify: bool,
+    #[command(flatten)]
+    pub gate: Gate,
+    /// Write a report: .json, .md, .html or .xml (JUnit), by its ending; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub report: Vec<PathBuf>,
+    /// Do everything but write the model
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Write the model even where thresholds are not met
+    #[arg(long)]
+    pub force: bool,
     #[command(flatten)]
     pub common: Common,
 }

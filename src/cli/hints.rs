@@ -136,7 +136,7 @@ pub(super) fn first_word(arguments: &[String]) -> Option<String> {
         return None;
     }
     let names = subcommands();
-    if names.iter().any(|name| name == word) || word == "sparsify" {
+    if names.iter().any(|name| name == word) {
         return None;
     }
     if let Some(near) = names.iter().find(|name| strsim(name, word) <= 2) {

@@ -16,6 +16,7 @@ mod inspect;
 mod memory;
 mod output;
 mod prune;
+mod sparsify;
 mod stop;
 mod values;
 mod verify;
@@ -92,9 +93,7 @@ fn listened(words: Vec<OsString>, stop: &Stop) -> u8 {
         Some(Command::Calibrate(args)) => calibrate::run(args, stop),
         Some(Command::Bench(args)) => bench::run(args, stop),
         Some(Command::Completions { shell }) => completions(*shell),
-        Some(Command::Sparsify(_)) => {
-            Err(anyhow::anyhow!("sparsify is not available in this version"))
-        }
+        Some(Command::Sparsify(args)) => sparsify::run(args, stop),
     };
     // Whatever the work came to: a stop that was asked for is the reason.
     if !matches!(result, Ok(Exit::Done))

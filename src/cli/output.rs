@@ -23,11 +23,16 @@ pub(super) fn print(text: &str) -> anyhow::Result<()> {
 
 /// `MODEL.pruned.onnx` beside the model.
 pub(super) fn default_output(model: &Path) -> PathBuf {
+    beside(model, "pruned")
+}
+
+/// `MODEL.WORD.onnx` beside the model.
+pub(super) fn beside(model: &Path, word: &str) -> PathBuf {
     let stem = model
         .file_stem()
         .unwrap_or(model.as_os_str())
         .to_string_lossy();
-    model.with_file_name(format!("{stem}.pruned.onnx"))
+    model.with_file_name(format!("{stem}.{word}.onnx"))
 }
 
 /// Loads a model and says what could not be kept of it. Errors: it cannot be read, one of its files is to be written.

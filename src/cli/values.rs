@@ -54,6 +54,14 @@ pub(super) enum Engine {
     Ort,
 }
 
+/// How zeros are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Storage {
+    Dense,
+    /// As indices and numbers, where that is smaller.
+    Sparse,
+}
+
 /// One part of the samples: those whose number leaves `number - 1` when divided by `of`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shard {
@@ -113,6 +121,21 @@ pub(super) fn engine(text: &str) -> Result<Engine, String> {
         "ort" => Ok(Engine::Ort),
         _ => Err("no such runtime; there are auto, tract and ort (ONNX Runtime)".to_owned()),
     }
+}
+
+pub(super) fn storage(text: &str) -> Result<Storage, String> {
+    match text {
+        "dense" => Ok(Storage::Dense),
+        "sparse" => Ok(Storage::Sparse),
+        _ => Err("there are dense and sparse".to_owned()),
+    }
+}
+
+pub(super) fn sparsity(text: &str) -> Result<f64, String> {
+    share(text)
+        .ok()
+        .filter(|share| *share < 1.0)
+        .ok_or_else(|| "a share from 0 to below 1".to_owned())
 }
 
 pub(super) fn shard(text: &str) -> Result<Shard, String> {
@@ -261,6 +284,11 @@ pub(super) fn share(text: &str) -> Result<f64, String> {
 
 fn later(what: &str, available: &str) -> String {
     format!("{what} is not available in this version; available: {available}")
+}
+
+/// A pattern of names. Errors: not one.
+pub(super) fn glob(text: &str) -> Result<globset::Glob, String> {
+    globset::Glob::new(text).map_err(|error| error.kind().to_string())
 }
 
 #[cfg(test)]

@@ -9,14 +9,24 @@ use crate::analysis::{Pins, infer, relate};
 use crate::linear::{Bias, Linear, views};
 use crate::model::{Model, ValueId};
 
-/// The layers whose inputs changed; of two in a row with a function between that nothing else reads, the second holds the
-/// first if `joined` asks for it.
-pub(super) fn layers(teacher: Teacher, pruned: &Model, joined: bool) -> Vec<Layer> {
+/// Which layers are mended, and how many at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    /// Those whose inputs changed.
+    Touched,
+    /// The same; of two in a row with a function between that nothing else reads, the second holds the first.
+    Joined,
+    /// All of them.
+    All,
+}
+
+/// The layers that are to be mended.
+pub(super) fn layers(teacher: Teacher, pruned: &Model, which: Which) -> Vec<Layer> {
     let all = counterparts(teacher, pruned);
-    if joined {
-        join(pruned, all)
-    } else {
-        all.into_iter().filter(|layer| layer.touched).collect()
+    match which {
+        Which::Joined => join(pruned, all),
+        Which::Touched => all.into_iter().filter(|layer| layer.touched).collect(),
+        Which::All => all,
     }
 }
 

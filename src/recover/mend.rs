@@ -3,10 +3,12 @@
 use super::aim::Clamp;
 use super::joint::Pair;
 use super::patches::Patches;
-use super::repair::{Options, Repair};
+use super::repair::{Fitting, Repair};
 use super::rows::Layer;
 use super::sample::Sample;
 use super::solve::{Method, Problem};
+use super::support::Selector;
+use super::system::System;
 use crate::model::Model;
 
 /// Matrices of one size each: how many, and their rows and columns.
@@ -83,7 +85,7 @@ pub(super) fn mend(
     product: &dyn Product,
     fit: &Sample,
     held: &Sample,
-    options: &Options,
+    fitting: &Fitting,
 ) -> Option<Repair> {
     let Shape {
         groups,
@@ -94,21 +96,13 @@ pub(super) fn mend(
     let bias = stands
         .clone()
         .unwrap_or_else(|| vec![0.0; groups * channels]);
-    let problem = |group: usize| -> Option<Problem> {
-        let of = group * channels..(group + 1) * channels;
-        Some(Problem {
-            fit: fit.0.get(group)?,
-            held: held.0.get(group)?,
-            columns,
-            channels,
-            scale: product.scale().get(of.clone())?,
-            offset: product.offset().get(of)?,
-            function: product.function(),
-            biased: stands.is_some(),
-        })
-    };
-    let problems: Vec<Problem> = (0..groups).map(problem).collect::<Option<_>>()?;
+    let mut problems = problems(product, fit, held, stands.is_some())?;
     let size = channels * columns;
+    let name = product.name(pruned);
+    let selected = fitting
+        .selector
+        .and_then(|selector| select(selector, &name, &mut problems, &matrix));
+    let (matrix, mut systems) = selected.unwrap_or((matrix, Vec::new()));
     let error = |matrix: &[f64], bias: &[f64]| -> f64 {
         problems
             .iter()
@@ -127,19 +121,20 @@ pub(super) fn mend(
     let mut after = before;
     // Quantized weights are rounded and clipped by the scales that stand: what counts is what the model holds in the end. A
     // factor for each channel may fit where weights of any kind do not.
-    let methods = if options.method == Method::LeastSquares {
+    let methods = if fitting.method == Method::LeastSquares {
         vec![Method::LeastSquares, Method::Statistics]
     } else {
-        vec![options.method]
+        vec![fitting.method]
     };
     for method in methods {
         let (mut new, mut new_bias) = (Vec::new(), Vec::new());
         for (group, problem) in problems.iter().enumerate() {
-            let found = problem.solve(
-                &matrix[group * size..][..size],
-                &bias[group * channels..][..channels],
-                method,
-            );
+            let weight = &matrix[group * size..][..size];
+            let bias = &bias[group * channels..][..channels];
+            let found = match systems.get_mut(group).and_then(Option::take) {
+                Some(system) => problem.solve_in(Some(system), weight, bias, method),
+                None => problem.solve(weight, bias, method),
+            };
             new.extend(found.weight);
             new_bias.extend(found.bias);
         }
@@ -152,22 +147,71 @@ pub(super) fn mend(
         product.write(pruned, &matrix, &bias)?;
         after = before;
     }
-    let name = product.name(pruned);
-    tracing::debug!(
-        layer = name,
-        before,
-        after,
-        rows = problems
-            .first()
-            .map_or(0, |problem| problem.fit.aims.len() / channels.max(1)),
-        columns,
-        "refitted"
-    );
+    tracing::debug!(layer = name, before, after, columns, "refitted");
     Some(Repair {
         layer: name,
         before,
         after,
     })
+}
+
+/// What is to be solved for each group. `None`: rows of some group are missing.
+fn problems<'a>(
+    product: &'a dyn Product,
+    fit: &'a Sample,
+    held: &'a Sample,
+    biased: bool,
+) -> Option<Vec<Problem<'a>>> {
+    let Shape {
+        groups,
+        rows: channels,
+        columns,
+    } = product.shape();
+    let problem = |group: usize| {
+        let of = group * channels..(group + 1) * channels;
+        Some(Problem {
+            fit: fit.0.get(group)?,
+            held: held.0.get(group)?,
+            columns,
+            channels,
+            scale: product.scale().get(of.clone())?,
+            offset: product.offset().get(of)?,
+            function: product.function(),
+            biased,
+            support: None,
+        })
+    };
+    (0..groups).map(problem).collect()
+}
+
+/// Lets a selector choose which weights stay. Gives the matrices without the others, and the normal equations; `None`: all
+/// stay.
+fn select(
+    selector: &dyn Selector,
+    name: &str,
+    problems: &mut [Problem],
+    matrix: &[f64],
+) -> Option<(Vec<f64>, Vec<Option<System>>)> {
+    let size = matrix.len() / problems.len().max(1);
+    let mut systems = Vec::new();
+    let mut candidates = Vec::new();
+    for (problem, weight) in problems.iter().zip(matrix.chunks(size.max(1))) {
+        let system = problem.system()?;
+        candidates.push(problem.candidate(&system, weight)?);
+        systems.push(Some(system));
+    }
+    let stays = selector
+        .select(name, &candidates)
+        .filter(|stays| stays.len() == matrix.len())?;
+    for (problem, stays) in problems.iter_mut().zip(stays.chunks(size.max(1))) {
+        problem.support = Some(stays.to_vec());
+    }
+    let kept = matrix
+        .iter()
+        .zip(&stays)
+        .map(|(weight, stays)| if *stays { *weight } else { 0.0 })
+        .collect();
+    Some((kept, systems))
 }
 
 /// Mends two layers one after the other, then both at once.
@@ -176,7 +220,7 @@ pub(super) fn mend_both(
     (first, second): (&Layer, &Layer),
     fit: &[Patches],
     held: &[Patches],
-    options: &Options,
+    fitting: &Fitting,
 ) -> Vec<Repair> {
     let mut repairs = Vec::new();
     if first.touched {
@@ -184,9 +228,9 @@ pub(super) fn mend_both(
             Patches::of_first(fit, first),
             Patches::of_first(held, first),
         );
-        repairs.extend(mend(pruned, first, &fit, &held, options));
+        repairs.extend(mend(pruned, first, &fit, &held, fitting));
     }
-    repairs.extend(mend_second(pruned, (first, second), fit, held, options));
+    repairs.extend(mend_second(pruned, (first, second), fit, held, fitting));
     repairs
 }
 
@@ -196,7 +240,7 @@ fn mend_second(
     (first, second): (&Layer, &Layer),
     fit: &[Patches],
     held: &[Patches],
-    options: &Options,
+    fitting: &Fitting,
 ) -> Option<Repair> {
     let pair = Pair::new(first, second);
     let matrices = |pruned: &Model, layer: &Layer| -> Option<(Vec<f64>, Vec<f64>)> {
@@ -213,7 +257,7 @@ fn mend_second(
         second,
         &pair.rows(fit, &weight, &bias),
         &pair.rows(held, &weight, &bias),
-        options,
+        fitting,
     )?;
     let start = parameters(pruned)?;
     let write = |pruned: &mut Model, all: &[f64]| {

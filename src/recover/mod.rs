@@ -18,7 +18,10 @@ mod rows;
 mod sample;
 mod shelf;
 mod solve;
+mod support;
+mod system;
 mod task;
 
-pub use repair::{Options, Repair, Teacher, recover};
+pub use repair::{Options, Repair, Teacher, fitted_layers, recover, recover_on};
 pub use solve::{Method, local};
+pub use support::{Candidate, Selector, damped, solve_on};

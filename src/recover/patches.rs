@@ -270,7 +270,7 @@ mod tests {
     use crate::analysis::{Options, analyse};
     use crate::model::text;
     use crate::recover::joint::Pair;
-    use crate::recover::layers::layers;
+    use crate::recover::layers::{Which, layers};
     use crate::recover::mend::Product;
     use crate::recover::repair::Teacher;
     use crate::run::{Runtime, TractRuntime};
@@ -323,7 +323,7 @@ mod tests {
                     selection: &selection,
                 },
                 &pruned,
-                true,
+                Which::Joined,
             );
             let layer = layers.iter().find(|layer| layer.before.is_some()).unwrap();
             let first = layer.before.as_deref().unwrap();

@@ -1,15 +1,17 @@
 //! The passes over the data, layer after layer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 
 use super::frontier::Frontier;
+use super::layers::Which;
 use super::order::Depths;
 use super::patches::Patches;
 use super::rows::Rows;
 use super::shelf::Shelf;
 use super::solve::Method;
+use super::support::Selector;
 use super::task::{Found, Named, Task, tasks};
 use crate::analysis::{Analysis, Facts, Pins, Selection, infer};
 use crate::calibrate::held_out;
@@ -47,63 +49,76 @@ pub struct Repair {
     pub after: f64,
 }
 
+/// How a pass mends what it comes to.
+#[derive(Clone, Copy)]
+pub(super) struct Fitting<'a> {
+    pub method: Method,
+    /// Chooses which weights stay.
+    pub selector: Option<&'a dyn Selector>,
+}
+
 /// Mends a pruned model (each reader of a small constant with its own copy). Errors: a model that does not run, inputs
 /// that can not be read, a stop asked for.
 pub fn recover(
     teacher: Teacher,
-    mut pruned: Model,
+    pruned: Model,
     batches: &dyn Batches,
     runs: &[usize],
     runtime: &dyn Runtime,
     options: &Options,
     work: &Work,
 ) -> Result<(Model, Vec<Repair>), GatherError> {
-    let tasks = tasks(teacher, &pruned, options.method == Method::LeastSquares);
-    let mut sides = (
-        Side::new(teacher.model, tasks.iter().map(|task| task.nodes().0)),
-        Side::new(&pruned, tasks.iter().map(|task| task.nodes().1)),
-    );
-    let mut passes: BTreeMap<usize, Vec<Task>> = BTreeMap::new();
-    for mut task in tasks {
-        let Some(output) = task.output() else {
-            continue;
-        };
-        let depth = sides.1.depths.value(output);
-        if let Task::Layer(layer) = &mut task {
-            // What is added must be final by then.
-            if layer
-                .aim
-                .added
-                .is_some_and(|added| sides.1.depths.value(added) >= depth)
-                || layer.aim.added.is_some() != layer.original_aim.added.is_some()
-            {
-                layer.forget_sum();
-            }
-        }
-        passes.entry(depth).or_default().push(task);
-    }
-    work.progress.begin(Phase::Recover, passes.len() as u64);
-    let mut repairs = Vec::new();
+    let which = match options.method {
+        Method::LeastSquares => Which::Joined,
+        Method::Statistics => Which::Touched,
+    };
+    let fitting = Fitting {
+        method: options.method,
+        selector: None,
+    };
     let all = Passes {
         teacher,
         batches,
         runs,
         runtime,
-        options,
+        fitting,
         work,
     };
-    for (depth, tasks) in passes {
-        match all.pass(&mut pruned, depth, &tasks, &mut sides) {
-            Ok(found) => repairs.extend(found),
-            // A part that the runtime does not take: its layers stay as they are.
-            Err(GatherError::Run(reason)) => {
-                tracing::warn!(depth, %reason, "layers are not mended")
-            }
-            Err(error) => return Err(error),
-        }
-        work.progress.advance(1);
-    }
-    Ok((pruned, repairs))
+    all.run(pruned, which)
+}
+
+/// Fits every layer of a copy of the original anew, in topological order, with the weights that `selector` lets stay when
+/// its turn comes. Errors: as [`recover`].
+pub fn recover_on(
+    teacher: Teacher,
+    copy: Model,
+    (batches, runs): (&dyn Batches, &[usize]),
+    runtime: &dyn Runtime,
+    (method, selector): (Method, &dyn Selector),
+    work: &Work,
+) -> Result<(Model, Vec<Repair>), GatherError> {
+    let fitting = Fitting {
+        method,
+        selector: Some(selector),
+    };
+    let all = Passes {
+        teacher,
+        batches,
+        runs,
+        runtime,
+        fitting,
+        work,
+    };
+    all.run(copy, Which::All)
+}
+
+/// Names of the outputs of the layers that [`recover_on`] comes to.
+pub fn fitted_layers(teacher: Teacher) -> BTreeSet<String> {
+    let index = teacher.model.index();
+    tasks(teacher, teacher.model, Which::All)
+        .iter()
+        .filter_map(|task| Some(index.value(task.output()?).name.clone()))
+        .collect()
 }
 
 /// One model on its way through the passes.
@@ -129,7 +144,7 @@ struct Passes<'a> {
     batches: &'a dyn Batches,
     runs: &'a [usize],
     runtime: &'a dyn Runtime,
-    options: &'a Options,
+    fitting: Fitting<'a>,
     work: &'a Work<'a>,
 }
 
@@ -137,6 +152,51 @@ struct Passes<'a> {
 const AT_ONCE: usize = 16;
 
 impl Passes<'_> {
+    /// Goes through all depths. Errors: as [`recover`].
+    fn run(&self, mut pruned: Model, which: Which) -> Result<(Model, Vec<Repair>), GatherError> {
+        let teacher = self.teacher;
+        let tasks = tasks(teacher, &pruned, which);
+        let mut sides = (
+            Side::new(teacher.model, tasks.iter().map(|task| task.nodes().0)),
+            Side::new(&pruned, tasks.iter().map(|task| task.nodes().1)),
+        );
+        let mut passes: BTreeMap<usize, Vec<Task>> = BTreeMap::new();
+        for mut task in tasks {
+            let Some(output) = task.output() else {
+                continue;
+            };
+            let depth = sides.1.depths.value(output);
+            if let Task::Layer(layer) = &mut task {
+                // What is added must be final by then.
+                if layer
+                    .aim
+                    .added
+                    .is_some_and(|added| sides.1.depths.value(added) >= depth)
+                    || layer.aim.added.is_some() != layer.original_aim.added.is_some()
+                {
+                    layer.forget_sum();
+                }
+            }
+            passes.entry(depth).or_default().push(task);
+        }
+        self.work
+            .progress
+            .begin(Phase::Recover, passes.len() as u64);
+        let mut repairs = Vec::new();
+        for (depth, tasks) in passes {
+            match self.pass(&mut pruned, depth, &tasks, &mut sides) {
+                Ok(found) => repairs.extend(found),
+                // A part that the runtime does not take: its layers stay as they are.
+                Err(GatherError::Run(reason)) => {
+                    tracing::warn!(depth, %reason, "layers are not mended")
+                }
+                Err(error) => return Err(error),
+            }
+            self.work.progress.advance(1);
+        }
+        Ok((pruned, repairs))
+    }
+
     /// Runs both models up to the layers of one depth, and mends them.
     fn pass(
         &self,
@@ -222,7 +282,7 @@ impl Passes<'_> {
         }
         let mut repairs = Vec::new();
         for (task, found) in tasks.into_iter().zip(found) {
-            repairs.extend(found.mend(pruned, task, self.options));
+            repairs.extend(found.mend(pruned, task, &self.fitting));
         }
         Ok(repairs)
     }

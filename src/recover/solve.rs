@@ -12,6 +12,8 @@ use faer::{Accum, Mat, MatRef, Par, Side};
 
 use super::aim::Clamp;
 use super::sample::Group;
+use super::support::solve_on;
+use super::system::System;
 use crate::calibrate::{Covariance, Moments};
 
 /// How weights are mended.
@@ -45,6 +47,8 @@ pub(super) struct Problem<'a> {
     pub function: Option<Clamp>,
     /// Whether there is a bias to fit.
     pub biased: bool,
+    /// Which weights may differ from zero, channels × columns; `None`: all.
+    pub support: Option<Vec<bool>>,
 }
 
 /// Weights (channels × columns, row-major) and biases, with their error on the held-out rows.
@@ -57,46 +61,54 @@ pub(super) struct Fit {
 
 /// Ridges tried, as shares of the mean diagonal.
 const RIDGES: [f64; 4] = [1e-4, 1e-3, 1e-2, 1e-1];
+/// The same where there are few rows.
+const STRONG_RIDGES: [f64; 4] = [1e-1, 3e-1, 1.0, 1e1];
 /// Rounds in which one-sided aims move.
 const ROUNDS: usize = 8;
 
 impl Problem<'_> {
     /// The best of what there is and what can be fitted, by the held-out error.
     pub fn solve(&self, weight: &[f64], bias: &[f64], method: Method) -> Fit {
+        self.solve_in(self.system(), weight, bias, method)
+    }
+
+    /// The same, where the normal equations are at hand.
+    pub fn solve_in(
+        &self,
+        system: Option<System>,
+        weight: &[f64],
+        bias: &[f64],
+        method: Method,
+    ) -> Fit {
         let mut best = Fit {
             weight: weight.to_vec(),
             bias: bias.to_vec(),
             error: self.error(weight, bias),
         };
-        let rows = self.fit.aims.len() / self.channels.max(1);
-        if rows < 2 || !best.error.is_finite() {
+        let Some(system) = system.filter(|_| best.error.is_finite()) else {
             return best;
-        }
-        let mut moments = Moments::new(1, self.columns);
-        moments.add_parts(&self.fit.inputs);
-        let mean = if self.biased {
-            moments.mean(0)
-        } else {
-            vec![0.0; self.columns]
         };
-        let count = rows as f64;
-        let gram = Mat::from_fn(self.columns, self.columns, |a, b| {
-            moments.gram[0][(a, b)] / count - mean[a] * mean[b]
-        });
-        let mut targets = self.targets();
-        let crossed = self.cross(&mean, &targets);
+        let System {
+            gram,
+            mean,
+            mut targets,
+            crossed,
+            determined,
+            diagonal,
+        } = system;
         self.keep_better(
             &mut best,
             self.matched(weight, bias, &gram, &mean, &targets, &crossed.1),
         );
-        if method == Method::Statistics || !moments.determined() {
-            return best;
-        }
-        let diagonal =
-            (0..self.columns).map(|at| gram[(at, at)]).sum::<f64>() / self.columns as f64;
-        let mut chosen = RIDGES[1];
+        let ridges = match (method, &self.support, determined) {
+            (Method::Statistics, ..) | (_, None, false) => return best,
+            // Weights that have lost others do better with any fit that the held-out rows allow.
+            (_, Some(_), false) => STRONG_RIDGES,
+            (_, _, true) => RIDGES,
+        };
+        let mut chosen = ridges[1];
         let mut least = f64::INFINITY;
-        for ridge in RIDGES {
+        for ridge in ridges {
             let Some(fit) = self.ridge(weight, &gram, &mean, &crossed, ridge * diagonal) else {
                 continue;
             };
@@ -138,7 +150,7 @@ impl Problem<'_> {
     }
 
     /// What the layer itself should give: the aims less what is added, through the affine part backwards.
-    fn targets(&self) -> Vec<f32> {
+    pub(super) fn targets(&self) -> Vec<f32> {
         let mut targets = vec![0.0f32; self.fit.aims.len()];
         for (at, (target, (aim, added))) in targets
             .iter_mut()
@@ -223,7 +235,7 @@ impl Problem<'_> {
     }
 
     /// channels × columns: covariance of targets and inputs; and the targets' means.
-    fn cross(&self, mean: &[f64], targets: &[f32]) -> (Mat<f64>, Vec<f64>) {
+    pub(super) fn cross(&self, mean: &[f64], targets: &[f32]) -> (Mat<f64>, Vec<f64>) {
         /// Rows whose products are added in single precision.
         const BLOCK: usize = 4096;
         let rows = targets.len() / self.channels;
@@ -283,7 +295,10 @@ impl Problem<'_> {
         let right = Mat::from_fn(self.columns, self.channels, |column, row| {
             cross[(row, column)] + ridge * weight[row * self.columns + column]
         });
-        let solved = damped.llt(Side::Lower).ok()?.solve(&right);
+        let solved = match &self.support {
+            Some(support) => solve_on(&damped, &right, support)?,
+            None => damped.llt(Side::Lower).ok()?.solve(&right),
+        };
         let new: Vec<f64> = (0..self.channels)
             .flat_map(|row| (0..self.columns).map(move |column| (row, column)))
             .map(|(row, column)| solved[(column, row)])
@@ -446,6 +461,7 @@ mod tests {
             offset: &[0.5, 0.0],
             function,
             biased: true,
+            support: None,
         }
     }
 

@@ -1,10 +1,10 @@
 //! What is mended in one go: a layer, two in a row, or the cell of a recurrent layer.
 
 use super::cell::{Cell, cells};
-use super::layers::layers;
+use super::layers::{Which, layers};
 use super::mend::{Product, mend, mend_both};
 use super::patches::{Parts, Patches};
-use super::repair::{Options, Repair, Teacher};
+use super::repair::{Fitting, Repair, Teacher};
 use super::rows::{Layer, Rows, Taps};
 use super::sample::Sample;
 use crate::model::{Model, NodeId, ValueId};
@@ -16,10 +16,10 @@ pub(super) enum Task {
     Cell(Box<Cell>),
 }
 
-/// All that is to be mended; two layers in a row together if `joined` asks for it.
-pub(super) fn tasks(teacher: Teacher, pruned: &Model, joined: bool) -> Vec<Task> {
+/// All that is to be mended: layers, and cells that were touched.
+pub(super) fn tasks(teacher: Teacher, pruned: &Model, which: Which) -> Vec<Task> {
     // Weights that others read too stay as they are.
-    let writable = layers(teacher, pruned, joined)
+    let writable = layers(teacher, pruned, which)
         .into_iter()
         .filter(|layer| layer.pruned.weight.is_own());
     let layers = writable.map(|layer| Task::Layer(Box::new(layer)));
@@ -191,16 +191,16 @@ impl Found {
     }
 
     /// Mends what the rows are of.
-    pub fn mend(self, pruned: &mut Model, task: &Task, options: &Options) -> Vec<Repair> {
+    pub fn mend(self, pruned: &mut Model, task: &Task, fitting: &Fitting) -> Vec<Repair> {
         if let Some(pair) = task.pair() {
             let [fit, held] = self.patches.map(|parts| parts.finish(pair));
             if !fit.is_empty() && !held.is_empty() {
-                return mend_both(pruned, pair, &fit, &held, options);
+                return mend_both(pruned, pair, &fit, &held, fitting);
             }
         } else {
             let [fit, held] = &self.rows;
             if !fit.is_empty() && !held.is_empty() {
-                return mend(pruned, task.product(), fit, held, options)
+                return mend(pruned, task.product(), fit, held, fitting)
                     .into_iter()
                     .collect();
             }

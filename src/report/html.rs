@@ -52,7 +52,10 @@ pub(super) fn html(report: &Report) -> Result<String, ReportError> {
         })
         .collect();
     let tables: Vec<_> = [
+        ("Zeros", view::sparsity(report)),
         ("Checks", view::checks(report)),
+        ("Layers", view::sparse_layers(report, usize::MAX)),
+        ("Left as they are", view::left_dense(report, usize::MAX)),
         ("Outputs", view::outputs(report)),
         (
             "Inputs and outputs that changed",

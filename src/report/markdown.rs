@@ -29,7 +29,10 @@ pub fn markdown(report: &Report) -> String {
         .iter()
         .for_each(|remark| text += &format!("- {}\n", escape(remark)));
     for (title, part) in [
+        ("Zeros", view::sparsity(report)),
         ("Checks", view::checks(report)),
+        ("Layers", view::sparse_layers(report, usize::MAX)),
+        ("Left as they are", view::left_dense(report, usize::MAX)),
         ("Outputs", view::outputs(report)),
         (
             "Inputs and outputs that changed",

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 pub use json::json;
 pub use junit::junit;
 pub use markdown::markdown;
-pub use terminal::{inspection, latencies, summary, verification};
+pub use terminal::{inspection, latencies, sparsification, summary, verification};
 pub use types::*;
 pub use units::error as number;
 pub use view::exactness as told_exactness;

@@ -72,6 +72,27 @@ pub fn inspection(report: &Report) -> String {
     text
 }
 
+/// Zeros among the weights.
+pub fn sparsification(report: &Report) -> String {
+    let mut text = draw(&view::sparsity(report));
+    text += "\n";
+    verdicts(report, &mut text);
+    part(
+        &mut text,
+        "Layers",
+        &view::sparse_layers(report, INSPECTED),
+        "layer",
+    );
+    part(
+        &mut text,
+        "Left as they are",
+        &view::left_dense(report, REASONS),
+        "weight",
+    );
+    footer(report, &mut text);
+    text
+}
+
 /// How far the outputs moved.
 pub fn verification(report: &Report) -> String {
     let mut text = costs(report);
@@ -137,6 +158,9 @@ fn verdicts(report: &Report, text: &mut String) {
     }
     if let Some(latency) = &report.latency {
         line("latency", &view::latency(latency));
+    }
+    if let Some(sparsity) = &report.sparsity {
+        line("speed", &sparsity.speed);
     }
     for check in &report.checks {
         line(

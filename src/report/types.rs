@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::plan::Fit;
+use crate::sparsify::{LeftDense, SparseLayer};
 use crate::verify::OutputDrift;
 use indexmap::IndexMap;
 use serde::{Serialize, Serializer};
@@ -12,6 +13,9 @@ use serde::{Serialize, Serializer};
 pub struct Report {
     /// Who made it.
     pub tool: Named,
+    /// What was done, where it is not the main job: `sparsify`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
     /// The model that was read.
     pub model: ModelInfo,
     /// What it costs.
@@ -36,6 +40,9 @@ pub struct Report {
     pub fed: Option<Fed>,
     /// How the weights that stay were fitted.
     pub fit: Option<Fit>,
+    /// Zeros among the weights, where they were put there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sparsity: Option<Sparsity>,
     /// Branches of conditions that no input took: nothing in them was measured or checked.
     pub never_ran: Vec<NeverRan>,
     /// The points that the search tried, widest first.
@@ -53,6 +60,27 @@ pub struct Report {
     pub checks: Vec<Check>,
     /// What the user should know, one sentence each.
     pub remarks: Vec<String>,
+}
+
+/// Zeros among the weights.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Sparsity {
+    /// How they lie.
+    pub pattern: String,
+    /// How many there are in the layers below.
+    pub zeros: usize,
+    /// Weights of these layers.
+    pub elements: usize,
+    /// Constants that are stored as indices and numbers.
+    pub stored_sparse: usize,
+    /// Bytes under deflate before and after.
+    pub deflated: (Option<u64>, Option<u64>),
+    /// What the pattern makes faster.
+    pub speed: String,
+    /// Constant by constant.
+    pub layers: Vec<SparseLayer>,
+    /// Weights that stay as they are, and why.
+    pub left_dense: Vec<LeftDense>,
 }
 
 /// A program and its version.

@@ -7,6 +7,7 @@ mod files;
 mod kills;
 mod quality;
 mod runtime;
+mod sparsify;
 mod words;
 
 use std::path::{Path, PathBuf};
@@ -73,7 +74,7 @@ fn bad_input_is_one_line_and_two() {
         "@digits_cnn.onnx -o {}/x.onnx --data {}/missing.npz",
         "@digits_cnn.onnx -o {}/x.onnx --plan {}/missing.json",
         "@digits_cnn.onnx -o {}/x.onnx --target macs=0.5 --input nothing=1x2",
-        "sparsify @digits_cnn.onnx -o {}/x.onnx --sparsity 0.9",
+        "sparsify @digits_cnn.onnx -o {}/x.onnx --pattern 4x1",
         "calibrate @digits_cnn.onnx --data {}/missing.npz -o {}/x.stats",
         "@digits_cnn.onnx -o {}/x.onnx --target macs=0.5 --stats {}/text.onnx",
         "@digits_cnn.onnx -o {}/x.onnx --target macs=0.5 --score variance",
@@ -462,7 +463,7 @@ fn help_lists_what_there_is() {
     assert!(
         text.contains("inspect")
             && text.contains("--target")
-            && !text.contains("sparsify")
+            && text.contains("sparsify ")
             && text.contains("calibrate "),
         "{text}"
     );

@@ -12,6 +12,7 @@ mod fill;
 mod inputs;
 mod manifest;
 pub mod row;
+mod sparse;
 mod table;
 mod torchvision;
 

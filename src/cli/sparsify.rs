@@ -1,0 +1,354 @@
+//! Single weights set to zero.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+use super::args::Sparsify;
+use super::stop::Stop;
+use super::values::{Recovery, Storage};
+use super::watch::Watch;
+use super::{Exit, convert, data, engine, gate, output};
+use crate::files::{Place, Staged};
+use crate::model::{self, Model, encoded_len};
+use crate::progress::{Phase, Progress};
+use crate::recover::Method;
+use crate::report::{self, ExactnessVerdict, Report};
+use crate::sparsify::{self, Data, Error, Outcome, Pattern, Request, Score, SparsePlan};
+
+pub(super) fn run(args: &Sparsify, stop: &Stop) -> anyhow::Result<Exit> {
+    let target = args
+        .output
+        .clone()
+        .unwrap_or_else(|| output::beside(&args.model, "sparse"));
+    let places = Places::claim(args, &target, stop)?;
+    let watch = Watch::new(&args.common, stop);
+    let mut request = request(args)?;
+    watch.begin(Phase::Load, 0);
+    let model = output::load(&args.model, &watch, stop)?;
+    let runs = !args.no_verify || request.score.needs_data();
+    let mut given = match runs {
+        true => data::inputs(&model, &args.data, wanted(args, &request), &watch)?,
+        false => data::Given::default(),
+    };
+    let specs = data::specs(&model, &request.pins, args.data.data.as_deref())?;
+    request.pins = data::counted(&model, &specs);
+    let runtime = runs
+        .then(|| engine::runtime(args.engine.runtime, true, watch.memory))
+        .transpose()?;
+    let runtime = runtime.as_deref();
+    if let Some(runtime) = runtime {
+        given.doubt(&model, runtime, &watch);
+    }
+    let made = sparsify::sparsify(&model, &request, lent(&given.data), runtime, &watch.work());
+    let mut outcome = match told(made, &watch)? {
+        Ok(outcome) => outcome,
+        Err(exit) => return Ok(exit),
+    };
+    let stored = match args.storage {
+        Storage::Dense => 0,
+        Storage::Sparse => {
+            let constants = outcome.constants();
+            sparsify::store_sparse(&mut outcome.model, &constants)?
+        }
+    };
+    let mut report = reported(args, &request, (&model, &outcome, stored), &given);
+    gate::thresholds(&mut report, &args.gate);
+    let exit = gate::exit(&report, true, args.gate.allow_unverified);
+    watch.begin(Phase::Save, 0);
+    let stands = exit == Exit::Done || args.force;
+    let written = places.model.is_some() && stands;
+    let mut staged = Staged::new(&stop.outputs);
+    if let Some(place) = places.model.as_ref().filter(|_| stands) {
+        model::stage(&outcome.model, place, &mut staged)?;
+    }
+    if let Some(place) = places.plan.as_ref().filter(|_| stands) {
+        staged.write(place, |file| {
+            file.write_all(outcome.plan.to_json().as_bytes())
+        })?;
+    }
+    report.seconds = watch.finish();
+    report.peak_rss_bytes = output::peak_rss_bytes();
+    output::stage_reports(&report, &places.reports, &mut staged)?;
+    if !args.common.quiet {
+        output::print(&report::sparsification(&report))?;
+    }
+    stop.commit(staged)?;
+    say(&watch, exit, written, (args, &target), &report);
+    Ok(exit)
+}
+
+/// The inputs, for the work to borrow.
+fn lent(inputs: &crate::calibrate::Dataset) -> Data<'_> {
+    let measured = match &inputs.apart {
+        Some(apart) => (&*apart.inputs, apart.labels.as_deref()),
+        None => (&*inputs.inputs, inputs.labels.as_deref()),
+    };
+    Data {
+        inputs: &*inputs.inputs,
+        synthetic: inputs.synthetic,
+        measured,
+        preparation: &inputs.preparation,
+    }
+}
+
+/// The report, thresholds and times left out.
+fn reported(
+    args: &Sparsify,
+    request: &Request,
+    (model, outcome, stored): (&Model, &Outcome, usize),
+    given: &data::Given,
+) -> Report {
+    let mut report = convert::begin(model, !args.report.is_empty());
+    report.fed = given.fed.clone();
+    report.counted_at = request.pins.clone();
+    fill(&mut report, (model, outcome), request, stored);
+    drift(&mut report, outcome, &given.data, args.no_verify);
+    if let (Some(path), Some(planned)) = (
+        &args.plan,
+        request.plan.as_ref().and_then(|plan| plan.fit.as_ref()),
+    ) {
+        gate::fit(&mut report, path, planned, args.recover.is_some());
+    }
+    report
+}
+
+/// Where the outputs go.
+struct Places {
+    /// `None` in a dry run.
+    model: Option<Place>,
+    plan: Option<Place>,
+    reports: Vec<Place>,
+}
+
+impl Places {
+    /// Claims them, before the work, and notes what is read. Errors: one that cannot be written, or that is read.
+    fn claim(args: &Sparsify, target: &Path, stop: &Stop) -> anyhow::Result<Self> {
+        let outputs = &stop.outputs;
+        let places = Places {
+            model: match args.dry_run {
+                true => None,
+                false => Some(outputs.claim(target, "the sparse model")?),
+            },
+            plan: args
+                .plan_out
+                .as_ref()
+                .map(|path| outputs.claim(path, "the plan made"))
+                .transpose()?,
+            reports: output::claim_reports(stop, &args.report)?,
+        };
+        output::reads(stop, "the plan", &args.plan)?;
+        output::reads_data(stop, args.data.data.as_ref(), args.labels.as_ref())?;
+        output::reads_data(stop, args.verify_data.as_ref(), args.verify_labels.as_ref())?;
+        output::reads(stop, "the model", [&args.model])?;
+        Ok(places)
+    }
+}
+
+/// What is asked for. Errors: options that contradict each other, a plan that cannot be read.
+fn request(args: &Sparsify) -> anyhow::Result<Request> {
+    let plan = args
+        .plan
+        .as_deref()
+        .map(SparsePlan::read)
+        .transpose()
+        .context("--plan")?;
+    match (args.sparsity, args.pattern.share()) {
+        (Some(asked), Some(share)) if (asked - share).abs() > 1e-9 => bail!(
+            "--pattern {} makes {share} of the weights zero, --sparsity asks for {asked}; leave one of them out",
+            args.pattern
+        ),
+        (None, None) if plan.is_none() => bail!(
+            "--pattern {} says how zeros lie, not how many there are; give --sparsity",
+            args.pattern
+        ),
+        _ => {}
+    }
+    if args.labels.is_some() && args.data.data.is_none() && args.verify_data.is_none() {
+        bail!("--labels are the classes of inputs; give these with --data or --verify-data");
+    }
+    let measured = args.data.data.is_some();
+    let score = match args.score {
+        _ if plan.is_some() => Score::Magnitude,
+        Some(score) => score,
+        None if measured => Score::Obs,
+        None => Score::Magnitude,
+    };
+    if score.needs_data() && args.no_verify {
+        bail!("--score {score} looks at activations, so models have to run; leave out --no-verify");
+    }
+    let fits = measured || score.needs_data();
+    Ok(Request {
+        sparsity: args.sparsity,
+        pattern: args.pattern,
+        score,
+        uniform: args.uniform,
+        exclude: args.exclude.clone(),
+        recover: match args.recover {
+            Some(Recovery::Nothing) => None,
+            Some(Recovery::With(method)) => Some(method),
+            None => default_recovery(plan.as_ref(), fits),
+        },
+        plan,
+        keep_plan: args.plan_out.is_some(),
+        pins: data::pins(&args.data.input),
+    })
+}
+
+/// How the weights that stay are fitted where the user does not say: as the plan says that they were, where there are inputs
+/// for it; what was made up can be made up again.
+fn default_recovery(plan: Option<&SparsePlan>, fits: bool) -> Option<Method> {
+    let Some(fit) = plan.and_then(|plan| plan.fit.as_ref()) else {
+        return fits.then(Method::default);
+    };
+    let made_up = fit.inputs.as_ref().is_some_and(|inputs| inputs.synthetic);
+    [Method::LeastSquares, Method::Statistics]
+        .into_iter()
+        .find(|method| method.to_string() == fit.method)
+        .filter(|_| fits || made_up)
+}
+
+fn wanted<'a>(args: &'a Sparsify, request: &Request) -> data::Use<'a> {
+    data::Use {
+        labels: args.verify_labels.as_deref().or(args.labels.as_deref()),
+        verify: args.verify_data.as_deref(),
+        chooses: request.recover.is_some() || request.score.needs_data() || request.plan.is_some(),
+    }
+}
+
+/// What was made, or the exit code where a model that has to run does not, which is said.
+fn told(made: Result<Outcome, Error>, watch: &Watch) -> anyhow::Result<Result<Outcome, Exit>> {
+    match made {
+        Ok(outcome) => Ok(Ok(outcome)),
+        Err(Error::Unverifiable(reason)) => {
+            watch.finish();
+            super::complain(&reason);
+            Ok(Err(Exit::Unverifiable))
+        }
+        Err(broken @ Error::Broken(_)) => {
+            watch.finish();
+            super::complain(&format!(
+                "{broken}. That is a fault of onnx-prune, so nothing is written; please report it"
+            ));
+            Ok(Err(Exit::Missed))
+        }
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// Puts what was made into the report.
+fn fill(
+    report: &mut Report,
+    (model, outcome): (&Model, &Outcome),
+    request: &Request,
+    stored: usize,
+) {
+    report.kind = Some("sparsify".to_owned());
+    report.original = convert::cost_of(model, &request.pins);
+    report.pruned = Some(report::Cost {
+        bytes: encoded_len(&outcome.model) as u64,
+        ..report.original
+    });
+    report.fit = outcome.plan.fit.clone();
+    report.remarks.extend(outcome.remarks.iter().cloned());
+    report.runtime = outcome
+        .engine
+        .as_ref()
+        .map(|(name, version)| report::Named {
+            name: name.clone(),
+            version: version.clone(),
+        });
+    let count = |of: fn(&sparsify::SparseLayer) -> usize| outcome.layers.iter().map(of).sum();
+    let pattern = outcome.plan.pattern.clone();
+    report.sparsity = Some(report::Sparsity {
+        speed: speed(pattern.parse().unwrap_or_default()).to_owned(),
+        pattern,
+        zeros: count(|layer| layer.zeros),
+        elements: count(|layer| layer.elements),
+        stored_sparse: stored,
+        deflated: (
+            sparsify::deflated(model),
+            sparsify::deflated(&outcome.model),
+        ),
+        layers: outcome.layers.clone(),
+        left_dense: outcome.left.clone(),
+    });
+}
+
+/// What a pattern is good for, plainly.
+fn speed(pattern: Pattern) -> &'static str {
+    match pattern {
+        Pattern::Within { keep: 2, of: 4 } => {
+            "2:4 is fast on NVIDIA GPUs from Ampere on, through TensorRT with sparse weights switched on; ONNX Runtime on CPUs and tract compute it densely"
+        }
+        Pattern::Blocks { channels: 1, .. } => {
+            "blocks of output channels are fast where the runtime has kernels for them (XNNPACK, 1×1 convolutions); ONNX Runtime and tract compute them densely"
+        }
+        _ => {
+            "no runtime known to this tool gets faster by it: ONNX Runtime, TensorRT and tract compute zeros like other numbers; what it saves is room under compression"
+        }
+    }
+}
+
+/// Puts the drift into the report, or why there is none.
+fn drift(
+    report: &mut Report,
+    outcome: &Outcome,
+    inputs: &crate::calibrate::Dataset,
+    no_verify: bool,
+) {
+    match &outcome.measured {
+        _ if no_verify => {}
+        Ok(measured) => {
+            let apart = inputs.apart.is_some();
+            let fitted = outcome.plan.fit.as_ref().is_some_and(|fit| fit.fitted());
+            let (all, held) = match apart {
+                true => (inputs.inputs.count() + measured.inputs, measured.inputs),
+                false if fitted => (measured.inputs, 0),
+                false => (measured.inputs, measured.inputs),
+            };
+            convert::drift(
+                report,
+                &measured.outputs,
+                (all, Some(held)),
+                inputs.measured_on_made_up(),
+                measured.labelled,
+            );
+        }
+        Err(reason) => {
+            report.exactness.verdict = ExactnessVerdict::Unverifiable;
+            report.exactness.reason = Some(reason.clone());
+            report.drift.verdict = report::Outcome::Unverifiable;
+        }
+    }
+}
+
+fn say(
+    watch: &Watch,
+    exit: Exit,
+    written: bool,
+    (args, target): (&Sparsify, &Path),
+    report: &Report,
+) {
+    let reasons = gate::failed(report)
+        .into_iter()
+        .chain(report.exactness.reason.clone())
+        .collect::<Vec<_>>()
+        .join("; ");
+    let ending = match (written, args.dry_run) {
+        (true, _) => format!("wrote {} all the same", target.display()),
+        (false, true) => "nothing written (--dry-run)".to_owned(),
+        (false, false) => "nothing written (--force writes all the same)".to_owned(),
+    };
+    match exit {
+        Exit::Missed => {
+            super::complain(&format!("thresholds are not met: {reasons}; {ending}"));
+        }
+        Exit::Unverifiable => super::complain(&format!(
+            "the result could not be verified: {reasons}; {ending}; --allow-unverified accepts it"
+        )),
+        _ if written => watch.say(&format!("wrote {}", target.display())),
+        _ => watch.say("nothing written (--dry-run)"),
+    }
+}

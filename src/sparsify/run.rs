@@ -1,0 +1,229 @@
+//! The order of the steps.
+
+use super::make::{Made, SPARED};
+use super::measure::Baseline;
+use super::parts::{LeftDense, Part, parts};
+use super::pattern::Pattern;
+use super::request::{Data, Outcome, Request, SparseLayer};
+use super::{Error, SparsePlan};
+use crate::analysis::{Analysis, Options, Selection, analyse};
+use crate::calibrate::held_out;
+use crate::inputs::digest;
+use crate::linear::views;
+use crate::model::Model;
+use crate::plan::{Fit, FitInputs};
+use crate::progress::{Phase, Work};
+use crate::recover::{Method, Repair, Teacher};
+use crate::run::{Runtime, choose};
+
+/// Runs that variants are held against the original on, at most.
+const QUICK: usize = 64;
+
+/// Makes a model sparse. `runtime` is `None` when nothing is to be run. Errors: no weights that can go, a plan that does not
+/// fit, a score without inputs, a model that does not run though it has to, a stop asked for.
+pub fn sparsify(
+    model: &Model,
+    request: &Request,
+    data: Data,
+    runtime: Option<&dyn Runtime>,
+    work: &Work,
+) -> Result<Outcome, Error> {
+    work.progress.begin(Phase::Analyse, 0);
+    let options = Options {
+        pins: request.pins.clone(),
+        memory: work.memory,
+        ..Default::default()
+    };
+    let analysis = analyse(model, &options);
+    let views = views(model, &analysis.relations);
+    let pattern = match &request.plan {
+        Some(plan) => plan.pattern.parse().unwrap_or_default(),
+        None => request.pattern,
+    };
+    let (parts, left) = parts(model, &views, pattern, &request.exclude);
+    if parts.is_empty() {
+        let reason = left.first().map_or_else(
+            || "no product with constant weights is known in it".to_owned(),
+            |left| format!("{}: {}", left.weight, left.reason),
+        );
+        return Err(Error::Nothing(reason));
+    }
+    let mut job = Job {
+        model,
+        analysis: &analysis,
+        parts: &parts,
+        pattern,
+        request,
+        data,
+        engine: None,
+        reason: "models are not run".to_owned(),
+        work,
+        remarks: Vec::new(),
+    };
+    job.start(runtime)?;
+    job.finish(left)
+}
+
+/// Name and version of what runs the models.
+fn named((runtime, _): &(&dyn Runtime, Baseline)) -> (String, String) {
+    (runtime.name().to_owned(), runtime.version().to_owned())
+}
+
+/// What the steps have in common.
+pub(super) struct Job<'a> {
+    pub model: &'a Model,
+    pub analysis: &'a Analysis,
+    pub parts: &'a [Part],
+    pub pattern: Pattern,
+    pub request: &'a Request,
+    pub data: Data<'a>,
+    /// What runs the models, and the original in it.
+    pub engine: Option<(&'a dyn Runtime, Baseline<'a>)>,
+    /// Why nothing runs.
+    pub reason: String,
+    pub work: &'a Work<'a>,
+    pub remarks: Vec<String>,
+}
+
+impl<'a> Job<'a> {
+    /// Makes the original ready, if it is to be run. Errors: it has to run and does not.
+    fn start(&mut self, runtime: Option<&'a dyn Runtime>) -> Result<(), Error> {
+        let needed = self.request.score.needs_data() && self.request.plan.is_none();
+        let example = match runtime {
+            Some(_) => self.data.inputs.example()?,
+            None => None,
+        };
+        if let (Some(runtime), Some(example)) = (runtime, example) {
+            let count = self.data.inputs.count();
+            let mut runs: Vec<usize> = (0..count)
+                .filter(|run| count < SPARED || held_out(*run, count))
+                .collect();
+            runs.truncate(QUICK);
+            let chosen = choose(runtime, self.model, &example);
+            self.work.progress.begin(Phase::Run, runs.len() as u64);
+            let found = match chosen.session {
+                Ok(session) => Baseline::new(
+                    self.model,
+                    session,
+                    (self.data.inputs, runs),
+                    chosen.runtime,
+                    self.work,
+                ),
+                Err(error) => Err(Error::Unverifiable(error.to_string())),
+            };
+            match found {
+                Ok(baseline) => self.engine = Some((chosen.runtime, baseline)),
+                Err(Error::Unverifiable(reason)) if !needed => self.reason = reason,
+                Err(error) => return Err(error),
+            }
+        }
+        if needed && self.engine.is_none() {
+            return Err(Error::NeedsData(self.request.score.to_string()));
+        }
+        Ok(())
+    }
+
+    /// The original as what layers are fitted to.
+    pub fn teacher<'b>(&'b self, selection: &'b Selection) -> Teacher<'b> {
+        Teacher {
+            model: self.model,
+            analysis: self.analysis,
+            selection,
+        }
+    }
+
+    /// From masks to the finished model.
+    fn finish(mut self, left: Vec<LeftDense>) -> Result<Outcome, Error> {
+        let sha256 = if self.request.plan.is_some() || self.request.keep_plan {
+            self.model.source.sha256()
+        } else {
+            String::new()
+        };
+        let given = match &self.request.plan {
+            Some(plan) => Some(plan.masks(self.model, self.parts, &sha256)?),
+            None => None,
+        };
+        let method = self.request.recover.filter(|_| self.engine.is_some());
+        let made = match method {
+            Some(method) => self.fitted(given, method)?,
+            None => self.bare(given)?,
+        };
+        let Made {
+            mut model,
+            masks,
+            repairs,
+        } = made;
+        self.model.source.check()?;
+        let fit = self.fit(method.filter(|_| !repairs.is_empty()))?;
+        let planned = self
+            .request
+            .plan
+            .as_ref()
+            .and_then(|plan| plan.fit.as_ref());
+        self.remarks
+            .extend(planned.and_then(|planned| fit.differs(planned)));
+        let plan = SparsePlan::new(
+            self.model,
+            self.parts,
+            &masks,
+            (self.pattern.to_string(), sha256),
+            Some(fit),
+        );
+        crate::surgery::annotate(
+            &mut model,
+            &[
+                ("onnx_prune.version", env!("CARGO_PKG_VERSION").to_owned()),
+                ("onnx_prune.masks", plan.digest()),
+            ],
+        );
+        self.work.progress.begin(Phase::Drift, 0);
+        let measured = match &self.engine {
+            Some((_, baseline)) => Ok(baseline.measure(&model, self.data.measured, self.work)?),
+            None => Err(self.reason.clone()),
+        };
+        let layers = self.layers(&model, &repairs);
+        Ok(Outcome {
+            plan,
+            layers,
+            left,
+            engine: self.engine.as_ref().map(named),
+            measured,
+            remarks: self.remarks,
+            model,
+        })
+    }
+
+    fn layers(&self, model: &Model, repairs: &[Repair]) -> Vec<SparseLayer> {
+        let layer = |part: &Part| {
+            let matrix = part.view.matrix(model).unwrap_or_default();
+            let repair = repairs.iter().find(|repair| repair.layer == part.layer);
+            SparseLayer {
+                weight: part.constant.clone(),
+                elements: part.shape.elements(),
+                zeros: matrix.iter().filter(|weight| **weight == 0.0).count(),
+                error: repair.map(|repair| (repair.before, repair.after)),
+            }
+        };
+        self.parts.iter().map(layer).collect()
+    }
+
+    fn fit(&self, method: Option<Method>) -> Result<Fit, Error> {
+        let Some(method) = method else {
+            return Ok(Fit::none());
+        };
+        let digest = if self.request.keep_plan || self.request.plan.is_some() {
+            digest(self.data.inputs)?
+        } else {
+            String::new()
+        };
+        Ok(Fit {
+            method: method.to_string(),
+            inputs: Some(FitInputs {
+                number: self.data.inputs.count(),
+                digest,
+                synthetic: self.data.synthetic,
+                preprocessing: self.data.preparation.to_owned(),
+            }),
+        })
+    }
+}
