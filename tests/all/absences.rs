@@ -14,9 +14,28 @@ struct Absence {
 /// What does not occur in these places.
 const ABSENT: &[Absence] = &[
     Absence {
-        places: &["files", "proto"],
+        places: &["proto"],
         says: "No other room: it stands alone.",
         words: &["crate::"],
+    },
+    // What is open to all, such as `hash`, is no room.
+    Absence {
+        places: &["files"],
+        says: "No other room: it stands alone.",
+        words: &[
+            "crate::proto",
+            "crate::model",
+            "crate::facts",
+            "crate::relation",
+            "crate::ops",
+            "crate::analysis",
+            "crate::run",
+            "crate::inputs",
+            "crate::plan",
+            "crate::prune",
+            "crate::report",
+            "crate::cli",
+        ],
     },
     Absence {
         places: &["model"],
@@ -182,7 +201,7 @@ const ABSENT: &[Absence] = &[
         ],
     },
     Absence {
-        places: &["run/prepare"],
+        places: &["run/lower"],
         says: "No engine: a lowering rewrites graphs for every runtime alike.",
         words: &[
             "tract_onnx",

@@ -19,7 +19,11 @@ fn sources(folder: &Path, texts: &mut Vec<String>) {
         if path.is_dir() {
             sources(&path, texts);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            texts.push(std::fs::read_to_string(path).unwrap());
+            let text = std::fs::read_to_string(path).unwrap();
+            // Strings that go on in the next line are one; an argument on a line of its own is found as one beside its bracket.
+            let whole: String = text.split("\\\n").map(str::trim_start).collect();
+            let parts: Vec<&str> = whole.split('(').map(str::trim_start).collect();
+            texts.push(parts.join("("));
         }
     }
 }

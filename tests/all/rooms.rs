@@ -23,6 +23,7 @@ const ROOMS: &[&str] = &[
     "recover",
     "verify",
     "clean",
+    "sparsify",
     "workspace",
     "latency",
     "evaluate",
