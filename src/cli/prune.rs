@@ -17,7 +17,7 @@ use crate::files::{Place, Staged};
 use crate::model::{self, Model};
 use crate::plan::Plan;
 use crate::progress::{Phase, Progress};
-use crate::prune::{DEFAULT_DRIFT, Outcome, Pruner, Request};
+use crate::prune::{DEFAULT_DRIFT, Note, Outcome, Pruner, Request};
 use crate::recover::Method;
 use crate::report::{self, ExactnessVerdict, Report};
 use crate::score::{Given as GivenScores, Needs, Scorer};
@@ -55,7 +55,8 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     };
     let mut report = report_of(args, &model, &request, &outcome, data.measured_on_made_up());
     report.fed = fed;
-    let exit = gate::exit(&report, outcome.reached, args.gate.allow_unverified);
+    let reached = outcome.reached || spared(args, &outcome);
+    let exit = gate::exit(&report, reached, args.gate.allow_unverified);
     watch.begin(Phase::Save, 0);
     // What the exit code does not stand for is not written, unless the user insists; what the surgery did wrong is of no use.
     let inexact = report.exactness.verdict == ExactnessVerdict::Inexact;
@@ -105,6 +106,12 @@ fn inputs(
     Ok(Some(given))
 }
 
+/// Whether nothing goes, and nobody asked for more: the model is written as it is, and a note says what would take more.
+fn spared(args: &Prune, outcome: &Outcome) -> bool {
+    let none_fits = |note: &Note| matches!(note, Note::NoCutWithin { .. });
+    args.target.is_empty() && outcome.notes.iter().any(none_fits)
+}
+
 /// What is said of the outcome, held against the targets and thresholds.
 fn report_of(
     args: &Prune,
@@ -128,7 +135,7 @@ fn report_of(
         &request.targets,
         outcome.checks.as_ref().and_then(|checks| checks.latency),
     );
-    if let Some(allowed) = request.drift {
+    if let Some(allowed) = request.drift.filter(|_| !spared(args, outcome)) {
         gate::drift_target(&mut report, allowed, outcome.reached);
     }
     let planned = request.plan.as_ref().and_then(|plan| plan.fit.as_ref());

@@ -247,7 +247,7 @@ fn fill(
     report.kind = Some("sparsify".to_owned());
     report.original = convert::cost_of(model, &request.pins);
     report.pruned = Some(report::Cost {
-        bytes: encoded_len(&outcome.model) as u64,
+        bytes: encoded_len(&outcome.model),
         ..report.original
     });
     report.fit = outcome.plan.fit.clone();

@@ -216,7 +216,7 @@ impl<'a> Baseline<'a> {
         let original = self
             .original
             .as_ref()
-            .map_err(|reason| EvaluateError::unverifiable(reason))?;
+            .map_err(EvaluateError::unverifiable)?;
         let none = || EvaluateError::unverifiable("there are no inputs to run");
         let example = inputs.fetch(*runs.first().ok_or_else(none)?)?;
         let session = self

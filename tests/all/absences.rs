@@ -462,7 +462,7 @@ fn holds(code: &str, word: &str) -> bool {
     code.match_indices(word).any(|(at, _)| {
         let before = code[..at].chars().next_back().is_some_and(in_name);
         let after = code[at + word.len()..].chars().next().is_some_and(in_name);
-        !(before && word.starts_with(in_name)) && !(after && word.ends_with(in_name))
+        !(before && word.starts_with(in_name) || after && word.ends_with(in_name))
     })
 }
 

@@ -40,6 +40,17 @@ fn calibrated_pruning_keeps_what_magnitudes_lose() {
 }
 
 #[test]
+fn a_model_alone_always_gives_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let written = || path.join("x.onnx").exists();
+    let asked = "@digits_cnn.onnx -o {}/x.onnx --target drift=0.001 -q";
+    assert_eq!((code(path, asked).0, written()), (1, false));
+    assert_eq!(code(path, "@digits_cnn.onnx -o {}/x.onnx -q").0, 0);
+    assert!(written());
+}
+
+#[test]
 fn a_search_lands_near_the_drift_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let options = "--target drift=0.2 --data @digits_calibration.npz --report {}/r.json -q";

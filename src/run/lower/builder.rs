@@ -105,7 +105,7 @@ impl<'a> GraphBuilder<'a> {
                     while node.input.last().is_some_and(String::is_empty) {
                         node.input.pop();
                     }
-                    self.into_older(&mut node, &constants);
+                    self.rewrite_for_older(&mut node, &constants);
                     self.nodes.push(node);
                 }
             }
@@ -130,7 +130,7 @@ impl<'a> GraphBuilder<'a> {
     }
 
     /// Writes the axes or sizes of a node, where they are constants, as the model's version of the operator has them.
-    fn into_older(&self, node: &mut NodeProto, constants: &BTreeMap<String, TensorRef>) {
+    fn rewrite_for_older(&self, node: &mut NodeProto, constants: &BTreeMap<String, TensorRef>) {
         let (name, since) = match node.op_type() {
             "Unsqueeze" | "Squeeze" | "ReduceSum" => ("axes", 13),
             "Split" => ("split", 13),
