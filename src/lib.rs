@@ -1,4 +1,4 @@
-//! Structural pruning of trained ONNX models, with a proof that the cut is right.
+//! Structural pruning of trained ONNX models, compared with the original by running both.
 //!
 //! A network computes much that its outputs hardly need: channels of convolutions, heads of attention, neurons of dense
 //! layers. This crate removes such *units* from a model's file, so that what is left is a smaller ordinary model: no masks, no
@@ -14,7 +14,7 @@
 //! 3. **Choose.** The cheapest units go until the [`Target`]s hold: operations, parameters, bytes, measured latency; or as many
 //!    as a drift of the outputs allows.
 //! 4. **Cut and recover.** The weights that stay are fitted anew to what the original computes ([`Method`]).
-//! 5. **Prove.** The cut model must give what the original gives with the same units set to zero. [`Checks`] says whether it
+//! 5. **Check.** The cut model must give what the original gives with the same units set to zero. [`Checks`] says whether it
 //!    does, and how far the outputs moved from the untouched original's.
 //!
 //! A [`Pruner`] does all of it:
