@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::infer::Facts;
+use super::infer::{Facts, view};
 use super::repack::Repack;
 use super::rewrite::patched;
 use crate::facts::{Dim, Fact};
 use crate::model::{GraphId, Model, Names, NodeId, Origin, TensorRef, ValueId};
-use crate::ops::Demand;
+use crate::ops::{Demand, back, lookup, make};
 use crate::proto::{Dtype, NodeProto};
 
 /// Operands that were replaced, and nodes to be inserted. Nodes keep their places until the end, so that the index
@@ -234,7 +234,12 @@ impl Operands {
         };
         let changes = self.sources(model, facts, node, wanted).ok_or_else(stuck)?;
         let mut inputs = Vec::new();
-        for (input, wanted) in changes {
+        for Demand {
+            input,
+            elements: wanted,
+            ..
+        } in changes
+        {
             let source = model
                 .index()
                 .node(node)
@@ -266,71 +271,19 @@ impl Operands {
         facts: &Facts,
         node: NodeId,
         wanted: &[Option<Dim>],
-    ) -> Option<Vec<(u32, Vec<Option<Dim>>)>> {
-        let message = model.node(node);
+    ) -> Option<Vec<Demand>> {
         let inputs = &model.index().node(node).inputs;
-        let fact = |at: usize| {
-            inputs
-                .get(at)
-                .copied()
-                .flatten()
-                .map(|value| facts.of(value))
-        };
-        let now = |at: usize| fact(at)?.contents.as_ref()?.dims();
-        match message.op_type() {
-            "Identity" | "Cast" | "Unsqueeze" | "Squeeze" | "Reshape" => {
-                Some(vec![(0, wanted.to_vec())])
-            }
-            "Concat" => {
-                let mut rest = wanted;
-                let mut changes = Vec::new();
-                for at in 0..inputs.len() {
-                    let (mine, others) = rest.split_at_checked(fact(at)?.elements()?)?;
-                    rest = others;
-                    let held = fact(at)?;
-                    if !holds(held, mine, false) {
-                        changes.push((at as u32, mine.to_vec()));
-                    }
-                }
-                Some(changes)
-            }
-            "Gather" => {
-                let mut source = vec![None; fact(0)?.elements()?];
-                for (wanted, index) in wanted.iter().zip(fact(1)?.contents.as_ref()?.numbers()?) {
-                    let index = if index < 0 {
-                        index + source.len() as i64
-                    } else {
-                        index
-                    };
-                    let slot = source.get_mut(usize::try_from(index).ok()?)?;
-                    *slot = wanted.clone().or(slot.take());
-                }
-                Some(vec![(0, source)])
-            }
-            "Mul" | "Div" | "Add" | "Sub" => {
-                let [Some(wanted)] = wanted else { return None };
-                let (left, right) = (now(0)?.first()?.clone(), now(1)?.first()?.clone());
-                let constant = |at: usize| {
-                    inputs
-                        .get(at)
-                        .copied()
-                        .flatten()
-                        .is_some_and(|value| model.constant(value).is_some())
-                };
-                let (for_right, for_left) = match message.op_type() {
-                    "Mul" => (wanted.exact_div(&left), wanted.exact_div(&right)),
-                    "Div" => (left.exact_div(wanted), Some(wanted * &right)),
-                    "Add" => (Some(wanted - &left), Some(wanted - &right)),
-                    _ => (Some(&left - wanted), Some(wanted + &right)),
-                };
-                match (for_right, for_left) {
-                    (Some(right), _) if constant(1) => Some(vec![(1, vec![Some(right)])]),
-                    (_, Some(left)) if constant(0) => Some(vec![(0, vec![Some(left)])]),
-                    _ => None,
-                }
-            }
-            _ => None,
+        let value = |input: u32| inputs.get(input as usize).copied().flatten();
+        let is_constant =
+            |input: u32| value(input).is_some_and(|value| model.constant(value).is_some());
+        let mut demands = back(&view(model, facts, node, false), wanted, &is_constant)?;
+        if demands.len() > 1 {
+            demands.retain(|demand| {
+                !value(demand.input)
+                    .is_some_and(|value| holds(facts.of(value), &demand.elements, false))
+            });
         }
+        Some(demands)
     }
 
     /// Gives a Reshape whose target can not be traced a constant one: 0 copies an extent that stays in place, one -1
@@ -344,7 +297,11 @@ impl Operands {
         demand: &Demand,
     ) -> bool {
         let entry = original.index().node(node);
-        if original.node(node).op_type() != "Reshape" || demand.input != 1 {
+        let message = original.node(node);
+        let lists_extents = lookup(message.domain(), message.op_type()).is_some_and(|operator| {
+            operator.shape_operand(&view(original, old, node, true)) == Some(demand.input)
+        });
+        if !lists_extents {
             return false;
         }
         let shape = |value: Option<ValueId>| value.and_then(|value| old.of(value).shape.clone());
@@ -412,11 +369,8 @@ impl Operands {
             *output = unscaled.clone();
         }
         let scaling = NodeProto {
-            op_type: Some("Mul".into()),
             name: Some(self.fresh(original.node_label(node))),
-            input: vec![unscaled, scale],
-            output: vec![name],
-            ..Default::default()
+            ..make::mul(unscaled, scale, &name)
         };
         self.inserts.push((entry.graph, entry.position, scaling));
         true

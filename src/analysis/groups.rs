@@ -11,6 +11,7 @@ use super::spaces::{Correspondence, SpaceId, Spaces};
 use super::union_find::UnionFind;
 use crate::facts::Dim;
 use crate::model::{Model, Origin, ValueId};
+use crate::ops::{Flow, flow, meaning};
 use crate::relation::{LabelId, Port, Reason, Relation, Term};
 
 /// What the units of a group are.
@@ -368,7 +369,7 @@ fn weights_by_class(
         let is_read = entry
             .readers
             .iter()
-            .any(|(node, _)| !matches!(model.node(*node).op_type(), "Shape" | "Size"));
+            .any(|(node, _)| !meaning(model.node(*node)).reads_extents);
         if model.tensor_proto(value).is_none() || !(is_read || entry.is_output) {
             continue;
         }
@@ -477,18 +478,15 @@ fn looked_up(model: &Model, constants: &[bool], value: ValueId) -> bool {
     let Origin::Output(node, 0) = model.index().value(value).origin else {
         return false;
     };
-    let rows = matches!(
-        model.node(node).op_type(),
-        "Gather" | "GatherND" | "GatherElements"
-    );
-    rows && model
-        .index()
-        .node(node)
-        .inputs
-        .first()
-        .copied()
-        .flatten()
-        .is_some_and(|table| constants[table.index()])
+    flow(model.node(node)) == Flow::Picked
+        && model
+            .index()
+            .node(node)
+            .inputs
+            .first()
+            .copied()
+            .flatten()
+            .is_some_and(|table| constants[table.index()])
 }
 
 /// Whether a value is a constant matrix or kernel times numbers that the model computes (modulated convolutions: weights scaled by
@@ -506,12 +504,12 @@ fn modulated(model: &Model, value: ValueId, steps: usize) -> bool {
             .tensor_proto(value)
             .is_some_and(|tensor| tensor.dims.iter().filter(|dim| **dim > 1).count() > 1)
     };
-    match model.node(node).op_type() {
-        "Mul" => inputs
+    match flow(model.node(node)) {
+        Flow::Mul => inputs
             .iter()
             .flatten()
             .any(|factor| matrix(*factor) || modulated(model, *factor, steps)),
-        "Reshape" | "Transpose" | "Cast" | "Identity" | "Squeeze" | "Unsqueeze" | "Div" => inputs
+        Flow::Same | Flow::Converted | Flow::Reshaped | Flow::Permuted | Flow::Div => inputs
             .first()
             .copied()
             .flatten()

@@ -341,7 +341,7 @@ impl Rewriter<'_> {
     fn target(&self, node: NodeId, symbols: bool) -> Option<Demand> {
         let message = self.original.node(node);
         let view = view(self.original, &self.analysis.facts, node, true);
-        let input = lookup(message.domain(), message.op_type())?.target(&view)?;
+        let input = lookup(message.domain(), message.op_type())?.shape_operand(&view)?;
         let output = self
             .original
             .index()

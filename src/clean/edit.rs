@@ -199,8 +199,3 @@ pub(super) fn float(node: &NodeProto, name: &str) -> Option<f32> {
         .find(|attribute| attribute.name() == name)
         .map(|attribute| attribute.f())
 }
-
-/// Whether a node is this operator of ai.onnx.
-pub(super) fn is(node: &NodeProto, op_type: &str) -> bool {
-    node.op_type() == op_type && crate::model::normal_domain(node.domain()).is_empty()
-}

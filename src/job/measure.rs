@@ -7,7 +7,7 @@ use super::request::Data;
 use super::{Error, Prepared};
 use crate::analysis::{Cost, Pins, Selection, is_weight, macs};
 use crate::calibrate::{Batches, GatherError, held_out};
-use crate::model::{Index, Model, TensorRef, encoded_len, functions};
+use crate::model::{Index, Model, TensorRef, encoded_len, functions, is_constant_node};
 use crate::progress::{Phase, Work};
 use crate::proto::{AttributeProto, NodeProto, TensorProto};
 use crate::run::{Chosen, Runtime, Session, Tensors, latency};
@@ -415,7 +415,7 @@ pub(super) fn params(model: &Model) -> f64 {
 
 /// What the constants of a node of a function count, those in its subgraphs included.
 fn in_constants(node: &NodeProto, count: &dyn Fn(&TensorProto) -> f64) -> f64 {
-    let constant = node.op_type() == "Constant";
+    let constant = is_constant_node(node);
     let attribute = |attribute: &AttributeProto| {
         let own = attribute.t.as_ref().filter(|_| constant).map_or(0.0, count);
         let graphs = attribute.g.iter().chain(&attribute.graphs);

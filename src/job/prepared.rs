@@ -255,7 +255,9 @@ fn with_copies(
     apart: &BTreeSet<String>,
     options: &Options,
 ) -> Result<Prepared, Error> {
-    let (working, copies) = unshare(model.clone(), apart)?;
+    let (working, copies) = unshare(model.clone(), apart, &|node| {
+        crate::ops::meaning(node).reads_extents
+    })?;
     let mut origins = origins.clone();
     origins.copies.extend(copies);
     let analysis = analyse(&working, options);

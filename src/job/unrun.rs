@@ -6,6 +6,7 @@ use super::{Error, Prepared};
 use crate::analysis::{Facts, Group, Pins, infer, is_weight};
 use crate::calibrate::Batches;
 use crate::model::{GraphId, Index, Model, NodeId, ValueId, prefix};
+use crate::ops::meaning;
 use crate::run::{Runtime, Tensors};
 
 /// Inputs that are looked at, spread over all.
@@ -38,7 +39,9 @@ impl Unrun {
         let ifs: Vec<NodeId> = index
             .nodes()
             .filter(|(node, _)| {
-                model.node(*node).op_type() == "If" && model.node(*node).domain().is_empty()
+                meaning(model.node(*node))
+                    .control
+                    .is_some_and(|control| control.alternative)
             })
             .map(|(node, _)| node)
             .collect();

@@ -394,11 +394,7 @@ pub(super) fn keep_scale(cut: &Cut, edit: &mut NodeEdit, given: bool) -> Result<
 
 pub(super) static RULES: &[Rule] = &[
     Rule::onnx("Attention", &Attention),
-    Rule {
-        domain: "ai.onnx.preview",
-        op_type: "FlexAttention",
-        operator: &Attention,
-    },
+    Rule::of("ai.onnx.preview", "FlexAttention", &Attention),
 ];
 
 #[cfg(test)]

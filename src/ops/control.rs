@@ -3,6 +3,7 @@
 
 use super::fit::hold;
 use super::frozen::{extent_in, outputs};
+use super::meaning::{Control, Decides};
 use super::{Branch, InferError, NodeView, Operator, Rule};
 use crate::facts::{Contents, Dim, Element, Fact};
 use crate::proto::{Dtype, GraphProto, type_proto};
@@ -566,10 +567,37 @@ impl Operator for Scan {
     }
 }
 
+/// One branch runs, and gives the outputs.
+const EITHER: Control = Control {
+    own_results: 0,
+    own_inputs: 0,
+    feeds: false,
+    carries: false,
+    alternative: true,
+};
+/// The body's first result says whether to go on; it reads a count and a condition of its own.
+const REPEATED: Control = Control {
+    own_results: 1,
+    own_inputs: 2,
+    feeds: true,
+    carries: true,
+    alternative: false,
+};
+/// The body reads the states, and slices of what is scanned.
+const SCANNED: Control = Control {
+    own_results: 0,
+    own_inputs: 0,
+    feeds: true,
+    carries: false,
+    alternative: false,
+};
+
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("If", &If),
-    Rule::onnx("Loop", &Loop),
-    Rule::onnx("Scan", &Scan),
+    Rule::onnx("If", &If)
+        .chooses(Decides::Always)
+        .control(EITHER),
+    Rule::onnx("Loop", &Loop).control(REPEATED),
+    Rule::onnx("Scan", &Scan).control(SCANNED),
 ];
 
 #[cfg(test)]

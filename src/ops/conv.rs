@@ -3,6 +3,7 @@
 //! The channel axis is always read as groups × channels of a group: a plain convolution has one group, a depthwise
 //! one has groups of one channel, and neither is a case of its own.
 
+use super::meaning::{BiasInput, ChannelAxis, LinearMap, WeightRows};
 use super::operand::{self, along, fixed, single};
 use super::window::{Geometry, KERNEL, SPATIAL};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
@@ -414,16 +415,31 @@ impl Operator for DeformConv {
     }
 }
 
+/// Sums over input channels and the window.
+const PRODUCT: LinearMap = LinearMap {
+    bias: Some(BiasInput {
+        input: 2,
+        factor: None,
+    }),
+    rows: WeightRows::First,
+    channels: Some(ChannelAxis::Second),
+};
+/// The same with the weight's first two axes the other way round.
+const TRANSPOSED_PRODUCT: LinearMap = LinearMap {
+    rows: WeightRows::Grouped,
+    ..PRODUCT
+};
+
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("Conv", &PLAIN),
-    Rule::onnx("ConvTranspose", &TRANSPOSED),
-    Rule::onnx("ConvInteger", &INTEGER),
-    Rule::onnx("QLinearConv", &QUANTIZED),
+    Rule::onnx("Conv", &PLAIN).product(PRODUCT),
+    Rule::onnx("ConvTranspose", &TRANSPOSED).product(TRANSPOSED_PRODUCT),
+    Rule::onnx("ConvInteger", &INTEGER).counts_steps(),
+    Rule::onnx("QLinearConv", &QUANTIZED).counts_steps(),
     Rule::onnx("DeformConv", &DeformConv),
     Rule::microsoft("FusedConv", &FUSED),
     Rule::microsoft("NhwcConv", &NHWC),
     Rule::microsoft("NhwcFusedConv", &NHWC),
-    Rule::microsoft("QLinearConv", &QUANTIZED),
+    Rule::microsoft("QLinearConv", &QUANTIZED).counts_steps(),
 ];
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::contraction::{Contraction, Factor};
+use super::meaning::{LinearMap, WeightRows};
 use super::{InferError, NodeView, Operator, Rule, operand};
 use crate::facts::Fact;
 use crate::relation::Relation;
@@ -168,7 +169,14 @@ impl Operator for Einsum {
     }
 }
 
-pub(super) static RULES: &[Rule] = &[Rule::onnx("Einsum", &Einsum)];
+/// Sums of products as the equation says.
+const EQUATION: LinearMap = LinearMap {
+    bias: None,
+    rows: WeightRows::Equation,
+    channels: None,
+};
+
+pub(super) static RULES: &[Rule] = &[Rule::onnx("Einsum", &Einsum).product(EQUATION)];
 
 #[cfg(test)]
 mod tests {

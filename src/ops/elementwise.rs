@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use super::arithmetic::{self as math, Compute};
 use super::broadcast::{axis_names, broadcast, broadcast_contents, broadcast_shape, broadcasts_to};
 use super::fit::unless_ranked;
+use super::meaning::{Decides, Flow};
 use super::{InferError, NodeView, Operator, Rule};
 use crate::facts::{Dim, Element, Fact};
 use crate::proto::Dtype;
@@ -171,6 +172,10 @@ impl Operator for Elementwise {
         }
         builder.finish()
     }
+
+    fn is_entrywise(&self) -> bool {
+        true
+    }
 }
 
 /// Passes on any value, also one that is no tensor.
@@ -183,6 +188,10 @@ impl Operator for Identity {
 
     fn relate(&self, node: &NodeView) -> Relation {
         UNARY.relate(node)
+    }
+
+    fn is_entrywise(&self) -> bool {
+        true
     }
 }
 
@@ -237,6 +246,10 @@ impl Operator for Cast {
         );
         builder.unread(Port::In(1), "like", axis_names());
         builder.finish()
+    }
+
+    fn is_entrywise(&self) -> bool {
+        true
     }
 }
 
@@ -297,10 +310,14 @@ impl Operator for Dropout {
         }
         builder.finish()
     }
+
+    fn is_entrywise(&self) -> bool {
+        true
+    }
 }
 
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("Abs", &unary(math::abs)),
+    Rule::onnx("Abs", &unary(math::abs)).flow(Flow::Magnitude),
     Rule::onnx("Acos", &UNARY),
     Rule::onnx("Acosh", &UNARY),
     Rule::onnx("Asin", &UNARY),
@@ -308,18 +325,18 @@ pub(super) static RULES: &[Rule] = &[
     Rule::onnx("Atan", &UNARY),
     Rule::onnx("Atanh", &UNARY),
     Rule::onnx("BitwiseNot", &UNARY),
-    Rule::onnx("Ceil", &unary(math::ceil)),
+    Rule::onnx("Ceil", &unary(math::ceil)).chooses(Decides::Always),
     Rule::onnx("Celu", &UNARY),
     Rule::onnx("Cos", &UNARY),
     Rule::onnx("Cosh", &UNARY),
     Rule::onnx("Elu", &UNARY),
     Rule::onnx("Erf", &UNARY),
     Rule::onnx("Exp", &UNARY),
-    Rule::onnx("Floor", &unary(math::floor)),
+    Rule::onnx("Floor", &unary(math::floor)).chooses(Decides::Always),
     Rule::onnx("Gelu", &UNARY),
     Rule::onnx("HardSigmoid", &UNARY),
     Rule::onnx("HardSwish", &UNARY),
-    Rule::onnx("Identity", &Identity),
+    Rule::onnx("Identity", &Identity).flow(Flow::Same),
     Rule::onnx(
         "IsInf",
         &Elementwise {
@@ -346,12 +363,12 @@ pub(super) static RULES: &[Rule] = &[
         },
     ),
     Rule::onnx("Reciprocal", &unary(math::reciprocal)),
-    Rule::onnx("Relu", &unary(math::relu)),
-    Rule::onnx("Round", &unary(math::round)),
+    Rule::onnx("Relu", &unary(math::relu)).flow(Flow::Rectified),
+    Rule::onnx("Round", &unary(math::round)).chooses(Decides::Always),
     Rule::onnx("Selu", &UNARY),
     Rule::onnx("Shrink", &UNARY),
     Rule::onnx("Sigmoid", &UNARY),
-    Rule::onnx("Sign", &unary(math::sign)),
+    Rule::onnx("Sign", &unary(math::sign)).chooses(Decides::Always),
     Rule::onnx("Sin", &UNARY),
     Rule::onnx("Sinh", &UNARY),
     Rule::onnx("Softplus", &UNARY),
@@ -367,7 +384,9 @@ pub(super) static RULES: &[Rule] = &[
             dtype: |node| dtype_attribute(node, "to"),
             converts: true,
         },
-    ),
+    )
+    .flow(Flow::Converted)
+    .chooses(Decides::ToWhole),
     Rule::onnx(
         "CastLike",
         &Cast {
@@ -382,7 +401,7 @@ pub(super) static RULES: &[Rule] = &[
             converts: false,
         },
     ),
-    Rule::onnx("Dropout", &Dropout),
+    Rule::onnx("Dropout", &Dropout).flow(Flow::Dropped),
     Rule::onnx(
         "Clip",
         &Elementwise {
@@ -390,35 +409,37 @@ pub(super) static RULES: &[Rule] = &[
             outline: Outline::Scalars,
             ..unary(math::clip)
         },
-    ),
+    )
+    .flow(Flow::Clipped),
     Rule::onnx(
         "PRelu",
         &Elementwise {
             names: &["x", "slope"],
             ..UNARY
         },
-    ),
-    Rule::onnx("Add", &binary(math::add)),
-    Rule::onnx("Sub", &binary(math::sub)),
-    Rule::onnx("Mul", &binary(math::mul)),
-    Rule::onnx("Div", &binary(math::div)),
-    Rule::onnx("Mod", &binary(math::modulo)),
-    Rule::onnx("Pow", &binary(math::pow)),
+    )
+    .flow(Flow::Leaky),
+    Rule::onnx("Add", &binary(math::add)).flow(Flow::Add),
+    Rule::onnx("Sub", &binary(math::sub)).flow(Flow::Sub),
+    Rule::onnx("Mul", &binary(math::mul)).flow(Flow::Mul),
+    Rule::onnx("Div", &binary(math::div)).flow(Flow::Div),
+    Rule::onnx("Mod", &binary(math::modulo)).chooses(Decides::Always),
+    Rule::onnx("Pow", &binary(math::pow)).flow(Flow::Power),
     Rule::onnx("BitShift", &BINARY),
     Rule::onnx("BitwiseAnd", &BINARY),
     Rule::onnx("BitwiseOr", &BINARY),
     Rule::onnx("BitwiseXor", &BINARY),
-    Rule::onnx("Equal", &predicate(math::equal)),
-    Rule::onnx("Greater", &predicate(math::greater)),
-    Rule::onnx("GreaterOrEqual", &predicate(math::greater_or_equal)),
-    Rule::onnx("Less", &predicate(math::less)),
-    Rule::onnx("LessOrEqual", &predicate(math::less_or_equal)),
+    Rule::onnx("Equal", &predicate(math::equal)).chooses(Decides::Always),
+    Rule::onnx("Greater", &predicate(math::greater)).chooses(Decides::Always),
+    Rule::onnx("GreaterOrEqual", &predicate(math::greater_or_equal)).chooses(Decides::Always),
+    Rule::onnx("Less", &predicate(math::less)).chooses(Decides::Always),
+    Rule::onnx("LessOrEqual", &predicate(math::less_or_equal)).chooses(Decides::Always),
     Rule::onnx("And", &predicate(math::and)),
     Rule::onnx("Or", &predicate(math::or)),
     Rule::onnx("Xor", &predicate(math::xor)),
     Rule::onnx("Sum", &variadic(math::add)),
-    Rule::onnx("Max", &variadic(math::max)),
-    Rule::onnx("Min", &variadic(math::min)),
+    Rule::onnx("Max", &variadic(math::max)).flow(Flow::Largest),
+    Rule::onnx("Min", &variadic(math::min)).flow(Flow::Smallest),
     Rule::onnx("Mean", &variadic(math::mean)),
     Rule::onnx(
         "Where",
@@ -428,7 +449,8 @@ pub(super) static RULES: &[Rule] = &[
             partial: true,
             ..binary(math::choose)
         },
-    ),
+    )
+    .flow(Flow::Selected),
     Rule::onnx("SwiGLU", &BINARY),
     Rule::microsoft("BiasAdd", &VARIADIC),
     Rule::microsoft("SwiGLU", &BINARY),

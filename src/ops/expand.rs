@@ -2,6 +2,7 @@
 
 use super::axes::{Letters, list, operand};
 use super::elements::{Grid, compose};
+use super::meaning::Flow;
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
 use crate::relation::{LabelId, Layout, Port, Reason, Relation};
@@ -242,7 +243,10 @@ impl Operator for Tile {
     }
 }
 
-pub(super) static RULES: &[Rule] = &[Rule::onnx("Expand", &Expand), Rule::onnx("Tile", &Tile)];
+pub(super) static RULES: &[Rule] = &[
+    Rule::onnx("Expand", &Expand).flow(Flow::Moved),
+    Rule::onnx("Tile", &Tile).flow(Flow::Moved),
+];
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,7 @@
 
 use super::axes::{Letters, axis_attribute, operand};
 use super::elements::{Grid, compose};
+use super::meaning::{Along, Flow, Pick};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Element, Fact};
 use crate::relation::{LabelId, Layout, Port, Reason, Relation};
@@ -362,12 +363,33 @@ impl Operator for Compress {
     }
 }
 
+/// Indices along one axis.
+const BY_AXIS: Pick = Pick {
+    indices: 1,
+    table: 0,
+    along: Along::Axis("axis"),
+};
+/// Positions behind axes that are the same in both.
+const BY_POSITION: Pick = Pick {
+    indices: 1,
+    table: 0,
+    along: Along::Each(Some("batch_dims")),
+};
+
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("Gather", &Gather),
-    Rule::onnx("GatherElements", &GatherElements),
-    Rule::onnx("GatherND", &GatherND),
-    Rule::microsoft("GatherND", &GatherND),
-    Rule::onnx("Compress", &Compress),
+    Rule::onnx("Gather", &Gather)
+        .flow(Flow::Picked)
+        .picks(&[BY_AXIS]),
+    Rule::onnx("GatherElements", &GatherElements)
+        .flow(Flow::Picked)
+        .picks(&[BY_AXIS]),
+    Rule::onnx("GatherND", &GatherND)
+        .flow(Flow::Picked)
+        .picks(&[BY_POSITION]),
+    Rule::microsoft("GatherND", &GatherND)
+        .flow(Flow::Picked)
+        .picks(&[BY_POSITION]),
+    Rule::onnx("Compress", &Compress).flow(Flow::Moved),
 ];
 
 #[cfg(test)]

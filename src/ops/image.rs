@@ -2,6 +2,7 @@
 
 use super::fit::{expect, misfit, unless_ranked};
 use super::frozen::{Frozen, outputs};
+use super::meaning::Decides;
 use super::{InferError, NodeView, Operator, Rule};
 use crate::facts::{Dim, Fact};
 use crate::proto::Dtype;
@@ -232,7 +233,8 @@ pub(super) static RULES: &[Rule] = &[
             reason: "numbers of the chosen boxes are the result",
             infer: chosen,
         },
-    ),
+    )
+    .chooses(Decides::Always),
     Rule::microsoft("GridSample", &GridSample),
 ];
 

@@ -2,6 +2,7 @@
 
 use super::axes::{Letters, axis_attribute, operand, same_extent};
 use super::elements::{Grid, compose};
+use super::meaning::Flow;
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
 use crate::relation::{LabelId, Layout, Port, Reason, Relation};
@@ -358,8 +359,8 @@ impl Operator for SplitToSequence {
 }
 
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("Concat", &Concat),
-    Rule::onnx("Split", &Split),
+    Rule::onnx("Concat", &Concat).flow(Flow::Joined),
+    Rule::onnx("Split", &Split).flow(Flow::Moved),
     Rule::onnx("SplitToSequence", &SplitToSequence),
 ];
 

@@ -52,6 +52,31 @@ fn not_run(reason: impl ToString) -> Failure {
     Failure::NotRun(reason.to_string())
 }
 
+/// The inputs of a case with the numbers that a seed gives, another tensor at one of them, and what the runtime makes of them.
+pub(super) fn outcome(
+    case: &Prove,
+    seed: u64,
+    instead: Option<(usize, &TensorRef)>,
+) -> Result<(Vec<Option<TensorRef>>, Vec<TensorRef>), String> {
+    let mut model = model(case, seed).map_err(|failure| match failure {
+        Failure::NotRun(why) | Failure::Broken(why) => why,
+    })?;
+    if let Some((input, tensor)) = instead {
+        let name = format!("in{input}");
+        let constant = model.index().main_value(&name);
+        let target = constant.and_then(|value| model.tensor_proto_mut(value));
+        *target.ok_or("an input that is no constant")? = tensor.to_proto(&name);
+    }
+    let feeds = feeds(&model, seed);
+    let outputs = in_tract(&model, &feeds)?;
+    let input = |at: usize| {
+        let name = format!("in{at}");
+        let fed = feeds.get(&name).cloned();
+        fed.or_else(|| model.constant(model.index().main_value(&name)?))
+    };
+    Ok(((0..case.inputs.len()).map(input).collect(), outputs))
+}
+
 /// The number of cuts that were compared.
 fn run(case: &Prove) -> Result<usize, Failure> {
     let mut compared = 0;

@@ -1,6 +1,7 @@
 //! Matrix products: MatMul and Gemm, with integers, and ONNX Runtime's forms that transpose on the way.
 
 use super::contraction::{Contraction, Described, Factor};
+use super::meaning::{BiasInput, ChannelAxis, LinearMap, WeightRows};
 use super::operand::{self, aligned, along, single};
 use super::{InferError, NodeView, Operator, Rule};
 use crate::facts::{Dim, Fact};
@@ -266,20 +267,36 @@ impl Operator for Product {
     }
 }
 
+/// A product of two matrices.
+const PLAIN_PRODUCT: LinearMap = LinearMap {
+    bias: None,
+    rows: WeightRows::Last(None),
+    channels: Some(ChannelAxis::Last),
+};
+/// The same with a third summand.
+const BIASED_PRODUCT: LinearMap = LinearMap {
+    bias: Some(BiasInput {
+        input: 2,
+        factor: Some("beta"),
+    }),
+    rows: WeightRows::Last(Some("transB")),
+    channels: Some(ChannelAxis::Last),
+};
+
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("MatMul", &MATMUL),
-    Rule::onnx("Gemm", &GEMM),
-    Rule::onnx("MatMulInteger", &INTEGER),
-    Rule::microsoft("MatMulInteger16", &INTEGER),
-    Rule::onnx("QLinearMatMul", &QUANTIZED),
+    Rule::onnx("MatMul", &MATMUL).product(PLAIN_PRODUCT),
+    Rule::onnx("Gemm", &GEMM).product(BIASED_PRODUCT),
+    Rule::onnx("MatMulInteger", &INTEGER).counts_steps(),
+    Rule::microsoft("MatMulInteger16", &INTEGER).counts_steps(),
+    Rule::onnx("QLinearMatMul", &QUANTIZED).counts_steps(),
     Rule::microsoft("FusedMatMul", &FUSED),
     Rule::microsoft("FusedMatMulActivation", &FUSED),
     Rule::microsoft("TransposeMatMul", &FUSED),
     Rule::microsoft("FusedGemm", &GEMM),
     Rule::microsoft("GemmFastGelu", &GELU),
-    Rule::microsoft("QGemm", &QUANTIZED_GEMM),
-    Rule::microsoft("DynamicQuantizeMatMul", &DYNAMIC),
-    Rule::microsoft("MatMulIntegerToFloat", &TO_FLOAT),
+    Rule::microsoft("QGemm", &QUANTIZED_GEMM).counts_steps(),
+    Rule::microsoft("DynamicQuantizeMatMul", &DYNAMIC).counts_steps(),
+    Rule::microsoft("MatMulIntegerToFloat", &TO_FLOAT).counts_steps(),
 ];
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Operators on the last two axes taken as matrices.
 
 use super::fit::{misfit, unless_ranked};
+use super::meaning::Flow;
 use super::{InferError, NodeView, Operator, Rule};
 use crate::facts::{Dim, Fact};
 use crate::relation::{LabelId, Port, Reason, Relation};
@@ -76,7 +77,7 @@ static TRIANGLE: Matrix = Matrix::Same("rows are compared with columns");
 
 pub(super) static RULES: &[Rule] = &[
     Rule::onnx("Det", &Matrix::Determinant),
-    Rule::onnx("Trilu", &TRIANGLE),
+    Rule::onnx("Trilu", &TRIANGLE).flow(Flow::Moved),
     Rule::microsoft("Inverse", &Matrix::Same("an inverse of the whole matrix")),
     Rule::microsoft("Trilu", &TRIANGLE),
 ];

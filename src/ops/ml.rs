@@ -182,11 +182,7 @@ fn joined(node: &NodeView) -> Result<Vec<Fact>, InferError> {
 }
 
 const fn rule(op_type: &'static str, operator: &'static dyn Operator) -> Rule {
-    Rule {
-        domain: "ai.onnx.ml",
-        op_type,
-        operator,
-    }
+    Rule::of("ai.onnx.ml", op_type, operator)
 }
 
 const COEFFICIENTS: &str = "coefficients are attributes";

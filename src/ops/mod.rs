@@ -7,6 +7,7 @@
 mod arithmetic;
 mod attention;
 mod axes;
+mod back;
 mod broadcast;
 mod contraction;
 mod control;
@@ -26,10 +27,12 @@ mod join;
 mod laws;
 mod linear_attention;
 mod loss;
+pub mod make;
 mod matmul;
 mod matmul_blocks;
 mod matmul_packed;
 mod matrix;
+mod meaning;
 mod microsoft;
 mod ml;
 mod norm;
@@ -61,8 +64,13 @@ mod training;
 mod view;
 mod window;
 
+pub use back::back;
 pub use edit::{Cut, Demand, NodeEdit, RewriteError, Setting};
 pub use gather::ONE_READ;
+pub use meaning::{
+    Along, BiasInput, ChannelAxis, Control, Decides, Flow, LinearMap, Meaning, Pick, Positions,
+    Recurrence, StoredStatistics, WeightRows, flow, meaning,
+};
 pub use pool::POSITIONS;
 pub use registry::{Rule, lookup};
 pub use view::{Branch, NodeView};
@@ -100,9 +108,16 @@ pub trait Operator: Sync {
         Vec::new()
     }
 
-    /// The input that holds nothing but the extents of the first output, so that it can be made to hold others.
-    fn target(&self, _node: &NodeView) -> Option<u32> {
+    /// The input that holds nothing but the extents of the first output, so that it can be made to hold others: 0 copies the
+    /// extent of the first input in the same place, and one −1 stands for what is left.
+    fn shape_operand(&self, _node: &NodeView) -> Option<u32> {
         None
+    }
+
+    /// Whether each entry of the outputs is a function of the inputs' entries at its own place (in the order that the relation
+    /// says), so that an input of extent 1 along an axis gives what does not differ along it either.
+    fn is_entrywise(&self) -> bool {
+        false
     }
 
     /// Why nothing may go in any node of this operator, if that is so.

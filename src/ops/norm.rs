@@ -1,6 +1,7 @@
 //! Normalisations by statistics: which entries a mean spans decides what may go without loss.
 
 use super::conv::set_extent;
+use super::meaning::{Flow, StoredStatistics};
 use super::operand::{self, aligned, along, gives, layouts, placed};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
@@ -104,6 +105,10 @@ impl Operator for BatchNormalization {
             }
             Some(())
         })
+    }
+
+    fn is_entrywise(&self) -> bool {
+        true
     }
 }
 
@@ -414,17 +419,28 @@ impl Operator for MeanVariance {
     }
 }
 
+/// The inputs of BatchNormalization.
+const STATISTICS: StoredStatistics = StoredStatistics {
+    scale: 1,
+    shift: 2,
+    mean: 3,
+    variance: 4,
+};
+
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("BatchNormalization", &BatchNormalization),
-    Rule::onnx("InstanceNormalization", &InstanceNormalization),
-    Rule::onnx("GroupNormalization", &GroupNormalization),
-    Rule::onnx("LayerNormalization", &LastAxes::Layer),
-    Rule::onnx("RMSNormalization", &LastAxes::Root),
-    Rule::onnx("SimplifiedLayerNormalization", &LastAxes::Root),
+    Rule::onnx("BatchNormalization", &BatchNormalization)
+        .flow(Flow::Normalised)
+        .statistics(STATISTICS)
+        .normalises(),
+    Rule::onnx("InstanceNormalization", &InstanceNormalization).normalises(),
+    Rule::onnx("GroupNormalization", &GroupNormalization).normalises(),
+    Rule::onnx("LayerNormalization", &LastAxes::Layer).normalises(),
+    Rule::onnx("RMSNormalization", &LastAxes::Root).normalises(),
+    Rule::onnx("SimplifiedLayerNormalization", &LastAxes::Root).normalises(),
     Rule::onnx("LRN", &Lrn),
-    Rule::onnx("MeanVarianceNormalization", &MeanVariance),
-    Rule::microsoft("LayerNormalization", &LastAxes::Layer),
-    Rule::microsoft("SimplifiedLayerNormalization", &LastAxes::Root),
+    Rule::onnx("MeanVarianceNormalization", &MeanVariance).normalises(),
+    Rule::microsoft("LayerNormalization", &LastAxes::Layer).normalises(),
+    Rule::microsoft("SimplifiedLayerNormalization", &LastAxes::Root).normalises(),
 ];
 
 #[cfg(test)]

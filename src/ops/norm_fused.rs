@@ -1,6 +1,7 @@
 //! ONNX Runtime's normalisations, fused with the sum before them.
 
 use super::conv::set_extent;
+use super::meaning::{Along, Pick};
 use super::norm::{READ, SPANNED, like, mean_square};
 use super::operand::{self, aligned, along, gives, layouts, placed};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
@@ -260,10 +261,23 @@ impl Operator for GroupNorm {
     }
 }
 
+/// Words, segments and positions, each with its table.
+const TABLES: [Pick; 3] = [row(0, 2), row(1, 4), row(8, 3)];
+
+const fn row(indices: u32, table: u32) -> Pick {
+    Pick {
+        indices,
+        table,
+        along: Along::Rows,
+    }
+}
+
 pub(super) static RULES: &[Rule] = &[
-    Rule::microsoft("SkipLayerNormalization", &SkipNormalization::Layer),
-    Rule::microsoft("SkipSimplifiedLayerNormalization", &SkipNormalization::Root),
-    Rule::microsoft("EmbedLayerNormalization", &EmbedLayerNormalization),
+    Rule::microsoft("SkipLayerNormalization", &SkipNormalization::Layer).normalises(),
+    Rule::microsoft("SkipSimplifiedLayerNormalization", &SkipNormalization::Root).normalises(),
+    Rule::microsoft("EmbedLayerNormalization", &EmbedLayerNormalization)
+        .picks(&TABLES)
+        .normalises(),
     Rule::microsoft("GroupNorm", &GroupNorm { skip: None }),
     Rule::microsoft("SkipGroupNorm", &GroupNorm { skip: Some((3, 4)) }),
 ];

@@ -2,6 +2,7 @@
 
 use super::conv::set_extent;
 use super::matmul_packed::{BLOCK, RAGGED, bytes};
+use super::meaning::{Along, Pick};
 use super::operand::{self, layouts, placed};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
@@ -221,8 +222,15 @@ impl Operator for MatMulBnb4 {
     }
 }
 
+/// Indices along one axis.
+const BLOCKS: Pick = Pick {
+    indices: 1,
+    table: 0,
+    along: Along::Axis("gather_axis"),
+};
+
 pub(super) static RULES: &[Rule] = &[
-    Rule::microsoft("GatherBlockQuantized", &GatherBlockQuantized),
+    Rule::microsoft("GatherBlockQuantized", &GatherBlockQuantized).picks(&[BLOCKS]),
     Rule::microsoft("MatMulBnb4", &MatMulBnb4),
 ];
 

@@ -2,6 +2,7 @@
 
 use super::axes::{Letters, axis_numbers, operand};
 use super::elements::{Grid, compose};
+use super::meaning::Flow;
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Element, Fact};
 use crate::proto::Dtype;
@@ -334,7 +335,7 @@ impl Operator for CenterCropPad {
 }
 
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("Pad", &Pad),
+    Rule::onnx("Pad", &Pad).flow(Flow::Moved),
     Rule::onnx("CenterCropPad", &CenterCropPad),
     Rule::microsoft("Pad", &Pad),
 ];

@@ -2,6 +2,7 @@
 
 use super::axes::{Letters, axis_numbers, operand};
 use super::elements::{Grid, compose};
+use super::meaning::Flow;
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
 use crate::relation::{LabelId, Port, Reason, Relation};
@@ -54,6 +55,10 @@ impl Operator for Transpose {
         builder.port(Port::Out(0), "y", perm.iter().map(|axis| labels[*axis]));
         builder.port(Port::In(0), "x", labels);
         builder.finish()
+    }
+
+    fn is_entrywise(&self) -> bool {
+        true
     }
 }
 
@@ -237,9 +242,9 @@ fn untold(node: &NodeView) -> Fact {
 }
 
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("Transpose", &Transpose),
-    Rule::onnx("Squeeze", &Squeeze),
-    Rule::onnx("Unsqueeze", &Unsqueeze),
+    Rule::onnx("Transpose", &Transpose).flow(Flow::Permuted),
+    Rule::onnx("Squeeze", &Squeeze).flow(Flow::Reshaped),
+    Rule::onnx("Unsqueeze", &Unsqueeze).flow(Flow::Reshaped),
 ];
 
 #[cfg(test)]

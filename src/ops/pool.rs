@@ -1,5 +1,6 @@
 //! Pools over windows and regions: every channel for itself.
 
+use super::meaning::Positions;
 use super::operand::{self, fixed, gives, placed, single};
 use super::window::{Geometry, SPATIAL};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
@@ -312,15 +313,15 @@ fn quantization(builder: &mut Builder) -> Option<()> {
 }
 
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("MaxPool", &FLOAT),
+    Rule::onnx("MaxPool", &FLOAT).positions(Positions::Given(1)),
     Rule::onnx("AveragePool", &FLOAT),
     Rule::onnx("LpPool", &FLOAT),
-    Rule::onnx("MaxUnpool", &MaxUnpool),
+    Rule::onnx("MaxUnpool", &MaxUnpool).positions(Positions::Read(1)),
     Rule::onnx("MaxRoiPool", &Roi::Max),
     Rule::onnx("RoiAlign", &Roi::Align),
     Rule::microsoft("NhwcMaxPool", &NHWC),
-    Rule::microsoft("QLinearAveragePool", &QUANTIZED),
-    Rule::microsoft("QLinearGlobalAveragePool", &QLinearGlobalAveragePool),
+    Rule::microsoft("QLinearAveragePool", &QUANTIZED).counts_steps(),
+    Rule::microsoft("QLinearGlobalAveragePool", &QLinearGlobalAveragePool).counts_steps(),
 ];
 
 #[cfg(test)]

@@ -144,6 +144,15 @@ impl Prove {
         }))
     }
 
+    /// The next input, a constant float scalar.
+    pub fn scalar(self, number: f64) -> Self {
+        let fact = Fact::new(Some(Dtype::Float), Vec::new());
+        self.push(Some(ProveInput {
+            fact: fact.with_contents(Contents::new(vec![Element::Float(number)])),
+            constant: true,
+        }))
+    }
+
     fn attribute(
         mut self,
         name: &str,

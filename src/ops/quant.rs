@@ -1,5 +1,6 @@
 //! To and from quantized numbers.
 
+use super::meaning::Flow;
 use super::norm::like;
 use super::operand::{self, aligned, along, layouts, placed};
 use super::{InferError, NodeView, Operator, Rule};
@@ -103,6 +104,10 @@ impl Operator for Linear {
             Some(())
         })
     }
+
+    fn is_entrywise(&self) -> bool {
+        true
+    }
 }
 
 /// DynamicQuantizeLinear: the scale spans the least number, the greatest, and zero, so that numbers which are zero
@@ -188,14 +193,18 @@ impl Operator for Unary {
 }
 
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("QuantizeLinear", &Linear::Quantize),
-    Rule::onnx("DequantizeLinear", &Linear::Dequantize),
-    Rule::onnx("DynamicQuantizeLinear", &Dynamic),
-    Rule::microsoft("QuantizeLinear", &Linear::Quantize),
-    Rule::microsoft("DequantizeLinear", &Linear::Dequantize),
-    Rule::microsoft("QLinearSigmoid", &Unary { softmax: false }),
-    Rule::microsoft("QLinearLeakyRelu", &Unary { softmax: false }),
-    Rule::microsoft("QLinearSoftmax", &Unary { softmax: true }),
+    Rule::onnx("QuantizeLinear", &Linear::Quantize)
+        .flow(Flow::Quantized)
+        .counts_steps(),
+    Rule::onnx("DequantizeLinear", &Linear::Dequantize).flow(Flow::Dequantized),
+    Rule::onnx("DynamicQuantizeLinear", &Dynamic).counts_steps(),
+    Rule::microsoft("QuantizeLinear", &Linear::Quantize)
+        .flow(Flow::Quantized)
+        .counts_steps(),
+    Rule::microsoft("DequantizeLinear", &Linear::Dequantize).flow(Flow::Dequantized),
+    Rule::microsoft("QLinearSigmoid", &Unary { softmax: false }).counts_steps(),
+    Rule::microsoft("QLinearLeakyRelu", &Unary { softmax: false }).counts_steps(),
+    Rule::microsoft("QLinearSoftmax", &Unary { softmax: true }).counts_steps(),
 ];
 
 #[cfg(test)]

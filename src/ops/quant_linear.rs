@@ -210,11 +210,11 @@ impl Operator for QLinearReduceMean {
 }
 
 pub(super) static RULES: &[Rule] = &[
-    Rule::microsoft("QLinearAdd", &BINARY),
-    Rule::microsoft("QLinearMul", &BINARY),
-    Rule::microsoft("QLinearWhere", &WHERE),
-    Rule::microsoft("QLinearConcat", &QLinearConcat),
-    Rule::microsoft("QLinearReduceMean", &QLinearReduceMean),
+    Rule::microsoft("QLinearAdd", &BINARY).counts_steps(),
+    Rule::microsoft("QLinearMul", &BINARY).counts_steps(),
+    Rule::microsoft("QLinearWhere", &WHERE).counts_steps(),
+    Rule::microsoft("QLinearConcat", &QLinearConcat).counts_steps(),
+    Rule::microsoft("QLinearReduceMean", &QLinearReduceMean).counts_steps(),
 ];
 
 #[cfg(test)]

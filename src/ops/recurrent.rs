@@ -3,6 +3,7 @@
 
 use super::fit::{expect, misfit, unless_ranked};
 use super::frozen::outputs;
+use super::meaning::Recurrence;
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
 use crate::relation::{LabelId, Layout, Port, Reason, Relation, Term};
@@ -301,10 +302,19 @@ fn set_hidden_size(node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<()
 }
 
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("LSTM", &Recurrent { gates: 4 }),
-    Rule::onnx("GRU", &Recurrent { gates: 3 }),
-    Rule::onnx("RNN", &Recurrent { gates: 1 }),
-    Rule::microsoft("DynamicQuantizeLSTM", &QuantizedLstm),
+    Rule::onnx("LSTM", &Recurrent { gates: 4 }).recurrence(Recurrence {
+        gates: 4,
+        is_linear: true,
+    }),
+    Rule::onnx("GRU", &Recurrent { gates: 3 }).recurrence(Recurrence {
+        gates: 3,
+        is_linear: false,
+    }),
+    Rule::onnx("RNN", &Recurrent { gates: 1 }).recurrence(Recurrence {
+        gates: 1,
+        is_linear: true,
+    }),
+    Rule::microsoft("DynamicQuantizeLSTM", &QuantizedLstm).counts_steps(),
 ];
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::arithmetic::{self as math, Compute};
 use super::broadcast::{axis_name, broadcast};
 use super::fit::unless_ranked;
+use super::meaning::{Decides, Flow};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Contents, Dim, Element, Fact};
 use crate::proto::Dtype;
@@ -374,42 +375,56 @@ pub(super) static RULES: &[Rule] = &[
             kind: Kind::Sum,
             combine: Some(math::add),
         },
-    ),
-    Rule::onnx("ReduceSumSquare", &NORM),
-    Rule::onnx("ReduceL1", &NORM),
-    Rule::onnx("ReduceL2", &NORM),
-    Rule::onnx("ReduceMean", &LOSSY),
+    )
+    .reduces(),
+    Rule::onnx("ReduceSumSquare", &NORM)
+        .reduces()
+        .flow(Flow::Magnitude),
+    Rule::onnx("ReduceL1", &NORM)
+        .reduces()
+        .flow(Flow::Magnitude),
+    Rule::onnx("ReduceL2", &NORM)
+        .reduces()
+        .flow(Flow::Magnitude),
+    Rule::onnx("ReduceMean", &LOSSY)
+        .reduces()
+        .flow(Flow::Averaged),
     Rule::onnx(
         "ReduceMax",
         &Reduce {
             kind: Kind::Lossy,
             combine: Some(math::max),
         },
-    ),
+    )
+    .reduces()
+    .flow(Flow::Extreme),
     Rule::onnx(
         "ReduceMin",
         &Reduce {
             kind: Kind::Lossy,
             combine: Some(math::min),
         },
-    ),
+    )
+    .reduces()
+    .flow(Flow::Extreme),
     Rule::onnx(
         "ReduceProd",
         &Reduce {
             kind: Kind::Lossy,
             combine: Some(math::mul),
         },
-    ),
-    Rule::onnx("ReduceLogSum", &NORM),
-    Rule::onnx("ReduceLogSumExp", &LOSSY),
-    Rule::onnx("ArgMax", &POSITION),
-    Rule::onnx("ArgMin", &POSITION),
+    )
+    .reduces(),
+    Rule::onnx("ReduceLogSum", &NORM).reduces(),
+    Rule::onnx("ReduceLogSumExp", &LOSSY).reduces(),
+    Rule::onnx("ArgMax", &POSITION).chooses(Decides::Always),
+    Rule::onnx("ArgMin", &POSITION).chooses(Decides::Always),
     Rule::onnx("GlobalAveragePool", &GlobalPool),
     Rule::onnx("GlobalMaxPool", &GlobalPool),
     Rule::onnx("GlobalLpPool", &GlobalPool),
     Rule::onnx("CumSum", &Cumulative),
     Rule::onnx("CumProd", &Cumulative),
-    Rule::onnx("LpNormalization", &LpNormalization),
+    Rule::onnx("LpNormalization", &LpNormalization).normalises(),
 ];
 
 #[cfg(test)]

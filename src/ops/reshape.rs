@@ -1,6 +1,7 @@
 //! Operators that keep all elements in order and divide them into other axes.
 
 use super::axes::{Letters, axis_number, list, named, operand};
+use super::meaning::Flow;
 use super::refine::refine;
 use super::{InferError, NodeView, Operator, Rule};
 use crate::facts::{Dim, Fact};
@@ -83,7 +84,7 @@ impl Operator for Reshape {
         regroup(node, "shape")
     }
 
-    fn target(&self, _node: &NodeView) -> Option<u32> {
+    fn shape_operand(&self, _node: &NodeView) -> Option<u32> {
         Some(1)
     }
 
@@ -260,10 +261,10 @@ impl Operator for Blocks {
 }
 
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("Reshape", &Reshape),
-    Rule::onnx("Flatten", &Flatten),
-    Rule::onnx("DepthToSpace", &Blocks { to_space: true }),
-    Rule::onnx("SpaceToDepth", &Blocks { to_space: false }),
+    Rule::onnx("Reshape", &Reshape).flow(Flow::Reshaped),
+    Rule::onnx("Flatten", &Flatten).flow(Flow::Reshaped),
+    Rule::onnx("DepthToSpace", &Blocks { to_space: true }).flow(Flow::Moved),
+    Rule::onnx("SpaceToDepth", &Blocks { to_space: false }).flow(Flow::Moved),
 ];
 
 #[cfg(test)]
@@ -324,7 +325,7 @@ mod tests {
     #[test]
     fn the_target_may_be_made_to_hold_others() {
         let heads = Prove::op("Reshape").input("bxsx12").list(&[0, 0, 4, 3]);
-        assert_eq!(heads.view(|view| Reshape.target(view)), Some(1));
+        assert_eq!(heads.view(|view| Reshape.shape_operand(view)), Some(1));
         // The 0 copies an axis of equal length that is not the same axis, which the relation does not hide.
         let shifted = Prove::op("Reshape").input("2x6x3").list(&[1, 0, 6]);
         shifted

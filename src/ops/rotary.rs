@@ -2,6 +2,7 @@
 
 use super::fit::{hold, misfit, unless_ranked};
 use super::frozen::outputs;
+use super::meaning::{Along, Pick};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
 use crate::relation::{Layout, Port, Reason, Relation};
@@ -100,10 +101,23 @@ impl Operator for Rotary {
     }
 }
 
+/// Positions in a cache without a batch.
+const CACHED_ROWS: Pick = Pick {
+    indices: 3,
+    table: 1,
+    along: Along::Rows,
+};
+/// The same, in the order of the contributed operator.
+const MICROSOFT_CACHED_ROWS: Pick = Pick {
+    indices: 1,
+    table: 2,
+    along: Along::Rows,
+};
+
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("RotaryEmbedding", &Rotary { microsoft: false }),
+    Rule::onnx("RotaryEmbedding", &Rotary { microsoft: false }).picks(&[CACHED_ROWS]),
     Rule::microsoft("MRotaryEmbedding", &Rotary { microsoft: true }),
-    Rule::microsoft("RotaryEmbedding", &Rotary { microsoft: true }),
+    Rule::microsoft("RotaryEmbedding", &Rotary { microsoft: true }).picks(&[MICROSOFT_CACHED_ROWS]),
 ];
 
 #[cfg(test)]

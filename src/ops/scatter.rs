@@ -1,6 +1,7 @@
 //! Operators that write entries at given positions, or turn positions into entries.
 
 use super::axes::{Letters, axis_attribute, axis_number, operand};
+use super::meaning::{Along, Flow, Pick};
 use super::{InferError, NodeView, Operator, Rule};
 use crate::facts::{Contents, Dim, Fact};
 use crate::relation::{LabelId, Port, Reason, Relation};
@@ -325,13 +326,38 @@ impl Operator for ReverseSequence {
     }
 }
 
+/// Indices along one axis.
+const BY_AXIS: Pick = Pick {
+    indices: 1,
+    table: 0,
+    along: Along::Axis("axis"),
+};
+/// Positions from the first axis on.
+const BY_POSITION: Pick = Pick {
+    indices: 1,
+    table: 0,
+    along: Along::Each(None),
+};
+/// Classes, as many as the second input says.
+const BY_DEPTH: Pick = Pick {
+    indices: 0,
+    table: 1,
+    along: Along::Depth,
+};
+
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("ScatterElements", &ScatterElements),
-    Rule::onnx("Scatter", &ScatterElements),
-    Rule::onnx("ScatterND", &ScatterND),
+    Rule::onnx("ScatterElements", &ScatterElements)
+        .flow(Flow::Scattered)
+        .picks(&[BY_AXIS]),
+    Rule::onnx("Scatter", &ScatterElements)
+        .flow(Flow::Scattered)
+        .picks(&[BY_AXIS]),
+    Rule::onnx("ScatterND", &ScatterND)
+        .flow(Flow::Scattered)
+        .picks(&[BY_POSITION]),
     Rule::onnx("TensorScatter", &TensorScatter),
-    Rule::onnx("OneHot", &OneHot),
-    Rule::onnx("ReverseSequence", &ReverseSequence),
+    Rule::onnx("OneHot", &OneHot).picks(&[BY_DEPTH]),
+    Rule::onnx("ReverseSequence", &ReverseSequence).flow(Flow::Moved),
 ];
 
 #[cfg(test)]

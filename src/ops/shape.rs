@@ -359,14 +359,16 @@ pub(super) static RULES: &[Rule] = &[
                 ..Fact::default()
             },
         },
-    ),
+    )
+    .reads_extents(),
     Rule::onnx(
         "Size",
         &Count {
             of: size,
             unranked: || Fact::new(Some(Dtype::Int64), Vec::new()),
         },
-    ),
+    )
+    .reads_extents(),
     Rule::onnx("Constant", &Constant),
     Rule::onnx("ConstantOfShape", &ConstantOfShape),
     Rule::onnx("Range", &Range),
@@ -377,11 +379,11 @@ pub(super) static RULES: &[Rule] = &[
             reason: "ones on a diagonal",
         },
     ),
-    Rule::onnx("RandomNormal", &RANDOM),
-    Rule::onnx("RandomUniform", &RANDOM),
-    Rule::onnx("RandomNormalLike", &RANDOM),
-    Rule::onnx("RandomUniformLike", &RANDOM),
-    Rule::onnx("Bernoulli", &RANDOM),
+    Rule::onnx("RandomNormal", &RANDOM).draws(),
+    Rule::onnx("RandomUniform", &RANDOM).draws(),
+    Rule::onnx("RandomNormalLike", &RANDOM).draws(),
+    Rule::onnx("RandomUniformLike", &RANDOM).draws(),
+    Rule::onnx("Bernoulli", &RANDOM).draws(),
 ];
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::axes::{Letters, axis_numbers, list, operand};
 use super::elements::{Grid, compose};
+use super::meaning::Flow;
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
 use crate::relation::{Layout, Port, Reason, Relation};
@@ -321,7 +322,7 @@ impl Operator for Slice {
     }
 }
 
-pub(super) static RULES: &[Rule] = &[Rule::onnx("Slice", &Slice)];
+pub(super) static RULES: &[Rule] = &[Rule::onnx("Slice", &Slice).flow(Flow::Moved)];
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,7 @@
 use super::broadcast::{axis_name, broadcast};
 use super::elementwise::dtype_attribute;
 use super::fit::unless_ranked;
+use super::meaning::Decides;
 use super::{InferError, NodeView, Operator, Rule};
 use crate::facts::{Contents, Dim, Element, Fact};
 use crate::proto::Dtype;
@@ -267,11 +268,11 @@ impl Operator for Multinomial {
 pub(super) static RULES: &[Rule] = &[
     Rule::onnx("Softmax", &Softmax),
     Rule::onnx("LogSoftmax", &Softmax),
-    Rule::onnx("Hardmax", &Softmax),
-    Rule::onnx("TopK", &TopK),
-    Rule::onnx("Unique", &Unique),
-    Rule::onnx("NonZero", &NonZero),
-    Rule::onnx("Multinomial", &Multinomial),
+    Rule::onnx("Hardmax", &Softmax).chooses(Decides::Always),
+    Rule::onnx("TopK", &TopK).chooses(Decides::Always),
+    Rule::onnx("Unique", &Unique).chooses(Decides::Always),
+    Rule::onnx("NonZero", &NonZero).chooses(Decides::Always),
+    Rule::onnx("Multinomial", &Multinomial).draws(),
 ];
 
 #[cfg(test)]

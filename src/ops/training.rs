@@ -7,11 +7,7 @@ use crate::facts::Fact;
 const STEP: &str = "a step of training";
 
 const fn training(op_type: &'static str, operator: &'static Frozen) -> Rule {
-    Rule {
-        domain: "ai.onnx.preview.training",
-        op_type,
-        operator,
-    }
+    Rule::of("ai.onnx.preview.training", op_type, operator)
 }
 
 /// Steps read a rate and a count, then lists of equally many tensors: those updated, their gradients, `states` more of each.

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::analysis::{Analysis, Selection, port_value};
 use crate::model::{LoadError, Model, NodeId, TensorRef, ValueId};
-use crate::proto::{AttributeProto, Dtype, NodeProto, attribute_proto::AttributeType};
+use crate::ops::make;
+use crate::proto::{Dtype, NodeProto};
 use crate::relation::{Fate, LabelId, Port, Term};
 
 /// Builds the masked original of a selection. Errors: the masked graph is not valid (never expected).
@@ -223,12 +224,8 @@ impl Masker<'_> {
         let edit = self.edits.entry(node).or_default();
         edit.constants.push((mask_name.clone(), mask));
         edit.constants.extend(zero);
-        edit.before.push(operator(
-            "Where",
-            &[mask_name, source, zero_name],
-            &output,
-            None,
-        ));
+        edit.before
+            .push(make::choose(mask_name, source, zero_name, &output));
         edit.inputs.insert(input, output);
     }
 
@@ -316,12 +313,7 @@ impl Masker<'_> {
         // Its output may have the name of the node that it stands behind.
         let message = NodeProto {
             name: Some(format!("{name}_gather")),
-            ..operator(
-                "Gather",
-                &[source, name.clone()],
-                &output,
-                Some(axis as i64),
-            )
+            ..make::gather(source, name.clone(), axis as i64, &output)
         };
         if before {
             edit.before.push(message)
@@ -423,22 +415,5 @@ impl Masker<'_> {
             ..tensor
         }
         .to_proto(&name);
-    }
-}
-
-fn operator(op_type: &str, inputs: &[String], output: &str, axis: Option<i64>) -> NodeProto {
-    let axis = axis.map(|axis| AttributeProto {
-        name: Some("axis".into()),
-        r#type: Some(AttributeType::Int as i32),
-        i: Some(axis),
-        ..Default::default()
-    });
-    NodeProto {
-        op_type: Some(op_type.into()),
-        name: Some(output.to_owned()),
-        input: inputs.to_vec(),
-        output: vec![output.to_owned()],
-        attribute: axis.into_iter().collect(),
-        ..Default::default()
     }
 }
