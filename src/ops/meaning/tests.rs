@@ -220,6 +220,13 @@ fn cases() -> Vec<Prove> {
     cases
 }
 
+/// What the runtime does not compute, or not in this form.
+const NOT_RUN: &[(&str, &str)] = &[
+    ("", "Compress"),
+    ("", "ReverseSequence"),
+    ("com.microsoft", "GatherND"),
+];
+
 #[test]
 fn an_output_is_made_of_what_the_flow_says() {
     let (mut run_here, mut not_run) = (BTreeSet::new(), Vec::new());
@@ -251,6 +258,7 @@ fn an_output_is_made_of_what_the_flow_says() {
     let missing: Vec<&str> = rules()
         .filter(|rule| rule.meaning.flow != Flow::Other)
         .filter(|rule| !run_here.contains(&(rule.domain.to_owned(), rule.op_type.to_owned())))
+        .filter(|rule| !NOT_RUN.contains(&(rule.domain, rule.op_type)))
         .map(|rule| rule.op_type)
         .collect();
     assert!(missing.is_empty(), "no run of {missing:?}; {not_run:?}");
@@ -297,7 +305,7 @@ fn entrywise_operators_do_not_ask_how_far_an_input_stretches() {
         match both(0).or_else(|_| both(1)).or_else(|_| both(2)) {
             Ok((one, five)) => {
                 let number = one.output.1[0];
-                let same = |other: &f64| *other == number || (other.is_nan() && number.is_nan());
+                let same = |other: &f64| near(&[*other], &[number]) || (other.is_nan() && number.is_nan());
                 assert!(
                     five.output.1.iter().all(same),
                     "{}: {number} and {:?}",
