@@ -1,8 +1,8 @@
 //! Multiply-accumulates of a model as it is.
 
-use super::groups::constants;
 use super::infer::{Facts, Pins, infer};
 use super::relate::relate;
+use super::roles::constants;
 use crate::facts::Dim;
 use crate::model::{GraphId, Model, NodeId};
 use crate::ops::meaning;

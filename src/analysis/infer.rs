@@ -181,7 +181,7 @@ fn enter(model: &Model, facts: &mut Facts, node: NodeId, branch: usize, first: b
         // Nothing is known of the subgraph yet.
         view.branches.clear();
     }
-    let formals = operator.formals(&view, branch as u32);
+    let formals = operator.formal_facts(&view, branch as u32);
     let subgraph = model.index().node(node).subgraphs[branch];
     let mut changed = first;
     for (value, fact) in model.index().graph(subgraph).inputs.iter().zip(formals) {

@@ -27,7 +27,7 @@ pub fn port_value(model: &Model, node: NodeId, port: Port) -> Option<ValueId> {
 }
 
 /// Where only the shape of what a node gives is asked for, the index that it reads of an axis does not hold that axis.
-fn unlooked(model: &Model, node: NodeId, mut relation: Relation) -> Relation {
+fn free_shape_only_reads(model: &Model, node: NodeId, mut relation: Relation) -> Relation {
     let is_read = |fate: &Fate| matches!(fate, Fate::Fixed(reason) if *reason == ONE_READ);
     if !relation.labels.iter().any(|label| is_read(&label.fate)) {
         return relation;
@@ -115,7 +115,7 @@ pub fn relate(model: &Model, facts: &Facts) -> Vec<Relation> {
             Some(operator) => match facts.problems.get(&node) {
                 Some(problem) => view.frozen(Reason::NotInferred(problem.clone())),
                 None => {
-                    let mut relation = unlooked(model, node, operator.relate(&view));
+                    let mut relation = free_shape_only_reads(model, node, operator.relate(&view));
                     let counted =
                         |fate: &Fate| matches!(fate, Fate::Fixed(reason) if *reason == POSITIONS);
                     if relation.labels.iter().any(|label| counted(&label.fate))

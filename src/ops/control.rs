@@ -1,7 +1,7 @@
 //! Control flow. A value that crosses the boundary of a subgraph is the same value on both sides: its indices go together.
 //! Captured values need nothing, for they are one value inside and outside.
 
-use super::fit::hold;
+use super::fit::freeze_port;
 use super::frozen::{extent_in, outputs};
 use super::meaning::{Control, Decides};
 use super::{Branch, InferError, NodeView, Operator, Rule};
@@ -170,7 +170,7 @@ impl Operator for If {
             return node.frozen(Reason::operator("a subgraph that is not known"));
         }
         let mut builder = node.relation();
-        hold(&mut builder, node, 0, "cond", &CONDITION);
+        freeze_port(&mut builder, node, 0, "cond", &CONDITION);
         let taken = taken(node);
         let count = node
             .branches
@@ -387,8 +387,8 @@ impl Operator for Loop {
         };
         let count = Self::carried(node);
         let mut builder = node.relation();
-        hold(&mut builder, node, 0, "trips", &CONDITION);
-        hold(&mut builder, node, 1, "cond", &CONDITION);
+        freeze_port(&mut builder, node, 0, "trips", &CONDITION);
+        freeze_port(&mut builder, node, 1, "cond", &CONDITION);
         for at in 0..count {
             carry(&mut builder, node, at, [2 + at, 2 + at, 1 + at]);
         }
@@ -405,7 +405,7 @@ impl Operator for Loop {
         builder.finish()
     }
 
-    fn formals(&self, node: &NodeView, branch: u32) -> Vec<Fact> {
+    fn formal_facts(&self, node: &NodeView, branch: u32) -> Vec<Fact> {
         let graph = body(node);
         let step = single(graph, 0, Dtype::Int64, Element::Unknown);
         // The body runs only while the condition holds.
@@ -535,7 +535,7 @@ impl Operator for Scan {
         builder.finish()
     }
 
-    fn formals(&self, node: &NodeView, branch: u32) -> Vec<Fact> {
+    fn formal_facts(&self, node: &NodeView, branch: u32) -> Vec<Fact> {
         let (Some((states, scanned)), false) = (Self::counts(node), Self::batched(node)) else {
             let count = body(node).map_or(0, |graph| graph.input.len());
             return (0..count)

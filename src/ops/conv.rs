@@ -4,7 +4,7 @@
 //! one has groups of one channel, and neither is a case of its own.
 
 use super::meaning::{BiasInput, ChannelAxis, LinearMap, WeightRows};
-use super::operand::{self, along, fixed, single};
+use super::operand::{self, fixed, per_axis, scalars};
 use super::window::{Geometry, KERNEL, SPATIAL};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
@@ -192,7 +192,7 @@ impl Operator for Conv {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        operand::placed(node, |node, builder| {
+        operand::describe_or_freeze(node, |node, builder| {
             let at = self.operands(node).ok().flatten()?;
             let labels = self.labels(node, builder, &at)?;
             self.describe(node, builder, &at, &labels)?;
@@ -311,12 +311,12 @@ impl Conv {
             "w",
             channels.into_iter().chain(operand::layouts(k)),
         );
-        single(builder, self.singles)?;
+        scalars(builder, self.singles)?;
         for (input, name) in self.per_channel {
-            along(builder, *input, name, &out, &width)?;
+            per_axis(builder, *input, name, &out, &width)?;
         }
         if let Some(bias) = self.bias {
-            along(builder, bias, "bias", &out, &width)?;
+            per_axis(builder, bias, "bias", &out, &width)?;
         }
         let y = activation(at.last, *b, &[*g, *o], t);
         if let Some(residual) = self.residual {
@@ -375,7 +375,7 @@ impl Operator for DeformConv {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        operand::placed(node, |node, builder| {
+        operand::describe_or_freeze(node, |node, builder| {
             let conv = Conv {
                 bias: Some(3),
                 ..PLAIN

@@ -5,7 +5,7 @@
 
 use rand::Rng;
 
-use super::prove::{Prove, ProveInput};
+use super::case::{CaseInput, OpCase};
 use crate::analysis::{Analysis, Granularity, Options, Selection, analyse};
 use crate::facts::{Contents, Dim, Element};
 use crate::model::{Index, Model, Source, TensorRef, ValueId, normal_domain};
@@ -23,9 +23,9 @@ use crate::verify::{masked, relative_error};
 const SEEDS: u64 = 4;
 const TOLERANCE: f64 = 1e-4;
 
-impl Prove {
+impl OpCase {
     /// Runs law 4; an operator that the runtime lacks is named on standard error and let pass.
-    pub fn laws(self) -> Self {
+    pub fn check_laws(self) -> Self {
         let name = self.node.op_type().to_owned();
         match run(&self) {
             Ok(0) => eprintln!("law 4: {name} @{}: nothing can be cut", self.opset),
@@ -42,7 +42,7 @@ impl Prove {
 }
 
 enum Failure {
-    /// The case can not be run here.
+    /// The case cannot be run here.
     NotRun(String),
     /// The rule is wrong.
     Broken(String),
@@ -54,7 +54,7 @@ fn not_run(reason: impl ToString) -> Failure {
 
 /// The inputs of a case with the numbers that a seed gives, another tensor at one of them, and what the runtime makes of them.
 pub(super) fn outcome(
-    case: &Prove,
+    case: &OpCase,
     seed: u64,
     instead: Option<(usize, &TensorRef)>,
 ) -> Result<(Vec<Option<TensorRef>>, Vec<TensorRef>), String> {
@@ -78,7 +78,7 @@ pub(super) fn outcome(
 }
 
 /// The number of cuts that were compared.
-fn run(case: &Prove) -> Result<usize, Failure> {
+fn run(case: &OpCase) -> Result<usize, Failure> {
     let mut compared = 0;
     for granularity in [Granularity::Coarse, Granularity::Fine] {
         for seed in 0..SEEDS {
@@ -341,7 +341,7 @@ fn extent(dim: &Dim) -> Option<i64> {
         .or_else(|| simple.then(|| 2 + name.bytes().map(i64::from).sum::<i64>() % 3))
 }
 
-fn tensor_of(input: &ProveInput, dims: Vec<usize>, contents: &Contents) -> Option<TensorRef> {
+fn tensor_of(input: &CaseInput, dims: Vec<usize>, contents: &Contents) -> Option<TensorRef> {
     let numbers = contents.0.iter().map(|element| match element {
         Element::Int(dim) => extent(dim).map(|number| number as f64),
         Element::Float(number) => Some(*number),
@@ -369,7 +369,7 @@ fn tensor_of(input: &ProveInput, dims: Vec<usize>, contents: &Contents) -> Optio
 }
 
 /// The case as a model of one node.
-fn model(case: &Prove, seed: u64) -> Result<Model, Failure> {
+fn model(case: &OpCase, seed: u64) -> Result<Model, Failure> {
     let mut case = case.clone();
     let mut graph = GraphProto {
         name: Some("case".into()),

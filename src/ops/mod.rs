@@ -9,6 +9,10 @@ mod attention;
 mod axes;
 mod back;
 mod broadcast;
+#[cfg(test)]
+pub(crate) mod case;
+#[cfg(test)]
+mod cases;
 mod contraction;
 mod control;
 mod conv;
@@ -42,8 +46,6 @@ mod packed;
 mod pad;
 mod permute;
 mod pool;
-#[cfg(test)]
-pub(crate) mod prove;
 mod quant;
 mod quant_linear;
 mod recurrent;
@@ -121,12 +123,12 @@ pub trait Operator: Sync {
     }
 
     /// Why nothing may go in any node of this operator, if that is so.
-    fn freezes(&self) -> Option<&'static str> {
+    fn frozen_reason(&self) -> Option<&'static str> {
         None
     }
 
     /// Facts of a subgraph's formal inputs, from the facts of the node's inputs (control flow only).
-    fn formals(&self, _node: &NodeView, _branch: u32) -> Vec<Fact> {
+    fn formal_facts(&self, _node: &NodeView, _branch: u32) -> Vec<Fact> {
         Vec::new()
     }
 }

@@ -362,55 +362,55 @@ pub(super) static RULES: &[Rule] = &[
 
 #[cfg(test)]
 mod tests {
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
     #[test]
     fn scattering_fixes_the_axes_it_writes_along() {
-        let elements = Prove::op("ScatterElements")
+        let elements = OpCase::op("ScatterElements")
             .input("bx8x5")
             .input("i64:bx3x5")
             .input("bx3x5")
             .int("axis", 1);
         elements
-            .gives("bx8x5")
-            .relates("data[a, b, d] indices[a, c, d] updates[a, c, d] → y[a, b, d]");
-        let slices = Prove::op("ScatterND")
+            .expect_shapes("bx8x5")
+            .expect_relation("data[a, b, d] indices[a, c, d] updates[a, c, d] → y[a, b, d]");
+        let slices = OpCase::op("ScatterND")
             .input("7x8x64")
             .input("i64:nx2")
             .input("nx64");
         slices
-            .gives("7x8x64")
-            .relates("data[a, b, d] indices[c, 2] updates[c, d] → y[a, b, d]");
-        let cache = Prove::op("TensorScatter")
+            .expect_shapes("7x8x64")
+            .expect_relation("data[a, b, d] indices[c, 2] updates[c, d] → y[a, b, d]");
+        let cache = OpCase::op("TensorScatter")
             .at(24)
             .input("bx8x512x64")
             .input("bx8xsx64")
             .input("i64:b");
         cache
-            .gives("bx8x512x64")
-            .relates("cache[a, b, c, e] update[a, b, d, e] position[a] → y[a, b, c, e]");
+            .expect_shapes("bx8x512x64")
+            .expect_relation("cache[a, b, c, e] update[a, b, d, e] position[a] → y[a, b, c, e]");
     }
 
     #[test]
     fn codes_and_sequences() {
-        let code = Prove::op("OneHot").input("i64:bxs").number(10).input("2");
-        code.gives("bxsx10")
-            .relates("indices[a, b] depth[] values[2] → y[a, b, c]");
-        Prove::op("OneHot")
+        let code = OpCase::op("OneHot").input("i64:bxs").number(10).input("2");
+        code.expect_shapes("bxsx10")
+            .expect_relation("indices[a, b] depth[] values[2] → y[a, b, c]");
+        OpCase::op("OneHot")
             .number(-2)
             .number(3)
             .list(&[1, 7])
-            .gives("3")
-            .holds(&[1, 7, 1]);
-        Prove::op("OneHot")
+            .expect_shapes("3")
+            .expect_contents(&[1, 7, 1]);
+        OpCase::op("OneHot")
             .input("i64:b")
             .input("i64:")
             .input("2")
             .int("axis", 0)
-            .gives("?out0.0xb");
-        let reversed = Prove::op("ReverseSequence").input("sxbx8").input("i64:b");
+            .expect_shapes("?out0.0xb");
+        let reversed = OpCase::op("ReverseSequence").input("sxbx8").input("i64:b");
         reversed
-            .gives("sxbx8")
-            .relates("x[a, b, c] lengths[b] → y[a, b, c]");
+            .expect_shapes("sxbx8")
+            .expect_relation("x[a, b, c] lengths[b] → y[a, b, c]");
     }
 }

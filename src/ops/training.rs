@@ -60,11 +60,11 @@ pub(super) static RULES: &[Rule] = &[
 
 #[cfg(test)]
 mod tests {
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
     #[test]
     fn shapes_go_on() {
-        let adam = Prove::op("Adam")
+        let adam = OpCase::op("Adam")
             .domain("ai.onnx.preview.training")
             .at(1)
             .outputs(3);
@@ -74,6 +74,6 @@ mod tests {
             .input("3")
             .input("3")
             .input("3")
-            .gives("3 3 3");
+            .expect_shapes("3 3 3");
     }
 }

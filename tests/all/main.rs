@@ -2,7 +2,6 @@
 
 mod branches;
 mod corpus;
-mod docs;
 mod engines;
 mod exactness;
 mod files;

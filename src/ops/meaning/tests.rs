@@ -6,8 +6,8 @@ use super::*;
 use crate::facts::Dim;
 use crate::model::TensorRef;
 use crate::ops::back;
+use crate::ops::case::OpCase;
 use crate::ops::laws::outcome;
-use crate::ops::prove::Prove;
 use crate::ops::registry::rules;
 
 /// Inputs as numbers (empty where one is left out), with their dims, and the first output.
@@ -25,12 +25,12 @@ fn numbers(tensor: &TensorRef) -> (Vec<usize>, Vec<f64>) {
 }
 
 /// Runs a case on numbers that the seed gives.
-fn run(case: &Prove, seed: u64) -> Result<Run, String> {
+fn run(case: &OpCase, seed: u64) -> Result<Run, String> {
     run_by(outcome(case, seed, None)?)
 }
 
 /// The same with another tensor at one input.
-fn run_with(case: &Prove, seed: u64, input: usize, tensor: &TensorRef) -> Result<Run, String> {
+fn run_with(case: &OpCase, seed: u64, input: usize, tensor: &TensorRef) -> Result<Run, String> {
     run_by(outcome(case, seed, Some((input, tensor)))?)
 }
 
@@ -130,10 +130,10 @@ fn follows(flow: Flow, run: &Run) -> bool {
 }
 
 /// Cases of every operator whose flow is known.
-fn cases() -> Vec<Prove> {
-    let binary = |op: &str| Prove::op(op).input("2x3").weight("2x3");
-    let first = |op: &str| Prove::op(op).input("4x6");
-    let mut cases: Vec<Prove> = ["Add", "Sub", "Mul", "Div", "Max", "Min", "PRelu", "Pow"]
+fn cases() -> Vec<OpCase> {
+    let binary = |op: &str| OpCase::op(op).input("2x3").weight("2x3");
+    let first = |op: &str| OpCase::op(op).input("4x6");
+    let mut cases: Vec<OpCase> = ["Add", "Sub", "Mul", "Div", "Max", "Min", "PRelu", "Pow"]
         .into_iter()
         .map(binary)
         .collect();
@@ -149,8 +149,8 @@ fn cases() -> Vec<Prove> {
         ]
         .map(|op| first(op).list(&[1]).at(18)),
     );
-    let microsoft = |op: &str| Prove::op(op).domain("com.microsoft").at(1);
-    for quantize in [Prove::op("QuantizeLinear"), microsoft("QuantizeLinear")] {
+    let microsoft = |op: &str| OpCase::op(op).domain("com.microsoft").at(1);
+    for quantize in [OpCase::op("QuantizeLinear"), microsoft("QuantizeLinear")] {
         cases.push(
             quantize
                 .input("2x3")
@@ -159,7 +159,10 @@ fn cases() -> Vec<Prove> {
                 .int("axis", 0),
         );
     }
-    for dequantize in [Prove::op("DequantizeLinear"), microsoft("DequantizeLinear")] {
+    for dequantize in [
+        OpCase::op("DequantizeLinear"),
+        microsoft("DequantizeLinear"),
+    ] {
         cases.push(
             dequantize
                 .input("u8:2x3")
@@ -171,7 +174,7 @@ fn cases() -> Vec<Prove> {
     cases.extend([
         first("Cast").int("to", 11),
         first("Reshape").list(&[3, 8]),
-        Prove::op("Squeeze").input("4x1x6").list(&[1]),
+        OpCase::op("Squeeze").input("4x1x6").list(&[1]),
         first("Unsqueeze").list(&[0]),
         first("Transpose").ints("perm", &[1, 0]),
         first("Slice").list(&[1]).list(&[3]).list(&[0]),
@@ -179,18 +182,21 @@ fn cases() -> Vec<Prove> {
         first("Tile").list(&[2, 1]),
         first("Pad").list(&[0, 1, 0, 2]),
         first("Split").int("axis", 1).list(&[2, 4]).outputs(2),
-        Prove::op("Compress")
+        OpCase::op("Compress")
             .input("4x6")
             .weight("bool:4")
             .int("axis", 0),
-        Prove::op("DepthToSpace")
+        OpCase::op("DepthToSpace")
             .input("1x8x2x3")
             .int("blocksize", 2),
-        Prove::op("SpaceToDepth")
+        OpCase::op("SpaceToDepth")
             .input("1x2x4x6")
             .int("blocksize", 2),
-        Prove::op("ReverseSequence").input("4x2x3").list(&[4, 2]),
-        Prove::op("Concat").input("2x3").input("2x3").int("axis", 0),
+        OpCase::op("ReverseSequence").input("4x2x3").list(&[4, 2]),
+        OpCase::op("Concat")
+            .input("2x3")
+            .input("2x3")
+            .int("axis", 0),
         first("Gather").list(&[3, 0]),
         first("GatherElements").input("i64:4x2"),
         first("GatherND").input("i64:5x2"),
@@ -205,12 +211,12 @@ fn cases() -> Vec<Prove> {
             .input("4x2")
             .int("axis", 1),
         first("ScatterND").input("i64:5x1").input("5x6"),
-        Prove::op("Where")
+        OpCase::op("Where")
             .input("bool:2x3")
             .input("2x3")
             .input("2x3"),
         first("Clip").scalar(-0.2).scalar(0.3),
-        Prove::op("BatchNormalization")
+        OpCase::op("BatchNormalization")
             .input("2x3x4")
             .weight("3")
             .weight("3")
@@ -266,7 +272,7 @@ fn an_output_is_made_of_what_the_flow_says() {
 
 #[test]
 fn stored_statistics_shift_and_scale_each_channel() {
-    let case = Prove::op("BatchNormalization")
+    let case = OpCase::op("BatchNormalization")
         .input("2x3x4")
         .weight("3")
         .weight("3")
@@ -294,7 +300,7 @@ fn entrywise_operators_do_not_ask_how_far_an_input_stretches() {
     let (mut held, mut skipped) = (BTreeSet::new(), Vec::new());
     for rule in rules().filter(|rule| rule.operator.is_entrywise()) {
         let case = |copies: usize, further: usize| {
-            let case = Prove::op(rule.op_type).domain(rule.domain).int("to", 1);
+            let case = OpCase::op(rule.op_type).domain(rule.domain).int("to", 1);
             (0..further).fold(case.floats(&vec![0.4; copies]), |case, _| {
                 case.floats(&[0.7])
             })
@@ -305,7 +311,8 @@ fn entrywise_operators_do_not_ask_how_far_an_input_stretches() {
         match both(0).or_else(|_| both(1)).or_else(|_| both(2)) {
             Ok((one, five)) => {
                 let number = one.output.1[0];
-                let same = |other: &f64| near(&[*other], &[number]) || (other.is_nan() && number.is_nan());
+                let same =
+                    |other: &f64| near(&[*other], &[number]) || (other.is_nan() && number.is_nan());
                 assert!(
                     five.output.1.iter().all(same),
                     "{}: {number} and {:?}",
@@ -324,27 +331,27 @@ fn entrywise_operators_do_not_ask_how_far_an_input_stretches() {
 #[test]
 fn a_product_has_its_channels_where_it_says() {
     let cases = [
-        Prove::op("Conv")
+        OpCase::op("Conv")
             .input("2x4x5")
             .weight("6x2x3")
             .weight("6")
             .int("group", 2),
-        Prove::op("ConvTranspose")
+        OpCase::op("ConvTranspose")
             .input("2x4x5")
             .weight("4x3x3")
             .weight("6")
             .int("group", 2),
-        Prove::op("Gemm")
+        OpCase::op("Gemm")
             .input("2x4")
             .weight("4x6")
             .weight("6")
             .float("beta", 0.5),
-        Prove::op("Gemm")
+        OpCase::op("Gemm")
             .input("2x4")
             .weight("6x4")
             .weight("6")
             .int("transB", 1),
-        Prove::op("MatMul").input("2x4").weight("4x6"),
+        OpCase::op("MatMul").input("2x4").weight("4x6"),
     ];
     for case in cases {
         let node = case.named();
@@ -401,49 +408,49 @@ fn case_int(node: &NodeProto, name: &str) -> i64 {
 /// Indices below the count are in range; the table says how many there are.
 #[test]
 fn picks_count_what_they_pick_from() {
-    let microsoft = |op: &str| Prove::op(op).domain("com.microsoft").at(1);
-    let cases: [(Prove, &[Option<i64>]); 9] = [
+    let microsoft = |op: &str| OpCase::op(op).domain("com.microsoft").at(1);
+    let cases: [(OpCase, &[Option<i64>]); 9] = [
         (
-            Prove::op("Gather")
+            OpCase::op("Gather")
                 .input("5x7")
                 .input("i64:3")
                 .int("axis", -1),
             &[Some(7)],
         ),
         (
-            Prove::op("GatherElements").input("5x7").input("i64:2x7"),
+            OpCase::op("GatherElements").input("5x7").input("i64:2x7"),
             &[Some(5)],
         ),
         (
-            Prove::op("GatherND")
+            OpCase::op("GatherND")
                 .input("9x3x8")
                 .input("i64:9x4x1")
                 .int("batch_dims", 1),
             &[Some(3)],
         ),
         (
-            Prove::op("ScatterND")
+            OpCase::op("ScatterND")
                 .input("5x7x2")
                 .input("i64:4x2")
                 .input("4x2"),
             &[Some(5)],
         ),
         (
-            Prove::op("ScatterElements")
+            OpCase::op("ScatterElements")
                 .input("nx7")
                 .input("i64:4x2")
                 .input("4x2"),
             &[None],
         ),
         (
-            Prove::op("OneHot")
+            OpCase::op("OneHot")
                 .input("i64:4")
                 .number(6)
                 .floats(&[0.0, 1.0]),
             &[Some(6)],
         ),
         (
-            Prove::op("RotaryEmbedding")
+            OpCase::op("RotaryEmbedding")
                 .at(23)
                 .input("2x4x3x8")
                 .input("9x4")
@@ -483,7 +490,7 @@ fn what_reads_extents_reads_no_entries() {
         .map(|rule| rule.op_type)
         .collect();
     for op_type in reading {
-        let case = Prove::op(op_type).input("2x3");
+        let case = OpCase::op(op_type).input("2x3");
         let outputs = [1, 2].map(|seed| run(&case, seed).unwrap().output);
         assert_eq!(outputs[0], outputs[1], "{op_type}");
     }
@@ -493,9 +500,9 @@ fn what_reads_extents_reads_no_entries() {
 #[test]
 fn demands_backwards_are_what_was_given() {
     let dims = [Dim::symbol("n"), Dim::Num(12), Dim::Num(64)];
-    let list = |op: &str| Prove::op(op).computed(&dims);
+    let list = |op: &str| OpCase::op(op).computed(&dims);
     let one = |op: &str| {
-        Prove::op(op)
+        OpCase::op(op)
             .computed(&[&Dim::symbol("n") * &Dim::Num(6)])
             .number(3)
     };
