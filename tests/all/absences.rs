@@ -182,7 +182,7 @@ const ABSENT: &[Absence] = &[
         ],
     },
     Absence {
-        places: &["run/prepare"],
+        places: &["run/lower"],
         says: "No engine: a lowering rewrites graphs for every runtime alike.",
         words: &[
             "tract_onnx",
