@@ -12,6 +12,7 @@ use crate::linear::{Bias, views};
 use crate::model::{
     Copies, LoadError, Model, Origins, Sharing, TensorRef, functions, shared, unshare,
 };
+use crate::ops::meaning;
 use crate::plan::Plan;
 use crate::run::{Runtime, Tensors, TractRuntime, without_sequences};
 use crate::surgery::SurgeryError;
@@ -287,7 +288,7 @@ fn with_copies(
     apart: &BTreeSet<String>,
     options: &Options,
 ) -> Result<Workspace, WorkspaceError> {
-    let (working, copies) = unshare(model.clone(), apart)?;
+    let (working, copies) = unshare(model.clone(), apart, &|node| meaning(node).reads_extents)?;
     let mut origins = origins.clone();
     origins.copies.extend(copies);
     let analysis = analyse(&working, options);

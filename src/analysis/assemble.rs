@@ -5,7 +5,8 @@ use super::infer::Facts;
 use super::rewrite::patched;
 use crate::facts::{Dim, Fact};
 use crate::model::{Model, Origin, TensorRef, ValueId};
-use crate::proto::{AttributeProto, Dtype, NodeProto};
+use crate::ops::make;
+use crate::proto::{Dtype, NodeProto};
 
 /// A stretch of the new list.
 enum Part {
@@ -58,12 +59,9 @@ impl Operands {
                 Part::Numbers(numbers) => constant(self, &numbers, fact.dtype?),
                 Part::Held(places) => {
                     let places = constant(self, &places, Dtype::Int64);
-                    self.made(
-                        &mut made,
-                        "Gather",
-                        vec![entry.name.clone(), places],
-                        &entry.name,
-                    )
+                    self.made(&mut made, &entry.name, |output| {
+                        make::gather(&entry.name, &places, 0, output)
+                    })
                 }
                 Part::Scaled(place, times, by) => {
                     let [place, times, by] = [
@@ -72,18 +70,21 @@ impl Operands {
                         (by, fact.dtype?),
                     ]
                     .map(|(number, dtype)| constant(self, &[number], dtype));
-                    let held = self.made(
-                        &mut made,
-                        "Gather",
-                        vec![entry.name.clone(), place],
-                        &entry.name,
-                    );
-                    let product = self.made(&mut made, "Mul", vec![held, times], &entry.name);
-                    self.made(&mut made, "Div", vec![product, by], &entry.name)
+                    let held = self.made(&mut made, &entry.name, |output| {
+                        make::gather(&entry.name, &place, 0, output)
+                    });
+                    let product = self.made(&mut made, &entry.name, |output| {
+                        make::mul(&held, &times, output)
+                    });
+                    self.made(&mut made, &entry.name, |output| {
+                        make::div(&product, &by, output)
+                    })
                 }
             });
         }
-        let name = self.made(&mut made, "Concat", pieces, &entry.name);
+        let name = self.made(&mut made, &entry.name, |output| {
+            make::concat(&pieces, 0, output)
+        });
         // Nodes behind one other are inserted last first.
         self.inserts.extend(
             made.into_iter()
@@ -93,28 +94,15 @@ impl Operands {
         Some((name, patched(fact, wanted)))
     }
 
-    /// Notes a node and gives the name of its output.
+    /// Notes the node that gives a new value, and returns the value's name.
     fn made(
         &mut self,
         nodes: &mut Vec<NodeProto>,
-        op_type: &str,
-        input: Vec<String>,
         base: &str,
+        node: impl FnOnce(&str) -> NodeProto,
     ) -> String {
         let output = self.fresh(base);
-        let axis = AttributeProto::int("axis", 0);
-        nodes.push(NodeProto {
-            op_type: Some(op_type.into()),
-            name: Some(output.clone()),
-            input,
-            output: vec![output.clone()],
-            attribute: if matches!(op_type, "Gather" | "Concat") {
-                vec![axis]
-            } else {
-                Vec::new()
-            },
-            ..Default::default()
-        });
+        nodes.push(node(&output));
         output
     }
 }

@@ -4,30 +4,16 @@
 
 use std::collections::BTreeMap;
 
-use super::infer::{Facts, Pins, infer};
+use super::infer::{Facts, Pins, infer, view};
 use crate::facts::Element;
-use crate::model::edit::NodeExt;
-use crate::model::{GraphId, Index, Model, NodeId, ValueId, functions, normal_domain};
+use crate::model::{GraphId, Index, Model, NodeId, ValueId, functions};
+use crate::ops::{Flow, meaning};
 
 /// The smallest and the largest number allowed, both included.
 type Range = (i64, i64);
 
 /// Numbers beyond these are not told from none at all.
 const FAR: i64 = 1 << 40;
-
-/// Operators that pick entries by number.
-const PICKING: &[&str] = &[
-    "EmbedLayerNormalization",
-    "Gather",
-    "GatherBlockQuantized",
-    "GatherElements",
-    "GatherND",
-    "OneHot",
-    "RotaryEmbedding",
-    "Scatter",
-    "ScatterElements",
-    "ScatterND",
-];
 
 /// For every input of the main graph that picks entries: the numbers that it may hold, by name, where all extents are those
 /// of the given shapes of the inputs. Negative numbers, which count from the end, are allowed only where nothing else is.
@@ -37,7 +23,7 @@ pub fn bounds(model: &Model, pins: &Pins) -> BTreeMap<String, Range> {
     if !model
         .index()
         .nodes()
-        .any(|(node, _)| PICKING.contains(&model.node(node).op_type()))
+        .any(|(node, _)| !meaning(model.node(node)).picks.is_empty())
     {
         return BTreeMap::new();
     }
@@ -107,12 +93,8 @@ impl Bounds<'_> {
     /// A subgraph's results are the node's outputs, and its formal inputs the node's inputs.
     fn subgraphs(&mut self, node: NodeId) {
         let entry = self.model.index().node(node);
-        let op = self.model.node(node).op_type();
-        // How many results and formal inputs stand before those that have a counterpart.
-        let (results, inputs, formals) = match op {
-            "Loop" => (1, 2, 2),
-            _ => (0, 0, 0),
-        };
+        let control = meaning(self.model.node(node)).control.unwrap_or_default();
+        let (results, inputs) = (control.own_results, control.own_inputs);
         for subgraph in &entry.subgraphs {
             let inner = self.model.index().graph(*subgraph);
             for (result, output) in inner.outputs.iter().skip(results).zip(&entry.outputs) {
@@ -120,11 +102,11 @@ impl Bounds<'_> {
                 self.limit(Some(*result), range);
             }
             self.graph(*subgraph);
-            if matches!(op, "Loop" | "Scan") {
+            if control.feeds {
                 for (formal, input) in inner
                     .inputs
                     .iter()
-                    .skip(formals)
+                    .skip(inputs)
                     .zip(entry.inputs.iter().skip(inputs))
                 {
                     let range = self.get(*formal);
@@ -134,10 +116,10 @@ impl Bounds<'_> {
                 for (formal, result) in inner
                     .inputs
                     .iter()
-                    .skip(formals)
+                    .skip(inputs)
                     .zip(inner.outputs.iter().skip(results))
                 {
-                    let range = if op == "Loop" {
+                    let range = if control.carries {
                         self.get(*formal)
                     } else {
                         None
@@ -150,93 +132,58 @@ impl Bounds<'_> {
 
     fn node(&mut self, node: NodeId) {
         let (message, entry) = (self.model.node(node), self.model.index().node(node));
-        let input = |at: usize| entry.inputs.get(at).copied().flatten();
-        let output = entry
-            .outputs
-            .first()
-            .copied()
-            .flatten()
-            .and_then(|output| self.get(output));
-        let int = |name: &str| message.int(name);
-        let (first, second) = (input(0), input(1));
-        match (normal_domain(message.domain()), message.op_type()) {
-            ("", "Gather" | "GatherElements") => {
-                self.limit(second, self.along(first, int("axis").unwrap_or(0)));
-                self.limit(first, output);
-            }
-            ("", "ScatterElements" | "Scatter") => {
-                self.limit(second, self.along(first, int("axis").unwrap_or(0)));
-                [first, input(2)]
-                    .into_iter()
-                    .for_each(|value| self.limit(value, output));
-            }
-            ("", op @ ("GatherND" | "ScatterND")) => {
-                let skipped = if op == "GatherND" {
-                    int("batch_dims").unwrap_or(0)
-                } else {
-                    0
-                };
-                self.limit(second, self.positions(first, second, skipped));
-                let updates = if op == "ScatterND" { input(2) } else { None };
-                [first, updates]
-                    .into_iter()
-                    .for_each(|value| self.limit(value, output));
-            }
-            ("", "OneHot") => {
-                let depth = self
-                    .numbers(second)
-                    .and_then(|depth| depth.first().copied());
-                self.limit(first, depth.map(|depth| (0, depth - 1)));
-            }
-            ("", "RotaryEmbedding") if self.rank(second) == Some(2) => {
-                self.limit(input(3), self.along(second, 0))
-            }
-            ("com.microsoft", "RotaryEmbedding") => self.limit(second, self.along(input(2), 0)),
-            ("com.microsoft", "GatherBlockQuantized") => {
-                self.limit(second, self.along(first, int("gather_axis").unwrap_or(0)));
-            }
-            ("com.microsoft", "EmbedLayerNormalization") => {
-                for (at, table) in [(0, 2), (1, 4), (8, 3)] {
-                    self.limit(input(at), self.along(input(table), 0));
-                }
-            }
-            ("", op) => self.handed_on(op, &entry.inputs, output),
-            _ => {}
+        let input = |at: u32| entry.inputs.get(at as usize).copied().flatten();
+        let known = meaning(message);
+        for pick in known.picks {
+            let count = pick.count(&view(self.model, self.facts, node, false));
+            let range = count.filter(|count| *count > 0).map(|count| (0, count - 1));
+            self.limit(input(pick.indices), range);
         }
+        let output = entry.outputs.first().copied().flatten();
+        let range = output.and_then(|output| self.get(output));
+        self.handed_on(known.flow, &entry.inputs, range);
     }
 
     /// Operators that keep numbers as they are, or change them by a constant.
-    fn handed_on(&mut self, op: &str, inputs: &[Option<ValueId>], output: Option<Range>) {
-        let first = inputs.first().copied().flatten();
-        match op {
-            "Identity" | "Cast" | "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten" | "Transpose"
-            | "Slice" | "Expand" | "Tile" | "Pad" | "Split" | "Compress" | "DepthToSpace"
-            | "SpaceToDepth" | "ReduceMax" | "ReduceMin" | "Dropout" | "Trilu"
-            | "ReverseSequence" => self.limit(first, output),
-            "Concat" | "Max" => inputs.iter().for_each(|input| self.limit(*input, output)),
-            "Where" => inputs
-                .iter()
-                .skip(1)
-                .for_each(|input| self.limit(*input, output)),
-            "Add" | "Sub" | "Mul" | "Div" => self.arithmetic(op, inputs, output),
-            _ => {}
+    fn handed_on(&mut self, flow: Flow, inputs: &[Option<ValueId>], output: Option<Range>) {
+        let kept: &[usize] = match flow {
+            Flow::Same
+            | Flow::Dropped
+            | Flow::Converted
+            | Flow::Reshaped
+            | Flow::Permuted
+            | Flow::Moved
+            | Flow::Extreme
+            | Flow::Picked => &[0],
+            Flow::Scattered => &[0, 2],
+            Flow::Selected => &[1, 2],
+            Flow::Joined | Flow::Largest => {
+                return inputs.iter().for_each(|input| self.limit(*input, output));
+            }
+            Flow::Add | Flow::Sub | Flow::Mul | Flow::Div => {
+                return self.arithmetic(flow, inputs, output);
+            }
+            _ => &[],
+        };
+        for input in kept {
+            self.limit(inputs.get(*input).copied().flatten(), output);
         }
     }
 
-    fn arithmetic(&mut self, op: &str, inputs: &[Option<ValueId>], output: Option<Range>) {
+    fn arithmetic(&mut self, flow: Flow, inputs: &[Option<ValueId>], output: Option<Range>) {
         let ([Some(a), Some(b)], Some((low, high))) = (inputs, output) else {
             return;
         };
         match (self.extremes(*a), self.extremes(*b)) {
             (None, Some((least, most))) => {
-                let range = match op {
-                    "Add" => (low - least, high - most),
-                    "Sub" => (low + most, high + least),
-                    "Mul" if least > 0 => (
+                let range = match flow {
+                    Flow::Add => (low - least, high - most),
+                    Flow::Sub => (low + most, high + least),
+                    Flow::Mul if least > 0 => (
                         (low.div_euclid(least)).min(low.div_euclid(most)),
                         (high / least).min(high / most),
                     ),
-                    "Div" if least > 0 => (
+                    Flow::Div if least > 0 => (
                         low.saturating_mul(most),
                         high.saturating_mul(least).saturating_add(least - 1),
                     ),
@@ -245,10 +192,10 @@ impl Bounds<'_> {
                 self.limit(Some(*a), Some(range));
             }
             (Some((least, most)), None) => {
-                let range = match op {
-                    "Add" => (low - least, high - most),
-                    "Sub" => (most - high, least - low),
-                    "Mul" if least > 0 => (
+                let range = match flow {
+                    Flow::Add => (low - least, high - most),
+                    Flow::Sub => (most - high, least - low),
+                    Flow::Mul if least > 0 => (
                         (low.div_euclid(least)).min(low.div_euclid(most)),
                         (high / least).min(high / most),
                     ),
@@ -257,41 +204,12 @@ impl Bounds<'_> {
                 self.limit(Some(*b), Some(range));
             }
             // Two that are not known share what there is.
-            (None, None) if op == "Add" && low <= 0 && high >= 0 => {
+            (None, None) if flow == Flow::Add && low <= 0 && high >= 0 => {
                 self.limit(Some(*a), Some((low / 2, high / 2)));
                 self.limit(Some(*b), Some((low / 2, high / 2)));
             }
             _ => {}
         }
-    }
-
-    /// The numbers that pick from an axis.
-    fn along(&self, table: Option<ValueId>, axis: i64) -> Option<Range> {
-        let shape = self.facts.of(table?).shape.as_ref()?;
-        let axis = if axis < 0 {
-            axis + shape.len() as i64
-        } else {
-            axis
-        };
-        let extent = shape.get(usize::try_from(axis).ok()?)?.num()?;
-        (extent > 0).then_some((0, extent - 1))
-    }
-
-    /// The numbers that pick from each of so many axes as positions have, after some that are skipped.
-    fn positions(
-        &self,
-        table: Option<ValueId>,
-        positions: Option<ValueId>,
-        skipped: i64,
-    ) -> Option<Range> {
-        let count = self.facts.of(positions?).shape.as_ref()?.last()?.num()?;
-        (0..count.min(16))
-            .map(|axis| self.along(table, skipped + axis))
-            .try_fold((0, FAR), |(_, high), range| Some((0, range?.1.min(high))))
-    }
-
-    fn rank(&self, value: Option<ValueId>) -> Option<usize> {
-        self.facts.of(value?).shape.as_ref().map(Vec::len)
     }
 
     fn numbers(&self, value: Option<ValueId>) -> Option<Vec<i64>> {

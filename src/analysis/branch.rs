@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 
 use super::{Analysis, Selection};
 use crate::facts::Dim;
-use crate::model::{Index, Model, NodeId, Origin, ValueId, normal_domain};
+use crate::model::{Index, Model, NodeId, Origin, ValueId};
+use crate::ops::{self, Flow, WeightRows, meaning};
 
 /// What ends the branches of some groups, if these may lose all their units together: the products that give their
 /// biases alone.
@@ -115,35 +116,31 @@ impl<'a> Branch<'a> {
     /// Whether a node gives a constant bias, or nothing, where its products are gone.
     fn leaves_its_bias(&self, node: NodeId) -> bool {
         let message = self.model.node(node);
-        let bias = self
-            .model
-            .index()
-            .node(node)
-            .inputs
-            .get(2)
-            .copied()
-            .flatten();
-        let constant = |bias: ValueId| {
-            self.model
-                .constant(bias)
-                .filter(|tensor| tensor.dtype.is_float())
+        let Some(product) = meaning(message)
+            .product
+            .filter(|product| matches!(product.rows, WeightRows::First | WeightRows::Last(_)))
+        else {
+            return false;
         };
-        match message.op_type() {
-            _ if !normal_domain(message.domain()).is_empty() => false,
-            "Conv" => bias.is_none_or(|bias| constant(bias).is_some()),
-            "Gemm" => {
-                let plain = message
-                    .attribute
-                    .iter()
-                    .all(|attribute| attribute.name() != "beta" || attribute.f() == 1.0);
-                plain
-                    && bias.is_none_or(|bias| {
-                        constant(bias).is_some_and(|bias| bias.dims.len() < 2 || bias.dims[0] == 1)
-                    })
-            }
-            "MatMul" => true,
-            _ => false,
-        }
+        let Some(bias) = product.bias else {
+            return true;
+        };
+        let inputs = &self.model.index().node(node).inputs;
+        let constant = match inputs.get(bias.input as usize).copied().flatten() {
+            None => None,
+            Some(value) => match self.model.constant(value) {
+                Some(tensor) if tensor.dtype.is_float() => Some(tensor),
+                _ => return false,
+            },
+        };
+        let Some(factor) = bias.factor else {
+            return true;
+        };
+        let plain = message
+            .attribute
+            .iter()
+            .all(|attribute| attribute.name() != factor || attribute.f() == 1.0);
+        plain && constant.is_none_or(|bias| bias.dims.len() < 2 || bias.dims[0] == 1)
     }
 
     fn touches(&self, node: NodeId) -> bool {
@@ -217,15 +214,14 @@ impl<'a> Branch<'a> {
             {
                 continue;
             }
-            let op_type = self.model.node(*node).op_type();
             let full = |value: ValueId| self.analysis.facts.of(value).shape.as_ref();
             match (&varying[..], self.output(*node)) {
-                ([], Some(output)) if ELEMENTWISE.contains(&op_type) => {
+                ([], Some(output)) if self.is_entrywise(*node) => {
                     constant.insert(output);
                 }
                 // The other summand gives the sum its shape.
                 ([other], Some(output))
-                    if matches!(op_type, "Add" | "Sub")
+                    if matches!(ops::flow(self.model.node(*node)), Flow::Add | Flow::Sub)
                         && full(*other).is_some()
                         && full(*other) == full(output) => {}
                 _ => return false,
@@ -242,35 +238,13 @@ impl<'a> Branch<'a> {
         !constant.iter().any(shown)
     }
 
+    fn is_entrywise(&self, node: NodeId) -> bool {
+        let message = self.model.node(node);
+        ops::lookup(message.domain(), message.op_type())
+            .is_some_and(|operator| operator.is_entrywise())
+    }
+
     fn varies(&self, value: ValueId, constant: &BTreeSet<ValueId>) -> bool {
         !constant.contains(&value) && self.model.tensor_proto(value).is_none()
     }
 }
-
-/// Operators that do not ask how far their operand stretches.
-const ELEMENTWISE: [&str; 24] = [
-    "Abs",
-    "Add",
-    "BatchNormalization",
-    "Cast",
-    "Clip",
-    "DequantizeLinear",
-    "Div",
-    "Dropout",
-    "Elu",
-    "Erf",
-    "Exp",
-    "Gelu",
-    "HardSigmoid",
-    "HardSwish",
-    "Identity",
-    "LeakyRelu",
-    "Mul",
-    "Neg",
-    "QuantizeLinear",
-    "Relu",
-    "Sigmoid",
-    "Sub",
-    "Tanh",
-    "Transpose",
-];

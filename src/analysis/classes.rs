@@ -30,7 +30,7 @@ impl ClassId {
 pub struct Factor {
     /// The class that it belongs to.
     pub class: ClassId,
-    /// How many indices of the piece one step of it spans, in the count of [`Piece::index`](super::spaces::Piece::index).
+    /// How many indices of the piece one step of it spans, in the count of [`Block::index`](super::spaces::Block::index).
     pub stride: u64,
 }
 
@@ -250,7 +250,7 @@ impl Builder {
     }
 
     /// One piece against the pieces that its factors come from, outermost first, with what their strides are multiplied by.
-    /// Factors that are the same on both sides are one; the others can not be cut, for the other side does not see them.
+    /// Factors that are the same on both sides are one; the others cannot be cut, for the other side does not see them.
     fn unite_pieces(&mut self, axis: (SpaceId, usize), parts: &[((SpaceId, usize), u64)]) {
         let flat = |builder: &Builder,
                     (space, piece): (SpaceId, usize),

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::infer::Facts;
+use super::infer::{Facts, view};
+use super::patch::{float_tensor, patch_tensor, written_down};
 use super::repack::Repack;
 use super::rewrite::patched;
 use crate::facts::{Dim, Fact};
 use crate::model::{GraphId, Model, Names, NodeId, Origin, TensorRef, ValueId};
-use crate::ops::Demand;
-use crate::proto::{Dtype, NodeProto};
+use crate::ops::{Demand, back, lookup, make};
+use crate::proto::NodeProto;
 
 /// Operands that were replaced, and nodes to be inserted. Nodes keep their places until the end, so that the index
 /// of the model stays valid meanwhile.
@@ -27,7 +28,7 @@ pub(super) struct Operands {
 /// The elements that a copy was made for, its name, and what is known of it.
 type Copied = (Vec<Option<Dim>>, String, Fact);
 
-/// Why an operand can not be rewritten.
+/// Why an operand cannot be rewritten.
 type Why = String;
 
 impl Operands {
@@ -234,7 +235,12 @@ impl Operands {
         };
         let changes = self.sources(model, facts, node, wanted).ok_or_else(stuck)?;
         let mut inputs = Vec::new();
-        for (input, wanted) in changes {
+        for Demand {
+            input,
+            elements: wanted,
+            ..
+        } in changes
+        {
             let source = model
                 .index()
                 .node(node)
@@ -266,74 +272,22 @@ impl Operands {
         facts: &Facts,
         node: NodeId,
         wanted: &[Option<Dim>],
-    ) -> Option<Vec<(u32, Vec<Option<Dim>>)>> {
-        let message = model.node(node);
+    ) -> Option<Vec<Demand>> {
         let inputs = &model.index().node(node).inputs;
-        let fact = |at: usize| {
-            inputs
-                .get(at)
-                .copied()
-                .flatten()
-                .map(|value| facts.of(value))
-        };
-        let now = |at: usize| fact(at)?.contents.as_ref()?.dims();
-        match message.op_type() {
-            "Identity" | "Cast" | "Unsqueeze" | "Squeeze" | "Reshape" => {
-                Some(vec![(0, wanted.to_vec())])
-            }
-            "Concat" => {
-                let mut rest = wanted;
-                let mut changes = Vec::new();
-                for at in 0..inputs.len() {
-                    let (mine, others) = rest.split_at_checked(fact(at)?.elements()?)?;
-                    rest = others;
-                    let held = fact(at)?;
-                    if !holds(held, mine, false) {
-                        changes.push((at as u32, mine.to_vec()));
-                    }
-                }
-                Some(changes)
-            }
-            "Gather" => {
-                let mut source = vec![None; fact(0)?.elements()?];
-                for (wanted, index) in wanted.iter().zip(fact(1)?.contents.as_ref()?.numbers()?) {
-                    let index = if index < 0 {
-                        index + source.len() as i64
-                    } else {
-                        index
-                    };
-                    let slot = source.get_mut(usize::try_from(index).ok()?)?;
-                    *slot = wanted.clone().or(slot.take());
-                }
-                Some(vec![(0, source)])
-            }
-            "Mul" | "Div" | "Add" | "Sub" => {
-                let [Some(wanted)] = wanted else { return None };
-                let (left, right) = (now(0)?.first()?.clone(), now(1)?.first()?.clone());
-                let constant = |at: usize| {
-                    inputs
-                        .get(at)
-                        .copied()
-                        .flatten()
-                        .is_some_and(|value| model.constant(value).is_some())
-                };
-                let (for_right, for_left) = match message.op_type() {
-                    "Mul" => (wanted.exact_div(&left), wanted.exact_div(&right)),
-                    "Div" => (left.exact_div(wanted), Some(wanted * &right)),
-                    "Add" => (Some(wanted - &left), Some(wanted - &right)),
-                    _ => (Some(&left - wanted), Some(wanted + &right)),
-                };
-                match (for_right, for_left) {
-                    (Some(right), _) if constant(1) => Some(vec![(1, vec![Some(right)])]),
-                    (_, Some(left)) if constant(0) => Some(vec![(0, vec![Some(left)])]),
-                    _ => None,
-                }
-            }
-            _ => None,
+        let value = |input: u32| inputs.get(input as usize).copied().flatten();
+        let is_constant =
+            |input: u32| value(input).is_some_and(|value| model.constant(value).is_some());
+        let mut demands = back(&view(model, facts, node, false), wanted, &is_constant)?;
+        if demands.len() > 1 {
+            demands.retain(|demand| {
+                !value(demand.input)
+                    .is_some_and(|value| holds(facts.of(value), &demand.elements, false))
+            });
         }
+        Some(demands)
     }
 
-    /// Gives a Reshape whose target can not be traced a constant one: 0 copies an extent that stays in place, one -1
+    /// Gives a Reshape whose target cannot be traced a constant one: 0 copies an extent that stays in place, one -1
     /// stands for one that is known only at run time.
     pub(super) fn reshape_by_constant(
         &mut self,
@@ -344,7 +298,11 @@ impl Operands {
         demand: &Demand,
     ) -> bool {
         let entry = original.index().node(node);
-        if original.node(node).op_type() != "Reshape" || demand.input != 1 {
+        let message = original.node(node);
+        let lists_extents = lookup(message.domain(), message.op_type()).is_some_and(|operator| {
+            operator.shape_operand(&view(original, old, node, true)) == Some(demand.input)
+        });
+        if !lists_extents {
             return false;
         }
         let shape = |value: Option<ValueId>| value.and_then(|value| old.of(value).shape.clone());
@@ -401,7 +359,7 @@ impl Operands {
             dims: Vec::new(),
             bytes: Default::default(),
         };
-        let Some(scale) = tensor_of(&like, std::iter::once(factor)) else {
+        let Some(scale) = float_tensor(&like, std::iter::once(factor)) else {
             return false;
         };
         let name = original.index().value(output).name.clone();
@@ -412,11 +370,8 @@ impl Operands {
             *output = unscaled.clone();
         }
         let scaling = NodeProto {
-            op_type: Some("Mul".into()),
             name: Some(self.fresh(original.node_label(node))),
-            input: vec![unscaled, scale],
-            output: vec![name],
-            ..Default::default()
+            ..make::mul(&unscaled, &scale, &name)
         };
         self.inserts.push((entry.graph, entry.position, scaling));
         true
@@ -441,7 +396,7 @@ impl Operands {
         let Some(elements) = tensor.to_f64() else {
             return false;
         };
-        let Some(scaled) = tensor_of(&tensor, elements.iter().map(|element| element * factor))
+        let Some(scaled) = float_tensor(&tensor, elements.iter().map(|element| element * factor))
         else {
             return false;
         };
@@ -468,98 +423,4 @@ fn holds(fact: &Fact, wanted: &[Option<Dim>], whole: bool) -> bool {
             .iter()
             .zip(wanted)
             .all(|(element, wanted)| wanted.is_none() || element.dim() == *wanted)
-}
-
-/// A constant with the wanted elements, and what a value is known to hold elsewhere, if all that is plain numbers.
-fn written_down(fact: &Fact, wanted: &[Option<Dim>]) -> Option<TensorRef> {
-    let stated: Option<Vec<i64>> = wanted.iter().map(|wanted| wanted.as_ref()?.num()).collect();
-    let held = stated.or_else(|| fact.contents.as_ref()?.numbers())?;
-    if held.len() != wanted.len() || !matches!(fact.dtype, Some(Dtype::Int64 | Dtype::Int32)) {
-        return None;
-    }
-    let dims = fact
-        .shape
-        .as_ref()?
-        .iter()
-        .map(Dim::count)
-        .collect::<Option<Vec<_>>>()?;
-    let tensor = TensorRef::from_i64(dims, &held);
-    let (tensor, _) = patch_tensor(&tensor, fact, wanted, false)?;
-    let numbers = tensor.to_i64()?;
-    Some(match fact.dtype {
-        Some(Dtype::Int32) => {
-            let bytes: Vec<u8> = numbers
-                .iter()
-                .flat_map(|number| (*number as i32).to_le_bytes())
-                .collect();
-            TensorRef {
-                dtype: Dtype::Int32,
-                dims: tensor.dims,
-                bytes: bytes.into(),
-            }
-        }
-        _ => tensor,
-    })
-}
-
-/// A constant of whole numbers with some elements replaced, or replaced as a whole.
-fn patch_tensor(
-    tensor: &TensorRef,
-    fact: &Fact,
-    wanted: &[Option<Dim>],
-    whole: bool,
-) -> Option<(TensorRef, Fact)> {
-    let mut elements = tensor.to_i64()?;
-    let mut dims = tensor.dims.clone();
-    if elements.len() != wanted.len() {
-        if !whole || dims.len() != 1 {
-            return None;
-        }
-        dims = vec![wanted.len()];
-        elements.resize(wanted.len(), 0);
-    }
-    for (element, wanted) in elements.iter_mut().zip(wanted) {
-        if let Some(wanted) = wanted {
-            *element = wanted.num()?;
-        }
-    }
-    let bytes: Vec<u8> = match tensor.dtype {
-        Dtype::Int64 => elements
-            .iter()
-            .flat_map(|element| element.to_le_bytes())
-            .collect(),
-        Dtype::Int32 => elements
-            .iter()
-            .flat_map(|element| (*element as i32).to_le_bytes())
-            .collect(),
-        _ => return None,
-    };
-    let patched_tensor = TensorRef {
-        dtype: tensor.dtype,
-        dims,
-        bytes: bytes.into(),
-    };
-    Some((patched_tensor, patched(fact, wanted)))
-}
-
-/// A float tensor like another, with new elements.
-fn tensor_of(like: &TensorRef, elements: impl Iterator<Item = f64>) -> Option<TensorRef> {
-    let bytes: Vec<u8> = match like.dtype {
-        Dtype::Float => elements
-            .flat_map(|element| (element as f32).to_le_bytes())
-            .collect(),
-        Dtype::Double => elements.flat_map(f64::to_le_bytes).collect(),
-        Dtype::Float16 => elements
-            .flat_map(|element| half::f16::from_f64(element).to_le_bytes())
-            .collect(),
-        Dtype::Bfloat16 => elements
-            .flat_map(|element| half::bf16::from_f64(element).to_le_bytes())
-            .collect(),
-        _ => return None,
-    };
-    Some(TensorRef {
-        dtype: like.dtype,
-        dims: like.dims.clone(),
-        bytes: bytes.into(),
-    })
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::pieces::{Band, Pieces};
+use super::pieces::{Interleave, Pieces};
 use super::spaces::{Correspondence, SpaceId, Spaces};
 use crate::relation::Reason;
 
@@ -11,7 +11,7 @@ pub(super) type Triple = (usize, Option<usize>, Option<usize>);
 
 impl Spaces {
     /// Carries divisions along all correspondences until nothing changes.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn propagate_to_fixpoint(&mut self) {
         let correspondences = std::mem::take(&mut self.correspondences);
         let mut touching: Vec<Vec<u32>> = vec![Vec::new(); self.spaces.len()];
         for (at, correspondence) in correspondences.iter().enumerate() {
@@ -24,7 +24,7 @@ impl Spaces {
         while let Some(at) = queue.pop_front() {
             queued[at as usize] = false;
             let mut changed = Vec::new();
-            self.carry(&correspondences[at as usize], &mut changed);
+            self.propagate(&correspondences[at as usize], &mut changed);
             for next in changed.iter().flat_map(|space| &touching[space.index()]) {
                 if !std::mem::replace(&mut queued[*next as usize], true) {
                     queue.push_back(*next);
@@ -34,7 +34,7 @@ impl Spaces {
         self.correspondences = correspondences;
     }
 
-    fn carry(&mut self, correspondence: &Correspondence, changed: &mut Vec<SpaceId>) {
+    fn propagate(&mut self, correspondence: &Correspondence, changed: &mut Vec<SpaceId>) {
         if correspondence
             .spaces()
             .any(|space| self.get(space).broken.is_some())
@@ -62,9 +62,9 @@ impl Spaces {
                     [(*a, *a_start, *b, *b_start), (*b, *b_start, *a, *a_start)]
                 {
                     for band in self.bands(from, from_start, length) {
-                        self.impose(
+                        self.refine_with(
                             to,
-                            &Band {
+                            &Interleave {
                                 start: band.start + to_start,
                                 ..band
                             },
@@ -90,24 +90,24 @@ impl Spaces {
                 start,
                 outer,
                 inner,
-            } => self.carry_product(*axis, *start, *outer, *inner, changed),
+            } => self.propagate_product(*axis, *start, *outer, *inner, changed),
             Correspondence::Pick { .. } => {}
         }
     }
 
     /// The bands within a stretch, counted from its start.
-    fn bands(&self, space: SpaceId, start: u64, length: u64) -> Vec<Band> {
+    fn bands(&self, space: SpaceId, start: u64, length: u64) -> Vec<Interleave> {
         let bands = self.get(space).pieces.bands().into_iter();
         let inside = bands.filter(|band| band.start >= start && band.start < start + length);
         inside
-            .map(|band| Band {
+            .map(|band| Interleave {
                 start: band.start - start,
                 ..band
             })
             .collect()
     }
 
-    fn carry_product(
+    fn propagate_product(
         &mut self,
         axis: SpaceId,
         start: u64,
@@ -187,13 +187,13 @@ impl Spaces {
     /// The boundaries of one band of a product, made on its factors.
     fn divide_factors(
         &mut self,
-        band: &Band,
+        band: &Interleave,
         (axis, start): (SpaceId, u64),
         outer: SpaceId,
         (inner, inside): (SpaceId, u64),
         changed: &mut Vec<SpaceId>,
     ) {
-        let Band {
+        let Interleave {
             start: from,
             repeats,
             period,
@@ -202,9 +202,9 @@ impl Spaces {
         let total = repeats * period;
         if from % inside + total <= inside && (*repeats > 1 || from % inside > 0 || total < inside)
         {
-            self.impose(
+            self.refine_with(
                 inner,
-                &Band {
+                &Interleave {
                     start: from % inside,
                     ..band.clone()
                 },
@@ -218,9 +218,9 @@ impl Spaces {
         } else if period.is_multiple_of(inside) && from.is_multiple_of(inside) {
             let mut places: Vec<u64> = offsets.iter().map(|offset| offset / inside).collect();
             places.dedup();
-            self.impose(
+            self.refine_with(
                 outer,
-                &Band {
+                &Interleave {
                     start: from / inside,
                     repeats: *repeats,
                     period: period / inside,
@@ -238,9 +238,9 @@ impl Spaces {
             && from.is_multiple_of(inside)
             && total.is_multiple_of(inside)
         {
-            self.impose(
+            self.refine_with(
                 inner,
-                &Band {
+                &Interleave {
                     start: 0,
                     repeats: inside / period,
                     period: *period,
@@ -258,7 +258,7 @@ impl Spaces {
     /// The boundaries of one band of the outer factor, and with them all of the inner one, made on the product.
     fn divide_axis(
         &mut self,
-        band: &Band,
+        band: &Interleave,
         (axis, start): (SpaceId, u64),
         outer: SpaceId,
         (inner, inside): (SpaceId, u64),
@@ -268,9 +268,9 @@ impl Spaces {
         let scaled: Vec<u64> = band.offsets.iter().map(|offset| offset * inside).collect();
         let within = self.bands(inner, 0, inside);
         match &within[..] {
-            [one] if one.repeats == 1 => self.impose(
+            [one] if one.repeats == 1 => self.refine_with(
                 axis,
-                &Band {
+                &Interleave {
                     start: first,
                     repeats: band.repeats,
                     period: band.period * inside,
@@ -280,9 +280,9 @@ impl Spaces {
             ),
             [one] if band.offsets.len() == 1 => {
                 let repeats = band.repeats * band.period * one.repeats;
-                self.impose(
+                self.refine_with(
                     axis,
-                    &Band {
+                    &Interleave {
                         start: first,
                         repeats,
                         ..one.clone()
@@ -292,9 +292,9 @@ impl Spaces {
             }
             _ if band.repeats * band.period == 1 => {
                 for one in within {
-                    self.impose(
+                    self.refine_with(
                         axis,
-                        &Band {
+                        &Interleave {
                             start: first + one.start,
                             ..one
                         },
@@ -316,23 +316,23 @@ impl Spaces {
                     1 => (band.repeats * band.period, 1),
                     _ => (band.repeats, band.period),
                 };
-                let singles = Band {
+                let singles = Interleave {
                     start: band.start,
                     repeats,
                     period,
                     offsets: (0..period).collect(),
                 };
                 if period > 1 {
-                    self.impose(outer, &singles, changed);
+                    self.refine_with(outer, &singles, changed);
                 }
                 let offsets = singles
                     .offsets
                     .iter()
                     .flat_map(|at| runs.iter().map(move |run| at * inside + run))
                     .collect();
-                self.impose(
+                self.refine_with(
                     axis,
-                    &Band {
+                    &Interleave {
                         start: first,
                         repeats,
                         period: period * inside,
@@ -404,8 +404,8 @@ impl Spaces {
         self.change(id, changed, |pieces| pieces.split(at));
     }
 
-    fn impose(&mut self, id: SpaceId, band: &Band, changed: &mut Vec<SpaceId>) {
-        self.change(id, changed, |pieces| pieces.impose(band));
+    fn refine_with(&mut self, id: SpaceId, band: &Interleave, changed: &mut Vec<SpaceId>) {
+        self.change(id, changed, |pieces| pieces.refine_with(band));
     }
 
     fn cut(&mut self, id: SpaceId, piece: usize, stride: u64, changed: &mut Vec<SpaceId>) {

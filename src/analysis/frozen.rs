@@ -1,10 +1,10 @@
-//! What can not be removed, and why.
+//! What cannot be removed, and why.
 
 use std::collections::BTreeMap;
 
 use super::classes::{Cause, Class, ClassId};
-use super::groups::constants;
 use super::relate::port_value;
+use super::roles::constants;
 use super::spaces::{Correspondence, SpaceId};
 use super::{Analysis, Group};
 use crate::model::{Family, Model, NodeId, Origins, ValueId};

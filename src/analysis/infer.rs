@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::facts::{Dim, Fact, contents_of};
 use crate::model::{GraphId, Index, Model, NodeId, Origin, ValueId};
-use crate::ops::{Branch, NodeView, lookup};
+use crate::ops::{Branch, Flow, NodeView, flow, lookup};
 use crate::proto::{
     Dtype, ValueInfoProto, tensor_shape_proto::dimension::Value as DimValue,
     type_proto::Value as TypeValue,
@@ -181,7 +181,7 @@ fn enter(model: &Model, facts: &mut Facts, node: NodeId, branch: usize, first: b
         // Nothing is known of the subgraph yet.
         view.branches.clear();
     }
-    let formals = operator.formals(&view, branch as u32);
+    let formals = operator.formal_facts(&view, branch as u32);
     let subgraph = model.index().node(node).subgraphs[branch];
     let mut changed = first;
     for (value, fact) in model.index().graph(subgraph).inputs.iter().zip(formals) {
@@ -269,7 +269,7 @@ pub(super) fn view<'a>(
             Vec::new()
         },
         branches: entry.subgraphs.iter().map(branch).collect(),
-        magnitudes: node.op_type() == "ReduceMean" && magnitudes(model, facts, id),
+        magnitudes: flow(node) == Flow::Averaged && magnitudes(model, facts, id),
     }
 }
 
@@ -286,7 +286,7 @@ fn magnitudes(model: &Model, facts: &Facts, id: NodeId) -> bool {
         loop {
             match model.index().value(value).origin {
                 Origin::Output(node, 0)
-                    if matches!(model.node(node).op_type(), "Cast" | "Identity") =>
+                    if matches!(flow(model.node(node)), Flow::Converted | Flow::Same) =>
                 {
                     value = model.index().node(node).inputs.first().copied().flatten()?;
                 }
@@ -301,10 +301,10 @@ fn magnitudes(model: &Model, facts: &Facts, id: NodeId) -> bool {
     let Some((base, producer)) = source(magnitude, 0) else {
         return false;
     };
-    let is_one = match model.node(magnitude).op_type() {
-        "Abs" | "ReduceL1" | "ReduceL2" | "ReduceSumSquare" => true,
-        "Mul" => source(magnitude, 1).is_some_and(|(other, _)| other == base),
-        "Pow" => {
+    let is_one = match flow(model.node(magnitude)) {
+        Flow::Magnitude => true,
+        Flow::Mul => source(magnitude, 1).is_some_and(|(other, _)| other == base),
+        Flow::Power => {
             let exponent = model
                 .index()
                 .node(magnitude)
@@ -319,5 +319,5 @@ fn magnitudes(model: &Model, facts: &Facts, id: NodeId) -> bool {
         }
         _ => false,
     };
-    is_one && producer.is_none_or(|producer| model.node(producer).op_type() != "Sub")
+    is_one && producer.is_none_or(|producer| flow(model.node(producer)) != Flow::Sub)
 }

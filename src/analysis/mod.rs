@@ -14,11 +14,13 @@ mod groups;
 mod infer;
 mod known;
 mod names;
+mod patch;
 mod pieces;
 mod ranks;
 mod relate;
 mod repack;
 mod rewrite;
+mod roles;
 mod shrink;
 mod spaces;
 mod taint;
@@ -30,13 +32,14 @@ pub use bounds::bounds;
 pub use branch::ends as branch_ends;
 pub use classes::{Allowed, Class, ClassId, Classes, Factor};
 pub use frozen::{Frozen, frozen, frozen_beside};
-pub use groups::{Group, Kind, Selection, constants};
+pub use groups::{Group, Kind, Selection};
 pub use infer::{Facts, Pins, declared, infer};
 pub use known::known;
-pub use pieces::{Chain, Piece, Pieces};
+pub use pieces::{Block, Pieces, StrideChain};
 pub use ranks::{ranked, unranked};
 pub use relate::{port_value, relate};
 pub use rewrite::{Failure, rewrite};
+pub use roles::constants;
 pub use spaces::{Space, SpaceId, Spaces};
 
 use crate::facts::Dim;
@@ -124,7 +127,7 @@ impl Analysis {
     }
 }
 
-/// Analyses a model. Cuts are tried on shapes alone; what can not be rewritten is frozen, with its reason.
+/// Analyses a model. Cuts are tried on shapes alone; what cannot be rewritten is frozen, with its reason.
 pub fn analyse(model: &Model, options: &Options) -> Analysis {
     let facts = infer(model, &Pins::new());
     let relations = relate(model, &facts);
@@ -154,17 +157,17 @@ pub fn analyse(model: &Model, options: &Options) -> Analysis {
             options.weightless,
         );
         let all: Vec<usize> = (0..analysis.groups.len()).collect();
-        let Err(failures) = attempt(model, &analysis, &all) else {
+        let Err(failures) = trial_cut(model, &analysis, &all) else {
             break;
         };
         let before = causes.len();
         failures
             .into_iter()
-            .for_each(|failure| hold(model, &analysis, failure, &mut causes));
+            .for_each(|failure| record_causes(model, &analysis, failure, &mut causes));
         if causes.len() == before {
             // No cut axis is at fault by itself: then the groups that fail alone are.
             for group in all {
-                let Err(failures) = attempt(model, &analysis, &[group]) else {
+                let Err(failures) = trial_cut(model, &analysis, &[group]) else {
                     continue;
                 };
                 let Some(failure) = failures.into_iter().next() else {
@@ -200,7 +203,12 @@ pub fn analyse(model: &Model, options: &Options) -> Analysis {
 }
 
 /// Notes the classes that must stay whole because of a failure.
-fn hold(model: &Model, analysis: &Analysis, failure: Failure, causes: &mut classes::Causes) {
+fn record_causes(
+    model: &Model,
+    analysis: &Analysis,
+    failure: Failure,
+    causes: &mut classes::Causes,
+) {
     tracing::debug!(spaces = ?failure.spaces, node = model.node_label(failure.node), reason = %failure.reason, "a trial cut can not be carried through");
     for space in failure.spaces {
         for piece in 0..analysis.spaces.get(space).pieces.len() {
@@ -237,7 +245,7 @@ fn trial(analysis: &Analysis, groups: &[usize]) -> Vec<(usize, Vec<u32>)> {
 }
 
 /// Tries a cut of some units of each of some groups on the shapes.
-fn attempt(model: &Model, analysis: &Analysis, groups: &[usize]) -> Result<(), Vec<Failure>> {
+fn trial_cut(model: &Model, analysis: &Analysis, groups: &[usize]) -> Result<(), Vec<Failure>> {
     if groups.is_empty() {
         return Ok(());
     }

@@ -1,6 +1,7 @@
 //! Names that a person knows.
 
 use crate::model::{Model, NodeId, ValueId};
+use crate::ops::{Flow, flow};
 
 /// The name of a weight; where an exporter numbered it, that of the node that computes with it.
 pub(super) fn of_weight(model: &Model, weight: ValueId) -> &str {
@@ -20,16 +21,11 @@ fn reader(model: &Model, value: ValueId) -> Option<NodeId> {
     let mut value = value;
     for _ in 0..STEPS {
         let (node, _) = *model.index().value(value).readers.first()?;
-        let lays_out = [
-            "Cast",
-            "DequantizeLinear",
-            "Identity",
-            "Reshape",
-            "Squeeze",
-            "Transpose",
-            "Unsqueeze",
-        ];
-        if !lays_out.contains(&model.node(node).op_type()) {
+        let lays_out = matches!(
+            flow(model.node(node)),
+            Flow::Same | Flow::Converted | Flow::Reshaped | Flow::Permuted | Flow::Dequantized
+        );
+        if !lays_out {
             return Some(node);
         }
         value = model

@@ -5,7 +5,7 @@ use crate::relation::Reason;
 
 /// A stretch, and the strides at which readers divide it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Chain {
+pub struct StrideChain {
     /// Its length.
     pub extent: Dim,
     /// Strides, ascending, each dividing the next; strictly between 1 and the length.
@@ -14,10 +14,10 @@ pub struct Chain {
     limit: Option<u64>,
 }
 
-impl Chain {
+impl StrideChain {
     /// An undivided stretch.
     pub(super) fn new(extent: Dim) -> Self {
-        Chain {
+        StrideChain {
             extent,
             cuts: Vec::new(),
             limit: None,
@@ -40,7 +40,7 @@ impl Chain {
             .limit
             .map(|limit| gcd(limit, length))
             .filter(|limit| *limit < length);
-        Chain {
+        StrideChain {
             extent: Dim::Num(length as i64),
             cuts,
             limit,
@@ -93,29 +93,29 @@ impl Chain {
 /// Runs of indices, equally far apart: `start + i·period + j` for i below `repeats` and j below the length of a run.
 /// Its indices are counted in ascending order; strides are in that count.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Piece {
+pub struct Block {
     /// The first index.
     pub start: u64,
     /// How many runs.
-    repeats: Chain,
+    repeats: StrideChain,
     /// How far apart runs begin.
     period: u64,
     /// One run.
-    run: Chain,
+    run: StrideChain,
     /// Where the stretch begins that this piece and others fill in turns.
     band: u64,
 }
 
-impl Piece {
+impl Block {
     /// One run from the start of a space.
     pub(super) fn whole(extent: &Dim) -> Self {
-        Piece::single(0, Chain::new(extent.clone()))
+        Block::single(0, StrideChain::new(extent.clone()))
     }
 
-    pub(super) fn single(start: u64, run: Chain) -> Self {
-        Piece {
+    pub(super) fn single(start: u64, run: StrideChain) -> Self {
+        Block {
             start,
-            repeats: Chain::new(Dim::Num(1)),
+            repeats: StrideChain::new(Dim::Num(1)),
             period: run.length(),
             run,
             band: start,
@@ -222,7 +222,7 @@ pub(super) fn same_places(left: Vec<(u64, Dim)>, right: Vec<(u64, Dim)>) -> bool
 
 /// A stretch that several pieces fill in turns, or that one piece fills alone (then it repeats once).
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Band {
+pub(super) struct Interleave {
     pub start: u64,
     pub repeats: u64,
     pub period: u64,
@@ -230,7 +230,7 @@ pub(super) struct Band {
     pub offsets: Vec<u64>,
 }
 
-impl Band {
+impl Interleave {
     pub fn end(&self) -> u64 {
         self.start + self.repeats * self.period
     }
@@ -238,22 +238,22 @@ impl Band {
 
 /// The pieces of one space, in ascending order of their bands.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Pieces(Vec<Piece>);
+pub struct Pieces(Vec<Block>);
 
 /// More pieces than this in one space are a sign of positions, not of channels.
 const MOST_PIECES: usize = 256;
 
 impl std::ops::Deref for Pieces {
-    type Target = [Piece];
+    type Target = [Block];
 
-    fn deref(&self) -> &[Piece] {
+    fn deref(&self) -> &[Block] {
         &self.0
     }
 }
 
 impl Pieces {
     pub(super) fn new(extent: &Dim) -> Self {
-        Pieces(vec![Piece::whole(extent)])
+        Pieces(vec![Block::whole(extent)])
     }
 
     /// The piece that begins at an index.
@@ -273,12 +273,12 @@ impl Pieces {
     }
 
     /// The bands, ascending.
-    pub(super) fn bands(&self) -> Vec<Band> {
-        let mut bands: Vec<Band> = Vec::new();
+    pub(super) fn bands(&self) -> Vec<Interleave> {
+        let mut bands: Vec<Interleave> = Vec::new();
         for piece in &self.0 {
             match bands.last_mut().filter(|band| band.start == piece.band) {
                 Some(band) => band.offsets.push(piece.start - piece.band),
-                None => bands.push(Band {
+                None => bands.push(Interleave {
                     start: piece.band,
                     repeats: piece.repeats.length(),
                     period: piece.period,
@@ -322,7 +322,7 @@ impl Pieces {
         let Some(lead) = of_band.first() else {
             return Ok(false);
         };
-        let band = Band {
+        let band = Interleave {
             start: lead.band,
             repeats: lead.repeats.length(),
             period: lead.period,
@@ -345,8 +345,8 @@ impl Pieces {
                 let start = piece.start + from * band.period;
                 parts.push(match repeats {
                     0 => continue,
-                    1 => Piece::single(start, piece.run.clone()),
-                    _ => Piece {
+                    1 => Block::single(start, piece.run.clone()),
+                    _ => Block {
                         start,
                         band: band.start + from * band.period,
                         repeats: piece.repeats.part(repeats),
@@ -365,8 +365,8 @@ impl Pieces {
             }
         } else if let [piece] = &of_band[..] {
             let (left, right) = (at - piece.start, piece.start + piece.run.length() - at);
-            parts.push(Piece::single(piece.start, piece.run.part(left)));
-            parts.push(Piece::single(at, piece.run.part(right)));
+            parts.push(Block::single(piece.start, piece.run.part(left)));
+            parts.push(Block::single(at, piece.run.part(right)));
         }
         self.0.splice(first..first + of_band.len(), parts);
         if self.0.len() > MOST_PIECES {
@@ -379,7 +379,7 @@ impl Pieces {
     }
 
     /// Makes the boundaries of a band, repeated as it repeats.
-    pub(super) fn impose(&mut self, band: &Band) -> Result<bool, Reason> {
+    pub(super) fn refine_with(&mut self, band: &Interleave) -> Result<bool, Reason> {
         let mut changed = self.split(band.start)? | self.split(band.end())?;
         if band.repeats <= 1 {
             for offset in &band.offsets {
@@ -428,7 +428,7 @@ impl Pieces {
     }
 
     /// Gives one band of the space the boundaries of `wanted` too, of whose periods it is a whole number.
-    fn refine(&mut self, own: &Band, wanted: &Band) -> Result<bool, Reason> {
+    fn refine(&mut self, own: &Interleave, wanted: &Interleave) -> Result<bool, Reason> {
         let total = own.end() - own.start;
         let period = if own.repeats == 1 {
             wanted.period
@@ -466,7 +466,7 @@ impl Pieces {
         if self.0.len() + offsets.len() > MOST_PIECES {
             return Err(Reason::NoCommonFactors);
         }
-        let of_band: Vec<Piece> = self
+        let of_band: Vec<Block> = self
             .0
             .iter()
             .filter(|piece| piece.band == own.start)
@@ -475,7 +475,7 @@ impl Pieces {
         let Some(first) = self.0.iter().position(|piece| piece.band == own.start) else {
             return Ok(false);
         };
-        let mut outer = Chain::new(Dim::Num(repeats as i64));
+        let mut outer = StrideChain::new(Dim::Num(repeats as i64));
         for cut in of_band.iter().flat_map(|piece| {
             if own.repeats == 1 {
                 piece.run.cuts.clone()
@@ -493,7 +493,7 @@ impl Pieces {
             }
         }
         let ends = offsets.iter().skip(1).copied().chain([period]);
-        let parts: Vec<Piece> = offsets
+        let parts: Vec<Block> = offsets
             .iter()
             .zip(ends)
             .map(|(from, to)| {
@@ -502,10 +502,10 @@ impl Pieces {
                     .rev()
                     .find(|piece| piece.start - own.start <= from % own.period);
                 let run = source.map_or_else(
-                    || Chain::new(Dim::Num((to - from) as i64)),
+                    || StrideChain::new(Dim::Num((to - from) as i64)),
                     |piece| piece.run.part(to - from),
                 );
-                Piece {
+                Block {
                     start: own.start + from,
                     repeats: outer.clone(),
                     period,

@@ -2,7 +2,7 @@
 
 use super::infer::{Facts, view};
 use crate::model::{Model, NodeId, Origin, ValueId};
-use crate::ops::{ONE_READ, POSITIONS};
+use crate::ops::{ONE_READ, POSITIONS, Positions, meaning};
 use crate::relation::{Fate, Port, Reason, Relation};
 
 /// The value behind a port of a node.
@@ -27,12 +27,12 @@ pub fn port_value(model: &Model, node: NodeId, port: Port) -> Option<ValueId> {
 }
 
 /// Where only the shape of what a node gives is asked for, the index that it reads of an axis does not hold that axis.
-fn unlooked(model: &Model, node: NodeId, mut relation: Relation) -> Relation {
+fn free_shape_only_reads(model: &Model, node: NodeId, mut relation: Relation) -> Relation {
     let is_read = |fate: &Fate| matches!(fate, Fate::Fixed(reason) if *reason == ONE_READ);
     if !relation.labels.iter().any(|label| is_read(&label.fate)) {
         return relation;
     }
-    let asks = |reader: &(NodeId, u32)| matches!(model.node(reader.0).op_type(), "Shape" | "Size");
+    let asks = |reader: &(NodeId, u32)| meaning(model.node(reader.0)).reads_extents;
     let shape_alone = |value: ValueId| {
         let entry = model.index().value(value);
         !entry.is_output && !entry.readers.is_empty() && entry.readers.iter().all(asks)
@@ -57,18 +57,22 @@ fn unlooked(model: &Model, node: NodeId, mut relation: Relation) -> Relation {
 /// The pool and the places that it takes maxima from, if a node is a pool whose indices go to unpools alone that give as many
 /// positions as it read, or such an unpool. A cut counts these indices anew on both sides.
 fn unpooled(model: &Model, facts: &Facts, node: NodeId) -> bool {
-    let pool = match model.node(node).op_type() {
-        "MaxPool" => node,
-        "MaxUnpool" => match model
+    let gives = |node: NodeId| match meaning(model.node(node)).positions {
+        Some(Positions::Given(output)) => Some(output),
+        _ => None,
+    };
+    let pool = match meaning(model.node(node)).positions {
+        Some(Positions::Given(_)) => node,
+        Some(Positions::Read(input)) => match model
             .index()
             .node(node)
             .inputs
-            .get(1)
+            .get(input as usize)
             .copied()
             .flatten()
             .map(|indices| model.index().value(indices).origin)
         {
-            Some(Origin::Output(pool, 1)) if model.node(pool).op_type() == "MaxPool" => pool,
+            Some(Origin::Output(pool, output)) if gives(pool) == Some(output) => pool,
             _ => return false,
         },
         _ => return false,
@@ -76,7 +80,7 @@ fn unpooled(model: &Model, facts: &Facts, node: NodeId) -> bool {
     let entry = model.index().node(pool);
     let (Some(x), Some(indices)) = (
         entry.inputs.first().copied().flatten(),
-        entry.outputs.get(1).copied().flatten(),
+        gives(pool).and_then(|output| entry.outputs.get(output as usize).copied().flatten()),
     ) else {
         return false;
     };
@@ -95,8 +99,7 @@ fn unpooled(model: &Model, facts: &Facts, node: NodeId) -> bool {
             .first()
             .copied()
             .flatten();
-        *slot == 1
-            && model.node(*reader).op_type() == "MaxUnpool"
+        meaning(model.node(*reader)).positions == Some(Positions::Read(*slot))
             && output.is_some_and(|output| positions(output) == positions(x))
     };
     let indices = model.index().value(indices);
@@ -116,7 +119,7 @@ pub fn relate(model: &Model, facts: &Facts) -> Vec<Relation> {
             Some(operator) => match facts.problems.get(&node) {
                 Some(problem) => view.frozen(Reason::NotInferred(problem.clone())),
                 None => {
-                    let mut relation = unlooked(model, node, operator.relate(&view));
+                    let mut relation = free_shape_only_reads(model, node, operator.relate(&view));
                     let counted =
                         |fate: &Fate| matches!(fate, Fate::Fixed(reason) if *reason == POSITIONS);
                     if relation.labels.iter().any(|label| counted(&label.fate))

@@ -33,7 +33,7 @@ pub struct Failure {
     pub reason: Reason,
 }
 
-/// Rewrites all nodes of `model` (the copy) for a selection made on `original`. Errors: every node that can not follow.
+/// Rewrites all nodes of `model` (the copy) for a selection made on `original`. Errors: every node that cannot follow.
 pub fn rewrite(
     model: &mut Model,
     original: &Model,
@@ -132,7 +132,7 @@ impl Rewriter<'_> {
                     spaces: wrong,
                     reason: Reason::Demand(what),
                 });
-                self.pretend(node);
+                self.assume_expected_shape(node);
             }
             self.follow_taint(node);
         }
@@ -328,7 +328,7 @@ impl Rewriter<'_> {
     fn target(&self, node: NodeId, symbols: bool) -> Option<Demand> {
         let message = self.original.node(node);
         let view = view(self.original, &self.analysis.facts, node, true);
-        let input = lookup(message.domain(), message.op_type())?.target(&view)?;
+        let input = lookup(message.domain(), message.op_type())?.shape_operand(&view)?;
         let output = self
             .original
             .index()
@@ -403,7 +403,7 @@ impl Rewriter<'_> {
     }
 
     /// Gives the outputs of a node that failed the extents that they should have, so that only it is blamed.
-    fn pretend(&mut self, node: NodeId) {
+    fn assume_expected_shape(&mut self, node: NodeId) {
         for output in self.original.index().node(node).outputs.iter().flatten() {
             self.narrow(*output);
         }

@@ -112,7 +112,7 @@ impl Spaces {
                 spaces.note_packed(value, node, &relations[node.index()], *port);
             }
         }
-        spaces.settle();
+        spaces.propagate_to_fixpoint();
         spaces
     }
 

@@ -8,7 +8,7 @@ use super::rewrite::{Failure, Rewriter};
 use super::spaces::SpaceId;
 use crate::facts::Dim;
 use crate::model::{NodeId, Origin, ValueId};
-use crate::ops::{Demand, NodeEdit, lookup};
+use crate::ops::{Demand, Flow, NodeEdit, flow, lookup, meaning};
 use crate::proto::Dtype;
 use crate::relation::Reason;
 
@@ -29,7 +29,7 @@ impl Rewriter<'_> {
         let Some(operator) = lookup(message.domain(), message.op_type()) else {
             return;
         };
-        let target = operator.target(&view);
+        let target = operator.shape_operand(&view);
         for input in operator
             .shape_inputs(&view)
             .into_iter()
@@ -85,7 +85,7 @@ impl Rewriter<'_> {
         let changed = |rewriter: &Self, value: ValueId| {
             rewriter.facts.of(value).contents != rewriter.analysis.facts.of(value).contents
         };
-        if matches!(message.op_type(), "Shape" | "Size") {
+        if meaning(message).reads_extents {
             for output in entry.outputs.iter().flatten() {
                 self.tainted[output.index()] = changed(self, *output);
             }
@@ -177,7 +177,10 @@ impl Rewriter<'_> {
 
     /// Whether an extent is compared with a number that a deeper cut may take it below, so that a trial cut tells nothing.
     fn may_turn(&self, node: NodeId, read: &[ValueId]) -> bool {
-        if !matches!(self.original.node(node).op_type(), "Max" | "Min") {
+        if !matches!(
+            flow(self.original.node(node)),
+            Flow::Largest | Flow::Smallest
+        ) {
             return false;
         }
         let inputs = self.original.index().node(node).inputs.iter().flatten();
@@ -207,7 +210,7 @@ impl Rewriter<'_> {
                 continue;
             };
             let inputs = self.original.index().node(node).inputs.iter().flatten();
-            if matches!(self.original.node(node).op_type(), "Shape" | "Size") {
+            if meaning(self.original.node(node)).reads_extents {
                 for input in inputs {
                     let axes = self.analysis.spaces.axes(*input);
                     let cut = |space: &SpaceId| {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::inputs::Batches;
 use crate::model::{Index, Model, NodeId, TensorRef, ValueId, extract_subgraph};
+use crate::ops::{self, Flow};
 use crate::run::{Runtime, Tensors};
 
 /// Inputs that are looked at, spread over all.
@@ -131,12 +132,18 @@ fn measures(model: &Model) -> Vec<(NodeId, ValueId, Measure)> {
         if ends || distance >= NEAR || found.len() >= MEASURES {
             continue;
         }
-        let op = model.node(*node).op_type();
+        let flow = ops::flow(model.node(*node));
         for output in entry.outputs.iter().flatten() {
             near.insert(*output, distance + 1);
             if matches!(
-                op,
-                "Sub" | "Add" | "Mul" | "Div" | "Cast" | "Transpose" | "Identity"
+                flow,
+                Flow::Sub
+                    | Flow::Add
+                    | Flow::Mul
+                    | Flow::Div
+                    | Flow::Converted
+                    | Flow::Permuted
+                    | Flow::Same
             ) && varying.iter().all(|input| affine.contains(input))
             {
                 affine.insert(*output);
@@ -152,13 +159,15 @@ fn measure(model: &Model, node: NodeId, affine: bool) -> Option<Measure> {
     if !message.domain().is_empty() {
         return None;
     }
-    let input = |at: usize| model.constant(entry.inputs.get(at).copied().flatten()?);
-    match message.op_type() {
-        "BatchNormalization" => Some(Measure::Moments {
-            mean: input(3)?.to_f64()?,
-            variance: input(4)?.to_f64()?,
-        }),
-        "QuantizeLinear" => {
+    let input = |at: u32| model.constant(entry.inputs.get(at as usize).copied().flatten()?);
+    if let Some(statistics) = ops::meaning(message).statistics {
+        return Some(Measure::Moments {
+            mean: input(statistics.mean)?.to_f64()?,
+            variance: input(statistics.variance)?.to_f64()?,
+        });
+    }
+    match ops::flow(message) {
+        Flow::Quantized => {
             let (scale, zero) = (input(1)?.to_f64()?, input(2));
             let [scale] = scale[..] else { return None };
             let (least, most) = match zero.as_ref().map(|zero| zero.dtype) {
@@ -174,16 +183,16 @@ fn measure(model: &Model, node: NodeId, affine: bool) -> Option<Measure> {
                 high: (most - zero) * scale,
             })
         }
-        op @ ("Sub" | "Div" | "Mul") if affine => {
+        flow @ (Flow::Sub | Flow::Div | Flow::Mul) if affine => {
             let mut numbers = input(1)?.to_f64()?;
             numbers.sort_by(f64::total_cmp);
             let middle = numbers
                 .get(numbers.len() / 2)
                 .copied()
                 .filter(|middle| middle.is_finite() && *middle != 0.0)?;
-            Some(match op {
-                "Sub" => Measure::Subtracted(middle),
-                "Div" => Measure::Divided(middle),
+            Some(match flow {
+                Flow::Sub => Measure::Subtracted(middle),
+                Flow::Div => Measure::Divided(middle),
                 _ => Measure::Divided(1.0 / middle),
             })
         }

@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::edit;
-use crate::model::edit::NodeExt;
-use crate::model::{LoadError, Model, NodeId, TensorRef};
+use crate::model::{LoadError, Model, NodeId, TensorRef, is_constant_node};
 
 /// Results above this size are computed rather than stored: the file should not grow.
 const LARGEST: usize = 1 << 16;
@@ -30,7 +29,7 @@ pub(super) fn constants(
             .flatten()
             .map(|value| model.index().value(*value))
             .peekable();
-        if model.node(id).is("Constant") || outputs.peek().is_none() {
+        if is_constant_node(model.node(id)) || outputs.peek().is_none() {
             continue;
         }
         if outputs.all(|value| !value.is_output && known(&value.name)) {

@@ -8,6 +8,7 @@ use super::edit;
 use crate::model::Names;
 use crate::model::edit::NodeExt;
 use crate::model::{LoadError, Model, NodeId, Origin, TensorRef, ValueId};
+use crate::ops::{BiasInput, WeightRows, meaning};
 use crate::proto::{Dtype, NodeProto, TensorProto};
 
 /// Folds all that can be folded exactly; returns how many. The linear operator's output takes the normalisation's name.
@@ -43,6 +44,7 @@ struct Fold {
     output: String,
     weight: (ValueId, TensorRef),
     bias: (Option<ValueId>, TensorRef),
+    bias_input: BiasInput,
 }
 
 impl Fold {
@@ -50,9 +52,10 @@ impl Fold {
         let (node, entry) = (model.node(norm), model.index().node(norm));
         let training =
             node.int("training_mode").unwrap_or(0) != 0 || node.int("spatial") == Some(0);
-        if !node.is("BatchNormalization") || training || model.opset("") < 7 {
+        if training || model.opset("") < 7 {
             return None;
         }
+        let statistics = meaning(node).statistics?;
         let unread = |value: &ValueId| {
             model.index().value(*value).readers.is_empty() && !model.index().value(*value).is_output
         };
@@ -70,14 +73,18 @@ impl Fold {
         {
             return None;
         }
-        let constant = |slot: usize| {
-            let value = (*entry.inputs.get(slot)?)?;
+        let constant = |slot: u32| {
+            let value = (*entry.inputs.get(slot as usize)?)?;
             edit::is_constant(model, value)
                 .then(|| model.constant(value))??
                 .to_f64()
         };
-        let [gamma, beta, mean, variance] =
-            [constant(1)?, constant(2)?, constant(3)?, constant(4)?];
+        let [gamma, beta, mean, variance] = [
+            constant(statistics.scale)?,
+            constant(statistics.shift)?,
+            constant(statistics.mean)?,
+            constant(statistics.variance)?,
+        ];
         let epsilon = f64::from(node.float("epsilon").unwrap_or(1e-5));
         let channels = gamma.len();
         if [&beta, &mean, &variance]
@@ -111,6 +118,7 @@ impl Fold {
                 linear.bias.as_ref().map(|bias| bias.0),
                 encode(vec![channels], &bias, linear.weight.1.dtype)?,
             ),
+            bias_input: linear.bias_input,
         })
     }
 
@@ -132,17 +140,16 @@ impl Fold {
         store(
             model,
             self.producer,
-            2,
+            self.bias_input.input as usize,
             self.bias.0,
             self.bias.1,
             names,
             bias_name,
         );
         let node = model.node_mut(self.producer);
-        // Gemm's factor of the bias is part of the new bias.
-        node.attribute.retain(|attribute| {
-            !(node.op_type.as_deref() == Some("Gemm") && attribute.name() == "beta")
-        });
+        // The factor of the old bias is part of the new one.
+        node.attribute
+            .retain(|attribute| Some(attribute.name()) != self.bias_input.factor);
         let old = node
             .output
             .first_mut()
@@ -201,17 +208,15 @@ struct Linear<'a> {
     node: &'a NodeProto,
     weight: (ValueId, TensorRef),
     bias: Option<(ValueId, TensorRef)>,
+    rows: WeightRows,
+    bias_input: BiasInput,
 }
 
 impl<'a> Linear<'a> {
     fn of(model: &'a Model, id: NodeId, annotated: &HashSet<String>) -> Option<Self> {
         let node = model.node(id);
-        if !["Conv", "ConvTranspose", "Gemm"]
-            .iter()
-            .any(|op_type| node.is(op_type))
-        {
-            return None;
-        }
+        let product = meaning(node).product?;
+        let bias_input = product.bias?;
         let inputs = &model.index().node(id).inputs;
         let constant = |value: ValueId| {
             let usable = edit::is_constant(model, value)
@@ -221,7 +226,7 @@ impl<'a> Linear<'a> {
                 .map(|tensor| (value, tensor))
         };
         let weight = constant((*inputs.get(1)?)?)?;
-        let bias = match inputs.get(2).copied().flatten() {
+        let bias = match inputs.get(bias_input.input as usize).copied().flatten() {
             Some(value) => Some(constant(value)?),
             None => None,
         };
@@ -230,6 +235,8 @@ impl<'a> Linear<'a> {
             node,
             weight,
             bias,
+            rows: product.rows,
+            bias_input,
         })
     }
 
@@ -241,16 +248,21 @@ impl<'a> Linear<'a> {
             .max(1)
     }
 
+    /// Whether the weight's rows, along its first axis, are columns: inputs and not channels.
+    fn is_turned(&self, transposing: Option<&str>) -> bool {
+        transposing.is_none_or(|attribute| self.node.int(attribute).unwrap_or(0) == 0)
+    }
+
     /// Output channels.
     fn channels(&self) -> Option<usize> {
         let dims = &self.weight.1.dims;
-        match self.node.op_type() {
-            "Conv" => dims.first().copied(),
-            "ConvTranspose" => dims.get(1)?.checked_mul(self.groups()),
-            _ if dims.len() != 2 => None,
-            _ => dims
-                .get(usize::from(self.node.int("transB").unwrap_or(0) == 0))
-                .copied(),
+        match self.rows {
+            WeightRows::First => dims.first().copied(),
+            WeightRows::Grouped => dims.get(1)?.checked_mul(self.groups()),
+            WeightRows::Last(transposing) if dims.len() == 2 => {
+                dims.get(usize::from(self.is_turned(transposing))).copied()
+            }
+            _ => None,
         }
     }
 
@@ -260,8 +272,8 @@ impl<'a> Linear<'a> {
         let dims = &weight.dims;
         let mut numbers = weight.to_f64()?;
         let inner: usize = dims.get(1..)?.iter().product::<usize>().max(1);
-        match self.node.op_type() {
-            "ConvTranspose" => {
+        match self.rows {
+            WeightRows::Grouped => {
                 // Weights are input channel × (output channels of one group) × kernel.
                 let per_group = *dims.get(1)?;
                 let (inputs, kernel) = (
@@ -273,7 +285,7 @@ impl<'a> Linear<'a> {
                     *number *= scale.get(input / inputs * per_group + output)?;
                 }
             }
-            "Gemm" if self.node.int("transB").unwrap_or(0) == 0 => {
+            WeightRows::Last(transposing) if self.is_turned(transposing) => {
                 for row in numbers.chunks_mut(scale.len().max(1)) {
                     row.iter_mut()
                         .zip(scale)
@@ -294,11 +306,9 @@ impl<'a> Linear<'a> {
         let Some((_, bias)) = &self.bias else {
             return Some(vec![0.0; channels]);
         };
-        let factor = if self.node.op_type() == "Gemm" {
-            f64::from(self.node.float("beta").unwrap_or(1.0))
-        } else {
-            1.0
-        };
+        let factor = self.bias_input.factor.map_or(1.0, |attribute| {
+            f64::from(self.node.float(attribute).unwrap_or(1.0))
+        });
         let numbers: Vec<f64> = bias
             .to_f64()?
             .into_iter()

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::edit;
 use crate::model::edit::NodeExt;
 use crate::model::{LoadError, Model, NodeId, Origin, ValueId};
+use crate::ops::{Flow, flow};
 
 /// Removes them. The names of graph inputs and outputs stay: a node between the two of them does, too.
 pub(super) fn remove(model: &mut Model) -> Result<(), LoadError> {
@@ -15,7 +16,11 @@ pub(super) fn remove(model: &mut Model) -> Result<(), LoadError> {
 /// The input and output of a node that only hands on.
 fn handed_on(model: &Model, id: NodeId) -> Option<(ValueId, ValueId)> {
     let (node, entry) = (model.node(id), model.index().node(id));
-    let passes = node.is("Identity") || (node.is("Dropout") && is_inactive(model, id));
+    let passes = match flow(node) {
+        Flow::Same => true,
+        Flow::Dropped => is_inactive(model, id),
+        _ => false,
+    };
     let (input, output) = ((*entry.inputs.first()?)?, (*entry.outputs.first()?)?);
     passes.then_some((input, output))
 }

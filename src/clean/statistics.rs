@@ -11,6 +11,7 @@ use super::{edit, unused};
 use crate::analysis::{Facts, Pins, infer};
 use crate::facts::Contents;
 use crate::model::{Index, LoadError, Model, NodeId, Origin, TensorRef, ValueId};
+use crate::ops::meaning;
 use crate::proto::{Dtype, GraphProto, TensorProto, ValueInfoProto};
 use crate::run::{Runtime, Tensors};
 
@@ -134,8 +135,8 @@ impl Computed {
         };
         for node in &model.index().graph(Index::MAIN).nodes {
             let (entry, message) = (model.index().node(*node), model.node(*node));
-            let own = crate::model::normal_domain(message.domain()).is_empty()
-                && !message.op_type().starts_with("Random");
+            let known = meaning(message);
+            let own = crate::model::normal_domain(message.domain()).is_empty() && !known.draws;
             let from_constants = own && !entry.inputs.is_empty() && entry.subgraphs.is_empty();
             if !from_constants
                 || !entry
@@ -146,9 +147,8 @@ impl Computed {
             {
                 continue;
             }
-            let kind = message.op_type();
-            let statistic = kind.starts_with("Reduce")
-                || kind.ends_with("Normalization")
+            let statistic = known.reduces
+                || known.normalises
                 || entry
                     .inputs
                     .iter()

@@ -3,6 +3,7 @@
 use crate::analysis::{Facts, Pins, constants, infer, relate};
 use crate::facts::Dim;
 use crate::model::{GraphId, Model, NodeId};
+use crate::ops::meaning;
 use crate::relation::{Relation, Term};
 
 /// Multiply-accumulates of one run at these input shapes. What depends on constants alone is not computed in a run.
@@ -68,7 +69,10 @@ pub(super) fn once_if_branch(model: &Model, graph: GraphId) -> f64 {
     match entry.parent {
         None => 1.0,
         Some(node) => {
-            let own = if model.node(node).op_type() == "If" {
+            let own = if meaning(model.node(node))
+                .control
+                .is_some_and(|control| control.alternative)
+            {
                 0.5
             } else {
                 1.0

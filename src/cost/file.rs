@@ -3,7 +3,7 @@
 use super::Cost;
 use super::count::macs;
 use crate::analysis::Pins;
-use crate::model::{Model, encoded_len, functions};
+use crate::model::{Model, encoded_len, functions, is_constant_node};
 use crate::proto::{AttributeProto, NodeProto, TensorProto, is_weight};
 
 /// What a model costs as it is, at these input shapes. What it computes from constants is no operation of a run.
@@ -44,7 +44,7 @@ pub fn params(model: &Model) -> f64 {
 
 /// What the constants of a node of a function count, those in its subgraphs included.
 fn in_constants(node: &NodeProto, count: &dyn Fn(&TensorProto) -> f64) -> f64 {
-    let constant = node.op_type() == "Constant";
+    let constant = is_constant_node(node);
     let attribute = |attribute: &AttributeProto| {
         let own = attribute.t.as_ref().filter(|_| constant).map_or(0.0, count);
         let graphs = attribute.g.iter().chain(&attribute.graphs);

@@ -21,7 +21,7 @@ impl Grid {
             .then_some(Grid { axes, milliseconds })
     }
 
-    /// Milliseconds proportional to the product of all widths, for what can not be measured narrower.
+    /// Milliseconds proportional to the product of all widths, for what cannot be measured narrower.
     pub fn proportional(widths: usize, whole: f64) -> Self {
         let mut milliseconds = vec![0.0; 1 << widths];
         if let Some(last) = milliseconds.last_mut() {

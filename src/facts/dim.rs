@@ -74,7 +74,7 @@ impl Dim {
         }
     }
 
-    /// Whether this can not be negative, whatever the symbols (they are extents) stand for.
+    /// Whether this cannot be negative, whatever the symbols (they are extents) stand for.
     pub fn is_count(&self) -> bool {
         match self {
             Dim::Num(number) => *number >= 0,

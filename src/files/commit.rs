@@ -71,7 +71,11 @@ impl<'a> Staged<'a> {
             found = Some(fill(&mut out)?);
             out.flush()
         })?;
-        let digest = crate::hash::hex(&hash.finalize());
+        let digest: String = hash
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         let model = place.real.file_name().unwrap_or_default().to_string_lossy();
         let name = beside::name(&model, &digest);
         self.data = Some((draft, place.folder().join(&name)));

@@ -5,6 +5,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::operand::Operand;
 use super::view::Linear;
 use crate::model::{Index, LoadError, Model, Origin, TensorRef, ValueId};
+use crate::ops::{Flow, WeightRows, flow, meaning};
+use crate::proto::NodeProto;
 
 /// Where the bias of a product stands.
 #[derive(Clone, Debug)]
@@ -32,7 +34,7 @@ impl Bias {
             along.then_some((operand, dims))
         };
         let entry = model.index().node(view.node);
-        if let Some(slot) = bias_input(model.node(view.node).op_type()) {
+        if let Some(slot) = bias_input(model.node(view.node)) {
             let (operand, mean) = match entry.inputs.get(slot).copied().flatten() {
                 Some(value) => (at(value)?.0, None),
                 None => {
@@ -53,7 +55,7 @@ impl Bias {
         let [(reader, slot)] = output.readers[..] else {
             return None;
         };
-        if model.node(reader).op_type() != "Add" || output.is_output {
+        if flow(model.node(reader)) != Flow::Add || output.is_output {
             return None;
         }
         let other = model
@@ -114,7 +116,7 @@ impl Bias {
             let (Some(output), Some((_, places))) = (view.output, view.channel_axis()) else {
                 continue;
             };
-            let Some(slot) = bias_input(model.node(view.node).op_type()) else {
+            let Some(slot) = bias_input(model.node(view.node)) else {
                 continue;
             };
             if Bias::find(model, view).is_some() {
@@ -192,10 +194,24 @@ fn norm_mean(model: &Model, view: &Linear) -> Option<ValueId> {
     let [(reader, 0)] = output.readers[..] else {
         return None;
     };
-    let norm = model.node(reader).op_type() == "BatchNormalization" && !output.is_output;
-    norm.then(|| model.index().node(reader).inputs.get(3).copied().flatten())?
+    let statistics = meaning(model.node(reader)).statistics?;
+    let mean = statistics.mean as usize;
+    (!output.is_output).then(|| {
+        model
+            .index()
+            .node(reader)
+            .inputs
+            .get(mean)
+            .copied()
+            .flatten()
+    })?
 }
 
-fn bias_input(op_type: &str) -> Option<usize> {
-    matches!(op_type, "Conv" | "Gemm").then_some(2)
+/// The input for a bias, of an operator whose output [`Linear`] views.
+fn bias_input(node: &NodeProto) -> Option<usize> {
+    let product = meaning(node).product?;
+    let bias = product
+        .bias
+        .filter(|_| product.rows != WeightRows::Grouped)?;
+    Some(bias.input as usize)
 }

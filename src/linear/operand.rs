@@ -4,6 +4,7 @@ use half::{bf16, f16};
 
 use crate::model::edit::NodeExt;
 use crate::model::{Model, NodeId, Origin, TensorRef, ValueId};
+use crate::ops::{Flow, flow};
 use crate::proto::Dtype;
 
 /// A weight that one constant determines.
@@ -181,9 +182,9 @@ fn step(model: &Model, node: NodeId) -> Option<(Step, ValueId)> {
     let source = entry.inputs.first().copied().flatten()?;
     let attribute = |name: &str| message.attribute(name);
     let rank = |value: ValueId| model.tensor_proto(value).map(|tensor| tensor.dims.len());
-    let step = match message.op_type() {
-        "Identity" => Step::Same,
-        "Transpose" => {
+    let step = match flow(message) {
+        Flow::Same => Step::Same,
+        Flow::Permuted => {
             let order: Vec<usize> = attribute("perm")?
                 .ints
                 .iter()
@@ -191,7 +192,7 @@ fn step(model: &Model, node: NodeId) -> Option<(Step, ValueId)> {
                 .collect::<Option<_>>()?;
             Step::Transpose(order)
         }
-        "DequantizeLinear" if attribute("block_size").is_none_or(|size| size.i() == 0) => {
+        Flow::Dequantized if attribute("block_size").is_none_or(|size| size.i() == 0) => {
             let axis = attribute("axis").map_or(1, |axis| axis.i());
             let axis = if axis < 0 {
                 axis + rank(source)? as i64

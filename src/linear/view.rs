@@ -2,13 +2,11 @@
 
 use crate::analysis::port_value;
 use crate::model::{Index, Model, NodeId, TensorRef, ValueId};
+use crate::ops::{WeightRows, meaning};
 use crate::relation::{LabelId, PortLayout, Relation, Segment, Term, Window};
 
 use super::operand::Operand;
 use super::walk::{Axis, Strides, mixed};
-
-/// Operators that give the sum itself, plus at most a bias: what recovery can aim at.
-const PLAIN: &[&str] = &["Conv", "Gemm", "MatMul", "Einsum"];
 
 /// One product of an activation with a constant weight. Matrices are stored group by group, row-major.
 #[derive(Clone, Debug)]
@@ -188,9 +186,8 @@ impl Linear {
     /// The output, if its axes are the positions, groups and rows, and nothing else is done to the sum.
     fn find_output(&mut self, model: &Model, relation: &Relation) -> Option<ValueId> {
         let message = model.node(self.node);
-        if !PLAIN.contains(&message.op_type())
-            || !crate::model::normal_domain(message.domain()).is_empty()
-        {
+        // Weights whose channels stand group by group along their second axis are not laid out in rows here.
+        if meaning(message).product?.rows == WeightRows::Grouped {
             return None;
         }
         if message

@@ -213,8 +213,8 @@ impl Inliner<'_, '_> {
         for (formal, actual) in aliases {
             let source = names.get(&formal).cloned().unwrap_or_default();
             nodes.push(NodeProto {
-                op_type: Some("Identity".into()),
-                name: Some((self.fresh)("Identity")),
+                op_type: Some(super::IDENTITY.into()),
+                name: Some((self.fresh)(super::IDENTITY)),
                 input: vec![source],
                 output: vec![actual],
                 ..Default::default()
@@ -230,7 +230,7 @@ impl Inliner<'_, '_> {
         prefix: &str,
         names: &mut BTreeMap<String, String>,
     ) -> bool {
-        let constant = node.op_type() == "Constant" && normal_domain(node.domain()).is_empty();
+        let constant = super::is_constant_node(node);
         let value = node
             .attribute
             .iter()

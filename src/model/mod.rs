@@ -271,8 +271,16 @@ pub fn normal_domain(domain: &str) -> &str {
     if domain == "ai.onnx" { "" } else { domain }
 }
 
+/// The operator that hands its input on: the one node that a format without aliases needs for two names of one value.
+pub(crate) const IDENTITY: &str = "Identity";
+
+/// Whether a node holds a constant: one of the two places where the format keeps tensors.
+pub fn is_constant_node(node: &NodeProto) -> bool {
+    node.op_type() == "Constant" && normal_domain(node.domain()).is_empty()
+}
+
 fn constant_attribute(node: &NodeProto) -> Option<&crate::proto::AttributeProto> {
-    if node.is("Constant") {
+    if is_constant_node(node) {
         node.attribute("value")
     } else {
         None

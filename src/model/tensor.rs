@@ -63,7 +63,7 @@ impl TensorRef {
 
     /// The tensor that a `Constant` node holds, in whichever of its attributes.
     pub fn from_constant_node(node: &NodeProto) -> Option<Self> {
-        if node.op_type() != "Constant" || !super::normal_domain(node.domain()).is_empty() {
+        if !super::is_constant_node(node) {
             return None;
         }
         let attribute = node.attribute.first()?;

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::origins::same;
 use super::{Index, LoadError, Model, Names, Origin, ValueId};
+use crate::proto::NodeProto;
 use crate::proto::{Dtype, TensorProto};
 
 /// Matrices above this size are never copied because they look like an accident.
@@ -70,8 +71,13 @@ fn is_uniform(tensor: &TensorProto) -> bool {
         .is_none_or(|first| elements.all(|element| element == first))
 }
 
-/// Gives every reader of these constants of the main graph a copy of its own. Errors: none on a model that loaded.
-pub fn unshare(mut model: Model, apart: &BTreeSet<String>) -> Result<(Model, Copies), LoadError> {
+/// Gives every reader of these constants of the main graph a copy of its own, but those that read extents alone: what asks for the
+/// shape of the constant asks for that of what is computed with it. Errors: none on a model that loaded.
+pub fn unshare(
+    mut model: Model,
+    apart: &BTreeSet<String>,
+    reads_extents: &dyn Fn(&NodeProto) -> bool,
+) -> Result<(Model, Copies), LoadError> {
     let mut names = Names::of(&model);
     let mut copies = Copies::new();
     let wanted = model
@@ -85,10 +91,7 @@ pub fn unshare(mut model: Model, apart: &BTreeSet<String>) -> Result<(Model, Cop
         let Some(tensor) = model.tensor_proto(value).cloned() else {
             continue;
         };
-        // What asks for the shape of the constant asks for that of what is computed with it.
-        let asks = |reader: &(super::NodeId, u32)| {
-            matches!(model.node(reader.0).op_type(), "Shape" | "Size")
-        };
+        let asks = |reader: &(super::NodeId, u32)| reads_extents(model.node(reader.0));
         let readers: Vec<_> = readers.into_iter().filter(|reader| !asks(reader)).collect();
         for (node, slot) in readers.into_iter().skip(1) {
             // A reader inside a subgraph sees main-graph names too.

@@ -2,7 +2,7 @@
 //!
 //! Whole numbers may be expressions over symbols; real numbers are rounded to the type of the tensor after every step. A
 //! whole number in a tensor of real numbers is a symbolic one that was converted: exact, as the type has enough digits for
-//! extents. What can not be told is [`Element::Unknown`].
+//! extents. What cannot be told is [`Element::Unknown`].
 
 use super::NodeView;
 use crate::facts::{Dim, Element};

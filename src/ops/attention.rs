@@ -1,7 +1,7 @@
 //! Attention of ai.onnx, and FlexAttention, which passes scores and probabilities through subgraphs. Heads go as a whole (of grouped queries: a key head with its queries, or the same query head of every
 //! group), and so do single dimensions of queries with keys, or of values.
 
-use super::fit::{expect, misfit, unless_ranked};
+use super::fit::{expect, frozen_misfit, unless_ranked};
 use super::frozen::outputs;
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
@@ -41,7 +41,7 @@ impl Extents {
         let (Some(q), Some(key), Some(v)) = (node.shape(0), node.shape(1), node.shape(2)) else {
             return Ok(None);
         };
-        let misfit = || {
+        let frozen_misfit = || {
             InferError(format!(
                 "Q, K, V of {}, {}, {} axes with these head counts",
                 q.len(),
@@ -62,14 +62,14 @@ impl Extents {
             ([b, s, width], [_, n, _], [_, _, v_width]) => {
                 let (heads, k) = (count("q_num_heads")?, count("kv_num_heads")?);
                 let (d, e) = (
-                    width.exact_div(&heads).ok_or_else(misfit)?,
-                    v_width.exact_div(&k).ok_or_else(misfit)?,
+                    width.exact_div(&heads).ok_or_else(frozen_misfit)?,
+                    v_width.exact_div(&k).ok_or_else(frozen_misfit)?,
                 );
                 (b, heads, s, d, k, n, e)
             }
-            _ => return Err(misfit()),
+            _ => return Err(frozen_misfit()),
         };
-        let r = heads.exact_div(&k).ok_or_else(misfit)?;
+        let r = heads.exact_div(&k).ok_or_else(frozen_misfit)?;
         match q.len() {
             3 => {
                 expect(node, 1, &[b, n, &(&k * &d)])?;
@@ -193,7 +193,7 @@ impl Operator for Attention {
             return relation;
         }
         let Ok(Some(at)) = Extents::of(node) else {
-            return misfit(node);
+            return frozen_misfit(node);
         };
         let window = |name| node.int(name).is_some_and(|size| size >= 0);
         let positions = node.int("is_causal").unwrap_or(0) != 0
@@ -285,7 +285,7 @@ impl Operator for Attention {
         keep_scale(cut, edit, node.float("scale").is_some())
     }
 
-    fn formals(&self, node: &NodeView, _: u32) -> Vec<Fact> {
+    fn formal_facts(&self, node: &NodeView, _: u32) -> Vec<Fact> {
         let Ok(Some(at)) = Extents::of(node) else {
             return Vec::new();
         };
@@ -394,28 +394,24 @@ pub(super) fn keep_scale(cut: &Cut, edit: &mut NodeEdit, given: bool) -> Result<
 
 pub(super) static RULES: &[Rule] = &[
     Rule::onnx("Attention", &Attention),
-    Rule {
-        domain: "ai.onnx.preview",
-        op_type: "FlexAttention",
-        operator: &Attention,
-    },
+    Rule::of("ai.onnx.preview", "FlexAttention", &Attention),
 ];
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ops::Setting;
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
-    fn packed() -> Prove {
-        Prove::op("Attention")
+    fn packed() -> OpCase {
+        OpCase::op("Attention")
             .at(23)
             .int("q_num_heads", 6)
             .int("kv_num_heads", 2)
     }
 
     /// What the rule sets when these indices of a label stay.
-    fn settings(proof: &Prove, label: &str, kept: &[u32]) -> Vec<(&'static str, Setting)> {
+    fn settings(proof: &OpCase, label: &str, kept: &[u32]) -> Vec<(&'static str, Setting)> {
         proof.view(|view| {
             let relation = Attention.relate(view);
             let mut all = vec![None; relation.labels.len()];
@@ -442,8 +438,8 @@ mod tests {
             .input("2x7x8")
             .input("2x7x10")
             .input("bool:5x7")
-            .gives("2x5x30")
-            .relates(
+            .expect_shapes("2x5x30")
+            .expect_relation(
                 "q[b, s, k·r·d] key[b, t, k·d] v[b, t, k·e] mask[s, t] → y[b, s, k·r·e]  Σ d; Σ t",
             );
         assert_eq!(
@@ -470,7 +466,7 @@ mod tests {
 
     #[test]
     fn four_axes_with_cache() {
-        Prove::op("Attention")
+        OpCase::op("Attention")
             .at(24)
             .outputs(4)
             .input("bx4x1x8")
@@ -479,8 +475,8 @@ mod tests {
             .input("bx1x1xT")
             .input("bx4xpx8")
             .input("bx4xpx6")
-            .gives("bx4x1x6 bx4xp + 1x8 bx4xp + 1x6 bx4x1xp + 1")
-            .relates(
+            .expect_shapes("bx4x1x6 bx4xp + 1x8 bx4xp + 1x6 bx4x1xp + 1")
+            .expect_relation(
                 "q[b, k·r, s, d] key[b, k, t, d] v[b, k, t, e] mask[b, 1, s, T] pastk[b, k, p, d] pastv[b, k, p, e] \
                  → y[b, k·r, s, e] nextk[b, k, p+t, d] nextv[b, k, p+t, e] qk[b, k·r, s, p+t]  Σ d; Σ t; Σ d; Σ p",
             );
@@ -493,17 +489,19 @@ mod tests {
             .input("2x7x8")
             .input("2x7x10")
             .input("2x6x5x7")
-            .relates("q[b, s, k·r·d] key[b, t, k·d] v[b, t, k·e] mask[b, k·r, s, t] → y[b, s, k·r·e]  Σ d; Σ t");
+            .expect_relation("q[b, s, k·r·d] key[b, t, k·d] v[b, t, k·e] mask[b, k·r, s, t] → y[b, s, k·r·e]  Σ d; Σ t");
     }
 
     #[test]
     fn flexible_attention() {
-        let flex = Prove::op("FlexAttention").domain("ai.onnx.preview").at(1);
+        let flex = OpCase::op("FlexAttention").domain("ai.onnx.preview").at(1);
         flex.input("bx4xsx8")
             .input("bx2xtx8")
             .input("bx2xtx6")
-            .gives("bx4xsx6")
-            .relates("q[b, k·r, s, d] key[b, k, t, d] v[b, k, t, e] → y[b, k·r, s, e]  Σ d; Σ t");
+            .expect_shapes("bx4xsx6")
+            .expect_relation(
+                "q[b, k·r, s, d] key[b, k, t, d] v[b, k, t, e] → y[b, k·r, s, e]  Σ d; Σ t",
+            );
     }
 
     #[test]

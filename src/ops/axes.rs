@@ -110,7 +110,7 @@ pub(super) fn axis_numbers(axes: &[i64], rank: usize) -> Result<Vec<usize>, Infe
     }
 }
 
-/// Of two extents that must be equal the better known one; an error if they can not be.
+/// Of two extents that must be equal the better known one; an error if they cannot be.
 pub(super) fn same_extent(a: &Dim, b: &Dim, what: &str) -> Result<Dim, InferError> {
     if a.differs(b) {
         return Err(InferError(format!("{what}: {a} and {b} should be equal")));

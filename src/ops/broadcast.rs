@@ -36,7 +36,7 @@ pub(super) fn broadcast_shape(shapes: &[&[Dim]]) -> Result<Vec<Dim>, InferError>
     Ok(result)
 }
 
-/// An error when a tensor of extents `dims` can not be broadcast to `target`, whose extents stay.
+/// An error when a tensor of extents `dims` cannot be broadcast to `target`, whose extents stay.
 pub(super) fn broadcasts_to(dims: &[Dim], target: &[Dim]) -> Result<(), InferError> {
     let surplus = dims.len().saturating_sub(target.len());
     let fits = dims

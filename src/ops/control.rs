@@ -1,8 +1,9 @@
 //! Control flow. A value that crosses the boundary of a subgraph is the same value on both sides: its indices go together.
 //! Captured values need nothing, for they are one value inside and outside.
 
-use super::fit::hold;
+use super::fit::freeze_port;
 use super::frozen::{extent_in, outputs};
+use super::meaning::{Control, Decides};
 use super::{Branch, InferError, NodeView, Operator, Rule};
 use crate::facts::{Contents, Dim, Element, Fact};
 use crate::proto::{Dtype, GraphProto, type_proto};
@@ -169,7 +170,7 @@ impl Operator for If {
             return node.frozen(Reason::operator("a subgraph that is not known"));
         }
         let mut builder = node.relation();
-        hold(&mut builder, node, 0, "cond", &CONDITION);
+        freeze_port(&mut builder, node, 0, "cond", &CONDITION);
         let taken = taken(node);
         let count = node
             .branches
@@ -386,8 +387,8 @@ impl Operator for Loop {
         };
         let count = Self::carried(node);
         let mut builder = node.relation();
-        hold(&mut builder, node, 0, "trips", &CONDITION);
-        hold(&mut builder, node, 1, "cond", &CONDITION);
+        freeze_port(&mut builder, node, 0, "trips", &CONDITION);
+        freeze_port(&mut builder, node, 1, "cond", &CONDITION);
         for at in 0..count {
             carry(&mut builder, node, at, [2 + at, 2 + at, 1 + at]);
         }
@@ -404,7 +405,7 @@ impl Operator for Loop {
         builder.finish()
     }
 
-    fn formals(&self, node: &NodeView, branch: u32) -> Vec<Fact> {
+    fn formal_facts(&self, node: &NodeView, branch: u32) -> Vec<Fact> {
         let graph = body(node);
         let step = single(graph, 0, Dtype::Int64, Element::Unknown);
         // The body runs only while the condition holds.
@@ -534,7 +535,7 @@ impl Operator for Scan {
         builder.finish()
     }
 
-    fn formals(&self, node: &NodeView, branch: u32) -> Vec<Fact> {
+    fn formal_facts(&self, node: &NodeView, branch: u32) -> Vec<Fact> {
         let (Some((states, scanned)), false) = (Self::counts(node), Self::batched(node)) else {
             let count = body(node).map_or(0, |graph| graph.input.len());
             return (0..count)
@@ -566,10 +567,37 @@ impl Operator for Scan {
     }
 }
 
+/// One branch runs, and gives the outputs.
+const EITHER: Control = Control {
+    own_results: 0,
+    own_inputs: 0,
+    feeds: false,
+    carries: false,
+    alternative: true,
+};
+/// The body's first result says whether to go on; it reads a count and a condition of its own.
+const REPEATED: Control = Control {
+    own_results: 1,
+    own_inputs: 2,
+    feeds: true,
+    carries: true,
+    alternative: false,
+};
+/// The body reads the states, and slices of what is scanned.
+const SCANNED: Control = Control {
+    own_results: 0,
+    own_inputs: 0,
+    feeds: true,
+    carries: false,
+    alternative: false,
+};
+
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("If", &If),
-    Rule::onnx("Loop", &Loop),
-    Rule::onnx("Scan", &Scan),
+    Rule::onnx("If", &If)
+        .chooses(Decides::Always)
+        .control(EITHER),
+    Rule::onnx("Loop", &Loop).control(REPEATED),
+    Rule::onnx("Scan", &Scan).control(SCANNED),
 ];
 
 #[cfg(test)]

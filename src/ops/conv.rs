@@ -3,7 +3,8 @@
 //! The channel axis is always read as groups × channels of a group: a plain convolution has one group, a depthwise
 //! one has groups of one channel, and neither is a case of its own.
 
-use super::operand::{self, along, fixed, single};
+use super::meaning::{BiasInput, ChannelAxis, LinearMap, WeightRows};
+use super::operand::{self, fixed, per_axis, scalars};
 use super::window::{Geometry, KERNEL, SPATIAL};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
@@ -191,7 +192,7 @@ impl Operator for Conv {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        operand::placed(node, |node, builder| {
+        operand::describe_or_freeze(node, |node, builder| {
             let at = self.operands(node).ok().flatten()?;
             let labels = self.labels(node, builder, &at)?;
             self.describe(node, builder, &at, &labels)?;
@@ -310,12 +311,12 @@ impl Conv {
             "w",
             channels.into_iter().chain(operand::layouts(k)),
         );
-        single(builder, self.singles)?;
+        scalars(builder, self.singles)?;
         for (input, name) in self.per_channel {
-            along(builder, *input, name, &out, &width)?;
+            per_axis(builder, *input, name, &out, &width)?;
         }
         if let Some(bias) = self.bias {
-            along(builder, bias, "bias", &out, &width)?;
+            per_axis(builder, bias, "bias", &out, &width)?;
         }
         let y = activation(at.last, *b, &[*g, *o], t);
         if let Some(residual) = self.residual {
@@ -374,7 +375,7 @@ impl Operator for DeformConv {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        operand::placed(node, |node, builder| {
+        operand::describe_or_freeze(node, |node, builder| {
             let conv = Conv {
                 bias: Some(3),
                 ..PLAIN
@@ -414,16 +415,31 @@ impl Operator for DeformConv {
     }
 }
 
+/// Sums over input channels and the window.
+const PRODUCT: LinearMap = LinearMap {
+    bias: Some(BiasInput {
+        input: 2,
+        factor: None,
+    }),
+    rows: WeightRows::First,
+    channels: Some(ChannelAxis::Second),
+};
+/// The same with the weight's first two axes the other way round.
+const TRANSPOSED_PRODUCT: LinearMap = LinearMap {
+    rows: WeightRows::Grouped,
+    ..PRODUCT
+};
+
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("Conv", &PLAIN),
-    Rule::onnx("ConvTranspose", &TRANSPOSED),
-    Rule::onnx("ConvInteger", &INTEGER),
-    Rule::onnx("QLinearConv", &QUANTIZED),
+    Rule::onnx("Conv", &PLAIN).product(PRODUCT),
+    Rule::onnx("ConvTranspose", &TRANSPOSED).product(TRANSPOSED_PRODUCT),
+    Rule::onnx("ConvInteger", &INTEGER).counts_steps(),
+    Rule::onnx("QLinearConv", &QUANTIZED).counts_steps(),
     Rule::onnx("DeformConv", &DeformConv),
     Rule::microsoft("FusedConv", &FUSED),
     Rule::microsoft("NhwcConv", &NHWC),
     Rule::microsoft("NhwcFusedConv", &NHWC),
-    Rule::microsoft("QLinearConv", &QUANTIZED),
+    Rule::microsoft("QLinearConv", &QUANTIZED).counts_steps(),
 ];
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The causal convolution of state-space models, which carries its past from call to call.
 
-use super::operand::{self, along};
+use super::operand::{self, per_axis};
 use super::window::{KERNEL, SPATIAL};
 use super::{InferError, NodeView, Operator, Rule};
 use crate::facts::{Dim, Fact};
@@ -113,7 +113,7 @@ impl Operator for CausalConv {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        operand::placed(node, |node, builder| {
+        operand::describe_or_freeze(node, |node, builder| {
             let axes = Axes::of(node)?;
             let fits = |dims: &[Dim]| {
                 let state = axes.state();
@@ -178,7 +178,7 @@ impl Operator for CausalConv {
                     .into_iter()
                     .chain(k.iter().map(|label| Layout::from(*label))),
             );
-            along(builder, 2, "bias", &all, &Dim::product(axes.channels))?;
+            per_axis(builder, 2, "bias", &all, &Dim::product(axes.channels))?;
             builder.port(Port::In(3), "past", state.clone());
             builder.port(Port::Out(0), "y", data.clone());
             builder.port(Port::Out(1), "present", state);
@@ -203,18 +203,18 @@ pub(super) static RULES: &[Rule] = &[
 
 #[cfg(test)]
 mod tests {
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
     #[test]
     fn causal() {
-        let start = Prove::op("CausalConvWithState")
+        let start = OpCase::op("CausalConvWithState")
             .at(27)
             .input("bx8xn")
             .weight("8x1x4")
             .weight("8")
             .input("bx8x3")
             .outputs(2);
-        start.gives("bx8xn bx8x3").relates(
+        start.expect_shapes("bx8xn bx8x3").expect_relation(
             "x[b, c, s] w[c, i, k] bias[c] past[b, c, q] → y[b, c, s] present[b, c, q]  Σ k",
         );
     }
@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn channels_last_and_dilated() {
         let start = || {
-            Prove::op("CausalConvWithState")
+            OpCase::op("CausalConvWithState")
                 .domain("com.microsoft")
                 .at(1)
                 .outputs(2)
@@ -235,13 +235,13 @@ mod tests {
             .weight("8x1x4")
             .none();
         last.input("2xbx6x2x4")
-            .gives("bxnx2x4 2xbx6x2x4")
-            .relates("x[b, s, c, c2] w[c·c2, i, k] past[w, b, q, c, c2] → y[b, s, c, c2] present[w, b, q, c, c2]  Σ k");
+            .expect_shapes("bxnx2x4 2xbx6x2x4")
+            .expect_relation("x[b, s, c, c2] w[c·c2, i, k] past[w, b, q, c, c2] → y[b, s, c, c2] present[w, b, q, c, c2]  Σ k");
         let plane = start()
             .int("ndim", 2)
             .input("bx8x5xn")
             .weight("8x1x3x3")
-            .gives("bx8x5xn ?");
-        plane.relates("x[b, c, s, s2] w[c, i, k, k2] → y[b, c, s, s2]  Σ k,k2");
+            .expect_shapes("bx8x5xn ?");
+        plane.expect_relation("x[b, c, s, s2] w[c, i, k, k2] → y[b, c, s, s2]  Σ k,k2");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::facts::Dim;
 use crate::relation::{LabelId, Layout, Port, Relation, Segment};
 
-/// An attribute or shape operand that can not be made to fit a cut.
+/// An attribute or shape operand that cannot be made to fit a cut.
 #[derive(Clone, Debug, thiserror::Error, PartialEq)]
 #[error("{0}")]
 pub struct RewriteError(pub String);

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::contraction::{Contraction, Factor};
+use super::meaning::{LinearMap, WeightRows};
 use super::{InferError, NodeView, Operator, Rule, operand};
 use crate::facts::Fact;
 use crate::relation::Relation;
@@ -158,7 +159,7 @@ impl Operator for Einsum {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        operand::placed(node, |node, builder| {
+        operand::describe_or_freeze(node, |node, builder| {
             contraction(node)
                 .ok()
                 .flatten()?
@@ -168,63 +169,70 @@ impl Operator for Einsum {
     }
 }
 
-pub(super) static RULES: &[Rule] = &[Rule::onnx("Einsum", &Einsum)];
+/// Sums of products as the equation says.
+const EQUATION: LinearMap = LinearMap {
+    bias: None,
+    rows: WeightRows::Equation,
+    channels: None,
+};
+
+pub(super) static RULES: &[Rule] = &[Rule::onnx("Einsum", &Einsum).product(EQUATION)];
 
 #[cfg(test)]
 mod tests {
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
-    fn einsum(equation: &str, inputs: &[&str]) -> Prove {
+    fn einsum(equation: &str, inputs: &[&str]) -> OpCase {
         inputs.iter().fold(
-            Prove::op("Einsum").at(12).text("equation", equation),
-            |prove, input| prove.input(input),
+            OpCase::op("Einsum").at(12).text("equation", equation),
+            |case, input| case.input(input),
         )
     }
 
     #[test]
     fn products() {
         einsum("bhid,bhjd->bhij", &["bx4xix8", "bx4xjx8"])
-            .gives("bx4xixj")
-            .relates("a[b, h, i, d] b[b, h, j, d] → y[b, h, i, j]  Σ d");
+            .expect_shapes("bx4xixj")
+            .expect_relation("a[b, h, i, d] b[b, h, j, d] → y[b, h, i, j]  Σ d");
         einsum("ij, jk", &["2x3", "3x4"])
-            .gives("2x4")
-            .relates("a[i, j] b[j, k] → y[i, k]  Σ j");
+            .expect_shapes("2x4")
+            .expect_relation("a[i, j] b[j, k] → y[i, k]  Σ j");
         einsum("i,j->ij", &["2", "3"])
-            .gives("2x3")
-            .relates("a[i] b[j] → y[i, j]");
+            .expect_shapes("2x3")
+            .expect_relation("a[i] b[j] → y[i, j]");
         einsum("ij,jk->", &["2x3", "3x4"])
-            .gives("")
-            .relates("a[i, j] b[j, k] → y[]  Σ j; Σ i; Σ k");
+            .expect_shapes("")
+            .expect_relation("a[i, j] b[j, k] → y[]  Σ j; Σ i; Σ k");
     }
 
     #[test]
     fn ellipses_broadcast() {
         einsum("...ij,...jk->...ik", &["2x5x3x4", "5x4x6"])
-            .gives("2x5x3x6")
-            .relates("a[p, p2, i, j] b[p2, j, k] → y[p, p2, i, k]  Σ j");
+            .expect_shapes("2x5x3x6")
+            .expect_relation("a[p, p2, i, j] b[p2, j, k] → y[p, p2, i, k]  Σ j");
         einsum("...ij,jk", &["1x3x4", "4x6"])
-            .gives("1x3x6")
-            .relates("a[p, i, j] b[j, k] → y[p, i, k]  Σ j");
+            .expect_shapes("1x3x6")
+            .expect_relation("a[p, i, j] b[j, k] → y[p, i, k]  Σ j");
     }
 
     #[test]
     fn one_tensor_or_three() {
         einsum("ij->ji", &["2x3"])
-            .gives("3x2")
-            .relates("a[i, j] → y[j, i]");
+            .expect_shapes("3x2")
+            .expect_relation("a[i, j] → y[j, i]");
         einsum("ijk->i", &["2x3x4"])
-            .gives("2")
-            .relates("a[i, j, k] → y[i]  Σ j,k");
+            .expect_shapes("2")
+            .expect_relation("a[i, j, k] → y[i]  Σ j,k");
         einsum("ii->i", &["3x3"])
-            .gives("3")
-            .relates("a[i, i] → y[i]");
+            .expect_shapes("3")
+            .expect_relation("a[i, i] → y[i]");
         einsum("ij,jk,kl->il", &["2x3", "3x4", "4x5"])
-            .gives("2x5")
-            .relates("a[i, j] b[j, k] c[k, l] → y[i, l]  Σ j; Σ k");
+            .expect_shapes("2x5")
+            .expect_relation("a[i, j] b[j, k] c[k, l] → y[i, l]  Σ j; Σ k");
         // Experts weighted by a gate.
         let experts = einsum("bteh,ehd,bte->btd", &["bx2x4x6", "4x6x3", "bx2x4"]);
         experts
-            .gives("bx2x3")
-            .relates("a[b, t, e, h] b[e, h, d] c[b, t, e] → y[b, t, d]  Σ e,h");
+            .expect_shapes("bx2x3")
+            .expect_relation("a[b, t, e, h] b[e, h, d] c[b, t, e] → y[b, t, d]  Σ e,h");
     }
 }

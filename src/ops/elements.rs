@@ -52,7 +52,7 @@ fn count(extents: &[usize]) -> Option<usize> {
 }
 
 /// Contents of a tensor of this shape, element by element in row-major order; `None` when the shape is no small one of
-/// numbers, or an element can not be told.
+/// numbers, or an element cannot be told.
 pub(super) fn compose(
     shape: &[Dim],
     mut element: impl FnMut(&[usize]) -> Option<Element>,

@@ -2,6 +2,7 @@
 
 use super::axes::{Letters, list, operand};
 use super::elements::{Grid, compose};
+use super::meaning::Flow;
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
 use crate::relation::{LabelId, Layout, Port, Reason, Relation};
@@ -242,13 +243,16 @@ impl Operator for Tile {
     }
 }
 
-pub(super) static RULES: &[Rule] = &[Rule::onnx("Expand", &Expand), Rule::onnx("Tile", &Tile)];
+pub(super) static RULES: &[Rule] = &[
+    Rule::onnx("Expand", &Expand).flow(Flow::Moved),
+    Rule::onnx("Tile", &Tile).flow(Flow::Moved),
+];
 
 #[cfg(test)]
 mod tests {
     use crate::facts::Dim;
     use crate::ops::Demand;
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
     fn demand(elements: &[Option<i64>]) -> Demand {
         Demand {
@@ -263,7 +267,7 @@ mod tests {
 
     #[test]
     fn expand_makes_many_of_one() {
-        let heads = Prove::op("Expand").input("bx2x1xsx64").computed(&[
+        let heads = OpCase::op("Expand").input("bx2x1xsx64").computed(&[
             Dim::symbol("b"),
             Dim::Num(2),
             Dim::Num(4),
@@ -271,42 +275,42 @@ mod tests {
             Dim::Num(64),
         ]);
         heads
-            .gives("bx2x4xsx64")
-            .relates("x[a, b, 1, d, e] shape[5] → y[a, b, c, d, e]");
-        let token = Prove::op("Expand")
+            .expect_shapes("bx2x4xsx64")
+            .expect_relation("x[a, b, 1, d, e] shape[5] → y[a, b, c, d, e]");
+        let token = OpCase::op("Expand")
             .input("1x1x768")
             .computed(&[Dim::symbol("b"), Dim::Num(-1)]);
         assert!(std::panic::catch_unwind(|| token.facts()).is_err());
-        Prove::op("Expand")
+        OpCase::op("Expand")
             .input("3")
             .list(&[2, 1])
-            .gives("2x3")
-            .relates("x[b] shape[2] → y[a, b]");
-        Prove::op("Expand")
+            .expect_shapes("2x3")
+            .expect_relation("x[b] shape[2] → y[a, b]");
+        OpCase::op("Expand")
             .input("bx8")
             .input("i64:2")
-            .gives("?out0.0x8")
-            .relates("x[a, c] shape[2] → y[b, c]");
-        Prove::op("Expand")
+            .expect_shapes("?out0.0x8")
+            .expect_relation("x[a, c] shape[2] → y[b, c]");
+        OpCase::op("Expand")
             .number(7)
             .list(&[3])
-            .gives("3")
-            .holds(&[7, 7, 7]);
+            .expect_shapes("3")
+            .expect_contents(&[7, 7, 7]);
     }
 
     #[test]
     fn expand_demands_the_new_extents() {
-        let heads = Prove::op("Expand").input("2x1x64").list(&[2, 4, 1]);
+        let heads = OpCase::op("Expand").input("2x1x64").list(&[2, 4, 1]);
         let edit = heads.edit(&[("b", &[0, 3]), ("c", &[1, 2])]).unwrap();
         assert_eq!(edit.demands, [demand(&[None, Some(2), None])]);
     }
 
     #[test]
     fn tile_repeats_axes() {
-        let tiled = Prove::op("Tile").input("bx8x1").list(&[1, 3, 5]);
+        let tiled = OpCase::op("Tile").input("bx8x1").list(&[1, 3, 5]);
         let tiled = tiled
-            .gives("bx24x5")
-            .relates("x[a, b, 1] repeats[3] → y[a, t·b, t2]");
+            .expect_shapes("bx24x5")
+            .expect_relation("x[a, b, 1] repeats[3] → y[a, t·b, t2]");
         assert_eq!(
             tiled.edit(&[("b", &[0, 1]), ("t2", &[0])]).unwrap().demands,
             [demand(&[None, Some(3), Some(1)])]
@@ -315,14 +319,14 @@ mod tests {
             tiled.edit(&[("t", &[2])]).unwrap().demands,
             [demand(&[None, Some(1), None])]
         );
-        Prove::op("Tile")
+        OpCase::op("Tile")
             .input("bx8")
             .computed(&[Dim::Num(1), Dim::symbol("n")])
-            .gives("bx8*n");
-        Prove::op("Tile")
+            .expect_shapes("bx8*n");
+        OpCase::op("Tile")
             .list(&[1, 2])
             .list(&[2])
-            .gives("4")
-            .holds(&[1, 2, 1, 2]);
+            .expect_shapes("4")
+            .expect_contents(&[1, 2, 1, 2]);
     }
 }

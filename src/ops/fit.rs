@@ -4,7 +4,7 @@ use super::{InferError, NodeView};
 use crate::facts::{Dim, Fact};
 use crate::relation::{Builder, LabelId, Port, Reason, Relation};
 
-/// The relation of a node with a tensor of unknown rank: its axes can not be tied to those of the others.
+/// The relation of a node with a tensor of unknown rank: its axes cannot be tied to those of the others.
 pub(super) fn unless_ranked(node: &NodeView) -> Option<Relation> {
     let strange = |fact: &Option<&Fact>| fact.is_some_and(|fact| fact.shape.is_none());
     let named = node
@@ -38,12 +38,12 @@ pub(super) fn expect(node: &NodeView, input: usize, dims: &[&Dim]) -> Result<(),
 }
 
 /// The relation of a node whose shapes do not fit each other.
-pub(super) fn misfit(node: &NodeView) -> Relation {
+pub(super) fn frozen_misfit(node: &NodeView) -> Relation {
     node.frozen(Reason::operator("shapes that do not fit"))
 }
 
 /// Describes an input whose indices all stay.
-pub(super) fn hold(
+pub(super) fn freeze_port(
     builder: &mut Builder,
     node: &NodeView,
     input: usize,

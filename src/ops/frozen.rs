@@ -22,7 +22,7 @@ impl Operator for Frozen {
         node.frozen(Reason::operator(self.reason))
     }
 
-    fn freezes(&self) -> Option<&'static str> {
+    fn frozen_reason(&self) -> Option<&'static str> {
         Some(self.reason)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::axes::{Letters, axis_attribute, operand};
 use super::elements::{Grid, compose};
+use super::meaning::{Along, Flow, Pick};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Element, Fact};
 use crate::relation::{LabelId, Layout, Port, Reason, Relation};
@@ -362,37 +363,58 @@ impl Operator for Compress {
     }
 }
 
+/// Indices along one axis.
+const BY_AXIS: Pick = Pick {
+    indices: 1,
+    table: 0,
+    along: Along::Axis("axis"),
+};
+/// Positions behind axes that are the same in both.
+const BY_POSITION: Pick = Pick {
+    indices: 1,
+    table: 0,
+    along: Along::Each(Some("batch_dims")),
+};
+
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("Gather", &Gather),
-    Rule::onnx("GatherElements", &GatherElements),
-    Rule::onnx("GatherND", &GatherND),
-    Rule::microsoft("GatherND", &GatherND),
-    Rule::onnx("Compress", &Compress),
+    Rule::onnx("Gather", &Gather)
+        .flow(Flow::Picked)
+        .picks(&[BY_AXIS]),
+    Rule::onnx("GatherElements", &GatherElements)
+        .flow(Flow::Picked)
+        .picks(&[BY_AXIS]),
+    Rule::onnx("GatherND", &GatherND)
+        .flow(Flow::Picked)
+        .picks(&[BY_POSITION]),
+    Rule::microsoft("GatherND", &GatherND)
+        .flow(Flow::Picked)
+        .picks(&[BY_POSITION]),
+    Rule::onnx("Compress", &Compress).flow(Flow::Moved),
 ];
 
 #[cfg(test)]
 mod tests {
     use crate::facts::{Dim, Element};
     use crate::ops::Demand;
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
     #[test]
     fn an_embedding_ties_its_width() {
-        let embedding = Prove::op("Gather").weight("1000x64").input("i64:bxs");
+        let embedding = OpCase::op("Gather").weight("1000x64").input("i64:bxs");
         embedding
-            .gives("bxsx64")
-            .relates("data[a, d] indices[b, c] → y[b, c, d]");
+            .expect_shapes("bxsx64")
+            .expect_relation("data[a, d] indices[b, c] → y[b, c, d]");
     }
 
     #[test]
     fn known_positions_pick_indices() {
-        let picked = Prove::op("Gather")
+        let picked = OpCase::op("Gather")
             .input("bx6")
             .list(&[4, 0, -1])
             .int("axis", 1);
         let picked = picked
-            .gives("bx3")
-            .relates("data[a, b] indices[3] → y[a, b{4,0..}]");
+            .expect_shapes("bx3")
+            .expect_relation("data[a, b] indices[3] → y[a, b{4,0..}]");
         let edit = picked.edit(&[("b", &[1, 4, 5])]).unwrap();
         assert_eq!(
             edit.demands,
@@ -402,65 +424,65 @@ mod tests {
                 whole: true
             }]
         );
-        Prove::op("Gather")
+        OpCase::op("Gather")
             .input("3xbx8")
             .number(1)
-            .gives("bx8")
-            .relates("data[a, b, c] indices[] → y[b, c]");
-        Prove::op("Gather")
+            .expect_shapes("bx8")
+            .expect_relation("data[a, b, c] indices[] → y[b, c]");
+        OpCase::op("Gather")
             .input("1xbx8")
             .number(0)
-            .gives("bx8")
-            .relates("data[1, a, b] indices[] → y[a, b]");
-        Prove::op("Gather")
+            .expect_shapes("bx8")
+            .expect_relation("data[1, a, b] indices[] → y[a, b]");
+        OpCase::op("Gather")
             .input("bxsx8")
             .number(0)
             .int("axis", 1)
-            .gives("bx8")
-            .relates("data[a, b, c] indices[] → y[a, c]");
+            .expect_shapes("bx8")
+            .expect_relation("data[a, b, c] indices[] → y[a, c]");
     }
 
     #[test]
     fn shape_chains_are_followed() {
         let shape = [Dim::symbol("b"), Dim::Num(3)];
-        let batch = Prove::op("Gather")
+        let batch = OpCase::op("Gather")
             .computed(&shape)
             .number(0)
-            .gives("")
+            .expect_shapes("")
             .facts();
         assert_eq!(
             *batch[0].contents.clone().unwrap().0,
             [Element::Int(Dim::symbol("b"))]
         );
-        Prove::op("Gather")
+        OpCase::op("Gather")
             .list(&[5, 6, 7])
             .list(&[-1, 0])
-            .gives("2")
-            .holds(&[7, 5]);
+            .expect_shapes("2")
+            .expect_contents(&[7, 5]);
     }
 
     #[test]
     fn elements_and_slices_are_looked_up() {
-        let elements = Prove::op("GatherElements")
+        let elements = OpCase::op("GatherElements")
             .input("bx8x5")
             .input("i64:bx3x5")
             .int("axis", 1);
         elements
-            .gives("bx3x5")
-            .relates("data[a, b, d] indices[a, c, d] → y[a, c, d]");
-        let slices = Prove::op("GatherND")
+            .expect_shapes("bx3x5")
+            .expect_relation("data[a, b, d] indices[a, c, d] → y[a, c, d]");
+        let slices = OpCase::op("GatherND")
             .input("bx7x8x64")
             .input("i64:bxkx2")
             .int("batch_dims", 1);
         slices
-            .gives("bxkx64")
-            .relates("data[a, c, d, e] indices[a, b, 2] → y[a, b, e]");
-        let chosen = Prove::op("Compress")
+            .expect_shapes("bxkx64")
+            .expect_relation("data[a, c, d, e] indices[a, b, 2] → y[a, b, e]");
+        let chosen = OpCase::op("Compress")
             .input("bx8x5")
             .input("bool:8")
             .int("axis", 1);
         chosen
-            .gives("bx?out0.1x5")
-            .relates("x[a, b, d] condition[8] → y[a, c, d]");
+            .expect_shapes("bx?out0.1x5")
+            .expect_relation("x[a, b, d] condition[8] → y[a, c, d]");
     }
 }

@@ -1,7 +1,8 @@
 //! Images sampled, put together from columns, and searched for boxes.
 
-use super::fit::{expect, misfit, unless_ranked};
+use super::fit::{expect, frozen_misfit, unless_ranked};
 use super::frozen::{Frozen, outputs};
+use super::meaning::Decides;
 use super::{InferError, NodeView, Operator, Rule};
 use crate::facts::{Dim, Fact};
 use crate::proto::Dtype;
@@ -50,7 +51,7 @@ impl Operator for GridSample {
         let (Some([b, c, spatial @ ..]), Some([_, places @ .., coordinates])) =
             (node.shape(0), node.shape(1))
         else {
-            return misfit(node);
+            return frozen_misfit(node);
         };
         let mut builder = node.relation();
         let (b, c) = (builder.free("b", b.clone()), builder.free("c", c.clone()));
@@ -232,54 +233,55 @@ pub(super) static RULES: &[Rule] = &[
             reason: "numbers of the chosen boxes are the result",
             infer: chosen,
         },
-    ),
+    )
+    .chooses(Decides::Always),
     Rule::microsoft("GridSample", &GridSample),
 ];
 
 #[cfg(test)]
 mod tests {
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
     #[test]
     fn images_are_sampled_channel_by_channel() {
-        let sample = Prove::op("GridSample").input("bx8x5x6").input("bx3x4x2");
+        let sample = OpCase::op("GridSample").input("bx8x5x6").input("bx3x4x2");
         sample
-            .gives("bx8x3x4")
-            .relates("x[b, c, s, s2] grid[b, t, t2, z] → y[b, c, t, t2]");
-        Prove::op("AffineGrid")
+            .expect_shapes("bx8x3x4")
+            .expect_relation("x[b, c, s, s2] grid[b, t, t2, z] → y[b, c, t, t2]");
+        OpCase::op("AffineGrid")
             .input("bx2x3")
             .list(&[2, 8, 5, 6])
-            .gives("2x5x6x2");
-        Prove::op("AffineGrid")
+            .expect_shapes("2x5x6x2");
+        OpCase::op("AffineGrid")
             .input("bx3x4")
             .input("i64:5")
-            .gives("bx?out0.1x?out0.2x?out0.3x3");
+            .expect_shapes("bx?out0.1x?out0.2x?out0.3x3");
     }
 
     #[test]
     fn columns_hold_whole_blocks_of_a_channel() {
-        let columns = Prove::op("Col2Im")
+        let columns = OpCase::op("Col2Im")
             .input("bx20x9")
             .list(&[4, 4])
             .list(&[2, 2]);
         columns
-            .gives("bx5x4x4")
-            .relates("x[b, c·k, l] image[2] block[2] → y[b, c, s, s2]");
-        Prove::op("Col2Im")
+            .expect_shapes("bx5x4x4")
+            .expect_relation("x[b, c·k, l] image[2] block[2] → y[b, c, s, s2]");
+        OpCase::op("Col2Im")
             .input("bx20x9")
             .input("i64:2")
             .list(&[2, 2])
-            .gives("bx5x?out0.2x?out0.3");
+            .expect_shapes("bx5x?out0.2x?out0.3");
     }
 
     #[test]
     fn boxes_are_chosen_by_number() {
-        let boxes = Prove::op("NonMaxSuppression")
+        let boxes = OpCase::op("NonMaxSuppression")
             .input("1x6x4")
             .input("1x2x6")
             .number(3);
         boxes
-            .gives("?out0.0x3")
-            .relates("input 0[1, 6, 4] input 1[1, 2, 6] input 2[] → output 0[?out0.0, 3]");
+            .expect_shapes("?out0.0x3")
+            .expect_relation("input 0[1, 6, 4] input 1[1, 2, 6] input 2[] → output 0[?out0.0, 3]");
     }
 }

@@ -2,6 +2,7 @@
 
 use super::axes::{Letters, axis_attribute, operand, same_extent};
 use super::elements::{Grid, compose};
+use super::meaning::Flow;
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
 use crate::relation::{LabelId, Layout, Port, Reason, Relation};
@@ -138,7 +139,7 @@ impl Sizes {
 }
 
 impl Split {
-    /// How the axis is divided; `None` when that can not be told.
+    /// How the axis is divided; `None` when that cannot be told.
     fn sizes(node: &NodeView, whole: &Dim) -> Result<Option<Sizes>, InferError> {
         let count = node.node.output.len();
         let sizes = if node.has_input(1) {
@@ -358,56 +359,56 @@ impl Operator for SplitToSequence {
 }
 
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("Concat", &Concat),
-    Rule::onnx("Split", &Split),
+    Rule::onnx("Concat", &Concat).flow(Flow::Joined),
+    Rule::onnx("Split", &Split).flow(Flow::Moved),
     Rule::onnx("SplitToSequence", &SplitToSequence),
 ];
 
 #[cfg(test)]
 mod tests {
     use crate::facts::{Dim, Element};
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
     use crate::ops::{Demand, Setting};
 
     #[test]
     fn concat_lays_segments_side_by_side() {
-        let two = Prove::op("Concat")
+        let two = OpCase::op("Concat")
             .input("bx3x5")
             .input("bx4x5")
             .int("axis", 1);
-        two.gives("bx7x5")
-            .relates("x0[a, u, b] x1[a, v, b] → y[a, u+v, b]");
-        let token = Prove::op("Concat")
+        two.expect_shapes("bx7x5")
+            .expect_relation("x0[a, u, b] x1[a, v, b] → y[a, u+v, b]");
+        let token = OpCase::op("Concat")
             .input("bx1x768")
             .input("bxsx768")
             .int("axis", -2);
         token
-            .gives("bxs + 1x768")
-            .relates("x0[a, 1, b] x1[a, u, b] → y[a, 1+u, b]");
-        Prove::op("Concat")
+            .expect_shapes("bxs + 1x768")
+            .expect_relation("x0[a, 1, b] x1[a, u, b] → y[a, 1+u, b]");
+        OpCase::op("Concat")
             .input("nx2")
             .input("4x3")
             .int("axis", 1)
-            .gives("4x5")
-            .relates("x0[a, u] x1[a, v] → y[a, u+v]");
-        Prove::op("Concat")
+            .expect_shapes("4x5")
+            .expect_relation("x0[a, u] x1[a, v] → y[a, u+v]");
+        OpCase::op("Concat")
             .input("2")
             .input("2")
             .input("2")
             .int("axis", 0)
-            .gives("6")
-            .relates("x0[u] x1[v] x2[w] → y[u+v+w]");
+            .expect_shapes("6")
+            .expect_relation("x0[u] x1[v] x2[w] → y[u+v+w]");
     }
 
     #[test]
     fn concat_joins_contents() {
-        Prove::op("Concat")
+        OpCase::op("Concat")
             .list(&[1])
             .list(&[2, 3])
             .list(&[4])
             .int("axis", 0)
-            .holds(&[1, 2, 3, 4]);
-        let target = Prove::op("Concat")
+            .expect_contents(&[1, 2, 3, 4]);
+        let target = OpCase::op("Concat")
             .computed(&[Dim::symbol("b")])
             .list(&[-1])
             .int("axis", 0)
@@ -421,49 +422,49 @@ mod tests {
 
     #[test]
     fn split_divides_by_attribute_input_or_equally() {
-        let old = Prove::op("Split")
+        let old = OpCase::op("Split")
             .at(11)
             .input("bx6")
             .ints("split", &[2, 4])
             .int("axis", 1)
             .outputs(2);
-        old.gives("bx2 bx4")
-            .relates("x[a, u+v] → y0[a, u] y1[a, v]");
-        let new = Prove::op("Split")
+        old.expect_shapes("bx2 bx4")
+            .expect_relation("x[a, u+v] → y0[a, u] y1[a, v]");
+        let new = OpCase::op("Split")
             .input("bx6")
             .list(&[2, 4])
             .int("axis", -1)
             .outputs(2);
-        new.gives("bx2 bx4")
-            .relates("x[a, u+v] split[2] → y0[a, u] y1[a, v]");
-        Prove::op("Split")
+        new.expect_shapes("bx2 bx4")
+            .expect_relation("x[a, u+v] split[2] → y0[a, u] y1[a, v]");
+        OpCase::op("Split")
             .at(13)
             .input("bx6")
             .int("axis", 1)
             .outputs(3)
-            .gives("bx2 bx2 bx2")
-            .relates("x[a, u+v+w] → y0[a, u] y1[a, v] y2[a, w]");
-        Prove::op("Split")
+            .expect_shapes("bx2 bx2 bx2")
+            .expect_relation("x[a, u+v+w] → y0[a, u] y1[a, v] y2[a, w]");
+        OpCase::op("Split")
             .input("7x2")
             .int("num_outputs", 3)
             .outputs(3)
-            .gives("3x2 3x2 1x2")
-            .relates("x[u+v+1, a] → y0[u, a] y1[v, a] y2[1, a]");
-        Prove::op("Split")
+            .expect_shapes("3x2 3x2 1x2")
+            .expect_relation("x[u+v+1, a] → y0[u, a] y1[v, a] y2[1, a]");
+        OpCase::op("Split")
             .input("bx6")
             .outputs(2)
-            .gives("?out0.0x6 ?out1.0x6");
-        Prove::op("Split")
+            .expect_shapes("?out0.0x6 ?out1.0x6");
+        OpCase::op("Split")
             .list(&[1, 2, 3, 4])
             .list(&[1, 3])
             .outputs(2)
-            .gives("1 3")
-            .holds(&[1]);
+            .expect_shapes("1 3")
+            .expect_contents(&[1]);
     }
 
     #[test]
     fn sizes_become_explicit_when_they_differ() {
-        let equal = Prove::op("Split")
+        let equal = OpCase::op("Split")
             .input("bx8")
             .int("axis", 1)
             .int("num_outputs", 2)
@@ -485,7 +486,7 @@ mod tests {
             (edit.demands, edit.settings),
             (vec![whole], vec![("num_outputs", Setting::Remove)])
         );
-        let old = Prove::op("Split")
+        let old = OpCase::op("Split")
             .at(11)
             .input("bx8")
             .int("axis", 1)
@@ -494,7 +495,7 @@ mod tests {
             old.edit(&[("v", &[1])]).unwrap().settings,
             [("split", Setting::Ints(vec![4, 1]))]
         );
-        let sizes = Prove::op("Split")
+        let sizes = OpCase::op("Split")
             .input("8")
             .list(&[2, 6])
             .outputs(2)

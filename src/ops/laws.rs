@@ -5,7 +5,7 @@
 
 use rand::Rng;
 
-use super::prove::{Prove, ProveInput};
+use super::case::{CaseInput, OpCase};
 use crate::analysis::{Analysis, Granularity, Options, Selection, analyse};
 use crate::facts::{Contents, Dim, Element};
 use crate::model::{Index, Model, Source, TensorRef, ValueId, normal_domain};
@@ -20,9 +20,9 @@ use crate::verify::{masked, relative_error};
 const SEEDS: u64 = 4;
 const TOLERANCE: f64 = 1e-4;
 
-impl Prove {
+impl OpCase {
     /// Runs law 4; an operator that the runtime lacks is named on standard error and let pass.
-    pub fn laws(self) -> Self {
+    pub fn check_laws(self) -> Self {
         let name = self.node.op_type().to_owned();
         match run(&self) {
             Ok(0) => eprintln!("law 4: {name} @{}: nothing can be cut", self.opset),
@@ -39,7 +39,7 @@ impl Prove {
 }
 
 enum Failure {
-    /// The case can not be run here.
+    /// The case cannot be run here.
     NotRun(String),
     /// The rule is wrong.
     Broken(String),
@@ -49,8 +49,33 @@ fn not_run(reason: impl ToString) -> Failure {
     Failure::NotRun(reason.to_string())
 }
 
+/// The inputs of a case with the numbers that a seed gives, another tensor at one of them, and what the runtime makes of them.
+pub(super) fn outcome(
+    case: &OpCase,
+    seed: u64,
+    instead: Option<(usize, &TensorRef)>,
+) -> Result<(Vec<Option<TensorRef>>, Vec<TensorRef>), String> {
+    let mut model = model(case, seed).map_err(|failure| match failure {
+        Failure::NotRun(why) | Failure::Broken(why) => why,
+    })?;
+    if let Some((input, tensor)) = instead {
+        let name = format!("in{input}");
+        let constant = model.index().main_value(&name);
+        let target = constant.and_then(|value| model.tensor_proto_mut(value));
+        *target.ok_or("an input that is no constant")? = tensor.to_proto(&name);
+    }
+    let feeds = feeds(&model, seed);
+    let outputs = in_tract(&model, &feeds)?;
+    let input = |at: usize| {
+        let name = format!("in{at}");
+        let fed = feeds.get(&name).cloned();
+        fed.or_else(|| model.constant(model.index().main_value(&name)?))
+    };
+    Ok(((0..case.inputs.len()).map(input).collect(), outputs))
+}
+
 /// The number of cuts that were compared.
-fn run(case: &Prove) -> Result<usize, Failure> {
+fn run(case: &OpCase) -> Result<usize, Failure> {
     let mut compared = 0;
     for granularity in [Granularity::Coarse, Granularity::Fine] {
         for seed in 0..SEEDS {
@@ -313,7 +338,7 @@ fn extent(dim: &Dim) -> Option<i64> {
         .or_else(|| simple.then(|| 2 + name.bytes().map(i64::from).sum::<i64>() % 3))
 }
 
-fn tensor_of(input: &ProveInput, dims: Vec<usize>, contents: &Contents) -> Option<TensorRef> {
+fn tensor_of(input: &CaseInput, dims: Vec<usize>, contents: &Contents) -> Option<TensorRef> {
     let numbers = contents.0.iter().map(|element| match element {
         Element::Int(dim) => extent(dim).map(|number| number as f64),
         Element::Float(number) => Some(*number),
@@ -341,7 +366,7 @@ fn tensor_of(input: &ProveInput, dims: Vec<usize>, contents: &Contents) -> Optio
 }
 
 /// The case as a model of one node.
-fn model(case: &Prove, seed: u64) -> Result<Model, Failure> {
+fn model(case: &OpCase, seed: u64) -> Result<Model, Failure> {
     let mut case = case.clone();
     let mut graph = GraphProto {
         name: Some("case".into()),

@@ -1,9 +1,9 @@
 //! Linear attention: a recurrence over tokens with one state per head. Heads and dimensions of values may go; those of queries
 //! and keys stay, for the delta rules read the state back with the keys.
 
-use super::fit::{expect, misfit, unless_ranked};
+use super::fit::{expect, frozen_misfit, unless_ranked};
 use super::frozen::outputs;
-use super::operand::{aligned, along, free, layouts, placed};
+use super::operand::{aligned, describe_or_freeze, free, layouts, per_axis};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
 use crate::relation::{Builder, LabelId, Layout, Port, Reason, Relation, Term};
@@ -44,7 +44,7 @@ impl Extents {
                 .ok_or_else(|| InferError(format!("no {name}")))
         };
         let (queries, states) = (count("q_num_heads")?, count("kv_num_heads")?);
-        let misfit = || {
+        let frozen_misfit = || {
             InferError(format!(
                 "{width}, {keys} and {values} channels of {queries} and {states} heads"
             ))
@@ -53,17 +53,17 @@ impl Extents {
             width.exact_div(&Dim::Num(queries)),
             values.exact_div(&Dim::Num(states)),
         );
-        let (d, e) = (d.ok_or_else(misfit)?, e.ok_or_else(misfit)?);
+        let (d, e) = (d.ok_or_else(frozen_misfit)?, e.ok_or_else(frozen_misfit)?);
         let Some(keys) = keys
             .exact_div(&d)
-            .ok_or_else(misfit)?
+            .ok_or_else(frozen_misfit)?
             .num()
             .filter(|keys| *keys > 0)
         else {
             return Ok(None);
         };
         if states % keys != 0 || (queries % states != 0 && states % queries != 0) {
-            return Err(misfit());
+            return Err(frozen_misfit());
         }
         let window = node.int("state_window").unwrap_or(0).max(0);
         let extents = Extents {
@@ -172,7 +172,7 @@ impl Operator for LinearAttention {
             return relation;
         }
         let Ok(Some(at)) = Extents::of(node) else {
-            return misfit(node);
+            return frozen_misfit(node);
         };
         let mut builder = node.relation();
         let b = builder.free("b", at.b.clone());
@@ -227,7 +227,7 @@ impl Operator for LinearAttention {
             };
         let decay = gates(&mut builder, 4, "decay", Some(wide(&heads.states, d)));
         if decay.and(gates(&mut builder, 5, "beta", None)).is_none() {
-            return misfit(node);
+            return frozen_misfit(node);
         }
         builder.port(
             Port::Out(0),
@@ -288,12 +288,12 @@ impl Operator for Gate {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        placed(node, |node, builder| {
+        describe_or_freeze(node, |node, builder| {
             let axes = free(builder, "p", node.shape(0)?);
             let (head, extent) = (*axes.last()?, node.shape(0)?.last()?);
             builder.port(Port::In(0), "a", axes.clone());
-            along(builder, 1, "bias", &head.into(), extent)?;
-            along(builder, 2, "scale", &head.into(), extent)?;
+            per_axis(builder, 1, "bias", &head.into(), extent)?;
+            per_axis(builder, 2, "scale", &head.into(), extent)?;
             if node.has_input(3) {
                 aligned(builder, 3, "b", &layouts(&axes), node.shape(0)?)?;
             }
@@ -313,12 +313,12 @@ pub(super) static RULES: &[Rule] = &[
 #[cfg(test)]
 mod tests {
     use crate::ops::Setting;
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
     #[test]
     fn linear_attention_heads() {
         let heads = || {
-            Prove::op("LinearAttention")
+            OpCase::op("LinearAttention")
                 .at(27)
                 .outputs(2)
                 .int("q_num_heads", 4)
@@ -331,14 +331,14 @@ mod tests {
             .none()
             .input("2x5x4")
             .input("2x5x1")
-            .gives("2x5x8 2x4x3x2")
-            .relates("q[b, t, k·d] key[b, t, k·d] v[b, t, k·e] decay[b, t, k] beta[b, t, 1] → y[b, t, k·e] next[b, k, d, e]  Σ d; Σ d");
+            .expect_shapes("2x5x8 2x4x3x2")
+            .expect_relation("q[b, t, k·d] key[b, t, k·d] v[b, t, k·e] decay[b, t, k] beta[b, t, 1] → y[b, t, k·e] next[b, k, d, e]  Σ d; Σ d");
     }
 
     #[test]
     fn heads_in_groups() {
         let heads = |queries, states| {
-            let start = Prove::op("LinearAttention")
+            let start = OpCase::op("LinearAttention")
                 .domain("com.microsoft")
                 .at(1)
                 .outputs(2);
@@ -346,7 +346,7 @@ mod tests {
                 .int("q_num_heads", queries)
                 .int("kv_num_heads", states)
         };
-        heads(8, 4).input("2x5x24").input("2x5x6").input("2x5x8").none().input("2x5x12").input("2x5x4").gives("2x5x16 2x4x3x2").relates(
+        heads(8, 4).input("2x5x24").input("2x5x6").input("2x5x8").none().input("2x5x12").input("2x5x4").expect_shapes("2x5x16 2x4x3x2").expect_relation(
             "q[b, t, k·k2·r·d] key[b, t, k·d] v[b, t, k·k2·e] decay[b, t, k·k2·d] beta[b, t, k·k2] \
                  → y[b, t, k·k2·r·e] next[b, k·k2, d, e]  Σ d; Σ d",
         );
@@ -356,7 +356,7 @@ mod tests {
             .input("2x5x12")
             .input("2x5x16")
             .input("3x2x8x3x2");
-        fewer.gives("2x5x16 3x2x8x3x2").relates(
+        fewer.expect_shapes("2x5x16 3x2x8x3x2").expect_relation(
             "q[b, t, k·d] key[b, t, k·k2·d] v[b, t, k·k2·k3·e] past[w, b, k·k2·k3, d, e] \
              → y[b, t, k·k2·k3·e] next[w, b, k·k2·k3, d, e]  Σ d; Σ d",
         );
@@ -364,7 +364,7 @@ mod tests {
 
     #[test]
     fn both_numbers_of_heads_follow() {
-        let case = Prove::op("LinearAttention")
+        let case = OpCase::op("LinearAttention")
             .at(27)
             .outputs(2)
             .int("q_num_heads", 8)
@@ -382,15 +382,17 @@ mod tests {
 
     #[test]
     fn gates_of_heads() {
-        let gate = Prove::op("LinearAttentionGate")
+        let gate = OpCase::op("LinearAttentionGate")
             .domain("com.microsoft")
             .at(1)
             .outputs(2)
             .input("bxtx6")
             .weight("6")
             .weight("6");
-        gate.input("bxtx6").gives("bxtx6 bxtx6").relates(
-            "a[p, p2, p3] bias[p3] scale[p3] b[p, p2, p3] → decay[p, p2, p3] beta[p, p2, p3]",
-        );
+        gate.input("bxtx6")
+            .expect_shapes("bxtx6 bxtx6")
+            .expect_relation(
+                "a[p, p2, p3] bias[p3] scale[p3] b[p, p2, p3] → decay[p, p2, p3] beta[p, p2, p3]",
+            );
     }
 }

@@ -39,19 +39,19 @@ pub(super) static RULES: &[Rule] = &[
 
 #[cfg(test)]
 mod tests {
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
     #[test]
     fn reduced_or_not() {
-        Prove::op("NegativeLogLikelihoodLoss")
+        OpCase::op("NegativeLogLikelihoodLoss")
             .input("nx10x7")
             .input("i64:nx7")
-            .gives("");
-        Prove::op("SoftmaxCrossEntropyLoss")
+            .expect_shapes("");
+        OpCase::op("SoftmaxCrossEntropyLoss")
             .text("reduction", "none")
             .outputs(2)
             .input("nx10")
             .input("i64:n")
-            .gives("n nx10");
+            .expect_shapes("n nx10");
     }
 }

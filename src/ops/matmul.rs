@@ -1,7 +1,8 @@
 //! Matrix products: MatMul and Gemm, with integers, and ONNX Runtime's forms that transpose on the way.
 
 use super::contraction::{Contraction, Described, Factor};
-use super::operand::{self, aligned, along, single};
+use super::meaning::{BiasInput, ChannelAxis, LinearMap, WeightRows};
+use super::operand::{self, aligned, per_axis, scalars};
 use super::{InferError, NodeView, Operator, Rule};
 use crate::facts::{Dim, Fact};
 use crate::proto::Dtype;
@@ -191,8 +192,10 @@ impl Product {
     ) -> Option<()> {
         for (input, name) in inputs {
             match (builder.shape(Port::In(*input)).map(<[Dim]>::len), line) {
-                (None | Some(0), _) | (Some(1), None) => single(builder, &[(*input, name)])?,
-                (Some(1), Some((layout, extent))) => along(builder, *input, name, layout, extent)?,
+                (None | Some(0), _) | (Some(1), None) => scalars(builder, &[(*input, name)])?,
+                (Some(1), Some((layout, extent))) => {
+                    per_axis(builder, *input, name, layout, extent)?
+                }
                 _ => {
                     let dims = builder.shape(Port::In(factor.0))?.to_vec();
                     aligned(builder, *input, name, factor.1, &dims)?;
@@ -217,7 +220,7 @@ impl Operator for Product {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        operand::placed(node, |node, builder| {
+        operand::describe_or_freeze(node, |node, builder| {
             let contraction = self.contraction(node).ok().flatten()?;
             let Described {
                 factors,
@@ -245,7 +248,7 @@ impl Operator for Product {
                 columns.as_ref().map(|(layout, extent)| (layout, *extent)),
                 (self.b, right),
             )?;
-            single(builder, self.singles)?;
+            scalars(builder, self.singles)?;
             if let Some((input, name)) = self.bias {
                 aligned(builder, input, name, &output, node.output_shape(0)?)?;
             }
@@ -266,118 +269,136 @@ impl Operator for Product {
     }
 }
 
+/// A product of two matrices.
+const PLAIN_PRODUCT: LinearMap = LinearMap {
+    bias: None,
+    rows: WeightRows::Last(None),
+    channels: Some(ChannelAxis::Last),
+};
+/// The same with a third summand.
+const BIASED_PRODUCT: LinearMap = LinearMap {
+    bias: Some(BiasInput {
+        input: 2,
+        factor: Some("beta"),
+    }),
+    rows: WeightRows::Last(Some("transB")),
+    channels: Some(ChannelAxis::Last),
+};
+
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("MatMul", &MATMUL),
-    Rule::onnx("Gemm", &GEMM),
-    Rule::onnx("MatMulInteger", &INTEGER),
-    Rule::microsoft("MatMulInteger16", &INTEGER),
-    Rule::onnx("QLinearMatMul", &QUANTIZED),
+    Rule::onnx("MatMul", &MATMUL).product(PLAIN_PRODUCT),
+    Rule::onnx("Gemm", &GEMM).product(BIASED_PRODUCT),
+    Rule::onnx("MatMulInteger", &INTEGER).counts_steps(),
+    Rule::microsoft("MatMulInteger16", &INTEGER).counts_steps(),
+    Rule::onnx("QLinearMatMul", &QUANTIZED).counts_steps(),
     Rule::microsoft("FusedMatMul", &FUSED),
     Rule::microsoft("FusedMatMulActivation", &FUSED),
     Rule::microsoft("TransposeMatMul", &FUSED),
     Rule::microsoft("FusedGemm", &GEMM),
     Rule::microsoft("GemmFastGelu", &GELU),
-    Rule::microsoft("QGemm", &QUANTIZED_GEMM),
-    Rule::microsoft("DynamicQuantizeMatMul", &DYNAMIC),
-    Rule::microsoft("MatMulIntegerToFloat", &TO_FLOAT),
+    Rule::microsoft("QGemm", &QUANTIZED_GEMM).counts_steps(),
+    Rule::microsoft("DynamicQuantizeMatMul", &DYNAMIC).counts_steps(),
+    Rule::microsoft("MatMulIntegerToFloat", &TO_FLOAT).counts_steps(),
 ];
 
 #[cfg(test)]
 mod tests {
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
     #[test]
     fn stacks_broadcast() {
-        let product = |a: &str, b: &str| Prove::op("MatMul").input(a).input(b);
+        let product = |a: &str, b: &str| OpCase::op("MatMul").input(a).input(b);
         product("bxsx8", "8x6")
-            .gives("bxsx6")
-            .relates("a[p, m, k] b[k, n] → y[p, m, n]  Σ k");
+            .expect_shapes("bxsx6")
+            .expect_relation("a[p, m, k] b[k, n] → y[p, m, n]  Σ k");
         product("2x3x4x8", "3x8x6")
-            .gives("2x3x4x6")
-            .relates("a[p, p2, m, k] b[p2, k, n] → y[p, p2, m, n]  Σ k");
+            .expect_shapes("2x3x4x6")
+            .expect_relation("a[p, p2, m, k] b[p2, k, n] → y[p, p2, m, n]  Σ k");
         product("2x1x4x8", "1x3x8x6")
-            .gives("2x3x4x6")
-            .relates("a[p, 1, m, k] b[1, p2, k, n] → y[p, p2, m, n]  Σ k");
+            .expect_shapes("2x3x4x6")
+            .expect_relation("a[p, 1, m, k] b[1, p2, k, n] → y[p, p2, m, n]  Σ k");
         product("1x4x8", "1x8x6")
-            .gives("1x4x6")
-            .relates("a[p, m, k] b[p, k, n] → y[p, m, n]  Σ k");
+            .expect_shapes("1x4x6")
+            .expect_relation("a[p, m, k] b[p, k, n] → y[p, m, n]  Σ k");
         product("bx4x8", "1x8x6")
-            .gives("bx4x6")
-            .relates("a[p, m, k] b[1, k, n] → y[p, m, n]  Σ k");
+            .expect_shapes("bx4x6")
+            .expect_relation("a[p, m, k] b[1, k, n] → y[p, m, n]  Σ k");
     }
 
     #[test]
     fn vectors() {
-        let product = |a: &str, b: &str| Prove::op("MatMul").input(a).input(b);
-        product("8", "8").gives("").relates("a[k] b[k] → y[]  Σ k");
+        let product = |a: &str, b: &str| OpCase::op("MatMul").input(a).input(b);
+        product("8", "8")
+            .expect_shapes("")
+            .expect_relation("a[k] b[k] → y[]  Σ k");
         product("8", "2x8x6")
-            .gives("2x6")
-            .relates("a[k] b[p, k, n] → y[p, n]  Σ k");
+            .expect_shapes("2x6")
+            .expect_relation("a[k] b[p, k, n] → y[p, n]  Σ k");
         product("2x4x8", "8")
-            .gives("2x4")
-            .relates("a[p, m, k] b[k] → y[p, m]  Σ k");
+            .expect_shapes("2x4")
+            .expect_relation("a[p, m, k] b[k] → y[p, m]  Σ k");
     }
 
     #[test]
     fn gemm() {
-        let gemm = || Prove::op("Gemm");
+        let gemm = || OpCase::op("Gemm");
         gemm()
             .input("bx8")
             .weight("8x6")
             .weight("6")
-            .gives("bx6")
-            .relates("a[m, k] b[k, n] c[n] → y[m, n]  Σ k");
+            .expect_shapes("bx6")
+            .expect_relation("a[m, k] b[k, n] c[n] → y[m, n]  Σ k");
         gemm()
             .input("8xb")
             .weight("6x8")
             .weight("bx1")
             .int("transA", 1)
             .int("transB", 1)
-            .gives("bx6")
-            .relates("a[k, m] b[n, k] c[m, 1] → y[m, n]  Σ k");
+            .expect_shapes("bx6")
+            .expect_relation("a[k, m] b[n, k] c[m, 1] → y[m, n]  Σ k");
         gemm()
             .input("4x8")
             .weight("8x6")
             .weight("")
-            .gives("4x6")
-            .relates("a[m, k] b[k, n] c[] → y[m, n]  Σ k");
+            .expect_shapes("4x6")
+            .expect_relation("a[m, k] b[k, n] c[] → y[m, n]  Σ k");
         gemm()
             .input("4x8")
             .weight("8x6")
             .weight("1x6")
-            .gives("4x6")
-            .relates("a[m, k] b[k, n] c[1, n] → y[m, n]  Σ k");
+            .expect_shapes("4x6")
+            .expect_relation("a[m, k] b[k, n] c[1, n] → y[m, n]  Σ k");
         gemm()
             .input("4x8")
             .weight("8x6")
             .weight("4x6")
-            .gives("4x6")
-            .relates("a[m, k] b[k, n] c[m, n] → y[m, n]  Σ k");
+            .expect_shapes("4x6")
+            .expect_relation("a[m, k] b[k, n] c[m, n] → y[m, n]  Σ k");
         gemm()
             .at(7)
             .input("4x8")
             .weight("8x6")
             .weight("1")
-            .gives("4x6")
-            .relates("a[m, k] b[k, n] c[1] → y[m, n]  Σ k");
+            .expect_shapes("4x6")
+            .expect_relation("a[m, k] b[k, n] c[1] → y[m, n]  Σ k");
         gemm()
             .at(11)
             .input("4x8")
             .weight("8x6")
-            .gives("4x6")
-            .relates("a[m, k] b[k, n] → y[m, n]  Σ k");
+            .expect_shapes("4x6")
+            .expect_relation("a[m, k] b[k, n] → y[m, n]  Σ k");
     }
 
     #[test]
     fn integers() {
-        Prove::op("MatMulInteger")
+        OpCase::op("MatMulInteger")
             .input("u8:2x4x8")
             .weight("i8:8x6")
             .input("u8:")
             .weight("i8:6")
-            .gives("2x4x6")
-            .relates("a[p, m, k] b[k, n] a_zero[] b_zero[n] → y[p, m, n]  Σ k");
-        let start = Prove::op("QLinearMatMul")
+            .expect_shapes("2x4x6")
+            .expect_relation("a[p, m, k] b[k, n] a_zero[] b_zero[n] → y[p, m, n]  Σ k");
+        let start = OpCase::op("QLinearMatMul")
             .input("u8:2x4x8")
             .weight("2x4x1")
             .weight("u8:2x4x1")
@@ -387,40 +408,40 @@ mod tests {
             .weight("i8:6")
             .weight("")
             .weight("u8:")
-            .gives("2x4x6")
-            .relates("a[p, m, k] a_scale[p, m, 1] a_zero[p, m, 1] b[k, n] b_scale[n] b_zero[n] y_scale[] y_zero[] → y[p, m, n]  Σ k");
+            .expect_shapes("2x4x6")
+            .expect_relation("a[p, m, k] a_scale[p, m, 1] a_zero[p, m, 1] b[k, n] b_scale[n] b_zero[n] y_scale[] y_zero[] → y[p, m, n]  Σ k");
     }
 
     #[test]
     fn of_onnx_runtime() {
-        let start = |op| Prove::op(op).domain("com.microsoft").at(1);
+        let start = |op| OpCase::op(op).domain("com.microsoft").at(1);
         start("FusedMatMul")
             .input("2x3x4x8")
             .input("2x3x6x8")
             .int("transB", 1)
-            .gives("2x3x4x6")
-            .relates("a[p, p2, m, k] b[p, p2, n, k] → y[p, p2, m, n]  Σ k");
+            .expect_shapes("2x3x4x6")
+            .expect_relation("a[p, p2, m, k] b[p, p2, n, k] → y[p, p2, m, n]  Σ k");
         start("FusedMatMul")
             .input("8x2x3")
             .input("2x8x6")
             .int("transA", 1)
             .int("transBatchA", 1)
-            .gives("2x3x6")
-            .relates("a[k, p, m] b[p, k, n] → y[p, m, n]  Σ k");
+            .expect_shapes("2x3x6")
+            .expect_relation("a[k, p, m] b[p, k, n] → y[p, m, n]  Σ k");
         start("FusedGemm")
             .input("4x8")
             .weight("6x8")
             .weight("6")
             .int("transB", 1)
-            .gives("4x6");
+            .expect_shapes("4x6");
         start("DynamicQuantizeMatMul")
             .input("bx4x8")
             .weight("i8:8x6")
             .weight("6")
             .none()
             .weight("6")
-            .gives("bx4x6")
-            .relates("a[p, m, k] b[k, n] b_scale[n] bias[n] → y[p, m, n]  Σ k; Σ p,m,k");
+            .expect_shapes("bx4x6")
+            .expect_relation("a[p, m, k] b[k, n] b_scale[n] bias[n] → y[p, m, n]  Σ k; Σ p,m,k");
         start("MatMulIntegerToFloat")
             .input("u8:4x8")
             .weight("u8:8x6")
@@ -428,7 +449,9 @@ mod tests {
             .weight("6")
             .input("u8:")
             .weight("u8:6")
-            .gives("4x6")
-            .relates("a[m, k] b[k, n] a_scale[] b_scale[n] a_zero[] b_zero[n] → y[m, n]  Σ k");
+            .expect_shapes("4x6")
+            .expect_relation(
+                "a[m, k] b[k, n] a_scale[] b_scale[n] a_zero[] b_zero[n] → y[m, n]  Σ k",
+            );
     }
 }

@@ -3,7 +3,7 @@
 
 use super::conv::set_extent;
 use super::matmul_packed::{BLOCK, Packing, Sum, set_sum};
-use super::operand::{self, along, layouts, placed, single};
+use super::operand::{self, describe_or_freeze, layouts, per_axis, scalars};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
 use crate::relation::{Builder, LabelId, Layout, Port, Reason, Relation, Segment};
@@ -45,7 +45,7 @@ impl Operator for Floats {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        placed(node, |node, builder| {
+        describe_or_freeze(node, |node, builder| {
             let ((last, front), [columns, width]) = (node.shape(0)?.split_last()?, node.shape(1)?)
             else {
                 return None;
@@ -81,8 +81,8 @@ impl Operator for Floats {
             );
             builder.port(Port::In(1), "w", [n.into(), weight]);
             builder.port(Port::In(2), "scales", [n.into(), parts.blocks.clone()]);
-            single(builder, self.singles)?;
-            along(builder, self.bias, "bias", &n.into(), columns)?;
+            scalars(builder, self.singles)?;
+            per_axis(builder, self.bias, "bias", &n.into(), columns)?;
             let outer: Vec<_> = rows.into_iter().chain([n]).collect();
             builder.port(Port::Out(0), "y", outer.clone());
             parts.terms(builder, Port::In(0), &outer);
@@ -200,7 +200,7 @@ impl Operator for Several {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        placed(node, |node, builder| {
+        describe_or_freeze(node, |node, builder| {
             let (last, front) = node.shape(0)?.split_last()?;
             let first = Packing::read(node, self.products.first()?.columns[1])?;
             if last.differs(&Dim::Num(first.sum)) {
@@ -238,7 +238,7 @@ impl Operator for Several {
                 };
                 labels.push((name, n));
                 packing.weight(builder, *at, [weight, scales], (n, &sum))?;
-                along(builder, at + 2, bias, &n.into(), &Dim::Num(packing.columns))?;
+                per_axis(builder, at + 2, bias, &n.into(), &Dim::Num(packing.columns))?;
                 let outer: Vec<_> = rows.iter().copied().chain([n]).collect();
                 builder.port(Port::Out(*output), "y", outer.clone());
                 sum.terms(builder, Port::In(0), &outer);
@@ -270,39 +270,41 @@ pub(super) static RULES: &[Rule] = &[
 #[cfg(test)]
 mod tests {
     use crate::ops::Setting;
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
     #[test]
     fn small_floats() {
-        let eight = Prove::op("MatMulBlockQuantizedFp8Weight")
+        let eight = OpCase::op("MatMulBlockQuantizedFp8Weight")
             .domain("com.microsoft")
             .at(1)
             .int("block_size", 16)
             .input("f16:bxsx40");
         let eight = eight.weight("u8:6x40").weight("6x3").none().weight("f16:6");
-        eight.gives("bxsx6").relates(
+        eight.expect_shapes("bxsx6").expect_relation(
             "x[p, p2, q·j+k] w[n, q·j+k] scales[n, q+r] bias[n] → y[p, p2, n]  Σ q,j; Σ k",
         );
-        let four = Prove::op("MatMulBlockQuantizedFp4Weight")
+        let four = OpCase::op("MatMulBlockQuantizedFp4Weight")
             .domain("com.microsoft")
             .at(1)
             .input("f16:bx40")
             .weight("u8:6x20");
-        let four = four.weight("u8:6x3").weight("").gives("bx6");
-        four.relates("x[p, q·j+k] w[n, q·z+4] scales[n, q+r] scale[] → y[p, n]  Σ q,j; Σ k");
+        let four = four.weight("u8:6x3").weight("").expect_shapes("bx6");
+        four.expect_relation(
+            "x[p, q·j+k] w[n, q·z+4] scales[n, q+r] scale[] → y[p, n]  Σ q,j; Σ k",
+        );
     }
 
     #[test]
     fn several_products_of_one_input() {
         let start = |op| {
-            Prove::op(op)
+            OpCase::op(op)
                 .domain("com.microsoft")
                 .at(1)
                 .int("K", 64)
                 .int("block_size", 32)
                 .input("bxsx64")
         };
-        let mlp = Prove::op("MatMulNBitsMlp")
+        let mlp = OpCase::op("MatMulNBitsMlp")
             .domain("com.microsoft")
             .at(1)
             .int("K", 64)
@@ -319,8 +321,8 @@ mod tests {
             .weight("6x2")
             .none();
         mlp.clone()
-            .gives("bxsx6")
-            .relates("x[p, p2, q·j] gate[n, q, z] scales[n, q] bias[n] up[n, q, z2] scales2[n, q] → y[p, p2, n]  Σ q,j; Σ q,j");
+            .expect_shapes("bxsx6")
+            .expect_relation("x[p, p2, q·j] gate[n, q, z] scales[n, q] bias[n] up[n, q, z2] scales2[n, q] → y[p, p2, n]  Σ q,j; Σ q,j");
         let edit = mlp.edit(&[("n", &[0, 3]), ("q", &[1])]).unwrap();
         assert_eq!(
             edit.settings[1..],
@@ -341,6 +343,6 @@ mod tests {
             .weight("u8:4x2x16")
             .weight("4x2")
             .outputs(3);
-        qkv.gives("bxsx8 bxsx4 bxsx4").laws();
+        qkv.expect_shapes("bxsx8 bxsx4 bxsx4").check_laws();
     }
 }

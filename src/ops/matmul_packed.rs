@@ -1,7 +1,7 @@
 //! Products with weights of a few bits, packed in blocks.
 
 use super::conv::set_extent;
-use super::operand::{self, along, layouts};
+use super::operand::{self, layouts, per_axis};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
 use crate::proto::Dtype;
@@ -216,7 +216,7 @@ impl Operator for MatMulNBits {
         if node.int("weight_prepacked").unwrap_or(0) != 0 {
             return node.frozen(PREPACKED);
         }
-        operand::placed(node, |node, builder| {
+        operand::describe_or_freeze(node, |node, builder| {
             let packing = Packing::read(node, "N")?;
             let (last, front) = node.shape(0)?.split_last()?;
             if last.differs(&Dim::Num(packing.sum)) {
@@ -254,7 +254,7 @@ impl Operator for MatMulNBits {
                 let axis = builder.fixed("", length.clone(), GROUPED);
                 builder.port(Port::In(4), "g_idx", [axis]);
             }
-            along(builder, 5, "bias", &n.into(), &Dim::Num(packing.columns))?;
+            per_axis(builder, 5, "bias", &n.into(), &Dim::Num(packing.columns))?;
             builder.port(Port::Out(0), "y", rows.iter().copied().chain([n]));
             let outer: Vec<LabelId> = rows.into_iter().chain([n]).collect();
             sum.terms(builder, Port::In(0), &outer);
@@ -277,10 +277,10 @@ pub(super) static RULES: &[Rule] = &[Rule::microsoft("MatMulNBits", &MatMulNBits
 
 #[cfg(test)]
 mod tests {
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
-    fn start() -> Prove {
-        Prove::op("MatMulNBits")
+    fn start() -> OpCase {
+        OpCase::op("MatMulNBits")
             .domain("com.microsoft")
             .at(1)
             .input("bxsx128")
@@ -294,17 +294,17 @@ mod tests {
             .int("K", 128)
             .weight("u8:6x4x16")
             .weight("24")
-            .gives("bxsx6")
-            .relates("x[p, p2, q·j] w[n, q, z] scales[n·q] → y[p, p2, n]  Σ q,j");
+            .expect_shapes("bxsx6")
+            .expect_relation("x[p, p2, q·j] w[n, q, z] scales[n·q] → y[p, p2, n]  Σ q,j");
         start()
             .int("K", 128)
             .weight("u8:6x4x16")
             .weight("6x4")
             .weight("u8:12")
-            .relates(
+            .expect_relation(
                 "x[p, p2, q·j] w[n, q, z] scales[n, q] zero_points[n·q/2] → y[p, p2, n]  Σ q,j",
             );
-        Prove::op("MatMulNBits")
+        OpCase::op("MatMulNBits")
             .domain("com.microsoft")
             .at(1)
             .input("bx160")
@@ -314,7 +314,9 @@ mod tests {
             .weight("u8:6x5x16")
             .weight("6x5")
             .weight("u8:6x3")
-            .relates("x[p, q·j] w[n, q, z] scales[n, q] zero_points[n, q/2] → y[p, n]  Σ q,j");
+            .expect_relation(
+                "x[p, q·j] w[n, q, z] scales[n, q] zero_points[n, q/2] → y[p, n]  Σ q,j",
+            );
     }
 
     #[test]
@@ -332,7 +334,7 @@ mod tests {
                 .weight(&weight)
                 .weight("6x4")
                 .weight(zeros);
-            case.relates(&format!(
+            case.expect_relation(&format!(
                 "x[p, p2, q·j] w[n, q, z] scales[n, q] zero_points[n, {text}] → y[p, p2, n]  Σ q,j"
             ));
         }
@@ -340,7 +342,7 @@ mod tests {
 
     #[test]
     fn a_last_block_that_is_not_full_stays() {
-        Prove::op("MatMulNBits")
+        OpCase::op("MatMulNBits")
             .domain("com.microsoft")
             .at(1)
             .input("bx200")
@@ -350,12 +352,12 @@ mod tests {
             .weight("u8:6x7x16")
             .weight("6x7")
             .weight("u8:6x4")
-            .relates("x[p, q·j+k] w[n, q+r, z] scales[n, q+r] zero_points[n, (q+r)/2] → y[p, n]  Σ q,j; Σ k");
+            .expect_relation("x[p, q·j+k] w[n, q+r, z] scales[n, q+r] zero_points[n, (q+r)/2] → y[p, n]  Σ q,j; Σ k");
     }
 
     #[test]
     fn packed_weights_are_multiplied() {
-        let multiplies = |case: Prove| {
+        let multiplies = |case: OpCase| {
             let operator = crate::ops::lookup(case.node.domain(), case.node.op_type()).unwrap();
             case.view(|view| {
                 let relation = operator.relate(view);
@@ -365,13 +367,13 @@ mod tests {
         assert!(multiplies(
             start().int("K", 128).weight("u8:6x4x16").weight("24")
         ));
-        assert!(!multiplies(Prove::op("ReduceSum").input("2x8").list(&[1])));
+        assert!(!multiplies(OpCase::op("ReduceSum").input("2x8").list(&[1])));
     }
 
     #[test]
     fn a_block_that_is_not_full_fixes_the_sum() {
         let text = "x[p, p2, k] w[n, q, z] scales[n·q] → y[p, p2, n]  Σ k";
-        Prove::op("MatMulNBits")
+        OpCase::op("MatMulNBits")
             .domain("com.microsoft")
             .at(1)
             .input("bxsx100")
@@ -380,8 +382,8 @@ mod tests {
             .int("K", 100)
             .weight("u8:6x4x16")
             .weight("24")
-            .gives("bxsx6")
-            .relates(text);
+            .expect_shapes("bxsx6")
+            .expect_relation(text);
     }
 
     #[test]

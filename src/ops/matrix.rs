@@ -1,6 +1,7 @@
 //! Operators on the last two axes taken as matrices.
 
-use super::fit::{misfit, unless_ranked};
+use super::fit::{frozen_misfit, unless_ranked};
+use super::meaning::Flow;
 use super::{InferError, NodeView, Operator, Rule};
 use crate::facts::{Dim, Fact};
 use crate::relation::{LabelId, Port, Reason, Relation};
@@ -48,7 +49,7 @@ impl Operator for Matrix {
             return frozen;
         }
         let Some([front @ .., rows, columns]) = node.shape(0) else {
-            return misfit(node);
+            return frozen_misfit(node);
         };
         let mut builder = node.relation();
         let p: Vec<LabelId> = front
@@ -76,35 +77,35 @@ static TRIANGLE: Matrix = Matrix::Same("rows are compared with columns");
 
 pub(super) static RULES: &[Rule] = &[
     Rule::onnx("Det", &Matrix::Determinant),
-    Rule::onnx("Trilu", &TRIANGLE),
+    Rule::onnx("Trilu", &TRIANGLE).flow(Flow::Moved),
     Rule::microsoft("Inverse", &Matrix::Same("an inverse of the whole matrix")),
     Rule::microsoft("Trilu", &TRIANGLE),
 ];
 
 #[cfg(test)]
 mod tests {
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
     #[test]
     fn only_what_stands_before_a_matrix_goes() {
-        Prove::op("Det")
+        OpCase::op("Det")
             .input("bx3x3")
-            .gives("b")
-            .relates("x[p, m, m2] → y[p]");
-        Prove::op("Trilu")
+            .expect_shapes("b")
+            .expect_relation("x[p, m, m2] → y[p]");
+        OpCase::op("Trilu")
             .input("bx3x5")
             .number(1)
-            .gives("bx3x5")
-            .relates("x[p, m, m2] k[] → y[p, m, m2]");
-        Prove::op("Trilu")
+            .expect_shapes("bx3x5")
+            .expect_relation("x[p, m, m2] k[] → y[p, m, m2]");
+        OpCase::op("Trilu")
             .input("3x5")
-            .gives("3x5")
-            .relates("x[m, m2] → y[m, m2]");
-        Prove::op("Inverse")
+            .expect_shapes("3x5")
+            .expect_relation("x[m, m2] → y[m, m2]");
+        OpCase::op("Inverse")
             .domain("com.microsoft")
             .at(1)
             .input("bx3x3")
-            .gives("bx3x3")
-            .laws();
+            .expect_shapes("bx3x3")
+            .check_laws();
     }
 }

@@ -182,11 +182,7 @@ fn joined(node: &NodeView) -> Result<Vec<Fact>, InferError> {
 }
 
 const fn rule(op_type: &'static str, operator: &'static dyn Operator) -> Rule {
-    Rule {
-        domain: "ai.onnx.ml",
-        op_type,
-        operator,
-    }
+    Rule::of("ai.onnx.ml", op_type, operator)
 }
 
 const COEFFICIENTS: &str = "coefficients are attributes";
@@ -311,49 +307,49 @@ pub(super) static RULES: &[Rule] = &[
 
 #[cfg(test)]
 mod tests {
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
-    fn ml(op_type: &str) -> Prove {
-        Prove::op(op_type).domain("ai.onnx.ml").at(3)
+    fn ml(op_type: &str) -> OpCase {
+        OpCase::op(op_type).domain("ai.onnx.ml").at(3)
     }
 
     #[test]
     fn shapes_go_on() {
         ml("Scaler")
             .input("i64:nx4")
-            .gives("nx4")
-            .relates("input 0[n, 4] → output 0[n, 4]");
+            .expect_shapes("nx4")
+            .expect_relation("input 0[n, 4] → output 0[n, 4]");
         ml("LinearRegressor")
             .int("targets", 3)
             .input("nx4")
-            .gives("nx3");
+            .expect_shapes("nx3");
         ml("LinearClassifier")
             .ints("classlabels_ints", &[0, 1, 2])
             .outputs(2)
             .input("nx4")
-            .gives("n nx3");
-        ml("TreeEnsembleRegressor").input("4").gives("1x1");
+            .expect_shapes("n nx3");
+        ml("TreeEnsembleRegressor").input("4").expect_shapes("1x1");
         ml("ArrayFeatureExtractor")
             .input("nx4")
             .list(&[1, 3])
-            .gives("nx2");
+            .expect_shapes("nx2");
         ml("OneHotEncoder")
             .ints("cats_int64s", &[1, 2, 3])
             .input("i64:n")
-            .gives("nx3");
+            .expect_shapes("nx3");
         ml("FeatureVectorizer")
             .ints("inputdimensions", &[4, 5])
             .input("nx4")
             .input("nx5")
-            .gives("nx9");
-        ml("ZipMap").input("nx3").gives("?");
+            .expect_shapes("nx9");
+        ml("ZipMap").input("nx3").expect_shapes("?");
     }
 
     #[test]
     fn elements_by_themselves() {
         ml("Binarizer")
             .input("nx4")
-            .gives("nx4")
-            .relates("x[a, a2] → y[a, a2]");
+            .expect_shapes("nx4")
+            .expect_relation("x[a, a2] → y[a, a2]");
     }
 }

@@ -7,7 +7,12 @@
 mod arithmetic;
 mod attention;
 mod axes;
+mod back;
 mod broadcast;
+#[cfg(test)]
+pub(crate) mod case;
+#[cfg(test)]
+mod cases;
 mod contraction;
 mod control;
 mod conv;
@@ -26,10 +31,12 @@ mod join;
 mod laws;
 mod linear_attention;
 mod loss;
+pub mod make;
 mod matmul;
 mod matmul_blocks;
 mod matmul_packed;
 mod matrix;
+mod meaning;
 mod microsoft;
 mod ml;
 mod norm;
@@ -39,8 +46,6 @@ mod packed;
 mod pad;
 mod permute;
 mod pool;
-#[cfg(test)]
-pub(crate) mod prove;
 mod quant;
 mod quant_linear;
 mod recurrent;
@@ -61,8 +66,13 @@ mod training;
 mod view;
 mod window;
 
+pub use back::back;
 pub use edit::{Cut, Demand, NodeEdit, RewriteError, Setting};
 pub use gather::ONE_READ;
+pub use meaning::{
+    Along, BiasInput, ChannelAxis, Control, Decides, Flow, LinearMap, Meaning, Pick, Positions,
+    Recurrence, StoredStatistics, WeightRows, flow, meaning,
+};
 pub use pool::POSITIONS;
 pub use registry::{Rule, lookup};
 pub use view::{Branch, NodeView};
@@ -100,18 +110,25 @@ pub trait Operator: Sync {
         Vec::new()
     }
 
-    /// The input that holds nothing but the extents of the first output, so that it can be made to hold others.
-    fn target(&self, _node: &NodeView) -> Option<u32> {
+    /// The input that holds nothing but the extents of the first output, so that it can be made to hold others: 0 copies the
+    /// extent of the first input in the same place, and one −1 stands for what is left.
+    fn shape_operand(&self, _node: &NodeView) -> Option<u32> {
         None
     }
 
+    /// Whether each entry of the outputs is a function of the inputs' entries at its own place (in the order that the relation
+    /// says), so that an input of extent 1 along an axis gives what does not differ along it either.
+    fn is_entrywise(&self) -> bool {
+        false
+    }
+
     /// Why nothing may go in any node of this operator, if that is so.
-    fn freezes(&self) -> Option<&'static str> {
+    fn frozen_reason(&self) -> Option<&'static str> {
         None
     }
 
     /// Facts of a subgraph's formal inputs, from the facts of the node's inputs (control flow only).
-    fn formals(&self, _node: &NodeView, _branch: u32) -> Vec<Fact> {
+    fn formal_facts(&self, _node: &NodeView, _branch: u32) -> Vec<Fact> {
         Vec::new()
     }
 }

@@ -1,7 +1,8 @@
 //! Normalisations by statistics: which entries a mean spans decides what may go without loss.
 
 use super::conv::set_extent;
-use super::operand::{self, aligned, along, gives, layouts, placed};
+use super::meaning::{Flow, StoredStatistics};
+use super::operand::{self, aligned, describe_or_freeze, gives, layouts, per_axis};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
 use crate::relation::{Builder, LabelId, Layout, Port, Reason, Relation, Term};
@@ -71,7 +72,7 @@ impl Operator for BatchNormalization {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        placed(node, |node, builder| {
+        describe_or_freeze(node, |node, builder| {
             let dims = node.shape(0)?;
             let [batch, channels, positions @ ..] = dims else {
                 return None;
@@ -105,6 +106,10 @@ impl Operator for BatchNormalization {
             Some(())
         })
     }
+
+    fn is_entrywise(&self) -> bool {
+        true
+    }
 }
 
 /// InstanceNormalization: every channel of every sample for itself.
@@ -120,7 +125,7 @@ impl Operator for InstanceNormalization {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        placed(node, |node, builder| {
+        describe_or_freeze(node, |node, builder| {
             let [batch, channels, positions @ ..] = node.shape(0)? else {
                 return None;
             };
@@ -133,8 +138,8 @@ impl Operator for InstanceNormalization {
                 .map(|dim| builder.lossy("s", dim.clone(), SPANNED));
             let axes: Vec<LabelId> = [b, c].into_iter().chain(s).collect();
             builder.port(Port::In(0), "x", axes.clone());
-            along(builder, 1, "scale", &c.into(), channels)?;
-            along(builder, 2, "bias", &c.into(), channels)?;
+            per_axis(builder, 1, "scale", &c.into(), channels)?;
+            per_axis(builder, 2, "bias", &c.into(), channels)?;
             builder.port(Port::Out(0), "y", axes);
             Some(())
         })
@@ -159,7 +164,7 @@ impl Operator for GroupNormalization {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        placed(node, |node, builder| {
+        describe_or_freeze(node, |node, builder| {
             let [batch, channels, positions @ ..] = node.shape(0)? else {
                 return None;
             };
@@ -183,8 +188,8 @@ impl Operator for GroupNormalization {
             } else {
                 (Layout::product(&[g, k]), channels.clone())
             };
-            along(builder, 1, "scale", &of, &extent)?;
-            along(builder, 2, "bias", &of, &extent)?;
+            per_axis(builder, 1, "scale", &of, &extent)?;
+            per_axis(builder, 2, "bias", &of, &extent)?;
             builder.port(Port::Out(0), "y", axes());
             Some(())
         })
@@ -277,7 +282,7 @@ impl Operator for LastAxes {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        placed(node, |node, builder| {
+        describe_or_freeze(node, |node, builder| {
             let Spanned { axes, from } = self.describe(node, builder)?;
             let extents = node.shape(0)?;
             builder.port(Port::In(0), "x", axes.clone());
@@ -352,7 +357,7 @@ impl Operator for Lrn {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        placed(node, |node, builder| {
+        describe_or_freeze(node, |node, builder| {
             let [batch, channels, positions @ ..] = node.shape(0)? else {
                 return None;
             };
@@ -391,7 +396,7 @@ impl Operator for MeanVariance {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        placed(node, |node, builder| {
+        describe_or_freeze(node, |node, builder| {
             let dims = node.shape(0)?;
             let spanned = node
                 .ints("axes")
@@ -414,28 +419,39 @@ impl Operator for MeanVariance {
     }
 }
 
+/// The inputs of BatchNormalization.
+const STATISTICS: StoredStatistics = StoredStatistics {
+    scale: 1,
+    shift: 2,
+    mean: 3,
+    variance: 4,
+};
+
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("BatchNormalization", &BatchNormalization),
-    Rule::onnx("InstanceNormalization", &InstanceNormalization),
-    Rule::onnx("GroupNormalization", &GroupNormalization),
-    Rule::onnx("LayerNormalization", &LastAxes::Layer),
-    Rule::onnx("RMSNormalization", &LastAxes::Root),
-    Rule::onnx("SimplifiedLayerNormalization", &LastAxes::Root),
+    Rule::onnx("BatchNormalization", &BatchNormalization)
+        .flow(Flow::Normalised)
+        .statistics(STATISTICS)
+        .normalises(),
+    Rule::onnx("InstanceNormalization", &InstanceNormalization).normalises(),
+    Rule::onnx("GroupNormalization", &GroupNormalization).normalises(),
+    Rule::onnx("LayerNormalization", &LastAxes::Layer).normalises(),
+    Rule::onnx("RMSNormalization", &LastAxes::Root).normalises(),
+    Rule::onnx("SimplifiedLayerNormalization", &LastAxes::Root).normalises(),
     Rule::onnx("LRN", &Lrn),
-    Rule::onnx("MeanVarianceNormalization", &MeanVariance),
-    Rule::microsoft("LayerNormalization", &LastAxes::Layer),
-    Rule::microsoft("SimplifiedLayerNormalization", &LastAxes::Root),
+    Rule::onnx("MeanVarianceNormalization", &MeanVariance).normalises(),
+    Rule::microsoft("LayerNormalization", &LastAxes::Layer).normalises(),
+    Rule::microsoft("SimplifiedLayerNormalization", &LastAxes::Root).normalises(),
 ];
 
 #[cfg(test)]
 mod tests {
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
     use crate::ops::{Cut, NodeEdit, Setting, lookup};
 
     #[test]
     fn batch() {
         let start = |opset| {
-            Prove::op("BatchNormalization")
+            OpCase::op("BatchNormalization")
                 .at(opset)
                 .input("bx8xhxw")
                 .weight("8")
@@ -444,18 +460,18 @@ mod tests {
                 .weight("8")
         };
         let text = "x[b, c, s, s2] scale[c] bias[c] mean[c] var[c] → y[b, c, s, s2]";
-        start(15).gives("bx8xhxw").relates(text);
-        start(9).gives("bx8xhxw").relates(text);
+        start(15).expect_shapes("bx8xhxw").expect_relation(text);
+        start(9).expect_shapes("bx8xhxw").expect_relation(text);
         start(15)
             .int("training_mode", 1)
             .outputs(3)
-            .gives("bx8xhxw 8 8")
-            .relates(&format!("{text} mean[c] var[c]"));
+            .expect_shapes("bx8xhxw 8 8")
+            .expect_relation(&format!("{text} mean[c] var[c]"));
         start(9)
             .outputs(5)
-            .gives("bx8xhxw 8 8 8 8")
-            .relates(&format!("{text} mean[c] var[c] saved_mean[c] saved_var[c]"));
-        let start = Prove::op("BatchNormalization")
+            .expect_shapes("bx8xhxw 8 8 8 8")
+            .expect_relation(&format!("{text} mean[c] var[c] saved_mean[c] saved_var[c]"));
+        let start = OpCase::op("BatchNormalization")
             .at(7)
             .int("spatial", 0)
             .input("2x8x3")
@@ -464,21 +480,21 @@ mod tests {
         start
             .weight("8x3")
             .weight("8x3")
-            .gives("2x8x3")
-            .relates("x[b, c, s] scale[c, s] bias[c, s] mean[c, s] var[c, s] → y[b, c, s]");
+            .expect_shapes("2x8x3")
+            .expect_relation("x[b, c, s] scale[c, s] bias[c, s] mean[c, s] var[c, s] → y[b, c, s]");
     }
 
     #[test]
     fn instance_and_group() {
-        let start = Prove::op("InstanceNormalization")
+        let start = OpCase::op("InstanceNormalization")
             .input("bx8xhxw")
             .weight("8")
             .weight("8");
         start
-            .gives("bx8xhxw")
-            .relates("x[b, c, s, s2] scale[c] bias[c] → y[b, c, s, s2]");
+            .expect_shapes("bx8xhxw")
+            .expect_relation("x[b, c, s, s2] scale[c] bias[c] → y[b, c, s, s2]");
         let group = |opset, of| {
-            Prove::op("GroupNormalization")
+            OpCase::op("GroupNormalization")
                 .at(opset)
                 .int("num_groups", 2)
                 .input("bx8xhxw")
@@ -486,54 +502,56 @@ mod tests {
                 .weight(of)
         };
         group(18, "2")
-            .gives("bx8xhxw")
-            .relates("x[b, g·k, s, s2] scale[g] bias[g] → y[b, g·k, s, s2]");
+            .expect_shapes("bx8xhxw")
+            .expect_relation("x[b, g·k, s, s2] scale[g] bias[g] → y[b, g·k, s, s2]");
         group(21, "8")
-            .gives("bx8xhxw")
-            .relates("x[b, g·k, s, s2] scale[g·k] bias[g·k] → y[b, g·k, s, s2]");
+            .expect_shapes("bx8xhxw")
+            .expect_relation("x[b, g·k, s, s2] scale[g·k] bias[g·k] → y[b, g·k, s, s2]");
     }
 
     #[test]
     fn layer() {
-        let start = || Prove::op("LayerNormalization").at(17).input("bxsx8");
+        let start = || OpCase::op("LayerNormalization").at(17).input("bxsx8");
         start()
             .weight("8")
             .weight("8")
-            .gives("bxsx8")
-            .relates("x[p, p2, c] scale[c] bias[c] → y[p, p2, c]");
+            .expect_shapes("bxsx8")
+            .expect_relation("x[p, p2, c] scale[c] bias[c] → y[p, p2, c]");
         start()
             .weight("sx8")
             .int("axis", 1)
             .outputs(3)
-            .gives("bxsx8 bx1x1 bx1x1")
-            .relates("x[p, c, c2] scale[c, c2] → y[p, c, c2] mean[p, 1, 1] inv_std[p, 1, 1]");
+            .expect_shapes("bxsx8 bx1x1 bx1x1")
+            .expect_relation(
+                "x[p, c, c2] scale[c, c2] → y[p, c, c2] mean[p, 1, 1] inv_std[p, 1, 1]",
+            );
     }
 
     #[test]
     fn root_mean_square() {
         let text = "x[p, p2, c] scale[c] → y[p, p2, c]  Σ c";
-        Prove::op("RMSNormalization")
+        OpCase::op("RMSNormalization")
             .at(23)
             .input("bxsx8")
             .weight("8")
-            .gives("bxsx8")
-            .relates(text);
+            .expect_shapes("bxsx8")
+            .expect_relation(text);
         let start = || {
-            Prove::op("SimplifiedLayerNormalization")
+            OpCase::op("SimplifiedLayerNormalization")
                 .input("bxsx8")
                 .weight("8")
         };
-        start().gives("bxsx8").relates(text);
+        start().expect_shapes("bxsx8").expect_relation(text);
         start()
             .outputs(2)
-            .gives("bxsx8 bxsx1")
-            .relates("x[p, p2, c] scale[c] → y[p, p2, c] inv_std[p, p2, 1]");
+            .expect_shapes("bxsx8 bxsx1")
+            .expect_relation("x[p, p2, c] scale[c] → y[p, p2, c] inv_std[p, p2, 1]");
     }
 
     #[test]
     fn a_norm_without_channels_or_with_too_few_numbers_is_a_misfit() {
         let norm = |input: &str, numbers: &str| {
-            let start = Prove::op("BatchNormalization").at(15).input(input);
+            let start = OpCase::op("BatchNormalization").at(15).input(input);
             start
                 .weight(numbers)
                 .weight(numbers)
@@ -547,7 +565,7 @@ mod tests {
             (None, None, None)
         );
         let instance = |input: &str| {
-            Prove::op("InstanceNormalization")
+            OpCase::op("InstanceNormalization")
                 .input(input)
                 .weight("8")
                 .weight("8")
@@ -557,7 +575,7 @@ mod tests {
             instance("8").is_some() && instance("2x8x3").is_none() && instance("2x7x3").is_some()
         );
         assert!(
-            Prove::op("LRN")
+            OpCase::op("LRN")
                 .input("8")
                 .int("size", 3)
                 .problem()
@@ -567,7 +585,7 @@ mod tests {
 
     #[test]
     fn a_smaller_mean_square_is_made_up_for() {
-        let edit = Prove::op("RMSNormalization")
+        let edit = OpCase::op("RMSNormalization")
             .at(23)
             .input("bxsx8")
             .weight("8")
@@ -599,14 +617,14 @@ mod tests {
 
     #[test]
     fn across_channels_and_chosen_axes() {
-        Prove::op("LRN")
+        OpCase::op("LRN")
             .input("1x8x4x4")
             .int("size", 3)
-            .gives("1x8x4x4")
-            .relates("x[b, c, s, s2] → y[b, c, s, s2]");
-        Prove::op("MeanVarianceNormalization")
+            .expect_shapes("1x8x4x4")
+            .expect_relation("x[b, c, s, s2] → y[b, c, s, s2]");
+        OpCase::op("MeanVarianceNormalization")
             .input("1x8x4x4")
-            .gives("1x8x4x4")
-            .relates("x[s, p, s2, s3] → y[s, p, s2, s3]");
+            .expect_shapes("1x8x4x4")
+            .expect_relation("x[s, p, s2, s3] → y[s, p, s2, s3]");
     }
 }

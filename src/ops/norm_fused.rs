@@ -1,8 +1,9 @@
 //! ONNX Runtime's normalisations, fused with the sum before them.
 
 use super::conv::set_extent;
+use super::meaning::{Along, Pick};
 use super::norm::{READ, SPANNED, like, mean_square};
-use super::operand::{self, aligned, along, gives, layouts, placed};
+use super::operand::{self, aligned, describe_or_freeze, gives, layouts, per_axis};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
 use crate::proto::Dtype;
@@ -56,7 +57,7 @@ impl Operator for SkipNormalization {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        placed(node, |node, builder| {
+        describe_or_freeze(node, |node, builder| {
             let dims = node.shape(0)?;
             let (last, front) = dims.split_last()?;
             let mut axes = operand::free(builder, "p", front);
@@ -69,11 +70,11 @@ impl Operator for SkipNormalization {
             axes.push(c);
             builder.port(Port::In(0), "x", axes.clone());
             aligned(builder, 1, "skip", &layouts(&axes), dims)?;
-            along(builder, 2, "scale", &c.into(), last)?;
+            per_axis(builder, 2, "scale", &c.into(), last)?;
             if matches!(self, SkipNormalization::Layer) {
-                along(builder, 3, "beta", &c.into(), last)?;
+                per_axis(builder, 3, "beta", &c.into(), last)?;
             }
-            along(builder, self.bias(), "bias", &c.into(), last)?;
+            per_axis(builder, self.bias(), "bias", &c.into(), last)?;
             builder.port(Port::Out(0), "y", axes.clone());
             for (output, name) in [(1, "mean"), (2, "inv_std")] {
                 if gives(node, output as usize) {
@@ -169,7 +170,7 @@ impl Operator for EmbedLayerNormalization {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        placed(node, |node, builder| {
+        describe_or_freeze(node, |node, builder| {
             let ([batch, length], [_, width]) = (node.shape(0)?, node.shape(2)?) else {
                 return None;
             };
@@ -197,8 +198,8 @@ impl Operator for EmbedLayerNormalization {
                 );
                 builder.port(Port::In(input as u32), name, [v, c]);
             }
-            along(builder, 5, "scale", &c.into(), width)?;
-            along(builder, 6, "bias", &c.into(), width)?;
+            per_axis(builder, 5, "scale", &c.into(), width)?;
+            per_axis(builder, 6, "bias", &c.into(), width)?;
             builder.port(Port::Out(0), "y", [b, s, c]);
             builder.port(Port::Out(1), "mask_index", [b]);
             builder.port(Port::Out(2), "sum", [b, s, c]);
@@ -219,7 +220,7 @@ impl Operator for GroupNorm {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        placed(node, |node, builder| {
+        describe_or_freeze(node, |node, builder| {
             let last = node.int("channels_last").unwrap_or(1) != 0;
             let dims = node.shape(0)?;
             let (batch, channels, positions) = super::pool::parts(dims, last)?;
@@ -234,15 +235,15 @@ impl Operator for GroupNorm {
             let c = Layout::product(&[g, k]);
             let axes = super::pool::join(Layout::from(b), c.clone(), &layouts(&s), last);
             builder.port(Port::In(0), "x", axes.clone());
-            along(builder, 1, "scale", &c, channels)?;
-            along(builder, 2, "bias", &c, channels)?;
+            per_axis(builder, 1, "scale", &c, channels)?;
+            per_axis(builder, 2, "bias", &c, channels)?;
             if let Some((skip, bias)) = self.skip {
                 // The second addend may be one number per channel: [b, c], or [b, 1, 1, c].
                 match node.shape(skip as usize).map(<[Dim]>::len) {
                     Some(2) => builder.port(Port::In(skip), "skip", [Layout::from(b), c.clone()]),
                     _ => aligned(builder, skip, "skip", &axes, dims)?,
                 }
-                along(builder, bias, "skip_bias", &c, channels)?;
+                per_axis(builder, bias, "skip_bias", &c, channels)?;
                 builder.port(Port::Out(1), "sum", axes.clone());
             }
             builder.port(Port::Out(0), "y", axes);
@@ -260,20 +261,33 @@ impl Operator for GroupNorm {
     }
 }
 
+/// Words, segments and positions, each with its table.
+const TABLES: [Pick; 3] = [row(0, 2), row(1, 4), row(8, 3)];
+
+const fn row(indices: u32, table: u32) -> Pick {
+    Pick {
+        indices,
+        table,
+        along: Along::Rows,
+    }
+}
+
 pub(super) static RULES: &[Rule] = &[
-    Rule::microsoft("SkipLayerNormalization", &SkipNormalization::Layer),
-    Rule::microsoft("SkipSimplifiedLayerNormalization", &SkipNormalization::Root),
-    Rule::microsoft("EmbedLayerNormalization", &EmbedLayerNormalization),
+    Rule::microsoft("SkipLayerNormalization", &SkipNormalization::Layer).normalises(),
+    Rule::microsoft("SkipSimplifiedLayerNormalization", &SkipNormalization::Root).normalises(),
+    Rule::microsoft("EmbedLayerNormalization", &EmbedLayerNormalization)
+        .picks(&TABLES)
+        .normalises(),
     Rule::microsoft("GroupNorm", &GroupNorm { skip: None }),
     Rule::microsoft("SkipGroupNorm", &GroupNorm { skip: Some((3, 4)) }),
 ];
 
 #[cfg(test)]
 mod tests {
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
-    fn start(op: &str) -> Prove {
-        Prove::op(op).domain("com.microsoft").at(1)
+    fn start(op: &str) -> OpCase {
+        OpCase::op(op).domain("com.microsoft").at(1)
     }
 
     #[test]
@@ -286,15 +300,16 @@ mod tests {
             .weight("8")
             .outputs(4);
         layer
-            .gives("bxsx8 bxsx1 bxsx1 bxsx8")
-            .relates("x[p, p2, c] skip[p, p2, c] scale[c] beta[c] bias[c] → y[p, p2, c] mean[p, p2, 1] inv_std[p, p2, 1] sum[p, p2, c]");
+            .expect_shapes("bxsx8 bxsx1 bxsx1 bxsx8")
+            .expect_relation("x[p, p2, c] skip[p, p2, c] scale[c] beta[c] bias[c] → y[p, p2, c] mean[p, p2, 1] inv_std[p, p2, 1] sum[p, p2, c]");
         let root = start("SkipSimplifiedLayerNormalization")
             .input("bxsx8")
             .input("sx8")
             .weight("8")
             .weight("8");
-        root.gives("bxsx8")
-            .relates("x[p, p2, c] skip[p2, c] scale[c] bias[c] → y[p, p2, c]  Σ c; Σ c; Σ c");
+        root.expect_shapes("bxsx8").expect_relation(
+            "x[p, p2, c] skip[p2, c] scale[c] bias[c] → y[p, p2, c]  Σ c; Σ c; Σ c",
+        );
     }
 
     #[test]
@@ -305,7 +320,7 @@ mod tests {
             .weight("100x8")
             .weight("50x8")
             .weight("2x8");
-        ids.weight("8").weight("8").input("i32:bxs").outputs(2).gives("bxsx8 b").relates(
+        ids.weight("8").weight("8").input("i32:bxs").outputs(2).expect_shapes("bxsx8 b").expect_relation(
             "ids[b, s] segments[b, s] words[v, c] position[v2, c] segment[v3, c] scale[c] bias[c] mask[b, s] → y[b, s, c] mask_index[b]",
         );
     }
@@ -317,15 +332,17 @@ mod tests {
             .weight("8")
             .weight("8")
             .int("groups", 4)
-            .gives("2x5x5x8")
-            .relates("x[b, s, s2, g·k] scale[g·k] bias[g·k] → y[b, s, s2, g·k]");
+            .expect_shapes("2x5x5x8")
+            .expect_relation("x[b, s, s2, g·k] scale[g·k] bias[g·k] → y[b, s, s2, g·k]");
         start("SkipGroupNorm")
             .input("2x5x5x8")
             .weight("8")
             .weight("8")
             .input("2x8")
             .int("groups", 4)
-            .gives("2x5x5x8")
-            .relates("x[b, s, s2, g·k] scale[g·k] bias[g·k] skip[b, g·k] → y[b, s, s2, g·k]");
+            .expect_shapes("2x5x5x8")
+            .expect_relation(
+                "x[b, s, s2, g·k] scale[g·k] bias[g·k] skip[b, g·k] → y[b, s, s2, g·k]",
+            );
     }
 }

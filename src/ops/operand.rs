@@ -5,13 +5,13 @@ use crate::facts::{Dim, Fact};
 use crate::proto::Dtype;
 use crate::relation::{Builder, LabelId, Layout, Port, Reason, Relation};
 
-/// Why a node is frozen whose operands a rule can not place.
+/// Why a node is frozen whose operands a rule cannot place.
 const UNPLACED: Reason = Reason::operator("operands of a shape that the rule does not know");
 /// Why a node is frozen when the rank of one of its inputs is unknown.
 const UNRANKED: Reason = Reason::operator("an input of unknown rank");
 
 /// The relation that `describe` finds, or the node frozen: when an input's rank is unknown or `describe` gives up.
-pub(super) fn placed(
+pub(super) fn describe_or_freeze(
     node: &NodeView,
     describe: impl FnOnce(&NodeView, &mut Builder) -> Option<()>,
 ) -> Relation {
@@ -87,7 +87,7 @@ pub(super) fn aligned(
 }
 
 /// Describes an operand with one element, or one element per index of an axis of this layout and extent.
-pub(super) fn along(
+pub(super) fn per_axis(
     builder: &mut Builder,
     input: u32,
     name: &'static str,
@@ -107,7 +107,7 @@ pub(super) fn along(
 }
 
 /// Describes operands with one element each.
-pub(super) fn single(builder: &mut Builder, inputs: &[(u32, &'static str)]) -> Option<()> {
+pub(super) fn scalars(builder: &mut Builder, inputs: &[(u32, &'static str)]) -> Option<()> {
     inputs
         .iter()
         .try_for_each(|(input, name)| aligned(builder, *input, name, &[], &[]))

@@ -2,7 +2,8 @@
 
 use super::conv::set_extent;
 use super::matmul_packed::{BLOCK, RAGGED, bytes};
-use super::operand::{self, layouts, placed};
+use super::meaning::{Along, Pick};
+use super::operand::{self, describe_or_freeze, layouts};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
 use crate::proto::Dtype;
@@ -94,7 +95,7 @@ impl Operator for GatherBlockQuantized {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        placed(node, |node, builder| {
+        describe_or_freeze(node, |node, builder| {
             let (data, indices, scales) = (node.shape(0)?, node.shape(1)?, node.shape(2)?);
             let table = Table::read(node, data)?;
             let rows = operand::free(builder, "i", indices);
@@ -163,7 +164,7 @@ impl Operator for MatMulBnb4 {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        placed(node, |node, builder| {
+        describe_or_freeze(node, |node, builder| {
             let [sum, columns, block] = Self::sizes(node)?;
             let (_, front) = node.shape(0)?.split_last()?;
             if sum % block != 0 || block % 2 != 0 || node.int("transB") == Some(0) {
@@ -221,28 +222,35 @@ impl Operator for MatMulBnb4 {
     }
 }
 
+/// Indices along one axis.
+const BLOCKS: Pick = Pick {
+    indices: 1,
+    table: 0,
+    along: Along::Axis("gather_axis"),
+};
+
 pub(super) static RULES: &[Rule] = &[
-    Rule::microsoft("GatherBlockQuantized", &GatherBlockQuantized),
+    Rule::microsoft("GatherBlockQuantized", &GatherBlockQuantized).picks(&[BLOCKS]),
     Rule::microsoft("MatMulBnb4", &MatMulBnb4),
 ];
 
 #[cfg(test)]
 mod tests {
     use crate::ops::Setting;
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
     #[test]
     fn columns_of_a_table_go_by_blocks() {
         let table = || {
-            Prove::op("GatherBlockQuantized")
+            OpCase::op("GatherBlockQuantized")
                 .domain("com.microsoft")
                 .at(1)
                 .int("block_size", 16)
         };
         let packed = table().weight("u8:100x32").input("i64:bxs").weight("100x4");
         packed
-            .gives("bxsx64")
-            .relates("data[v, q·z] indices[i, i2] scales[v, q] → y[i, i2, q·j]");
+            .expect_shapes("bxsx64")
+            .expect_relation("data[v, q·z] indices[i, i2] scales[v, q] → y[i, i2, q·j]");
         let bytes = table()
             .int("bits", 8)
             .weight("u8:100x32")
@@ -250,21 +258,21 @@ mod tests {
             .weight("100x2")
             .weight("u8:100x2");
         bytes
-            .gives("bx32")
-            .relates("data[v, q·z] indices[i] scales[v, q] zero_points[v, q] → y[i, q·j]");
+            .expect_shapes("bx32")
+            .expect_relation("data[v, q·z] indices[i] scales[v, q] zero_points[v, q] → y[i, q·j]");
         let shared = table()
             .weight("u8:100x32")
             .input("i64:b")
             .weight("100x4")
             .weight("u8:100x2");
-        shared
-            .gives("bx64")
-            .relates("data[v, q·z] indices[i] scales[v, q] zero_points[v, q/2] → y[i, q·j]");
+        shared.expect_shapes("bx64").expect_relation(
+            "data[v, q·z] indices[i] scales[v, q] zero_points[v, q/2] → y[i, q·j]",
+        );
     }
 
     #[test]
     fn a_row_of_half_bytes_holds_channel_after_channel() {
-        let product = Prove::op("MatMulBnb4")
+        let product = OpCase::op("MatMulBnb4")
             .domain("com.microsoft")
             .at(1)
             .int("K", 64)
@@ -274,8 +282,8 @@ mod tests {
         let product = product.input("bxsx64").weight("u8:192").weight("24");
         product
             .clone()
-            .gives("bxsx6")
-            .relates("x[p, p2, q·j] w[n·q·z] absmax[n·q] → y[p, p2, n]  Σ q,j");
+            .expect_shapes("bxsx6")
+            .expect_relation("x[p, p2, q·j] w[n·q·z] absmax[n·q] → y[p, p2, n]  Σ q,j");
         let edit = product.edit(&[("n", &[0, 2]), ("q", &[1])]).unwrap();
         assert_eq!(
             edit.settings,

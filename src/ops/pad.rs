@@ -2,6 +2,7 @@
 
 use super::axes::{Letters, axis_numbers, operand};
 use super::elements::{Grid, compose};
+use super::meaning::Flow;
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Element, Fact};
 use crate::proto::Dtype;
@@ -334,7 +335,7 @@ impl Operator for CenterCropPad {
 }
 
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("Pad", &Pad),
+    Rule::onnx("Pad", &Pad).flow(Flow::Moved),
     Rule::onnx("CenterCropPad", &CenterCropPad),
     Rule::microsoft("Pad", &Pad),
 ];
@@ -342,48 +343,51 @@ pub(super) static RULES: &[Rule] = &[
 #[cfg(test)]
 mod tests {
     use crate::facts::Dim;
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
     use crate::ops::{Demand, Setting};
 
     #[test]
     fn constants_are_added_at_the_ends() {
-        let old = Prove::op("Pad")
+        let old = OpCase::op("Pad")
             .at(9)
             .input("bx8x5")
             .ints("pads", &[0, 0, 1, 0, 0, 2]);
-        old.gives("bx8x8").relates("x[a, b, c] → y[a, b, 1+c+2]");
-        let new = Prove::op("Pad")
+        old.expect_shapes("bx8x8")
+            .expect_relation("x[a, b, c] → y[a, b, 1+c+2]");
+        let new = OpCase::op("Pad")
             .input("bx8xw")
             .list(&[3, 1])
             .none()
             .list(&[-1]);
-        new.gives("bx8xw + 4")
-            .relates("x[a, b, c] pads[2] axes[1] → y[a, b, 3+c+1]");
-        Prove::op("Pad")
+        new.expect_shapes("bx8xw + 4")
+            .expect_relation("x[a, b, c] pads[2] axes[1] → y[a, b, 3+c+1]");
+        OpCase::op("Pad")
             .input("8")
             .list(&[-2, 1])
-            .gives("7")
-            .relates("x[a] pads[2] → y[a{2..8}+1]");
-        let reflect = Prove::op("Pad")
+            .expect_shapes("7")
+            .expect_relation("x[a] pads[2] → y[a{2..8}+1]");
+        let reflect = OpCase::op("Pad")
             .input("bx8")
             .list(&[0, 1, 0, 1])
             .text("mode", "reflect");
-        reflect.gives("bx10").relates("x[a, b] pads[4] → y[a, c]");
-        Prove::op("Pad")
+        reflect
+            .expect_shapes("bx10")
+            .expect_relation("x[a, b] pads[4] → y[a, c]");
+        OpCase::op("Pad")
             .input("bx8")
             .input("i64:4")
-            .gives("?out0.0x?out0.1")
-            .relates("x[a, c] pads[4] → y[b, d]");
-        Prove::op("Pad")
+            .expect_shapes("?out0.0x?out0.1")
+            .expect_relation("x[a, c] pads[4] → y[b, d]");
+        OpCase::op("Pad")
             .list(&[7, 8])
             .list(&[1, -1])
             .number(1)
-            .holds(&[1, 7]);
+            .expect_contents(&[1, 7]);
     }
 
     #[test]
     fn pads_follow_the_cut() {
-        let crop = Prove::op("Pad").input("8").list(&[-2, -3]);
+        let crop = OpCase::op("Pad").input("8").list(&[-2, -3]);
         let edit = crop.edit(&[("a", &[0, 1, 3, 7])]).unwrap();
         assert_eq!(
             edit.demands,
@@ -393,26 +397,29 @@ mod tests {
                 whole: false
             }]
         );
-        let grown = Prove::op("Pad").at(9).input("8").ints("pads", &[0, 4]);
+        let grown = OpCase::op("Pad").at(9).input("8").ints("pads", &[0, 4]);
         let relation = "x[a] → y[a+4]";
-        let edit = grown.relates(relation).edit(&[("", &[1, 2])]).unwrap();
+        let edit = grown
+            .expect_relation(relation)
+            .edit(&[("", &[1, 2])])
+            .unwrap();
         assert_eq!(edit.settings, [("pads", Setting::Ints(vec![0, 2]))]);
     }
 
     #[test]
     fn pads_of_other_axes_stay() {
-        let reflect = Prove::op("Pad")
+        let reflect = OpCase::op("Pad")
             .input("1x8x5x5")
             .list(&[0, 0, 1, 2, 0, 0, 1, 2])
             .text("mode", "reflect");
         assert!(reflect.edit(&[("b", &[0, 3])]).unwrap().demands.is_empty());
-        let old = Prove::op("Pad")
+        let old = OpCase::op("Pad")
             .at(9)
             .input("1x8x5x5")
             .ints("pads", &[0, 0, 1, 2, 0, 0, 1, 2])
             .text("mode", "edge");
         assert!(old.edit(&[("b", &[0, 3])]).unwrap().settings.is_empty());
-        let both = Prove::op("Pad")
+        let both = OpCase::op("Pad")
             .input("1x8x5x5")
             .list(&[0, 2, 1, 2, 0, 0, 1, 2]);
         assert!(both.edit(&[("b", &[0, 3])]).unwrap().demands.is_empty());
@@ -420,12 +427,12 @@ mod tests {
 
     #[test]
     fn center_crop_pad_fixes_its_axes() {
-        let centre = Prove::op("CenterCropPad")
+        let centre = OpCase::op("CenterCropPad")
             .input("bx8x5")
             .list(&[7])
             .ints("axes", &[-1]);
         centre
-            .gives("bx8x7")
-            .relates("x[a, b, c] shape[1] → y[a, b, d]");
+            .expect_shapes("bx8x7")
+            .expect_relation("x[a, b, c] shape[1] → y[a, b, d]");
     }
 }

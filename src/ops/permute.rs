@@ -2,6 +2,7 @@
 
 use super::axes::{Letters, axis_numbers, operand};
 use super::elements::{Grid, compose};
+use super::meaning::Flow;
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
 use crate::relation::{LabelId, Port, Reason, Relation};
@@ -55,13 +56,17 @@ impl Operator for Transpose {
         builder.port(Port::In(0), "x", labels);
         builder.finish()
     }
+
+    fn is_entrywise(&self) -> bool {
+        true
+    }
 }
 
 /// Takes axes of 1 away.
 struct Squeeze;
 
 impl Squeeze {
-    /// The axes that go; `None` when they can not be told.
+    /// The axes that go; `None` when they cannot be told.
     fn axes(node: &NodeView, shape: &[Dim]) -> Result<Option<Vec<usize>>, InferError> {
         match node.ints_or_input("axes", 1) {
             Err(()) => Ok(None),
@@ -163,7 +168,7 @@ impl Operator for Squeeze {
 struct Unsqueeze;
 
 impl Unsqueeze {
-    /// The new axes, numbered as in the output; `None` when they can not be told.
+    /// The new axes, numbered as in the output; `None` when they cannot be told.
     fn axes(node: &NodeView, rank: usize) -> Result<Option<Vec<usize>>, InferError> {
         match node.ints_or_input("axes", 1) {
             Err(()) => Ok(None),
@@ -237,43 +242,43 @@ fn untold(node: &NodeView) -> Fact {
 }
 
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("Transpose", &Transpose),
-    Rule::onnx("Squeeze", &Squeeze),
-    Rule::onnx("Unsqueeze", &Unsqueeze),
+    Rule::onnx("Transpose", &Transpose).flow(Flow::Permuted),
+    Rule::onnx("Squeeze", &Squeeze).flow(Flow::Reshaped),
+    Rule::onnx("Unsqueeze", &Unsqueeze).flow(Flow::Reshaped),
 ];
 
 #[cfg(test)]
 mod tests {
     use crate::facts::Dim;
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
     #[test]
     fn transpose_reorders_labels_and_contents() {
-        Prove::op("Transpose")
+        OpCase::op("Transpose")
             .input("bx12x1x64")
             .ints("perm", &[0, 2, 3, 1])
-            .gives("bx1x64x12")
-            .relates("x[a, b, 1, c] → y[a, 1, c, b]");
-        Prove::op("Transpose")
+            .expect_shapes("bx1x64x12")
+            .expect_relation("x[a, b, 1, c] → y[a, 1, c, b]");
+        OpCase::op("Transpose")
             .input("2x3")
-            .gives("3x2")
-            .relates("x[a, b] → y[b, a]");
-        Prove::op("Transpose")
+            .expect_shapes("3x2")
+            .expect_relation("x[a, b] → y[b, a]");
+        OpCase::op("Transpose")
             .list(&[4, 5])
-            .gives("2")
-            .holds(&[4, 5]);
+            .expect_shapes("2")
+            .expect_contents(&[4, 5]);
     }
 
     #[test]
     fn squeeze_takes_axes_from_attribute_or_input() {
-        Prove::op("Squeeze")
+        OpCase::op("Squeeze")
             .at(11)
             .input("bx64x1x1")
             .ints("axes", &[2, -1])
-            .gives("bx64")
-            .relates("x[a, b, 1, 1] → y[a, b]");
+            .expect_shapes("bx64")
+            .expect_relation("x[a, b, 1, 1] → y[a, b]");
         // What is cut down to 1 must not go too.
-        let edit = Prove::op("Squeeze")
+        let edit = OpCase::op("Squeeze")
             .input("3x1x64x1")
             .edit(&[("b", &[7])])
             .unwrap();
@@ -281,56 +286,56 @@ mod tests {
             (edit.demands[0].input, edit.demands[0].elements.len()),
             (1, 2)
         );
-        let edit = Prove::op("Squeeze")
+        let edit = OpCase::op("Squeeze")
             .at(11)
             .input("3x1x64x1")
             .edit(&[("b", &[7])])
             .unwrap();
         assert_eq!(edit.settings[0].0, "axes");
-        Prove::op("Squeeze")
+        OpCase::op("Squeeze")
             .input("bx1x64")
             .list(&[1])
-            .gives("bx64")
-            .relates("x[a, 1, b] axes[1] → y[a, b]");
-        Prove::op("Squeeze")
+            .expect_shapes("bx64")
+            .expect_relation("x[a, 1, b] axes[1] → y[a, b]");
+        OpCase::op("Squeeze")
             .input("3x1x64x1")
-            .gives("3x64")
-            .relates("x[a, 1, b, 1] → y[a, b]");
-        Prove::op("Squeeze")
+            .expect_shapes("3x64")
+            .expect_relation("x[a, 1, b, 1] → y[a, b]");
+        OpCase::op("Squeeze")
             .input("bx1x64")
-            .gives("?")
-            .relates("input 0[b, 1, 64]");
-        Prove::op("Squeeze")
+            .expect_shapes("?")
+            .expect_relation("input 0[b, 1, 64]");
+        OpCase::op("Squeeze")
             .input("bxn")
             .list(&[1])
-            .gives("b")
-            .relates("x[a, b] axes[1] → y[a]");
-        Prove::op("Squeeze")
+            .expect_shapes("b")
+            .expect_relation("x[a, b] axes[1] → y[a]");
+        OpCase::op("Squeeze")
             .list(&[7])
             .list(&[0])
-            .gives("")
-            .holds(&[7]);
+            .expect_shapes("")
+            .expect_contents(&[7]);
     }
 
     #[test]
     fn unsqueeze_adds_axes_of_one() {
-        Prove::op("Unsqueeze")
+        OpCase::op("Unsqueeze")
             .at(11)
             .input("bx64")
             .ints("axes", &[-1, 1])
-            .gives("bx1x64x1")
-            .relates("x[a, b] → y[a, 1, b, 1]");
-        Prove::op("Unsqueeze")
+            .expect_shapes("bx1x64x1")
+            .expect_relation("x[a, b] → y[a, 1, b, 1]");
+        OpCase::op("Unsqueeze")
             .input("bx64")
             .list(&[0])
-            .gives("1xbx64")
-            .relates("x[a, b] axes[1] → y[1, a, b]");
-        Prove::op("Unsqueeze")
+            .expect_shapes("1xbx64")
+            .expect_relation("x[a, b] axes[1] → y[1, a, b]");
+        OpCase::op("Unsqueeze")
             .number(5)
             .list(&[0])
-            .gives("1")
-            .holds(&[5]);
-        let symbolic = Prove::op("Unsqueeze")
+            .expect_shapes("1")
+            .expect_contents(&[5]);
+        let symbolic = OpCase::op("Unsqueeze")
             .computed(&[Dim::symbol("s")])
             .list(&[0])
             .facts();

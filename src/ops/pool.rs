@@ -1,6 +1,7 @@
 //! Pools over windows and regions: every channel for itself.
 
-use super::operand::{self, fixed, gives, placed, single};
+use super::meaning::Positions;
+use super::operand::{self, describe_or_freeze, fixed, gives, scalars};
 use super::window::{Geometry, SPATIAL};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
@@ -87,7 +88,7 @@ impl Operator for Pool {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        placed(node, |node, builder| {
+        describe_or_freeze(node, |node, builder| {
             let last = self.last(node);
             let (batch, channels, positions) = parts(node.shape(0)?, last)?;
             let (_, _, places) = parts(node.output_shape(0)?, last)?;
@@ -98,7 +99,7 @@ impl Operator for Pool {
             let s = fixed(builder, "s", positions, &SPATIAL);
             let t = fixed(builder, "t", places, &SPATIAL);
             builder.port(Port::In(0), "x", join(b, c, &s, last));
-            single(builder, self.singles)?;
+            scalars(builder, self.singles)?;
             builder.port(Port::Out(0), "y", join(b, c, &t, last));
             if gives(node, 1) {
                 builder.fix(b, POSITIONS);
@@ -144,7 +145,7 @@ impl Operator for MaxUnpool {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        placed(node, |node, builder| {
+        describe_or_freeze(node, |node, builder| {
             let [batch, channels, positions @ ..] = node.shape(0)? else {
                 return None;
             };
@@ -232,7 +233,7 @@ impl Operator for Roi {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        placed(node, |node, builder| {
+        describe_or_freeze(node, |node, builder| {
             let ([batch, channels, image @ ..], [regions, corners]) =
                 (node.shape(0)?, node.shape(1)?)
             else {
@@ -290,7 +291,7 @@ impl Operator for QLinearGlobalAveragePool {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        placed(node, |node, builder| {
+        describe_or_freeze(node, |node, builder| {
             let last = node.int("channels_last") == Some(1);
             let (batch, channels, positions) = parts(node.shape(0)?, last)?;
             let (b, c) = (
@@ -308,118 +309,120 @@ impl Operator for QLinearGlobalAveragePool {
 }
 
 fn quantization(builder: &mut Builder) -> Option<()> {
-    single(builder, QUANTIZED.singles)
+    scalars(builder, QUANTIZED.singles)
 }
 
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("MaxPool", &FLOAT),
+    Rule::onnx("MaxPool", &FLOAT).positions(Positions::Given(1)),
     Rule::onnx("AveragePool", &FLOAT),
     Rule::onnx("LpPool", &FLOAT),
-    Rule::onnx("MaxUnpool", &MaxUnpool),
+    Rule::onnx("MaxUnpool", &MaxUnpool).positions(Positions::Read(1)),
     Rule::onnx("MaxRoiPool", &Roi::Max),
     Rule::onnx("RoiAlign", &Roi::Align),
     Rule::microsoft("NhwcMaxPool", &NHWC),
-    Rule::microsoft("QLinearAveragePool", &QUANTIZED),
-    Rule::microsoft("QLinearGlobalAveragePool", &QLinearGlobalAveragePool),
+    Rule::microsoft("QLinearAveragePool", &QUANTIZED).counts_steps(),
+    Rule::microsoft("QLinearGlobalAveragePool", &QLinearGlobalAveragePool).counts_steps(),
 ];
 
 #[cfg(test)]
 mod tests {
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
     #[test]
     fn windows() {
         let pool = |input: &str| {
-            Prove::op("MaxPool")
+            OpCase::op("MaxPool")
                 .input(input)
                 .ints("kernel_shape", &[3, 3])
                 .ints("strides", &[2, 2])
         };
         pool("bx8xhx8")
             .ints("pads", &[1; 4])
-            .gives("bx8xfloor((h + 1)/(2))x4")
-            .relates("x[b, c, s, s2] → y[b, c, t, t2]");
-        pool("1x8x8x9").int("ceil_mode", 1).gives("1x8x4x4");
+            .expect_shapes("bx8xfloor((h + 1)/(2))x4")
+            .expect_relation("x[b, c, s, s2] → y[b, c, t, t2]");
+        pool("1x8x8x9").int("ceil_mode", 1).expect_shapes("1x8x4x4");
         pool("1x8xhx9")
             .int("ceil_mode", 1)
-            .gives("1x8xfloor((h)/(2))x4");
-        pool("1x8x8x9").ints("dilations", &[2, 3]).gives("1x8x2x2");
+            .expect_shapes("1x8xfloor((h)/(2))x4");
+        pool("1x8x8x9")
+            .ints("dilations", &[2, 3])
+            .expect_shapes("1x8x2x2");
         pool("1x8x8x9")
             .text("auto_pad", "SAME_UPPER")
-            .gives("1x8x4x5");
-        Prove::op("AveragePool")
+            .expect_shapes("1x8x4x5");
+        OpCase::op("AveragePool")
             .input("1x8x10")
             .ints("kernel_shape", &[4])
-            .gives("1x8x7")
-            .relates("x[b, c, s] → y[b, c, t]");
-        Prove::op("LpPool")
+            .expect_shapes("1x8x7")
+            .expect_relation("x[b, c, s] → y[b, c, t]");
+        OpCase::op("LpPool")
             .input("1x8x4x5x6")
             .ints("kernel_shape", &[2, 2, 2])
-            .gives("1x8x3x4x5");
+            .expect_shapes("1x8x3x4x5");
     }
 
     #[test]
     fn a_window_that_starts_in_the_last_padding_is_left_out() {
         let pool = || {
-            Prove::op("AveragePool")
+            OpCase::op("AveragePool")
                 .ints("kernel_shape", &[2])
                 .ints("strides", &[3])
                 .ints("pads", &[1, 1])
                 .int("ceil_mode", 1)
         };
-        pool().input("1x1x5").gives("1x1x2");
-        pool().input("1x1x6").gives("1x1x3");
+        pool().input("1x1x5").expect_shapes("1x1x2");
+        pool().input("1x1x6").expect_shapes("1x1x3");
     }
 
     #[test]
     fn indices_fix_the_channels() {
-        let pool = Prove::op("MaxPool")
+        let pool = OpCase::op("MaxPool")
             .input("1x8x8x8")
             .ints("kernel_shape", &[2, 2])
             .ints("strides", &[2, 2])
             .outputs(2);
         let pool = pool
-            .gives("1x8x4x4 1x8x4x4")
-            .relates("x[b, c, s, s2] → y[b, c, t, t2] indices[b, c, t, t2]");
+            .expect_shapes("1x8x4x4 1x8x4x4")
+            .expect_relation("x[b, c, s, s2] → y[b, c, t, t2] indices[b, c, t, t2]");
         let relation = pool.view(|view| crate::ops::Operator::relate(&super::FLOAT, view));
         let fixed = relation
             .labels
             .iter()
             .all(|label| matches!(label.fate, crate::relation::Fate::Fixed(_)));
         assert!(fixed);
-        let unpool = Prove::op("MaxUnpool")
+        let unpool = OpCase::op("MaxUnpool")
             .input("1x8x4x4")
             .input("i64:1x8x4x4")
             .ints("kernel_shape", &[2, 2])
             .ints("strides", &[2, 2]);
         unpool
-            .gives("1x8x8x8")
-            .relates("x[b, c, s, s2] indices[b, c, s, s2] → y[b, c, t, t2]");
+            .expect_shapes("1x8x8x8")
+            .expect_relation("x[b, c, s, s2] indices[b, c, s, s2] → y[b, c, t, t2]");
     }
 
     #[test]
     fn regions() {
-        let align = Prove::op("RoiAlign")
+        let align = OpCase::op("RoiAlign")
             .input("2x8x9x9")
             .input("rx4")
             .input("i64:r")
             .int("output_height", 3)
             .int("output_width", 5);
         align
-            .gives("rx8x3x5")
-            .relates("x[b, c, s, s2] rois[r, q] batch_indices[r] → y[r, c, t, t2]");
-        let pool = Prove::op("MaxRoiPool")
+            .expect_shapes("rx8x3x5")
+            .expect_relation("x[b, c, s, s2] rois[r, q] batch_indices[r] → y[r, c, t, t2]");
+        let pool = OpCase::op("MaxRoiPool")
             .input("2x8x9x9")
             .input("7x5")
             .ints("pooled_shape", &[3, 3]);
-        pool.gives("7x8x3x3")
-            .relates("x[b, c, s, s2] rois[r, q] → y[r, c, t, t2]");
+        pool.expect_shapes("7x8x3x3")
+            .expect_relation("x[b, c, s, s2] rois[r, q] → y[r, c, t, t2]");
     }
 
     #[test]
     fn quantized() {
         let start = |op| {
-            Prove::op(op)
+            OpCase::op(op)
                 .domain("com.microsoft")
                 .at(1)
                 .input("u8:1x8x5x5")
@@ -429,17 +432,19 @@ mod tests {
                 .weight("u8:")
         };
         start("QLinearGlobalAveragePool")
-            .gives("1x8x1x1")
-            .relates("x[b, c, s, s2] x_scale[] x_zero[] y_scale[] y_zero[] → y[b, c, 1, 1]");
+            .expect_shapes("1x8x1x1")
+            .expect_relation(
+                "x[b, c, s, s2] x_scale[] x_zero[] y_scale[] y_zero[] → y[b, c, 1, 1]",
+            );
         start("QLinearAveragePool")
             .ints("kernel_shape", &[2, 2])
-            .gives("1x8x4x4");
-        let nhwc = Prove::op("NhwcMaxPool")
+            .expect_shapes("1x8x4x4");
+        let nhwc = OpCase::op("NhwcMaxPool")
             .domain("com.microsoft")
             .at(1)
             .input("u8:1x5x5x8")
             .ints("kernel_shape", &[2, 2]);
-        nhwc.gives("1x4x4x8")
-            .relates("x[b, s, s2, c] → y[b, t, t2, c]");
+        nhwc.expect_shapes("1x4x4x8")
+            .expect_relation("x[b, s, s2, c] → y[b, t, t2, c]");
     }
 }

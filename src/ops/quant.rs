@@ -1,7 +1,8 @@
 //! To and from quantized numbers.
 
+use super::meaning::Flow;
 use super::norm::like;
-use super::operand::{self, aligned, along, layouts, placed};
+use super::operand::{self, aligned, describe_or_freeze, layouts, per_axis};
 use super::{InferError, NodeView, Operator, Rule};
 use crate::facts::{Dim, Fact};
 use crate::proto::Dtype;
@@ -85,7 +86,7 @@ impl Operator for Linear {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        placed(node, |node, builder| {
+        describe_or_freeze(node, |node, builder| {
             let (dims, scales) = (node.shape(0)?, node.shape(1)?);
             if node.int("block_size").unwrap_or(0) > 0 && scales.len() == dims.len() {
                 return Self::blocked(node, builder, dims, scales);
@@ -95,13 +96,19 @@ impl Operator for Linear {
             let at = Self::axis(node, dims.len()).and_then(|at| axes.get(at).zip(dims.get(at)));
             for (input, name) in [(1, "scale"), (2, "zero")] {
                 match at {
-                    Some((label, extent)) => along(builder, input, name, &(*label).into(), extent)?,
-                    None => operand::single(builder, &[(input, name)])?,
+                    Some((label, extent)) => {
+                        per_axis(builder, input, name, &(*label).into(), extent)?
+                    }
+                    None => operand::scalars(builder, &[(input, name)])?,
                 }
             }
             builder.port(Port::Out(0), "y", axes);
             Some(())
         })
+    }
+
+    fn is_entrywise(&self) -> bool {
+        true
     }
 }
 
@@ -125,7 +132,7 @@ impl Operator for Dynamic {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        placed(node, |node, builder| {
+        describe_or_freeze(node, |node, builder| {
             let axes = operand::free(builder, "p", node.shape(0)?);
             builder.port(Port::In(0), "x", axes.clone());
             builder.port(Port::Out(0), "y", axes.clone());
@@ -162,7 +169,7 @@ impl Operator for Unary {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        placed(node, |node, builder| {
+        describe_or_freeze(node, |node, builder| {
             let dims = node.shape(0)?;
             let axes = operand::free(builder, "p", dims);
             if self.softmax {
@@ -188,81 +195,85 @@ impl Operator for Unary {
 }
 
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("QuantizeLinear", &Linear::Quantize),
-    Rule::onnx("DequantizeLinear", &Linear::Dequantize),
-    Rule::onnx("DynamicQuantizeLinear", &Dynamic),
-    Rule::microsoft("QuantizeLinear", &Linear::Quantize),
-    Rule::microsoft("DequantizeLinear", &Linear::Dequantize),
-    Rule::microsoft("QLinearSigmoid", &Unary { softmax: false }),
-    Rule::microsoft("QLinearLeakyRelu", &Unary { softmax: false }),
-    Rule::microsoft("QLinearSoftmax", &Unary { softmax: true }),
+    Rule::onnx("QuantizeLinear", &Linear::Quantize)
+        .flow(Flow::Quantized)
+        .counts_steps(),
+    Rule::onnx("DequantizeLinear", &Linear::Dequantize).flow(Flow::Dequantized),
+    Rule::onnx("DynamicQuantizeLinear", &Dynamic).counts_steps(),
+    Rule::microsoft("QuantizeLinear", &Linear::Quantize)
+        .flow(Flow::Quantized)
+        .counts_steps(),
+    Rule::microsoft("DequantizeLinear", &Linear::Dequantize).flow(Flow::Dequantized),
+    Rule::microsoft("QLinearSigmoid", &Unary { softmax: false }).counts_steps(),
+    Rule::microsoft("QLinearLeakyRelu", &Unary { softmax: false }).counts_steps(),
+    Rule::microsoft("QLinearSoftmax", &Unary { softmax: true }).counts_steps(),
 ];
 
 #[cfg(test)]
 mod tests {
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
     #[test]
     fn per_tensor_and_per_axis() {
-        let quantize = || Prove::op("QuantizeLinear").input("bx8x4");
+        let quantize = || OpCase::op("QuantizeLinear").input("bx8x4");
         quantize()
             .weight("")
             .weight("i8:")
-            .gives("bx8x4")
-            .relates("x[p, p2, p3] scale[] zero[] → y[p, p2, p3]");
+            .expect_shapes("bx8x4")
+            .expect_relation("x[p, p2, p3] scale[] zero[] → y[p, p2, p3]");
         quantize()
             .at(10)
             .weight("")
-            .gives("bx8x4")
-            .relates("x[p, p2, p3] scale[] → y[p, p2, p3]");
-        let weight = Prove::op("DequantizeLinear")
+            .expect_shapes("bx8x4")
+            .expect_relation("x[p, p2, p3] scale[] → y[p, p2, p3]");
+        let weight = OpCase::op("DequantizeLinear")
             .at(13)
             .weight("i8:8x4x3x3")
             .weight("8")
             .weight("i8:8")
             .int("axis", 0);
         weight
-            .gives("8x4x3x3")
-            .relates("x[p, p2, p3, p4] scale[p] zero[p] → y[p, p2, p3, p4]");
-        Prove::op("DequantizeLinear")
+            .expect_shapes("8x4x3x3")
+            .expect_relation("x[p, p2, p3, p4] scale[p] zero[p] → y[p, p2, p3, p4]");
+        OpCase::op("DequantizeLinear")
             .weight("i32:8")
             .weight("8")
             .int("axis", 0)
-            .relates("x[p] scale[p] → y[p]");
-        Prove::op("DequantizeLinear")
+            .expect_relation("x[p] scale[p] → y[p]");
+        OpCase::op("DequantizeLinear")
             .weight("i32:8")
             .weight("1")
-            .relates("x[p] scale[1] → y[p]");
+            .expect_relation("x[p] scale[1] → y[p]");
     }
 
     #[test]
     fn blocks() {
         let weight = |x: &str, scale: &str| {
-            Prove::op("DequantizeLinear")
+            OpCase::op("DequantizeLinear")
                 .weight(x)
                 .weight(scale)
                 .int("axis", 1)
                 .int("block_size", 16)
         };
         weight("i8:8x64", "8x4")
-            .gives("8x64")
-            .relates("x[p, n·k] scale[p, n] → y[p, n·k]");
+            .expect_shapes("8x64")
+            .expect_relation("x[p, n·k] scale[p, n] → y[p, n·k]");
         weight("i8:8x60", "8x4")
-            .gives("8x60")
-            .relates("x[p, k] scale[p, n] → y[p, k]");
+            .expect_shapes("8x60")
+            .expect_relation("x[p, k] scale[p, n] → y[p, k]");
     }
 
     #[test]
     fn types() {
         use crate::proto::Dtype;
-        let dtype = |prove: Prove| prove.facts()[0].dtype;
+        let dtype = |case: OpCase| case.facts()[0].dtype;
         assert_eq!(
-            dtype(Prove::op("QuantizeLinear").input("2").weight("")),
+            dtype(OpCase::op("QuantizeLinear").input("2").weight("")),
             Some(Dtype::Uint8)
         );
         assert_eq!(
             dtype(
-                Prove::op("QuantizeLinear")
+                OpCase::op("QuantizeLinear")
                     .input("2")
                     .weight("")
                     .int("output_dtype", 3)
@@ -270,23 +281,23 @@ mod tests {
             Some(Dtype::Int8)
         );
         assert_eq!(
-            dtype(Prove::op("DequantizeLinear").input("i8:2").weight("f16:")),
+            dtype(OpCase::op("DequantizeLinear").input("i8:2").weight("f16:")),
             Some(Dtype::Float16)
         );
     }
 
     #[test]
     fn dynamic() {
-        let quantize = Prove::op("DynamicQuantizeLinear").input("bx8").outputs(3);
+        let quantize = OpCase::op("DynamicQuantizeLinear").input("bx8").outputs(3);
         quantize
-            .gives("bx8  ")
-            .relates("x[p, p2] → y[p, p2] scale[] zero[]  Σ p,p2");
+            .expect_shapes("bx8  ")
+            .expect_relation("x[p, p2] → y[p, p2] scale[] zero[]  Σ p,p2");
     }
 
     #[test]
     fn of_onnx_runtime() {
         let start = |op| {
-            Prove::op(op)
+            OpCase::op(op)
                 .domain("com.microsoft")
                 .at(1)
                 .input("u8:2x8")
@@ -296,8 +307,8 @@ mod tests {
                 .weight("u8:")
         };
         start("QLinearSigmoid")
-            .gives("2x8")
-            .relates("x[p, p2] x_scale[] x_zero[] y_scale[] y_zero[] → y[p, p2]");
+            .expect_shapes("2x8")
+            .expect_relation("x[p, p2] x_scale[] x_zero[] y_scale[] y_zero[] → y[p, p2]");
         let softmax = start("QLinearSoftmax").int("axis", -1);
         let fates = softmax.view(|view| {
             crate::ops::Operator::relate(&super::Unary { softmax: true }, view).labels

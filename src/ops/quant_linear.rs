@@ -1,6 +1,6 @@
 //! ONNX Runtime's operators on several quantized tensors: sums, products, choices, Concat.
 
-use super::operand::{self, aligned, layouts, placed, single};
+use super::operand::{self, aligned, describe_or_freeze, layouts, scalars};
 use super::{InferError, NodeView, Operator, Rule};
 use crate::facts::{Dim, Fact};
 use crate::relation::{LabelId, Layout, Port, Reason, Relation};
@@ -70,13 +70,13 @@ impl Operator for Broadcast {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        placed(node, |node, builder| {
+        describe_or_freeze(node, |node, builder| {
             let shape = self.shape(node).ok().flatten()?;
             let axes = operand::free(builder, "p", &shape);
             for (input, name) in self.tensors {
                 aligned(builder, *input, name, &layouts(&axes), &shape)?;
             }
-            single(builder, self.singles)?;
+            scalars(builder, self.singles)?;
             builder.port(Port::Out(0), "y", axes);
             Some(())
         })
@@ -120,7 +120,7 @@ impl Operator for QLinearConcat {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        placed(node, |node, builder| {
+        describe_or_freeze(node, |node, builder| {
             let dims = node.output_shape(0)?;
             let axis = Self::axis(node, dims.len())?;
             let mut rest = operand::free(builder, "p", dims.get(..axis)?);
@@ -130,14 +130,14 @@ impl Operator for QLinearConcat {
                 axes.insert(axis, own);
                 axes
             };
-            single(builder, &[(0, "y_scale"), (1, "y_zero")])?;
+            scalars(builder, &[(0, "y_scale"), (1, "y_zero")])?;
             let mut sum: Vec<LabelId> = Vec::new();
             for part in Self::parts(node) {
                 let label = builder.free("u", node.shape(part)?.get(axis)?.clone());
                 sum.push(label);
                 let part = part as u32;
                 builder.port(Port::In(part), format!("x{}", part / 3), axes(label.into()));
-                single(builder, &[(part + 1, "x_scale"), (part + 2, "x_zero")])?;
+                scalars(builder, &[(part + 1, "x_scale"), (part + 2, "x_zero")])?;
             }
             builder.port(Port::Out(0), "y", axes(Layout::sum(&sum)));
             Some(())
@@ -184,7 +184,7 @@ impl Operator for QLinearReduceMean {
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
-        placed(node, |node, builder| {
+        describe_or_freeze(node, |node, builder| {
             let dims = node.shape(0)?;
             let reduced = Self::reduced(node, dims.len())?;
             let (mut x, mut y) = (Vec::new(), Vec::new());
@@ -199,7 +199,7 @@ impl Operator for QLinearReduceMean {
                 }
             }
             builder.port(Port::In(0), "x", x);
-            single(
+            scalars(
                 builder,
                 &[(1, "x_scale"), (2, "x_zero"), (3, "y_scale"), (4, "y_zero")],
             )?;
@@ -210,19 +210,19 @@ impl Operator for QLinearReduceMean {
 }
 
 pub(super) static RULES: &[Rule] = &[
-    Rule::microsoft("QLinearAdd", &BINARY),
-    Rule::microsoft("QLinearMul", &BINARY),
-    Rule::microsoft("QLinearWhere", &WHERE),
-    Rule::microsoft("QLinearConcat", &QLinearConcat),
-    Rule::microsoft("QLinearReduceMean", &QLinearReduceMean),
+    Rule::microsoft("QLinearAdd", &BINARY).counts_steps(),
+    Rule::microsoft("QLinearMul", &BINARY).counts_steps(),
+    Rule::microsoft("QLinearWhere", &WHERE).counts_steps(),
+    Rule::microsoft("QLinearConcat", &QLinearConcat).counts_steps(),
+    Rule::microsoft("QLinearReduceMean", &QLinearReduceMean).counts_steps(),
 ];
 
 #[cfg(test)]
 mod tests {
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
-    fn start(op: &str) -> Prove {
-        Prove::op(op).domain("com.microsoft").at(1)
+    fn start(op: &str) -> OpCase {
+        OpCase::op(op).domain("com.microsoft").at(1)
     }
 
     #[test]
@@ -236,8 +236,8 @@ mod tests {
             .weight("u8:");
         add.weight("")
             .weight("u8:")
-            .gives("bx8x4x4")
-            .relates("a[p, p2, p3, p4] a_scale[] a_zero[] b[p2, 1, 1] b_scale[] b_zero[] y_scale[] y_zero[] → y[p, p2, p3, p4]");
+            .expect_shapes("bx8x4x4")
+            .expect_relation("a[p, p2, p3, p4] a_scale[] a_zero[] b[p2, 1, 1] b_scale[] b_zero[] y_scale[] y_zero[] → y[p, p2, p3, p4]");
     }
 
     #[test]
@@ -253,8 +253,8 @@ mod tests {
             .weight("")
             .weight("u8:")
             .int("axis", 1)
-            .gives("bx14")
-            .relates("y_scale[] y_zero[] x0[p, u] x_scale[] x_zero[] x1[p, u2] x_scale[] x_zero[] → y[p, u+u2]");
+            .expect_shapes("bx14")
+            .expect_relation("y_scale[] y_zero[] x0[p, u] x_scale[] x_zero[] x1[p, u2] x_scale[] x_zero[] → y[p, u+u2]");
     }
 
     #[test]
@@ -267,7 +267,7 @@ mod tests {
             .weight("u8:");
         mean.ints("axes", &[2, 3])
             .int("keepdims", 0)
-            .gives("bx8")
-            .relates("x[p, p2, r, r2] x_scale[] x_zero[] y_scale[] y_zero[] → y[p, p2]");
+            .expect_shapes("bx8")
+            .expect_relation("x[p, p2, r, r2] x_scale[] x_zero[] y_scale[] y_zero[] → y[p, p2]");
     }
 }

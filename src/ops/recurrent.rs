@@ -1,8 +1,9 @@
 //! Recurrent layers. A hidden unit is one index in every gate of `W`, `R` and `B`, in the states and in the peepholes; `R` holds
 //! it twice, for the unit is computed (its rows) and read by all units of the next step (its columns).
 
-use super::fit::{expect, misfit, unless_ranked};
+use super::fit::{expect, frozen_misfit, unless_ranked};
 use super::frozen::outputs;
+use super::meaning::Recurrence;
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
 use crate::relation::{LabelId, Layout, Port, Reason, Relation, Term};
@@ -147,7 +148,7 @@ impl Operator for Recurrent {
             return relation;
         }
         let Ok(Some(extents)) = extents(node, self.gates, false) else {
-            return misfit(node);
+            return frozen_misfit(node);
         };
         let mut builder = node.relation();
         let d = builder.fixed("D", extents.d, DIRECTIONS);
@@ -237,7 +238,7 @@ impl Operator for QuantizedLstm {
             return relation;
         }
         let Ok(Some(extents)) = extents(node, 4, true) else {
-            return misfit(node);
+            return frozen_misfit(node);
         };
         let mut builder = node.relation();
         let d = builder.fixed("D", extents.d, DIRECTIONS);
@@ -301,19 +302,28 @@ fn set_hidden_size(node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<()
 }
 
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("LSTM", &Recurrent { gates: 4 }),
-    Rule::onnx("GRU", &Recurrent { gates: 3 }),
-    Rule::onnx("RNN", &Recurrent { gates: 1 }),
-    Rule::microsoft("DynamicQuantizeLSTM", &QuantizedLstm),
+    Rule::onnx("LSTM", &Recurrent { gates: 4 }).recurrence(Recurrence {
+        gates: 4,
+        is_linear: true,
+    }),
+    Rule::onnx("GRU", &Recurrent { gates: 3 }).recurrence(Recurrence {
+        gates: 3,
+        is_linear: false,
+    }),
+    Rule::onnx("RNN", &Recurrent { gates: 1 }).recurrence(Recurrence {
+        gates: 1,
+        is_linear: true,
+    }),
+    Rule::microsoft("DynamicQuantizeLSTM", &QuantizedLstm).counts_steps(),
 ];
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
-    fn lstm() -> Prove {
-        Prove::op("LSTM").at(14).outputs(3)
+    fn lstm() -> OpCase {
+        OpCase::op("LSTM").at(14).outputs(3)
     }
 
     #[test]
@@ -328,8 +338,8 @@ mod tests {
             .input("1x2x5")
             .input("1x2x5")
             .weight("1x15")
-            .gives("7x1x2x5 1x2x5 1x2x5")
-            .relates(
+            .expect_shapes("7x1x2x5 1x2x5 1x2x5")
+            .expect_relation(
                 "x[t, b, i] w[D, 4·h, i] r[D, 4·h, h] bias[D, 8·h] h0[D, b, h] c0[D, b, h] p[D, 3·h] \
                  → y[t, D, b, h] yh[D, b, h] yc[D, b, h]  Σ i; Σ h",
             );
@@ -344,13 +354,13 @@ mod tests {
             .input("bxtx3")
             .weight("2x20x3")
             .weight("2x20x5")
-            .gives("bxtx2x5 bx2x5 bx2x5")
-            .relates("x[b, t, i] w[D, 4·h, i] r[D, 4·h, h] → y[b, t, D, h] yh[b, D, h] yc[b, D, h]  Σ i; Σ h");
+            .expect_shapes("bxtx2x5 bx2x5 bx2x5")
+            .expect_relation("x[b, t, i] w[D, 4·h, i] r[D, 4·h, h] → y[b, t, D, h] yh[b, D, h] yc[b, D, h]  Σ i; Σ h");
     }
 
     #[test]
     fn gru_and_rnn() {
-        Prove::op("GRU")
+        OpCase::op("GRU")
             .at(7)
             .outputs(2)
             .int("linear_before_reset", 1)
@@ -358,17 +368,17 @@ mod tests {
             .weight("1x15x3")
             .weight("1x15x5")
             .weight("1x30")
-            .gives("7x1x2x5 1x2x5")
-            .relates("x[t, b, i] w[D, 3·h, i] r[D, 3·h, h] bias[D, 6·h] → y[t, D, b, h] yh[D, b, h]  Σ i; Σ h");
-        Prove::op("RNN")
+            .expect_shapes("7x1x2x5 1x2x5")
+            .expect_relation("x[t, b, i] w[D, 3·h, i] r[D, 3·h, h] bias[D, 6·h] → y[t, D, b, h] yh[D, b, h]  Σ i; Σ h");
+        OpCase::op("RNN")
             .outputs(1)
             .input("7x2x3")
             .weight("1x5x3")
             .weight("1x5x5")
             .weight("1x10")
             .input("i32:2")
-            .gives("7x1x2x5")
-            .relates("x[t, b, i] w[D, h, i] r[D, h, h] bias[D, 2·h] lengths[b] → y[t, D, b, h]  Σ i; Σ h");
+            .expect_shapes("7x1x2x5")
+            .expect_relation("x[t, b, i] w[D, h, i] r[D, h, h] bias[D, 2·h] lengths[b] → y[t, D, b, h]  Σ i; Σ h");
     }
 
     #[test]
@@ -423,14 +433,14 @@ mod tests {
 
     #[test]
     fn quantized_by_range_keeps_its_units() {
-        Prove::op("DynamicQuantizeLSTM")
+        OpCase::op("DynamicQuantizeLSTM")
             .domain("com.microsoft")
             .outputs(3)
             .int("hidden_size", 5)
             .input("7x2x3")
             .weight("i8:1x3x20")
             .weight("i8:1x5x20")
-            .gives("7x1x2x5 1x2x5 1x2x5")
-            .relates("x[t, b, i] w[D, i, 4·h] r[D, h, 4·h] → y[t, D, b, h] yh[D, b, h] yc[D, b, h]  Σ i; Σ i; Σ h");
+            .expect_shapes("7x1x2x5 1x2x5 1x2x5")
+            .expect_relation("x[t, b, i] w[D, i, 4·h] r[D, h, 4·h] → y[t, D, b, h] yh[D, b, h] yc[D, b, h]  Σ i; Σ i; Σ h");
     }
 }

@@ -3,6 +3,7 @@
 use super::arithmetic::{self as math, Compute};
 use super::broadcast::{axis_name, broadcast};
 use super::fit::unless_ranked;
+use super::meaning::{Decides, Flow};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Contents, Dim, Element, Fact};
 use crate::proto::Dtype;
@@ -374,117 +375,132 @@ pub(super) static RULES: &[Rule] = &[
             kind: Kind::Sum,
             combine: Some(math::add),
         },
-    ),
-    Rule::onnx("ReduceSumSquare", &NORM),
-    Rule::onnx("ReduceL1", &NORM),
-    Rule::onnx("ReduceL2", &NORM),
-    Rule::onnx("ReduceMean", &LOSSY),
+    )
+    .reduces(),
+    Rule::onnx("ReduceSumSquare", &NORM)
+        .reduces()
+        .flow(Flow::Magnitude),
+    Rule::onnx("ReduceL1", &NORM)
+        .reduces()
+        .flow(Flow::Magnitude),
+    Rule::onnx("ReduceL2", &NORM)
+        .reduces()
+        .flow(Flow::Magnitude),
+    Rule::onnx("ReduceMean", &LOSSY)
+        .reduces()
+        .flow(Flow::Averaged),
     Rule::onnx(
         "ReduceMax",
         &Reduce {
             kind: Kind::Lossy,
             combine: Some(math::max),
         },
-    ),
+    )
+    .reduces()
+    .flow(Flow::Extreme),
     Rule::onnx(
         "ReduceMin",
         &Reduce {
             kind: Kind::Lossy,
             combine: Some(math::min),
         },
-    ),
+    )
+    .reduces()
+    .flow(Flow::Extreme),
     Rule::onnx(
         "ReduceProd",
         &Reduce {
             kind: Kind::Lossy,
             combine: Some(math::mul),
         },
-    ),
-    Rule::onnx("ReduceLogSum", &NORM),
-    Rule::onnx("ReduceLogSumExp", &LOSSY),
-    Rule::onnx("ArgMax", &POSITION),
-    Rule::onnx("ArgMin", &POSITION),
+    )
+    .reduces(),
+    Rule::onnx("ReduceLogSum", &NORM).reduces(),
+    Rule::onnx("ReduceLogSumExp", &LOSSY).reduces(),
+    Rule::onnx("ArgMax", &POSITION).chooses(Decides::Always),
+    Rule::onnx("ArgMin", &POSITION).chooses(Decides::Always),
     Rule::onnx("GlobalAveragePool", &GlobalPool),
     Rule::onnx("GlobalMaxPool", &GlobalPool),
     Rule::onnx("GlobalLpPool", &GlobalPool),
     Rule::onnx("CumSum", &Cumulative),
     Rule::onnx("CumProd", &Cumulative),
-    Rule::onnx("LpNormalization", &LpNormalization),
+    Rule::onnx("LpNormalization", &LpNormalization).normalises(),
 ];
 
 #[cfg(test)]
 mod tests {
     use crate::facts::Dim;
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
     #[test]
     fn axes_come_as_attribute_or_input() {
-        let old = Prove::op("ReduceSum")
+        let old = OpCase::op("ReduceSum")
             .at(11)
             .ints("axes", &[-1])
             .input("bx8x5");
-        old.gives("bx8x1").relates("x[i, j, k] → y[i, j, 1]  Σ k");
-        let new = Prove::op("ReduceSum")
+        old.expect_shapes("bx8x1")
+            .expect_relation("x[i, j, k] → y[i, j, 1]  Σ k");
+        let new = OpCase::op("ReduceSum")
             .at(13)
             .int("keepdims", 0)
             .input("bx8x5")
             .list(&[1]);
-        new.gives("bx5")
-            .relates("x[i, j, k] axes[1] → y[i, k]  Σ j");
-        Prove::op("ReduceMean")
+        new.expect_shapes("bx5")
+            .expect_relation("x[i, j, k] axes[1] → y[i, k]  Σ j");
+        OpCase::op("ReduceMean")
             .at(18)
             .input("2x8x5x5")
             .list(&[2, 3])
-            .gives("2x8x1x1")
-            .relates("x[i, j, k, l] axes[2] → y[i, j, 1, 1]");
-        Prove::op("ReduceMax")
+            .expect_shapes("2x8x1x1")
+            .expect_relation("x[i, j, k, l] axes[2] → y[i, j, 1, 1]");
+        OpCase::op("ReduceMax")
             .int("keepdims", 0)
             .input("2x8")
-            .gives("")
-            .relates("x[i, j] → y[]");
-        Prove::op("ReduceL2")
+            .expect_shapes("")
+            .expect_relation("x[i, j] → y[]");
+        OpCase::op("ReduceL2")
             .int("noop_with_empty_axes", 1)
             .input("2x8")
-            .gives("2x8")
-            .relates("x[i, j] → y[i, j]");
+            .expect_shapes("2x8")
+            .expect_relation("x[i, j] → y[i, j]");
     }
 
     #[test]
     fn axes_that_are_not_known_freeze() {
-        Prove::op("ReduceSum")
+        OpCase::op("ReduceSum")
             .input("2x8")
             .input("i64:1")
-            .gives("?out0.0x?out0.1")
-            .relates("input 0[2, 8] input 1[1] → output 0[?out0.0, ?out0.1]");
+            .expect_shapes("?out0.0x?out0.1")
+            .expect_relation("input 0[2, 8] input 1[1] → output 0[?out0.0, ?out0.1]");
     }
 
     #[test]
     fn positions_are_not_renumbered() {
-        Prove::op("ArgMax")
+        OpCase::op("ArgMax")
             .int("axis", 1)
             .int("keepdims", 0)
             .input("bx10")
-            .gives("b")
-            .relates("x[i, j] → y[i]");
-        Prove::op("CumSum")
+            .expect_shapes("b")
+            .expect_relation("x[i, j] → y[i]");
+        OpCase::op("CumSum")
             .input("2x8")
             .number(-1)
-            .gives("2x8")
-            .relates("x[i, j] axis[] → y[i, j]");
-        Prove::op("LpNormalization")
+            .expect_shapes("2x8")
+            .expect_relation("x[i, j] axis[] → y[i, j]");
+        OpCase::op("LpNormalization")
             .input("2x8")
-            .gives("2x8")
-            .relates("x[i, j] → y[i, j]  Σ j");
-        Prove::op("GlobalAveragePool")
+            .expect_shapes("2x8")
+            .expect_relation("x[i, j] → y[i, j]  Σ j");
+        OpCase::op("GlobalAveragePool")
             .input("bx8x5x4")
-            .gives("bx8x1x1")
-            .relates("x[b, c, s, s2] → y[b, c, 1, 1]");
+            .expect_shapes("bx8x1x1")
+            .expect_relation("x[b, c, s, s2] → y[b, c, 1, 1]");
     }
 
     #[test]
     fn extents_are_reduced() {
         let b = Dim::symbol("b");
-        let product = Prove::op("ReduceProd")
+        let product = OpCase::op("ReduceProd")
             .int("keepdims", 0)
             .computed(&[b.clone(), Dim::Num(3), Dim::Num(2)])
             .facts();
@@ -492,7 +508,9 @@ mod tests {
             product[0].contents.as_ref().unwrap().dims().unwrap(),
             [&b * &Dim::Num(6)]
         );
-        Prove::op("ReduceSum").list(&[4, 5]).holds(&[9]);
-        Prove::op("ReduceMin").list(&[4, -5]).holds(&[-5]);
+        OpCase::op("ReduceSum").list(&[4, 5]).expect_contents(&[9]);
+        OpCase::op("ReduceMin")
+            .list(&[4, -5])
+            .expect_contents(&[-5]);
     }
 }

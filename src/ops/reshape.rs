@@ -1,6 +1,7 @@
 //! Operators that keep all elements in order and divide them into other axes.
 
 use super::axes::{Letters, axis_number, list, named, operand};
+use super::meaning::Flow;
 use super::refine::refine;
 use super::{InferError, NodeView, Operator, Rule};
 use crate::facts::{Dim, Fact};
@@ -43,7 +44,7 @@ impl Operator for Reshape {
                 element => element,
             });
         }
-        // One open element, -1 or not known, takes what the others leave; more can not be told.
+        // One open element, -1 or not known, takes what the others leave; more cannot be told.
         let open = dims.iter().filter(|dim| dim.is_none()).count();
         let rest = match (input, open) {
             (Some(input), 1) => {
@@ -83,7 +84,7 @@ impl Operator for Reshape {
         regroup(node, "shape")
     }
 
-    fn target(&self, _node: &NodeView) -> Option<u32> {
+    fn shape_operand(&self, _node: &NodeView) -> Option<u32> {
         Some(1)
     }
 
@@ -180,7 +181,7 @@ impl Blocks {
         }
     }
 
-    /// Batch, channels, height and width once the block is taken out of them; `None` when that can not be told.
+    /// Batch, channels, height and width once the block is taken out of them; `None` when that cannot be told.
     fn parts(&self, node: &NodeView, shape: &[Dim]) -> Result<Option<[Dim; 4]>, InferError> {
         let [b, c, h, w] = shape else {
             return Err(InferError(format!("rank {} instead of 4", shape.len())));
@@ -260,10 +261,10 @@ impl Operator for Blocks {
 }
 
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("Reshape", &Reshape),
-    Rule::onnx("Flatten", &Flatten),
-    Rule::onnx("DepthToSpace", &Blocks { to_space: true }),
-    Rule::onnx("SpaceToDepth", &Blocks { to_space: false }),
+    Rule::onnx("Reshape", &Reshape).flow(Flow::Reshaped),
+    Rule::onnx("Flatten", &Flatten).flow(Flow::Reshaped),
+    Rule::onnx("DepthToSpace", &Blocks { to_space: true }).flow(Flow::Moved),
+    Rule::onnx("SpaceToDepth", &Blocks { to_space: false }).flow(Flow::Moved),
 ];
 
 #[cfg(test)]
@@ -271,108 +272,108 @@ mod tests {
     use super::Reshape;
     use crate::facts::Dim;
     use crate::ops::Operator;
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
     #[test]
     fn reshape_splits_and_merges_axes() {
-        let heads = Prove::op("Reshape").input("bxsx768").list(&[0, 0, 12, 64]);
+        let heads = OpCase::op("Reshape").input("bxsx768").list(&[0, 0, 12, 64]);
         heads
-            .gives("bxsx12x64")
-            .relates("x[a, b, c·d] shape[4] → y[a, b, c, d]");
-        let flat = Prove::op("Reshape").input("bx64x7x7").list(&[0, -1]);
-        flat.gives("bx3136")
-            .relates("x[a, b, c, d] shape[2] → y[a, b·c·d]");
-        let back = Prove::op("Reshape").input("bx12x64").list(&[-1, 768]);
-        back.gives("bx768")
-            .relates("x[a, b, c] shape[2] → y[a, b·c]");
-        Prove::op("Reshape")
+            .expect_shapes("bxsx12x64")
+            .expect_relation("x[a, b, c·d] shape[4] → y[a, b, c, d]");
+        let flat = OpCase::op("Reshape").input("bx64x7x7").list(&[0, -1]);
+        flat.expect_shapes("bx3136")
+            .expect_relation("x[a, b, c, d] shape[2] → y[a, b·c·d]");
+        let back = OpCase::op("Reshape").input("bx12x64").list(&[-1, 768]);
+        back.expect_shapes("bx768")
+            .expect_relation("x[a, b, c] shape[2] → y[a, b·c]");
+        OpCase::op("Reshape")
             .input("6x4")
             .list(&[8, 3])
-            .gives("8x3")
-            .relates("x[a, b] shape[2] → y[c, d]");
-        Prove::op("Reshape")
+            .expect_shapes("8x3")
+            .expect_relation("x[a, b] shape[2] → y[c, d]");
+        OpCase::op("Reshape")
             .input("1x6")
             .list(&[2, 1, 3])
-            .gives("2x1x3")
-            .relates("x[1, a·b] shape[3] → y[a, 1, b]");
-        Prove::op("Reshape")
+            .expect_shapes("2x1x3")
+            .expect_relation("x[1, a·b] shape[3] → y[a, 1, b]");
+        OpCase::op("Reshape")
             .input("0x6")
             .list(&[0, 3])
             .int("allowzero", 1)
-            .gives("0x3");
+            .expect_shapes("0x3");
     }
 
     #[test]
     fn a_computed_target_may_be_symbolic() {
         let (b, s) = (Dim::symbol("b"), Dim::symbol("s"));
         let target = [b, s, Dim::Num(-1), Dim::Num(64)];
-        let heads = Prove::op("Reshape").input("bxsx768").computed(&target);
+        let heads = OpCase::op("Reshape").input("bxsx768").computed(&target);
         heads
-            .gives("bxsx12x64")
-            .relates("x[a, b, c·d] shape[4] → y[a, b, c, d]");
-        Prove::op("Reshape")
+            .expect_shapes("bxsx12x64")
+            .expect_relation("x[a, b, c·d] shape[4] → y[a, b, c, d]");
+        OpCase::op("Reshape")
             .input("2x6")
             .input("i64:2")
-            .gives("?out0.0x?out0.1");
-        Prove::op("Reshape")
+            .expect_shapes("?out0.0x?out0.1");
+        OpCase::op("Reshape")
             .list(&[1, 2, 3, 4])
             .list(&[2, 2])
-            .gives("2x2")
-            .holds(&[1, 2, 3, 4]);
+            .expect_shapes("2x2")
+            .expect_contents(&[1, 2, 3, 4]);
     }
 
     #[test]
     fn the_target_may_be_made_to_hold_others() {
-        let heads = Prove::op("Reshape").input("bxsx12").list(&[0, 0, 4, 3]);
-        assert_eq!(heads.view(|view| Reshape.target(view)), Some(1));
+        let heads = OpCase::op("Reshape").input("bxsx12").list(&[0, 0, 4, 3]);
+        assert_eq!(heads.view(|view| Reshape.shape_operand(view)), Some(1));
         // The 0 copies an axis of equal length that is not the same axis, which the relation does not hide.
-        let shifted = Prove::op("Reshape").input("2x6x3").list(&[1, 0, 6]);
+        let shifted = OpCase::op("Reshape").input("2x6x3").list(&[1, 0, 6]);
         shifted
-            .gives("1x6x6")
-            .relates("x[a, b·c, d] shape[3] → y[1, a·b, c·d]");
+            .expect_shapes("1x6x6")
+            .expect_relation("x[a, b·c, d] shape[3] → y[1, a·b, c·d]");
     }
 
     #[test]
     fn flatten_merges_axes() {
-        Prove::op("Flatten")
+        OpCase::op("Flatten")
             .input("bx64x7x7")
-            .gives("bx3136")
-            .relates("x[a, b, c, d] → y[a, b·c·d]");
-        Prove::op("Flatten")
+            .expect_shapes("bx3136")
+            .expect_relation("x[a, b, c, d] → y[a, b·c·d]");
+        OpCase::op("Flatten")
             .input("2x3x4")
             .int("axis", 3)
-            .gives("24x1")
-            .relates("x[a, b, c] → y[a·b·c, 1]");
-        Prove::op("Flatten")
+            .expect_shapes("24x1")
+            .expect_relation("x[a, b, c] → y[a·b·c, 1]");
+        OpCase::op("Flatten")
             .input("2x3x4")
             .int("axis", 0)
-            .gives("1x24")
-            .relates("x[a, b, c] → y[1, a·b·c]");
-        Prove::op("Flatten")
+            .expect_shapes("1x24")
+            .expect_relation("x[a, b, c] → y[1, a·b·c]");
+        OpCase::op("Flatten")
             .input("2x3x4")
             .int("axis", -1)
-            .gives("6x4");
-        Prove::op("Flatten").input("5").gives("5x1");
+            .expect_shapes("6x4");
+        OpCase::op("Flatten").input("5").expect_shapes("5x1");
     }
 
     #[test]
     fn blocks_of_channels_become_positions() {
-        let dcr = Prove::op("DepthToSpace")
+        let dcr = OpCase::op("DepthToSpace")
             .input("bx64x7xw")
             .int("blocksize", 2);
-        dcr.gives("bx16x14x2*w")
-            .relates("x[b, r·q·c, h, w] → y[b, c, h·r, w·q]");
-        let crd = Prove::op("DepthToSpace")
+        dcr.expect_shapes("bx16x14x2*w")
+            .expect_relation("x[b, r·q·c, h, w] → y[b, c, h·r, w·q]");
+        let crd = OpCase::op("DepthToSpace")
             .input("bx64x7x7")
             .int("blocksize", 2)
             .text("mode", "CRD");
-        crd.gives("bx16x14x14")
-            .relates("x[b, c·r·q, h, w] → y[b, c, h·r, w·q]");
-        let depth = Prove::op("SpaceToDepth")
+        crd.expect_shapes("bx16x14x14")
+            .expect_relation("x[b, c·r·q, h, w] → y[b, c, h·r, w·q]");
+        let depth = OpCase::op("SpaceToDepth")
             .input("bx3x8x8")
             .int("blocksize", 4);
         depth
-            .gives("bx48x2x2")
-            .relates("x[b, c, h·r, w·q] → y[b, r·q·c, h, w]");
+            .expect_shapes("bx48x2x2")
+            .expect_relation("x[b, c, h·r, w·q] → y[b, r·q·c, h, w]");
     }
 }

@@ -149,7 +149,7 @@ fn keep_aspect(node: &NodeView, shape: &[Dim], axes: &[usize], goals: &mut [Goal
     }
 }
 
-/// `floor(extent · scale)`; `None` where that can not be told.
+/// `floor(extent · scale)`; `None` where that cannot be told.
 fn scaled(extent: &Dim, scale: f64) -> Option<Dim> {
     if let Dim::Num(extent) = extent {
         // Scales are single precision: the product is as the runtime has it.
@@ -280,49 +280,49 @@ pub(super) static RULES: &[Rule] = &[
 mod tests {
     use crate::facts::Dim;
     use crate::ops::Demand;
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
     #[test]
     fn scales_of_one_pass_an_axis_on() {
-        let scaled = Prove::op("Resize")
+        let scaled = OpCase::op("Resize")
             .input("bx8x7xw")
             .none()
             .floats(&[1.0, 1.0, 2.0, 0.5]);
         scaled
-            .gives("bx8x14xfloor((w)/(2))")
-            .relates("x[a, b, c, e] scales[4] → y[a, b, d, f]");
-        Prove::op("Upsample")
+            .expect_shapes("bx8x14xfloor((w)/(2))")
+            .expect_relation("x[a, b, c, e] scales[4] → y[a, b, d, f]");
+        OpCase::op("Upsample")
             .at(9)
             .input("bx8x7x7")
             .floats(&[1.0, 1.0, 2.0, 2.0])
-            .gives("bx8x14x14")
-            .relates("x[a, b, c, e] scales[4] → y[a, b, d, f]");
-        let spatial = Prove::op("Resize")
+            .expect_shapes("bx8x14x14")
+            .expect_relation("x[a, b, c, e] scales[4] → y[a, b, d, f]");
+        let spatial = OpCase::op("Resize")
             .input("bx8x7x7")
             .none()
             .floats(&[1.5, 3.0])
             .ints("axes", &[2, 3]);
         spatial
-            .gives("bx8x10x21")
-            .relates("x[a, b, c, e] scales[2] → y[a, b, d, f]");
-        Prove::op("Resize")
+            .expect_shapes("bx8x10x21")
+            .expect_relation("x[a, b, c, e] scales[2] → y[a, b, d, f]");
+        OpCase::op("Resize")
             .input("bx8x7x7")
             .none()
             .input("4")
-            .gives("?out0.0x?out0.1x?out0.2x?out0.3");
+            .expect_shapes("?out0.0x?out0.1x?out0.2x?out0.3");
     }
 
     #[test]
     fn sizes_follow_the_channels() {
         let sizes = [Dim::symbol("b"), Dim::Num(8), Dim::Num(14), Dim::Num(14)];
-        let resized = Prove::op("Resize")
+        let resized = OpCase::op("Resize")
             .input("bx8x7x7")
             .none()
             .none()
             .computed(&sizes);
         let resized = resized
-            .gives("bx8x14x14")
-            .relates("x[a, b, c, e] sizes[4] → y[a, b, d, f]");
+            .expect_shapes("bx8x14x14")
+            .expect_relation("x[a, b, c, e] sizes[4] → y[a, b, d, f]");
         let edit = resized.edit(&[("b", &[0, 5])]).unwrap();
         assert_eq!(
             edit.demands,
@@ -332,7 +332,7 @@ mod tests {
                 whole: false
             }]
         );
-        let bound = Prove::op("Resize")
+        let bound = OpCase::op("Resize")
             .input("1x8x10x20")
             .none()
             .none()
@@ -340,7 +340,7 @@ mod tests {
             .ints("axes", &[2, 3]);
         bound
             .text("keep_aspect_ratio_policy", "not_larger")
-            .gives("1x8x10x20")
-            .relates("x[1, a, b, d] sizes[2] → y[1, a, c, e]");
+            .expect_shapes("1x8x10x20")
+            .expect_relation("x[1, a, b, d] sizes[2] → y[1, a, c, e]");
     }
 }

@@ -1,7 +1,8 @@
 //! Rotary position embedding: heads go as a whole, for a rotation mixes the dimensions of one head in pairs.
 
-use super::fit::{hold, misfit, unless_ranked};
+use super::fit::{freeze_port, frozen_misfit, unless_ranked};
 use super::frozen::outputs;
+use super::meaning::{Along, Pick};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
 use crate::relation::{Layout, Port, Reason, Relation};
@@ -18,7 +19,7 @@ pub(super) const ROTATION: Reason = Reason::operator("rotation pairs the dimensi
 pub(super) const POSITIONS: Reason = Reason::operator("positions of a rotation");
 
 impl Rotary {
-    /// Heads and head size of data with three axes; `None` when they can not be told.
+    /// Heads and head size of data with three axes; `None` when they cannot be told.
     fn split(&self, node: &NodeView, width: &Dim) -> Option<(Dim, Dim)> {
         if let Some(heads) = node.int("num_heads").filter(|heads| *heads > 0) {
             return Some((Dim::Num(heads), width.exact_div(&Dim::Num(heads))?));
@@ -63,7 +64,7 @@ impl Operator for Rotary {
             }
             Some([b, s, width]) => {
                 let Some((heads, size)) = self.split(node, width) else {
-                    return misfit(node);
+                    return frozen_misfit(node);
                 };
                 let b = builder.fixed("b", b.clone(), POSITIONS);
                 let s = builder.fixed("s", s.clone(), POSITIONS);
@@ -74,7 +75,7 @@ impl Operator for Rotary {
                 builder.port(Port::In(0), "x", [b.into(), s.into(), channels.clone()]);
                 builder.port(Port::Out(0), "y", [b.into(), s.into(), channels]);
             }
-            _ => return misfit(node),
+            _ => return frozen_misfit(node),
         }
         // Positions and caches know batch and positions only.
         let names = if self.microsoft {
@@ -83,7 +84,7 @@ impl Operator for Rotary {
             ["cos", "sin", "at"]
         };
         for (input, name) in (1..).zip(names) {
-            hold(&mut builder, node, input, name, &POSITIONS);
+            freeze_port(&mut builder, node, input, name, &POSITIONS);
         }
         builder.finish()
     }
@@ -100,31 +101,44 @@ impl Operator for Rotary {
     }
 }
 
+/// Positions in a cache without a batch.
+const CACHED_ROWS: Pick = Pick {
+    indices: 3,
+    table: 1,
+    along: Along::Rows,
+};
+/// The same, in the order of the contributed operator.
+const MICROSOFT_CACHED_ROWS: Pick = Pick {
+    indices: 1,
+    table: 2,
+    along: Along::Rows,
+};
+
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("RotaryEmbedding", &Rotary { microsoft: false }),
+    Rule::onnx("RotaryEmbedding", &Rotary { microsoft: false }).picks(&[CACHED_ROWS]),
     Rule::microsoft("MRotaryEmbedding", &Rotary { microsoft: true }),
-    Rule::microsoft("RotaryEmbedding", &Rotary { microsoft: true }),
+    Rule::microsoft("RotaryEmbedding", &Rotary { microsoft: true }).picks(&[MICROSOFT_CACHED_ROWS]),
 ];
 
 #[cfg(test)]
 mod tests {
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
     #[test]
     fn heads_apart() {
-        Prove::op("RotaryEmbedding")
+        OpCase::op("RotaryEmbedding")
             .at(23)
             .input("1x4xsx8")
             .input("1xsx4")
             .input("1xsx4")
-            .gives("1x4xsx8")
-            .relates("x[b, h, s, d] cos[1, s, 4] sin[1, s, 4] → y[b, h, s, d]");
+            .expect_shapes("1x4xsx8")
+            .expect_relation("x[b, h, s, d] cos[1, s, 4] sin[1, s, 4] → y[b, h, s, d]");
     }
 
     #[test]
     fn heads_packed() {
         let rotary = || {
-            Prove::op("RotaryEmbedding")
+            OpCase::op("RotaryEmbedding")
                 .domain("com.microsoft")
                 .input("1xsx32")
                 .input("i64:1xs")
@@ -132,17 +146,17 @@ mod tests {
                 .weight("64x4")
         };
         rotary()
-            .gives("1xsx32")
-            .relates("x[b, s, h·d] at[1, s] cos[64, 4] sin[64, 4] → y[b, s, h·d]");
+            .expect_shapes("1xsx32")
+            .expect_relation("x[b, s, h·d] at[1, s] cos[64, 4] sin[64, 4] → y[b, s, h·d]");
         rotary()
             .int("num_heads", 8)
             .int("rotary_embedding_dim", 4)
-            .relates("x[b, s, h·d] at[1, s] cos[64, 4] sin[64, 4] → y[b, s, h·d]");
+            .expect_relation("x[b, s, h·d] at[1, s] cos[64, 4] sin[64, 4] → y[b, s, h·d]");
     }
 
     #[test]
     fn positions_in_three_directions() {
-        let rotary = Prove::op("MRotaryEmbedding")
+        let rotary = OpCase::op("MRotaryEmbedding")
             .domain("com.microsoft")
             .at(1)
             .ints("mrope_section", &[2, 1, 1]);
@@ -151,7 +165,7 @@ mod tests {
             .input("i64:3x1xs")
             .weight("64x4")
             .weight("64x4");
-        data.gives("1x4xsx8")
-            .relates("x[b, h, s, d] at[3, 1, s] cos[64, 4] sin[64, 4] → y[b, h, s, d]");
+        data.expect_shapes("1x4xsx8")
+            .expect_relation("x[b, h, s, d] at[3, 1, s] cos[64, 4] sin[64, 4] → y[b, h, s, d]");
     }
 }

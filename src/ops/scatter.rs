@@ -1,6 +1,7 @@
 //! Operators that write entries at given positions, or turn positions into entries.
 
 use super::axes::{Letters, axis_attribute, axis_number, operand};
+use super::meaning::{Along, Flow, Pick};
 use super::{InferError, NodeView, Operator, Rule};
 use crate::facts::{Contents, Dim, Fact};
 use crate::relation::{LabelId, Port, Reason, Relation};
@@ -325,66 +326,91 @@ impl Operator for ReverseSequence {
     }
 }
 
+/// Indices along one axis.
+const BY_AXIS: Pick = Pick {
+    indices: 1,
+    table: 0,
+    along: Along::Axis("axis"),
+};
+/// Positions from the first axis on.
+const BY_POSITION: Pick = Pick {
+    indices: 1,
+    table: 0,
+    along: Along::Each(None),
+};
+/// Classes, as many as the second input says.
+const BY_DEPTH: Pick = Pick {
+    indices: 0,
+    table: 1,
+    along: Along::Depth,
+};
+
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("ScatterElements", &ScatterElements),
-    Rule::onnx("Scatter", &ScatterElements),
-    Rule::onnx("ScatterND", &ScatterND),
+    Rule::onnx("ScatterElements", &ScatterElements)
+        .flow(Flow::Scattered)
+        .picks(&[BY_AXIS]),
+    Rule::onnx("Scatter", &ScatterElements)
+        .flow(Flow::Scattered)
+        .picks(&[BY_AXIS]),
+    Rule::onnx("ScatterND", &ScatterND)
+        .flow(Flow::Scattered)
+        .picks(&[BY_POSITION]),
     Rule::onnx("TensorScatter", &TensorScatter),
-    Rule::onnx("OneHot", &OneHot),
-    Rule::onnx("ReverseSequence", &ReverseSequence),
+    Rule::onnx("OneHot", &OneHot).picks(&[BY_DEPTH]),
+    Rule::onnx("ReverseSequence", &ReverseSequence).flow(Flow::Moved),
 ];
 
 #[cfg(test)]
 mod tests {
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
     #[test]
     fn scattering_fixes_the_axes_it_writes_along() {
-        let elements = Prove::op("ScatterElements")
+        let elements = OpCase::op("ScatterElements")
             .input("bx8x5")
             .input("i64:bx3x5")
             .input("bx3x5")
             .int("axis", 1);
         elements
-            .gives("bx8x5")
-            .relates("data[a, b, d] indices[a, c, d] updates[a, c, d] → y[a, b, d]");
-        let slices = Prove::op("ScatterND")
+            .expect_shapes("bx8x5")
+            .expect_relation("data[a, b, d] indices[a, c, d] updates[a, c, d] → y[a, b, d]");
+        let slices = OpCase::op("ScatterND")
             .input("7x8x64")
             .input("i64:nx2")
             .input("nx64");
         slices
-            .gives("7x8x64")
-            .relates("data[a, b, d] indices[c, 2] updates[c, d] → y[a, b, d]");
-        let cache = Prove::op("TensorScatter")
+            .expect_shapes("7x8x64")
+            .expect_relation("data[a, b, d] indices[c, 2] updates[c, d] → y[a, b, d]");
+        let cache = OpCase::op("TensorScatter")
             .at(24)
             .input("bx8x512x64")
             .input("bx8xsx64")
             .input("i64:b");
         cache
-            .gives("bx8x512x64")
-            .relates("cache[a, b, c, e] update[a, b, d, e] position[a] → y[a, b, c, e]");
+            .expect_shapes("bx8x512x64")
+            .expect_relation("cache[a, b, c, e] update[a, b, d, e] position[a] → y[a, b, c, e]");
     }
 
     #[test]
     fn codes_and_sequences() {
-        let code = Prove::op("OneHot").input("i64:bxs").number(10).input("2");
-        code.gives("bxsx10")
-            .relates("indices[a, b] depth[] values[2] → y[a, b, c]");
-        Prove::op("OneHot")
+        let code = OpCase::op("OneHot").input("i64:bxs").number(10).input("2");
+        code.expect_shapes("bxsx10")
+            .expect_relation("indices[a, b] depth[] values[2] → y[a, b, c]");
+        OpCase::op("OneHot")
             .number(-2)
             .number(3)
             .list(&[1, 7])
-            .gives("3")
-            .holds(&[1, 7, 1]);
-        Prove::op("OneHot")
+            .expect_shapes("3")
+            .expect_contents(&[1, 7, 1]);
+        OpCase::op("OneHot")
             .input("i64:b")
             .input("i64:")
             .input("2")
             .int("axis", 0)
-            .gives("?out0.0xb");
-        let reversed = Prove::op("ReverseSequence").input("sxbx8").input("i64:b");
+            .expect_shapes("?out0.0xb");
+        let reversed = OpCase::op("ReverseSequence").input("sxbx8").input("i64:b");
         reversed
-            .gives("sxbx8")
-            .relates("x[a, b, c] lengths[b] → y[a, b, c]");
+            .expect_shapes("sxbx8")
+            .expect_relation("x[a, b, c] lengths[b] → y[a, b, c]");
     }
 }

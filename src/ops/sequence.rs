@@ -44,16 +44,18 @@ pub(super) static RULES: &[Rule] = &[
 
 #[cfg(test)]
 mod tests {
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
     #[test]
     fn only_counts_are_known() {
-        Prove::op("SequenceLength").input("2x3").gives("");
-        Prove::op("SequenceConstruct")
+        OpCase::op("SequenceLength").input("2x3").expect_shapes("");
+        OpCase::op("SequenceConstruct")
             .input("2x3")
             .input("2x3")
-            .gives("?")
-            .relates("input 0[2, 3] input 1[2, 3]");
-        Prove::op("OptionalGetElement").input("2x3").gives("2x3");
+            .expect_shapes("?")
+            .expect_relation("input 0[2, 3] input 1[2, 3]");
+        OpCase::op("OptionalGetElement")
+            .input("2x3")
+            .expect_shapes("2x3");
     }
 }

@@ -359,14 +359,16 @@ pub(super) static RULES: &[Rule] = &[
                 ..Fact::default()
             },
         },
-    ),
+    )
+    .reads_extents(),
     Rule::onnx(
         "Size",
         &Count {
             of: size,
             unranked: || Fact::new(Some(Dtype::Int64), Vec::new()),
         },
-    ),
+    )
+    .reads_extents(),
     Rule::onnx("Constant", &Constant),
     Rule::onnx("ConstantOfShape", &ConstantOfShape),
     Rule::onnx("Range", &Range),
@@ -377,76 +379,78 @@ pub(super) static RULES: &[Rule] = &[
             reason: "ones on a diagonal",
         },
     ),
-    Rule::onnx("RandomNormal", &RANDOM),
-    Rule::onnx("RandomUniform", &RANDOM),
-    Rule::onnx("RandomNormalLike", &RANDOM),
-    Rule::onnx("RandomUniformLike", &RANDOM),
-    Rule::onnx("Bernoulli", &RANDOM),
+    Rule::onnx("RandomNormal", &RANDOM).draws(),
+    Rule::onnx("RandomUniform", &RANDOM).draws(),
+    Rule::onnx("RandomNormalLike", &RANDOM).draws(),
+    Rule::onnx("RandomUniformLike", &RANDOM).draws(),
+    Rule::onnx("Bernoulli", &RANDOM).draws(),
 ];
 
 #[cfg(test)]
 mod tests {
     use crate::facts::{Dim, Element};
     use crate::model::TensorRef;
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
     use crate::ops::{Cut, NodeEdit, lookup};
     use crate::proto::Dtype;
 
     #[test]
     fn shapes_are_contents() {
-        let shape = Prove::op("Shape")
+        let shape = OpCase::op("Shape")
             .input("bx3x8")
-            .gives("3")
-            .relates("x[i, j, k] → y[3]")
+            .expect_shapes("3")
+            .expect_relation("x[i, j, k] → y[3]")
             .facts();
         assert_eq!(
             shape[0].contents.clone().unwrap().dims().unwrap(),
             [Dim::symbol("b"), Dim::Num(3), Dim::Num(8)]
         );
-        Prove::op("Shape")
+        OpCase::op("Shape")
             .int("start", -2)
             .int("end", 9)
             .input("bx3x8")
-            .gives("2")
-            .holds(&[3, 8]);
-        Prove::op("Shape")
+            .expect_shapes("2")
+            .expect_contents(&[3, 8]);
+        OpCase::op("Shape")
             .int("start", 2)
             .int("end", 1)
             .input("2x3x8")
-            .gives("0")
-            .holds(&[]);
-        Prove::op("Size")
+            .expect_shapes("0")
+            .expect_contents(&[]);
+        OpCase::op("Size")
             .input("2x3x8")
-            .gives("")
-            .holds(&[48])
-            .relates("x[i, j, k] → y[]");
+            .expect_shapes("")
+            .expect_contents(&[48])
+            .expect_relation("x[i, j, k] → y[]");
     }
 
     #[test]
     fn constants_are_cut_when_dense() {
         let tensor = TensorRef::from_i64(vec![2, 2], &[1, 2, 3, 4]).to_proto("");
-        Prove::op("Constant")
+        OpCase::op("Constant")
             .tensor("value", tensor)
-            .gives("2x2")
-            .holds(&[1, 2, 3, 4])
-            .relates("→ y[i, j]");
-        Prove::op("Constant")
+            .expect_shapes("2x2")
+            .expect_contents(&[1, 2, 3, 4])
+            .expect_relation("→ y[i, j]");
+        OpCase::op("Constant")
             .ints("value_ints", &[4, 5])
-            .gives("2")
-            .holds(&[4, 5])
-            .relates("→ output 0[2]");
-        Prove::op("Constant").text("value_string", "a").gives("");
+            .expect_shapes("2")
+            .expect_contents(&[4, 5])
+            .expect_relation("→ output 0[2]");
+        OpCase::op("Constant")
+            .text("value_string", "a")
+            .expect_shapes("");
     }
 
     #[test]
     fn filled_tensors_follow_their_shape() {
         let ones = TensorRef::from_i64(vec![1], &[1]).to_proto("");
-        let filled = Prove::op("ConstantOfShape")
+        let filled = OpCase::op("ConstantOfShape")
             .tensor("value", ones)
             .list(&[2, 2])
-            .gives("2x2")
-            .holds(&[1, 1, 1, 1]);
-        filled.relates("shape[2] → y[i, j]").view(|view| {
+            .expect_shapes("2x2")
+            .expect_contents(&[1, 1, 1, 1]);
+        filled.expect_relation("shape[2] → y[i, j]").view(|view| {
             let operator = lookup("", "ConstantOfShape").unwrap();
             let relation = operator.relate(view);
             let mut kept = vec![None; relation.labels.len()];
@@ -464,17 +468,17 @@ mod tests {
                 .unwrap();
             assert_eq!(edit.demands[0].elements, [None, Some(Dim::Num(1))]);
         });
-        let zeros = Prove::op("ConstantOfShape")
+        let zeros = OpCase::op("ConstantOfShape")
             .computed(&[Dim::symbol("b"), Dim::Num(4)])
-            .gives("bx4")
+            .expect_shapes("bx4")
             .facts();
         assert_eq!(zeros[0].dtype, Some(Dtype::Float));
-        Prove::op("ConstantOfShape")
+        OpCase::op("ConstantOfShape")
             .input("i64:2")
-            .gives("?out0.0x?out0.1");
-        Prove::op("ConstantOfShape").list(&[]).gives("");
+            .expect_shapes("?out0.0x?out0.1");
+        OpCase::op("ConstantOfShape").list(&[]).expect_shapes("");
         assert_eq!(
-            Prove::op("ConstantOfShape").list(&[1]).facts()[0]
+            OpCase::op("ConstantOfShape").list(&[1]).facts()[0]
                 .contents
                 .as_ref()
                 .unwrap()
@@ -485,61 +489,61 @@ mod tests {
 
     #[test]
     fn ranges_are_counted() {
-        Prove::op("Range")
+        OpCase::op("Range")
             .number(1)
             .number(8)
             .number(3)
-            .gives("3")
-            .holds(&[1, 4, 7]);
-        Prove::op("Range")
+            .expect_shapes("3")
+            .expect_contents(&[1, 4, 7]);
+        OpCase::op("Range")
             .number(8)
             .number(1)
             .number(-3)
-            .gives("3")
-            .holds(&[8, 5, 2]);
-        Prove::op("Range")
+            .expect_shapes("3")
+            .expect_contents(&[8, 5, 2]);
+        OpCase::op("Range")
             .number(8)
             .number(1)
             .number(3)
-            .gives("0")
-            .holds(&[]);
-        Prove::op("Range")
+            .expect_shapes("0")
+            .expect_contents(&[]);
+        OpCase::op("Range")
             .number(0)
             .computed(&[Dim::symbol("s")])
             .number(1)
-            .gives("s");
-        let zero = Prove::op("Cast").int("to", 1).number(0).facts();
+            .expect_shapes("s");
+        let zero = OpCase::op("Cast").int("to", 1).number(0).facts();
         assert_eq!(
             zero[0].contents.as_ref().unwrap().0[..],
             [Element::Float(0.0)]
         );
-        Prove::op("Range")
+        OpCase::op("Range")
             .floats(&[0.0])
             .floats(&[3.0])
             .floats(&[1.0])
-            .gives("3");
-        Prove::op("Range")
+            .expect_shapes("3");
+        OpCase::op("Range")
             .floats(&[0.0])
             .floats(&[1.0])
             .floats(&[0.25])
-            .gives("4");
-        Prove::op("Range")
+            .expect_shapes("4");
+        OpCase::op("Range")
             .input("i64:")
             .number(1)
             .number(1)
-            .gives("?out0.0");
+            .expect_shapes("?out0.0");
     }
 
     #[test]
     fn made_numbers_have_stated_extents() {
-        Prove::op("RandomNormal")
+        OpCase::op("RandomNormal")
             .ints("shape", &[2, 3])
-            .gives("2x3")
-            .relates("→ y[i, j]");
-        Prove::op("EyeLike")
+            .expect_shapes("2x3")
+            .expect_relation("→ y[i, j]");
+        OpCase::op("EyeLike")
             .int("dtype", 7)
             .input("3x3")
-            .gives("3x3")
-            .relates("x[i, j] → y[i, j]");
+            .expect_shapes("3x3")
+            .expect_relation("x[i, j] → y[i, j]");
     }
 }

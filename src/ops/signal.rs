@@ -160,39 +160,39 @@ pub(super) static RULES: &[Rule] = &[
 
 #[cfg(test)]
 mod tests {
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
     #[test]
     fn spectra() {
-        Prove::op("DFT")
+        OpCase::op("DFT")
             .at(20)
             .int("onesided", 1)
             .input("bx3x16x1")
-            .gives("bx3x9x2");
-        Prove::op("DFT")
+            .expect_shapes("bx3x9x2");
+        OpCase::op("DFT")
             .at(17)
             .int("axis", 1)
             .input("bx16x3x1")
             .number(8)
-            .gives("bx8x3x2");
-        Prove::op("DFT")
+            .expect_shapes("bx8x3x2");
+        OpCase::op("DFT")
             .at(20)
             .int("onesided", 1)
             .int("inverse", 1)
             .input("bx3x9x2")
-            .gives("bx3x16x1");
-        Prove::op("STFT")
+            .expect_shapes("bx3x16x1");
+        OpCase::op("STFT")
             .input("bx128x1")
             .number(8)
             .weight("16")
-            .gives("bx15x9x2");
-        Prove::op("STFT")
+            .expect_shapes("bx15x9x2");
+        OpCase::op("STFT")
             .input("bx128")
             .number(8)
             .weight("16")
-            .gives("bx15x9x2");
+            .expect_shapes("bx15x9x2");
         let at = |axis, input: &str| {
-            Prove::op("DFT")
+            OpCase::op("DFT")
                 .at(17)
                 .int("axis", axis)
                 .input(input)
@@ -200,23 +200,23 @@ mod tests {
         };
         assert!(at(7, "").is_some() && at(2, "bx16x1").is_some() && at(-2, "bx16x1").is_none());
         assert!(
-            Prove::op("STFT")
+            OpCase::op("STFT")
                 .input("128")
                 .number(8)
                 .weight("16")
                 .problem()
                 .is_some()
         );
-        Prove::op("HannWindow")
+        OpCase::op("HannWindow")
             .number(16)
-            .gives("16")
-            .relates("input 0[] → output 0[16]");
-        Prove::op("MelWeightMatrix")
+            .expect_shapes("16")
+            .expect_relation("input 0[] → output 0[16]");
+        OpCase::op("MelWeightMatrix")
             .number(40)
             .number(512)
             .number(16000)
             .weight("")
             .weight("")
-            .gives("257x40");
+            .expect_shapes("257x40");
     }
 }

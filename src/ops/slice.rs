@@ -2,6 +2,7 @@
 
 use super::axes::{Letters, axis_numbers, list, operand};
 use super::elements::{Grid, compose};
+use super::meaning::Flow;
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
 use crate::relation::{Layout, Port, Reason, Relation};
@@ -321,12 +322,12 @@ impl Operator for Slice {
     }
 }
 
-pub(super) static RULES: &[Rule] = &[Rule::onnx("Slice", &Slice)];
+pub(super) static RULES: &[Rule] = &[Rule::onnx("Slice", &Slice).flow(Flow::Moved)];
 
 #[cfg(test)]
 mod tests {
     use crate::facts::Dim;
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
     use crate::ops::{Demand, Setting};
 
     const FAR: i64 = i64::MAX;
@@ -344,127 +345,127 @@ mod tests {
 
     #[test]
     fn a_stretch_picks_indices() {
-        let old = Prove::op("Slice")
+        let old = OpCase::op("Slice")
             .at(9)
             .input("bx8")
             .ints("axes", &[1])
             .ints("starts", &[2])
             .ints("ends", &[6]);
-        old.gives("bx4").relates("x[a, b] → y[a, b{2..6}]");
-        let new = Prove::op("Slice")
+        old.expect_shapes("bx4")
+            .expect_relation("x[a, b] → y[a, b{2..6}]");
+        let new = OpCase::op("Slice")
             .input("bx8x3")
             .list(&[-4])
             .list(&[FAR])
             .list(&[-2]);
-        new.gives("bx4x3")
-            .relates("x[a, b, c] starts[1] ends[1] axes[1] → y[a, b{4..8}, c]");
-        let odd = Prove::op("Slice")
+        new.expect_shapes("bx4x3")
+            .expect_relation("x[a, b, c] starts[1] ends[1] axes[1] → y[a, b{4..8}, c]");
+        let odd = OpCase::op("Slice")
             .input("8")
             .list(&[1])
             .list(&[8])
             .list(&[0])
             .list(&[2]);
-        odd.gives("4")
-            .relates("x[a] starts[1] ends[1] axes[1] steps[1] → y[a{1,3..}]");
-        let back = Prove::op("Slice")
+        odd.expect_shapes("4")
+            .expect_relation("x[a] starts[1] ends[1] axes[1] steps[1] → y[a{1,3..}]");
+        let back = OpCase::op("Slice")
             .input("4")
             .list(&[-1])
             .list(&[i64::MIN])
             .list(&[0])
             .list(&[-1]);
-        back.gives("4")
-            .relates("x[a] starts[1] ends[1] axes[1] steps[1] → y[a{3,2..}]");
-        Prove::op("Slice")
+        back.expect_shapes("4")
+            .expect_relation("x[a] starts[1] ends[1] axes[1] steps[1] → y[a{3,2..}]");
+        OpCase::op("Slice")
             .input("4x2")
             .list(&[0, 0])
             .list(&[9, 2])
-            .gives("4x2")
-            .relates("x[a, b] starts[2] ends[2] → y[a, b]");
-        Prove::op("Slice")
+            .expect_shapes("4x2")
+            .expect_relation("x[a, b] starts[2] ends[2] → y[a, b]");
+        OpCase::op("Slice")
             .input("4")
             .list(&[3])
             .list(&[1])
-            .gives("0")
-            .relates("x[a] starts[1] ends[1] → y[b]");
+            .expect_shapes("0")
+            .expect_relation("x[a] starts[1] ends[1] → y[b]");
     }
 
     #[test]
     fn symbolic_bounds_give_symbolic_extents() {
-        let axis =
-            |prove: Prove, start: i64, end: i64| prove.list(&[start]).list(&[end]).list(&[1]);
-        axis(Prove::op("Slice").input("bxs"), 1, FAR)
-            .gives("bxs - 1")
-            .relates("x[a, b] starts[1] ends[1] axes[1] → y[a, c]");
-        axis(Prove::op("Slice").input("bxs"), 0, FAR)
-            .gives("bxs")
-            .relates("x[a, b] starts[1] ends[1] axes[1] → y[a, b]");
-        axis(Prove::op("Slice").input("bxs"), 0, -1).gives("bxs - 1");
-        axis(Prove::op("Slice").input("bxs"), -1, FAR).gives("bx1");
-        axis(Prove::op("Slice").input("bxs"), 0, 1).gives("bx1");
-        let positions = Prove::op("Slice")
+        let axis = |case: OpCase, start: i64, end: i64| case.list(&[start]).list(&[end]).list(&[1]);
+        axis(OpCase::op("Slice").input("bxs"), 1, FAR)
+            .expect_shapes("bxs - 1")
+            .expect_relation("x[a, b] starts[1] ends[1] axes[1] → y[a, c]");
+        axis(OpCase::op("Slice").input("bxs"), 0, FAR)
+            .expect_shapes("bxs")
+            .expect_relation("x[a, b] starts[1] ends[1] axes[1] → y[a, b]");
+        axis(OpCase::op("Slice").input("bxs"), 0, -1).expect_shapes("bxs - 1");
+        axis(OpCase::op("Slice").input("bxs"), -1, FAR).expect_shapes("bx1");
+        axis(OpCase::op("Slice").input("bxs"), 0, 1).expect_shapes("bx1");
+        let positions = OpCase::op("Slice")
             .input("1x512")
             .list(&[0])
             .computed(&[Dim::symbol("s")])
             .list(&[1]);
         positions
-            .gives("1xs")
-            .relates("x[1, a] starts[1] ends[1] axes[1] → y[1, b]");
-        let last = Prove::op("Slice")
+            .expect_shapes("1xs")
+            .expect_relation("x[1, a] starts[1] ends[1] axes[1] → y[1, b]");
+        let last = OpCase::op("Slice")
             .input("bxt")
             .computed(&[&Dim::Num(0) - &Dim::symbol("s")])
             .list(&[FAR])
             .list(&[1]);
-        last.gives("bxs");
-        Prove::op("Slice")
+        last.expect_shapes("bxs");
+        OpCase::op("Slice")
             .input("bx8")
             .input("i64:1")
             .list(&[5])
             .list(&[1])
-            .gives("bx?out0.1");
-        Prove::op("Slice")
+            .expect_shapes("bx?out0.1");
+        OpCase::op("Slice")
             .input("bx8")
             .list(&[5])
             .list(&[1])
             .input("i64:1")
-            .gives("?out0.0x?out0.1");
+            .expect_shapes("?out0.0x?out0.1");
     }
 
     #[test]
     fn contents_are_sliced() {
-        Prove::op("Slice")
+        OpCase::op("Slice")
             .list(&[5, 6, 7, 8])
             .list(&[1])
             .list(&[3])
-            .holds(&[6, 7]);
-        Prove::op("Slice")
+            .expect_contents(&[6, 7]);
+        OpCase::op("Slice")
             .list(&[5, 6, 7, 8])
             .list(&[-1])
             .list(&[-9])
             .list(&[0])
             .list(&[-2])
-            .holds(&[8, 6]);
+            .expect_contents(&[8, 6]);
     }
 
     #[test]
     fn bounds_follow_the_kept_indices() {
-        let middle = Prove::op("Slice").input("8x2").list(&[2]).list(&[6]);
+        let middle = OpCase::op("Slice").input("8x2").list(&[2]).list(&[6]);
         let edit = middle.edit(&[("a", &[0, 2, 3, 5, 7])]).unwrap();
         assert_eq!(edit.demands, [demand(1, &[Some(1)]), demand(2, &[Some(4)])]);
-        let tail = Prove::op("Slice")
+        let tail = OpCase::op("Slice")
             .input("8")
             .list(&[4])
             .list(&[FAR])
             .edit(&[("a", &[0, 5, 6, 7])])
             .unwrap();
         assert_eq!(tail.demands, [demand(1, &[Some(1)])]);
-        let half = Prove::op("Slice")
+        let half = OpCase::op("Slice")
             .input("8")
             .list(&[-4])
             .list(&[FAR])
             .edit(&[("a", &[0, 4, 5, 6, 7])])
             .unwrap();
         assert!(half.demands.is_empty());
-        let old = Prove::op("Slice")
+        let old = OpCase::op("Slice")
             .at(9)
             .input("8")
             .ints("starts", &[0])
@@ -472,7 +473,7 @@ mod tests {
             .edit(&[("a", &[1, 3, 4])])
             .unwrap();
         assert_eq!(old.settings, [("ends", Setting::Ints(vec![2]))]);
-        let back = Prove::op("Slice")
+        let back = OpCase::op("Slice")
             .input("8")
             .list(&[3])
             .list(&[-9])
@@ -482,7 +483,7 @@ mod tests {
             back.edit(&[("a", &[1, 3, 4])]).unwrap().demands,
             [demand(1, &[Some(1)])]
         );
-        let odd = Prove::op("Slice")
+        let odd = OpCase::op("Slice")
             .input("8")
             .list(&[0])
             .list(&[8])

@@ -3,6 +3,7 @@
 use super::broadcast::{axis_name, broadcast};
 use super::elementwise::dtype_attribute;
 use super::fit::unless_ranked;
+use super::meaning::Decides;
 use super::{InferError, NodeView, Operator, Rule};
 use crate::facts::{Contents, Dim, Element, Fact};
 use crate::proto::Dtype;
@@ -267,25 +268,25 @@ impl Operator for Multinomial {
 pub(super) static RULES: &[Rule] = &[
     Rule::onnx("Softmax", &Softmax),
     Rule::onnx("LogSoftmax", &Softmax),
-    Rule::onnx("Hardmax", &Softmax),
-    Rule::onnx("TopK", &TopK),
-    Rule::onnx("Unique", &Unique),
-    Rule::onnx("NonZero", &NonZero),
-    Rule::onnx("Multinomial", &Multinomial),
+    Rule::onnx("Hardmax", &Softmax).chooses(Decides::Always),
+    Rule::onnx("TopK", &TopK).chooses(Decides::Always),
+    Rule::onnx("Unique", &Unique).chooses(Decides::Always),
+    Rule::onnx("NonZero", &NonZero).chooses(Decides::Always),
+    Rule::onnx("Multinomial", &Multinomial).draws(),
 ];
 
 #[cfg(test)]
 mod tests {
+    use crate::ops::case::OpCase;
     use crate::ops::lookup;
-    use crate::ops::prove::Prove;
     use crate::relation::{Fate, Relation};
 
-    fn relation(prove: &Prove) -> Relation {
-        prove.view(|view| lookup("", view.node.op_type()).unwrap().relate(view))
+    fn relation(case: &OpCase) -> Relation {
+        case.view(|view| lookup("", view.node.op_type()).unwrap().relate(view))
     }
 
-    fn free(prove: &Prove) -> Vec<String> {
-        relation(prove)
+    fn free(case: &OpCase) -> Vec<String> {
+        relation(case)
             .labels
             .iter()
             .filter(|label| label.fate == Fate::Free)
@@ -295,59 +296,66 @@ mod tests {
 
     #[test]
     fn softmax_fixes_its_axis() {
-        let new = Prove::op("Softmax")
+        let new = OpCase::op("Softmax")
             .int("axis", 1)
             .input("bx12x8")
-            .gives("bx12x8")
-            .relates("x[i, j, k] → y[i, j, k]");
+            .expect_shapes("bx12x8")
+            .expect_relation("x[i, j, k] → y[i, j, k]");
         assert_eq!(free(&new), ["i", "k"]);
-        let old = Prove::op("LogSoftmax").at(11).input("bx12x8");
+        let old = OpCase::op("LogSoftmax").at(11).input("bx12x8");
         assert_eq!(free(&old), ["i"], "all axes from `axis` on are one");
     }
 
     #[test]
     fn the_largest_are_counted() {
-        let top = Prove::op("TopK")
+        let top = OpCase::op("TopK")
             .input("bx100")
             .list(&[5])
             .outputs(2)
-            .gives("bx5 bx5");
+            .expect_shapes("bx5 bx5");
         assert_eq!(
-            free(&top.relates("x[i, j] k[1] → values[i, 5] indices[i, 5]")),
+            free(&top.expect_relation("x[i, j] k[1] → values[i, 5] indices[i, 5]")),
             ["i"]
         );
-        Prove::op("TopK")
+        OpCase::op("TopK")
             .at(9)
             .int("k", 3)
             .input("2x9")
             .outputs(2)
-            .gives("2x3 2x3");
-        Prove::op("TopK")
+            .expect_shapes("2x3 2x3");
+        OpCase::op("TopK")
             .input("2x9")
             .input("i64:1")
             .outputs(2)
-            .gives("2x?out0.1 2x?out0.1");
+            .expect_shapes("2x?out0.1 2x?out0.1");
     }
 
     #[test]
     fn results_of_unknown_length_are_frozen() {
         assert!(
             free(
-                &Prove::op("Unique")
+                &OpCase::op("Unique")
                     .input("4x3")
                     .outputs(4)
-                    .gives("?out0.0 ?out0.0 12 ?out0.0")
+                    .expect_shapes("?out0.0 ?out0.0 12 ?out0.0")
             )
             .is_empty()
         );
-        assert!(free(&Prove::op("NonZero").input("4x3").gives("2x?out0.1")).is_empty());
-        Prove::op("NonZero")
+        assert!(
+            free(
+                &OpCase::op("NonZero")
+                    .input("4x3")
+                    .expect_shapes("2x?out0.1")
+            )
+            .is_empty()
+        );
+        OpCase::op("NonZero")
             .list(&[0, 7, 0, 9])
-            .gives("1x2")
-            .holds(&[1, 3]);
-        Prove::op("Multinomial")
+            .expect_shapes("1x2")
+            .expect_contents(&[1, 3]);
+        OpCase::op("Multinomial")
             .int("sample_size", 6)
             .input("bx3")
-            .gives("bx6");
+            .expect_shapes("bx6");
     }
 }

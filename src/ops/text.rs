@@ -139,22 +139,24 @@ pub(super) static RULES: &[Rule] = &[
 
 #[cfg(test)]
 mod tests {
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
     #[test]
     fn shapes_go_on() {
-        Prove::op("StringSplit")
+        OpCase::op("StringSplit")
             .outputs(2)
             .input("2x3")
-            .gives("2x3x?out0.2 2x3");
-        Prove::op("RegexFullMatch").input("2x3").gives("2x3");
-        Prove::op("StringConcat")
+            .expect_shapes("2x3x?out0.2 2x3");
+        OpCase::op("RegexFullMatch")
+            .input("2x3")
+            .expect_shapes("2x3");
+        OpCase::op("StringConcat")
             .input("2x3")
             .input("3")
-            .gives("2x3");
-        Prove::op("TfIdfVectorizer")
+            .expect_shapes("2x3");
+        OpCase::op("TfIdfVectorizer")
             .ints("ngram_indexes", &[0, 4, 2])
             .input("i64:nx7")
-            .gives("nx5");
+            .expect_shapes("nx5");
     }
 }

@@ -7,11 +7,7 @@ use crate::facts::Fact;
 const STEP: &str = "a step of training";
 
 const fn training(op_type: &'static str, operator: &'static Frozen) -> Rule {
-    Rule {
-        domain: "ai.onnx.preview.training",
-        op_type,
-        operator,
-    }
+    Rule::of("ai.onnx.preview.training", op_type, operator)
 }
 
 /// Steps read a rate and a count, then lists of equally many tensors: those updated, their gradients, `states` more of each.
@@ -64,11 +60,11 @@ pub(super) static RULES: &[Rule] = &[
 
 #[cfg(test)]
 mod tests {
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
     #[test]
     fn shapes_go_on() {
-        let adam = Prove::op("Adam")
+        let adam = OpCase::op("Adam")
             .domain("ai.onnx.preview.training")
             .at(1)
             .outputs(3);
@@ -78,6 +74,6 @@ mod tests {
             .input("3")
             .input("3")
             .input("3")
-            .gives("3 3 3");
+            .expect_shapes("3 3 3");
     }
 }

@@ -126,7 +126,7 @@ impl<'a> NodeView<'a> {
         }
     }
 
-    /// An extent that can not be known before the model runs, named after the output.
+    /// An extent that cannot be known before the model runs, named after the output.
     pub fn unknown(&self, output: usize, axis: usize) -> Dim {
         let name = self.node.output.get(output).map_or("", String::as_str);
         Dim::symbol(&format!("?{name}.{axis}"))

@@ -6,6 +6,7 @@ use super::PruneError;
 use crate::analysis::{Facts, Group, Pins, infer};
 use crate::inputs::Batches;
 use crate::model::{GraphId, Index, Model, NodeId, ValueId, extract_subgraph};
+use crate::ops::meaning;
 use crate::proto::is_weight;
 use crate::run::{Runtime, Tensors};
 use crate::workspace::Workspace;
@@ -45,7 +46,9 @@ impl Unrun {
         let ifs: Vec<NodeId> = index
             .nodes()
             .filter(|(node, _)| {
-                model.node(*node).op_type() == "If" && model.node(*node).domain().is_empty()
+                meaning(model.node(*node))
+                    .control
+                    .is_some_and(|control| control.alternative)
             })
             .map(|(node, _)| node)
             .collect();

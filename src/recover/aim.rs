@@ -6,6 +6,7 @@
 use crate::linear::Linear;
 use crate::model::edit::NodeExt;
 use crate::model::{Model, NodeId, ValueId};
+use crate::ops::{Flow, flow, meaning};
 use crate::proto::Dtype;
 
 /// What happens to the output of a layer up to the first function that is not affine.
@@ -52,7 +53,11 @@ impl Aim {
             }
             let message = model.node(reader);
             let inputs = &model.index().node(reader).inputs;
-            let constant = |at: usize| model.constant(inputs.get(at).copied().flatten()?)?.to_f32();
+            let constant = |at: u32| {
+                model
+                    .constant(inputs.get(at as usize).copied().flatten()?)?
+                    .to_f32()
+            };
             let output = model
                 .index()
                 .node(reader)
@@ -60,11 +65,16 @@ impl Aim {
                 .first()
                 .copied()
                 .flatten();
-            match message.op_type() {
-                "BatchNormalization" if axis == 1 && slot == 0 && aim.added.is_none() => {
+            match flow(message) {
+                Flow::Normalised if axis == 1 && slot == 0 && aim.added.is_none() => {
+                    let statistics = meaning(message).statistics?;
                     let epsilon = message.float("epsilon").map_or(1e-5, f64::from);
-                    let [scale, shift, mean, variance] =
-                        [constant(1)?, constant(2)?, constant(3)?, constant(4)?];
+                    let [scale, shift, mean, variance] = [
+                        constant(statistics.scale)?,
+                        constant(statistics.shift)?,
+                        constant(statistics.mean)?,
+                        constant(statistics.variance)?,
+                    ];
                     for (channel, place) in places.iter().enumerate() {
                         let get = |list: &[f32]| list.get(*place).map(|number| f64::from(*number));
                         let factor = get(&scale)? / (get(&variance)? + epsilon).sqrt();
@@ -73,7 +83,7 @@ impl Aim {
                             (aim.offset[channel] - get(&mean)?) * factor + get(&shift)?;
                     }
                 }
-                "Add" => {
+                Flow::Add => {
                     let other = inputs.get(1 - slot as usize).copied().flatten()?;
                     if biased {
                         // The layer's own bias: fitted with it.
@@ -86,7 +96,7 @@ impl Aim {
                         break;
                     }
                 }
-                "Relu" => {
+                Flow::Rectified => {
                     aim.function = Some(Clamp {
                         low: 0.0,
                         high: f64::INFINITY,
@@ -94,12 +104,12 @@ impl Aim {
                     aim.end = output;
                     break;
                 }
-                "Clip" => {
+                Flow::Clipped => {
                     aim.function = clip(model, reader);
                     aim.end = output;
                     break;
                 }
-                "QuantizeLinear" if slot == 0 => {
+                Flow::Quantized if slot == 0 => {
                     let Some(range) = quantized(model, reader) else {
                         break;
                     };
@@ -163,7 +173,7 @@ fn only_reader(model: &Model, value: ValueId) -> Option<NodeId> {
 fn dequantized(model: &Model, node: NodeId) -> Option<ValueId> {
     let output = |node: NodeId| model.index().node(node).outputs.first().copied().flatten();
     let reader = only_reader(model, output(node)?)
-        .filter(|reader| model.node(*reader).op_type() == "DequantizeLinear")?;
+        .filter(|reader| flow(model.node(*reader)) == Flow::Dequantized)?;
     output(reader)
 }
 
@@ -171,7 +181,7 @@ fn dequantized(model: &Model, node: NodeId) -> Option<ValueId> {
 fn towards_sum(model: &Model, node: NodeId) -> Option<ValueId> {
     let value = dequantized(model, node)?;
     only_reader(model, value)
-        .filter(|reader| model.node(*reader).op_type() == "Add")
+        .filter(|reader| flow(model.node(*reader)) == Flow::Add)
         .map(|_| value)
 }
 

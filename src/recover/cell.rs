@@ -10,7 +10,8 @@ use super::rows::{LEAST, Rows, Taps};
 use crate::calibrate::picks;
 use crate::linear::Operand;
 use crate::model::edit::NodeExt;
-use crate::model::{Index, Model, NodeId, Origin, ValueId, normal_domain};
+use crate::model::{Index, Model, NodeId, Origin, ValueId};
+use crate::ops::meaning;
 use crate::run::Tensors;
 
 /// The constants of one layer's cells.
@@ -85,11 +86,8 @@ impl Cell {
             selection,
         } = teacher;
         let message = model.node(node);
-        let gates = match (normal_domain(message.domain()), message.op_type()) {
-            ("", "LSTM") => 4,
-            ("", "RNN") => 1,
-            _ => return None,
-        };
+        let recurrence = meaning(message).recurrence;
+        let gates = recurrence.filter(|cell| cell.is_linear)?.gates;
         let attribute = |name: &str| message.attribute(name);
         let entry = model.index().node(node);
         // Batches first, or sequences of different lengths, would need other rows.

@@ -1,9 +1,9 @@
-//! Why indices can not be removed, or only at a loss.
+//! Why indices cannot be removed, or only at a loss.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// Why indices can not be removed, or only at a loss.
+/// Why indices cannot be removed, or only at a loss.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
     /// The operator has no rule here.
@@ -18,7 +18,7 @@ pub enum Reason {
     Dynamic,
     /// Several readers divide the axis in ways that do not fit each other.
     NoCommonFactors,
-    /// A shape or attribute that would have to change can not be rewritten.
+    /// A shape or attribute that would have to change cannot be rewritten.
     Demand(String),
     /// The rule did not describe the tensor.
     NotDescribed(String),

@@ -2,7 +2,8 @@
 
 use super::{Evidence, Norm, Score, normalise};
 use crate::analysis::Group;
-use crate::model::{ValueId, normal_domain};
+use crate::model::ValueId;
+use crate::ops::meaning;
 
 /// `|γ|` of the BatchNormalization that holds a unit's channel (the sum, where several do), divided by its mean over the group.
 /// Groups without one are ranked by [`Norm::L2`].
@@ -61,9 +62,8 @@ fn is_scale(evidence: Evidence, value: ValueId) -> bool {
         .readers
         .iter()
         .any(|(node, slot)| {
-            let message = evidence.model.node(*node);
-            *slot == 1
-                && message.op_type() == "BatchNormalization"
-                && normal_domain(message.domain()).is_empty()
+            meaning(evidence.model.node(*node))
+                .statistics
+                .is_some_and(|statistics| statistics.scale == *slot)
         })
 }

@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use super::{Kind, SurgeryError};
 use crate::analysis::{Analysis, Selection, branch_ends};
 use crate::model::{Model, Origin, TensorRef};
-use crate::proto::{AttributeProto, GraphProto};
+use crate::ops::make::make_constant;
+use crate::ops::{ChannelAxis, meaning};
+use crate::proto::GraphProto;
 
 /// The products that are left with their biases, by output, and the selection in which every group that is gone
 /// altogether keeps a unit: what that leaves of the branch is taken out at its end. Errors: a group that can not go.
@@ -51,15 +53,14 @@ pub(super) fn collapse(
         let value = original.index().main_value(name)?;
         let fact = analysis.facts.of(value);
         let shape = fact.shape.as_ref()?;
-        let bias = match pruned.node(node).op_type() {
-            "MatMul" => None,
-            _ => pruned.index().node(node).inputs.get(2).copied().flatten(),
-        };
-        // Channels of a convolution are its second axis, of the others the last.
-        let axis = if pruned.node(node).op_type() == "Conv" {
-            1
-        } else {
-            shape.len().saturating_sub(1)
+        let product = meaning(pruned.node(node)).product?;
+        let bias = product.bias.and_then(|bias| {
+            let inputs = &pruned.index().node(node).inputs;
+            inputs.get(bias.input as usize).copied().flatten()
+        });
+        let axis = match product.channels? {
+            ChannelAxis::Second => 1,
+            ChannelAxis::Last => shape.len().saturating_sub(1),
         };
         let left = analysis.new_extent(value, axis, selection);
         let channels = left
@@ -82,10 +83,7 @@ pub(super) fn collapse(
         };
         tensor.dims = vec![1; shape.len()];
         *tensor.dims.get_mut(axis)? = count;
-        let message = pruned.node_mut(node);
-        message.op_type = Some("Constant".to_owned());
-        message.input.clear();
-        message.attribute = vec![AttributeProto::tensor("value", &tensor)];
+        make_constant(pruned.node_mut(node), &tensor);
     }
     if let Some(graph) = &mut pruned.proto.graph {
         forget_shapes(graph, ends);
@@ -102,11 +100,10 @@ fn forget_shapes(graph: &mut GraphProto, ends: &[String]) {
         .collect();
     let mut narrow: HashSet<String> = HashSet::new();
     for node in &graph.node {
-        let computed = node.op_type() == "Constant"
-            || node
-                .input
-                .iter()
-                .all(|input| constant.contains(input.as_str()) || input.is_empty());
+        let computed = node
+            .input
+            .iter()
+            .all(|input| constant.contains(input.as_str()) || input.is_empty());
         if computed {
             constant.extend(node.output.iter().map(String::as_str));
             let from_ends = node.output.iter().any(|output| ends.contains(output))

@@ -7,27 +7,11 @@ use rayon::prelude::*;
 
 use crate::analysis::port_value;
 use crate::model::{Model, NodeId, Origin, TensorRef, ValueId};
+use crate::ops::{Flow, flow, meaning};
 use crate::proto::Dtype;
 use crate::relation::{Port, Relation};
 use crate::rng::rng;
 
-/// Operators that hand on what they read element by element: a weight stays one behind them.
-const CARRIERS: &[&str] = &[
-    "Cast",
-    "Concat",
-    "DequantizeLinear",
-    "Expand",
-    "Flatten",
-    "Identity",
-    "Reshape",
-    "Slice",
-    "Split",
-    "Squeeze",
-    "Transpose",
-    "Unsqueeze",
-];
-/// Operators of which constants shift or scale what is computed.
-const SCALERS: &[&str] = &["Add", "Div", "Mul", "PRelu", "Sub"];
 /// Constants with larger numbers than this are no weights (masks of attention).
 const LARGEST: f64 = 1e4;
 /// How far a search for the constant behind a value goes.
@@ -86,11 +70,10 @@ fn roles(model: &Model, relations: &[Relation]) -> BTreeMap<ValueId, Role> {
                 matrices.push(port);
             }
         }
-        let op = model.node(node).op_type();
-        let scales = SCALERS.contains(&op)
-            || op.ends_with("Normalization")
-            || (!relation.terms.is_empty() && !is_whole);
-        let table = (op == "Gather").then_some(0);
+        let known = meaning(model.node(node));
+        let scales =
+            is_affine(known.flow) || known.normalises || (!relation.terms.is_empty() && !is_whole);
+        let table = (known.flow == Flow::Picked).then_some(0);
         for (at, value) in entry.inputs.iter().enumerate() {
             let Some(value) = value.filter(|value| model.tensor_proto(*value).is_some()) else {
                 continue;
@@ -121,20 +104,33 @@ fn constants_behind(model: &Model, value: Option<ValueId>, depth: usize, found: 
     let Origin::Output(node, _) = model.index().value(value).origin else {
         return;
     };
-    if depth > 0 && CARRIERS.contains(&model.node(node).op_type()) {
+    if depth > 0 {
         carried(model, node)
             .into_iter()
             .for_each(|value| constants_behind(model, Some(value), depth - 1, found));
     }
 }
 
-/// What a carrier hands on: its first input, or all that it joins.
+/// Operators of which constants shift or scale what is computed.
+fn is_affine(flow: Flow) -> bool {
+    matches!(
+        flow,
+        Flow::Add | Flow::Sub | Flow::Mul | Flow::Div | Flow::Leaky
+    )
+}
+
+/// What an operator hands on entry by entry, so that a weight stays one behind it: its first input, or all that it joins.
 fn carried(model: &Model, node: NodeId) -> Vec<ValueId> {
     let inputs = model.index().node(node).inputs.iter().flatten().copied();
-    if model.node(node).op_type() == "Concat" {
-        inputs.collect()
-    } else {
-        inputs.take(1).collect()
+    match flow(model.node(node)) {
+        Flow::Joined => inputs.collect(),
+        Flow::Same
+        | Flow::Converted
+        | Flow::Reshaped
+        | Flow::Permuted
+        | Flow::Moved
+        | Flow::Dequantized => inputs.take(1).collect(),
+        _ => Vec::new(),
     }
 }
 

@@ -503,20 +503,12 @@ fn enlivened(inputs: &Tensors) -> Tensors {
 
 /// Whether a model computes in half precision, and in whole numbers that stand for steps.
 fn precision(model: &Model) -> (bool, bool) {
-    const MARKS: [&str; 5] = [
-        "QuantizeLinear",
-        "DynamicQuantize",
-        "Integer",
-        "QLinear",
-        "QGemm",
-    ];
     let half = |code: i32| {
         matches!(
             Dtype::from_code(code),
             Some(Dtype::Float16 | Dtype::Bfloat16)
         )
     };
-    let steps = |op: &str| MARKS.iter().any(|mark| op.contains(mark)) && op != "DequantizeLinear";
     let half = model.index().values().any(|(value, _)| {
         model
             .tensor_proto(value)
@@ -527,6 +519,6 @@ fn precision(model: &Model) -> (bool, bool) {
         model
             .index()
             .nodes()
-            .any(|(node, _)| steps(model.node(node).op_type())),
+            .any(|(node, _)| crate::ops::meaning(model.node(node)).counts_steps),
     )
 }

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::analysis::{Analysis, Selection, port_value};
 use crate::model::{LoadError, Model, Names, NodeId, TensorRef, ValueId};
-use crate::proto::{AttributeProto, Dtype, NodeProto};
+use crate::ops::make;
+use crate::proto::{Dtype, NodeProto};
 use crate::relation::{Fate, LabelId, Port, Term};
 
 /// Builds the masked original of a selection. Errors: the masked graph is not valid (never expected).
@@ -222,12 +223,8 @@ impl Masker<'_> {
         let edit = self.edits.entry(node).or_default();
         edit.constants.push((mask_name.clone(), mask));
         edit.constants.extend(zero);
-        edit.before.push(operator(
-            "Where",
-            &[mask_name, source, zero_name],
-            &output,
-            None,
-        ));
+        edit.before
+            .push(make::choose(&mask_name, &source, &zero_name, &output));
         edit.inputs.insert(input, output);
     }
 
@@ -315,12 +312,7 @@ impl Masker<'_> {
         // Its output may have the name of the node that it stands behind.
         let message = NodeProto {
             name: Some(format!("{name}_gather")),
-            ..operator(
-                "Gather",
-                &[source, name.clone()],
-                &output,
-                Some(axis as i64),
-            )
+            ..make::gather(&source, &name, axis as i64, &output)
         };
         if before {
             edit.before.push(message)
@@ -422,16 +414,5 @@ impl Masker<'_> {
             ..tensor
         }
         .to_proto(&name);
-    }
-}
-
-fn operator(op_type: &str, inputs: &[String], output: &str, axis: Option<i64>) -> NodeProto {
-    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-    NodeProto {
-        attribute: axis
-            .map(|axis| AttributeProto::int("axis", axis))
-            .into_iter()
-            .collect(),
-        ..NodeProto::standard(op_type, &inputs, output)
     }
 }

@@ -3,32 +3,11 @@
 use std::collections::BTreeSet;
 
 use crate::analysis::{Analysis, Pins, Selection, infer};
-use crate::model::edit::NodeExt;
-use crate::model::{GraphId, Index, LoadError, Model, NodeId, ValueId, normal_domain};
-use crate::proto::{Dtype, ValueInfoProto};
+use crate::model::{GraphId, Index, LoadError, Model, NodeId, ValueId, is_constant_node};
+use crate::ops::meaning;
+use crate::proto::ValueInfoProto;
 use crate::relation::Fate;
 use crate::run::Tensors;
-
-/// Operators that choose: between numbers that are nearly the same, rounding decides, and some of what lies behind differs.
-const CHOICES: &[&str] = &[
-    "ArgMax",
-    "ArgMin",
-    "Ceil",
-    "Equal",
-    "Floor",
-    "Greater",
-    "GreaterOrEqual",
-    "Hardmax",
-    "Less",
-    "LessOrEqual",
-    "Mod",
-    "NonMaxSuppression",
-    "NonZero",
-    "Round",
-    "Sign",
-    "TopK",
-    "Unique",
-];
 
 /// One value of the main graph, and what stays of each of its axes.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,7 +55,7 @@ pub(super) fn sights(
         .graph
         .iter()
         .flat_map(|graph| &graph.node)
-        .filter(|node| node.op_type() != "Constant");
+        .filter(|node| !is_constant_node(node));
     let given: BTreeSet<&String> = nodes.flat_map(|node| &node.output).collect();
     let (mut touched, mut behind): (BTreeSet<ValueId>, BTreeSet<ValueId>) = Default::default();
     let mut sights = Sights::default();
@@ -160,16 +139,11 @@ fn contracts(model: &Model, analysis: &Analysis, selection: &Selection, node: No
         })
 }
 
+/// Whether a node, or one in its graphs, decides between numbers: where two are nearly the same, rounding turns it, and some of
+/// what lies behind differs.
 fn chooses(model: &Model, node: NodeId) -> bool {
     let message = model.node(node);
-    let op = message.op_type();
-    let to_whole = || {
-        let code = message.int("to").map(|code| code as i32);
-        code.and_then(Dtype::from_code)
-            .is_none_or(|dtype| !dtype.is_float())
-    };
-    let own = normal_domain(message.domain()).is_empty()
-        && (CHOICES.contains(&op) || (op == "Cast" && to_whole()) || op == "If");
+    let own = meaning(message).chooses(message);
     own || inner(model, node).any(|graph| nodes(model, graph).any(|node| chooses(model, node)))
 }
 

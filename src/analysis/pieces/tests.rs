@@ -1,4 +1,4 @@
-use super::{Band, Pieces};
+use super::{Interleave, Pieces};
 use crate::facts::Dim;
 
 /// Start, size and factors (stride, extent) of every piece.
@@ -7,7 +7,7 @@ type Shown = Vec<(u64, i64, Vec<(u64, i64)>)>;
 
 fn shown(pieces: &Pieces) -> Shown {
     let number = |dim: &Dim| dim.num().unwrap_or(0);
-    let factors = |piece: &super::Piece| {
+    let factors = |piece: &super::Block| {
         piece
             .factors()
             .iter()
@@ -20,8 +20,8 @@ fn shown(pieces: &Pieces) -> Shown {
         .collect()
 }
 
-fn band(start: u64, repeats: u64, period: u64, offsets: &[u64]) -> Band {
-    Band {
+fn band(start: u64, repeats: u64, period: u64, offsets: &[u64]) -> Interleave {
+    Interleave {
         start,
         repeats,
         period,
@@ -37,7 +37,7 @@ fn halves_of_heads_take_turns() {
         Ok(true),
         "two groups of three heads of four"
     );
-    assert_eq!(pieces.impose(&band(0, 6, 4, &[0, 2])), Ok(true));
+    assert_eq!(pieces.refine_with(&band(0, 6, 4, &[0, 2])), Ok(true));
     assert_eq!(
         shown(&pieces),
         [
@@ -50,13 +50,13 @@ fn halves_of_heads_take_turns() {
         (pieces.find(7), pieces.find(8)),
         (Some((1, 3)), Some((0, 4)))
     );
-    assert_eq!(pieces.impose(&band(0, 6, 4, &[0, 2])), Ok(false));
+    assert_eq!(pieces.refine_with(&band(0, 6, 4, &[0, 2])), Ok(false));
 }
 
 #[test]
 fn a_boundary_within_a_period_leaves_that_period_alone() {
     let mut pieces = Pieces::new(&Dim::Num(16));
-    pieces.impose(&band(0, 4, 4, &[0, 1])).unwrap();
+    pieces.refine_with(&band(0, 4, 4, &[0, 1])).unwrap();
     assert_eq!(pieces.split(6), Ok(true));
     let starts: Vec<(u64, i64)> = shown(&pieces)
         .into_iter()
@@ -71,8 +71,8 @@ fn a_boundary_within_a_period_leaves_that_period_alone() {
 #[test]
 fn periods_of_different_lengths_meet_in_their_common_multiple() {
     let mut pieces = Pieces::new(&Dim::Num(24));
-    pieces.impose(&band(0, 6, 4, &[0, 1])).unwrap();
-    assert_eq!(pieces.impose(&band(0, 4, 6, &[0, 3])), Ok(true));
+    pieces.refine_with(&band(0, 6, 4, &[0, 1])).unwrap();
+    assert_eq!(pieces.refine_with(&band(0, 4, 6, &[0, 3])), Ok(true));
     let starts: Vec<(u64, i64)> = shown(&pieces)
         .into_iter()
         .map(|(start, size, _)| (start, size))

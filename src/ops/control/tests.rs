@@ -120,7 +120,7 @@ fn a_loop_carries_and_stacks() {
         Fact::new(Some(Dtype::Int64), vec![]).with_contents(Contents::ints([Dim::Num(7)])),
     );
     let inputs = [Some(&trips), None, Some(&state)];
-    let formals = Loop.formals(&view(&node, &inputs, vec![]), 0);
+    let formals = Loop.formal_facts(&view(&node, &inputs, vec![]), 0);
     assert_eq!(formals[2], state);
     let results = [formals[1].clone(), state.clone(), fact(&[1, 6, 3])];
     let branches = vec![branch("body", &formals, &results)];
@@ -137,9 +137,9 @@ fn what_grows_in_a_loop_becomes_unknown() {
     let node = node("Loop", 1, &[]);
     let state = fact(&[1, 0, 6]);
     let inputs = [None, None, Some(&state)];
-    let first = Loop.formals(&view(&node, &inputs, vec![]), 0);
+    let first = Loop.formal_facts(&view(&node, &inputs, vec![]), 0);
     let grown = branch("body", &first, &[Fact::default(), fact(&[1, 1, 6])]);
-    let second = Loop.formals(&view(&node, &inputs, vec![grown]), 0);
+    let second = Loop.formal_facts(&view(&node, &inputs, vec![grown]), 0);
     assert_eq!(second[2].shape.as_ref().unwrap()[1], Dim::symbol("?.1"));
     let more = Fact::new(
         None,
@@ -147,7 +147,7 @@ fn what_grows_in_a_loop_becomes_unknown() {
     );
     let branches = vec![branch("body", &second, &[Fact::default(), more])];
     assert_eq!(
-        Loop.formals(&view(&node, &inputs, branches.clone()), 0),
+        Loop.formal_facts(&view(&node, &inputs, branches.clone()), 0),
         second
     );
     check(
@@ -163,7 +163,7 @@ fn a_scan_slices_and_stacks() {
     let node = node("Scan", 2, &[("num_scan_inputs", 1)]);
     let (state, data) = (fact(&[2, 6]), fact(&[9, 2, 4]));
     let inputs = [Some(&state), Some(&data)];
-    let formals = Scan.formals(&view(&node, &inputs, vec![]), 0);
+    let formals = Scan.formal_facts(&view(&node, &inputs, vec![]), 0);
     assert_eq!(formals, [state.clone(), fact(&[2, 4])]);
     let branches = vec![branch("body", &formals, &[state.clone(), fact(&[2, 5])])];
     check(

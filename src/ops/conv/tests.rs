@@ -1,88 +1,90 @@
 use super::*;
-use crate::ops::prove::Prove;
+use crate::ops::case::OpCase;
 
 #[test]
 fn plain_grouped_and_depthwise() {
     let text = "x[b, g·i, s, s2] w[g·o, i, k, k2] bias[g·o] → y[b, g·o, t, t2]  Σ i,k,k2";
-    let conv = || Prove::op("Conv").at(17);
+    let conv = || OpCase::op("Conv").at(17);
     conv()
         .input("bx3xhxw")
         .weight("64x3x7x7")
         .weight("64")
         .ints("strides", &[2, 2])
         .ints("pads", &[3; 4])
-        .gives("bx64xfloor((h + 1)/(2))xfloor((w + 1)/(2))")
-        .relates(text);
+        .expect_shapes("bx64xfloor((h + 1)/(2))xfloor((w + 1)/(2))")
+        .expect_relation(text);
     conv()
         .input("2x12x5x5")
         .weight("8x3x3x3")
         .weight("8")
         .int("group", 4)
-        .gives("2x8x3x3")
-        .relates(text);
+        .expect_shapes("2x8x3x3")
+        .expect_relation(text);
     conv()
         .input("2x12x5x5")
         .weight("12x1x3x3")
         .weight("12")
         .int("group", 12)
         .ints("pads", &[1; 4])
-        .gives("2x12x5x5")
-        .relates(text);
+        .expect_shapes("2x12x5x5")
+        .expect_relation(text);
 }
 
 #[test]
 fn one_and_three_spatial_axes() {
-    let conv = || Prove::op("Conv").at(7);
+    let conv = || OpCase::op("Conv").at(7);
     conv()
         .input("2x4x10")
         .weight("6x4x3")
         .ints("dilations", &[2])
-        .gives("2x6x6")
-        .relates("x[b, g·i, s] w[g·o, i, k] → y[b, g·o, t]  Σ i,k");
+        .expect_shapes("2x6x6")
+        .expect_relation("x[b, g·i, s] w[g·o, i, k] → y[b, g·o, t]  Σ i,k");
     conv()
         .input("1x2x4x5x6")
         .weight("3x2x1x2x3")
-        .gives("1x3x4x4x4")
-        .relates("x[b, g·i, s, s2, s3] w[g·o, i, k, k2, k3] → y[b, g·o, t, t2, t3]  Σ i,k,k2,k3");
+        .expect_shapes("1x3x4x4x4")
+        .expect_relation(
+            "x[b, g·i, s, s2, s3] w[g·o, i, k, k2, k3] → y[b, g·o, t, t2, t3]  Σ i,k,k2,k3",
+        );
 }
 
 #[test]
 fn a_filter_along_one_axis_looks_at_other_neighbours() {
     let filter =
-        |x: &str, w: &str, pads: &[i64]| Prove::op("Conv").input(x).weight(w).ints("pads", pads);
+        |x: &str, w: &str, pads: &[i64]| OpCase::op("Conv").input(x).weight(w).ints("pads", pads);
     filter("bx1x24", "1x1x5", &[2, 2])
-        .gives("bx1x24")
-        .relates("x[b, g·i, s] w[g·o, i, k] → y[b, g·o, s]  Σ i,k");
+        .expect_shapes("bx1x24")
+        .expect_relation("x[b, g·i, s] w[g·o, i, k] → y[b, g·o, s]  Σ i,k");
     filter("bx2x24", "1x2x5", &[2, 2])
-        .gives("bx1x24")
-        .relates("x[b, g·i, s] w[g·o, i, k] → y[b, g·o, s]  Σ i,k");
+        .expect_shapes("bx1x24")
+        .expect_relation("x[b, g·i, s] w[g·o, i, k] → y[b, g·o, s]  Σ i,k");
     // One that shortens the axis, or of more than two maps, goes by places.
     filter("bx1x24", "1x1x5", &[0, 0])
-        .gives("bx1x20")
-        .relates("x[b, g·i, s] w[g·o, i, k] → y[b, g·o, t]  Σ i,k");
+        .expect_shapes("bx1x20")
+        .expect_relation("x[b, g·i, s] w[g·o, i, k] → y[b, g·o, t]  Σ i,k");
     filter("bx3x24", "1x3x5", &[2, 2])
-        .gives("bx1x24")
-        .relates("x[b, g·i, s] w[g·o, i, k] → y[b, g·o, t]  Σ i,k");
+        .expect_shapes("bx1x24")
+        .expect_relation("x[b, g·i, s] w[g·o, i, k] → y[b, g·o, t]  Σ i,k");
 }
 
 #[test]
 fn automatic_padding() {
     let conv = |padding| {
-        Prove::op("Conv")
+        OpCase::op("Conv")
             .input("1x1xhx7")
             .weight("1x1x3x3")
             .ints("strides", &[2, 2])
             .text("auto_pad", padding)
     };
-    conv("SAME_UPPER").gives("1x1xfloor((h + 1)/(2))x4");
-    conv("SAME_LOWER").gives("1x1xfloor((h + 1)/(2))x4");
-    conv("VALID").gives("1x1xfloor((h - 1)/(2))x3");
+    conv("SAME_UPPER").expect_shapes("1x1xfloor((h + 1)/(2))x4");
+    conv("SAME_LOWER").expect_shapes("1x1xfloor((h + 1)/(2))x4");
+    conv("VALID").expect_shapes("1x1xfloor((h - 1)/(2))x3");
 }
 
 #[test]
 fn windows_resolve_padding() {
     let pads = |input: &str, padding| {
-        let conv = Prove::op("Conv")
+        let conv = OpCase::op("Conv")
             .input(input)
             .weight("1x1x3")
             .ints("strides", &[2])
@@ -98,81 +100,85 @@ fn windows_resolve_padding() {
 fn transposed() {
     let text = "x[b, g·i, s, s2] w[g·i, o, k, k2] bias[g·o] → y[b, g·o, t, t2]  Σ i";
     let conv = || {
-        Prove::op("ConvTranspose")
+        OpCase::op("ConvTranspose")
             .input("1x4xhx3")
             .weight("4x3x3x3")
             .weight("6")
             .int("group", 2)
             .ints("strides", &[2, 2])
     };
-    conv().gives("1x6x2*h + 1x7").relates(text);
+    conv().expect_shapes("1x6x2*h + 1x7").expect_relation(text);
     conv()
         .ints("pads", &[1; 4])
         .ints("output_padding", &[1, 1])
-        .gives("1x6x2*hx6")
-        .relates(text);
-    conv().ints("output_shape", &[9, 8]).gives("1x6x9x8");
-    conv().text("auto_pad", "SAME_UPPER").gives("1x6x2*hx6");
+        .expect_shapes("1x6x2*hx6")
+        .expect_relation(text);
+    conv()
+        .ints("output_shape", &[9, 8])
+        .expect_shapes("1x6x9x8");
+    conv()
+        .text("auto_pad", "SAME_UPPER")
+        .expect_shapes("1x6x2*hx6");
 }
 
 #[test]
 fn integers() {
-    Prove::op("ConvInteger")
+    OpCase::op("ConvInteger")
         .input("u8:1x4x5x5")
         .weight("u8:6x4x3x3")
         .weight("u8:")
         .weight("u8:6")
-        .gives("1x6x3x3")
-        .relates(
+        .expect_shapes("1x6x3x3")
+        .expect_relation(
             "x[b, g·i, s, s2] w[g·o, i, k, k2] x_zero[] w_zero[g·o] → y[b, g·o, t, t2]  Σ i,k,k2",
         );
-    let start = Prove::op("QLinearConv")
+    let start = OpCase::op("QLinearConv")
         .input("u8:1x4x5")
         .weight("")
         .weight("u8:")
         .weight("i8:6x2x3");
-    start.weight("6").weight("i8:6").weight("").weight("u8:").weight("i32:6").int("group", 2).gives("1x6x3").relates(
+    start.weight("6").weight("i8:6").weight("").weight("u8:").weight("i32:6").int("group", 2).expect_shapes("1x6x3").expect_relation(
         "x[b, g·i, s] x_scale[] x_zero[] w[g·o, i, k] w_scale[g·o] w_zero[g·o] y_scale[] y_zero[] bias[g·o] → y[b, g·o, t]  Σ i,k",
     );
 }
 
 #[test]
 fn fused() {
-    let start = Prove::op("FusedConv")
+    let start = OpCase::op("FusedConv")
         .domain("com.microsoft")
         .at(1)
         .input("1x4x5x5")
         .weight("6x4x3x3")
         .weight("6")
         .input("1x6x3x3");
-    start.gives("1x6x3x3").relates(
+    start.expect_shapes("1x6x3x3").expect_relation(
         "x[b, g·i, s, s2] w[g·o, i, k, k2] bias[g·o] z[b, g·o, t, t2] → y[b, g·o, t, t2]  Σ i,k,k2",
     );
-    let nhwc = Prove::op("NhwcConv")
+    let nhwc = OpCase::op("NhwcConv")
         .domain("com.microsoft")
         .at(1)
         .input("1x5x5x4")
         .weight("6x4x3x3");
-    nhwc.gives("1x3x3x6")
-        .relates("x[b, s, s2, g·i] w[g·o, i, k, k2] → y[b, t, t2, g·o]  Σ i,k,k2");
+    nhwc.expect_shapes("1x3x3x6")
+        .expect_relation("x[b, s, s2, g·i] w[g·o, i, k, k2] → y[b, t, t2, g·o]  Σ i,k,k2");
 }
 
 #[test]
 fn deformed() {
     let start = || {
-        Prove::op("DeformConv")
+        OpCase::op("DeformConv")
             .input("1x4x5x5")
             .weight("6x4x3x3")
             .input("1x18x3x3")
     };
-    start().gives("1x6x3x3").relates(
+    start().expect_shapes("1x6x3x3").expect_relation(
         "x[b, g·i, s, s2] w[g·o, i, k, k2] offset[b, d, t, t2] → y[b, g·o, t, t2]  Σ i,k,k2",
     );
 }
 
 #[test]
 fn group_follows_the_groups() {
-    let groups = Prove::op("Conv")
+    let groups = OpCase::op("Conv")
         .input("1x12x5x5")
         .weight("12x1x3x3")
         .int("group", 12)
@@ -198,7 +204,7 @@ fn group_follows_the_groups() {
 
 #[test]
 fn offset_groups_fix_the_channels() {
-    let start = Prove::op("DeformConv")
+    let start = OpCase::op("DeformConv")
         .input("1x4x5x5")
         .weight("6x4x3x3")
         .input("1x36x3x3")
@@ -215,12 +221,12 @@ fn offset_groups_fix_the_channels() {
 
 #[test]
 fn an_unknown_rank_fixes_the_node() {
-    let mut conv = Prove::op("Conv")
+    let mut conv = OpCase::op("Conv")
         .input("1x4x5x5")
         .weight("6x4x3x3")
         .weight("6");
     conv.inputs[1].as_mut().unwrap().fact.shape = None;
-    let conv = conv.gives("?");
+    let conv = conv.expect_shapes("?");
     let relation = conv.view(|view| PLAIN.relate(view));
     assert!(
         relation

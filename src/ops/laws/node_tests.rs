@@ -37,7 +37,7 @@ const DATA_DEPENDENT: &[&str] = &[
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
     Passed,
-    /// Types or extents that can not be told before the model runs.
+    /// Types or extents that cannot be told before the model runs.
     Unknown(String),
     NotRun(String),
     Failed(String),

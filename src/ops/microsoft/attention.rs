@@ -3,7 +3,7 @@
 
 use crate::facts::{Dim, Fact};
 use crate::ops::attention::{CACHE, KEYS, broadcast, broadcast_port, inner_products};
-use crate::ops::fit::{expect, hold, misfit, unless_ranked};
+use crate::ops::fit::{expect, freeze_port, frozen_misfit, unless_ranked};
 use crate::ops::frozen::{Frozen, outputs, same, unknown};
 use crate::ops::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::relation::{LabelId, Layout, Port, Reason, Relation, Segment, Term};
@@ -37,14 +37,14 @@ struct Extents {
 
 /// Head sizes of keys and of values in projections of this width.
 pub(super) fn sizes(node: &NodeView, h: &Dim, width: &Dim) -> Result<(Dim, Dim), InferError> {
-    let misfit = || {
+    let frozen_misfit = || {
         InferError(format!(
             "weights of {width} columns are not three projections of {h} heads"
         ))
     };
     let sizes: [Dim; 3] = match node.ints("qkv_hidden_sizes") {
         Some([]) | None => {
-            let third = width.exact_div(&Dim::Num(3)).ok_or_else(misfit)?;
+            let third = width.exact_div(&Dim::Num(3)).ok_or_else(frozen_misfit)?;
             [third.clone(), third.clone(), third]
         }
         Some([q, k, v]) => [*q, *k, *v].map(Dim::Num),
@@ -52,11 +52,11 @@ pub(super) fn sizes(node: &NodeView, h: &Dim, width: &Dim) -> Result<(Dim, Dim),
     };
     let [q, k, v] = &sizes;
     if q != k || (&(q + k) + v).differs(width) {
-        return Err(misfit());
+        return Err(frozen_misfit());
     }
     Ok((
-        q.exact_div(h).ok_or_else(misfit)?,
-        v.exact_div(h).ok_or_else(misfit)?,
+        q.exact_div(h).ok_or_else(frozen_misfit)?,
+        v.exact_div(h).ok_or_else(frozen_misfit)?,
     ))
 }
 
@@ -158,7 +158,7 @@ impl Operator for Fused {
             return relation;
         }
         let Ok(Some(at)) = self.extents(node) else {
-            return misfit(node);
+            return frozen_misfit(node);
         };
         let mut builder = node.relation();
         let b = builder.free("b", at.b.clone());
@@ -198,14 +198,14 @@ impl Operator for Fused {
             builder.port(Port::In(self.past() as u32), "past", [two, b, h, p, d]);
         }
         if self.quantized {
-            hold(
+            freeze_port(
                 &mut builder,
                 node,
                 3,
                 "xscale",
                 &Reason::operator("one scale for all"),
             );
-            hold(
+            freeze_port(
                 &mut builder,
                 node,
                 6,
@@ -217,7 +217,7 @@ impl Operator for Fused {
                     Some([columns]) if !columns.is_one() => {
                         builder.port(Port::In(input as u32), name, [projections.clone()])
                     }
-                    _ => hold(
+                    _ => freeze_port(
                         &mut builder,
                         node,
                         input,
@@ -235,7 +235,7 @@ impl Operator for Fused {
             ];
             broadcast_port(&mut builder, node, 5, "add", &full);
             for (input, name) in [(6, "length"), (7, "beam_width"), (8, "beams")] {
-                hold(&mut builder, node, input, name, &MASK);
+                freeze_port(&mut builder, node, input, name, &MASK);
             }
             if node.has_input(8) {
                 builder.fix(b, MASK);
@@ -315,10 +315,10 @@ pub(in crate::ops) static RULES: &[Rule] = &[
 mod tests {
     use super::*;
     use crate::ops::Setting;
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
-    fn attention() -> Prove {
-        Prove::op("Attention")
+    fn attention() -> OpCase {
+        OpCase::op("Attention")
             .domain("com.microsoft")
             .at(1)
             .int("num_heads", 4)
@@ -332,8 +332,8 @@ mod tests {
             .weight("72")
             .input("i32:2x5")
             .ints("qkv_hidden_sizes", &[16, 16, 40])
-            .gives("2x5x40")
-            .relates("x[b, s, c] w[c, h·d+h·d+h·e] bias[h·d+h·d+h·e] mask[b, 5] → y[b, s, h·e]  Σ c; Σ c; Σ d; Σ t");
+            .expect_shapes("2x5x40")
+            .expect_relation("x[b, s, c] w[c, h·d+h·d+h·e] bias[h·d+h·d+h·e] mask[b, 5] → y[b, s, h·e]  Σ c; Σ c; Σ d; Σ t");
         proof.view(|view| {
             let operator = Fused { quantized: false };
             let relation = operator.relate(view);
@@ -370,13 +370,13 @@ mod tests {
             .input("2x2x4x7x4")
             .input("1x1x5x12")
             .outputs(2)
-            .gives("2x5x16 2x2x4x12x4")
-            .relates("x[b, s, c] w[c, h·d+h·d+h·d] past[2, b, h, p, d] add[1, 1, s, t] → y[b, s, h·d] next[2, b, h, t, d]  Σ c; Σ d; Σ t");
+            .expect_shapes("2x5x16 2x2x4x12x4")
+            .expect_relation("x[b, s, c] w[c, h·d+h·d+h·d] past[2, b, h, p, d] add[1, 1, s, t] → y[b, s, h·d] next[2, b, h, t, d]  Σ c; Σ d; Σ t");
     }
 
     #[test]
     fn quantized() {
-        Prove::op("QAttention")
+        OpCase::op("QAttention")
             .domain("com.microsoft")
             .at(1)
             .int("num_heads", 4)
@@ -388,8 +388,8 @@ mod tests {
             .input("i32:2")
             .weight("u8:")
             .weight("i8:48")
-            .gives("2x5x16")
-            .relates(
+            .expect_shapes("2x5x16")
+            .expect_relation(
                 "x[b, s, c] w[c, h·d+h·d+h·d] bias[h·d+h·d+h·d] xscale[] wscale[h·d+h·d+h·d] mask[b] xzero[] \
                  wzero[h·d+h·d+h·d] → y[b, s, h·d]  Σ c; Σ d; Σ t",
             );
@@ -397,7 +397,7 @@ mod tests {
 
     #[test]
     fn one_token_at_a_time() {
-        let start = Prove::op("DecoderMaskedSelfAttention")
+        let start = OpCase::op("DecoderMaskedSelfAttention")
             .domain("com.microsoft")
             .at(1)
             .int("num_heads", 4)
@@ -411,7 +411,7 @@ mod tests {
             .none()
             .input("i32:1")
             .int("past_present_share_buffer", 1);
-        cache.gives("bx1x16 2xbx4x9x4").relates(
+        cache.expect_shapes("bx1x16 2xbx4x9x4").expect_relation(
             "x[b, s, c] w[c, h·d+h·d+h·d] bias[h·d+h·d+h·d] past[2, b, h, p, d] length[1] → y[b, s, h·d] next[2, b, h, t, d]  Σ c; Σ d; Σ t",
         );
     }

@@ -4,7 +4,7 @@
 use super::multi_head::{MASK, heads, split};
 use crate::facts::{Dim, Fact};
 use crate::ops::attention::{CACHE, CAUSAL, KEYS, broadcast_port, scores_and_values, set_heads};
-use crate::ops::fit::{expect, hold, misfit, unless_ranked};
+use crate::ops::fit::{expect, freeze_port, frozen_misfit, unless_ranked};
 use crate::ops::frozen::outputs;
 use crate::ops::rotary::ROTATION;
 use crate::ops::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
@@ -188,7 +188,7 @@ impl GroupQuery {
             (10, "sin"),
         ];
         for (input, name) in if self.sparse { SPARSE } else { ALL } {
-            hold(builder, node, *input, name, &MASK);
+            freeze_port(builder, node, *input, name, &MASK);
         }
         if self.sparse {
             let layouts = node
@@ -273,7 +273,7 @@ impl Operator for GroupQuery {
             return relation;
         }
         let Ok(Some(at)) = Grouped::of(node, self.sparse) else {
-            return misfit(node);
+            return frozen_misfit(node);
         };
         let mut builder = node.relation();
         let b = builder.free("b", at.b.clone());
@@ -330,10 +330,10 @@ pub(in crate::ops) static RULES: &[Rule] = &[
 
 #[cfg(test)]
 mod tests {
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
-    fn grouped() -> Prove {
-        Prove::op("GroupQueryAttention")
+    fn grouped() -> OpCase {
+        OpCase::op("GroupQueryAttention")
             .domain("com.microsoft")
             .at(1)
             .int("num_heads", 6)
@@ -351,8 +351,8 @@ mod tests {
             .input("1x2xpx8")
             .input("i32:1")
             .input("i32:1")
-            .gives("1xsx48 1x2x?out1.2x8 1x2x?out1.2x8")
-            .relates(
+            .expect_shapes("1xsx48 1x2x?out1.2x8 1x2x?out1.2x8")
+            .expect_relation(
                 "q[b, s, k·r·d] key[b, n, k·d] v[b, n, k·d] pastk[b, k, p, d] pastv[b, k, p, d] lengths[1] length[1] \
                  → y[b, s, k·r·d] nextk[b, k, t, d] nextv[b, k, t, d]  Σ d; Σ t",
             );
@@ -364,8 +364,8 @@ mod tests {
             .none()
             .input("i32:1")
             .input("i32:1")
-            .gives("1xsx48 1x2xsx8 1x2xsx8")
-            .relates("qkv[b, s, k·r·d+k·d+k·d] lengths[1] length[1] → y[b, s, k·r·d] nextk[b, k, s, d] nextv[b, k, s, d]  Σ d; Σ s");
+            .expect_shapes("1xsx48 1x2xsx8 1x2xsx8")
+            .expect_relation("qkv[b, s, k·r·d+k·d+k·d] lengths[1] length[1] → y[b, s, k·r·d] nextk[b, k, s, d] nextv[b, k, s, d]  Σ d; Σ s");
     }
 
     #[test]
@@ -381,7 +381,7 @@ mod tests {
             .none()
             .none()
             .none();
-        fed.weight("1x6x5x5").weight("6").gives("2x5x48 2x2x5x8 2x2x5x8").relates(
+        fed.weight("1x6x5x5").weight("6").expect_shapes("2x5x48 2x2x5x8 2x2x5x8").expect_relation(
             "q[b, s, k·r·d] key[b, n, k·d] v[b, n, k·d] lengths[2] length[] add[1, k·r, s, 5] sink[k·r] \
              → y[b, s, k·r·d] nextk[b, k, n, d] nextv[b, k, n, d]  Σ d; Σ n",
         );
@@ -406,7 +406,7 @@ mod tests {
             .weight("1x2x1x8")
             .weight("1")
             .int("kv_cache_bit_width", 4);
-        scaled.gives("1xsx48 1x2x?out1.2x4 1x2x?out1.2x4").relates(
+        scaled.expect_shapes("1xsx48 1x2x?out1.2x4 1x2x?out1.2x4").expect_relation(
             "q[b, s, k·r·d] key[b, n, k·d] v[b, n, k·d] pastk[b, k, p, 4] pastv[b, k, p, 4] lengths[1] length[] \
              kscale[1, k, 1, d] vscale[1] → y[b, s, k·r·d] nextk[b, k, t, 4] nextv[b, k, t, 4]  Σ d; Σ t",
         );
@@ -415,7 +415,7 @@ mod tests {
     #[test]
     fn blocks_of_keys() {
         let sparse = |layouts: usize| {
-            let start = Prove::op("SparseAttention")
+            let start = OpCase::op("SparseAttention")
                 .domain("com.microsoft")
                 .at(1)
                 .int("num_heads", 6)
@@ -434,9 +434,9 @@ mod tests {
             layouts
                 .input("i32:")
                 .input("i32:1")
-                .gives("1xsx48 1x2x32x8 1x2x32x8")
+                .expect_shapes("1xsx48 1x2x32x8 1x2x32x8")
         };
-        sparse(1).relates(
+        sparse(1).expect_relation(
             "q[b, s, k·r·d] key[b, n, k·d] v[b, n, k·d] pastk[b, k, t, d] pastv[b, k, t, d] rows[1, 3] columns[1, 4] length[] lengths[1] \
              → y[b, s, k·r·d] nextk[b, k, t, d] nextv[b, k, t, d]  Σ d; Σ t",
         );

@@ -1,7 +1,7 @@
 //! Mixtures of experts: the neurons inside them may go, the same in every expert.
 
 use crate::facts::{Dim, Fact};
-use crate::ops::fit::{expect, misfit, unless_ranked};
+use crate::ops::fit::{expect, frozen_misfit, unless_ranked};
 use crate::ops::frozen::same;
 use crate::ops::{InferError, NodeView, Operator, Rule};
 use crate::relation::{LabelId, Layout, Port, Reason, Relation, Term};
@@ -56,7 +56,7 @@ impl Operator for Mixture {
         let (Some((experts, n, c, gates)), Some([outer @ .., _]), Some(router)) =
             (extents(node), node.shape(0), node.shape(1))
         else {
-            return misfit(node);
+            return frozen_misfit(node);
         };
         let mut builder = node.relation();
         let tokens: Vec<LabelId> = outer
@@ -117,12 +117,12 @@ pub(in crate::ops) static RULES: &[Rule] = &[Rule::microsoft("MoE", &Mixture)];
 
 #[cfg(test)]
 mod tests {
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
     #[test]
     fn neurons_of_experts() {
         let moe = || {
-            Prove::op("MoE")
+            OpCase::op("MoE")
                 .domain("com.microsoft")
                 .at(1)
                 .int("k", 2)
@@ -134,13 +134,15 @@ mod tests {
             .weight("3x6")
             .weight("3x8x6")
             .weight("3x8")
-            .gives("2x5x8")
-            .relates("x[s, s2, c] router[10, 3] w1[E, n, c] bias1[E, n] w2[E, c, n] bias2[E, c] → y[s, s2, c]  Σ c; Σ n");
+            .expect_shapes("2x5x8")
+            .expect_relation("x[s, s2, c] router[10, 3] w1[E, n, c] bias1[E, n] w2[E, c, n] bias2[E, c] → y[s, s2, c]  Σ c; Σ n");
         moe()
             .int("swiglu_fusion", 1)
             .weight("3x12x8")
             .none()
             .weight("3x8x6")
-            .relates("x[s, s2, c] router[10, 3] w1[E, n·2, c] w2[E, c, n] → y[s, s2, c]  Σ c; Σ n");
+            .expect_relation(
+                "x[s, s2, c] router[10, 3] w1[E, n·2, c] w2[E, c, n] → y[s, s2, c]  Σ c; Σ n",
+            );
     }
 }

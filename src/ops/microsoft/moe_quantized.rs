@@ -3,7 +3,7 @@
 
 use super::moe::{Gates, ROUTED};
 use crate::facts::{Dim, Fact};
-use crate::ops::fit::{hold, misfit, unless_ranked};
+use crate::ops::fit::{freeze_port, frozen_misfit, unless_ranked};
 use crate::ops::frozen::same;
 use crate::ops::matmul_packed::{BLOCK, bytes};
 use crate::ops::{InferError, NodeView, Operator, Rule};
@@ -279,10 +279,10 @@ impl Extents {
             .chain([Layout::product(&c.numbers)])
             .collect();
         builder.port(Port::In(0), "x", data.clone());
-        hold(builder, node, 1, "router", &ROUTED);
-        hold(builder, node, 14, "weights", &ROUTED);
+        freeze_port(builder, node, 1, "router", &ROUTED);
+        freeze_port(builder, node, 14, "weights", &ROUTED);
         for (input, name) in [(15, "global1"), (16, "global2"), (17, "act1"), (18, "act2")] {
-            hold(builder, node, input, name, &ROUTED);
+            freeze_port(builder, node, input, name, &ROUTED);
         }
         let (first, gate) = (Rows::new(self, &n, two), Rows::new(self, &n, None));
         self.layer(builder, experts, &first, &c, 0)?;
@@ -344,7 +344,7 @@ impl Operator for Mixture {
         let mut builder = node.relation();
         match at.describe(node, &mut builder) {
             Some(()) => builder.finish(),
-            None => misfit(node),
+            None => frozen_misfit(node),
         }
     }
 }
@@ -353,10 +353,10 @@ pub(in crate::ops) static RULES: &[Rule] = &[Rule::microsoft("QMoE", &Mixture)];
 
 #[cfg(test)]
 mod tests {
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
-    fn experts(bits: i64) -> Prove {
-        let start = Prove::op("QMoE")
+    fn experts(bits: i64) -> OpCase {
+        let start = OpCase::op("QMoE")
             .domain("com.microsoft")
             .at(1)
             .int("expert_weight_bits", bits)
@@ -373,7 +373,7 @@ mod tests {
             .weight("u8:3x32x24")
             .weight("3x32")
             .weight("3x32");
-        rows.gives("2x5x32").relates(
+        rows.expect_shapes("2x5x32").expect_relation(
             "x[s, s2, c] router[10, 3] w1[E, m·n, c/2] scale1[E, m·n] bias1[E, m·n] w2[E, c, m] scale2[E, c] bias2[E, c] \
              → y[s, s2, c]  Σ c; Σ m,n; Σ m,n",
         );
@@ -385,8 +385,8 @@ mod tests {
             .weight("u8:3x32x48")
             .weight("3x32");
         fused
-            .gives("2x5x32")
-            .relates("x[s, s2, c] router[10, 3] w1[E, n·2, c] scale1[E, n·2] w2[E, c, n] scale2[E, c] → y[s, s2, c]  Σ c; Σ n");
+            .expect_shapes("2x5x32")
+            .expect_relation("x[s, s2, c] router[10, 3] w1[E, n·2, c] scale1[E, n·2] w2[E, c, n] scale2[E, c] → y[s, s2, c]  Σ c; Σ n");
     }
 
     #[test]
@@ -406,7 +406,7 @@ mod tests {
             .weight("u8:3x48x1")
             .weight("u8:3x32x2")
             .weight("u8:3x48x1");
-        zeros.gives("2x5x32").relates(
+        zeros.expect_shapes("2x5x32").expect_relation(
             "x[s, s2, b·c] router[10, 3] w1[E, m·n, b·z] scale1[E, m·n, b] w2[E, b·c, m·z2] scale2[E, b·c, m] w3[E, m·n, b·z3] \
              scale3[E, m·n, b] zero1[E, m·n, b/2] zero2[E, b·c, m/2] zero3[E, m·n, b/2] → y[s, s2, b·c]  Σ b,c; Σ b,c; Σ m,n",
         );
@@ -424,7 +424,7 @@ mod tests {
             .none()
             .weight("u8:3x32x48")
             .weight("3x2x3");
-        floats.gives("2x5x32").relates(
+        floats.expect_shapes("2x5x32").expect_relation(
             "x[s, s2, b·c] router[10, 3] w1[E, 2·m·n, b·c] scale1[E, 2·m, b] w2[E, b·c, m·n] scale2[E, b, m] → y[s, s2, b·c]  Σ b,c; Σ m,n",
         );
     }

@@ -5,7 +5,7 @@ use crate::facts::{Dim, Fact};
 use crate::ops::attention::{
     CACHE, CAUSAL, KEYS, broadcast, broadcast_port, keep_scale, scores_and_values,
 };
-use crate::ops::fit::{expect, hold, misfit, unless_ranked};
+use crate::ops::fit::{expect, freeze_port, frozen_misfit, unless_ranked};
 use crate::ops::frozen::outputs;
 use crate::ops::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::relation::{Builder, LabelId, Layout, Port, Reason, Relation, Segment};
@@ -261,7 +261,7 @@ impl MultiHead {
             (self.length + 1, "beam_width"),
             (self.beams, "beams"),
         ] {
-            hold(builder, node, input, name, &MASK);
+            freeze_port(builder, node, input, name, &MASK);
         }
     }
 }
@@ -292,7 +292,7 @@ impl Operator for MultiHead {
             return relation;
         }
         let Ok(Some(at)) = self.extents(node) else {
-            return misfit(node);
+            return frozen_misfit(node);
         };
         let mut builder = node.relation();
         let b = builder.free("b", at.b.clone());
@@ -392,10 +392,10 @@ pub(in crate::ops) static RULES: &[Rule] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
-    fn multi_head() -> Prove {
-        Prove::op("MultiHeadAttention")
+    fn multi_head() -> OpCase {
+        OpCase::op("MultiHeadAttention")
             .domain("com.microsoft")
             .at(1)
             .int("num_heads", 4)
@@ -410,8 +410,8 @@ mod tests {
             .none()
             .input("i32:2x7")
             .input("2x1x5x7")
-            .gives("2x5x24")
-            .relates("q[b, s, h·d] key[b, n, h·d] v[b, n, h·e] mask[b, 7] add[b, 1, s, n] → y[b, s, h·e]  Σ d; Σ n");
+            .expect_shapes("2x5x24")
+            .expect_relation("q[b, s, h·d] key[b, n, h·d] v[b, n, h·e] mask[b, 7] add[b, 1, s, n] → y[b, s, h·e]  Σ d; Σ n");
     }
 
     #[test]
@@ -426,8 +426,8 @@ mod tests {
             .none()
             .input("bx4xpx4")
             .input("bx4xpx4")
-            .gives("bx1x16 bx4xp + 1x4 bx4xp + 1x4")
-            .relates(
+            .expect_shapes("bx1x16 bx4xp + 1x4 bx4xp + 1x4")
+            .expect_relation(
                 "q[b, s, h·d] key[b, n, h·d] v[b, n, h·d] bias[h·d+h·d+h·d] pastk[b, h, p, d] pastv[b, h, p, d] \
                  → y[b, s, h·d] nextk[b, h, t, d] nextv[b, h, t, d]  Σ d; Σ n; Σ d; Σ p",
             );
@@ -437,19 +437,20 @@ mod tests {
     fn keys_and_values_of_one_tensor() {
         multi_head()
             .input("bx5x4x3x4")
-            .gives("bx5x16")
-            .relates("qkv[b, s, h, 3, d] → y[b, s, h·d]  Σ d; Σ s");
+            .expect_shapes("bx5x16")
+            .expect_relation("qkv[b, s, h, 3, d] → y[b, s, h·d]  Σ d; Σ s");
         let keys = multi_head()
             .input("bx5x16")
             .input("bx7x4x2x4")
-            .gives("bx5x16");
-        keys.relates("q[b, s, h·d] kv[b, n, h, 2, d] → y[b, s, h·d]  Σ d; Σ n");
+            .expect_shapes("bx5x16");
+        keys.expect_relation("q[b, s, h·d] kv[b, n, h, 2, d] → y[b, s, h·d]  Σ d; Σ n");
         let apart = multi_head()
             .input("bx5x16")
             .input("bx4x7x4")
             .input("bx4x7x4")
-            .gives("bx5x16");
-        apart.relates("q[b, s, h·d] key[b, h, n, d] v[b, h, n, d] → y[b, s, h·d]  Σ d; Σ n");
+            .expect_shapes("bx5x16");
+        apart
+            .expect_relation("q[b, s, h·d] key[b, h, n, d] v[b, h, n, d] → y[b, s, h·d]  Σ d; Σ n");
     }
 
     #[test]
@@ -483,7 +484,7 @@ mod tests {
     #[test]
     fn one_query_at_a_time() {
         let decoder = || {
-            Prove::op("DecoderMaskedMultiHeadAttention")
+            OpCase::op("DecoderMaskedMultiHeadAttention")
                 .domain("com.microsoft")
                 .at(1)
                 .int("num_heads", 4)
@@ -494,14 +495,14 @@ mod tests {
             .input("bx1x16")
             .none()
             .input("1x4x1x1")
-            .gives("bx1x16")
-            .relates(
+            .expect_shapes("bx1x16")
+            .expect_relation(
                 "q[b, s, h·d] key[b, n, h·d] v[b, n, h·d] add[1, h, s, n] → y[b, s, h·d]  Σ d; Σ n",
             );
         decoder()
             .input("bx1x48")
-            .gives("bx1x16")
-            .relates("qkv[b, s, h·d+h·d+h·d] → y[b, s, h·d]  Σ d; Σ s");
+            .expect_shapes("bx1x16")
+            .expect_relation("qkv[b, s, h·d+h·d+h·d] → y[b, s, h·d]  Σ d; Σ s");
         let cache = decoder()
             .outputs(3)
             .input("bx1x16")
@@ -511,7 +512,7 @@ mod tests {
             .none()
             .input("bx4x9x4")
             .input("bx4x9x4");
-        cache.input("i32:1").none().none().weight("48").int("past_present_share_buffer", 1).gives("bx1x16 bx4x9x4 bx4x9x4").relates(
+        cache.input("i32:1").none().none().weight("48").int("past_present_share_buffer", 1).expect_shapes("bx1x16 bx4x9x4 bx4x9x4").expect_relation(
             "q[b, s, h·d] key[b, n, h·d] v[b, n, h·d] pastk[b, h, p, d] pastv[b, h, p, d] length[1] bias[h·d+h·d+h·d] \
                  → y[b, s, h·d] nextk[b, h, t, d] nextv[b, h, t, d]  Σ d; Σ n; Σ d; Σ p",
         );

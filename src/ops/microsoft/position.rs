@@ -3,7 +3,7 @@
 use super::attention::MASK;
 use super::multi_head::{heads, split};
 use crate::facts::{Dim, Fact};
-use crate::ops::fit::{expect, hold, misfit, unless_ranked};
+use crate::ops::fit::{expect, freeze_port, frozen_misfit, unless_ranked};
 use crate::ops::frozen::{extent_in, outputs};
 use crate::ops::rotary::{POSITIONS, ROTATION};
 use crate::ops::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
@@ -31,13 +31,13 @@ impl Operator for Gemma {
         let (Some([_, _, width]), Some([b, h, s, d]), Some([_, more, _, _])) =
             (node.shape(0), node.shape(1), node.shape(3))
         else {
-            return misfit(node);
+            return frozen_misfit(node);
         };
         let fits = expect(node, 2, &[b, h, s, d])
             .and(expect(node, 3, &[b, more, s, d]))
             .and(expect(node, 4, &[b, more, s, d]));
         if fits.is_err() || width.differs(d) {
-            return misfit(node);
+            return frozen_misfit(node);
         }
         let mut builder = node.relation();
         // Angles may hold for the whole batch.
@@ -107,7 +107,7 @@ impl Operator for NormRotary {
             return relation;
         }
         let (Some([b, s, h, stride]), Some([width])) = (node.shape(0), node.shape(1)) else {
-            return misfit(node);
+            return frozen_misfit(node);
         };
         let mut builder = node.relation();
         let (b, s) = (
@@ -122,7 +122,7 @@ impl Operator for NormRotary {
         builder.port(Port::In(0), "x", [b, s, h, x]);
         builder.port(Port::In(1), "scale", [d]);
         for (input, name) in [(2, "at"), (3, "cos"), (4, "sin"), (5, "mode")] {
-            hold(&mut builder, node, input, name, &POSITIONS);
+            freeze_port(&mut builder, node, input, name, &POSITIONS);
         }
         let front = if Self::flattens(node) {
             [Layout::product(&[]), Layout::product(&[b, s])]
@@ -163,7 +163,7 @@ impl Operator for Relative {
             return relation;
         }
         let (Some([buckets, h]), Some([_, _, s, t])) = (node.shape(0), node.output_shape(0)) else {
-            return misfit(node);
+            return frozen_misfit(node);
         };
         let mut builder = node.relation();
         let buckets = builder.fixed("v", buckets.clone(), DISTANCES);
@@ -173,8 +173,8 @@ impl Operator for Relative {
             builder.fixed("t", t.clone(), DISTANCES),
         );
         builder.port(Port::In(0), "table", [buckets, h]);
-        hold(&mut builder, node, 1, "length", &DISTANCES);
-        hold(&mut builder, node, 2, "length", &DISTANCES);
+        freeze_port(&mut builder, node, 1, "length", &DISTANCES);
+        freeze_port(&mut builder, node, 2, "length", &DISTANCES);
         let one = builder.fill(1i64);
         builder.port(Port::Out(0), "y", [one, h, s, t]);
         builder.finish()
@@ -266,7 +266,7 @@ impl Operator for Gated {
             builder.port(Port::In(3), "w", [d, gates]);
             builder.port(Port::In(4), "bias", [gates]);
             builder.port(Port::In(5), "scale", [one, h, one, one]);
-            hold(&mut builder, node, 6, "offsets", &MASK);
+            freeze_port(&mut builder, node, 6, "offsets", &MASK);
             builder.port(Port::Out(0), "y", [b, h, s, t]);
             let labels = front.into_iter().chain([h, d, gates]).collect();
             builder.term(Term {
@@ -279,7 +279,7 @@ impl Operator for Gated {
             });
             Some(builder.finish())
         };
-        described().unwrap_or_else(|| misfit(node))
+        described().unwrap_or_else(|| frozen_misfit(node))
     }
 
     fn rewrite(&self, _: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
@@ -301,11 +301,11 @@ pub(in crate::ops) static RULES: &[Rule] = &[
 
 #[cfg(test)]
 mod tests {
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
     #[test]
     fn rotations_of_queries_and_keys() {
-        let gemma = Prove::op("GemmaRotaryEmbedding")
+        let gemma = OpCase::op("GemmaRotaryEmbedding")
             .domain("com.microsoft")
             .at(1)
             .outputs(2)
@@ -315,9 +315,9 @@ mod tests {
             .input("f16:1x4xsx8")
             .input("f16:1x2xsx8")
             .input("f16:1x2xsx8");
-        data.gives("1x4xsx8 1x2xsx8")
-            .relates("angles[1, s, d] q[b, h, s, d] q2[b, h, s, d] key[b, g, s, d] key2[b, g, s, d] → y[b, h, s, d] y2[b, g, s, d]");
-        let norm = Prove::op("RMSNormRotary")
+        data.expect_shapes("1x4xsx8 1x2xsx8")
+            .expect_relation("angles[1, s, d] q[b, h, s, d] q2[b, h, s, d] key[b, g, s, d] key2[b, g, s, d] → y[b, h, s, d] y2[b, g, s, d]");
+        let norm = OpCase::op("RMSNormRotary")
             .domain("com.microsoft")
             .at(1)
             .int("rotary_embedding_dim", 4)
@@ -327,13 +327,13 @@ mod tests {
             .input("i64:1")
             .weight("64x2")
             .weight("64x2");
-        norm.gives("bxsx32")
-            .relates("x[b, s, h, x] scale[d] at[1] cos[64, 2] sin[64, 2] → y[b, s, h·d]");
+        norm.expect_shapes("bxsx32")
+            .expect_relation("x[b, s, h, x] scale[d] at[1] cos[64, 2] sin[64, 2] → y[b, s, h·d]");
     }
 
     #[test]
     fn biases_by_distance() {
-        let table = Prove::op("RelativePositionBias")
+        let table = OpCase::op("RelativePositionBias")
             .domain("com.microsoft")
             .at(1)
             .int("max_distance", 16)
@@ -341,9 +341,9 @@ mod tests {
         table
             .number(5)
             .number(5)
-            .gives("1x4x5x5")
-            .relates("table[v, h] length[] length[] → y[1, h, s, t]");
-        let gated = Prove::op("GatedRelativePositionBias")
+            .expect_shapes("1x4x5x5")
+            .expect_relation("table[v, h] length[] length[] → y[1, h, s, t]");
+        let gated = OpCase::op("GatedRelativePositionBias")
             .domain("com.microsoft")
             .at(1)
             .int("num_heads", 4)
@@ -355,7 +355,7 @@ mod tests {
             .weight("8")
             .weight("1x4x1x1");
         gated
-            .gives("2x4x5x5")
-            .relates("q[p, p2, h·d] qbias[h·d] distances[1, h, s, t] w[d, g] bias[g] scale[1, h, 1, 1] → y[b, h, s, t]  Σ d");
+            .expect_shapes("2x4x5x5")
+            .expect_relation("q[p, p2, h·d] qbias[h·d] distances[1, h, s, t] w[d, g] bias[g] scale[1, h, 1, 1] → y[b, h, s, t]  Σ d");
     }
 }

@@ -8,7 +8,7 @@ use crate::facts::{Dim, Fact};
 use crate::ops::attention::{
     CACHE, KEYS, broadcast_port, inner_products, keep_scale, scores_and_values, set_heads,
 };
-use crate::ops::fit::{expect, hold, misfit, unless_ranked};
+use crate::ops::fit::{expect, freeze_port, frozen_misfit, unless_ranked};
 use crate::ops::frozen::outputs;
 use crate::ops::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::relation::{Builder, LabelId, Layout, Port, Reason, Relation, Segment, Term};
@@ -37,7 +37,7 @@ impl Packed {
     /// `None` when a rank is unknown.
     fn extents(&self, node: &NodeView) -> Result<Option<Extents>, InferError> {
         let h = heads(node, "num_heads")?;
-        let misfit = || InferError("inputs of axes that do not fit each other".into());
+        let frozen_misfit = || InferError("inputs of axes that do not fit each other".into());
         let ranked = |input: usize| !node.has_input(input) || node.shape(input).is_some();
         let Some(first) = node.shape(0).filter(|_| ranked(1) && ranked(2)) else {
             return Ok(None);
@@ -51,7 +51,7 @@ impl Packed {
                 (tokens, split(width, &h)?, split(values, &h)?, false)
             }
             ([tokens, _, _, d], None, None) if !self.inside => (tokens, d.clone(), d.clone(), true),
-            _ => return Err(misfit()),
+            _ => return Err(frozen_misfit()),
         };
         if !self.inside && !together {
             expect(node, 1, &[tokens, &(&h * &d)])?;
@@ -90,7 +90,7 @@ impl Operator for Packed {
             return relation;
         }
         let Ok(Some(at)) = self.extents(node) else {
-            return misfit(node);
+            return frozen_misfit(node);
         };
         let mut builder = node.relation();
         let t = builder.fixed("t", at.tokens, TOKENS);
@@ -143,8 +143,8 @@ impl Operator for Packed {
             }
         }
         builder.port(Port::In(bias as u32), "bias", [three]);
-        hold(&mut builder, node, offsets, "offsets", &TOKENS);
-        hold(&mut builder, node, offsets + 1, "starts", &TOKENS);
+        freeze_port(&mut builder, node, offsets, "offsets", &TOKENS);
+        freeze_port(&mut builder, node, offsets + 1, "starts", &TOKENS);
         let added = node.shape(add).unwrap_or_default();
         let held = |builder: &mut Builder, axis: usize| {
             let dim = added.get(axis).cloned().unwrap_or(Dim::Num(1));
@@ -256,7 +256,7 @@ impl Operator for Paged {
             return relation;
         }
         let Ok(Some([tokens, k, r, d, e])) = Self::extents(node) else {
-            return misfit(node);
+            return frozen_misfit(node);
         };
         let mut builder = node.relation();
         let s = builder.fixed("s", tokens, TOKENS);
@@ -305,7 +305,7 @@ impl Operator for Paged {
             (10, "slots"),
             (16, "bounds"),
         ] {
-            hold(&mut builder, node, input, name, &TOKENS);
+            freeze_port(&mut builder, node, input, name, &TOKENS);
         }
         builder.port(Port::In(11), "sink", [Layout::product(&[k, r])]);
         builder.port(Port::In(12), "qscale", [d]);
@@ -337,11 +337,11 @@ pub(in crate::ops) static RULES: &[Rule] = &[
 #[cfg(test)]
 mod tests {
     use crate::ops::Setting;
-    use crate::ops::prove::Prove;
+    use crate::ops::case::OpCase;
 
     #[test]
     fn tokens_without_padding() {
-        let inside = Prove::op("PackedAttention")
+        let inside = OpCase::op("PackedAttention")
             .domain("com.microsoft")
             .at(1)
             .int("num_heads", 4)
@@ -355,8 +355,8 @@ mod tests {
             .ints("qkv_hidden_sizes", &[16, 16, 40]);
         inside
             .clone()
-            .gives("tx40")
-            .relates("x[t, c] w[c, h·d+h·d+h·e] bias[h·d+h·d+h·e] offsets[2, 5] starts[3] add[1, h, 5, 5] → y[t, h·e]  Σ c; Σ c; Σ d; Σ t");
+            .expect_shapes("tx40")
+            .expect_relation("x[t, c] w[c, h·d+h·d+h·e] bias[h·d+h·d+h·e] offsets[2, 5] starts[3] add[1, h, 5, 5] → y[t, h·e]  Σ c; Σ c; Σ d; Σ t");
         let edit = inside.edit(&[("h", &[0, 3])]).unwrap();
         assert_eq!(
             edit.settings,
@@ -366,7 +366,7 @@ mod tests {
             ]
         );
         let heads = || {
-            Prove::op("PackedMultiHeadAttention")
+            OpCase::op("PackedMultiHeadAttention")
                 .domain("com.microsoft")
                 .at(1)
                 .int("num_heads", 4)
@@ -378,7 +378,7 @@ mod tests {
             .none()
             .input("i32:2x5")
             .input("i32:3");
-        apart.gives("tx24").relates(
+        apart.expect_shapes("tx24").expect_relation(
             "q[t, h·d] key[t, h·d] v[t, h·e] offsets[2, 5] starts[3] → y[t, h·e]  Σ d; Σ t",
         );
         let together = heads()
@@ -388,14 +388,14 @@ mod tests {
             .weight("48")
             .input("i32:2x5")
             .input("i32:3");
-        together.gives("tx16").relates(
+        together.expect_shapes("tx16").expect_relation(
             "qkv[t, h, 3, d] bias[h·d+h·d+h·d] offsets[2, 5] starts[3] → y[t, h·d]  Σ d; Σ t",
         );
     }
 
     #[test]
     fn a_cache_in_pages() {
-        let start = Prove::op("PagedAttention")
+        let start = OpCase::op("PagedAttention")
             .domain("com.microsoft")
             .at(1)
             .int("num_heads", 6)
@@ -408,7 +408,7 @@ mod tests {
             .input("f16:7x16x2x8")
             .input("f16:7x16x2x8");
         let ids = data.input("i32:3").input("i32:2").input("i32:2x4");
-        ids.none().none().none().weight("f16:6").gives("tx48 7x16x2x8 7x16x2x8").relates(
+        ids.none().none().none().weight("f16:6").expect_shapes("tx48 7x16x2x8 7x16x2x8").expect_relation(
             "q[s, k·r·d] key[s, k·d] v[s, k·d] keys[7, 16, k, d] values[7, 16, k, d] starts[3] lengths[2] pages[2, 4] sink[k·r] \
              → y[s, k·r·d] nextk[7, 16, k, d] nextv[7, 16, k, d]  Σ d; Σ t",
         );

@@ -1,22 +1,24 @@
-//! Proving a rule on one node: its shapes, its relation as text, and the laws.
+//! One node to check a rule on: its shapes, its relation as text, and the laws.
+
+mod text;
 
 use super::{Cut, InferError, NodeEdit, NodeView, RewriteError, lookup};
 use crate::facts::{Contents, Dim, Element, Fact};
 use crate::proto::{AttributeProto, Dtype, NodeProto, TensorProto, attribute_proto::AttributeType};
 
 /// One node with inputs of given types and shapes, described in a chain:
-/// `Prove::op("Conv").at(17).input("2x12x5x5").weight("8x3x3x3").int("group", 4).gives("2x8x3x3").relates("…")`.
+/// `OpCase::op("Conv").at(17).input("2x12x5x5").weight("8x3x3x3").int("group", 4).expect_shapes("2x8x3x3").expect_relation("…")`.
 /// Shapes are written `2x3`, names for symbolic extents (`bx3`), `` for scalars; a prefix `i64:` sets the element type.
 #[derive(Clone, Debug, Default)]
-pub struct Prove {
+pub struct OpCase {
     pub(crate) node: NodeProto,
     pub(crate) opset: i64,
-    pub(crate) inputs: Vec<Option<ProveInput>>,
+    pub(crate) inputs: Vec<Option<CaseInput>>,
     pub(crate) outputs: usize,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct ProveInput {
+pub(crate) struct CaseInput {
     pub fact: Fact,
     /// Whether it is an initializer (a weight, or a shape operand with contents).
     pub constant: bool,
@@ -42,10 +44,10 @@ fn parse(text: &str) -> Fact {
     Fact::new(Some(dtype), shape)
 }
 
-impl Prove {
+impl OpCase {
     /// An operator of ai.onnx at a recent version.
     pub fn op(op_type: &str) -> Self {
-        Prove {
+        OpCase {
             node: NodeProto {
                 op_type: Some(op_type.into()),
                 name: Some("node".into()),
@@ -75,14 +77,14 @@ impl Prove {
         self
     }
 
-    fn push(mut self, input: Option<ProveInput>) -> Self {
+    fn push(mut self, input: Option<CaseInput>) -> Self {
         self.inputs.push(input);
         self
     }
 
     /// The next input, fed at run time.
     pub fn input(self, shape: &str) -> Self {
-        self.push(Some(ProveInput {
+        self.push(Some(CaseInput {
             fact: parse(shape),
             constant: false,
         }))
@@ -90,7 +92,7 @@ impl Prove {
 
     /// The next input, a constant of random numbers.
     pub fn weight(self, shape: &str) -> Self {
-        self.push(Some(ProveInput {
+        self.push(Some(CaseInput {
             fact: parse(shape),
             constant: true,
         }))
@@ -105,7 +107,7 @@ impl Prove {
     pub fn list(self, numbers: &[i64]) -> Self {
         let fact = Fact::new(Some(Dtype::Int64), vec![Dim::from(numbers.len())]);
         let contents = Contents::ints(numbers.iter().map(|number| Dim::Num(*number)));
-        self.push(Some(ProveInput {
+        self.push(Some(CaseInput {
             fact: fact.with_contents(contents),
             constant: true,
         }))
@@ -114,7 +116,7 @@ impl Prove {
     /// The next input, a constant int64 scalar.
     pub fn number(self, number: i64) -> Self {
         let fact = Fact::new(Some(Dtype::Int64), Vec::new());
-        self.push(Some(ProveInput {
+        self.push(Some(CaseInput {
             fact: fact.with_contents(Contents::ints([Dim::Num(number)])),
             constant: true,
         }))
@@ -123,7 +125,7 @@ impl Prove {
     /// The next input, with these (possibly symbolic) contents known though it is no constant: what shape chains compute.
     pub fn computed(self, dims: &[Dim]) -> Self {
         let fact = Fact::new(Some(Dtype::Int64), vec![Dim::from(dims.len())]);
-        self.push(Some(ProveInput {
+        self.push(Some(CaseInput {
             fact: fact.with_contents(Contents::ints(dims.iter().cloned())),
             constant: false,
         }))
@@ -138,8 +140,17 @@ impl Prove {
                 .map(|number| Element::Float(*number))
                 .collect(),
         );
-        self.push(Some(ProveInput {
+        self.push(Some(CaseInput {
             fact: fact.with_contents(contents),
+            constant: true,
+        }))
+    }
+
+    /// The next input, a constant float scalar.
+    pub fn scalar(self, number: f64) -> Self {
+        let fact = Fact::new(Some(Dtype::Float), Vec::new());
+        self.push(Some(CaseInput {
+            fact: fact.with_contents(Contents::new(vec![Element::Float(number)])),
             constant: true,
         }))
     }
@@ -263,7 +274,7 @@ impl Prove {
     }
 
     /// Checks the outputs' shapes, written like the inputs' and separated by spaces.
-    pub fn gives(self, shapes: &str) -> Self {
+    pub fn expect_shapes(self, shapes: &str) -> Self {
         let show = |fact: &Fact| {
             fact.shape.as_ref().map_or("?".into(), |shape| {
                 shape
@@ -279,7 +290,7 @@ impl Prove {
     }
 
     /// Checks the first output's contents (whole numbers).
-    pub fn holds(self, numbers: &[i64]) -> Self {
+    pub fn expect_contents(self, numbers: &[i64]) -> Self {
         let contents = self.facts()[0]
             .contents
             .clone()
@@ -294,12 +305,12 @@ impl Prove {
     }
 
     /// Checks the relation's text.
-    pub fn relates(self, text: &str) -> Self {
+    pub fn expect_relation(self, text: &str) -> Self {
         let operator =
             lookup(self.node.domain(), self.node.op_type()).unwrap_or_else(|| panic!("no rule"));
         let found = self.view(|view| operator.relate(view).to_string());
         assert_eq!(found, text, "relation of {}", self.node.op_type());
-        self.laws()
+        self.check_laws()
     }
 
     /// What the rule asks for when of these labels only these indices stay.

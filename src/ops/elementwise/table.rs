@@ -1,0 +1,159 @@
+//! The operators that treat every entry alike.
+
+use super::{
+    BINARY, Cast, Dropout, Elementwise, Identity, Outline, UNARY, VARIADIC, binary,
+    dtype_attribute, predicate, truth, unary, variadic,
+};
+use crate::ops::Rule;
+use crate::ops::arithmetic as math;
+use crate::ops::meaning::{Decides, Flow};
+
+pub(in crate::ops) static RULES: &[Rule] = &[
+    Rule::onnx("Abs", &unary(math::abs)).flow(Flow::Magnitude),
+    Rule::onnx("Acos", &UNARY),
+    Rule::onnx("Acosh", &UNARY),
+    Rule::onnx("Asin", &UNARY),
+    Rule::onnx("Asinh", &UNARY),
+    Rule::onnx("Atan", &UNARY),
+    Rule::onnx("Atanh", &UNARY),
+    Rule::onnx("BitwiseNot", &UNARY),
+    Rule::onnx("Ceil", &unary(math::ceil)).chooses(Decides::Always),
+    Rule::onnx("Celu", &UNARY),
+    Rule::onnx("Cos", &UNARY),
+    Rule::onnx("Cosh", &UNARY),
+    Rule::onnx("Elu", &UNARY),
+    Rule::onnx("Erf", &UNARY),
+    Rule::onnx("Exp", &UNARY),
+    Rule::onnx("Floor", &unary(math::floor)).chooses(Decides::Always),
+    Rule::onnx("Gelu", &UNARY),
+    Rule::onnx("HardSigmoid", &UNARY),
+    Rule::onnx("HardSwish", &UNARY),
+    Rule::onnx("Identity", &Identity).flow(Flow::Same),
+    Rule::onnx(
+        "IsInf",
+        &Elementwise {
+            dtype: truth,
+            ..UNARY
+        },
+    ),
+    Rule::onnx(
+        "IsNaN",
+        &Elementwise {
+            dtype: truth,
+            ..UNARY
+        },
+    ),
+    Rule::onnx("LeakyRelu", &UNARY),
+    Rule::onnx("Log", &UNARY),
+    Rule::onnx("Mish", &UNARY),
+    Rule::onnx("Neg", &unary(math::neg)),
+    Rule::onnx(
+        "Not",
+        &Elementwise {
+            dtype: truth,
+            ..unary(math::not)
+        },
+    ),
+    Rule::onnx("Reciprocal", &unary(math::reciprocal)),
+    Rule::onnx("Relu", &unary(math::relu)).flow(Flow::Rectified),
+    Rule::onnx("Round", &unary(math::round)).chooses(Decides::Always),
+    Rule::onnx("Selu", &UNARY),
+    Rule::onnx("Shrink", &UNARY),
+    Rule::onnx("Sigmoid", &UNARY),
+    Rule::onnx("Sign", &unary(math::sign)).chooses(Decides::Always),
+    Rule::onnx("Sin", &UNARY),
+    Rule::onnx("Sinh", &UNARY),
+    Rule::onnx("Softplus", &UNARY),
+    Rule::onnx("Softsign", &UNARY),
+    Rule::onnx("Sqrt", &unary(math::sqrt)),
+    Rule::onnx("Swish", &UNARY),
+    Rule::onnx("Tan", &UNARY),
+    Rule::onnx("Tanh", &UNARY),
+    Rule::onnx("ThresholdedRelu", &UNARY),
+    Rule::onnx(
+        "Cast",
+        &Cast {
+            dtype: |node| dtype_attribute(node, "to"),
+            converts: true,
+        },
+    )
+    .flow(Flow::Converted)
+    .chooses(Decides::ToWhole),
+    Rule::onnx(
+        "CastLike",
+        &Cast {
+            dtype: |node| node.dtype(1),
+            converts: true,
+        },
+    ),
+    Rule::onnx(
+        "BitCast",
+        &Cast {
+            dtype: |node| dtype_attribute(node, "to"),
+            converts: false,
+        },
+    ),
+    Rule::onnx("Dropout", &Dropout).flow(Flow::Dropped),
+    Rule::onnx(
+        "Clip",
+        &Elementwise {
+            names: &["x", "min", "max"],
+            outline: Outline::Scalars,
+            ..unary(math::clip)
+        },
+    )
+    .flow(Flow::Clipped),
+    Rule::onnx(
+        "PRelu",
+        &Elementwise {
+            names: &["x", "slope"],
+            ..UNARY
+        },
+    )
+    .flow(Flow::Leaky),
+    Rule::onnx("Add", &binary(math::add)).flow(Flow::Add),
+    Rule::onnx("Sub", &binary(math::sub)).flow(Flow::Sub),
+    Rule::onnx("Mul", &binary(math::mul)).flow(Flow::Mul),
+    Rule::onnx("Div", &binary(math::div)).flow(Flow::Div),
+    Rule::onnx("Mod", &binary(math::modulo)).chooses(Decides::Always),
+    Rule::onnx("Pow", &binary(math::pow)).flow(Flow::Power),
+    Rule::onnx("BitShift", &BINARY),
+    Rule::onnx("BitwiseAnd", &BINARY),
+    Rule::onnx("BitwiseOr", &BINARY),
+    Rule::onnx("BitwiseXor", &BINARY),
+    Rule::onnx("Equal", &predicate(math::equal)).chooses(Decides::Always),
+    Rule::onnx("Greater", &predicate(math::greater)).chooses(Decides::Always),
+    Rule::onnx("GreaterOrEqual", &predicate(math::greater_or_equal)).chooses(Decides::Always),
+    Rule::onnx("Less", &predicate(math::less)).chooses(Decides::Always),
+    Rule::onnx("LessOrEqual", &predicate(math::less_or_equal)).chooses(Decides::Always),
+    Rule::onnx("And", &predicate(math::and)),
+    Rule::onnx("Or", &predicate(math::or)),
+    Rule::onnx("Xor", &predicate(math::xor)),
+    Rule::onnx("Sum", &variadic(math::add)),
+    Rule::onnx("Max", &variadic(math::max)).flow(Flow::Largest),
+    Rule::onnx("Min", &variadic(math::min)).flow(Flow::Smallest),
+    Rule::onnx("Mean", &variadic(math::mean)),
+    Rule::onnx(
+        "Where",
+        &Elementwise {
+            names: &["cond", "a", "b"],
+            dtype: |node| node.dtype(1).or_else(|| node.dtype(2)),
+            partial: true,
+            ..binary(math::choose)
+        },
+    )
+    .flow(Flow::Selected),
+    Rule::onnx("SwiGLU", &BINARY),
+    Rule::microsoft("BiasAdd", &VARIADIC),
+    Rule::microsoft("SwiGLU", &BINARY),
+    Rule::microsoft("Gelu", &UNARY),
+    Rule::microsoft("QuickGelu", &UNARY),
+    Rule::microsoft(
+        "FastGelu",
+        &Elementwise {
+            names: &["x", "bias"],
+            ..UNARY
+        },
+    ),
+    Rule::microsoft("BiasGelu", &BINARY),
+];
