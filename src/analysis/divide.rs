@@ -49,6 +49,11 @@ impl Spaces {
                 b_start,
                 length,
             } => {
+                // Most axes correspond as a whole, and are divided by nobody.
+                let whole = a_start == b_start && self.get(*a).extent == *length;
+                if whole && self.get(*a).pieces.is_same(&self.get(*b).pieces) {
+                    return;
+                }
                 let Some(length) = length.count().map(|length| length as u64) else {
                     // Extents known only at run time: one piece each, whose divisions agree.
                     self.share_cuts(*a, 0, *b, 0, changed);

@@ -190,7 +190,7 @@ impl<'a> Causes<'a> {
             std::iter::once((axis, space)).chain(packed)
         });
         for (axis, space) in all {
-            for factor in self.analysis.classes.pieces(space).iter().flatten() {
+            for factor in self.analysis.classes.factors(space) {
                 let class = self.analysis.classes.get(factor.class);
                 if class.free && self.reachable[factor.class.index()] {
                     return Verdict::Prunable;
@@ -289,12 +289,10 @@ fn channels(model: &Model, analysis: &Analysis) -> Vec<bool> {
                     .flat_map(|axis| axis.labels())
                     .filter(|label| elsewhere(*label));
                 for label in labels {
-                    let factors = analysis
-                        .classes
-                        .pieces(analysis.spaces.label(node, label))
+                    let factors = analysis.classes.factors(analysis.spaces.label(node, label));
+                    factors
                         .iter()
-                        .flatten();
-                    factors.for_each(|factor| channels[factor.class.index()] = true);
+                        .for_each(|factor| channels[factor.class.index()] = true);
                 }
             }
         }
@@ -321,7 +319,7 @@ fn picked(analysis: &Analysis) -> BTreeMap<ClassId, Reason> {
             if !carriers(other).is_empty() {
                 continue;
             }
-            let mut factors = classes.pieces(other).iter().flatten();
+            let mut factors = classes.factors(other).iter();
             let Some(reason) = factors.find_map(|factor| classes.get(factor.class).frozen.clone())
             else {
                 continue;

@@ -211,7 +211,7 @@ pub fn build(
     model: &Model,
     spaces: &Spaces,
     classes: &Classes,
-    relations: &[Relation],
+    relations: &[Arc<Relation>],
     weightless: bool,
 ) -> Vec<Group> {
     let mut offsets = Vec::with_capacity(classes.classes.len());

@@ -9,6 +9,7 @@ mod branch;
 mod classes;
 mod demand;
 mod divide;
+mod freeze;
 mod frozen;
 mod groups;
 mod infer;
@@ -25,6 +26,7 @@ mod shrink;
 mod spaces;
 mod taint;
 mod union_find;
+mod unite;
 
 use std::sync::Arc;
 
@@ -78,7 +80,7 @@ pub struct Analysis {
     /// Types, shapes, small contents.
     pub facts: Facts,
     /// The relation of each node.
-    pub relations: Vec<Relation>,
+    pub relations: Vec<Arc<Relation>>,
     /// Axes and labels, and how they correspond.
     pub spaces: Spaces,
     /// What is cut alike.

@@ -1,5 +1,7 @@
 //! Pieces of an index space: boxes of indices that readers treat alike, and the factors that they read them as.
 
+use std::sync::Arc;
+
 use crate::facts::Dim;
 use crate::relation::Reason;
 
@@ -236,9 +238,9 @@ impl Interleave {
     }
 }
 
-/// The pieces of one space, in ascending order of their bands.
+/// The pieces of one space, in ascending order of their bands. Copies share them until one is divided.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Pieces(Vec<Block>);
+pub struct Pieces(Arc<Vec<Block>>);
 
 /// More pieces than this in one space are a sign of positions, not of channels.
 const MOST_PIECES: usize = 256;
@@ -253,7 +255,16 @@ impl std::ops::Deref for Pieces {
 
 impl Pieces {
     pub(super) fn new(extent: &Dim) -> Self {
-        Pieces(vec![Block::whole(extent)])
+        Pieces(Arc::new(vec![Block::whole(extent)]))
+    }
+
+    /// Whether the two are copies of one that neither has divided since.
+    pub(super) fn is_same(&self, other: &Pieces) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    fn blocks(&mut self) -> &mut Vec<Block> {
+        Arc::make_mut(&mut self.0)
     }
 
     /// The piece that begins at an index.
@@ -275,7 +286,7 @@ impl Pieces {
     /// The bands, ascending.
     pub(super) fn bands(&self) -> Vec<Interleave> {
         let mut bands: Vec<Interleave> = Vec::new();
-        for piece in &self.0 {
+        for piece in self.0.iter() {
             match bands.last_mut().filter(|band| band.start == piece.band) {
                 Some(band) => band.offsets.push(piece.start - piece.band),
                 None => bands.push(Interleave {
@@ -298,18 +309,21 @@ impl Pieces {
 
     /// Divides a piece at a stride; what its band repeats is divided for all pieces of the band.
     pub(super) fn cut(&mut self, at: usize, stride: u64) -> Result<bool, Reason> {
-        let Some(piece) = self.0.get_mut(at) else {
+        let Some(mut piece) = self.0.get(at).cloned() else {
             return Ok(false);
         };
-        let changed = piece.cut(stride)?;
+        if !piece.cut(stride)? {
+            return Ok(false);
+        }
         let (band, repeats) = (piece.band, piece.repeats.clone());
-        if changed && !repeats.extent.is_one() {
-            self.0
+        self.blocks()[at] = piece;
+        if !repeats.extent.is_one() {
+            self.blocks()
                 .iter_mut()
                 .filter(|other| other.band == band)
                 .for_each(|other| other.repeats = repeats.clone());
         }
-        Ok(changed)
+        Ok(true)
     }
 
     /// Makes a boundary at an index.
@@ -368,7 +382,7 @@ impl Pieces {
             parts.push(Block::single(piece.start, piece.run.part(left)));
             parts.push(Block::single(at, piece.run.part(right)));
         }
-        self.0.splice(first..first + of_band.len(), parts);
+        self.blocks().splice(first..first + of_band.len(), parts);
         if self.0.len() > MOST_PIECES {
             return Err(Reason::NoCommonFactors);
         }
@@ -514,7 +528,7 @@ impl Pieces {
                 }
             })
             .collect();
-        self.0.splice(first..first + of_band.len(), parts);
+        self.blocks().splice(first..first + of_band.len(), parts);
         Ok(true)
     }
 }

@@ -1,5 +1,8 @@
 //! The relation of every node, by its rule.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use super::infer::{Facts, view};
 use crate::model::{Model, NodeId, Origin, ValueId};
 use crate::ops::{ONE_READ, POSITIONS, Positions, meaning};
@@ -106,8 +109,11 @@ fn unpooled(model: &Model, facts: &Facts, node: NodeId) -> bool {
     !indices.is_output && positions(x).is_some() && indices.readers.iter().all(puts_back)
 }
 
-/// The relation of every node, by its rule.
-pub fn relate(model: &Model, facts: &Facts) -> Vec<Relation> {
+/// Relations of one operator that are kept at hand, to be shared with later nodes that have the same.
+const RECENT: usize = 8;
+
+/// The relation of every node, by its rule. Nodes of one operator share relations that are equal.
+pub fn relate(model: &Model, facts: &Facts) -> Vec<Arc<Relation>> {
     let relate = |node: NodeId| {
         let view = view(model, facts, node, true);
         let entry = model.index().node(node);
@@ -136,9 +142,23 @@ pub fn relate(model: &Model, facts: &Facts) -> Vec<Relation> {
             },
         }
     };
+    let mut recent: HashMap<&str, Vec<Arc<Relation>>> = HashMap::new();
+    let mut shared = |node: NodeId| {
+        let made = relate(node);
+        let recent = recent.entry(model.node(node).op_type()).or_default();
+        if let Some(same) = recent.iter().rev().find(|other| ***other == made) {
+            return same.clone();
+        }
+        if recent.len() == RECENT {
+            recent.remove(0);
+        }
+        let made = Arc::new(made);
+        recent.push(made.clone());
+        made
+    };
     model
         .index()
         .nodes()
-        .map(|(node, _)| relate(node))
+        .map(|(node, _)| shared(node))
         .collect()
 }

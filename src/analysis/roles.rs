@@ -1,5 +1,7 @@
 //! The parts that classes play in products, and which values are constants in disguise.
 
+use std::sync::Arc;
+
 use super::classes::Classes;
 use super::relate::port_value;
 use super::spaces::Spaces;
@@ -33,7 +35,7 @@ pub(super) fn roles(
     model: &Model,
     spaces: &Spaces,
     classes: &Classes,
-    relations: &[Relation],
+    relations: &[Arc<Relation>],
 ) -> Vec<Role> {
     let mut roles = vec![Role::default(); classes.classes.len()];
     let constants = constants(model);

@@ -4,7 +4,8 @@
 //! convolutions see). A piece may repeat: halves of heads, say, are two pieces that take turns. The marks travel along layouts until nothing changes, so that every space knows all divisions
 //! that any reader of its indices makes; only then can one factor be cut without breaking another's reading.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::infer::Facts;
 use super::pieces::Pieces;
@@ -73,13 +74,15 @@ pub struct Spaces {
     labels: Vec<u32>,
     /// How they correspond.
     pub correspondences: Vec<Correspondence>,
+    /// An undivided space of each extent, which others of that extent share until they are divided.
+    whole: HashMap<Dim, Pieces>,
     /// Axes that hold bytes, with the labels whose numbers are packed in them, and the share of the numbers that run over each.
     packed: BTreeMap<SpaceId, Vec<(SpaceId, f64)>>,
 }
 
 impl Spaces {
     /// Collects the spaces of a model and carries all divisions to a fixpoint.
-    pub fn build(model: &Model, facts: &Facts, relations: &[Relation]) -> Self {
+    pub fn build(model: &Model, facts: &Facts, relations: &[Arc<Relation>]) -> Self {
         let mut spaces = Spaces::default();
         for (value, _) in model.index().values() {
             let first = facts.of(value).shape.as_ref().map(|shape| {
@@ -175,9 +178,11 @@ impl Spaces {
     }
 
     fn add(&mut self, extent: &Dim) {
+        let whole = self.whole.entry(extent.clone());
+        let pieces = whole.or_insert_with(|| Pieces::new(extent)).clone();
         self.spaces.push(Space {
             extent: extent.clone(),
-            pieces: Pieces::new(extent),
+            pieces,
             broken: None,
         });
     }

@@ -1,5 +1,7 @@
 //! One product, as its relation describes it.
 
+use std::sync::Arc;
+
 use crate::analysis::port_value;
 use crate::model::{Index, Model, NodeId, TensorRef, ValueId};
 use crate::ops::{WeightRows, meaning};
@@ -43,7 +45,7 @@ pub struct Linear {
 }
 
 /// All products of the main graph with constant weights.
-pub fn views(model: &Model, relations: &[Relation]) -> Vec<Linear> {
+pub fn views(model: &Model, relations: &[Arc<Relation>]) -> Vec<Linear> {
     let mut views = Vec::new();
     for (node, entry) in model
         .index()

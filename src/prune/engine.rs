@@ -1,6 +1,6 @@
 //! Which engine a job is done in: one for all that is compared.
 
-use super::{Outcome, PruneError, Request, stages};
+use super::{Outcome, PruneError, Request, stages, unchanged};
 use crate::calibrate::Dataset;
 use crate::evaluate::Checks;
 use crate::model::Model;
@@ -73,6 +73,9 @@ impl<'a> Pruner<'a> {
         let Some(runtime) = self.runtime else {
             return self.run_in(None, request);
         };
+        if unchanged::is(self.model, request, self.dataset, &self.work)? {
+            return Ok(unchanged::told(self.run_in(None, request)?));
+        }
         let chosen = match self.dataset.inputs.example()? {
             Some(example) => choose(runtime, self.model, &example),
             None => Chosen {

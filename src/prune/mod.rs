@@ -20,6 +20,7 @@ mod rounds;
 mod search;
 mod stages;
 mod statistics;
+mod unchanged;
 mod unrun;
 
 pub use decide::DEFAULT_DRIFT;

@@ -2,6 +2,7 @@
 //! process or never comes back.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{Tensors, Unverifiable};
 use crate::analysis::{Facts, Pins, constants, infer, relate};
@@ -24,6 +25,33 @@ pub fn within(model: &Model, example: &Tensors, memory: Memory) -> Result<(), Un
     if let Some(problem) = functions::endless(model) {
         return Err(Unverifiable::new(problem));
     }
+    measured(model, example, memory, |need| {
+        let weights = need
+            .model
+            .index()
+            .values()
+            .filter(|(_, entry)| matches!(entry.origin, Origin::Initializer(_)));
+        let held = weights
+            .filter_map(|(value, _)| bytes(need.facts.of(value)))
+            .fold(0, u64::saturating_add);
+        need.memory(Index::MAIN, held)?;
+        need.work()
+    })
+}
+
+/// Multiplications and elements of one run on inputs like the example, beside a fixed number for each node. What is not known
+/// before a run counts as nothing.
+pub fn work(model: &Model, example: &Tensors) -> f64 {
+    measured(model, example, Memory::default(), |need| need.total().0)
+}
+
+/// Looks at a model, its functions inlined, at the shapes of one run.
+fn measured<T>(
+    model: &Model,
+    example: &Tensors,
+    memory: Memory,
+    look: impl FnOnce(&Need) -> T,
+) -> T {
     let inlined = functions::inlined(model).ok().flatten();
     let model = inlined.as_ref().map_or(model, |(inlined, _)| inlined);
     let pins: Pins = example
@@ -36,29 +64,20 @@ pub fn within(model: &Model, example: &Tensors, memory: Memory) -> Result<(), Un
         })
         .collect();
     let facts = infer(model, &pins);
-    let need = Need {
+    look(&Need {
         model,
         facts: &facts,
         relations: relate(model, &facts),
         constants: constants(model),
         memory,
-    };
-    let weights = model
-        .index()
-        .values()
-        .filter(|(_, entry)| matches!(entry.origin, Origin::Initializer(_)));
-    let held = weights
-        .filter_map(|(value, _)| bytes(facts.of(value)))
-        .fold(0, u64::saturating_add);
-    need.memory(Index::MAIN, held)?;
-    need.work()
+    })
 }
 
 /// A model at the shapes of one run.
 struct Need<'a> {
     model: &'a Model,
     facts: &'a Facts,
-    relations: Vec<Relation>,
+    relations: Vec<Arc<Relation>>,
     /// Values that do not depend on inputs.
     constants: Vec<bool>,
     memory: Memory,
@@ -222,8 +241,8 @@ impl Need<'_> {
         .checked_mul(4)
     }
 
-    /// Errors: the run would not end within hours.
-    fn work(&self) -> Result<(), Unverifiable> {
+    /// The work of one run, and the node that has most of it.
+    fn total(&self) -> (f64, (f64, Option<NodeId>)) {
         let (mut total, mut most) = (0.0, (0.0, None));
         for (node, entry) in self.model.index().nodes() {
             let work = self.turns(entry.graph) * self.work_of(node);
@@ -232,6 +251,12 @@ impl Need<'_> {
                 most = (work, Some(node));
             }
         }
+        (total, most)
+    }
+
+    /// Errors: the run would not end within hours.
+    fn work(&self) -> Result<(), Unverifiable> {
+        let (total, most) = self.total();
         match most.1.filter(|_| total > MOST_WORK) {
             None => Ok(()),
             Some(node) => Err(Unverifiable::new(format!(

@@ -1,6 +1,7 @@
 //! The same graph with other weights, under which every unit has something to say.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use rand::Rng;
 use rayon::prelude::*;
@@ -29,7 +30,7 @@ enum Role {
 /// A copy of a model with random weights: matrices such that activations stay near one, scales and variances positive where
 /// they were, biases small. Scalars, whole numbers that are no weights, and what is not understood stay. Shapes, types and
 /// contents that shapes are computed from are the same, so that a plan for the model is one for the copy.
-pub(super) fn alive(model: &Model, relations: &[Relation]) -> Model {
+pub(super) fn alive(model: &Model, relations: &[Arc<Relation>]) -> Model {
     let mut copy = model.clone();
     let drawn: Vec<(ValueId, TensorRef)> = roles(model, relations)
         .into_par_iter()
@@ -49,7 +50,7 @@ pub(super) fn alive(model: &Model, relations: &[Relation]) -> Model {
     copy
 }
 
-fn roles(model: &Model, relations: &[Relation]) -> BTreeMap<ValueId, Role> {
+fn roles(model: &Model, relations: &[Arc<Relation>]) -> BTreeMap<ValueId, Role> {
     let mut roles = BTreeMap::new();
     for (node, entry) in model.index().nodes() {
         let relation = &relations[node.index()];

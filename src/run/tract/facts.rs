@@ -2,8 +2,9 @@
 
 use tract_onnx::tract_hir::infer::Factoid;
 
+use super::analyse::analyse;
 use super::guard::guard;
-use super::skeleton::{analyse, parse_hollow};
+use super::skeleton::parse_hollow;
 use super::support;
 use super::tensor::{dtype, from_tract};
 use crate::analysis;
@@ -95,10 +96,7 @@ fn by_tract(proto: &ModelProto, known: &mut InferredFacts) {
     let Ok(mut parsed) = guard(|| parse_hollow(proto)) else {
         return;
     };
-    let _ = guard(|| {
-        analyse(&mut parsed.model);
-        Ok(())
-    });
+    let _ = guard(|| analyse(&mut parsed.model));
     for (name, outlet) in &parsed.outlets {
         let Ok(fact) = parsed.model.outlet_fact(*outlet) else {
             continue;

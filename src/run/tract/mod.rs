@@ -1,5 +1,6 @@
 //! The runtime tract: models handed to it in a way that shares weights, its panics caught, its results checked.
 
+mod analyse;
 mod facts;
 mod guard;
 mod optimize;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use prost::Message;
-use tract_onnx::prelude::{InferenceFact, InferenceModelExt, OutletId, TractResult};
+use tract_onnx::prelude::{InferenceFact, OutletId, TractResult};
 use tract_onnx::tract_hir::infer::{InferenceModel, InferenceOp};
 use tract_onnx::tract_hir::internal::bail;
 use tract_onnx::tract_hir::ops::konst::Const;
@@ -118,10 +118,4 @@ pub(super) fn select(
     model.set_input_outlets(&inputs)?;
     model.select_output_outlets(&outputs)?;
     Ok(model)
-}
-
-/// Lets tract infer as far as it gets.
-pub(super) fn analyse(model: &mut InferenceModel) {
-    // What goes wrong at one node leaves the others as they are; the caller reads what came out.
-    let _ = model.analyse(true);
 }

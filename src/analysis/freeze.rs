@@ -1,0 +1,122 @@
+//! What freezes classes of factors, or makes their loss one of quality: callers, and what operators say of their labels.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::classes::{Allowed, Cause, Numbering};
+use super::relate::port_value;
+use super::spaces::{SpaceId, Spaces};
+use super::union_find::UnionFind;
+use crate::model::{Index, Model, NodeId, Origin, ValueId};
+use crate::relation::{Fate, LabelId, Port, Reason, Relation};
+
+/// Collects the causes that freeze classes, or make them lossy.
+pub(super) struct Freezer<'a> {
+    /// By the root of a set of factors.
+    pub(super) frozen: BTreeMap<u32, Cause>,
+    /// By the root of a set of factors.
+    pub(super) lossy: BTreeMap<u32, Reason>,
+    pub(super) union: &'a mut UnionFind,
+    pub(super) numbers: &'a Numbering,
+}
+
+impl Freezer<'_> {
+    fn roots(&mut self, space: SpaceId) -> Vec<u32> {
+        let factors = self.numbers.of_space(space);
+        factors
+            .map(|factor| self.union.find(factor as u32))
+            .collect()
+    }
+
+    fn freeze(&mut self, space: SpaceId, reason: &Reason, node: Option<NodeId>) {
+        for root in self.roots(space) {
+            self.frozen
+                .entry(root)
+                .or_insert_with(|| (reason.clone(), node));
+        }
+    }
+
+    pub(super) fn causes(
+        &mut self,
+        model: &Model,
+        spaces: &Spaces,
+        relations: &[Arc<Relation>],
+        allowed: &Allowed,
+    ) {
+        // What callers see stays, whatever else holds it.
+        let main = model.index().graph(Index::MAIN);
+        for (values, reason) in [
+            (&main.inputs, Reason::GraphInput),
+            (&main.outputs, Reason::GraphOutput),
+        ] {
+            for value in values {
+                self.freeze_value(
+                    spaces,
+                    *value,
+                    (&reason, None),
+                    allowed,
+                    &model.index().value(*value).name,
+                );
+            }
+        }
+        for (node, _) in model.index().nodes() {
+            let relation = &relations[node.index()];
+            for (at, label) in relation.labels.iter().enumerate() {
+                let space = spaces.label(node, LabelId(at as u32));
+                match &label.fate {
+                    Fate::Free => {}
+                    Fate::Fixed(reason) => self.freeze(space, reason, Some(node)),
+                    Fate::Lossy(reason) => {
+                        for root in self.roots(space) {
+                            self.lossy.entry(root).or_insert_with(|| reason.clone());
+                        }
+                    }
+                }
+            }
+            // A formal input or result that the rule says nothing of is a boundary it does not understand.
+            for (branch, graph) in model.index().node(node).subgraphs.iter().enumerate() {
+                let graph = model.index().graph(*graph);
+                let formals =
+                    (0..graph.inputs.len()).map(|at| Port::Formal(branch as u32, at as u32));
+                let results =
+                    (0..graph.outputs.len()).map(|at| Port::Result(branch as u32, at as u32));
+                for port in formals
+                    .chain(results)
+                    .filter(|port| !relation.ports.contains_key(port))
+                {
+                    if let Some(value) = port_value(model, node, port) {
+                        let reason = Reason::NotDescribed(port.to_string());
+                        self.freeze_value(
+                            spaces,
+                            value,
+                            (&reason, Some(node)),
+                            &Allowed::new(),
+                            "",
+                        );
+                    }
+                }
+            }
+        }
+        for (value, entry) in model.index().values() {
+            if matches!(entry.origin, Origin::Sparse(_)) {
+                let reason = Reason::operator("stored as a sparse tensor");
+                self.freeze_value(spaces, value, (&reason, None), &Allowed::new(), "");
+            }
+        }
+    }
+
+    fn freeze_value(
+        &mut self,
+        spaces: &Spaces,
+        value: ValueId,
+        (reason, node): (&Reason, Option<NodeId>),
+        allowed: &Allowed,
+        name: &str,
+    ) {
+        for (axis, space) in spaces.axes(value).enumerate() {
+            if !allowed.contains(&(name.to_owned(), axis)) {
+                self.freeze(space, reason, node);
+            }
+        }
+    }
+}
