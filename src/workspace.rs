@@ -3,6 +3,7 @@
 //! Calls of functions become nodes, what is computed from constants is stored, accidents of merging are undone. All that
 //! is noted, so that plans and costs speak of the file.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::allocate::{Choice, least_cuts};
@@ -70,42 +71,40 @@ impl Workspace {
     /// Analyses a model. A matrix that several nodes read stays one, unless a cut that only copies for the readers allow
     /// saves more than the copies cost.
     pub fn new(model: &Model, options: &Options) -> Result<Self, WorkspaceError> {
-        let file = model;
+        Workspace::of(Cow::Borrowed(model), options)
+    }
+
+    /// The same of a model that nobody else needs: large ones are then held once.
+    pub fn owned(model: Model, options: &Options) -> Result<Self, WorkspaceError> {
+        Workspace::of(Cow::Owned(model), options)
+    }
+
+    fn of(mut model: Cow<Model>, options: &Options) -> Result<Self, WorkspaceError> {
+        let of_the_file = (params(&model), bytes(&model));
         let mut origins = Origins::default();
         // What is declared without a rank has that of what it is run with.
-        let given = ranked(model, &options.pins);
-        let model = match &given {
-            Some((given, names)) => {
-                origins.ranked = names.clone();
-                given
-            }
-            None => model,
-        };
+        if let Some((given, names)) = ranked(&model, &options.pins) {
+            origins.ranked = names;
+            model = Cow::Owned(given);
+        }
         // A function is one body for calls of different shapes; each call gets its own.
-        let inlined = functions::inlined(model)?;
-        let model = match &inlined {
-            Some((inlined, named)) => {
-                origins.named = named.clone();
-                inlined
-            }
-            None => model,
-        };
+        if let Some((inlined, named)) = functions::inlined(&model)? {
+            origins.named = named;
+            model = Cow::Owned(inlined);
+        }
         // What goes through a sequence is the same tensor before and behind it.
-        let listed = without_sequences(model);
-        let model = listed.as_ref().unwrap_or(model);
+        if let Some(listed) = without_sequences(&model) {
+            model = Cow::Owned(listed);
+        }
         // Statistics of constants are constants; computed in the model, they would tie the channels that they run over.
-        let folded =
-            clean::fold_statistics(model, &TractRuntime::new(true).within(options.memory))?;
-        let model = match &folded {
-            Some((folded, computed)) => {
-                origins.copies = computed_twice(computed, &origins.named);
-                origins.computed = computed.clone();
-                folded
-            }
-            None => model,
-        };
+        let runtime = TractRuntime::new(true).within(options.memory);
+        if let Some((folded, computed)) = clean::fold_statistics(&model, &runtime)? {
+            origins.copies = computed_twice(&computed, &origins.named);
+            origins.computed = computed;
+            model = Cow::Owned(folded);
+        }
         let mut workspace = apart(model, &origins, options)?;
-        workspace.cost.set_file(params(file), bytes(file));
+        workspace.cost.set_file(of_the_file.0, of_the_file.1);
         Ok(workspace)
     }
 
@@ -237,8 +236,12 @@ fn computed_twice(computed: &BTreeSet<String>, named: &BTreeMap<String, String>)
 }
 
 /// Analyses a model with copies for the readers of shared constants where these are shared by chance, or where copies pay.
-fn apart(model: &Model, origins: &Origins, options: &Options) -> Result<Workspace, WorkspaceError> {
-    let sharing = shared(model);
+fn apart(
+    model: Cow<Model>,
+    origins: &Origins,
+    options: &Options,
+) -> Result<Workspace, WorkspaceError> {
+    let sharing = shared(&model);
     let named = |wanted: &dyn Fn(Sharing) -> bool| -> BTreeSet<String> {
         sharing
             .iter()
@@ -247,9 +250,16 @@ fn apart(model: &Model, origins: &Origins, options: &Options) -> Result<Workspac
             .collect()
     };
     let by_chance = named(&|sharing| sharing == Sharing::Accident);
-    let tied = with_copies(model, origins, &by_chance, options)?;
-    let reached = reached(&tied);
     let matrices = named(&|sharing| sharing != Sharing::Accident);
+    if matrices.is_empty() {
+        return with_copies(model.into_owned(), origins, &by_chance, options);
+    }
+    let copied = |apart: &BTreeSet<String>| {
+        let apart = by_chance.union(apart).cloned().collect();
+        with_copies(model.as_ref().clone(), origins, &apart, options)
+    };
+    let tied = copied(&BTreeSet::new())?;
+    let reached = reached(&tied);
     let stuck: BTreeSet<String> = matrices
         .iter()
         .filter(|name| !reached.contains(*name))
@@ -260,12 +270,7 @@ fn apart(model: &Model, origins: &Origins, options: &Options) -> Result<Workspac
     if asked.is_empty() {
         return Ok(tied);
     }
-    let all = with_copies(
-        model,
-        origins,
-        &by_chance.union(&asked).cloned().collect(),
-        options,
-    )?;
+    let all = copied(&asked)?;
     let paying = paying(&all, &asked, &stuck);
     if paying == asked {
         return Ok(all);
@@ -273,22 +278,17 @@ fn apart(model: &Model, origins: &Origins, options: &Options) -> Result<Workspac
     if paying.is_empty() {
         return Ok(tied);
     }
-    with_copies(
-        model,
-        origins,
-        &by_chance.union(&paying).cloned().collect(),
-        options,
-    )
+    copied(&paying)
 }
 
 /// Analyses a model in which each reader of these constants has its own.
 fn with_copies(
-    model: &Model,
+    model: Model,
     origins: &Origins,
     apart: &BTreeSet<String>,
     options: &Options,
 ) -> Result<Workspace, WorkspaceError> {
-    let (working, copies) = unshare(model.clone(), apart, &|node| meaning(node).reads_extents)?;
+    let (working, copies) = unshare(model, apart, &|node| meaning(node).reads_extents)?;
     let mut origins = origins.clone();
     origins.copies.extend(copies);
     let analysis = analyse(&working, options);

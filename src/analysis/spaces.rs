@@ -84,6 +84,13 @@ impl Spaces {
     /// Collects the spaces of a model and carries all divisions to a fixpoint.
     pub fn build(model: &Model, facts: &Facts, relations: &[Arc<Relation>]) -> Self {
         let mut spaces = Spaces::default();
+        let ranks = model
+            .index()
+            .values()
+            .map(|(value, _)| facts.of(value).rank());
+        let labels = relations.iter().map(|relation| relation.labels.len());
+        let count = ranks.flatten().sum::<usize>() + labels.sum::<usize>();
+        spaces.spaces.reserve_exact(count);
         for (value, _) in model.index().values() {
             let first = facts.of(value).shape.as_ref().map(|shape| {
                 let first = spaces.spaces.len() as u32;

@@ -26,8 +26,8 @@ pub(super) fn run(args: &Inspect, stop: &Stop) -> anyhow::Result<Exit> {
         allowed: advice::allowed(&model, &args.allow)?,
         ..Default::default()
     };
-    let prepared = Workspace::new(
-        &model,
+    let prepared = Workspace::owned(
+        model,
         &Options {
             memory: watch.memory,
             ..request.options()

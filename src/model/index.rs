@@ -105,6 +105,8 @@ impl Index {
             scopes: Vec::new(),
         };
         builder.graph(graph, None, String::new(), Vec::new())?;
+        builder.index.nodes.shrink_to_fit();
+        builder.index.values.shrink_to_fit();
         Ok(builder.index)
     }
 

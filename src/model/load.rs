@@ -48,6 +48,10 @@ pub fn load(path: &Path, limits: Limits) -> Result<Model, LoadError> {
     if proto.ir_version.is_some_and(|version| version < 3) {
         return Err(fail(LoadKind::OldIr(proto.ir_version())));
     }
+    // What was read node by node has room for as many again.
+    if let Some(graph) = &mut proto.graph {
+        graph.node.shrink_to_fit();
+    }
     let unknown_fields = if proto.encoded_len() == bytes.len() {
         Vec::new()
     } else {
