@@ -437,7 +437,7 @@ impl Spaces {
     fn break_space(&mut self, id: SpaceId, reason: Reason, changed: &mut Vec<SpaceId>) {
         let space = &mut self.spaces[id.index()];
         if space.broken.is_none() {
-            space.broken = Some(reason);
+            space.broken = Some(Box::new(reason));
             changed.push(id);
         }
     }

@@ -33,7 +33,7 @@ pub struct Space {
     /// Its pieces in order.
     pub pieces: Pieces,
     /// Why its divisions could not be worked out; its indices then all stay.
-    pub broken: Option<Reason>,
+    pub broken: Option<Box<Reason>>,
 }
 
 /// Two spaces, or stretches of them, whose indices correspond.
@@ -122,6 +122,7 @@ impl Spaces {
                 spaces.note_packed(value, node, &relations[node.index()], *port);
             }
         }
+        spaces.correspondences.shrink_to_fit();
         spaces.propagate_to_fixpoint();
         spaces
     }
@@ -200,10 +201,10 @@ impl Spaces {
             && (segments.iter().any(symbolic) || self.get(axis).extent.num().is_none())
         {
             // Where a segment of unknown length begins or ends nothing can be said of the others' indices.
-            self.spaces[axis.index()].broken = Some(Reason::Dynamic);
+            self.spaces[axis.index()].broken = Some(Box::new(Reason::Dynamic));
             for label in segments.iter().flat_map(Segment::labels) {
                 let label = self.label(node, *label);
-                self.spaces[label.index()].broken = Some(Reason::Dynamic);
+                self.spaces[label.index()].broken = Some(Box::new(Reason::Dynamic));
                 self.correspondences.push(Correspondence::Same {
                     a: axis,
                     a_start: 0,

@@ -22,6 +22,7 @@ pub mod text;
 mod unshare;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use ends::Ends;
 pub use error::LoadError;
@@ -50,7 +51,8 @@ pub struct Model {
     /// What is left of its inputs and outputs, where it was cut out of another model.
     #[doc(hidden)]
     pub ends: Ends,
-    index: Index,
+    /// Shared by copies until one is indexed anew.
+    index: Arc<Index>,
 }
 
 /// Where a model came from, and what its file looked like.
@@ -94,7 +96,7 @@ impl Model {
             proto,
             source,
             ends: Ends::default(),
-            index,
+            index: Arc::new(index),
         })
     }
 
@@ -121,8 +123,8 @@ impl Model {
 
     /// Takes up the message's names again after an edit.
     pub fn reindex(&mut self) -> Result<(), LoadError> {
-        self.index =
-            Index::build(&self.proto).map_err(|kind| LoadError::new(&self.source.path, kind))?;
+        let index = Index::build(&self.proto);
+        self.index = Arc::new(index.map_err(|kind| LoadError::new(&self.source.path, kind))?);
         Ok(())
     }
 

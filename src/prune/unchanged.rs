@@ -21,8 +21,8 @@ pub(super) fn is(
     dataset: &Dataset,
     work: &Work,
 ) -> Result<bool, PruneError> {
-    let asked = request.plan.is_some() || request.aims_at_latency() || !dataset.synthetic;
-    if asked || dataset.apart.is_some() || dataset.statistics.is_some() {
+    let given = !dataset.measured_on_made_up() || dataset.statistics.is_some();
+    if given || request.plan.is_some() || request.aims_at_latency() {
         return Ok(false);
     }
     let Some(example) = dataset.inputs.example()? else {
@@ -56,4 +56,70 @@ pub(super) fn told(mut outcome: Outcome) -> Outcome {
             .to_owned(),
     ));
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::text;
+    use crate::run::{Runtime, Session, Tensors, Unverifiable};
+    use crate::verify::Verdict;
+
+    /// A runtime that must not be asked.
+    struct Idle;
+
+    impl Runtime for Idle {
+        fn name(&self) -> &str {
+            "idle"
+        }
+
+        fn version(&self) -> &str {
+            "0"
+        }
+
+        fn prepare(
+            &self,
+            _: &Model,
+            _: &Tensors,
+            _: &[String],
+        ) -> Result<Box<dyn Session>, Unverifiable> {
+            Err(Unverifiable::new("asked"))
+        }
+    }
+
+    /// Each node gives twice what it reads.
+    fn doubling(times: usize, before: &str) -> Model {
+        let nodes: String = (0..times)
+            .map(|at| format!("c{} = Concat(c{at}, c{at}) {{axis=1}}\n", at + 1))
+            .collect();
+        text::model(&format!(
+            "input x f32[1,4]\n{before}c0 = Relu(x)\n{nodes}output c{times}"
+        ))
+        .unwrap()
+    }
+
+    fn outcome(model: &Model) -> Result<Outcome, PruneError> {
+        let dataset = Dataset::made_up(model, 2, 0).unwrap();
+        let request = Request {
+            drift: Some(0.1),
+            ..Default::default()
+        };
+        super::super::Pruner::new(model, &dataset, Some(&Idle), Work::new(&())).run(&request)
+    }
+
+    #[test]
+    fn what_stays_as_it_is_and_takes_long_is_not_run() {
+        let long = outcome(&doubling(26, "")).unwrap();
+        assert!(long.reached && long.engine.is_none());
+        assert_eq!(long.checks.unwrap().exactness.verdict, Verdict::Exact);
+        assert_eq!(long.before.params, long.after.params);
+        // A short one is run, which costs nothing.
+        let short = outcome(&doubling(3, "")).unwrap();
+        let verdict = short.checks.unwrap().exactness.verdict;
+        assert_eq!(verdict, Verdict::Unverifiable("asked".to_owned()));
+        // One that is cleaned on the way is another model, so it is run.
+        let cleaned = outcome(&doubling(26, "const unused f32[4] = 1, 2, 3, 4\n")).unwrap();
+        let verdict = cleaned.checks.unwrap().exactness.verdict;
+        assert_eq!(verdict, Verdict::Unverifiable("asked".to_owned()));
+    }
 }

@@ -259,6 +259,10 @@ impl Need<'_> {
         let (total, most) = self.total();
         match most.1.filter(|_| total > MOST_WORK) {
             None => Ok(()),
+            Some(node) if total.is_infinite() => Err(Unverifiable::new(format!(
+                "the loop that runs {} never ends: it has no number of turns, and its condition stays true",
+                self.label(node)
+            ))),
             Some(node) => Err(Unverifiable::new(format!(
                 "one run would take {total:.1e} operations, most of them for {}, and {MOST_WORK:.1e} are what can be waited for; give smaller inputs",
                 self.label(node)
@@ -331,9 +335,15 @@ impl Need<'_> {
                     .is_none_or(holds)
                     && goes_on(graph) =>
             {
-                number(
-                    input(0).and_then(|fact| fact.contents.as_ref()?.numbers()?.first().copied()),
-                )
+                let trips = index.node(node).inputs.first().copied().flatten();
+                let trips = trips.map(|trips| self.facts.of(trips).contents.as_ref());
+                match trips {
+                    // Nothing ends it.
+                    None => f64::INFINITY,
+                    Some(trips) => {
+                        number(trips.and_then(|trips| trips.numbers()?.first().copied()))
+                    }
+                }
             }
             "Scan" => {
                 let last = index.node(node).inputs.len().saturating_sub(1);
@@ -433,12 +443,17 @@ mod tests {
 
     #[test]
     fn loops_without_end_are_not_begun() {
-        let model = |trips: &str| {
+        let looped = |trips: &str, given: &str| {
             format!(
-                "input x f32[2]\nconst trips i64[] = {trips}\ny = Loop(trips, _, x) {{body=@body}}\noutput y\ngraph body\ninput i i64[]\ninput on bool[]\ninput s f32[2]\nmore = Identity(on)\nt = Tanh(s)\noutput more\noutput t\nend"
+                "input x f32[2]\nconst trips i64[] = {trips}\nconst c bool[] = 1\ny = Loop({given}, x) {{body=@body}}\noutput y\ngraph body\ninput i i64[]\ninput on bool[]\ninput s f32[2]\nmore = Identity(on)\nt = Tanh(s)\noutput more\noutput t\nend"
             )
         };
+        let model = |trips: &str| looped(trips, "trips, _");
         assert_eq!(checked(&model("1000"), &[2], 1 << 20), Ok(()));
+        for given in ["_, _", "_, c"] {
+            let problem = checked(&looped("1", given), &[2], 1 << 20).unwrap_err();
+            assert!(problem.contains("never ends"), "{given}: {problem}");
+        }
         assert!(
             checked(&model("1099511627776"), &[2], 1 << 20)
                 .unwrap_err()
