@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use std::path::PathBuf;
+
 use anyhow::bail;
 use serde::Serialize;
 
@@ -49,16 +51,7 @@ pub(super) fn run(args: &Bench, stop: &Stop) -> anyhow::Result<Exit> {
     let Some(first) = models.first() else {
         bail!("no model given")
     };
-    let wanted = verify::inputs(first);
-    if let Some(other) = models.iter().find(|model| verify::inputs(model) != wanted) {
-        let theirs = verify::list(&verify::inputs(other));
-        bail!(
-            "{} takes other inputs ({theirs}) than {} ({})",
-            other.path().display(),
-            first.path().display(),
-            verify::list(&wanted)
-        );
-    }
+    check_inputs(first, &models)?;
     let given = data::inputs(first, &args.data, data::Use::default(), &watch)?.data;
     let Some(example) = given.inputs.example()? else {
         bail!("there are no inputs to run")
@@ -75,71 +68,74 @@ pub(super) fn run(args: &Bench, stop: &Stop) -> anyhow::Result<Exit> {
             }
         };
     watch.begin(Phase::Analyse, 0);
-    let pins = data::counted(
-        first,
-        &data::specs(
-            first,
-            &data::pins(&args.data.input),
-            args.data.data.as_deref(),
-        )?,
-    );
+    let pins = data::pins(&args.data.input);
+    let specs = data::specs(first, &pins, args.data.data.as_deref())?;
+    let pins = data::counted(first, &specs);
     let costs: Vec<report::Cost> = models
         .iter()
-        .map(|model| convert::cost_of(model, &pins))
-        .collect();
-    let with_time = |at: usize| {
-        Some(report::Cost {
-            latency_ms: Some(*times.get(at)?),
-            ..*costs.get(at)?
+        .zip(&times)
+        .map(|(model, time)| report::Cost {
+            latency_ms: Some(*time),
+            ..convert::cost_of(model, &pins)
         })
-    };
+        .collect();
     let mut report = convert::begin(first, args.json);
     report.runtime = Some(convert::runtime(runtime));
-    report.original = with_time(0).unwrap_or_default();
-    report.pruned = with_time(1);
+    report.original = costs.first().copied().unwrap_or_default();
+    report.pruned = costs.get(1).copied();
     report.counted_at = pins;
     report.drift.synthetic = given.synthetic;
     report.seconds = watch.finish();
     report.peak_rss_bytes = output::peak_rss_bytes();
-    let name = |at: usize| {
-        args.models
-            .get(at)
-            .map(|path| path.display().to_string())
-            .unwrap_or_default()
-    };
-    let timed: Vec<Timed> = costs
-        .iter()
-        .zip(&times)
-        .enumerate()
-        .map(|(at, (cost, time))| Timed {
-            path: name(at),
-            macs: cost.macs,
-            params: cost.params,
-            bytes: cost.bytes,
-            latency_ms: *time,
-        })
-        .collect();
-    if args.json {
-        output::print(
-            &(serde_json::to_string_pretty(&Benched {
-                report,
-                models: timed,
-            })? + "\n"),
-        )?;
-    } else {
-        let rows: Vec<_> = timed
-            .iter()
-            .zip(&costs)
-            .map(|(model, cost)| (model.path.clone(), *cost, model.latency_ms))
-            .collect();
-        output::print(&format!(
-            "{}run in {} {}\n",
-            report::latencies(&report, &rows),
-            runtime.name(),
-            runtime.version()
-        ))?;
-    }
+    show(args, report, &costs, runtime)?;
     Ok(Exit::Done)
+}
+
+/// Errors: a model that takes other inputs than the first.
+fn check_inputs(first: &Model, models: &[Model]) -> anyhow::Result<()> {
+    let wanted = verify::inputs(first);
+    if let Some(other) = models.iter().find(|model| verify::inputs(model) != wanted) {
+        let theirs = verify::list(&verify::inputs(other));
+        bail!(
+            "{} takes other inputs ({theirs}) than {} ({})",
+            other.path().display(),
+            first.path().display(),
+            verify::list(&wanted)
+        );
+    }
+    Ok(())
+}
+
+/// Prints what was measured, as JSON or as a table.
+fn show(
+    args: &Bench,
+    report: report::Report,
+    costs: &[report::Cost],
+    runtime: &dyn Runtime,
+) -> anyhow::Result<()> {
+    let timed = |(path, cost): (&PathBuf, &report::Cost)| Timed {
+        path: path.display().to_string(),
+        macs: cost.macs,
+        params: cost.params,
+        bytes: cost.bytes,
+        latency_ms: cost.latency_ms.unwrap_or_default(),
+    };
+    let models: Vec<Timed> = args.models.iter().zip(costs).map(timed).collect();
+    if args.json {
+        let text = serde_json::to_string_pretty(&Benched { report, models })?;
+        return output::print(&(text + "\n"));
+    }
+    let rows: Vec<_> = models
+        .iter()
+        .zip(costs)
+        .map(|(model, cost)| (model.path.clone(), *cost, model.latency_ms))
+        .collect();
+    output::print(&format!(
+        "{}run in {} {}\n",
+        report::latencies(&report, &rows),
+        runtime.name(),
+        runtime.version()
+    ))
 }
 
 /// Milliseconds of each model in one runtime.

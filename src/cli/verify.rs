@@ -20,7 +20,7 @@ use crate::inputs::{GatherError, in_order, size};
 use crate::model::{Index, Model, TensorRef};
 use crate::plan::Plan;
 use crate::progress::{Phase, Progress};
-use crate::report::{self, Outcome};
+use crate::report::{self, Outcome, Report};
 use crate::run::{Runtime, Session, Tensors};
 
 pub(super) fn run(args: &Verify, stop: &Stop) -> anyhow::Result<Exit> {
@@ -31,71 +31,9 @@ pub(super) fn run(args: &Verify, stop: &Stop) -> anyhow::Result<Exit> {
     watch.begin(Phase::Load, 0);
     let original = output::load(&args.original, &watch, stop)?;
     let mut pruned = output::load(&args.pruned, &watch, stop)?;
-    let names = outputs(&original);
-    for (what, ours, theirs) in [
-        ("inputs", inputs(&original), inputs(&pruned)),
-        ("outputs", names.clone(), outputs(&pruned)),
-    ] {
-        if ours != theirs {
-            bail!(
-                "the models' {what} differ: {} and {}; are they forms of the same model?",
-                list(&ours),
-                list(&theirs)
-            );
-        }
-    }
+    check_names(&original, &pruned)?;
     note_ends(args, &original, &mut pruned)?;
-    let wanted = data::Use {
-        labels: args.labels.as_deref(),
-        ..Default::default()
-    };
-    let mut given = data::inputs(&original, &args.data, wanted, &watch)?;
-    let runtime = engine::runtime(args.engine.runtime, true, watch.memory)?;
-    let mut report = convert::begin(&original, args.json || !args.report.is_empty());
-    given.doubt(&original, &*runtime, &watch);
-    report.fed = given.fed;
-    let given = given.data;
-    watch.begin(Phase::Analyse, 0);
-    let pins = data::counted(
-        &original,
-        &data::specs(
-            &original,
-            &data::pins(&args.data.input),
-            args.data.data.as_deref(),
-        )?,
-    );
-    report.original = convert::cost_of(&original, &pins);
-    report.pruned = Some(convert::cost_of(&pruned, &pins));
-    report.counted_at = pins;
-    let (before, after) = (
-        (&original, args.original.as_path()),
-        (&pruned, args.pruned.as_path()),
-    );
-    let compared = engine::in_either(&*runtime, |runtime| {
-        compare(&names, before, after, runtime, &given, &watch)
-    })?;
-    let failed = match compared {
-        Ok(((found, labelled), runtime)) => {
-            report.runtime = Some(convert::runtime(runtime));
-            convert::drift(
-                &mut report,
-                &found,
-                (given.inputs.count(), None),
-                given.synthetic,
-                labelled,
-            );
-            None
-        }
-        Err(failure) => {
-            report.drift.verdict = if failure.exit() == Exit::Missed {
-                Outcome::Fail
-            } else {
-                Outcome::Unverifiable
-            };
-            report.remarks.push(failure.reason.clone());
-            Some(failure.exit())
-        }
-    };
+    let (mut report, failed) = verified(args, &original, &pruned, &watch)?;
     gate::thresholds(&mut report, &args.gate);
     let exit = match (
         failed,
@@ -115,6 +53,81 @@ pub(super) fn run(args: &Verify, stop: &Stop) -> anyhow::Result<Exit> {
         output::print(&report::verification(&report))?;
     }
     stop.commit(staged)?;
+    say(exit, failed, &report);
+    Ok(exit)
+}
+
+/// Errors: inputs or outputs of one model that the other has not.
+fn check_names(original: &Model, pruned: &Model) -> anyhow::Result<()> {
+    for (what, ours, theirs) in [
+        ("inputs", inputs(original), inputs(pruned)),
+        ("outputs", outputs(original), outputs(pruned)),
+    ] {
+        if ours != theirs {
+            bail!(
+                "the models' {what} differ: {} and {}; are they forms of the same model?",
+                list(&ours),
+                list(&theirs)
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The report on both models, and the exit code where one of them does not run.
+fn verified(
+    args: &Verify,
+    original: &Model,
+    pruned: &Model,
+    watch: &Watch,
+) -> anyhow::Result<(Report, Option<Exit>)> {
+    let wanted = data::Use {
+        labels: args.labels.as_deref(),
+        ..Default::default()
+    };
+    let mut given = data::inputs(original, &args.data, wanted, watch)?;
+    let runtime = engine::runtime(args.engine.runtime, true, watch.memory)?;
+    let mut report = convert::begin(original, args.json || !args.report.is_empty());
+    given.doubt(original, &*runtime, watch);
+    report.fed = given.fed;
+    let given = given.data;
+    watch.begin(Phase::Analyse, 0);
+    let pins = data::pins(&args.data.input);
+    let specs = data::specs(original, &pins, args.data.data.as_deref())?;
+    let pins = data::counted(original, &specs);
+    report.original = convert::cost_of(original, &pins);
+    report.pruned = Some(convert::cost_of(pruned, &pins));
+    report.counted_at = pins;
+    let (before, after) = (
+        (original, args.original.as_path()),
+        (pruned, args.pruned.as_path()),
+    );
+    let names = outputs(original);
+    let compared = engine::in_either(&*runtime, |runtime| {
+        compare(&names, before, after, runtime, &given, watch)
+    })?;
+    let failed = match compared {
+        Ok(((found, labelled), runtime)) => {
+            report.runtime = Some(convert::runtime(runtime));
+            let counts = (given.inputs.count(), None);
+            convert::drift(&mut report, &found, counts, given.synthetic, labelled);
+            None
+        }
+        Err(failure) => {
+            report.drift.verdict = if failure.exit() == Exit::Missed {
+                Outcome::Fail
+            } else {
+                Outcome::Unverifiable
+            };
+            report.remarks.push(failure.reason.clone());
+            Some(failure.exit())
+        }
+    };
+    Ok((report, failed))
+}
+
+/// Says why the gate is shut, if it is.
+fn say(exit: Exit, failed: Option<Exit>, report: &Report) {
     match exit {
         Exit::Missed if failed == Some(Exit::Missed) => {
             super::complain(&format!(
@@ -124,7 +137,7 @@ pub(super) fn run(args: &Verify, stop: &Stop) -> anyhow::Result<Exit> {
         }
         Exit::Missed => super::complain(&format!(
             "thresholds are not met: {}",
-            gate::failed(&report).join("; ")
+            gate::failed(report).join("; ")
         )),
         Exit::Unverifiable => {
             let reason = report.remarks.first().map_or("no answer", String::as_str);
@@ -134,7 +147,6 @@ pub(super) fn run(args: &Verify, stop: &Stop) -> anyhow::Result<Exit> {
         }
         _ => {}
     }
-    Ok(exit)
 }
 
 /// Runs both models side by side in one runtime, some inputs at a time.

@@ -65,6 +65,57 @@ pub fn views(model: &Model, relations: &[Arc<Relation>]) -> Vec<Linear> {
     views
 }
 
+/// The labels of a sum of products by the part that they play; the names are those of [`Linear`]'s fields.
+struct Parts {
+    summed: Vec<LabelId>,
+    taps: Vec<LabelId>,
+    group: Vec<LabelId>,
+    row: Vec<LabelId>,
+    position: Vec<LabelId>,
+    slides: Vec<LabelId>,
+}
+
+impl Parts {
+    fn of(term: &Term, on_data: &[LabelId], on_weight: &[LabelId]) -> Self {
+        let of = |labels: &[LabelId], wanted: &dyn Fn(&LabelId) -> bool| -> Vec<LabelId> {
+            labels
+                .iter()
+                .copied()
+                .filter(|label| wanted(label))
+                .collect()
+        };
+        let is_summed = |label: &LabelId| term.summed.contains(label);
+        let (data, weight) = (
+            |label: &LabelId| on_data.contains(label),
+            |label: &LabelId| on_weight.contains(label),
+        );
+        Parts {
+            summed: of(&term.summed, &data),
+            taps: of(&term.summed, &|label| !data(label)),
+            group: of(on_weight, &|label| data(label) && !is_summed(label)),
+            row: of(on_weight, &|label| !data(label) && !is_summed(label)),
+            position: of(&term.labels, &|label| data(label) && !weight(label)),
+            slides: of(&term.labels, &|label| !data(label) && !weight(label)),
+        }
+    }
+}
+
+/// The axes of an activation, and how many of them a window slides over: those whose label no multiplication is counted for.
+fn sliding_axes(layout: &PortLayout, term: &Term) -> Option<(Vec<Axis>, usize)> {
+    let mut sliding = 0;
+    let mut found = axes(layout)?;
+    for axis in &mut found {
+        if axis.labels.iter().any(|label| !term.labels.contains(label)) {
+            if axis.labels.len() != 1 {
+                return None;
+            }
+            axis.slide = Some(sliding);
+            sliding += 1;
+        }
+    }
+    Some((found, sliding))
+}
+
 impl Linear {
     fn read(model: &Model, node: NodeId, relation: &Relation, term: &Term) -> Option<Self> {
         let weight_port = term.weight?;
@@ -84,57 +135,15 @@ impl Linear {
         let weight_axes = axes(weight_layout)?;
         let on_data: Vec<LabelId> = labels(data_layout);
         let on_weight: Vec<LabelId> = labels(weight_layout);
-        let is_summed = |label: &LabelId| term.summed.contains(label);
-        let summed: Vec<LabelId> = term
-            .summed
-            .iter()
-            .copied()
-            .filter(|label| on_data.contains(label))
-            .collect();
-        let taps: Vec<LabelId> = term
-            .summed
-            .iter()
-            .copied()
-            .filter(|label| !on_data.contains(label))
-            .collect();
-        let group: Vec<LabelId> = on_weight
-            .iter()
-            .copied()
-            .filter(|label| on_data.contains(label) && !is_summed(label))
-            .collect();
-        let row: Vec<LabelId> = on_weight
-            .iter()
-            .copied()
-            .filter(|label| !on_data.contains(label) && !is_summed(label))
-            .collect();
-        let mut position: Vec<LabelId> = Vec::new();
-        let mut slides = Vec::new();
-        for label in &term.labels {
-            match (on_data.contains(label), on_weight.contains(label)) {
-                (true, false) => position.push(*label),
-                (false, false) => slides.push(*label),
-                _ => {}
-            }
-        }
         let window = term.window.clone().unwrap_or_default();
-        let spatial = taps.len();
-        if slides.len() != spatial
+        let parts = Parts::of(term, &on_data, &on_weight);
+        let spatial = parts.taps.len();
+        if parts.slides.len() != spatial
             || (spatial > 0 && (window.kernel.len() != spatial || window.pads.len() != 2 * spatial))
         {
             return None;
         }
-        // An axis of the activation whose label no multiplication is counted for is one that the window slides over.
-        let mut sliding = 0;
-        let mut data_axes = axes(data_layout)?;
-        for axis in &mut data_axes {
-            if axis.labels.iter().any(|label| !term.labels.contains(label)) {
-                if axis.labels.len() != 1 {
-                    return None;
-                }
-                axis.slide = Some(sliding);
-                sliding += 1;
-            }
-        }
+        let (data_axes, sliding) = sliding_axes(data_layout, term)?;
         let unique = |labels: &[LabelId]| {
             labels
                 .iter()
@@ -156,9 +165,9 @@ impl Linear {
                 .product::<Option<usize>>()
         };
         let (groups, rows, columns) = (
-            number(&group)?,
-            number(&row)?,
-            number(&summed)?.checked_mul(number(&taps)?)?,
+            number(&parts.group)?,
+            number(&parts.row)?,
+            number(&parts.summed)?.checked_mul(number(&parts.taps)?)?,
         );
         let mut view = Linear {
             node,
@@ -169,17 +178,17 @@ impl Linear {
             groups,
             rows,
             columns,
-            summed,
+            summed: parts.summed,
             window,
             extents,
             data_axes,
             weight_axes,
             output_axes: Vec::new(),
-            position,
-            group,
-            row,
-            slides,
-            taps,
+            position: parts.position,
+            group: parts.group,
+            row: parts.row,
+            slides: parts.slides,
+            taps: parts.taps,
         };
         view.output = view.find_output(model, relation);
         Some(view)
