@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::classes::{ClassId, Classes};
 use super::names;
 use super::roles::{Role, roles};
-use super::spaces::{Correspondence, SpaceId, Spaces};
-use super::union_find::UnionFind;
+use super::spaces::{SpaceId, Spaces};
+use super::ties::Ties;
 use crate::facts::Dim;
 use crate::model::{Model, ValueId};
 use crate::ops::meaning;
@@ -214,95 +214,24 @@ pub fn build(
     relations: &[Arc<Relation>],
     weightless: bool,
 ) -> Vec<Group> {
-    let mut offsets = Vec::with_capacity(classes.classes.len());
-    let mut count = 0u32;
-    for class in &classes.classes {
-        offsets.push(count);
-        count += if class.free { class.extent } else { 0 };
-    }
-    let mut elements = UnionFind::new(count as usize);
-    let mut groups = UnionFind::new(classes.classes.len());
-    let mut stuck = vec![false; count as usize];
-    for correspondence in &spaces.correspondences {
-        let Correspondence::Pick {
-            axis,
-            start,
-            label,
-            indices,
-        } = correspondence
-        else {
-            continue;
-        };
-        for (at, index) in indices.iter().enumerate() {
-            let left = element_at(spaces, classes, *axis, start + at as u64);
-            let right = element_at(spaces, classes, *label, u64::from(*index));
-            match (left, right) {
-                (Some(left), Some(right)) => {
-                    elements.unite(
-                        offsets[left.0.index()] + left.1,
-                        offsets[right.0.index()] + right.1,
-                    );
-                    groups.unite(left.0.0, right.0.0);
-                }
-                (Some(only), None) | (None, Some(only)) => {
-                    stuck[(offsets[only.0.index()] + only.1) as usize] = true
-                }
-                (None, None) => {}
-            }
-        }
-    }
-    for element in 0..count {
-        if stuck[element as usize] {
-            let root = elements.find(element);
-            stuck[root as usize] = true;
-        }
-    }
+    let mut ties = Ties::new(spaces, classes);
     let weights = weights_by_class(model, spaces, classes);
     let roles = roles(model, spaces, classes, relations);
-    let mut members: BTreeMap<u32, Vec<ClassId>> = BTreeMap::new();
-    for (at, _) in classes
-        .classes
-        .iter()
-        .enumerate()
-        .filter(|(_, class)| class.free)
-    {
-        members
-            .entry(groups.find(at as u32))
-            .or_default()
-            .push(ClassId(at as u32));
-    }
     let mut found = Vec::new();
-    for (_, members) in members {
+    for members in ties.members(classes) {
         let mut held: Vec<(ValueId, usize)> = members
             .iter()
             .flat_map(|class| weights.get(class).cloned().unwrap_or_default())
             .collect();
         held.sort();
         held.dedup();
-        // A matrix that gives the units, if there is one, says more to people than a bias or a zero point.
-        let rank = |value: &ValueId| {
-            model
-                .tensor_proto(*value)
-                .map_or(0, |tensor| tensor.dims.len())
-        };
-        let named = held
-            .iter()
-            .find(|(value, axis)| rank(value) > 1 && *axis == 0)
-            .or_else(|| held.iter().find(|(value, _)| rank(value) > 1));
-        let first = named.or(held.first()).copied();
-        if first.is_none() && !weightless {
+        if held.is_empty() && !weightless {
             continue;
         }
-        let mut units: BTreeMap<u32, Vec<(ClassId, u32)>> = BTreeMap::new();
-        for class in &members {
-            for element in 0..classes.get(*class).extent {
-                let root = elements.find(offsets[class.index()] + element);
-                if !stuck[root as usize] {
-                    units.entry(root).or_default().push((*class, element));
-                }
-            }
+        let units = ties.units(classes, &members);
+        if units.len() < 2 {
+            continue;
         }
-        let units: Vec<_> = units.into_values().collect();
         let role = members
             .iter()
             .map(|class| roles[class.index()])
@@ -310,26 +239,14 @@ pub fn build(
         let lossy = members
             .iter()
             .find_map(|class| classes.get(*class).lossy.clone());
-        if units.len() < 2 {
-            continue;
-        }
         let kind = match () {
             () if lossy.is_some() => Kind::Width,
             () if role.contracted_between_data => Kind::HeadDims,
             () if role.batch_of_data => Kind::Heads,
             () => Kind::Channels,
         };
-        let id = match first {
-            Some((first, axis)) => {
-                let prefix = model
-                    .index()
-                    .prefix(model, model.index().value(first).graph);
-                format!("{prefix}{}:{axis}", names::of_weight(model, first))
-            }
-            None => format!("class {}", members.first().map_or(0, |class| class.index())),
-        };
         found.push(Group {
-            id,
+            id: id(model, &members, &held),
             kind,
             units,
             classes: members,
@@ -350,17 +267,27 @@ pub fn build(
     found
 }
 
-/// The class and element that an index of a space belongs to, if it is free.
-fn element_at(
-    spaces: &Spaces,
-    classes: &Classes,
-    space: SpaceId,
-    index: u64,
-) -> Option<(ClassId, u32)> {
-    let (piece, place) = spaces.get(space).pieces.find(index)?;
-    let factor = classes.carrier(space, piece)?;
-    let element = place / factor.stride % u64::from(classes.get(factor.class).extent.max(1));
-    Some((factor.class, element as u32))
+/// A name for a group by one of the weights that it cuts: a matrix that gives the units, if there is one, says more to people than
+/// a bias or a zero point.
+fn id(model: &Model, members: &[ClassId], held: &[(ValueId, usize)]) -> String {
+    let rank = |value: &ValueId| {
+        model
+            .tensor_proto(*value)
+            .map_or(0, |tensor| tensor.dims.len())
+    };
+    let named = held
+        .iter()
+        .find(|(value, axis)| rank(value) > 1 && *axis == 0)
+        .or_else(|| held.iter().find(|(value, _)| rank(value) > 1));
+    match named.or(held.first()) {
+        Some((first, axis)) => {
+            let prefix = model
+                .index()
+                .prefix(model, model.index().value(*first).graph);
+            format!("{prefix}{}:{axis}", names::of_weight(model, *first))
+        }
+        None => format!("class {}", members.first().map_or(0, |class| class.index())),
+    }
 }
 
 fn weights_by_class(

@@ -25,6 +25,7 @@ mod roles;
 mod shrink;
 mod spaces;
 mod taint;
+mod ties;
 mod union_find;
 mod unite;
 
