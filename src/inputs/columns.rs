@@ -58,122 +58,79 @@ impl Columns {
         preprocess: Preprocess,
     ) -> Result<Self, DataError> {
         let fail = |kind: Kind| DataError::new(path, kind);
-        preprocess.check().map_err(fail)?;
-        let mut preprocess = preprocess;
-        if !columns
-            .iter()
-            .any(|column| preprocess.concerns(&column.spec))
-        {
-            if preprocess != Preprocess::default() {
-                return Err(fail(Kind::Preprocess(
-                    "no input of the model has such an axis of channels".into(),
-                )));
-            }
-            preprocess = Preprocess::default();
-        }
-        let mut notes = Vec::new();
+        let preprocess = concerning(preprocess, &columns).map_err(fail)?;
         let fixed_batch = columns.iter().find_map(|column| rows(column)?);
         let batch = fixed_batch.unwrap_or(wanted.batch.unwrap_or(1).max(1));
         let splits: Vec<Split> = columns
             .iter()
             .map(|column| split(column, batch).map_err(fail))
             .collect::<Result<_, _>>()?;
-        // How many batches each array would give; arrays that are passed whole do not care.
-        let counts: Vec<usize> = columns
-            .iter()
-            .zip(&splits)
-            .filter_map(|(column, split)| match split {
-                Split::Whole => None,
-                Split::Rows(rows) => Some((column.array.dims.first()?) / (*rows).max(1)),
-                Split::Stacked => column.array.dims.first().copied(),
-            })
-            .collect();
+        let counts = counts(&columns, &splits);
         let first = counts.first().copied();
         let agree = counts.iter().all(|count| Some(*count) == first);
         if agree && first == Some(0) {
-            let found = columns
-                .iter()
-                .filter_map(|column| column.array.dims.first().copied())
-                .min()
-                .unwrap_or(0);
-            return Err(fail(if found == 0 {
-                Kind::Empty("the arrays are empty")
-            } else {
-                Kind::TooFew { found, batch }
-            }));
+            return Err(fail(too_few(&columns, batch)));
         }
-        let (batches, per_batch) = match first {
-            Some(count) if agree => {
-                let per_batch = splits
-                    .iter()
-                    .find_map(|split| {
-                        if let Split::Rows(rows) = split {
-                            Some(*rows)
-                        } else {
-                            None
-                        }
-                    })
-                    .unwrap_or(1);
-                let total = columns
-                    .iter()
-                    .zip(&splits)
-                    .find(|(_, split)| **split == Split::Rows(per_batch));
-                let rest = total
-                    .and_then(|(column, _)| column.array.dims.first())
-                    .map_or(0, |total| total % per_batch);
-                if rest > 0 {
-                    notes.push(format!(
-                        "the last {rest} samples fill no batch of {per_batch} and are left out"
-                    ));
-                }
-                (
-                    wanted
-                        .samples
-                        .map_or(count, |samples| count.min((samples / per_batch).max(1))),
-                    per_batch,
-                )
-            }
-            _ => {
-                // No common first axis: the file is one batch, if the model takes it so.
-                if let Some(column) = columns
-                    .iter()
-                    .find(|column| !InputSpec::fits(&column.spec.shape, &column.array.dims))
-                {
-                    return Err(fail(mismatch(column)));
-                }
-                if first.is_some() {
-                    notes.push(
-                        "the arrays differ in their first axes, so they are passed as one batch"
-                            .into(),
-                    );
-                }
-                let samples = columns
-                    .iter()
-                    .find_map(|column| column.array.dims.first().copied())
-                    .unwrap_or(1);
-                let columns = columns
-                    .into_iter()
-                    .map(|column| (column, Split::Whole))
-                    .collect();
-                return Ok(Columns {
-                    path: path.to_owned(),
-                    columns,
-                    preprocess,
-                    batches: 1,
-                    per_batch: samples.max(1),
-                    notes,
-                });
-            }
-        };
-        let columns = columns.into_iter().zip(splits).collect();
-        Ok(Columns {
+        let mut arranged = Columns {
             path: path.to_owned(),
-            columns,
+            columns: columns.into_iter().zip(splits).collect(),
             preprocess,
-            batches,
-            per_batch,
-            notes,
-        })
+            batches: 1,
+            per_batch: 1,
+            notes: Vec::new(),
+        };
+        match first {
+            Some(count) if agree => arranged.cut(count, wanted.samples),
+            _ => arranged.pass_whole(first.is_some()).map_err(fail)?,
+        }
+        Ok(arranged)
+    }
+
+    /// Cuts all arrays into so many batches, or as many as hold so many samples.
+    fn cut(&mut self, count: usize, samples: Option<usize>) {
+        let in_rows = self.columns.iter().find_map(|(column, split)| match split {
+            Split::Rows(rows) => Some((column, (*rows).max(1))),
+            _ => None,
+        });
+        self.per_batch = in_rows.map_or(1, |(_, rows)| rows);
+        let rest = in_rows
+            .and_then(|(column, rows)| Some(column.array.dims.first()? % rows))
+            .unwrap_or(0);
+        if rest > 0 {
+            self.notes.push(format!(
+                "the last {rest} samples fill no batch of {} and are left out",
+                self.per_batch
+            ));
+        }
+        self.batches = samples.map_or(count, |samples| {
+            count.min((samples / self.per_batch).max(1))
+        });
+    }
+
+    /// Passes all arrays as one batch, which the model has to take so. Errors: an input that does not.
+    fn pass_whole(&mut self, differ: bool) -> Result<(), Kind> {
+        let misfit = self
+            .columns
+            .iter()
+            .find(|(column, _)| !InputSpec::fits(&column.spec.shape, &column.array.dims));
+        if let Some((column, _)) = misfit {
+            return Err(mismatch(column));
+        }
+        if differ {
+            self.notes.push(
+                "the arrays differ in their first axes, so they are passed as one batch".into(),
+            );
+        }
+        let samples = self
+            .columns
+            .iter()
+            .find_map(|(column, _)| column.array.dims.first().copied())
+            .unwrap_or(1);
+        self.per_batch = samples.max(1);
+        self.columns
+            .iter_mut()
+            .for_each(|(_, split)| *split = Split::Whole);
+        Ok(())
     }
 
     /// What is cut out of pictures; `None` where there are none.
@@ -295,6 +252,51 @@ fn split(column: &Column, batch: usize) -> Result<Split, Kind> {
         Ok(Split::Stacked)
     } else {
         Err(mismatch(column))
+    }
+}
+
+/// What is done to the numbers, as far as an array is concerned by it. Errors: settings that contradict each other, or that concern
+/// no array.
+fn concerning(preprocess: Preprocess, columns: &[Column]) -> Result<Preprocess, Kind> {
+    preprocess.check()?;
+    if columns
+        .iter()
+        .any(|column| preprocess.concerns(&column.spec))
+    {
+        return Ok(preprocess);
+    }
+    if preprocess != Preprocess::default() {
+        return Err(Kind::Preprocess(
+            "no input of the model has such an axis of channels".into(),
+        ));
+    }
+    Ok(preprocess)
+}
+
+/// How many batches each array would give; arrays that are passed whole do not care.
+fn counts(columns: &[Column], splits: &[Split]) -> Vec<usize> {
+    columns
+        .iter()
+        .zip(splits)
+        .filter_map(|(column, split)| match split {
+            Split::Whole => None,
+            Split::Rows(rows) => Some((column.array.dims.first()?) / (*rows).max(1)),
+            Split::Stacked => column.array.dims.first().copied(),
+        })
+        .collect()
+}
+
+/// What is wrong with arrays that fill no batch.
+fn too_few(columns: &[Column], batch: usize) -> Kind {
+    let found = columns
+        .iter()
+        .filter_map(|column| column.array.dims.first().copied())
+        .min()
+        .unwrap_or(0);
+    if found == 0 {
+        Kind::Empty("the arrays are empty")
+    } else {
+        Kind::TooFew { found, batch }
     }
 }
 
