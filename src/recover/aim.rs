@@ -51,62 +51,30 @@ impl Aim {
             if entry.is_output {
                 break;
             }
-            let message = model.node(reader);
-            let inputs = &model.index().node(reader).inputs;
-            let constant = |at: u32| {
-                model
-                    .constant(inputs.get(at as usize).copied().flatten()?)?
-                    .to_f32()
-            };
-            let output = model
-                .index()
-                .node(reader)
-                .outputs
-                .first()
-                .copied()
-                .flatten();
-            match flow(message) {
+            let outputs = &model.index().node(reader).outputs;
+            let output = outputs.first().copied().flatten();
+            match flow(model.node(reader)) {
                 Flow::Normalised if axis == 1 && slot == 0 && aim.added.is_none() => {
-                    let statistics = meaning(message).statistics?;
-                    let epsilon = message.float("epsilon").map_or(1e-5, f64::from);
-                    let [scale, shift, mean, variance] = [
-                        constant(statistics.scale)?,
-                        constant(statistics.shift)?,
-                        constant(statistics.mean)?,
-                        constant(statistics.variance)?,
-                    ];
-                    for (channel, place) in places.iter().enumerate() {
-                        let get = |list: &[f32]| list.get(*place).map(|number| f64::from(*number));
-                        let factor = get(&scale)? / (get(&variance)? + epsilon).sqrt();
-                        aim.scale[channel] *= factor;
-                        aim.offset[channel] =
-                            (aim.offset[channel] - get(&mean)?) * factor + get(&shift)?;
-                    }
+                    aim.normalise(model, reader, &places)?;
                 }
+                // The layer's own bias is fitted with it.
+                Flow::Add if biased => biased = false,
                 Flow::Add => {
+                    let inputs = &model.index().node(reader).inputs;
                     let other = inputs.get(1 - slot as usize).copied().flatten()?;
-                    if biased {
-                        // The layer's own bias: fitted with it.
-                        biased = false;
-                    } else if aim.added.is_none()
-                        && crate::linear::Operand::trace(model, other).is_none()
-                    {
-                        aim.added = Some(other);
-                    } else {
+                    let constant = crate::linear::Operand::trace(model, other).is_some();
+                    if aim.added.is_some() || constant {
                         break;
                     }
+                    aim.added = Some(other);
                 }
                 Flow::Rectified => {
-                    aim.function = Some(Clamp {
-                        low: 0.0,
-                        high: f64::INFINITY,
-                    });
-                    aim.end = output;
+                    let (low, high) = (0.0, f64::INFINITY);
+                    aim.end_at(Some(Clamp { low, high }), output);
                     break;
                 }
                 Flow::Clipped => {
-                    aim.function = clip(model, reader);
-                    aim.end = output;
+                    aim.end_at(clip(model, reader), output);
                     break;
                 }
                 Flow::Quantized if slot == 0 => {
@@ -114,25 +82,50 @@ impl Aim {
                         break;
                     };
                     // A branch on its way to a sum keeps its sign; else the range is where an exporter put the ReLU.
-                    match towards_sum(model, reader)
-                        .filter(|_| range.low < 0.0 && aim.added.is_none())
-                    {
-                        Some(onwards) => {
-                            value = onwards;
-                            continue;
-                        }
-                        None => {
-                            aim.function = Some(range);
-                            aim.end = dequantized(model, reader);
-                            break;
-                        }
-                    }
+                    let signed = range.low < 0.0 && aim.added.is_none();
+                    let Some(onwards) = towards_sum(model, reader).filter(|_| signed) else {
+                        aim.end_at(Some(range), dequantized(model, reader));
+                        break;
+                    };
+                    value = onwards;
+                    continue;
                 }
                 _ => break,
             }
             value = output?;
         }
         Some(aim)
+    }
+
+    /// Takes up a normalisation by stored statistics; `places` are those of the channels on its axis.
+    fn normalise(&mut self, model: &Model, node: NodeId, places: &[usize]) -> Option<()> {
+        let message = model.node(node);
+        let inputs = &model.index().node(node).inputs;
+        let constant = |at: u32| {
+            model
+                .constant(inputs.get(at as usize).copied().flatten()?)?
+                .to_f32()
+        };
+        let statistics = meaning(message).statistics?;
+        let epsilon = message.float("epsilon").map_or(1e-5, f64::from);
+        let [scale, shift, mean, variance] = [
+            constant(statistics.scale)?,
+            constant(statistics.shift)?,
+            constant(statistics.mean)?,
+            constant(statistics.variance)?,
+        ];
+        for (channel, place) in places.iter().enumerate() {
+            let get = |list: &[f32]| list.get(*place).map(|number| f64::from(*number));
+            let factor = get(&scale)? / (get(&variance)? + epsilon).sqrt();
+            self.scale[channel] *= factor;
+            self.offset[channel] = (self.offset[channel] - get(&mean)?) * factor + get(&shift)?;
+        }
+        Some(())
+    }
+
+    /// The function at the end of the chain, and what gives its result.
+    fn end_at(&mut self, function: Option<Clamp>, end: Option<ValueId>) {
+        (self.function, self.end) = (function, end);
     }
 }
 
