@@ -1,7 +1,7 @@
 //! com.microsoft DynamicQuantizeLSTM: the gates' products of the input at once, then a Scan over the steps.
 
 use super::builder::GraphBuilder;
-use super::rule::{Change, Rule, Site};
+use super::rule::{Change, Rule, Site, refusal};
 use crate::model::TensorRef;
 use crate::model::edit::NodeExt;
 use crate::proto::ValueInfoProto;
@@ -12,9 +12,39 @@ pub(super) const RULES: &[Rule] = &[Rule::code("com.microsoft", "DynamicQuantize
 
 /// Inputs: X, W, R, B, lengths, h, c, peepholes, and scale and zero point of W and of R.
 fn unfold(node: &NodeProto, site: &mut Site) -> Result<Change, Unverifiable> {
-    let fail = |what: &str| Unverifiable::new(format!("{}: {what}", node.label()));
+    check(node)?;
+    let (Some(x), Some(dims)) = (node.input(0), site.shape(node.input(0))) else {
+        return Ok(Change::NeedsFacts);
+    };
+    let batch = dims
+        .get(1)
+        .and_then(|dim| usize::try_from(*dim).ok())
+        .ok_or_else(|| refusal(node, "its input has no batch axis"))?;
+    let weights = Weights::of(node, site)?;
+    let builder = &mut site.builder;
+    let (xq, x_scale, x_zero) = builder.dynamic_quantize(x);
+    let mut ends: [Vec<String>; 3] = Default::default();
+    for at in 0..weights.directions {
+        let of = weights
+            .direction(at)
+            .ok_or_else(|| refusal(node, "its weights do not divide into directions"))?;
+        let names = of.unfold(builder, (node, at), [&xq, &x_scale, &x_zero], batch);
+        for ((slot, axis), name) in [(1, 0), (2, 0), (0, 1)].into_iter().zip(&names) {
+            ends[slot].push(builder.unsqueeze(name, &[axis]));
+        }
+    }
+    for (slot, (values, axis)) in ends.iter().zip([1, 0, 0]).enumerate() {
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        let joined = builder.concat(&values, axis);
+        builder.bind_output(&joined, node, slot);
+    }
+    Ok(Change::Replaced)
+}
+
+/// Errors: a form of the operator that is not written out here.
+fn check(node: &NodeProto) -> Result<(), Unverifiable> {
     if node.input(4).is_some() || node.input(7).is_some() {
-        return Err(fail("has sequence lengths or peepholes"));
+        return Err(refusal(node, "has sequence lengths or peepholes"));
     }
     let plain = |name: &str| {
         node.attribute(name)
@@ -25,75 +55,113 @@ fn unfold(node: &NodeProto, site: &mut Site) -> Result<Change, Unverifiable> {
         .chunks(3)
         .all(|triple| triple == ["Sigmoid", "Tanh", "Tanh"]);
     if !usual || !plain("clip") || !plain("input_forget") {
-        return Err(fail("has activations other than the usual"));
+        return Err(refusal(node, "has activations other than the usual"));
     }
-    let (Some(x), Some(dims)) = (node.input(0), site.shape(node.input(0))) else {
-        return Ok(Change::NeedsFacts);
-    };
-    let batch = dims
-        .get(1)
-        .and_then(|dim| usize::try_from(*dim).ok())
-        .ok_or_else(|| fail("its input has no batch axis"))?;
-    let hidden = usize::try_from(node.int_or("hidden_size", 0)).unwrap_or(0);
-    let constant = |at: usize| {
-        site.tensor(node.input(at))
-            .ok_or_else(|| fail("its weights are computed"))
-    };
-    let (w, r) = (constant(1)?, constant(2)?);
-    // Sizes below follow from the weights' own, so that no attribute can ask for memory.
-    if r.dims.get(1) != Some(&hidden) || hidden.checked_mul(4).as_ref() != r.dims.get(2) {
-        return Err(fail("its hidden size is not its weights'"));
-    }
-    let quantized = [
-        (w, constant(8)?, constant(9)?),
-        (r, constant(10)?, constant(11)?),
-    ];
-    let directions = quantized[0].0.dims.first().copied().unwrap_or(0);
-    let bias = match node.input(3) {
-        Some(_) => constant(3)?.to_f32(),
-        None => Some(vec![0.0; directions * 8 * hidden]),
-    };
-    let bias = bias
-        .filter(|bias| bias.len() == directions * 8 * hidden && hidden > 0)
-        .ok_or_else(|| fail("its bias has a wrong size"))?;
-    let direction = node.string("direction").unwrap_or_default();
-    let builder = &mut site.builder;
-    let (xq, x_scale, x_zero) = builder.dynamic_quantize(x);
-    let mut ends: [Vec<String>; 3] = Default::default();
-    for at in 0..directions {
-        let part = |tensor: &TensorRef| {
-            slab(tensor, at, directions)
-                .ok_or_else(|| fail("its weights do not divide into directions"))
+    Ok(())
+}
+
+/// A matrix for each direction, its scale and its zero point.
+type Quantized = [TensorRef; 3];
+
+/// The weights of all directions.
+struct Weights {
+    directions: usize,
+    hidden: usize,
+    from_x: Quantized,
+    from_h: Quantized,
+    /// Eight lists for each direction: those of the input's products, then those of the state's.
+    bias: Vec<f32>,
+}
+
+impl Weights {
+    /// Errors: weights that are computed, or whose sizes do not fit.
+    fn of(node: &NodeProto, site: &Site) -> Result<Self, Unverifiable> {
+        let hidden = usize::try_from(node.int_or("hidden_size", 0)).unwrap_or(0);
+        let constant = |at: usize| {
+            site.tensor(node.input(at))
+                .ok_or_else(|| refusal(node, "its weights are computed"))
         };
-        let gates = bias
-            .get(at * 8 * hidden..(at + 1) * 8 * hidden)
-            .unwrap_or(&[]);
-        let summed: Vec<f32> = gates
-            .iter()
-            .zip(gates.iter().skip(4 * hidden))
-            .map(|(w, r)| w + r)
-            .collect();
-        let [(w, w_scale, w_zero), (r, r_scale, r_zero)] = &quantized;
+        let (w, r) = (constant(1)?, constant(2)?);
+        // Sizes below follow from the weights' own, so that no attribute can ask for memory.
+        if r.dims.get(1) != Some(&hidden) || hidden.checked_mul(4).as_ref() != r.dims.get(2) {
+            return Err(refusal(node, "its hidden size is not its weights'"));
+        }
+        let directions = w.dims.first().copied().unwrap_or(0);
+        let bias = match node.input(3) {
+            Some(_) => constant(3)?.to_f32(),
+            None => Some(vec![0.0; directions * 8 * hidden]),
+        };
+        let bias = bias
+            .filter(|bias| bias.len() == directions * 8 * hidden && hidden > 0)
+            .ok_or_else(|| refusal(node, "its bias has a wrong size"))?;
+        Ok(Weights {
+            directions,
+            hidden,
+            from_x: [w, constant(8)?, constant(9)?],
+            from_h: [r, constant(10)?, constant(11)?],
+            bias,
+        })
+    }
+
+    /// Those of one direction; `None` where they do not divide into directions.
+    fn direction(&self, at: usize) -> Option<Direction> {
+        let part = |of: &Quantized| -> Option<Quantized> {
+            let [weight, scale, zero] = of;
+            let part = |tensor| slab(tensor, at, self.directions);
+            Some([part(weight)?, part(scale)?, part(zero)?])
+        };
+        let gates = 4 * self.hidden;
+        let bias = self.bias.get(at * 2 * gates..(at + 1) * 2 * gates)?;
+        let (from_x, from_h) = bias.split_at(gates);
+        Some(Direction {
+            hidden: self.hidden,
+            from_x: part(&self.from_x)?,
+            from_h: part(&self.from_h)?,
+            bias: from_x.iter().zip(from_h).map(|(w, r)| w + r).collect(),
+        })
+    }
+}
+
+/// The weights of one direction, its two biases added up.
+struct Direction {
+    hidden: usize,
+    from_x: Quantized,
+    from_h: Quantized,
+    bias: Vec<f32>,
+}
+
+impl Direction {
+    /// Writes out the direction of a node with this number; `x` is its input, quantized, with scale and zero point. Returns the
+    /// names of the last h, the last c, and all h.
+    fn unfold(
+        &self,
+        builder: &mut GraphBuilder,
+        (node, at): (&NodeProto, usize),
+        [xq, x_scale, x_zero]: [&str; 3],
+        batch: usize,
+    ) -> Vec<String> {
+        let [w, w_scale, w_zero] = &self.from_x;
         let (w, w_scale, w_zero) = (
-            builder.constant(&part(w)?),
-            builder.constant(&part(w_scale)?),
-            builder.constant(&part(w_zero)?),
+            builder.constant(w),
+            builder.constant(w_scale),
+            builder.constant(w_zero),
         );
-        let from_x = product(builder, [&xq, &w, &x_zero, &w_zero], &x_scale, &w_scale);
-        let summed = builder.constant(&TensorRef::from_f32(vec![4 * hidden], &summed));
-        let from_x = builder.op("Add", &[&from_x, &summed], Vec::new());
-        let step = step(builder, hidden, &[part(r)?, part(r_scale)?, part(r_zero)?]);
-        let mut start = |at_input: usize| match node.input(at_input) {
+        let from_x = product(builder, [xq, &w, x_zero, &w_zero], x_scale, &w_scale);
+        let bias = builder.constant(&TensorRef::from_f32(vec![self.bias.len()], &self.bias));
+        let from_x = builder.op("Add", &[&from_x, &bias], Vec::new());
+        let step = step(builder, self.hidden, &self.from_h);
+        let mut start = |input: usize| match node.input(input) {
             Some(given) => {
                 let row = builder.slice(given, 0, (at as i64, at as i64 + 1, 1));
                 builder.squeeze(&row, &[0])
             }
             None => builder.constant(&TensorRef::from_f32(
-                vec![batch, hidden],
-                &vec![0.0; batch * hidden],
+                vec![batch, self.hidden],
+                &vec![0.0; batch * self.hidden],
             )),
         };
         let (h, c) = (start(5), start(6));
+        let direction = node.string("direction").unwrap_or_default();
         let back = i64::from(at == 1 || direction.eq_ignore_ascii_case("reverse"));
         let names: Vec<String> = ["h", "c", "y"]
             .iter()
@@ -107,16 +175,8 @@ fn unfold(node: &NodeProto, site: &mut Site) -> Result<Change, Unverifiable> {
             AttributeProto::ints("scan_output_directions", &[back]),
         ];
         builder.node("Scan", &[&h, &c, &from_x], &outputs, attributes);
-        for ((slot, axis), name) in [(1, 0), (2, 0), (0, 1)].into_iter().zip(&names) {
-            ends[slot].push(builder.unsqueeze(name, &[axis]));
-        }
+        names
     }
-    for (slot, (values, axis)) in ends.iter().zip([1, 0, 0]).enumerate() {
-        let values: Vec<&str> = values.iter().map(String::as_str).collect();
-        let joined = builder.concat(&values, axis);
-        builder.bind_output(&joined, node, slot);
-    }
-    Ok(Change::Replaced)
 }
 
 /// One direction's share of a constant whose first axis is the direction; a scale for each direction becomes a scalar.
