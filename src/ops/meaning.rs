@@ -15,6 +15,8 @@ pub struct Meaning {
     pub picks: &'static [Pick],
     /// Whether the output decides between numbers.
     pub choice: Decides,
+    /// What the first output is where input 0 is one number, of operators that read no other numbers.
+    pub constant: Option<OfConstant>,
     /// The sum of products that the first output is, but for a bias.
     pub product: Option<LinearMap>,
     /// The stored statistics that it normalises by.
@@ -95,6 +97,9 @@ pub enum Flow {
     /// Input 0 less a mean over a deviation, scaled and shifted, by [`Meaning::statistics`].
     Normalised,
 }
+
+/// The number that a node gives wherever all that it is computed from is one number; `None` where it gives others.
+pub type OfConstant = fn(&NodeProto, f64) -> Option<f64>;
 
 /// Whether what an operator gives decides between numbers, so that rounding may turn it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,6 +227,7 @@ impl Meaning {
         flow: Flow::Other,
         picks: &[],
         choice: Decides::Never,
+        constant: None,
         product: None,
         statistics: None,
         recurrence: None,

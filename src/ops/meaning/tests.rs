@@ -551,3 +551,57 @@ fn demands_backwards_are_what_was_given() {
             .is_none()
     );
 }
+
+/// A case of an operator of which it is known what it makes of one number.
+fn of_one_number(op_type: &str, domain: &str) -> OpCase {
+    let case = OpCase::op(op_type).domain(domain);
+    match op_type {
+        "MaxPool" | "AveragePool" | "LpPool" | "NhwcMaxPool" => case
+            .input("1x2x5x5")
+            .ints("kernel_shape", &[3, 3])
+            .ints("pads", &[1, 1, 1, 1]),
+        "Resize" => case.input("1x2x4x4").none().floats(&[1.0, 1.0, 2.0, 2.0]),
+        "Upsample" => case.at(9).input("1x2x4x4").floats(&[1.0, 1.0, 2.0, 2.0]),
+        "GridSample" => case.input("1x2x5x6").input("1x3x4x2"),
+        "MaxRoiPool" => case
+            .input("1x2x8x8")
+            .input("3x5")
+            .ints("pooled_shape", &[2, 2]),
+        "RoiAlign" => case.input("1x2x8x8").input("3x4").list(&[0, 0, 0]),
+        _ => case.input("1x2x3x4"),
+    }
+}
+
+#[test]
+fn one_number_everywhere_gives_what_the_table_says() {
+    let (mut held, mut not_run) = (BTreeSet::new(), Vec::new());
+    for rule in rules() {
+        let Some(function) = rule.meaning.constant else {
+            continue;
+        };
+        let case = of_one_number(rule.op_type, rule.domain);
+        let node = case.named();
+        let dims = match run(&case, 1) {
+            Ok(found) => found.inputs[0].0.clone(),
+            Err(why) => {
+                not_run.push(format!("{} ({why})", rule.op_type));
+                continue;
+            }
+        };
+        for number in [0.0, 0.6, -1.3, 4.0] {
+            let Some(expected) = function(&node, number) else {
+                continue;
+            };
+            let count = dims.iter().product();
+            let same = TensorRef::from_f32(dims.clone(), &vec![number as f32; count]);
+            let found = run_with(&case, 1, 0, &same).unwrap().output.1;
+            assert!(
+                !found.is_empty() && found.iter().all(|other| near(&[*other], &[expected])),
+                "{} of {number}: {expected} is expected, {found:?}",
+                rule.op_type
+            );
+            held.insert(rule.op_type);
+        }
+    }
+    assert!(held.len() >= 28, "only {held:?}; not run: {not_run:?}");
+}
