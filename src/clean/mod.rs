@@ -11,6 +11,8 @@ mod passthrough;
 mod statistics;
 mod unused;
 
+pub use edit::is_constant;
+pub use passthrough::hand_on;
 pub use statistics::fold_statistics;
 
 use std::collections::BTreeMap;

@@ -27,7 +27,7 @@ pub(super) type Look<'a> = dyn Fn(usize) -> Option<Interval> + 'a;
 /// Where an input is looked at: at the units of a group along one of its axes, as a whole, or not at all, since what the output
 /// has there comes from other inputs.
 #[derive(Clone, Copy)]
-enum Place {
+pub(super) enum Place {
     Along(usize),
     Whole,
     Elsewhere,
@@ -115,21 +115,19 @@ impl<'a> Carried<'a> {
         numbers
     }
 
-    /// What a node makes of each unit of a group, along an axis of this layout.
-    fn along(
+    /// Where each input of a node is looked at for the units of a group, along an axis of the first output of this layout.
+    pub fn places(
         &self,
         node: NodeId,
         inputs: &[Option<ValueId>],
         layout: &Layout,
         group: usize,
-    ) -> Vec<Interval> {
-        let labels: Vec<LabelId> = layout
-            .labels()
-            .filter(|label| {
-                let space = self.analysis.spaces.label(node, *label);
-                self.membership.groups(space).contains(&group)
-            })
-            .collect();
+    ) -> Vec<Place> {
+        let carries = |label: &LabelId| {
+            let space = self.analysis.spaces.label(node, *label);
+            self.membership.groups(space).contains(&group)
+        };
+        let labels: Vec<LabelId> = layout.labels().filter(carries).collect();
         let along = |input: usize| {
             let axes = |label: &LabelId| self.axes_of(node, Port::In(input as u32), *label, group);
             labels.iter().find_map(|label| axes(label).first().copied())
@@ -141,19 +139,28 @@ impl<'a> Carried<'a> {
             None if joins => Place::Elsewhere,
             None => Place::Whole,
         };
-        let places: Vec<Place> = axes.into_iter().map(place).collect();
-        let units = 0..self.membership.count(group);
-        units
-            .map(|unit| {
-                transfer(self, node, &|input| {
-                    let numbers = self.of(inputs.get(input).copied().flatten()?);
-                    Some(match places.get(input)? {
-                        Place::Along(axis) => numbers.slice(*axis, group, unit),
-                        Place::Whole => numbers.whole,
-                        Place::Elsewhere => Interval::NONE,
-                    })
+        axes.into_iter().map(place).collect()
+    }
+
+    /// What a node makes of each unit of a group, along an axis of this layout.
+    fn along(
+        &self,
+        node: NodeId,
+        inputs: &[Option<ValueId>],
+        layout: &Layout,
+        group: usize,
+    ) -> Vec<Interval> {
+        let places = self.places(node, inputs, layout, group);
+        let of_unit = |unit: usize| {
+            transfer(self, node, &|input| {
+                let numbers = self.of(inputs.get(input).copied().flatten()?);
+                Some(match places.get(input)? {
+                    Place::Along(axis) => numbers.slice(*axis, group, unit),
+                    Place::Whole => numbers.whole,
+                    Place::Elsewhere => Interval::NONE,
                 })
             })
-            .collect()
+        };
+        (0..self.membership.count(group)).map(of_unit).collect()
     }
 }

@@ -1,6 +1,6 @@
 //! Which unit of which group every index of an axis goes with.
 
-use crate::analysis::{Analysis, SpaceId};
+use crate::analysis::{Analysis, ClassId, SpaceId};
 
 /// A class's group, and the unit of each of its elements.
 type Members = (usize, Vec<Option<u32>>);
@@ -49,6 +49,12 @@ impl<'a> Membership<'a> {
         groups.sort_unstable();
         groups.dedup();
         groups
+    }
+
+    /// The group and unit of an element.
+    pub fn of_element(&self, class: ClassId, element: u32) -> Option<(usize, u32)> {
+        let (group, units) = self.classes[class.index()].as_ref()?;
+        Some((*group, units.get(element as usize).copied().flatten()?))
     }
 
     /// How many units a group has.

@@ -5,13 +5,17 @@
 //! understood is unknown.
 
 mod carry;
+mod fold;
+mod idle;
 mod interval;
 mod membership;
 mod numbers;
+mod readers;
+mod same;
 mod transfer;
 mod units;
 
-pub use units::removable;
+pub use units::{removable, spare};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -66,7 +70,7 @@ pub fn clean(
     fold_norms: bool,
     options: &Options,
 ) -> Result<(Cleaned, DeadUnits), WorkspaceError> {
-    let before = encoded_len(model);
+    let (nodes, bytes) = (model.index().nodes().len(), encoded_len(model));
     let pass = |model: &mut Model| {
         let contents = known(model);
         let options = clean::Options {
@@ -80,16 +84,27 @@ pub fn clean(
     if !dead.is_empty() {
         cleaned += pass(model)?;
     }
-    cleaned.bytes_saved = before.saturating_sub(encoded_len(model));
+    cleaned.removed_nodes = nodes.saturating_sub(model.index().nodes().len());
+    cleaned.bytes_saved = bytes.saturating_sub(encoded_len(model));
     Ok((cleaned, dead))
 }
 
-/// Removes dead units until there are none; says how many went. A cut that would make the file larger is left out. Errors: the
-/// model does not hold together, or a cut that was tried on shapes does not come out.
+/// Removes dead units, units that are constant or equal to another, and nodes that hand a value on, until there are none; says how
+/// many units went. What would make the file larger is left out. Errors: the model does not hold together, or a cut that was
+/// tried on shapes does not come out.
 pub fn remove(model: &mut Model, options: &Options) -> Result<DeadUnits, WorkspaceError> {
     let mut all = DeadUnits::default();
-    loop {
-        let workspace = Workspace::new(model, options)?;
+    // What trains a model refers to initializers by name.
+    while model.proto.training_info.is_empty() {
+        let mut workspace = Workspace::with_recovery_biases(model, options)?;
+        if let Some(shorter) = without_idle(model, &workspace)? {
+            *model = shorter;
+            continue;
+        }
+        let before = workspace.working.clone();
+        if !fold::fold(&mut workspace) {
+            workspace.working = before;
+        }
         let removed = removable(&workspace);
         if removed.iter().all(Vec::is_empty) {
             return Ok(all);
@@ -103,6 +118,20 @@ pub fn remove(model: &mut Model, options: &Options) -> Result<DeadUnits, Workspa
         all.add(DeadUnits::count(&workspace, &removed));
         *model = cut;
     }
+    Ok(all)
+}
+
+/// The model without nodes that hand a value on; `None` where there are none, or the file would not be smaller.
+fn without_idle(model: &Model, workspace: &Workspace) -> Result<Option<Model>, WorkspaceError> {
+    let idle = idle::idle(workspace);
+    if idle.is_empty() {
+        return Ok(None);
+    }
+    let mut shorter = workspace.working.clone();
+    clean::hand_on(&mut shorter, &idle)?;
+    let mut shorter = workspace.reshare(shorter)?;
+    clean::clean(&mut shorter, clean::Options::default())?;
+    Ok((encoded_len(&shorter) < encoded_len(model)).then_some(shorter))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::interval::Interval;
 use super::membership::Membership;
 use crate::analysis::Analysis;
+use crate::clean::is_constant;
 use crate::model::{Model, TensorRef, ValueId};
 use crate::proto::Dtype;
 
@@ -43,7 +44,9 @@ impl Numbers {
         membership: &Membership,
         value: ValueId,
     ) -> Option<Self> {
-        let proto = model.tensor_proto(value)?;
+        let proto = model
+            .tensor_proto(value)
+            .filter(|_| is_constant(model, value))?;
         let grouped: Vec<(usize, Vec<usize>)> = analysis
             .spaces
             .axes(value)

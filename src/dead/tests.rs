@@ -165,3 +165,101 @@ fn channels_that_a_caller_sees_stay() {
     fill(&mut model, "a", 1, &[3], 0.0);
     assert!(removed(&model, &[("x", &[2, 6])]).1.is_empty());
 }
+
+#[test]
+fn a_constant_channel_goes_into_the_bias_where_no_border_is_near() {
+    let mut model = text::model(
+        "input x f32[1,3,8,8]\nconst w f32[8,3,3,3]\nconst b f32[8]\nconst v f32[5,8,1,1]\nconst e f32[5]\n\
+         c = Conv(x, w, b) {pads=[1,1,1,1]}\ns = Sigmoid(c)\ny = Conv(s, v, e)\noutput y",
+    )
+    .unwrap();
+    fill(&mut model, "w", 0, &[2, 4], 0.0);
+    let (left, units) = removed(&model, &[("x", &[1, 3, 8, 8])]);
+    assert_eq!(units.to_string(), "2 channels");
+    assert_eq!(dims(&left, "v"), [5, 6, 1, 1]);
+}
+
+#[test]
+fn a_constant_channel_goes_into_a_bias_that_was_not_there() {
+    let mut model = text::model(
+        "input x f32[4,6]\nconst a f32[6,40]\nconst c f32[40]\nconst b f32[40,5]\n\
+         h = Gemm(x, a, c)\ns = Sigmoid(h)\ny = Gemm(s, b)\noutput y",
+    )
+    .unwrap();
+    fill(&mut model, "a", 1, &[7, 30], 0.0);
+    let (left, units) = removed(&model, &[("x", &[4, 6])]);
+    assert_eq!(units.to_string(), "2 channels");
+    assert_eq!(dims(&left, "b"), [38, 5]);
+}
+
+#[test]
+fn equal_channels_become_one() {
+    let mut model = text::model(CONVOLUTIONS).unwrap();
+    for name in ["w", "b", "scale", "shift", "mean", "var"] {
+        let value = model.index().main_value(name).unwrap();
+        let tensor = model.constant(value).unwrap();
+        let mut kept: Vec<u32> = (0..8).collect();
+        (kept[5], kept[6]) = (1, 1);
+        let axes = [vec![Some(kept)], vec![None; tensor.dims.len() - 1]].concat();
+        *model.tensor_proto_mut(value).unwrap() = tensor.select(&axes).to_proto(name);
+    }
+    let (left, units) = removed(&model, &[("x", &[1, 3, 8, 8])]);
+    assert_eq!(units.to_string(), "2 channels");
+    assert_eq!(dims(&left, "v"), [5, 6, 3, 3]);
+}
+
+#[test]
+fn a_channel_that_never_fires_goes() {
+    let mut model = text::model(
+        "input x f32[4,6]\nconst a f32[6,8]\nconst b f32[8,8]\nconst c f32[8]\nconst d f32[8,5]\n\
+         h = MatMul(x, a)\nr = Relu(h)\ni = Gemm(r, b, c)\ns = Relu(i)\ny = MatMul(s, d)\noutput y",
+    )
+    .unwrap();
+    fill(&mut model, "b", 1, &[3], -0.5);
+    fill(&mut model, "c", 0, &[3], -0.1);
+    // The same weights above a bias that lets it fire at times.
+    fill(&mut model, "b", 1, &[4], -0.5);
+    fill(&mut model, "c", 0, &[4], 0.1);
+    let (left, units) = removed(&model, &[("x", &[4, 6])]);
+    assert_eq!(units.to_string(), "1 channels");
+    assert_eq!(dims(&left, "d"), [7, 5]);
+}
+
+#[test]
+fn a_head_whose_values_are_zero_goes() {
+    let mut model = text::model(
+        "input x f32[1,5,12]\nconst q f32[12,12]\nconst k f32[12,12]\nconst v f32[12,12]\nconst o f32[12,12]\n\
+         const split i64[4] = 1, 5, 3, 4\nconst join i64[3] = 1, 5, 12\n\
+         a = MatMul(x, q)\nb = Reshape(a, split)\nc = Transpose(b) {perm=[0,2,1,3]}\n\
+         d = MatMul(x, k)\ne = Reshape(d, split)\nf = Transpose(e) {perm=[0,2,3,1]}\n\
+         g = MatMul(x, v)\nh = Reshape(g, split)\ni = Transpose(h) {perm=[0,2,1,3]}\n\
+         s = MatMul(c, f)\np = Softmax(s)\nm = MatMul(p, i)\n\
+         t = Transpose(m) {perm=[0,2,1,3]}\nu = Reshape(t, join)\ny = MatMul(u, o)\noutput y",
+    )
+    .unwrap();
+    fill(&mut model, "v", 1, &[4, 5, 6, 7], 0.0);
+    let (left, units) = removed(&model, &[("x", &[1, 5, 12])]);
+    assert_eq!(units.to_string(), "1 heads");
+    assert_eq!(
+        (dims(&left, "q"), dims(&left, "o")),
+        (vec![12, 8], vec![8, 12])
+    );
+}
+
+#[test]
+fn nodes_that_hand_on_and_branches_times_zero_go() {
+    let model = text::model(
+        "input x f32[2,6]\nconst a f32[6,6]\nconst zero f32[] = 0\nconst one f32[] = 1\nconst same i64[2] = 2, 6\n\
+         h = MatMul(x, a)\nr = Relu(h)\nq = Relu(r)\nb = MatMul(q, a)\nz = Mul(b, zero)\n\
+         s = Add(q, z)\nt = Mul(s, one)\nu = Reshape(t, same)\ny = Tanh(u)\noutput y",
+    )
+    .unwrap();
+    let (left, units) = removed(&model, &[("x", &[2, 6])]);
+    assert!(units.is_empty());
+    let nodes: Vec<&str> = left
+        .index()
+        .nodes()
+        .map(|(id, _)| left.node(id).op_type())
+        .collect();
+    assert_eq!(nodes, ["MatMul", "Relu", "Tanh"]);
+}

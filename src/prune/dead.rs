@@ -3,7 +3,7 @@
 use super::Note;
 use super::decide::Decision;
 use super::stages::Stages;
-use crate::dead::{DeadUnits, removable};
+use crate::dead::{DeadUnits, removable, spare};
 use crate::workspace::Workspace;
 
 impl Stages<'_> {
@@ -19,13 +19,17 @@ impl Stages<'_> {
             return;
         }
         let dead = removable(workspace);
+        decision.choice.removed.resize(dead.len(), Vec::new());
         let mut going = vec![Vec::new(); dead.len()];
         let mut has_more = false;
         for group in groups {
             let (dead, chosen) = (&dead[*group], &mut decision.choice.removed[*group]);
             let align = self.request.align.of(&workspace.analysis.groups[*group]);
             let units = workspace.analysis.groups[*group].units.len();
-            let all = joined(chosen, dead, units, align as usize);
+            let mut all = joined(chosen, dead, units, align as usize);
+            if chosen.len() < units {
+                spare(&workspace.analysis, *group, &mut all, chosen);
+            }
             has_more |= all.len() > chosen.len();
             *chosen = all;
             let is_going = |unit: &&u32| chosen.binary_search(unit).is_ok();
@@ -56,7 +60,9 @@ fn joined(chosen: &[u32], dead: &[u32], units: usize, align: usize) -> Vec<u32> 
         .copied()
         .collect();
     let left = units.saturating_sub(chosen.len() + more.len());
-    let kept = left.next_multiple_of(align.max(1));
+    // A group goes as a whole only where that was chosen.
+    let least = usize::from(chosen.len() < units);
+    let kept = left.max(least).next_multiple_of(align.max(1));
     more.truncate(more.len().saturating_sub(kept - left));
     let mut all = [chosen, &more].concat();
     all.sort_unstable();
@@ -72,6 +78,8 @@ mod tests {
         assert_eq!(joined(&[1], &[1, 4, 5], 8, 1), [1, 4, 5]);
         assert_eq!(joined(&[0, 1, 2, 3], &[5, 6], 16, 4), [0, 1, 2, 3]);
         assert_eq!(joined(&[], &[2, 3, 5, 6, 7], 16, 4), [2, 3, 5, 6]);
-        assert_eq!(joined(&[], &[0, 1], 2, 1), [0, 1]);
+        assert_eq!(joined(&[], &[0, 1], 2, 1), [0]);
+        assert_eq!(joined(&[0, 2], &[1], 3, 1), [0, 2]);
+        assert_eq!(joined(&[0, 1, 2], &[1], 3, 1), [0, 1, 2]);
     }
 }

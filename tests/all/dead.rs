@@ -5,7 +5,7 @@ use onnx_prune::cost::params;
 use onnx_prune::dead::{DeadUnits, clean};
 use onnx_prune::model::{Model, TensorRef, ValueId, encoded_len};
 use onnx_prune::rng::rng;
-use onnx_prune::run::{Runtime, Tensors, TractRuntime};
+use onnx_prune::run::{Tensors, TractRuntime};
 use onnx_prune::workspace::Workspace;
 use rand::seq::SliceRandom;
 

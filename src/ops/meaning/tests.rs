@@ -557,18 +557,18 @@ fn of_one_number(op_type: &str, domain: &str) -> OpCase {
     let case = OpCase::op(op_type).domain(domain);
     match op_type {
         "MaxPool" | "AveragePool" | "LpPool" | "NhwcMaxPool" => case
-            .input("1x2x5x5")
+            .weight("1x2x5x5")
             .ints("kernel_shape", &[3, 3])
             .ints("pads", &[1, 1, 1, 1]),
-        "Resize" => case.input("1x2x4x4").none().floats(&[1.0, 1.0, 2.0, 2.0]),
-        "Upsample" => case.at(9).input("1x2x4x4").floats(&[1.0, 1.0, 2.0, 2.0]),
-        "GridSample" => case.input("1x2x5x6").input("1x3x4x2"),
+        "Resize" => case.weight("1x2x4x4").none().floats(&[1.0, 1.0, 2.0, 2.0]),
+        "Upsample" => case.at(9).weight("1x2x4x4").floats(&[1.0, 1.0, 2.0, 2.0]),
+        "GridSample" => case.weight("1x2x5x6").input("1x3x4x2"),
         "MaxRoiPool" => case
-            .input("1x2x8x8")
+            .weight("1x2x8x8")
             .input("3x5")
             .ints("pooled_shape", &[2, 2]),
-        "RoiAlign" => case.input("1x2x8x8").input("3x4").list(&[0, 0, 0]),
-        _ => case.input("1x2x3x4"),
+        "RoiAlign" => case.weight("1x2x8x8").input("3x4").list(&[0, 0, 0]),
+        _ => case.weight("1x2x3x4"),
     }
 }
 
