@@ -6,11 +6,11 @@ use rayon::prelude::*;
 
 use super::interval::Interval;
 use super::membership::Membership;
-use super::numbers::Numbers;
+use super::numbers::KnownNumbers;
 use super::transfer::transfer;
 use crate::analysis::{Analysis, SpaceId, port_value};
 use crate::model::{Model, NodeId, ValueId};
-use crate::ops::{Flow, flow};
+use crate::ops::{Flow, flow, meaning};
 use crate::relation::{LabelId, Layout, Port};
 
 /// What is known of the numbers of every value.
@@ -18,16 +18,13 @@ pub(super) struct Carried<'a> {
     pub model: &'a Model,
     pub analysis: &'a Analysis,
     pub membership: &'a Membership<'a>,
-    values: Vec<Numbers>,
+    values: Vec<KnownNumbers>,
 }
-
-/// What is known of one input where the output is looked at; `None` where the input is absent.
-pub(super) type Look<'a> = dyn Fn(usize) -> Option<Interval> + 'a;
 
 /// Where an input is looked at: at the units of a group along one of its axes, as a whole, or not at all, since what the output
 /// has there comes from other inputs.
 #[derive(Clone, Copy)]
-pub(super) enum Place {
+pub(super) enum InputPlace {
     Along(usize),
     Whole,
     Elsewhere,
@@ -37,10 +34,10 @@ impl<'a> Carried<'a> {
     /// Reads the constants, and carries what they say through all nodes in order.
     pub fn new(model: &'a Model, analysis: &'a Analysis, membership: &'a Membership<'a>) -> Self {
         let ids: Vec<ValueId> = model.index().values().map(|(value, _)| value).collect();
-        let read = |value: ValueId| Numbers::of_constant(model, analysis, membership, value);
+        let read = |value: ValueId| KnownNumbers::of_constant(model, analysis, membership, value);
         let values = ids
             .into_par_iter()
-            .map(|value| read(value).unwrap_or(Numbers::UNKNOWN))
+            .map(|value| read(value).unwrap_or(KnownNumbers::UNKNOWN))
             .collect();
         let mut carried = Carried {
             model,
@@ -49,19 +46,22 @@ impl<'a> Carried<'a> {
             values,
         };
         for (node, entry) in model.index().nodes() {
-            let Some(output) = entry.outputs.first().copied().flatten() else {
-                continue;
-            };
-            if model.tensor_proto(output).is_none() && entry.subgraphs.is_empty() {
-                let found = carried.output(node, output);
-                carried.values[output.index()] = found;
+            // What a cell gives at all steps and at the last are the same numbers; of others the first output alone is known.
+            let cell = meaning(model.node(node)).recurrence.is_some();
+            let known = if cell { entry.outputs.len() } else { 1 };
+            for (at, output) in entry.outputs.iter().enumerate().take(known) {
+                let Some(output) = output else { continue };
+                if model.tensor_proto(*output).is_none() && entry.subgraphs.is_empty() {
+                    let found = carried.output(node, Port::Out(at as u32), *output);
+                    carried.values[output.index()] = found;
+                }
             }
         }
         carried
     }
 
     /// What is known of a value.
-    pub fn of(&self, value: ValueId) -> &Numbers {
+    pub fn of(&self, value: ValueId) -> &KnownNumbers {
         &self.values[value.index()]
     }
 
@@ -86,19 +86,19 @@ impl<'a> Carried<'a> {
         space.is_some_and(|space: SpaceId| self.membership.groups(space).contains(&group))
     }
 
-    /// What a node makes of its inputs, in its first output.
-    fn output(&self, node: NodeId, output: ValueId) -> Numbers {
+    /// What a node makes of its inputs, in one of its outputs.
+    fn output(&self, node: NodeId, port: Port, output: ValueId) -> KnownNumbers {
         let inputs = self.model.index().node(node).inputs.clone();
-        let whole = transfer(self, node, &|input| {
+        let whole = transfer(self.model, self.analysis, node, &|input| {
             let value = inputs.get(input).copied().flatten()?;
             Some(self.of(value).whole)
         });
-        let mut numbers = Numbers {
+        let mut numbers = KnownNumbers {
             whole,
             slices: BTreeMap::new(),
         };
         let relation = &self.analysis.relations[node.index()];
-        let Some(layout) = relation.ports.get(&Port::Out(0)) else {
+        let Some(layout) = relation.ports.get(&port) else {
             return numbers;
         };
         for (axis, layout) in layout.axes.iter().enumerate() {
@@ -122,7 +122,7 @@ impl<'a> Carried<'a> {
         inputs: &[Option<ValueId>],
         layout: &Layout,
         group: usize,
-    ) -> Vec<Place> {
+    ) -> Vec<InputPlace> {
         let carries = |label: &LabelId| {
             let space = self.analysis.spaces.label(node, *label);
             self.membership.groups(space).contains(&group)
@@ -135,9 +135,9 @@ impl<'a> Carried<'a> {
         let axes: Vec<Option<usize>> = (0..inputs.len()).map(along).collect();
         let joins = flow(self.model.node(node)) == Flow::Joined && axes.iter().any(Option::is_some);
         let place = |axis: Option<usize>| match axis {
-            Some(axis) => Place::Along(axis),
-            None if joins => Place::Elsewhere,
-            None => Place::Whole,
+            Some(axis) => InputPlace::Along(axis),
+            None if joins => InputPlace::Elsewhere,
+            None => InputPlace::Whole,
         };
         axes.into_iter().map(place).collect()
     }
@@ -152,12 +152,12 @@ impl<'a> Carried<'a> {
     ) -> Vec<Interval> {
         let places = self.places(node, inputs, layout, group);
         let of_unit = |unit: usize| {
-            transfer(self, node, &|input| {
+            transfer(self.model, self.analysis, node, &|input| {
                 let numbers = self.of(inputs.get(input).copied().flatten()?);
                 Some(match places.get(input)? {
-                    Place::Along(axis) => numbers.slice(*axis, group, unit),
-                    Place::Whole => numbers.whole,
-                    Place::Elsewhere => Interval::NONE,
+                    InputPlace::Along(axis) => numbers.slice(*axis, group, unit),
+                    InputPlace::Whole => numbers.whole,
+                    InputPlace::Elsewhere => Interval::NONE,
                 })
             })
         };

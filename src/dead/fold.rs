@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::carry::Carried;
 use super::membership::Membership;
-use super::readers::{Reader, readers};
+use super::readers::{UnitReader, readers};
 use super::same::{Same, SliceHash};
 use crate::analysis::Analysis;
 use crate::clean::is_constant;
@@ -16,7 +16,7 @@ use crate::workspace::Workspace;
 
 /// What becomes of the columns of a unit.
 #[derive(Clone, Copy, Debug)]
-enum Change {
+enum ColumnChange {
     /// They go into the bias, times this number.
     Bias(f64),
     /// They are added to those of this unit.
@@ -24,7 +24,7 @@ enum Change {
 }
 
 /// By reader, by group and unit.
-type Changes = BTreeMap<NodeId, BTreeMap<(usize, u32), Change>>;
+type ColumnChanges = BTreeMap<NodeId, BTreeMap<(usize, u32), ColumnChange>>;
 
 /// Rewrites the weights of a workspace's model; the outputs stay. False: a weight could not be written, and the model is half
 /// rewritten.
@@ -38,7 +38,7 @@ pub(super) fn fold(workspace: &mut Workspace) -> bool {
         .filter(|view| is_rewritable(working, analysis, view))
         .map(|view| (view.node, view))
         .collect();
-    let changes = changes(working, analysis, &membership, &views);
+    let changes = changes(&Carried::new(working, analysis, &membership), &views);
     let written = |(node, changes)| {
         let view = views.get(node)?;
         rewrite(working, analysis, &membership, view, changes)
@@ -69,71 +69,77 @@ fn has_no_border(analysis: &Analysis, node: NodeId) -> bool {
         .all(|window| !window.pads.is_empty() && window.pads.iter().all(|pad| *pad == 0))
 }
 
-fn changes(
-    model: &Model,
-    analysis: &Analysis,
-    membership: &Membership,
-    views: &BTreeMap<NodeId, Linear>,
-) -> Changes {
-    let carried = Carried::new(model, analysis, membership);
-    let same = Same::new(&carried);
-    let folds = |reader: &Reader, unit: usize| {
-        let view = views.get(&reader.node)?;
+/// What of the graph decides on changes.
+struct Folding<'a> {
+    carried: &'a Carried<'a>,
+    same: Same,
+    views: &'a BTreeMap<NodeId, Linear>,
+}
+
+impl Folding<'_> {
+    /// What becomes of a unit at a reader where it is constant; `None` where it is not, or there is no bias to take it.
+    fn into_bias(&self, reader: &UnitReader, unit: usize) -> Option<ColumnChange> {
         let number = reader.constant(unit)?;
-        let fits = has_no_border(analysis, reader.node)
-            && Bias::find(model, view).is_some_and(|bias| bias.is_own());
-        fits.then_some(Change::Bias(number))
-    };
-    let mut changes = Changes::new();
-    for (group, readers) in readers(&carried).iter().enumerate() {
-        let nodes: BTreeSet<NodeId> = readers.iter().flatten().map(|reader| reader.node).collect();
-        // A node that sums over the units twice has no columns of theirs alone.
-        let Some(readers) = readers
-            .as_ref()
-            .filter(|readers| readers.len() == nodes.len())
-        else {
-            continue;
+        let view = self.views.get(&reader.node)?;
+        let fits = has_no_border(self.carried.analysis, reader.node)
+            && Bias::find(self.carried.model, view).is_some_and(|bias| bias.is_own());
+        fits.then_some(ColumnChange::Bias(number))
+    }
+
+    /// What is equal for units that all readers read alike; `None` where that is not known, or a reader cannot be rewritten.
+    fn hashes(&self, readers: &[UnitReader], unit: usize) -> Option<Vec<SliceHash>> {
+        let hash = |reader: &UnitReader| {
+            let is_rewritable = self.views.contains_key(&reader.node);
+            reader.hash(&self.same, unit).filter(|_| is_rewritable)
         };
-        let mut leaders: BTreeMap<Vec<Option<SliceHash>>, u32> = BTreeMap::new();
-        for unit in 0..membership.count(group) {
-            let loud: Vec<&Reader> = readers
+        readers.iter().map(hash).collect()
+    }
+
+    /// What becomes of the units of a group.
+    fn of_group(&self, group: usize, readers: &[UnitReader], changes: &mut ColumnChanges) {
+        let mut leaders: BTreeMap<Vec<SliceHash>, u32> = BTreeMap::new();
+        for unit in 0..self.carried.membership.count(group) {
+            let loud: Vec<&UnitReader> = readers
                 .iter()
                 .filter(|reader| !reader.is_silent(unit))
                 .collect();
-            if loud.is_empty() {
-                continue;
-            }
-            let mut note = |reader: &Reader, change| {
-                let of_node: &mut BTreeMap<_, _> = changes.entry(reader.node).or_default();
-                of_node.insert((group, unit as u32), change);
+            let constant = loud.iter().map(|reader| self.into_bias(reader, unit));
+            let found = match constant.collect::<Option<Vec<ColumnChange>>>() {
+                Some(found) => found,
+                None => match self.hashes(readers, unit) {
+                    Some(hashes) => match leaders.get(&hashes) {
+                        Some(leader) => vec![ColumnChange::Onto(*leader); loud.len()],
+                        None => {
+                            leaders.insert(hashes, unit as u32);
+                            continue;
+                        }
+                    },
+                    None => continue,
+                },
             };
-            let folded: Option<Vec<Change>> =
-                loud.iter().map(|reader| folds(reader, unit)).collect();
-            if let Some(folded) = folded {
-                loud.iter()
-                    .zip(folded)
-                    .for_each(|(reader, change)| note(reader, change));
-                continue;
+            for (reader, change) in loud.iter().zip(found) {
+                let of_node = changes.entry(reader.node).or_default();
+                of_node.insert((group, unit as u32), change);
             }
-            let hashes: Vec<Option<SliceHash>> = readers
-                .iter()
-                .map(|reader| {
-                    reader
-                        .hash(&same, unit)
-                        .filter(|_| views.contains_key(&reader.node))
-                })
-                .collect();
-            if hashes.iter().any(Option::is_none) {
-                continue;
-            }
-            match leaders.get(&hashes) {
-                Some(leader) => loud
-                    .iter()
-                    .for_each(|reader| note(reader, Change::Onto(*leader))),
-                None => {
-                    leaders.insert(hashes, unit as u32);
-                }
-            }
+        }
+    }
+}
+
+fn changes(carried: &Carried, views: &BTreeMap<NodeId, Linear>) -> ColumnChanges {
+    let folding = Folding {
+        carried,
+        same: Same::new(carried),
+        views,
+    };
+    let mut changes = ColumnChanges::new();
+    for (group, readers) in readers(carried).iter().enumerate() {
+        let nodes: BTreeSet<NodeId> = readers.iter().flatten().map(|reader| reader.node).collect();
+        // A node that sums over the units twice has no columns of theirs alone.
+        if let Some(readers) = readers
+            .as_ref()
+            .filter(|readers| readers.len() == nodes.len())
+        {
+            folding.of_group(group, readers, &mut changes);
         }
     }
     changes
@@ -145,7 +151,7 @@ fn rewrite(
     analysis: &Analysis,
     membership: &Membership,
     view: &Linear,
-    changes: &BTreeMap<(usize, u32), Change>,
+    changes: &BTreeMap<(usize, u32), ColumnChange>,
 ) -> Option<()> {
     let mut columns: BTreeMap<(usize, u32), Vec<usize>> = BTreeMap::new();
     for (column, unit) in units_of_columns(analysis, view).into_iter().enumerate() {
@@ -159,17 +165,17 @@ fn rewrite(
     for ((group, unit), change) in changes {
         let from = columns.get(&(*group, *unit))?;
         let onto = match change {
-            Change::Onto(leader) => columns
+            ColumnChange::Onto(leader) => columns
                 .get(&(*group, *leader))
                 .filter(|onto| onto.len() == from.len())?,
-            Change::Bias(_) => from,
+            ColumnChange::Bias(_) => from,
         };
         for (row, shift) in matrix.chunks_mut(view.columns).zip(&mut shift) {
             for (from, onto) in from.iter().zip(onto) {
                 let weight = std::mem::take(&mut row[*from]);
                 match change {
-                    Change::Bias(number) => *shift += number * weight,
-                    Change::Onto(_) => row[*onto] += weight,
+                    ColumnChange::Bias(number) => *shift += number * weight,
+                    ColumnChange::Onto(_) => row[*onto] += weight,
                 }
             }
         }

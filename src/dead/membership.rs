@@ -3,18 +3,18 @@
 use crate::analysis::{Analysis, ClassId, SpaceId};
 
 /// A class's group, and the unit of each of its elements.
-type Members = (usize, Vec<Option<u32>>);
+type ClassMembers = (usize, Vec<Option<u32>>);
 
 /// The units that indices belong to.
 pub(super) struct Membership<'a> {
     analysis: &'a Analysis,
     /// By class; `None` where it is of no group.
-    classes: Vec<Option<Members>>,
+    classes: Vec<Option<ClassMembers>>,
 }
 
 impl<'a> Membership<'a> {
     pub fn new(analysis: &'a Analysis) -> Self {
-        let mut classes: Vec<Option<Members>> = vec![None; analysis.classes.classes.len()];
+        let mut classes: Vec<Option<ClassMembers>> = vec![None; analysis.classes.classes.len()];
         for (group, found) in analysis.groups.iter().enumerate() {
             for class in &found.classes {
                 let extent = analysis.classes.get(*class).extent as usize;

@@ -15,15 +15,15 @@ const LARGE: i64 = 1 << 16;
 
 /// Bounds on the numbers of a value.
 #[derive(Clone, Debug)]
-pub(super) struct Numbers {
+pub(super) struct KnownNumbers {
     /// Of all of them.
     pub whole: Interval,
     /// By axis and group, of what lies at each unit's indices of that axis; where there is none, `whole` says all.
     pub slices: BTreeMap<(usize, usize), Arc<[Interval]>>,
 }
 
-impl Numbers {
-    pub const UNKNOWN: Numbers = Numbers {
+impl KnownNumbers {
+    pub const UNKNOWN: KnownNumbers = KnownNumbers {
         whole: Interval::ALL,
         slices: BTreeMap::new(),
     };
@@ -58,7 +58,7 @@ impl Numbers {
             return None;
         }
         let tensor = TensorRef::from_proto(proto).ok()?;
-        let mut numbers = Numbers {
+        let mut numbers = KnownNumbers {
             whole: by_index(&tensor, 0, 1)?[0],
             slices: BTreeMap::new(),
         };

@@ -9,9 +9,9 @@ use crate::relation::{LabelId, Port, Term};
 
 /// By group, all sums over it; `None` where a unit of it may not go: a caller sees it, an operator reads the group whole, or
 /// nothing sums over it.
-pub(super) fn readers<'a>(carried: &'a Carried<'a>) -> Vec<Option<Vec<Reader<'a>>>> {
+pub(super) fn readers<'a>(carried: &'a Carried<'a>) -> Vec<Option<Vec<UnitReader<'a>>>> {
     let (model, analysis, membership) = (carried.model, carried.analysis, carried.membership);
-    let mut found: Vec<Vec<Reader>> = analysis.groups.iter().map(|_| Vec::new()).collect();
+    let mut found: Vec<Vec<UnitReader>> = analysis.groups.iter().map(|_| Vec::new()).collect();
     let mut may_go: Vec<bool> = analysis
         .groups
         .iter()
@@ -32,19 +32,19 @@ pub(super) fn readers<'a>(carried: &'a Carried<'a>) -> Vec<Option<Vec<Reader<'a>
         for term in &analysis.relations[node.index()].terms {
             for label in &term.summed {
                 for group in membership.groups(analysis.spaces.label(node, *label)) {
-                    found[group].push(Reader::new(carried, node, term, *label, group));
+                    found[group].push(UnitReader::new(carried, node, term, *label, group));
                 }
             }
         }
     }
-    let of_group = |(readers, may_go): (Vec<Reader<'a>>, bool)| {
+    let of_group = |(readers, may_go): (Vec<UnitReader<'a>>, bool)| {
         (may_go && !readers.is_empty()).then_some(readers)
     };
     found.into_iter().zip(may_go).map(of_group).collect()
 }
 
 /// One factor of a sum of products.
-struct Factor {
+struct SlicedFactor {
     value: ValueId,
     /// The axes that the label runs along: where there are two, both count.
     axes: Vec<usize>,
@@ -53,16 +53,16 @@ struct Factor {
 }
 
 /// A sum over the units of a group.
-pub(super) struct Reader<'a> {
+pub(super) struct UnitReader<'a> {
     carried: &'a Carried<'a>,
     /// The node that computes it.
     pub node: NodeId,
     group: usize,
-    data: Option<Factor>,
-    weight: Option<Factor>,
+    data: Option<SlicedFactor>,
+    weight: Option<SlicedFactor>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> UnitReader<'a> {
     fn new(
         carried: &'a Carried<'a>,
         node: NodeId,
@@ -73,18 +73,18 @@ impl<'a> Reader<'a> {
         let factor = |port: Port, zero: Interval| {
             let value = port_value(carried.model, node, port)?;
             let axes = carried.axes_of(node, port, label, group);
-            (!axes.is_empty()).then_some(Factor { value, axes, zero })
+            (!axes.is_empty()).then_some(SlicedFactor { value, axes, zero })
         };
         let zero = |port: Port| Some(carried.of(port_value(carried.model, node, port)?).whole);
         let zero = term
             .zero
             .map_or(Some(Interval::ZERO), zero)
             .unwrap_or(Interval::ALL);
-        let is_real = |factor: &Factor| {
+        let is_real = |factor: &SlicedFactor| {
             let dtype = carried.analysis.facts.of(factor.value).dtype;
             dtype.is_some_and(|dtype| dtype.is_float())
         };
-        Reader {
+        UnitReader {
             carried,
             node,
             group,

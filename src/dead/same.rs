@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::carry::{Carried, Place};
+use super::carry::{Carried, InputPlace};
 use crate::clean::is_constant;
 use crate::model::{NodeId, TensorRef, ValueId};
 use crate::ops::{Flow, meaning};
 use crate::relation::Port;
 
-/// A number of a slice: two hashes, so that different slices do not meet.
-pub(super) type SliceHash = (u64, u64);
+/// A number of a slice. Of the units of a model, few enough to be stored, two that differ do not meet by chance.
+pub(super) type SliceHash = u64;
 
 /// By axis and group, the hash of what lies at each unit's indices of that axis.
 type Hashes = BTreeMap<(usize, usize), Arc<[SliceHash]>>;
@@ -24,8 +24,8 @@ pub(super) struct Same {
 }
 
 /// What stands for an input that all units read alike, and for one that the unit has no part in.
-const SHARED: SliceHash = (1, 2);
-const ABSENT: SliceHash = (3, 4);
+const SHARED: SliceHash = 1;
+const ABSENT: SliceHash = 2;
 
 impl Same {
     /// Hashes constants, and carries what they say through all nodes in order.
@@ -80,9 +80,9 @@ impl Same {
                             .iter()
                             .zip(&places)
                             .map(|(input, place)| match (input, place) {
-                                (None, _) | (_, Place::Whole) => Some(SHARED),
-                                (_, Place::Elsewhere) => Some(ABSENT),
-                                (Some(value), Place::Along(axis)) => {
+                                (None, _) | (_, InputPlace::Whole) => Some(SHARED),
+                                (_, InputPlace::Elsewhere) => Some(ABSENT),
+                                (Some(value), InputPlace::Along(axis)) => {
                                     self.slice(*value, *axis, group, unit)
                                 }
                             });
@@ -108,12 +108,9 @@ fn is_understood(carried: &Carried, node: NodeId) -> bool {
 }
 
 fn combined(parts: &[SliceHash]) -> SliceHash {
-    let hash = |seed: u64| {
-        let mut hasher = DefaultHasher::new();
-        (seed, parts).hash(&mut hasher);
-        hasher.finish()
-    };
-    (hash(1), hash(2))
+    let mut hasher = DefaultHasher::new();
+    parts.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Hashes of the slices of a constant. `None`: it is none, no unit is cut from it, or its elements are no whole bytes.
@@ -166,20 +163,11 @@ fn of_constant(carried: &Carried, value: ValueId) -> Option<Hashes> {
 fn by_index(tensor: &TensorRef, axis: usize, size: usize) -> Vec<SliceHash> {
     let length = tensor.dims[axis];
     let block = size * tensor.dims[axis + 1..].iter().product::<usize>();
-    let hasher = |seed: u64| {
-        let mut hasher = DefaultHasher::new();
-        seed.hash(&mut hasher);
-        hasher
-    };
-    let mut hashers = vec![(hasher(1), hasher(2)); length];
+    let mut hashers = vec![DefaultHasher::new(); length];
     for (row, bytes) in tensor.bytes.chunks(block.max(1)).enumerate() {
-        if let Some((one, two)) = hashers.get_mut(row % length.max(1)) {
-            one.write(bytes);
-            two.write(bytes);
+        if let Some(hasher) = hashers.get_mut(row % length.max(1)) {
+            hasher.write(bytes);
         }
     }
-    hashers
-        .iter()
-        .map(|(one, two)| (one.finish(), two.finish()))
-        .collect()
+    hashers.iter().map(DefaultHasher::finish).collect()
 }

@@ -263,3 +263,21 @@ fn nodes_that_hand_on_and_branches_times_zero_go() {
         .collect();
     assert_eq!(nodes, ["MatMul", "Relu", "Tanh"]);
 }
+
+#[test]
+fn a_cell_without_weights_stays_at_zero() {
+    let mut model = text::model(
+        "input x f32[4,1,3]\nconst w f32[1,16,3]\nconst r f32[1,16,4]\nconst b f32[1,32]\nconst v f32[4,2]\n\
+         const axes i64[1] = 1\ny, h = LSTM(x, w, r, b) {hidden_size=4}\ns = Squeeze(y, axes)\n\
+         z = MatMul(s, v)\noutput z",
+    )
+    .unwrap();
+    let gates = [1, 5, 9, 13];
+    let biases: Vec<usize> = (0..8).map(|gate| gate * 4 + 1).collect();
+    for (name, rows) in [("w", &gates[..]), ("r", &gates), ("b", &biases)] {
+        fill(&mut model, name, 1, rows, 0.0);
+    }
+    let (left, units) = removed(&model, &[("x", &[4, 1, 3])]);
+    assert_eq!(units.to_string(), "1 channels");
+    assert_eq!(dims(&left, "v"), [3, 2]);
+}

@@ -1,30 +1,35 @@
 //! What an operator makes of bounds on its inputs, by what [`meaning`] says of it.
 
-use super::carry::{Carried, Look};
 use super::interval::Interval;
-use crate::analysis::port_value;
-use crate::model::NodeId;
+use crate::analysis::{Analysis, port_value};
 use crate::model::edit::NodeExt;
+use crate::model::{Model, NodeId};
 use crate::ops::{Flow, LinearMap, StoredStatistics, meaning};
 use crate::proto::NodeProto;
-use crate::relation::Port;
+use crate::relation::{Port, Relation};
 
 /// What batch normalisation adds to variances where a node does not say.
 const EPSILON: f64 = 1e-5;
 
+/// What is known of one input where the output is looked at; `None` where the input is absent.
+pub(super) type Look<'a> = dyn Fn(usize) -> Option<Interval> + 'a;
+
 /// Bounds on the first output where it is computed from inputs within these bounds. Whatever is not understood is unknown.
-pub(super) fn transfer(carried: &Carried, node: NodeId, look: &Look) -> Interval {
-    let message = carried.model.node(node);
+pub(super) fn transfer(model: &Model, analysis: &Analysis, node: NodeId, look: &Look) -> Interval {
+    let message = model.node(node);
     let known = meaning(message);
     let dtype = |port| {
-        let value = port_value(carried.model, node, port)?;
-        carried.analysis.facts.of(value).dtype
+        let value = port_value(model, node, port)?;
+        analysis.facts.of(value).dtype
     };
     let is_real = dtype(Port::Out(0)).is_some_and(|dtype| dtype.is_float());
     if let Some(product) = known.product {
-        return sum(carried, node, product, look)
+        return sum(message, &analysis.relations[node.index()], product, look)
             .filter(|_| is_real)
             .unwrap_or(Interval::ALL);
+    }
+    if known.recurrence.is_some() {
+        return cell(message, look);
     }
     if let Some(function) = known.constant {
         let number = look(0).and_then(Interval::number);
@@ -122,6 +127,18 @@ fn real(
     }
 }
 
+/// The state of a cell whose weights and first states are zero: it adds zero to a share of zero at every step.
+fn cell(message: &NodeProto, look: &Look) -> Interval {
+    /// All inputs but the data and the lengths of sequences.
+    const READ: [usize; 6] = [1, 2, 3, 5, 6, 7];
+    let is_zero = |input: &usize| look(*input).is_none_or(Interval::is_zero);
+    if message.attribute("activations").is_none() && READ.iter().all(is_zero) {
+        Interval::ZERO
+    } else {
+        Interval::ALL
+    }
+}
+
 /// (x − mean) / √(variance + ε) · scale + shift, outside of training.
 fn normalised(message: &NodeProto, at: StoredStatistics, look: &Look) -> Option<Interval> {
     if message
@@ -139,9 +156,12 @@ fn normalised(message: &NodeProto, at: StoredStatistics, look: &Look) -> Option<
 }
 
 /// A sum of products and a bias. Products with what a window covers beyond the border are 0.
-fn sum(carried: &Carried, node: NodeId, product: LinearMap, look: &Look) -> Option<Interval> {
-    let message = carried.model.node(node);
-    let relation = &carried.analysis.relations[node.index()];
+fn sum(
+    message: &NodeProto,
+    relation: &Relation,
+    product: LinearMap,
+    look: &Look,
+) -> Option<Interval> {
     let [term] = &relation.terms[..] else {
         return None;
     };

@@ -2,7 +2,7 @@
 
 use onnx_prune::analysis::{Granularity, Options, Selection};
 use onnx_prune::cost::params;
-use onnx_prune::dead::{DeadUnits, clean};
+use onnx_prune::dead::{DeadUnits, clean, spare};
 use onnx_prune::model::{Model, TensorRef, ValueId, encoded_len};
 use onnx_prune::rng::rng;
 use onnx_prune::run::{Tensors, TractRuntime};
@@ -24,7 +24,7 @@ pub enum Zeroed {
 }
 
 /// How far outputs may be apart, as a share of the largest.
-const ROUNDING: f64 = 1e-4;
+pub const ROUNDING: f64 = 1e-4;
 
 /// Half of the units of every group that is not read whole, drawn at random.
 fn half(workspace: &Workspace, seed: u64) -> Vec<Vec<u32>> {
@@ -39,7 +39,11 @@ fn half(workspace: &Workspace, seed: u64) -> Vec<Vec<u32>> {
         units.sort_unstable();
         units
     };
-    workspace.analysis.groups.iter().map(draw).collect()
+    let mut removed: Vec<Vec<u32>> = workspace.analysis.groups.iter().map(draw).collect();
+    for (group, units) in removed.iter_mut().enumerate() {
+        spare(&workspace.analysis, group, units, &[]);
+    }
+    removed
 }
 
 /// The axes of a constant that products sum over.
