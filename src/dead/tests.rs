@@ -281,3 +281,17 @@ fn a_cell_without_weights_stays_at_zero() {
     assert_eq!(units.to_string(), "1 channels");
     assert_eq!(dims(&left, "v"), [3, 2]);
 }
+
+#[test]
+fn an_attention_in_one_node_hands_zero_values_on() {
+    let mut model = text::model(
+        "opset 23\ninput x f32[1,5,12]\nconst q f32[12,12]\nconst k f32[12,12]\nconst v f32[12,12]\nconst o f32[12,12]\n\
+         a = MatMul(x, q)\nd = MatMul(x, k)\ng = MatMul(x, v)\n\
+         m = Attention(a, d, g) {q_num_heads=3, kv_num_heads=3}\ny = MatMul(m, o)\noutput y",
+    )
+    .unwrap();
+    fill(&mut model, "v", 1, &[0, 1, 2, 3], 0.0);
+    let (left, units) = removed(&model, &[("x", &[1, 5, 12])]);
+    assert_eq!(units.to_string(), "1 heads");
+    assert_eq!(dims(&left, "o"), [8, 12]);
+}

@@ -31,6 +31,18 @@ pub(super) fn transfer(model: &Model, analysis: &Analysis, node: NodeId, look: &
     if known.recurrence.is_some() {
         return cell(message, look);
     }
+    if let Some(first) = known.averages.first() {
+        let read = known
+            .averages
+            .iter()
+            .filter_map(|input| look(*input as usize));
+        let is_zero = look(*first as usize).is_some() && read.into_iter().all(Interval::is_zero);
+        return if is_zero {
+            Interval::ZERO
+        } else {
+            Interval::ALL
+        };
+    }
     if let Some(function) = known.constant {
         let number = look(0).and_then(Interval::number);
         let result = number.and_then(|number| function(message, number));
@@ -94,6 +106,7 @@ fn real(
         Flow::Dropped => zero(),
         // A mean over a window may count the zeros of its border.
         Flow::Averaged => Some(look(0)?.hull(Interval::ZERO)),
+        Flow::Summed => all(Interval::add),
         Flow::Add => Some(look(0)?.add(look(1)?)),
         Flow::Sub => Some(look(0)?.sub(look(1)?)),
         Flow::Mul => Some(look(0)?.mul(look(1)?)),

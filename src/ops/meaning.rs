@@ -17,6 +17,9 @@ pub struct Meaning {
     pub choice: Decides,
     /// What the first output is where input 0 is one number, of operators that read no other numbers.
     pub constant: Option<OfConstant>,
+    /// Inputs of which the first output adds up shares, of operators that do so: where these are zero, so is the output. It is
+    /// computed in another way where the first of them is absent.
+    pub averages: &'static [u32],
     /// The sum of products that the first output is, but for a bias.
     pub product: Option<LinearMap>,
     /// The stored statistics that it normalises by.
@@ -72,6 +75,8 @@ pub enum Flow {
     Largest,
     /// The smallest of all inputs.
     Smallest,
+    /// The sum of all inputs.
+    Summed,
     /// Input 0 + input 1.
     Add,
     /// Input 0 − input 1.
@@ -228,6 +233,7 @@ impl Meaning {
         picks: &[],
         choice: Decides::Never,
         constant: None,
+        averages: &[],
         product: None,
         statistics: None,
         recurrence: None,

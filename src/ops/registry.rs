@@ -72,6 +72,12 @@ impl Rule {
         self
     }
 
+    /// Says of which inputs it adds up shares.
+    pub const fn averages(mut self, inputs: &'static [u32]) -> Self {
+        self.meaning.averages = inputs;
+        self
+    }
+
     /// Says of what the first output is a sum.
     pub const fn product(mut self, product: LinearMap) -> Self {
         self.meaning.product = Some(product);

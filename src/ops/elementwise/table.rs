@@ -130,7 +130,7 @@ pub(in crate::ops) static RULES: &[Rule] = &[
     Rule::onnx("And", &predicate(math::and)),
     Rule::onnx("Or", &predicate(math::or)),
     Rule::onnx("Xor", &predicate(math::xor)),
-    Rule::onnx("Sum", &variadic(math::add)),
+    Rule::onnx("Sum", &variadic(math::add)).flow(Flow::Summed),
     Rule::onnx("Max", &variadic(math::max)).flow(Flow::Largest),
     Rule::onnx("Min", &variadic(math::min)).flow(Flow::Smallest),
     Rule::onnx("Mean", &variadic(math::mean)),

@@ -92,6 +92,7 @@ fn follows(flow: Flow, run: &Run) -> bool {
         Flow::Selected => {
             (0..out.len()).all(|at| out[at] == input(if input(0)[at] != 0.0 { 1 } else { 2 })[at])
         }
+        Flow::Summed => near(out, &each(run, |a, b| a + b)),
         Flow::Largest => near(out, &each(run, f64::max)),
         Flow::Smallest => near(out, &each(run, f64::min)),
         Flow::Add => near(out, &each(run, |a, b| a + b)),
@@ -133,10 +134,12 @@ fn follows(flow: Flow, run: &Run) -> bool {
 fn cases() -> Vec<OpCase> {
     let binary = |op: &str| OpCase::op(op).input("2x3").weight("2x3");
     let first = |op: &str| OpCase::op(op).input("4x6");
-    let mut cases: Vec<OpCase> = ["Add", "Sub", "Mul", "Div", "Max", "Min", "PRelu", "Pow"]
-        .into_iter()
-        .map(binary)
-        .collect();
+    let mut cases: Vec<OpCase> = [
+        "Add", "Sum", "Sub", "Mul", "Div", "Max", "Min", "PRelu", "Pow",
+    ]
+    .into_iter()
+    .map(binary)
+    .collect();
     cases.extend(["Identity", "Dropout", "Flatten", "Relu", "Abs", "Trilu"].map(first));
     cases.extend(
         [
@@ -604,4 +607,39 @@ fn one_number_everywhere_gives_what_the_table_says() {
         }
     }
     assert!(held.len() >= 28, "only {held:?}; not run: {not_run:?}");
+}
+
+#[test]
+fn shares_of_zero_are_zero() {
+    let heads = |case: OpCase| case.input("1x3x8").input("1x3x8").weight("1x3x8");
+    let cases = [
+        heads(OpCase::op("Attention").at(23))
+            .int("q_num_heads", 2)
+            .int("kv_num_heads", 2),
+        heads(
+            OpCase::op("MultiHeadAttention")
+                .domain("com.microsoft")
+                .at(1),
+        )
+        .int("num_heads", 2),
+    ];
+    let mut held = BTreeSet::new();
+    for case in &cases {
+        let node = case.named();
+        let first = meaning(&node).averages[0] as usize;
+        let zero = TensorRef::from_f32(vec![1, 3, 8], &[0.0; 24]);
+        let (before, after) = (
+            run(case, 1).unwrap(),
+            run_with(case, 1, first, &zero).unwrap(),
+        );
+        assert!(before.output.1.iter().any(|number| *number != 0.0));
+        assert!(
+            after.output.1.iter().all(|number| *number == 0.0),
+            "{}",
+            node.op_type()
+        );
+        held.insert(node.op_type().to_owned());
+    }
+    let all = rules().filter(|rule| !rule.meaning.averages.is_empty());
+    assert!(all.into_iter().all(|rule| held.contains(rule.op_type)));
 }
