@@ -78,7 +78,7 @@ struct Folding<'a> {
 
 impl Folding<'_> {
     /// What becomes of a unit at a reader where it is constant; `None` where it is not, or there is no bias to take it.
-    fn into_bias(&self, reader: &UnitReader, unit: usize) -> Option<ColumnChange> {
+    fn bias_change(&self, reader: &UnitReader, unit: usize) -> Option<ColumnChange> {
         let number = reader.constant(unit)?;
         let view = self.views.get(&reader.node)?;
         let fits = has_no_border(self.carried.analysis, reader.node)
@@ -103,7 +103,7 @@ impl Folding<'_> {
                 .iter()
                 .filter(|reader| !reader.is_silent(unit))
                 .collect();
-            let constant = loud.iter().map(|reader| self.into_bias(reader, unit));
+            let constant = loud.iter().map(|reader| self.bias_change(reader, unit));
             let found = match constant.collect::<Option<Vec<ColumnChange>>>() {
                 Some(found) => found,
                 None => match self.hashes(readers, unit) {
