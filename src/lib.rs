@@ -64,6 +64,8 @@ pub mod cli;
 #[doc(hidden)]
 pub mod cost;
 #[doc(hidden)]
+pub mod dead;
+#[doc(hidden)]
 pub mod evaluate;
 #[doc(hidden)]
 pub mod facts;

@@ -24,8 +24,8 @@ pub(super) fn ambiguous(model: &Model) -> HashSet<String> {
         .collect()
 }
 
-/// A constant that callers can not override.
-pub(super) fn is_constant(model: &Model, value: ValueId) -> bool {
+/// Whether a value is a constant that callers cannot override.
+pub fn is_constant(model: &Model, value: ValueId) -> bool {
     let entry = model.index().value(value);
     match entry.origin {
         Origin::Initializer(_) => !(inputs_override(model) && entry.is_listed),

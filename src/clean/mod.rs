@@ -11,6 +11,8 @@ mod passthrough;
 mod statistics;
 mod unused;
 
+pub use edit::is_constant;
+pub use passthrough::hand_on;
 pub use statistics::fold_statistics;
 
 use std::collections::BTreeMap;
@@ -43,8 +45,28 @@ pub struct Cleaned {
     pub bytes_saved: u64,
 }
 
-/// Cleans a model, its subgraphs included. Errors: none on a model that loaded.
+/// Cleans a model, its subgraphs included. Results that take more room than the nodes that compute them stay computed. Errors:
+/// none on a model that loaded.
 pub fn clean(model: &mut Model, options: Options) -> Result<Cleaned, LoadError> {
+    if options.contents.is_some() {
+        let (mut folded, bytes) = (model.clone(), encoded_len(model));
+        let cleaned = passes(&mut folded, options)?;
+        if encoded_len(&folded) <= bytes {
+            *model = folded;
+            return Ok(cleaned);
+        }
+    }
+    let contents = None;
+    passes(
+        model,
+        Options {
+            contents,
+            ..options
+        },
+    )
+}
+
+fn passes(model: &mut Model, options: Options) -> Result<Cleaned, LoadError> {
     let mut cleaned = Cleaned::default();
     let (nodes, bytes) = (model.index().nodes().len(), encoded_len(model));
     if let Some(contents) = options.contents {
@@ -59,6 +81,17 @@ pub fn clean(model: &mut Model, options: Options) -> Result<Cleaned, LoadError> 
     cleaned.removed_nodes = nodes.saturating_sub(model.index().nodes().len());
     cleaned.bytes_saved = bytes.saturating_sub(encoded_len(model));
     Ok(cleaned)
+}
+
+impl std::ops::AddAssign for Cleaned {
+    fn add_assign(&mut self, more: Self) {
+        self.removed_nodes += more.removed_nodes;
+        self.removed_initializers += more.removed_initializers;
+        self.merged += more.merged;
+        self.folded += more.folded;
+        self.folded_norms += more.folded_norms;
+        self.bytes_saved += more.bytes_saved;
+    }
 }
 
 #[cfg(test)]

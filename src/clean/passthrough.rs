@@ -1,6 +1,6 @@
 //! Nodes that hand their input on: Identity, and Dropout as it is outside of training.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::edit;
 use crate::model::edit::NodeExt;
@@ -9,7 +9,11 @@ use crate::ops::{Flow, flow};
 
 /// Removes them. The names of graph inputs and outputs stay: a node between the two of them does, too.
 pub(super) fn remove(model: &mut Model) -> Result<(), LoadError> {
-    inner(model)?;
+    let found = model.index().nodes();
+    let found: BTreeMap<NodeId, (ValueId, ValueId)> = found
+        .filter_map(|(id, _)| Some((id, handed_on(model, id)?)))
+        .collect();
+    hand_on(model, &found)?;
     outer(model)
 }
 
@@ -48,21 +52,22 @@ fn is_inactive(model: &Model, id: NodeId) -> bool {
     }
 }
 
-/// Those whose output is no graph output: its readers read the input instead.
-fn inner(model: &mut Model) -> Result<(), LoadError> {
+/// Removes nodes that hand a value on as another, each with the two of them, where the other is no graph output: its readers read
+/// the first instead. Errors: none on a model that was indexed.
+pub fn hand_on(
+    model: &mut Model,
+    nodes: &BTreeMap<NodeId, (ValueId, ValueId)>,
+) -> Result<(), LoadError> {
     let ambiguous = edit::ambiguous(model);
     let mut sources: HashMap<ValueId, ValueId> = HashMap::new();
     let mut removed = BTreeSet::new();
-    for (id, _) in model.index().nodes() {
-        let Some((input, output)) = handed_on(model, id) else {
-            continue;
-        };
-        let (from, to) = (model.index().value(input), model.index().value(output));
+    for (id, (input, output)) in nodes {
+        let (from, to) = (model.index().value(*input), model.index().value(*output));
         if to.is_output || ambiguous.contains(&from.name) || ambiguous.contains(&to.name) {
             continue;
         }
-        sources.insert(output, input);
-        removed.insert(id);
+        sources.insert(*output, *input);
+        removed.insert(*id);
     }
     let name = |value: ValueId| model.index().value(value).name.clone();
     let outputs: Vec<ValueId> = sources.keys().copied().collect();

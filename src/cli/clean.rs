@@ -4,7 +4,8 @@ use super::args::Clean;
 use super::stop::Stop;
 use super::watch::Watch;
 use super::{Exit, output};
-use crate::clean::{Options, clean};
+use crate::analysis::Options;
+use crate::dead::clean;
 use crate::files::Staged;
 use crate::progress::{Phase, Progress};
 
@@ -14,14 +15,11 @@ pub(super) fn run(args: &Clean, stop: &Stop) -> anyhow::Result<Exit> {
     watch.begin(Phase::Load, 0);
     let mut model = output::load(&args.model, &watch, stop)?;
     watch.begin(Phase::Cut, 0);
-    let contents = crate::analysis::known(&model);
-    let cleaned = clean(
-        &mut model,
-        Options {
-            contents: Some(&contents),
-            fold_norms: args.fold_norms,
-        },
-    )?;
+    let options = Options {
+        memory: watch.memory,
+        ..Default::default()
+    };
+    let (cleaned, dead) = clean(&mut model, args.fold_norms, &options)?;
     watch.begin(Phase::Save, 0);
     let mut staged = Staged::new(&stop.outputs);
     crate::model::stage(&model, &place, &mut staged)?;
@@ -36,6 +34,9 @@ pub(super) fn run(args: &Clean, stop: &Stop) -> anyhow::Result<Exit> {
             cleaned.folded_norms,
             cleaned.bytes_saved
         ))?;
+        if !dead.is_empty() {
+            output::print(&format!("dead: {dead} removed\n"))?;
+        }
     }
     stop.commit(staged)?;
     watch.say(&format!("wrote {}", args.output.display()));

@@ -80,6 +80,11 @@ impl Bias {
         })
     }
 
+    /// Whether it can be written without changing what others read.
+    pub fn is_own(&self) -> bool {
+        self.operand.is_own()
+    }
+
     /// The bias, by output channel.
     pub fn read(&self, model: &Model) -> Option<Vec<f64>> {
         let (_, numbers) = self.operand.read(model)?;

@@ -393,7 +393,7 @@ pub(super) fn keep_scale(cut: &Cut, edit: &mut NodeEdit, given: bool) -> Result<
 }
 
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("Attention", &Attention),
+    Rule::onnx("Attention", &Attention).averages(&[2, 5]),
     Rule::of("ai.onnx.preview", "FlexAttention", &Attention),
 ];
 

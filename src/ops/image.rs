@@ -1,5 +1,6 @@
 //! Images sampled, put together from columns, and searched for boxes.
 
+use super::constant;
 use super::fit::{expect, frozen_misfit, unless_ranked};
 use super::frozen::{Frozen, outputs};
 use super::meaning::Decides;
@@ -226,7 +227,7 @@ pub(super) static RULES: &[Rule] = &[
         },
     ),
     Rule::onnx("Col2Im", &Col2Im),
-    Rule::onnx("GridSample", &GridSample),
+    Rule::onnx("GridSample", &GridSample).constant(constant::zero),
     Rule::onnx(
         "NonMaxSuppression",
         &Frozen {
@@ -235,7 +236,7 @@ pub(super) static RULES: &[Rule] = &[
         },
     )
     .chooses(Decides::Always),
-    Rule::microsoft("GridSample", &GridSample),
+    Rule::microsoft("GridSample", &GridSample).constant(constant::zero),
 ];
 
 #[cfg(test)]

@@ -15,6 +15,11 @@ pub struct Meaning {
     pub picks: &'static [Pick],
     /// Whether the output decides between numbers.
     pub choice: Decides,
+    /// What the first output is where input 0 is one number, of operators that read no other numbers.
+    pub constant: Option<OfConstant>,
+    /// Inputs of which the first output adds up shares, of operators that do so: where these are zero, so is the output. It is
+    /// computed in another way where the first of them is absent.
+    pub averages: &'static [u32],
     /// The sum of products that the first output is, but for a bias.
     pub product: Option<LinearMap>,
     /// The stored statistics that it normalises by.
@@ -70,6 +75,8 @@ pub enum Flow {
     Largest,
     /// The smallest of all inputs.
     Smallest,
+    /// The sum of all inputs.
+    Summed,
     /// Input 0 + input 1.
     Add,
     /// Input 0 − input 1.
@@ -95,6 +102,9 @@ pub enum Flow {
     /// Input 0 less a mean over a deviation, scaled and shifted, by [`Meaning::statistics`].
     Normalised,
 }
+
+/// The number that a node gives wherever all that it is computed from is one number; `None` where it gives others.
+pub type OfConstant = fn(&NodeProto, f64) -> Option<f64>;
 
 /// Whether what an operator gives decides between numbers, so that rounding may turn it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,6 +232,8 @@ impl Meaning {
         flow: Flow::Other,
         picks: &[],
         choice: Decides::Never,
+        constant: None,
+        averages: &[],
         product: None,
         statistics: None,
         recurrence: None,

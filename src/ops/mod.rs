@@ -13,6 +13,7 @@ mod broadcast;
 pub(crate) mod case;
 #[cfg(test)]
 mod cases;
+mod constant;
 mod contraction;
 mod control;
 mod conv;
@@ -70,8 +71,8 @@ pub use back::back;
 pub use edit::{Cut, Demand, NodeEdit, RewriteError, Setting};
 pub use gather::ONE_READ;
 pub use meaning::{
-    Along, BiasInput, ChannelAxis, Control, Decides, Flow, LinearMap, Meaning, Pick, Positions,
-    Recurrence, StoredStatistics, WeightRows, flow, meaning,
+    Along, BiasInput, ChannelAxis, Control, Decides, Flow, LinearMap, Meaning, OfConstant, Pick,
+    Positions, Recurrence, StoredStatistics, WeightRows, flow, meaning,
 };
 pub use pool::POSITIONS;
 pub use registry::{Rule, lookup};

@@ -1,5 +1,6 @@
 //! Pools over windows and regions: every channel for itself.
 
+use super::constant;
 use super::meaning::Positions;
 use super::operand::{self, describe_or_freeze, fixed, gives, scalars};
 use super::window::{Geometry, SPATIAL};
@@ -313,13 +314,15 @@ fn quantization(builder: &mut Builder) -> Option<()> {
 }
 
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("MaxPool", &FLOAT).positions(Positions::Given(1)),
-    Rule::onnx("AveragePool", &FLOAT),
-    Rule::onnx("LpPool", &FLOAT),
+    Rule::onnx("MaxPool", &FLOAT)
+        .positions(Positions::Given(1))
+        .constant(constant::same),
+    Rule::onnx("AveragePool", &FLOAT).constant(constant::mean),
+    Rule::onnx("LpPool", &FLOAT).constant(constant::zero),
     Rule::onnx("MaxUnpool", &MaxUnpool).positions(Positions::Read(1)),
-    Rule::onnx("MaxRoiPool", &Roi::Max),
-    Rule::onnx("RoiAlign", &Roi::Align),
-    Rule::microsoft("NhwcMaxPool", &NHWC),
+    Rule::onnx("MaxRoiPool", &Roi::Max).constant(constant::zero),
+    Rule::onnx("RoiAlign", &Roi::Align).constant(constant::zero),
+    Rule::microsoft("NhwcMaxPool", &NHWC).constant(constant::same),
     Rule::microsoft("QLinearAveragePool", &QUANTIZED).counts_steps(),
     Rule::microsoft("QLinearGlobalAveragePool", &QLinearGlobalAveragePool).counts_steps(),
 ];

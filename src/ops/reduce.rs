@@ -2,6 +2,7 @@
 
 use super::arithmetic::{self as math, Compute};
 use super::broadcast::{axis_name, broadcast};
+use super::constant;
 use super::fit::unless_ranked;
 use super::meaning::{Decides, Flow};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
@@ -419,9 +420,9 @@ pub(super) static RULES: &[Rule] = &[
     Rule::onnx("ReduceLogSumExp", &LOSSY).reduces(),
     Rule::onnx("ArgMax", &POSITION).chooses(Decides::Always),
     Rule::onnx("ArgMin", &POSITION).chooses(Decides::Always),
-    Rule::onnx("GlobalAveragePool", &GlobalPool),
-    Rule::onnx("GlobalMaxPool", &GlobalPool),
-    Rule::onnx("GlobalLpPool", &GlobalPool),
+    Rule::onnx("GlobalAveragePool", &GlobalPool).constant(constant::same),
+    Rule::onnx("GlobalMaxPool", &GlobalPool).constant(constant::same),
+    Rule::onnx("GlobalLpPool", &GlobalPool).constant(constant::zero),
     Rule::onnx("CumSum", &Cumulative),
     Rule::onnx("CumProd", &Cumulative),
     Rule::onnx("LpNormalization", &LpNormalization).normalises(),

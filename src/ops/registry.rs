@@ -5,7 +5,8 @@ use std::sync::OnceLock;
 
 use super::Operator;
 use super::meaning::{
-    Control, Decides, Flow, LinearMap, Meaning, Pick, Positions, Recurrence, StoredStatistics,
+    Control, Decides, Flow, LinearMap, Meaning, OfConstant, Pick, Positions, Recurrence,
+    StoredStatistics,
 };
 use crate::model::normal_domain;
 
@@ -62,6 +63,18 @@ impl Rule {
     /// Says when it decides between numbers.
     pub const fn chooses(mut self, choice: Decides) -> Self {
         self.meaning.choice = choice;
+        self
+    }
+
+    /// Says what it makes of one number.
+    pub const fn constant(mut self, constant: OfConstant) -> Self {
+        self.meaning.constant = Some(constant);
+        self
+    }
+
+    /// Says of which inputs it adds up shares.
+    pub const fn averages(mut self, inputs: &'static [u32]) -> Self {
+        self.meaning.averages = inputs;
         self
     }
 

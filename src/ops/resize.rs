@@ -1,6 +1,7 @@
 //! Operators that resample spatial axes.
 
 use super::axes::{Letters, axis_numbers, operand};
+use super::constant;
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
 use crate::relation::{LabelId, Port, Reason, Relation};
@@ -271,8 +272,8 @@ impl Operator for ImageDecoder {
 }
 
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("Resize", &Resize),
-    Rule::onnx("Upsample", &Resize),
+    Rule::onnx("Resize", &Resize).constant(constant::zero_within),
+    Rule::onnx("Upsample", &Resize).constant(constant::zero_within),
     Rule::onnx("ImageDecoder", &ImageDecoder),
 ];
 

@@ -107,6 +107,7 @@ pub(super) fn run(
         &baseline,
         latency.as_ref(),
     )?;
+    stages.add_dead(&workspace, &candidates.groups, &mut decision);
     let cut = stages.cut(&workspace, &decision, sha256)?;
     let recovered = stages.recover(&workspace, &cut, decision.made.take(), &baseline)?;
     stages.finish(workspace, candidates, decision, cut, recovered, &baseline)

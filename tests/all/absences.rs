@@ -214,6 +214,19 @@ const ABSENT: &[Absence] = &[
         ],
     },
     Absence {
+        places: &["dead"],
+        says: "No runtime and no scores: what goes follows from the constants alone.",
+        words: &[
+            "Runtime",
+            "Session",
+            "faer",
+            "std::fs",
+            "crate::run",
+            "crate::score",
+            "crate::plan",
+        ],
+    },
+    Absence {
         places: &["latency"],
         says: "No quality: neither drift nor scores.",
         words: &[

@@ -3,6 +3,7 @@
 mod absences;
 mod branches;
 mod corpus;
+mod dead;
 mod docs;
 mod engines;
 mod exactness;

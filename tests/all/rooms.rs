@@ -28,6 +28,7 @@ const ROOMS: &[&str] = &[
     "clean",
     "sparsify",
     "workspace",
+    "dead",
     "latency",
     "evaluate",
     "prune",

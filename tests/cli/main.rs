@@ -2,6 +2,7 @@
 
 mod counts;
 mod data;
+mod dead;
 mod ends;
 mod files;
 mod kills;

@@ -6,28 +6,29 @@ use super::{
 };
 use crate::ops::Rule;
 use crate::ops::arithmetic as math;
+use crate::ops::constant;
 use crate::ops::meaning::{Decides, Flow};
 
 pub(in crate::ops) static RULES: &[Rule] = &[
     Rule::onnx("Abs", &unary(math::abs)).flow(Flow::Magnitude),
     Rule::onnx("Acos", &UNARY),
     Rule::onnx("Acosh", &UNARY),
-    Rule::onnx("Asin", &UNARY),
-    Rule::onnx("Asinh", &UNARY),
-    Rule::onnx("Atan", &UNARY),
-    Rule::onnx("Atanh", &UNARY),
+    Rule::onnx("Asin", &UNARY).constant(constant::zero),
+    Rule::onnx("Asinh", &UNARY).constant(constant::zero),
+    Rule::onnx("Atan", &UNARY).constant(constant::zero),
+    Rule::onnx("Atanh", &UNARY).constant(constant::zero),
     Rule::onnx("BitwiseNot", &UNARY),
     Rule::onnx("Ceil", &unary(math::ceil)).chooses(Decides::Always),
-    Rule::onnx("Celu", &UNARY),
+    Rule::onnx("Celu", &UNARY).constant(constant::zero),
     Rule::onnx("Cos", &UNARY),
     Rule::onnx("Cosh", &UNARY),
-    Rule::onnx("Elu", &UNARY),
-    Rule::onnx("Erf", &UNARY),
-    Rule::onnx("Exp", &UNARY),
+    Rule::onnx("Elu", &UNARY).constant(constant::elu),
+    Rule::onnx("Erf", &UNARY).constant(constant::zero),
+    Rule::onnx("Exp", &UNARY).constant(constant::exponential),
     Rule::onnx("Floor", &unary(math::floor)).chooses(Decides::Always),
-    Rule::onnx("Gelu", &UNARY),
-    Rule::onnx("HardSigmoid", &UNARY),
-    Rule::onnx("HardSwish", &UNARY),
+    Rule::onnx("Gelu", &UNARY).constant(constant::zero),
+    Rule::onnx("HardSigmoid", &UNARY).constant(constant::hard_sigmoid),
+    Rule::onnx("HardSwish", &UNARY).constant(constant::hard_swish),
     Rule::onnx("Identity", &Identity).flow(Flow::Same),
     Rule::onnx(
         "IsInf",
@@ -43,10 +44,10 @@ pub(in crate::ops) static RULES: &[Rule] = &[
             ..UNARY
         },
     ),
-    Rule::onnx("LeakyRelu", &UNARY),
+    Rule::onnx("LeakyRelu", &UNARY).constant(constant::leaky),
     Rule::onnx("Log", &UNARY),
-    Rule::onnx("Mish", &UNARY),
-    Rule::onnx("Neg", &unary(math::neg)),
+    Rule::onnx("Mish", &UNARY).constant(constant::mish),
+    Rule::onnx("Neg", &unary(math::neg)).constant(constant::negated),
     Rule::onnx(
         "Not",
         &Elementwise {
@@ -57,18 +58,18 @@ pub(in crate::ops) static RULES: &[Rule] = &[
     Rule::onnx("Reciprocal", &unary(math::reciprocal)),
     Rule::onnx("Relu", &unary(math::relu)).flow(Flow::Rectified),
     Rule::onnx("Round", &unary(math::round)).chooses(Decides::Always),
-    Rule::onnx("Selu", &UNARY),
+    Rule::onnx("Selu", &UNARY).constant(constant::zero),
     Rule::onnx("Shrink", &UNARY),
-    Rule::onnx("Sigmoid", &UNARY),
+    Rule::onnx("Sigmoid", &UNARY).constant(constant::sigmoid),
     Rule::onnx("Sign", &unary(math::sign)).chooses(Decides::Always),
-    Rule::onnx("Sin", &UNARY),
-    Rule::onnx("Sinh", &UNARY),
-    Rule::onnx("Softplus", &UNARY),
-    Rule::onnx("Softsign", &UNARY),
-    Rule::onnx("Sqrt", &unary(math::sqrt)),
-    Rule::onnx("Swish", &UNARY),
-    Rule::onnx("Tan", &UNARY),
-    Rule::onnx("Tanh", &UNARY),
+    Rule::onnx("Sin", &UNARY).constant(constant::zero),
+    Rule::onnx("Sinh", &UNARY).constant(constant::zero),
+    Rule::onnx("Softplus", &UNARY).constant(constant::softplus),
+    Rule::onnx("Softsign", &UNARY).constant(constant::softsign),
+    Rule::onnx("Sqrt", &unary(math::sqrt)).constant(constant::root),
+    Rule::onnx("Swish", &UNARY).constant(constant::swish),
+    Rule::onnx("Tan", &UNARY).constant(constant::zero),
+    Rule::onnx("Tanh", &UNARY).constant(constant::tangent),
     Rule::onnx("ThresholdedRelu", &UNARY),
     Rule::onnx(
         "Cast",
@@ -129,7 +130,7 @@ pub(in crate::ops) static RULES: &[Rule] = &[
     Rule::onnx("And", &predicate(math::and)),
     Rule::onnx("Or", &predicate(math::or)),
     Rule::onnx("Xor", &predicate(math::xor)),
-    Rule::onnx("Sum", &variadic(math::add)),
+    Rule::onnx("Sum", &variadic(math::add)).flow(Flow::Summed),
     Rule::onnx("Max", &variadic(math::max)).flow(Flow::Largest),
     Rule::onnx("Min", &variadic(math::min)).flow(Flow::Smallest),
     Rule::onnx("Mean", &variadic(math::mean)),
@@ -146,14 +147,15 @@ pub(in crate::ops) static RULES: &[Rule] = &[
     Rule::onnx("SwiGLU", &BINARY),
     Rule::microsoft("BiasAdd", &VARIADIC),
     Rule::microsoft("SwiGLU", &BINARY),
-    Rule::microsoft("Gelu", &UNARY),
-    Rule::microsoft("QuickGelu", &UNARY),
+    Rule::microsoft("Gelu", &UNARY).constant(constant::zero),
+    Rule::microsoft("QuickGelu", &UNARY).constant(constant::zero),
     Rule::microsoft(
         "FastGelu",
         &Elementwise {
             names: &["x", "bias"],
             ..UNARY
         },
-    ),
+    )
+    .constant(constant::zero_alone),
     Rule::microsoft("BiasGelu", &BINARY),
 ];

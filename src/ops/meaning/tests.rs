@@ -92,6 +92,7 @@ fn follows(flow: Flow, run: &Run) -> bool {
         Flow::Selected => {
             (0..out.len()).all(|at| out[at] == input(if input(0)[at] != 0.0 { 1 } else { 2 })[at])
         }
+        Flow::Summed => near(out, &each(run, |a, b| a + b)),
         Flow::Largest => near(out, &each(run, f64::max)),
         Flow::Smallest => near(out, &each(run, f64::min)),
         Flow::Add => near(out, &each(run, |a, b| a + b)),
@@ -133,10 +134,12 @@ fn follows(flow: Flow, run: &Run) -> bool {
 fn cases() -> Vec<OpCase> {
     let binary = |op: &str| OpCase::op(op).input("2x3").weight("2x3");
     let first = |op: &str| OpCase::op(op).input("4x6");
-    let mut cases: Vec<OpCase> = ["Add", "Sub", "Mul", "Div", "Max", "Min", "PRelu", "Pow"]
-        .into_iter()
-        .map(binary)
-        .collect();
+    let mut cases: Vec<OpCase> = [
+        "Add", "Sum", "Sub", "Mul", "Div", "Max", "Min", "PRelu", "Pow",
+    ]
+    .into_iter()
+    .map(binary)
+    .collect();
     cases.extend(["Identity", "Dropout", "Flatten", "Relu", "Abs", "Trilu"].map(first));
     cases.extend(
         [
@@ -550,4 +553,93 @@ fn demands_backwards_are_what_was_given() {
             .view(|view| back(view, &[Some(Dim::Num(1))], &|_| true))
             .is_none()
     );
+}
+
+/// A case of an operator of which it is known what it makes of one number.
+fn of_one_number(op_type: &str, domain: &str) -> OpCase {
+    let case = OpCase::op(op_type).domain(domain);
+    match op_type {
+        "MaxPool" | "AveragePool" | "LpPool" | "NhwcMaxPool" => case
+            .weight("1x2x5x5")
+            .ints("kernel_shape", &[3, 3])
+            .ints("pads", &[1, 1, 1, 1]),
+        "Resize" => case.weight("1x2x4x4").none().floats(&[1.0, 1.0, 2.0, 2.0]),
+        "Upsample" => case.at(9).weight("1x2x4x4").floats(&[1.0, 1.0, 2.0, 2.0]),
+        "GridSample" => case.weight("1x2x5x6").input("1x3x4x2"),
+        "MaxRoiPool" => case
+            .weight("1x2x8x8")
+            .input("3x5")
+            .ints("pooled_shape", &[2, 2]),
+        "RoiAlign" => case.weight("1x2x8x8").input("3x4").list(&[0, 0, 0]),
+        _ => case.weight("1x2x3x4"),
+    }
+}
+
+#[test]
+fn one_number_everywhere_gives_what_the_table_says() {
+    let (mut held, mut not_run) = (BTreeSet::new(), Vec::new());
+    for rule in rules() {
+        let Some(function) = rule.meaning.constant else {
+            continue;
+        };
+        let case = of_one_number(rule.op_type, rule.domain);
+        let node = case.named();
+        let dims = match run(&case, 1) {
+            Ok(found) => found.inputs[0].0.clone(),
+            Err(why) => {
+                not_run.push(format!("{} ({why})", rule.op_type));
+                continue;
+            }
+        };
+        for number in [0.0, 0.6, -1.3, 4.0] {
+            let Some(expected) = function(&node, number) else {
+                continue;
+            };
+            let count = dims.iter().product();
+            let same = TensorRef::from_f32(dims.clone(), &vec![number as f32; count]);
+            let found = run_with(&case, 1, 0, &same).unwrap().output.1;
+            assert!(
+                !found.is_empty() && found.iter().all(|other| near(&[*other], &[expected])),
+                "{} of {number}: {expected} is expected, {found:?}",
+                rule.op_type
+            );
+            held.insert(rule.op_type);
+        }
+    }
+    assert!(held.len() >= 28, "only {held:?}; not run: {not_run:?}");
+}
+
+#[test]
+fn shares_of_zero_are_zero() {
+    let heads = |case: OpCase| case.input("1x3x8").input("1x3x8").weight("1x3x8");
+    let cases = [
+        heads(OpCase::op("Attention").at(23))
+            .int("q_num_heads", 2)
+            .int("kv_num_heads", 2),
+        heads(
+            OpCase::op("MultiHeadAttention")
+                .domain("com.microsoft")
+                .at(1),
+        )
+        .int("num_heads", 2),
+    ];
+    let mut held = BTreeSet::new();
+    for case in &cases {
+        let node = case.named();
+        let first = meaning(&node).averages[0] as usize;
+        let zero = TensorRef::from_f32(vec![1, 3, 8], &[0.0; 24]);
+        let (before, after) = (
+            run(case, 1).unwrap(),
+            run_with(case, 1, first, &zero).unwrap(),
+        );
+        assert!(before.output.1.iter().any(|number| *number != 0.0));
+        assert!(
+            after.output.1.iter().all(|number| *number == 0.0),
+            "{}",
+            node.op_type()
+        );
+        held.insert(node.op_type().to_owned());
+    }
+    let all = rules().filter(|rule| !rule.meaning.averages.is_empty());
+    assert!(all.into_iter().all(|rule| held.contains(rule.op_type)));
 }

@@ -386,7 +386,7 @@ impl Operator for MultiHead {
 
 pub(in crate::ops) static RULES: &[Rule] = &[
     Rule::microsoft("DecoderMaskedMultiHeadAttention", &DECODER),
-    Rule::microsoft("MultiHeadAttention", &MULTI_HEAD),
+    Rule::microsoft("MultiHeadAttention", &MULTI_HEAD).averages(&[2, 3, 7]),
 ];
 
 #[cfg(test)]

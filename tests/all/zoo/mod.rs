@@ -8,6 +8,7 @@
 
 mod alone;
 mod check;
+mod dead;
 mod fill;
 mod inputs;
 mod manifest;
