@@ -2,20 +2,18 @@
 
 use std::time::Duration;
 
-use super::outputs::{BUDGET, OutputCache, side_by_side};
+use super::outputs::{BUDGET, OutputCache, Spread, side_by_side};
 use super::{Comparison, EvaluateError};
-use crate::calibrate::{Dataset, held_out};
+use crate::calibrate::{Dataset, SPARED, held_out};
 use crate::inputs::{Batches, GatherError};
 use crate::latency::latency;
 use crate::model::{Index, Model, TensorRef};
 use crate::progress::{Phase, Work};
 use crate::run::{Chosen, Runtime, Session, Tensors};
-use crate::verify::{Drift, Exactness, OutputDrift, Verdict, worst};
+use crate::verify::{Agreement, Drift, Exactness, OutputDrift, Verdict, worst};
 
 /// Inputs that a step of the search runs.
 const QUICK: usize = 128;
-/// With fewer inputs than this none is spared for judging.
-const SPARED: usize = 48;
 /// Fewer inputs than this say nothing by themselves.
 const TELLING: usize = 4;
 /// Inputs that exactness is checked on: more would prove no more.
@@ -47,6 +45,8 @@ pub struct Checks {
     /// How many of them nothing was fitted to or chosen by: what is said of outputs, classes and labels is of these, or of
     /// all where there are none.
     pub held_out: usize,
+    /// The share of rows that keep their class, or how alike embeddings rank; `None` where no output tells.
+    pub agreement: Option<f64>,
     /// Top-1 of original and pruned, where there are labels.
     pub labelled: Option<(f64, f64)>,
     /// Milliseconds of one run, where both run.
@@ -71,6 +71,7 @@ impl Default for Checks {
             outputs: Vec::new(),
             inputs: 0,
             held_out: 0,
+            agreement: None,
             labelled: None,
             latency: None,
         }
@@ -92,6 +93,8 @@ pub struct Estimate {
     /// What it may well be on others. A drift asked for is met by what is measured on inputs that nothing was chosen by:
     /// a search that went by the first number alone would miss it half of the time.
     pub careful: f64,
+    /// The share of rows that keep their class, or how alike embeddings rank; `None` where no output tells.
+    pub agreement: Option<f64>,
 }
 
 /// By how much a drift may be above what was asked for and still meet it.
@@ -191,6 +194,24 @@ impl<'a> Baseline<'a> {
         quick_runs(data.inputs.count())
     }
 
+    /// How much the outputs differ from input to input, as a share of what they are: of the real-valued one that does least, over
+    /// the runs that a search goes by. `None` where nothing runs, or all is of whole numbers or of varying extent.
+    pub fn variation(&self, data: &Dataset) -> Option<f64> {
+        let original = self.original.as_ref().ok()?;
+        let mut spread: Vec<Option<Spread>> = vec![Some(Spread::default()); self.names.len()];
+        for run in quick_runs(data.inputs.count()) {
+            let outputs = original.outputs(run, &data.inputs.fetch(run).ok()?).ok()?;
+            for (spread, output) in spread.iter_mut().zip(&outputs) {
+                *spread = spread.take().and_then(|spread| spread.with(output));
+            }
+        }
+        let found = spread
+            .into_iter()
+            .flatten()
+            .filter_map(|spread| spread.share());
+        found.min_by(f64::total_cmp)
+    }
+
     /// Names of the outputs.
     pub fn names(&self) -> &[String] {
         &self.names
@@ -223,15 +244,18 @@ impl<'a> Baseline<'a> {
             .prepare(pruned, &example)
             .map_err(EvaluateError::Broken)?;
         let mut drift = Drift::new(&self.names, &pruned.ends);
+        let mut agreement = Agreement::new(&self.names, &pruned.ends);
         // Whoever asks for drifts again and again counts those, not their runs.
         original.compare_with(&*session, inputs, runs, &Work::new(&()), |before, after| {
-            drift.add(before, after)
+            drift.add(before, after);
+            agreement.add(before, after);
         })?;
         let off = drift.uncertainty(data.measured().0.count());
         let drift = worst(&drift.finish());
         Ok(Estimate {
             drift,
             careful: drift * ((1.0 + CARE * off) / ALLOWANCE).max(1.0),
+            agreement: agreement.finish(),
         })
     }
 
@@ -259,7 +283,11 @@ impl<'a> Baseline<'a> {
         work.progress.begin(Phase::Drift, inputs.count() as u64);
         let mut comparison = Comparison::new(&self.names, &pruned.ends, labels);
         let all: Vec<usize> = (0..inputs.count()).collect();
-        let take = |before: &[TensorRef], after: &[TensorRef]| comparison.add(before, after);
+        let mut agreement = Agreement::new(&self.names, &pruned.ends);
+        let take = |before: &[TensorRef], after: &[TensorRef]| {
+            comparison.add(before, after);
+            agreement.add(before, after);
+        };
         let compared = match &data.apart {
             Some(_) => side_by_side(&*original.session, session, inputs, work, take),
             None => original.compare_with(session, inputs, &all, work, take),
@@ -270,6 +298,7 @@ impl<'a> Baseline<'a> {
             other => other?,
         }
         (checks.outputs, checks.labelled) = comparison.finish();
+        checks.agreement = agreement.finish();
         (checks.inputs, checks.held_out) = match &data.apart {
             Some(apart) => (
                 data.inputs.count() + apart.inputs.count(),
@@ -281,6 +310,24 @@ impl<'a> Baseline<'a> {
             ),
         };
         Ok(true)
+    }
+
+    /// Measures again what became of the outputs, in another form of both models. Errors: inputs that cannot be read, a stop asked
+    /// for.
+    pub fn remeasure(
+        &self,
+        pruned: &Model,
+        data: &Dataset,
+        checks: &mut Checks,
+        work: &Work,
+    ) -> Result<(), EvaluateError> {
+        let (Ok(original), Some(example)) = (&self.original, data.inputs.example()?) else {
+            return Ok(());
+        };
+        if let Ok(session) = self.prepare(pruned, &example) {
+            self.measure(original, &*session, pruned, data, checks, work)?;
+        }
+        Ok(())
     }
 
     /// Exactness of the model as it was cut (`exactness`; `None`: nothing was), drift and latency of what became of it.

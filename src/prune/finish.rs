@@ -12,6 +12,7 @@ use crate::model::{Index, Model};
 use crate::plan::Plan;
 use crate::run::without_sequences;
 use crate::surgery;
+use crate::verify::Agreement;
 use crate::workspace::Workspace;
 
 impl Stages<'_> {
@@ -35,7 +36,7 @@ impl Stages<'_> {
         surgery::annotate(&mut recovered.model, &cut.notes);
         self.model.source.check()?;
         workspace.check(&recovered.model, &cut.selection)?;
-        let checks = self.check(&workspace, &cut, &recovered.model, baseline)?;
+        let checks = self.check(&workspace, &cut, &recovered, baseline)?;
         let (before, after) = self.costs(&workspace, &cut.selection, &recovered.model);
         let mut outcome = Outcome {
             engine: self.runtime.filter(|_| self.known.runs).map(Engine::of),
@@ -65,7 +66,7 @@ impl Stages<'_> {
         &self,
         workspace: &Workspace,
         cut: &Cut,
-        pruned: &Model,
+        recovered: &Recovered,
         baseline: &Baseline,
     ) -> Result<Option<Checks>, PruneError> {
         let Some(runtime) = self.runtime.filter(|_| self.request.verify) else {
@@ -76,9 +77,17 @@ impl Stages<'_> {
         };
         let exactness: Option<&crate::evaluate::Prove> =
             (!cut.selection.is_empty()).then_some(&exactness);
-        Ok(Some(
-            baseline.check(exactness, pruned, self.data, self.work)?,
-        ))
+        let mut checks = baseline.check(exactness, &recovered.model, self.data, self.work)?;
+        // On made-up inputs the file's own statistics would say how far these are from real ones, not how far the outputs move.
+        if let (Some(stand_in), Some(pruned)) = (self.stand_in, &recovered.stand_in)
+            && self.data.measured_on_made_up()
+            && !checks.outputs.is_empty()
+        {
+            stand_in
+                .baseline
+                .remeasure(pruned, self.data, &mut checks, self.work)?;
+        }
+        Ok(Some(checks))
     }
 
     fn costs(&self, workspace: &Workspace, selection: &Selection, pruned: &Model) -> (Cost, Cost) {
@@ -109,6 +118,20 @@ impl Stages<'_> {
                 notes.push(Note::Other(format!(
                     "the drift on inputs kept apart is {drift:.4}, more than the {allowed} asked for"
                 )));
+            }
+        }
+        if let Some(least) = self.request.agreement {
+            let found = checks.and_then(|checks| checks.agreement);
+            let rows = checks.map_or(0, |checks| checks.held_out);
+            let enough = |found: f64| found >= least - Agreement::uncertainty(least, rows);
+            if !found.is_some_and(enough) && checks.is_some() {
+                outcome.reached = false;
+                notes.push(Note::Other(match found {
+                    Some(found) => format!(
+                        "the agreement on inputs kept apart is {found:.4}, less than the {least} asked for"
+                    ),
+                    None => "no output is one row of scores or an embedding for each sample, so there is no agreement".to_owned(),
+                }));
             }
         }
         notes.extend(drift.and_then(Note::of_drift));

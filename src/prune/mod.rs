@@ -2,6 +2,7 @@
 //!
 //! The only room that knows the order of the stages; each stage is a function of another room over plain data.
 
+mod caution;
 mod curves;
 mod decide;
 mod engine;
@@ -12,6 +13,7 @@ mod group_error;
 mod io;
 mod notes;
 mod outcome;
+mod own_statistics;
 mod paths;
 mod patterns;
 mod recalibrate;
@@ -22,11 +24,11 @@ mod stages;
 mod statistics;
 mod unrun;
 
-pub use decide::DEFAULT_DRIFT;
+pub use decide::{DEFAULT_DRIFT, MADE_UP_DRIFT};
 pub use engine::{Engine, Pruner};
 pub use error::PruneError;
 pub use io::{Allowance, ChangedEnd, allowed};
-pub use notes::Note;
+pub use notes::{FAR, Note};
 pub use outcome::{Outcome, Point};
 pub use patterns::{Pattern, PatternError};
 pub use request::Request;

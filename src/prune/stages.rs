@@ -2,6 +2,7 @@
 
 use super::decide::{self, Decision};
 use super::group_error::GroupErrorModel;
+use super::own_statistics::OwnStatistics;
 use super::rounds::Rounds;
 use super::unrun::{Unrun, UnrunBranch};
 use super::{Outcome, PruneError, Request, patterns, statistics};
@@ -13,7 +14,7 @@ use crate::latency::LatencyModel;
 use crate::model::Model;
 use crate::plan::{AllowedAxes, Plan};
 use crate::progress::{Phase, Work};
-use crate::recover::Repair;
+use crate::recover::{Method, Repair};
 use crate::run::{Chosen, Runtime, Tensors};
 use crate::score::Needs;
 use crate::workspace::Workspace;
@@ -28,6 +29,16 @@ pub(super) struct Stages<'a> {
     pub runtime: Option<&'a dyn Runtime>,
     pub work: &'a Work<'a>,
     pub known: Known,
+    /// What is measured and fitted in the original's stead.
+    pub stand_in: Option<&'a StandIn<'a>>,
+}
+
+/// The original with normalisations by the statistics of made-up inputs. It has the same units: what is chosen and fitted in it
+/// is done to the original.
+pub(super) struct StandIn<'a> {
+    pub own: OwnStatistics,
+    pub workspace: Workspace,
+    pub baseline: Baseline<'a>,
 }
 
 /// What there is to decide by.
@@ -42,6 +53,7 @@ pub(super) struct Known {
 }
 
 /// The groups that may be cut, and what is to be said of others.
+#[derive(Clone)]
 pub(super) struct Candidates {
     pub groups: Vec<usize>,
     pub unrun: Vec<UnrunBranch>,
@@ -64,6 +76,8 @@ pub(super) struct Recovered {
     pub repairs: Vec<Repair>,
     /// Why the weights were left as they were.
     pub undone: Option<String>,
+    /// The same as a form of what stands in for the original.
+    pub stand_in: Option<Model>,
 }
 
 /// Prunes a model in one engine. `chosen` is `None` when nothing is to be run (no drift search, no checks).
@@ -87,8 +101,9 @@ pub(super) fn run(
         runtime,
         work,
         known: Known::new(request, data, example.is_some())?,
+        stand_in: None,
     };
-    let mut workspace = stages.prepare(example.as_ref())?;
+    let mut workspace = stages.prepare(model, example.as_ref())?;
     let candidates = stages.candidates(&workspace)?;
     let (latency, align) = stages.latency(&mut workspace, &candidates.groups)?;
     let request = Request {
@@ -101,15 +116,21 @@ pub(super) fn run(
     };
     let sha256 = stages.digest();
     let baseline = stages.baseline(chosen)?;
-    let mut decision = stages.decide(
-        (&workspace, &candidates.groups),
-        &sha256,
-        &baseline,
-        latency.as_ref(),
-    )?;
-    let cut = stages.cut(&workspace, &decision, sha256)?;
-    let recovered = stages.recover(&workspace, &cut, decision.made.take(), &baseline)?;
-    stages.finish(workspace, candidates, decision, cut, recovered, &baseline)
+    let stand_in = stages.stand_in(example.as_ref(), &baseline)?;
+    let stages = Stages {
+        stand_in: stand_in.as_ref(),
+        ..stages
+    };
+    if !request.cautious {
+        let decided = stages.decide(
+            (&workspace, &candidates.groups),
+            &sha256,
+            &baseline,
+            latency.as_ref(),
+        )?;
+        return stages.pruned(workspace, candidates, decided, &sha256, &baseline);
+    }
+    stages.cautiously(workspace, candidates, &sha256, &baseline)
 }
 
 impl Known {
@@ -139,22 +160,44 @@ impl Stages<'_> {
     }
 
     /// Makes the model ready, with biases for recovery to use where weights are mended.
-    fn prepare(&self, example: Option<&Tensors>) -> Result<Workspace, PruneError> {
+    fn prepare(&self, model: &Model, example: Option<&Tensors>) -> Result<Workspace, PruneError> {
         let options = self.options();
         let mends = self.known.runs && (self.request.recover.is_some() || self.known.calibrated);
         // A runtime that does not take a bias before a norm gets the model as it is.
         let mut workspace = None;
         if mends && let (Some(example), Some(runtime)) = (example, self.runtime) {
-            let mendable = Workspace::with_recovery_biases(self.model, &options)?;
+            let mendable = Workspace::with_recovery_biases(model, &options)?;
             workspace = statistics::can_be_tapped(&mendable, example, runtime).then_some(mendable);
         }
         let workspace = match workspace {
             Some(workspace) => workspace,
-            None => Workspace::new(self.model, &options)?,
+            None => Workspace::new(model, &options)?,
         };
         let scorer = self.request.score.score();
         scorer.check(&workspace.analysis.groups)?;
         Ok(workspace)
+    }
+
+    /// What is measured and fitted in the original's stead: on made-up inputs, where there are normalisations by stored
+    /// statistics. `None`: the original itself.
+    fn stand_in(
+        &self,
+        example: Option<&Tensors>,
+        baseline: &Baseline,
+    ) -> Result<Option<StandIn<'_>>, PruneError> {
+        let fits = self.known.runs && self.request.recover == Some(Method::LeastSquares);
+        let made_up = self.data.synthetic && self.data.statistics.is_none();
+        let Some(runtime) = self
+            .runtime
+            .filter(|_| fits && made_up && baseline.failure().is_none())
+        else {
+            return Ok(None);
+        };
+        let Some(own) = OwnStatistics::take(self.model, self.data, runtime, self.work)? else {
+            return Ok(None);
+        };
+        let workspace = self.prepare(&own.model, example)?;
+        own.stand_in(self.data, workspace, runtime, self.work)
     }
 
     /// Finds the groups that may be cut: what no input reaches is left whole.
@@ -229,7 +272,7 @@ impl Stages<'_> {
     }
 
     /// Decides which units go: by a plan, by error curves, or by weights alone.
-    fn decide(
+    pub(super) fn decide(
         &self,
         (workspace, groups): (&Workspace, &[usize]),
         sha256: &str,
@@ -238,6 +281,7 @@ impl Stages<'_> {
     ) -> Result<Decision, PruneError> {
         let request = self.request;
         if let Some(runtime) = self.by_curves(groups, baseline) {
+            let (workspace, baseline) = self.measured_in((workspace, baseline));
             let rounds = Rounds {
                 original: workspace,
                 request,
@@ -267,6 +311,15 @@ impl Stages<'_> {
         scored.decide(latency)
     }
 
+    /// What is measured and fitted.
+    pub(super) fn measured_in<'s>(
+        &'s self,
+        original: (&'s Workspace, &'s Baseline<'s>),
+    ) -> (&'s Workspace, &'s Baseline<'s>) {
+        self.stand_in
+            .map_or(original, |one| (&one.workspace, &one.baseline))
+    }
+
     /// The runtime that error curves are measured in, if units go by such. What is ranked by weights alone can be pruned even
     /// where the model does not run, and is not measured group by group where nothing is to be mended.
     fn by_curves(&self, groups: &[usize], baseline: &Baseline) -> Option<&dyn Runtime> {
@@ -275,6 +328,20 @@ impl Stages<'_> {
         let measures = needs_run || (request.recover.is_some() && baseline.failure().is_none());
         self.runtime
             .filter(|_| self.known.calibrated && !groups.is_empty() && measures)
+    }
+
+    /// What was decided, done: cut, mended, checked and told of.
+    pub(super) fn pruned(
+        &self,
+        workspace: Workspace,
+        candidates: Candidates,
+        mut decision: Decision,
+        sha256: &str,
+        baseline: &Baseline,
+    ) -> Result<Outcome, PruneError> {
+        let cut = self.cut(&workspace, &decision, sha256.to_owned())?;
+        let recovered = self.recover(&workspace, &cut, decision.made.take(), baseline)?;
+        self.finish(workspace, candidates, decision, cut, recovered, baseline)
     }
 
     /// Cuts the model, weights as they were. Errors: the file changed meanwhile, surgery fails.
@@ -303,8 +370,35 @@ impl Stages<'_> {
         })
     }
 
-    /// Mends the weights that stay, unless the search has done so (`made`), and takes that back where together it does harm.
+    /// Mends the weights that stay, in what stands in for the original where something does.
     fn recover(
+        &self,
+        workspace: &Workspace,
+        cut: &Cut,
+        made: Option<(Model, Vec<Repair>)>,
+        baseline: &Baseline,
+    ) -> Result<Recovered, PruneError> {
+        let Some(stand_in) = self.stand_in else {
+            return self.recover_in(workspace, cut, made, baseline);
+        };
+        let unshared = stand_in
+            .workspace
+            .cut_unshared(&cut.selection, &cut.notes)?;
+        let own = Cut {
+            plan: cut.plan.clone(),
+            notes: cut.notes.clone(),
+            selection: cut.selection.clone(),
+            bare: stand_in.workspace.reshare(unshared.clone())?,
+            unshared,
+        };
+        let mut recovered = self.recover_in(&stand_in.workspace, &own, made, &stand_in.baseline)?;
+        recovered.stand_in = Some(recovered.model.clone());
+        stand_in.own.restore(&mut recovered.model, &cut.bare);
+        Ok(recovered)
+    }
+
+    /// Mends the weights that stay, unless the search has done so (`made`), and takes that back where together it does harm.
+    fn recover_in(
         &self,
         workspace: &Workspace,
         cut: &Cut,
@@ -319,6 +413,7 @@ impl Stages<'_> {
             model,
             repairs,
             undone: None,
+            stand_in: None,
         };
         // Layers are mended one by one; what counts is what they do together.
         if !recovered.repairs.is_empty()
