@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::outputs::{BUDGET, OutputCache, Spread, side_by_side};
+use super::outputs::{BUDGET, OutputCache, side_by_side};
 use super::{Comparison, EvaluateError};
 use crate::calibrate::{Dataset, SPARED, held_out};
 use crate::inputs::{Batches, GatherError};
@@ -105,10 +105,10 @@ const CARE: f64 = 2.0;
 /// The original, made ready and run.
 pub struct Baseline<'a> {
     runtime: Option<&'a dyn Runtime>,
-    names: Vec<String>,
+    pub(super) names: Vec<String>,
     /// Whether something is fitted to the inputs, or chosen by them.
     chooses: bool,
-    original: Result<OutputCache, String>,
+    pub(super) original: Result<OutputCache, String>,
 }
 
 impl<'a> Baseline<'a> {
@@ -192,24 +192,6 @@ impl<'a> Baseline<'a> {
     /// The runs that a step of the search is judged by.
     pub fn quick_runs(data: &Dataset) -> Vec<usize> {
         quick_runs(data.inputs.count())
-    }
-
-    /// How much the outputs differ from input to input, as a share of what they are: of the real-valued one that does least, over
-    /// the runs that a search goes by. `None` where nothing runs, or all is of whole numbers or of varying extent.
-    pub fn variation(&self, data: &Dataset) -> Option<f64> {
-        let original = self.original.as_ref().ok()?;
-        let mut spread: Vec<Option<Spread>> = vec![Some(Spread::default()); self.names.len()];
-        for run in quick_runs(data.inputs.count()) {
-            let outputs = original.outputs(run, &data.inputs.fetch(run).ok()?).ok()?;
-            for (spread, output) in spread.iter_mut().zip(&outputs) {
-                *spread = spread.take().and_then(|spread| spread.with(output));
-            }
-        }
-        let found = spread
-            .into_iter()
-            .flatten()
-            .filter_map(|spread| spread.share());
-        found.min_by(f64::total_cmp)
     }
 
     /// Names of the outputs.
@@ -312,24 +294,6 @@ impl<'a> Baseline<'a> {
         Ok(true)
     }
 
-    /// Measures again what became of the outputs, in another form of both models. Errors: inputs that cannot be read, a stop asked
-    /// for.
-    pub fn remeasure(
-        &self,
-        pruned: &Model,
-        data: &Dataset,
-        checks: &mut Checks,
-        work: &Work,
-    ) -> Result<(), EvaluateError> {
-        let (Ok(original), Some(example)) = (&self.original, data.inputs.example()?) else {
-            return Ok(());
-        };
-        if let Ok(session) = self.prepare(pruned, &example) {
-            self.measure(original, &*session, pruned, data, checks, work)?;
-        }
-        Ok(())
-    }
-
     /// Exactness of the model as it was cut (`exactness`; `None`: nothing was), drift and latency of what became of it.
     pub fn check(
         &self,
@@ -398,7 +362,7 @@ pub fn fitted_runs(count: usize) -> Vec<usize> {
 }
 
 /// The runs that a step of the search is judged by.
-fn quick_runs(count: usize) -> Vec<usize> {
+pub(super) fn quick_runs(count: usize) -> Vec<usize> {
     (0..count)
         .filter(|run| count < SPARED || held_out(*run, count))
         .take(QUICK)

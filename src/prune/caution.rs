@@ -32,10 +32,7 @@ impl Stages<'_> {
         let mut said = Vec::new();
         let allowed = allowed(self.request, self.data);
         if let (true, Some(runtime)) = (self.data.synthetic, self.runtime) {
-            let (model, baseline) = self.stand_in.map_or((self.model, baseline), |one| {
-                (&one.own.model, &one.baseline)
-            });
-            let caution = Caution::of(model, self.data, baseline, runtime);
+            let caution = Caution::of(self.model, self.data, baseline, runtime);
             request.drift = Some(allowed * caution.share);
             said.extend(caution.remark(allowed * caution.share));
         }

@@ -77,16 +77,7 @@ impl Stages<'_> {
         };
         let exactness: Option<&crate::evaluate::Prove> =
             (!cut.selection.is_empty()).then_some(&exactness);
-        let mut checks = baseline.check(exactness, &recovered.model, self.data, self.work)?;
-        // On made-up inputs the file's own statistics would say how far these are from real ones, not how far the outputs move.
-        if let (Some(stand_in), Some(pruned)) = (self.stand_in, &recovered.stand_in)
-            && self.data.measured_on_made_up()
-            && !checks.outputs.is_empty()
-        {
-            stand_in
-                .baseline
-                .remeasure(pruned, self.data, &mut checks, self.work)?;
-        }
+        let checks = baseline.check(exactness, &recovered.model, self.data, self.work)?;
         Ok(Some(checks))
     }
 
@@ -120,19 +111,9 @@ impl Stages<'_> {
                 )));
             }
         }
-        if let Some(least) = self.request.agreement {
-            let found = checks.and_then(|checks| checks.agreement);
-            let rows = checks.map_or(0, |checks| checks.held_out);
-            let enough = |found: f64| found >= least - Agreement::uncertainty(least, rows);
-            if !found.is_some_and(enough) && checks.is_some() {
-                outcome.reached = false;
-                notes.push(Note::Other(match found {
-                    Some(found) => format!(
-                        "the agreement on inputs kept apart is {found:.4}, less than the {least} asked for"
-                    ),
-                    None => "no output is one row of scores or an embedding for each sample, so there is no agreement".to_owned(),
-                }));
-            }
+        if let Some(missed) = checks.and_then(|checks| self.disagreement(checks)) {
+            outcome.reached = false;
+            notes.push(Note::Other(missed));
         }
         notes.extend(drift.and_then(Note::of_drift));
         let measured = checks.is_some_and(|checks| !checks.outputs.is_empty());
@@ -151,6 +132,20 @@ impl Stages<'_> {
             )));
         }
         outcome.notes.extend(notes);
+    }
+
+    /// Why the agreement is not what was asked for, if it is not: less by more than chance on so few rows.
+    fn disagreement(&self, checks: &Checks) -> Option<String> {
+        let least = self.request.agreement?;
+        let Some(found) = checks.agreement else {
+            return Some("no output is one row of scores or an embedding for each sample, so there is no agreement".to_owned());
+        };
+        let chance = Agreement::uncertainty(least, checks.held_out);
+        (found < least - chance).then(|| {
+            format!(
+                "the agreement on inputs kept apart is {found:.4}, less than the {least} asked for"
+            )
+        })
     }
 
     /// What is to be said of how the model was taken up.

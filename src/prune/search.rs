@@ -26,8 +26,10 @@ const LEFT: f64 = 0.85;
 const AGREEING: usize = 5;
 /// The drift at which an agreement is looked for first, for each part that may disagree.
 const DRIFT_PER_DISAGREEMENT: f64 = 4.0;
-/// Units of single groups are added once where steps of the path are this coarse.
-const COARSE: f64 = 0.2;
+/// Where steps of the path are so coarse that this share of the drift is not used, units of single groups are added,
+const COARSE: f64 = 0.15;
+/// so often at most.
+const FINER: usize = 6;
 
 /// The best so far: a cut within the drift asked for.
 struct BestWithin {
@@ -63,7 +65,9 @@ impl Rounds<'_> {
         )?;
         let plan = self.curves(&state, &quality, &mut decided)?;
         let path = plan.path(self.original, &[]);
-        self.work.progress.begin(Phase::Search, TRIALS as u64 + 1);
+        self.work
+            .progress
+            .begin(Phase::Search, (TRIALS + FINER) as u64);
         let trials = SearchContext {
             plan: &plan,
             path: &path,
@@ -144,7 +148,7 @@ impl Rounds<'_> {
                 break;
             }
         }
-        if self.request.agreement.is_none() && best.drift < allowed * (1.0 - COARSE) {
+        if self.request.agreement.is_none() {
             best = self.finer(trials, best, left, decided)?;
         }
         Ok(best)
@@ -221,24 +225,32 @@ impl Rounds<'_> {
     fn finer(
         &self,
         trials: &SearchContext,
-        best: BestWithin,
+        mut best: BestWithin,
         left: f64,
         decided: &mut Decision,
     ) -> Result<BestWithin, PruneError> {
         let wanted = trials.allowed * (1.0 - NEAR / 2.0);
-        let room = (wanted * wanted - best.drift * best.drift) / (left * left);
-        let Some((gone, _)) = trials.path.beyond(&best.gone, room) else {
-            return Ok(best);
-        };
-        let (tried, found) = self.attempt(trials, &gone, decided)?;
-        if found.careful > trials.allowed {
-            return Ok(best);
+        let mut most = f64::INFINITY;
+        for _ in 0..FINER {
+            if best.drift >= trials.allowed * (1.0 - COARSE) {
+                break;
+            }
+            let room = (wanted * wanted - best.drift * best.drift) / (left * left);
+            let Some((gone, foreseen)) = trials.path.beyond(&best.gone, room.min(most)) else {
+                break;
+            };
+            let (tried, found) = self.attempt(trials, &gone, decided)?;
+            if found.careful <= trials.allowed {
+                best = BestWithin {
+                    gone,
+                    drift: found.careful,
+                    state: Some(tried),
+                };
+            } else {
+                most = foreseen / 2.0;
+            }
         }
-        Ok(BestWithin {
-            gone,
-            drift: found.careful,
-            state: Some(tried),
-        })
+        Ok(best)
     }
 
     /// Cuts and mends, and measures what the outputs move by, or may well move by on other inputs.

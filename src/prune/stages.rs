@@ -1,8 +1,6 @@
 //! The stages of a run in one engine: prepare, find what may go, decide, cut, recover, check, tell.
 
 use super::decide::{self, Decision};
-use super::group_error::GroupErrorModel;
-use super::own_statistics::OwnStatistics;
 use super::rounds::Rounds;
 use super::unrun::{Unrun, UnrunBranch};
 use super::{Outcome, PruneError, Request, patterns, statistics};
@@ -14,7 +12,7 @@ use crate::latency::LatencyModel;
 use crate::model::Model;
 use crate::plan::{AllowedAxes, Plan};
 use crate::progress::{Phase, Work};
-use crate::recover::{Method, Repair};
+use crate::recover::Repair;
 use crate::run::{Chosen, Runtime, Tensors};
 use crate::score::Needs;
 use crate::workspace::Workspace;
@@ -29,16 +27,6 @@ pub(super) struct Stages<'a> {
     pub runtime: Option<&'a dyn Runtime>,
     pub work: &'a Work<'a>,
     pub known: Known,
-    /// What is measured and fitted in the original's stead.
-    pub stand_in: Option<&'a StandIn<'a>>,
-}
-
-/// The original with normalisations by the statistics of made-up inputs. It has the same units: what is chosen and fitted in it
-/// is done to the original.
-pub(super) struct StandIn<'a> {
-    pub own: OwnStatistics,
-    pub workspace: Workspace,
-    pub baseline: Baseline<'a>,
 }
 
 /// What there is to decide by.
@@ -76,8 +64,6 @@ pub(super) struct Recovered {
     pub repairs: Vec<Repair>,
     /// Why the weights were left as they were.
     pub undone: Option<String>,
-    /// The same as a form of what stands in for the original.
-    pub stand_in: Option<Model>,
 }
 
 /// Prunes a model in one engine. `chosen` is `None` when nothing is to be run (no drift search, no checks).
@@ -101,9 +87,8 @@ pub(super) fn run(
         runtime,
         work,
         known: Known::new(request, data, example.is_some())?,
-        stand_in: None,
     };
-    let mut workspace = stages.prepare(model, example.as_ref())?;
+    let mut workspace = stages.prepare(example.as_ref())?;
     let candidates = stages.candidates(&workspace)?;
     let (latency, align) = stages.latency(&mut workspace, &candidates.groups)?;
     let request = Request {
@@ -116,11 +101,6 @@ pub(super) fn run(
     };
     let sha256 = stages.digest();
     let baseline = stages.baseline(chosen)?;
-    let stand_in = stages.stand_in(example.as_ref(), &baseline)?;
-    let stages = Stages {
-        stand_in: stand_in.as_ref(),
-        ..stages
-    };
     if !request.cautious {
         let decided = stages.decide(
             (&workspace, &candidates.groups),
@@ -160,44 +140,22 @@ impl Stages<'_> {
     }
 
     /// Makes the model ready, with biases for recovery to use where weights are mended.
-    fn prepare(&self, model: &Model, example: Option<&Tensors>) -> Result<Workspace, PruneError> {
+    fn prepare(&self, example: Option<&Tensors>) -> Result<Workspace, PruneError> {
         let options = self.options();
         let mends = self.known.runs && (self.request.recover.is_some() || self.known.calibrated);
         // A runtime that does not take a bias before a norm gets the model as it is.
         let mut workspace = None;
         if mends && let (Some(example), Some(runtime)) = (example, self.runtime) {
-            let mendable = Workspace::with_recovery_biases(model, &options)?;
+            let mendable = Workspace::with_recovery_biases(self.model, &options)?;
             workspace = statistics::can_be_tapped(&mendable, example, runtime).then_some(mendable);
         }
         let workspace = match workspace {
             Some(workspace) => workspace,
-            None => Workspace::new(model, &options)?,
+            None => Workspace::new(self.model, &options)?,
         };
         let scorer = self.request.score.score();
         scorer.check(&workspace.analysis.groups)?;
         Ok(workspace)
-    }
-
-    /// What is measured and fitted in the original's stead: on made-up inputs, where there are normalisations by stored
-    /// statistics. `None`: the original itself.
-    fn stand_in(
-        &self,
-        example: Option<&Tensors>,
-        baseline: &Baseline,
-    ) -> Result<Option<StandIn<'_>>, PruneError> {
-        let fits = self.known.runs && self.request.recover == Some(Method::LeastSquares);
-        let made_up = self.data.synthetic && self.data.statistics.is_none();
-        let Some(runtime) = self
-            .runtime
-            .filter(|_| fits && made_up && baseline.failure().is_none())
-        else {
-            return Ok(None);
-        };
-        let Some(own) = OwnStatistics::take(self.model, self.data, runtime, self.work)? else {
-            return Ok(None);
-        };
-        let workspace = self.prepare(&own.model, example)?;
-        own.stand_in(self.data, workspace, runtime, self.work)
     }
 
     /// Finds the groups that may be cut: what no input reaches is left whole.
@@ -281,7 +239,6 @@ impl Stages<'_> {
     ) -> Result<Decision, PruneError> {
         let request = self.request;
         if let Some(runtime) = self.by_curves(groups, baseline) {
-            let (workspace, baseline) = self.measured_in((workspace, baseline));
             let rounds = Rounds {
                 original: workspace,
                 request,
@@ -309,15 +266,6 @@ impl Stages<'_> {
             work: self.work,
         };
         scored.decide(latency)
-    }
-
-    /// What is measured and fitted.
-    pub(super) fn measured_in<'s>(
-        &'s self,
-        original: (&'s Workspace, &'s Baseline<'s>),
-    ) -> (&'s Workspace, &'s Baseline<'s>) {
-        self.stand_in
-            .map_or(original, |one| (&one.workspace, &one.baseline))
     }
 
     /// The runtime that error curves are measured in, if units go by such. What is ranked by weights alone can be pruned even
@@ -368,87 +316,5 @@ impl Stages<'_> {
             unshared,
             bare,
         })
-    }
-
-    /// Mends the weights that stay, in what stands in for the original where something does.
-    fn recover(
-        &self,
-        workspace: &Workspace,
-        cut: &Cut,
-        made: Option<(Model, Vec<Repair>)>,
-        baseline: &Baseline,
-    ) -> Result<Recovered, PruneError> {
-        let Some(stand_in) = self.stand_in else {
-            return self.recover_in(workspace, cut, made, baseline);
-        };
-        let unshared = stand_in
-            .workspace
-            .cut_unshared(&cut.selection, &cut.notes)?;
-        let own = Cut {
-            plan: cut.plan.clone(),
-            notes: cut.notes.clone(),
-            selection: cut.selection.clone(),
-            bare: stand_in.workspace.reshare(unshared.clone())?,
-            unshared,
-        };
-        let mut recovered = self.recover_in(&stand_in.workspace, &own, made, &stand_in.baseline)?;
-        recovered.stand_in = Some(recovered.model.clone());
-        stand_in.own.restore(&mut recovered.model, &cut.bare);
-        Ok(recovered)
-    }
-
-    /// Mends the weights that stay, unless the search has done so (`made`), and takes that back where together it does harm.
-    fn recover_in(
-        &self,
-        workspace: &Workspace,
-        cut: &Cut,
-        made: Option<(Model, Vec<Repair>)>,
-        baseline: &Baseline,
-    ) -> Result<Recovered, PruneError> {
-        let (model, repairs) = match made {
-            Some((model, repairs)) => (workspace.reshare(model)?, repairs),
-            None => self.mend(workspace, cut)?,
-        };
-        let mut recovered = Recovered {
-            model,
-            repairs,
-            undone: None,
-            stand_in: None,
-        };
-        // Layers are mended one by one; what counts is what they do together.
-        if !recovered.repairs.is_empty()
-            && let (Ok(mended), Ok(bare)) = (
-                baseline.drift_on_held_out(&recovered.model, self.data),
-                baseline.drift_on_held_out(&cut.bare, self.data),
-            )
-            && mended.drift > bare.drift
-        {
-            recovered.undone = Some(format!(
-                "recovery would have moved the outputs further ({:.3} against {:.3}), so the weights are as they were",
-                mended.drift, bare.drift
-            ));
-            recovered.model = cut.bare.clone();
-        }
-        Ok(recovered)
-    }
-
-    fn mend(&self, workspace: &Workspace, cut: &Cut) -> Result<(Model, Vec<Repair>), PruneError> {
-        let selection = &cut.selection;
-        let runtime = self
-            .runtime
-            .filter(|_| self.known.runs && !selection.is_empty());
-        let (Some(method), Some(runtime)) = (self.request.recover, runtime) else {
-            return Ok((cut.bare.clone(), Vec::new()));
-        };
-        let (data, work) = (self.data, self.work);
-        let (model, repairs) = if data.statistics_alone() {
-            let statistics = data.statistics.as_ref();
-            let quality = GroupErrorModel::new(workspace, statistics, data, runtime, work)?;
-            (quality.cut_unshared(selection)?, Vec::new())
-        } else {
-            let unshared = cut.unshared.clone();
-            statistics::mend(workspace, selection, unshared, method, data, runtime, work)?
-        };
-        Ok((workspace.reshare(model)?, repairs))
     }
 }

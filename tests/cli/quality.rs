@@ -9,15 +9,11 @@ fn calibrated_pruning_keeps_what_magnitudes_lose() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let accuracy = |options: &str| {
-        assert_eq!(
-            code(
-                path,
-                &format!("@digits_cnn.onnx -o {{}}/x.onnx --target macs=0.5 -q --force {options}")
-            )
-            .0,
-            0,
-            "{options}"
-        );
+        let asked =
+            format!("@digits_cnn.onnx -o {{}}/x.onnx --target macs=0.5 -q --force {options}");
+        let (exit, said) = code(path, &asked);
+        // By norms alone the outputs move so far that the file is written only because it is insisted on.
+        assert!(exit == 0 || options == "--score l2", "{options}: {said}");
         let verify = "verify @digits_cnn.onnx {}/x.onnx --data @digits_test.npz --labels @digits_test_labels.npy --json";
         let report: Value = serde_json::from_slice(&run(path, verify).stdout).unwrap();
         let labelled = &report["drift"]["labelled"];
