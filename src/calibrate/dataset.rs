@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Statistics, cached, declared_inputs, pinned_inputs};
+use super::{MadeUp, Statistics, cached, declared_inputs, pinned_inputs};
 use crate::analysis::Pins;
-use crate::inputs::{Batches, DataError, Inputs, Options, Part, Tensors, apart, load, synthetic};
+use crate::inputs::{Batches, DataError, Inputs, Options, Part, Tensors, apart, load};
 use crate::model::Model;
+use crate::progress::Memory;
 
 /// Inputs to measure with.
 ///
@@ -35,6 +36,8 @@ pub struct Dataset {
     pub statistics: Option<Statistics>,
     /// How the inputs were prepared, for the plan to tell.
     pub preparation: String,
+    /// Inputs of which the file does not tell which numbers come together: what was made up for them is a guess.
+    pub guessed: Vec<String>,
 }
 
 /// Inputs that were kept apart to measure on.
@@ -58,6 +61,7 @@ impl Default for Dataset {
             apart: None,
             statistics: None,
             preparation: String::new(),
+            guessed: Vec::new(),
         }
     }
 }
@@ -88,19 +92,26 @@ impl Dataset {
     pub fn made_up(model: &Model, samples: usize, seed: u64) -> Result<Self, DataError> {
         let pins = Pins::new();
         let specs = pinned_inputs(model, declared_inputs(model, &pins, None), &pins)?;
-        Ok(Dataset::split(synthetic(&specs, samples, seed)?))
+        let made = MadeUp::of(&specs, samples, seed, Memory::default())?;
+        Ok(made.dataset())
     }
 
-    /// Keeps an eighth apart to measure on, if there is more than one run.
+    /// Keeps some runs apart to measure on, if there is more than one.
     fn split(inputs: Inputs) -> Self {
-        let (kept, synthetic) = (apart(inputs.len(), inputs.samples), inputs.synthetic);
+        let kept = apart(inputs.len(), inputs.samples);
+        Dataset::keeping(inputs, &kept)
+    }
+
+    /// Keeps these runs apart to measure on.
+    pub(super) fn keeping(inputs: Inputs, kept: &[usize]) -> Self {
+        let synthetic = inputs.synthetic;
         let batches = cached(inputs);
         let mut dataset = Dataset {
             synthetic,
             ..Dataset::new(batches.clone())
         };
         if !kept.is_empty() {
-            let (kept, rest) = Part::split(&batches, &kept);
+            let (kept, rest) = Part::split(&batches, kept);
             dataset.inputs = Arc::new(rest);
             dataset.apart = Some(Apart {
                 inputs: Arc::new(kept),

@@ -15,6 +15,8 @@ use crate::run::Runtime;
 
 /// Positions of a large map that one run gives rows for; neighbours say nearly the same.
 pub const POSITIONS: usize = 256;
+/// With fewer runs than this none is spared for judging alone.
+pub const SPARED: usize = 48;
 /// One run in this many is held out from what is computed of the others.
 const HELD_OUT: usize = 6;
 

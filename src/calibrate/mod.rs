@@ -6,12 +6,14 @@
 mod dataset;
 mod gather;
 mod gauges;
+mod made_up;
 mod moments;
 mod saved;
 mod specs;
 
 pub use dataset::{Apart, Dataset};
-pub use gather::{POSITIONS, gather, held_out, picks, stack};
+pub use gather::{POSITIONS, SPARED, gather, held_out, picks, stack};
 pub use gauges::doubts;
+pub use made_up::MadeUp;
 pub use moments::{Covariance, Moments, Statistics};
 pub use specs::{cached, classes, declared_inputs, pinned_inputs, unranked_input};

@@ -24,6 +24,7 @@ pub(super) fn note(note: &Note) -> String {
         Note::NoCutWithin { .. } => {
             "; allow more with --target drift=X, or name a size with --target macs=X"
         }
+        Note::NoCutAgrees { .. } => "; ask for less agreement, or name a size with --target macs=X",
         Note::OneRound => "; more rounds need --data",
         Note::FarOff { .. } => "; a lighter cut, or --target drift=X, keeps more",
         _ => "",

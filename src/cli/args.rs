@@ -134,8 +134,10 @@ pub(super) struct Prune {
     /// Where the pruned model goes; MODEL.pruned.onnx if not given
     #[arg(short, long, value_name = "OUT.onnx")]
     pub output: Option<PathBuf>,
-    /// What to reach: macs=0.5, params=0.5, bytes=0.5, latency=0.6 (what remains; latency as measured here), or drift=0.02 (as small as possible within that output
-    /// error); repeatable, all must hold. drift=0.05 if not given
+    /// What to reach: macs=0.5, params=0.5, bytes=0.5, latency=0.6 (what remains; latency as measured here), or drift=0.02 (as
+    /// small as possible within that output error), or agreement=0.98 (while that share of inputs kept apart keeps its class, or
+    /// similarities of embeddings rank so alike); repeatable, all must hold. If not given drift=0.1 with --data, else
+    /// drift=0.05 on made-up inputs, and less or nothing where these say too little
     #[arg(long, value_name = "METRIC=VALUE", value_parser = values::goal)]
     pub target: Vec<Goal>,
     #[command(flatten)]
@@ -158,13 +160,14 @@ pub(super) struct Prune {
     /// Statistics of the model's activations, made by `onnx-prune calibrate`; repeatable, shards are added
     #[arg(long, value_name = "FILE")]
     pub stats: Vec<PathBuf>,
-    /// How units are ranked: obs, variance, wanda (which look at activations, so with --data or --stats), l2, l1, bn, lamp,
+    /// How units are ranked: obs, variance, wanda (which look at activations, the last two with --data or --stats), l2, l1, bn, lamp,
     /// geometric-median, random, or FILE.json, your own scores: {"groups": [{"id": "...", "scores": [a number per unit]}]},
-    /// groups that are not named are not cut. obs with --data or --stats, else l2, if not given
+    /// groups that are not named are not cut. obs if not given, on made-up inputs without --data or --stats; l2 with --no-verify
+    /// and neither
     #[arg(long, value_name = "NAME", value_parser = values::score)]
     pub score: Option<Scoring>,
-    /// How the weights that stay are mended: none, statistics, least-squares; least-squares with --data or --stats, else none,
-    /// if not given
+    /// How the weights that stay are mended: none, statistics, least-squares; least-squares where obs is the score, else none, if
+    /// not given
     #[arg(long, value_name = "NAME", value_parser = values::recovery)]
     pub recover: Option<Recovery>,
     /// Score, cut and recover so many times on the way to the targets (with --data)

@@ -9,7 +9,7 @@ use super::args::DataArgs;
 use super::convert;
 use super::watch::Watch;
 use crate::analysis::Pins;
-use crate::calibrate::{self, Apart, Dataset, cached, classes, doubts};
+use crate::calibrate::{self, Apart, Dataset, MadeUp, cached, classes, doubts};
 use crate::cost::cost;
 use crate::inputs::{self, Fed, InputSpec, Inputs, Part, Preprocess, read_npy};
 use crate::model::{Index, Model};
@@ -60,6 +60,8 @@ pub(super) struct Use<'a> {
     pub verify: Option<&'a Path>,
     /// Whether something is fitted to the others or chosen by them, so that some have to be kept apart.
     pub chooses: bool,
+    /// Whether so much is fitted that what is made up should be as much as is worth its time.
+    pub fits: bool,
 }
 
 /// Inputs, and what is to be said of them.
@@ -98,19 +100,19 @@ pub(super) fn inputs(
 ) -> anyhow::Result<Given> {
     let specs = specs(model, &pins(&args.input), args.data.as_deref())?;
     let splits = wanted.chooses && wanted.verify.is_none();
-    let read = match &args.data {
-        Some(path) => read(path, &specs, args, watch)?,
+    let (read, kept, guessed) = match &args.data {
+        Some(path) => {
+            let read = read(path, &specs, args, watch)?;
+            let kept = inputs::apart(read.len(), read.samples);
+            (read, kept, Vec::new())
+        }
         None => {
-            unranked(model, &specs)?;
-            watch.warn("no --data: the model is run on made-up inputs, which say little about how it behaves on real ones");
-            let samples = args
-                .samples
-                .unwrap_or(if splits { 2 * SYNTHETIC } else { SYNTHETIC });
-            inputs::synthetic_within(&specs, samples, args.seed, watch.memory)?
+            let made = made_up(model, &specs, args, wanted, watch)?;
+            (made.inputs, made.apart, made.guessed)
         }
     };
     let synthetic = read.synthetic;
-    let (count, samples, ready) = (read.len(), read.samples, cached(read.clone()));
+    let ready = cached(read.clone());
     let mut fed = Fed::look(&read, &*ready)?;
     let preparation = fed.preparation();
     let labelled = |inputs: &Inputs, runs: &[usize]| {
@@ -151,11 +153,18 @@ pub(super) fn inputs(
             synthetic: false,
             labels,
         };
+        // What would be kept apart of made-up inputs is of kinds that nothing is to be fitted to.
+        let fitted: Arc<dyn inputs::Batches> = if synthetic {
+            Arc::new(Part::split(&ready, &kept).1)
+        } else {
+            ready
+        };
         let data = Dataset {
-            inputs: ready,
+            inputs: fitted,
             synthetic,
             apart: Some(apart),
             preparation,
+            guessed,
             ..Default::default()
         };
         return Ok(Given {
@@ -164,11 +173,7 @@ pub(super) fn inputs(
         });
     }
     let fed = Some(convert::fed(&fed));
-    let kept = if splits {
-        inputs::apart(count, samples)
-    } else {
-        Vec::new()
-    };
+    let kept = if splits { kept } else { Vec::new() };
     if kept.is_empty() {
         if splits && !synthetic {
             watch.warn("a single input: what is measured is measured on the input that was fitted to; give more, or --verify-data");
@@ -180,6 +185,7 @@ pub(super) fn inputs(
                 synthetic,
                 labels,
                 preparation,
+                guessed,
                 ..Default::default()
             },
             fed,
@@ -198,10 +204,38 @@ pub(super) fn inputs(
             synthetic,
             apart: Some(apart),
             preparation,
+            guessed,
             ..Default::default()
         },
         fed,
     })
+}
+
+/// Makes up inputs. Errors: one that cannot be made up.
+fn made_up(
+    model: &Model,
+    specs: &[InputSpec],
+    args: &DataArgs,
+    wanted: Use,
+    watch: &Watch,
+) -> anyhow::Result<MadeUp> {
+    unranked(model, specs)?;
+    watch.warn("no --data: the model is run on made-up inputs, which say little about how it behaves on real ones");
+    let (seed, memory) = (args.seed, watch.memory);
+    let few = if wanted.chooses && wanted.verify.is_none() {
+        2 * SYNTHETIC
+    } else {
+        SYNTHETIC
+    };
+    let made = match args.samples {
+        Some(samples) => MadeUp::of(specs, samples, seed, memory),
+        None if wanted.fits => {
+            let macs = cost(model, &counted(model, specs)).macs;
+            MadeUp::worth(specs, macs, seed, memory)
+        }
+        None => MadeUp::of(specs, few, seed, memory),
+    };
+    Ok(made?)
 }
 
 /// Errors: a tensor of unknown rank, for which nothing can be made up.

@@ -9,6 +9,7 @@ use crate::cost::Cost;
 use crate::evaluate::{ALLOWANCE, Latency};
 use crate::latency::NEAR;
 use crate::plan::Fit;
+use crate::prune::FAR;
 use crate::report::{self, Check, ExactnessVerdict, Outcome, Report};
 
 /// Holds the thresholds against the drift that the report tells of, and sets the drift's verdict.
@@ -126,6 +127,30 @@ pub(super) fn drift_target(report: &mut Report, allowed: f64, reached: bool) {
             format!("--target drift={allowed}"),
             Some(worst),
             |worst| worst <= allowed * ALLOWANCE && reached,
+            "",
+        ));
+    }
+}
+
+/// Holds the agreement that was aimed at against what was measured.
+pub(super) fn agreement_target(report: &mut Report, least: f64, found: Option<f64>, reached: bool) {
+    report.checks.push(check(
+        format!("--target agreement={least}"),
+        found,
+        |_| reached,
+        "no output tells of agreement",
+    ));
+}
+
+/// Refuses a model whose outputs have little in common with the original's, whatever was asked for.
+pub(super) fn far_off(report: &mut Report) {
+    let worst = report.drift.worst().map(|output| output.relative_l2);
+    // What is no number any more is as far away as can be.
+    if let Some(worst) = worst.filter(|worst| worst.is_nan() || *worst >= FAR) {
+        report.checks.push(check(
+            format!("drift below {FAR}"),
+            Some(worst),
+            |_| false,
             "",
         ));
     }

@@ -9,6 +9,7 @@ mod calibrate;
 mod clean;
 mod convert;
 mod data;
+mod defaults;
 mod engine;
 mod gate;
 mod hints;

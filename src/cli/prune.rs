@@ -10,17 +10,17 @@ use super::data::Given;
 use super::stop::Stop;
 use super::values::{Goal, Recovery, Scoring};
 use super::watch::Watch;
-use super::{Exit, advice, calibrate, convert, data, engine, gate, output};
+use super::{Exit, advice, calibrate, convert, data, defaults, engine, gate, output};
 use crate::allocate::{Align, Target};
 use crate::analysis::{Allowed, Kind};
 use crate::files::{Place, Staged};
 use crate::model::{self, Model};
 use crate::plan::Plan;
 use crate::progress::{Phase, Progress};
-use crate::prune::{DEFAULT_DRIFT, Note, Outcome, Pruner, Request};
+use crate::prune::{Note, Outcome, Pruner, Request};
 use crate::recover::Method;
 use crate::report::{self, ExactnessVerdict, Report};
-use crate::score::{Given as GivenScores, Needs, Scorer};
+use crate::score::{Needs, Scorer};
 
 pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     let Some(path) = &args.model else {
@@ -49,7 +49,17 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     }
     let Given { data, fed } = given.unwrap_or_default();
     let pruner = Pruner::new(&model, &data, runtime, watch.work());
-    let outcome = match super::ran(pruner.run(&request), &watch)? {
+    let mut found = pruner.run(&request);
+    if let Err(error) = &found
+        && let Some(by_weights) = defaults::by_weights(args, &request, error)
+    {
+        watch.warn(&format!(
+            "{error}; units are ranked by the norms of their weights"
+        ));
+        request = by_weights;
+        found = pruner.run(&request);
+    }
+    let outcome = match super::ran(found, &watch)? {
         Ok(outcome) => outcome,
         Err(exit) => return Ok(exit),
     };
@@ -86,7 +96,7 @@ fn inputs(
     watch: &Watch,
 ) -> anyhow::Result<Option<Given>> {
     let searches = request.targets.is_empty() && request.plan.is_none();
-    let measured = args.data.data.is_some() || !args.stats.is_empty();
+    let measured = defaults::measured(args);
     let calibrates =
         request.score.needs() == Needs::AnyActivations || request.recover.is_some() || measured;
     if !(request.verify || searches || calibrates) {
@@ -96,6 +106,9 @@ fn inputs(
         labels: args.verify_labels.as_deref().or(args.labels.as_deref()),
         verify: args.verify_data.as_deref(),
         chooses: request.chooses(measured),
+        fits: args.stats.is_empty()
+            && (request.recover.is_some()
+                || request.plan.is_none() && request.score.needs() != Needs::Weights),
     };
     let mut given = data::inputs(model, &args.data, wanted, watch)?;
     if !args.stats.is_empty() {
@@ -138,11 +151,16 @@ fn report_of(
     if let Some(allowed) = request.drift.filter(|_| !spared(args, outcome)) {
         gate::drift_target(&mut report, allowed, outcome.reached);
     }
+    if let Some(least) = request.agreement {
+        let found = outcome.checks.as_ref().and_then(|checks| checks.agreement);
+        gate::agreement_target(&mut report, least, found, outcome.reached);
+    }
     let planned = request.plan.as_ref().and_then(|plan| plan.fit.as_ref());
     if let (Some(path), Some(planned)) = (&args.plan, planned) {
         gate::fit(&mut report, path, planned, args.recover.is_some());
     }
     gate::thresholds(&mut report, &args.gate);
+    gate::far_off(&mut report);
     report
 }
 
@@ -252,42 +270,29 @@ fn say(watch: &Watch, exit: Exit, written: bool, args: &Prune, target: &Path, re
     }
 }
 
-/// How the weights that stay are mended where the user does not say: as the plan says that they were, where there are inputs
-/// for it; what was made up can be made up again.
-fn default_recovery(plan: Option<&Plan>, measured: bool) -> Option<Method> {
-    let Some(fit) = plan.and_then(|plan| plan.fit.as_ref()) else {
-        return measured.then(Method::default);
-    };
-    let made_up = fit.inputs.as_ref().is_some_and(|inputs| inputs.synthetic);
-    let methods = [Method::LeastSquares, Method::Statistics];
-    methods
-        .into_iter()
-        .find(|method| method.to_string() == fit.method)
-        .filter(|_| measured || made_up)
-}
-
-/// The targets of size and time, and the drift allowed: the least of those asked for.
-fn goals(args: &Prune) -> (Vec<Target>, Option<f64>) {
-    let (mut targets, mut drift) = (Vec::new(), None);
+/// The targets of size and time, the drift allowed, the least of those asked for, and the agreement, the most.
+fn goals(args: &Prune) -> (Vec<Target>, Option<f64>, Option<f64>) {
+    let (mut targets, mut drift, mut agreement) = (Vec::new(), None, None);
     for goal in &args.target {
         match goal {
             Goal::Cost(target) => targets.push(*target),
             Goal::Drift(allowed) => drift = Some(drift.unwrap_or(f64::INFINITY).min(*allowed)),
+            Goal::Agreement(least) => agreement = Some(agreement.unwrap_or(0.0f64).max(*least)),
         }
     }
-    (targets, drift)
+    (targets, drift, agreement)
 }
 
 /// Errors: options that contradict each other.
 fn check(
     args: &Prune,
     targets: &[Target],
-    drift: Option<f64>,
+    quality: Option<f64>,
     score: &Scorer,
 ) -> anyhow::Result<()> {
-    if drift.is_some() && !targets.is_empty() && args.no_verify {
+    if quality.is_some() && !targets.is_empty() && args.no_verify {
         bail!(
-            "--target drift=… beside a target of size is checked by running the models; leave out --no-verify"
+            "--target drift=… or agreement=… beside a target of size is checked by running the models; leave out --no-verify"
         );
     }
     let timed = targets
@@ -322,33 +327,23 @@ fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
         .map(Plan::read)
         .transpose()
         .context("--plan")?;
-    let (targets, mut drift) = goals(args);
-    let measured = args.data.data.is_some() || !args.stats.is_empty();
-    let score = match &args.score {
-        Some(Scoring::Name(entry)) => Scorer::named(entry.name, args.data.seed),
-        Some(Scoring::File(path)) => {
-            Some(Scorer::given(GivenScores::read(path).context("--score")?))
-        }
-        None if measured => Scorer::named("obs", args.data.seed),
-        None => None,
-    };
-    let score = score.unwrap_or_else(Scorer::norm);
-    check(args, &targets, drift, &score)?;
-    if drift.is_none() && targets.is_empty() && plan.is_none() {
-        drift = Some(DEFAULT_DRIFT);
+    let (targets, mut drift, agreement) = goals(args);
+    let score = defaults::score(args)?;
+    check(args, &targets, drift.or(agreement), &score)?;
+    let cautious = args.target.is_empty() && plan.is_none();
+    if cautious {
+        drift = Some(defaults::drift(args));
     }
     let kinds = args.units.0.clone();
     if kinds.contains(&Kind::Heads) && kinds.contains(&Kind::HeadDims) {
         watch.warn("--units: dimensions of heads are cut where heads are not in the list; whole heads come first here");
     }
-    let recover = match args.recover {
-        Some(Recovery::Nothing) => None,
-        Some(Recovery::With(method)) => Some(method),
-        None => default_recovery(plan.as_ref(), measured),
-    };
+    let recover = defaults::recovery(args, plan.as_ref(), &score);
     Ok(Request {
         targets,
         drift,
+        agreement,
+        cautious,
         score,
         recover,
         rounds: args.rounds,

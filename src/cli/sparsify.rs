@@ -214,6 +214,7 @@ fn wanted<'a>(args: &'a Sparsify, request: &Request) -> data::Use<'a> {
         labels: args.verify_labels.as_deref().or(args.labels.as_deref()),
         verify: args.verify_data.as_deref(),
         chooses: request.recover.is_some() || request.score.needs_data() || request.plan.is_some(),
+        fits: false,
     }
 }
 

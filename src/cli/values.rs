@@ -14,6 +14,8 @@ use crate::score::{SCORES, ScoreEntry};
 pub(super) enum Goal {
     Cost(Target),
     Drift(f64),
+    /// The least share of inputs that keep their class.
+    Agreement(f64),
 }
 
 /// Numbers in a row.
@@ -91,8 +93,14 @@ pub(super) fn goal(text: &str) -> Result<Goal, String> {
         "bytes" => Ok(Goal::Cost(Target::Bytes(fraction()?))),
         "drift" if number >= 0.0 && number.is_finite() => Ok(Goal::Drift(number)),
         "drift" => Err("drift is the relative output error allowed, 0 or more".to_owned()),
+        "agreement" => Ok(Goal::Agreement(fraction().map_err(
+            |_| "agreement is the share of inputs that keep their class, above 0 and at most 1",
+        )?)),
         "latency" => Ok(Goal::Cost(Target::Latency(fraction()?))),
-        _ => Err("no such metric; there are macs, params, bytes, latency and drift".to_owned()),
+        _ => Err(
+            "no such metric; there are macs, params, bytes, latency, drift and agreement"
+                .to_owned(),
+        ),
     }
 }
 
@@ -299,6 +307,7 @@ mod tests {
     fn values_are_read_or_refused() {
         assert_eq!(goal("macs=0.5"), Ok(Goal::Cost(Target::Macs(0.5))));
         assert_eq!(goal("drift=0"), Ok(Goal::Drift(0.0)));
+        assert_eq!(goal("agreement=0.98"), Ok(Goal::Agreement(0.98)));
         for wrong in [
             "macs",
             "macs=2",
@@ -306,6 +315,7 @@ mod tests {
             "drift=-1",
             "drift=nan",
             "latency=1.5",
+            "agreement=98",
             "flops=1",
         ] {
             assert!(goal(wrong).is_err(), "{wrong}");

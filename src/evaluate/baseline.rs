@@ -4,18 +4,16 @@ use std::time::Duration;
 
 use super::outputs::{BUDGET, OutputCache, side_by_side};
 use super::{Comparison, EvaluateError};
-use crate::calibrate::{Dataset, held_out};
+use crate::calibrate::{Dataset, SPARED, held_out};
 use crate::inputs::{Batches, GatherError};
 use crate::latency::latency;
 use crate::model::{Index, Model, TensorRef};
 use crate::progress::{Phase, Work};
 use crate::run::{Chosen, Runtime, Session, Tensors};
-use crate::verify::{Drift, Exactness, OutputDrift, Verdict, worst};
+use crate::verify::{Agreement, Drift, Exactness, OutputDrift, Verdict, worst};
 
 /// Inputs that a step of the search runs.
 const QUICK: usize = 128;
-/// With fewer inputs than this none is spared for judging.
-const SPARED: usize = 48;
 /// Fewer inputs than this say nothing by themselves.
 const TELLING: usize = 4;
 /// Inputs that exactness is checked on: more would prove no more.
@@ -47,6 +45,8 @@ pub struct Checks {
     /// How many of them nothing was fitted to or chosen by: what is said of outputs, classes and labels is of these, or of
     /// all where there are none.
     pub held_out: usize,
+    /// The share of rows that keep their class, or how alike embeddings rank; `None` where no output tells.
+    pub agreement: Option<f64>,
     /// Top-1 of original and pruned, where there are labels.
     pub labelled: Option<(f64, f64)>,
     /// Milliseconds of one run, where both run.
@@ -71,6 +71,7 @@ impl Default for Checks {
             outputs: Vec::new(),
             inputs: 0,
             held_out: 0,
+            agreement: None,
             labelled: None,
             latency: None,
         }
@@ -92,6 +93,8 @@ pub struct Estimate {
     /// What it may well be on others. A drift asked for is met by what is measured on inputs that nothing was chosen by:
     /// a search that went by the first number alone would miss it half of the time.
     pub careful: f64,
+    /// The share of rows that keep their class, or how alike embeddings rank; `None` where no output tells.
+    pub agreement: Option<f64>,
 }
 
 /// By how much a drift may be above what was asked for and still meet it.
@@ -102,10 +105,10 @@ const CARE: f64 = 2.0;
 /// The original, made ready and run.
 pub struct Baseline<'a> {
     runtime: Option<&'a dyn Runtime>,
-    names: Vec<String>,
+    pub(super) names: Vec<String>,
     /// Whether something is fitted to the inputs, or chosen by them.
     chooses: bool,
-    original: Result<OutputCache, String>,
+    pub(super) original: Result<OutputCache, String>,
 }
 
 impl<'a> Baseline<'a> {
@@ -223,15 +226,18 @@ impl<'a> Baseline<'a> {
             .prepare(pruned, &example)
             .map_err(EvaluateError::Broken)?;
         let mut drift = Drift::new(&self.names, &pruned.ends);
+        let mut agreement = Agreement::new(&self.names, &pruned.ends);
         // Whoever asks for drifts again and again counts those, not their runs.
         original.compare_with(&*session, inputs, runs, &Work::new(&()), |before, after| {
-            drift.add(before, after)
+            drift.add(before, after);
+            agreement.add(before, after);
         })?;
         let off = drift.uncertainty(data.measured().0.count());
         let drift = worst(&drift.finish());
         Ok(Estimate {
             drift,
             careful: drift * ((1.0 + CARE * off) / ALLOWANCE).max(1.0),
+            agreement: agreement.finish(),
         })
     }
 
@@ -259,7 +265,11 @@ impl<'a> Baseline<'a> {
         work.progress.begin(Phase::Drift, inputs.count() as u64);
         let mut comparison = Comparison::new(&self.names, &pruned.ends, labels);
         let all: Vec<usize> = (0..inputs.count()).collect();
-        let take = |before: &[TensorRef], after: &[TensorRef]| comparison.add(before, after);
+        let mut agreement = Agreement::new(&self.names, &pruned.ends);
+        let take = |before: &[TensorRef], after: &[TensorRef]| {
+            comparison.add(before, after);
+            agreement.add(before, after);
+        };
         let compared = match &data.apart {
             Some(_) => side_by_side(&*original.session, session, inputs, work, take),
             None => original.compare_with(session, inputs, &all, work, take),
@@ -270,6 +280,7 @@ impl<'a> Baseline<'a> {
             other => other?,
         }
         (checks.outputs, checks.labelled) = comparison.finish();
+        checks.agreement = agreement.finish();
         (checks.inputs, checks.held_out) = match &data.apart {
             Some(apart) => (
                 data.inputs.count() + apart.inputs.count(),
@@ -351,7 +362,7 @@ pub fn fitted_runs(count: usize) -> Vec<usize> {
 }
 
 /// The runs that a step of the search is judged by.
-fn quick_runs(count: usize) -> Vec<usize> {
+pub(super) fn quick_runs(count: usize) -> Vec<usize> {
     (0..count)
         .filter(|run| count < SPARED || held_out(*run, count))
         .take(QUICK)

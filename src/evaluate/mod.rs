@@ -6,6 +6,7 @@ mod baseline;
 mod compare;
 mod outputs;
 mod trunk;
+mod variation;
 
 pub use baseline::{ALLOWANCE, Baseline, Checks, Estimate, Latency, Prove, fitted_runs};
 pub use compare::{Compared, Comparison};

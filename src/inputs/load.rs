@@ -64,7 +64,7 @@ impl Inputs {
     }
 
     pub(super) fn made(recipe: Recipe) -> Self {
-        let samples = recipe.batches * recipe.per_batch;
+        let samples = recipe.batches() * recipe.per_batch;
         Inputs {
             samples,
             synthetic: true,
@@ -78,7 +78,7 @@ impl Inputs {
         match &self.source {
             Source::Columns { columns, .. } => columns.batches,
             Source::Sets { folders, .. } => folders.len(),
-            Source::Recipe(recipe) => recipe.batches,
+            Source::Recipe(recipe) => recipe.batches(),
         }
     }
 

@@ -20,6 +20,7 @@ mod npy_header;
 mod npz;
 mod preprocess;
 mod spec;
+mod styles;
 mod symbols;
 mod synthetic;
 mod testsets;
@@ -34,6 +35,7 @@ pub use load::{Inputs, Options, load, ranks, sources};
 pub use npz::{read_npy, read_npz, write_archive, write_npy, write_npz};
 pub use preprocess::Preprocess;
 pub use spec::{InputKind, InputSpec};
-pub use synthetic::{counting_shapes, synthetic, synthetic_within};
+pub use styles::Style;
+pub use synthetic::{counting_shapes, synthetic, synthetic_styled, synthetic_within};
 
 pub use crate::run::Tensors;

@@ -7,10 +7,9 @@ use std::path::Path;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::dead_leaves::Layout;
 use super::error::{GIVE_INPUTS, Kind};
 use super::preprocess::{from_real, from_whole};
-use super::{DataError, InputKind, InputSpec, Inputs, Tensors, symbols};
+use super::{DataError, InputKind, InputSpec, Inputs, Style, Tensors, symbols};
 use crate::model::TensorRef;
 use crate::progress::{MORE_MEMORY, Memory, size_text};
 use crate::proto::Dtype;
@@ -24,7 +23,8 @@ const SMALL: i64 = 10;
 pub(super) struct Recipe {
     specs: Vec<(InputSpec, Vec<usize>)>,
     seed: u64,
-    pub batches: usize,
+    /// One for each batch.
+    styles: Vec<Style>,
     pub per_batch: usize,
 }
 
@@ -42,6 +42,18 @@ pub fn synthetic_within(
     samples: usize,
     seed: u64,
     memory: Memory,
+) -> Result<Inputs, DataError> {
+    let plain = |batches| vec![Style::Plain; batches];
+    synthetic_styled(specs, samples, seed, memory, plain)
+}
+
+/// The same in styles: `styles` gives one for each of so many batches, which may be more. Errors: as [`synthetic_within`].
+pub fn synthetic_styled(
+    specs: &[InputSpec],
+    samples: usize,
+    seed: u64,
+    memory: Memory,
+    styles: impl Fn(usize) -> Vec<Style>,
 ) -> Result<Inputs, DataError> {
     for spec in specs {
         let known = spec.dtype.is_float() || spec.dtype.is_integer() || spec.dtype == Dtype::Bool;
@@ -86,7 +98,7 @@ pub fn synthetic_within(
     Ok(Inputs::made(Recipe {
         specs: specs.iter().cloned().zip(dims).collect(),
         seed,
-        batches,
+        styles: styles(batches),
         per_batch,
     }))
 }
@@ -116,12 +128,18 @@ fn error(problem: String) -> DataError {
 }
 
 impl Recipe {
+    /// How many batches there are.
+    pub fn batches(&self) -> usize {
+        self.styles.len()
+    }
+
     pub fn batch(&self, number: usize) -> Result<Tensors, DataError> {
         let sequence = self
             .specs
             .iter()
             .find(|(spec, dims)| spec.kind != InputKind::Lengths && dims.len() >= 2);
         let sequence = sequence.map_or(1, |(_, dims)| dims[1] as i64);
+        let style = self.styles.get(number).copied().unwrap_or(Style::Plain);
         let mut tensors = Tensors::new();
         for (spec, dims) in &self.specs {
             // A whole number that stands alone often counts steps or chooses a branch: one and the same for all samples.
@@ -130,7 +148,7 @@ impl Recipe {
                 self.seed,
                 &format!("{}#{}", spec.name, if same { 0 } else { number }),
             );
-            let bytes = fill(spec, dims, sequence, &mut random);
+            let bytes = fill(spec, dims, sequence, style, &mut random);
             let bytes = bytes.ok_or_else(|| {
                 error(format!(
                     "input '{}' is {}, which cannot be made up",
@@ -155,23 +173,21 @@ fn fill(
     spec: &InputSpec,
     dims: &[usize],
     sequence: i64,
+    style: Style,
     random: &mut ChaCha8Rng,
 ) -> Option<Vec<u8>> {
     let count: usize = dims.iter().product();
     let row = dims.last().copied().unwrap_or(1).max(1);
     let dtype = spec.dtype;
-    if dtype.is_float() && spec.kind == InputKind::Values && spec.range.is_none() {
-        if let Some(layout) = Layout::of(dims) {
-            return from_real(
-                &layout.pictures(random, |random| normal_pair(random)[0]),
-                dtype,
-            );
+    if spec.kind == InputKind::Values && spec.range.is_none() {
+        let normal = |random: &mut ChaCha8Rng| normal_pair(random)[0];
+        if dtype.is_float() {
+            return from_real(&style.numbers(dims, random, &normal), dtype);
         }
-        let numbers: Vec<f64> = (0..count.div_ceil(2))
-            .flat_map(|_| normal_pair(random))
-            .take(count)
-            .collect();
-        return from_real(&numbers, dtype);
+        if dtype.is_integer() && dtype.bits() == 8 {
+            let numbers = style.numbers(dims, random, &normal);
+            return from_whole(&bytes_of(&numbers, range(spec)), dtype);
+        }
     }
     if dtype == Dtype::Bool && spec.kind == InputKind::Values {
         return Some(
@@ -183,13 +199,16 @@ fn fill(
     let (low, high) = range(spec);
     let number = |at: usize| (at % row) as i64;
     let numbers: Vec<i64> = match spec.kind {
-        // Ones, then up to a quarter of zeros.
-        InputKind::Mask => rows(
-            count,
-            row,
-            || row - random.random_range(0..=row / 4),
-            |at, end| i64::from(at < end),
-        ),
+        // Ones, then some zeros.
+        InputKind::Mask => {
+            let (parts, of) = style.padding();
+            rows(
+                count,
+                row,
+                || row - random.random_range(0..=row * parts / of),
+                |at, end| i64::from(at < end),
+            )
+        }
         InputKind::TokenTypes => rows(
             count,
             row,
@@ -203,8 +222,15 @@ fn fill(
             vec![spec.range.map_or(sequence, |_| sequence.clamp(low, high)); count]
         }
         InputKind::SampleRate => vec![16000; count],
-        InputKind::Values | InputKind::Indices => (0..count)
-            .map(|_| random.random_range(low..=high))
+        InputKind::Values | InputKind::Indices => style
+            .picks(
+                high.saturating_sub(low).saturating_add(1),
+                count,
+                row,
+                random,
+            )
+            .into_iter()
+            .map(|pick| low.saturating_add(pick))
             .collect(),
     };
     if dtype.is_float() {
@@ -217,6 +243,13 @@ fn fill(
         );
     }
     from_whole(&numbers, dtype)
+}
+
+/// Numbers about 0 as raw pictures and sound have them: the middle of the range is 0, a quarter of it one deviation.
+fn bytes_of(numbers: &[f64], (low, high): (i64, i64)) -> Vec<i64> {
+    let (middle, unit) = (low.midpoint(high) as f64, (high - low) as f64 / 4.0);
+    let byte = |number: &f64| ((middle + number * unit).round() as i64).clamp(low, high);
+    numbers.iter().map(byte).collect()
 }
 
 fn rows(

@@ -152,7 +152,7 @@ impl Scored<'_> {
 
     /// Bisection over the ranked units: the most that can go with the drift at or below what is allowed.
     fn search(&self, ranking: &Ranking, decision: &mut Decision) -> Result<(), PruneError> {
-        let allowed = self.request.drift.unwrap_or(DEFAULT_DRIFT);
+        let allowed = allowed(self.request, self.data);
         require(self.baseline)?;
         self.work.progress.begin(Phase::Search, STEPS);
         let (mut low, mut high) = (0usize, ranking.len());
@@ -166,10 +166,11 @@ impl Scored<'_> {
             }
             let choice = ranking.remove(guess);
             let pruned = self.workspace.cut(&ranking.selection(&choice), &[])?;
-            let Estimate { drift, careful } = self.baseline.quick_estimate(&pruned, self.data)?;
+            let estimate = self.baseline.quick_estimate(&pruned, self.data)?;
+            let drift = estimate.drift;
             let cost = ranking.cost(&choice);
             tried.push((guess, Point { cost, drift }));
-            if careful <= allowed {
+            if keeps(self.request, allowed, &estimate) {
                 (low, best) = (guess, choice);
             } else {
                 high = guess;
@@ -189,7 +190,7 @@ impl Scored<'_> {
         decision.tradeoff.dedup_by(|a, b| a.cost == b.cost);
         if best.removed.iter().all(Vec::is_empty) {
             decision.reached = false;
-            decision.notes.push(Note::NoCutWithin { allowed });
+            decision.notes.push(no_cut(self.request, allowed));
         }
         decision.choice = best;
         Ok(())
@@ -204,5 +205,37 @@ pub(super) fn require(baseline: &Baseline) -> Result<(), PruneError> {
     }
 }
 
-/// The drift allowed when no target is given.
-pub const DEFAULT_DRIFT: f64 = 0.05;
+/// The drift allowed when no target is given: on inputs of the user's,
+pub const DEFAULT_DRIFT: f64 = 0.1;
+/// and on made-up ones.
+pub const MADE_UP_DRIFT: f64 = 0.05;
+
+/// The drift that a request allows.
+pub(super) fn allowed(request: &Request, data: &Dataset) -> f64 {
+    let usual = if data.synthetic {
+        MADE_UP_DRIFT
+    } else {
+        DEFAULT_DRIFT
+    };
+    let usual = if request.agreement.is_some() {
+        f64::INFINITY
+    } else {
+        usual
+    };
+    request.drift.unwrap_or(usual)
+}
+
+/// Whether what was measured of a cut is within what a request asks for, with care for other inputs than those it was measured
+/// on.
+pub(super) fn keeps(request: &Request, allowed: f64, found: &Estimate) -> bool {
+    let agrees = |least: f64| found.agreement.is_some_and(|share| share >= least);
+    found.careful <= allowed && request.agreement.is_none_or(agrees)
+}
+
+/// What to say where no cut does.
+pub(super) fn no_cut(request: &Request, allowed: f64) -> Note {
+    match request.agreement {
+        Some(least) if request.drift.is_none() => Note::NoCutAgrees { least },
+        _ => Note::NoCutWithin { allowed },
+    }
+}

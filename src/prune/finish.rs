@@ -12,6 +12,7 @@ use crate::model::{Index, Model};
 use crate::plan::Plan;
 use crate::run::without_sequences;
 use crate::surgery;
+use crate::verify::Agreement;
 use crate::workspace::Workspace;
 
 impl Stages<'_> {
@@ -35,7 +36,7 @@ impl Stages<'_> {
         surgery::annotate(&mut recovered.model, &cut.notes);
         self.model.source.check()?;
         workspace.check(&recovered.model, &cut.selection)?;
-        let checks = self.check(&workspace, &cut, &recovered.model, baseline)?;
+        let checks = self.check(&workspace, &cut, &recovered, baseline)?;
         let (before, after) = self.costs(&workspace, &cut.selection, &recovered.model);
         let mut outcome = Outcome {
             engine: self.runtime.filter(|_| self.known.runs).map(Engine::of),
@@ -65,7 +66,7 @@ impl Stages<'_> {
         &self,
         workspace: &Workspace,
         cut: &Cut,
-        pruned: &Model,
+        recovered: &Recovered,
         baseline: &Baseline,
     ) -> Result<Option<Checks>, PruneError> {
         let Some(runtime) = self.runtime.filter(|_| self.request.verify) else {
@@ -76,9 +77,8 @@ impl Stages<'_> {
         };
         let exactness: Option<&crate::evaluate::Prove> =
             (!cut.selection.is_empty()).then_some(&exactness);
-        Ok(Some(
-            baseline.check(exactness, pruned, self.data, self.work)?,
-        ))
+        let checks = baseline.check(exactness, &recovered.model, self.data, self.work)?;
+        Ok(Some(checks))
     }
 
     fn costs(&self, workspace: &Workspace, selection: &Selection, pruned: &Model) -> (Cost, Cost) {
@@ -111,6 +111,10 @@ impl Stages<'_> {
                 )));
             }
         }
+        if let Some(missed) = checks.and_then(|checks| self.disagreement(checks)) {
+            outcome.reached = false;
+            notes.push(Note::Other(missed));
+        }
         notes.extend(drift.and_then(Note::of_drift));
         let measured = checks.is_some_and(|checks| !checks.outputs.is_empty());
         notes.extend(
@@ -128,6 +132,20 @@ impl Stages<'_> {
             )));
         }
         outcome.notes.extend(notes);
+    }
+
+    /// Why the agreement is not what was asked for, if it is not: less by more than chance on so few rows.
+    fn disagreement(&self, checks: &Checks) -> Option<String> {
+        let least = self.request.agreement?;
+        let Some(found) = checks.agreement else {
+            return Some("no output is one row of scores or an embedding for each sample, so there is no agreement".to_owned());
+        };
+        let chance = Agreement::uncertainty(least, checks.held_out);
+        (found < least - chance).then(|| {
+            format!(
+                "the agreement on inputs kept apart is {found:.4}, less than the {least} asked for"
+            )
+        })
     }
 
     /// What is to be said of how the model was taken up.

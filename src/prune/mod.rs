@@ -2,6 +2,7 @@
 //!
 //! The only room that knows the order of the stages; each stage is a function of another room over plain data.
 
+mod caution;
 mod curves;
 mod dead;
 mod decide;
@@ -11,6 +12,7 @@ mod finish;
 mod fit;
 mod group_error;
 mod io;
+mod mending;
 mod notes;
 mod outcome;
 mod paths;
@@ -24,11 +26,11 @@ mod statistics;
 mod unchanged;
 mod unrun;
 
-pub use decide::DEFAULT_DRIFT;
+pub use decide::{DEFAULT_DRIFT, MADE_UP_DRIFT};
 pub use engine::{Engine, Pruner};
 pub use error::PruneError;
 pub use io::{Allowance, ChangedEnd, allowed};
-pub use notes::Note;
+pub use notes::{FAR, Note};
 pub use outcome::{Outcome, Point};
 pub use patterns::{Pattern, PatternError};
 pub use request::Request;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// From this relative drift on the outputs have little in common with the original's.
-const FAR: f64 = 0.5;
+pub const FAR: f64 = 0.5;
 
 /// What a user should know of a result.
 ///
@@ -24,6 +24,11 @@ pub enum Note {
     NoCutWithin {
         /// The drift allowed.
         allowed: f64,
+    },
+    /// No cut keeps the agreement that is asked for.
+    NoCutAgrees {
+        /// The least agreement asked for.
+        least: f64,
     },
     /// Several rounds were asked for where only statistics of the original are known.
     OneRound,
@@ -58,6 +63,9 @@ impl fmt::Display for Note {
             Note::OutOfReach(problem) | Note::Other(problem) => f.write_str(problem),
             Note::NoCutWithin { allowed } => {
                 write!(f, "no cut keeps the drift within {allowed}")
+            }
+            Note::NoCutAgrees { least } => {
+                write!(f, "no cut keeps an agreement of {least}")
             }
             Note::OneRound => {
                 f.write_str("statistics are of the original alone, so all was cut in one round")

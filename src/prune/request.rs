@@ -34,6 +34,12 @@ pub struct Request {
     pub targets: Vec<Target>,
     /// The relative output error allowed; then the model is made as small as possible within it.
     pub drift: Option<f64>,
+    /// The least share of inputs kept apart that keep their class (for embeddings: the least correlation of the ranks of pairwise
+    /// similarities); then the model is made as small as possible with it.
+    pub agreement: Option<f64>,
+    /// Whether nobody asked for that drift: then less goes where little is known of the inputs, and nothing where no cut keeps
+    /// within it on inputs kept apart.
+    pub cautious: bool,
     /// How units are ranked.
     pub score: Scorer,
     /// How the weights that stay are mended; `None`: they are not.
@@ -67,6 +73,8 @@ impl Default for Request {
         Request {
             targets: Vec::new(),
             drift: None,
+            agreement: None,
+            cautious: false,
             score: Scorer::norm(),
             recover: None,
             rounds: 1,

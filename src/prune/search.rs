@@ -1,22 +1,35 @@
 //! The search for a drift: as small as possible within it.
+//!
+//! Curves are taken once. What a cut does before its weights are mended is measured along the path they lead down, which costs
+//! some runs; mending costs many times that, so only what seems to end where it should is mended.
 
-use super::decide::{DEFAULT_DRIFT, Decision};
+use std::collections::BTreeMap;
+
+use super::decide::{Decision, allowed, keeps, no_cut};
 use super::group_error::GroupErrorModel;
 use super::paths::Curves;
 use super::rounds::{RoundState, Rounds};
-use super::{Note, Point, PruneError};
+use super::{Point, PruneError};
 use crate::allocate::Path;
 use crate::evaluate::Estimate;
 use crate::progress::Phase;
 
-/// Evaluations along the path, at most.
-const TRIALS: usize = 6;
-/// Evaluations of finer last steps, at most.
-const FINER: usize = 8;
+/// Cuts that are mended, at most.
+const TRIALS: usize = 3;
+/// Places of the path whose drift is measured for each of them, at most.
+const PROBES: usize = 7;
 /// How near to the drift asked for a search ends.
-const NEAR: f64 = 0.05;
-/// What is near enough for the path to be left as it is.
-const NEARLY: f64 = 0.08;
+const NEAR: f64 = 0.08;
+/// What mending leaves of a drift, before any is known.
+const LEFT: f64 = 0.85;
+/// The same where a share of classes is asked for, which says less of where to go next.
+const AGREEING: usize = 5;
+/// The drift at which an agreement is looked for first, for each part that may disagree.
+const DRIFT_PER_DISAGREEMENT: f64 = 4.0;
+/// Where steps of the path are so coarse that this share of the drift is not used, units of single groups are added,
+const COARSE: f64 = 0.15;
+/// so often at most.
+const FINER: usize = 6;
 
 /// The best so far: a cut within the drift asked for.
 struct BestWithin {
@@ -42,7 +55,7 @@ impl Rounds<'_> {
         state: RoundState,
         mut decided: Decision,
     ) -> Result<Decision, PruneError> {
-        let allowed = self.request.drift.unwrap_or(DEFAULT_DRIFT);
+        let allowed = allowed(self.request, self.data);
         let quality = GroupErrorModel::new(
             self.original,
             self.data.statistics.as_ref(),
@@ -62,44 +75,7 @@ impl Rounds<'_> {
             quality: &quality,
             allowed,
         };
-        let mut best = BestWithin {
-            gone: path.counts(0),
-            drift: 0.0,
-            state: None,
-        };
-        // Steps that keep within the drift, and steps that do not.
-        let (mut below, mut above) = (0, path.len() + 1);
-        // The curves foresee drift squared, before recovery, which takes some of it away.
-        let mut scale = 0.5;
-        for _ in 0..TRIALS {
-            let wanted = (allowed * (1.0 - NEAR / 2.0) / scale).powi(2);
-            let guess = (1..=path.len())
-                .take_while(|steps| path.error(*steps) <= wanted)
-                .last()
-                .unwrap_or(0);
-            let inside = guess.clamp(below + 1, above.saturating_sub(1).max(below + 1));
-            if inside >= above || inside > path.len() {
-                break;
-            }
-            let (tried, drift) = self.attempt(&trials, &path.counts(inside), &mut decided)?;
-            if path.error(inside) > 0.0 && drift > 0.0 {
-                scale = drift / path.error(inside).sqrt();
-            }
-            if drift <= allowed {
-                below = inside;
-                best = BestWithin {
-                    gone: path.counts(inside),
-                    drift,
-                    state: Some(tried),
-                };
-            } else {
-                above = inside;
-            }
-            if best.drift >= allowed * (1.0 - NEAR) || above <= below + 1 {
-                break;
-            }
-        }
-        let best = self.finer(&trials, best, scale, &mut decided)?;
+        let best = self.descend(&trials, &mut decided)?;
         decided
             .tradeoff
             .sort_by(|a, b| b.cost.macs.total_cmp(&a.cost.macs));
@@ -109,9 +85,140 @@ impl Rounds<'_> {
         });
         if state.prepared.is_none() {
             decided.reached = false;
-            decided.notes.push(Note::NoCutWithin { allowed });
+            decided.notes.push(no_cut(self.request, allowed));
         }
         self.finish(state, decided)
+    }
+
+    /// Mends some places of the path, each where what was seen so far says that the search should end.
+    fn descend(
+        &self,
+        trials: &SearchContext,
+        decided: &mut Decision,
+    ) -> Result<BestWithin, PruneError> {
+        let (path, allowed) = (trials.path, trials.allowed);
+        let mut best = BestWithin {
+            gone: path.counts(0),
+            drift: 0.0,
+            state: None,
+        };
+        let mut probes = BTreeMap::from([(0, 0.0)]);
+        // Steps that keep within the drift, and steps that do not.
+        let (mut below, mut above) = (0, path.len() + 1);
+        let mut left = LEFT;
+        let mut aim = self.first_aim(allowed);
+        let last = if self.request.agreement.is_some() {
+            AGREEING
+        } else {
+            TRIALS
+        };
+        for trial in 1..=last {
+            let wanted = aim * (1.0 - NEAR / 2.0) / left;
+            let guess = self.probe(trials, &mut probes, (below, above), wanted)?;
+            // A last trial should not end above once more.
+            let guess = if trial == last && best.state.is_none() {
+                guess / 2
+            } else {
+                guess
+            };
+            let inside = guess.clamp(below + 1, above.saturating_sub(1).max(below + 1));
+            if inside >= above || inside > path.len() {
+                break;
+            }
+            let (tried, found) = self.attempt(trials, &path.counts(inside), decided)?;
+            let drift = found.careful;
+            aim = self.next_aim(aim, allowed, &found);
+            if let Some(bare) = probes
+                .get(&inside)
+                .filter(|bare| **bare > 0.0 && drift > 0.0)
+            {
+                left = drift / bare;
+            }
+            if keeps(self.request, allowed, &found) {
+                below = inside;
+                best = BestWithin {
+                    gone: path.counts(inside),
+                    drift,
+                    state: Some(tried),
+                };
+            } else {
+                above = inside;
+            }
+            if best.drift >= aim * (1.0 - NEAR) || above <= below + 1 {
+                break;
+            }
+        }
+        if self.request.agreement.is_none() {
+            best = self.finer(trials, best, left, decided)?;
+        }
+        Ok(best)
+    }
+
+    /// The drift at which what is asked for is looked for first.
+    fn first_aim(&self, allowed: f64) -> f64 {
+        match self.request.agreement {
+            None => allowed,
+            Some(least) => (DRIFT_PER_DISAGREEMENT * (1.0 - least))
+                .max(0.02)
+                .min(allowed),
+        }
+    }
+
+    /// Where to look next: disagreement is taken to grow as drift does.
+    fn next_aim(&self, aim: f64, allowed: f64, found: &Estimate) -> f64 {
+        let (Some(least), Some(share)) = (self.request.agreement, found.agreement) else {
+            return aim;
+        };
+        let factor = ((1.0 - least) / (1.0 - share).max(1e-9)).clamp(0.4, 2.5);
+        (found.careful * factor).min(allowed)
+    }
+
+    /// The last place of the path between two others where the drift, before weights are mended, is what is wanted at most.
+    fn probe(
+        &self,
+        trials: &SearchContext,
+        probes: &mut BTreeMap<usize, f64>,
+        (below, above): (usize, usize),
+        wanted: f64,
+    ) -> Result<usize, PruneError> {
+        let (mut low, mut high) = (below, above);
+        for (steps, drift) in probes.range(below..above) {
+            if *drift <= wanted {
+                low = low.max(*steps);
+            } else {
+                high = high.min(*steps);
+            }
+        }
+        for _ in 0..PROBES {
+            if high <= low + 1 {
+                break;
+            }
+            // Curves foresee the square of the drift; where they are right, the first guess is.
+            let (here, squared) = (trials.path.error(low), wanted * wanted);
+            let scale = match probes.get(&low) {
+                Some(drift) if here > 0.0 && *drift > 0.0 => drift * drift / here,
+                _ => 1.0,
+            };
+            let foreseen = (low + 1..high)
+                .take_while(|steps| trials.path.error(*steps) * scale <= squared)
+                .last()
+                .unwrap_or(low + 1);
+            let guess = foreseen.clamp(low + (high - low) / 8, high - (high - low) / 8);
+            let guess = guess.clamp(low + 1, high - 1);
+            let choice = trials.path.choice(&trials.path.counts(guess));
+            let selection = trials.plan.selection(self.original, &choice);
+            let drift = trials.quality.drift(&selection, self.data, self.bench)?;
+            probes.insert(guess, drift);
+            if drift <= wanted {
+                low = guess;
+            } else {
+                high = guess;
+            }
+            if drift <= wanted && drift >= wanted * (1.0 - NEAR / 2.0) {
+                break;
+            }
+        }
+        Ok(low)
     }
 
     /// Steps of the path may be coarse for the whole: what is left is used up by some units more of single groups.
@@ -119,24 +226,24 @@ impl Rounds<'_> {
         &self,
         trials: &SearchContext,
         mut best: BestWithin,
-        scale: f64,
+        left: f64,
         decided: &mut Decision,
     ) -> Result<BestWithin, PruneError> {
         let wanted = trials.allowed * (1.0 - NEAR / 2.0);
         let mut most = f64::INFINITY;
         for _ in 0..FINER {
-            if best.drift >= trials.allowed * (1.0 - NEARLY) {
+            if best.drift >= trials.allowed * (1.0 - COARSE) {
                 break;
             }
-            let left = (wanted * wanted - best.drift * best.drift) / (scale * scale);
-            let Some((gone, foreseen)) = trials.path.beyond(&best.gone, left.min(most)) else {
+            let room = (wanted * wanted - best.drift * best.drift) / (left * left);
+            let Some((gone, foreseen)) = trials.path.beyond(&best.gone, room.min(most)) else {
                 break;
             };
-            let (tried, drift) = self.attempt(trials, &gone, decided)?;
-            if drift <= trials.allowed {
+            let (tried, found) = self.attempt(trials, &gone, decided)?;
+            if found.careful <= trials.allowed {
                 best = BestWithin {
                     gone,
-                    drift,
+                    drift: found.careful,
                     state: Some(tried),
                 };
             } else {
@@ -152,7 +259,7 @@ impl Rounds<'_> {
         trials: &SearchContext,
         gone: &[usize],
         decided: &mut Decision,
-    ) -> Result<(RoundState, f64), PruneError> {
+    ) -> Result<(RoundState, Estimate), PruneError> {
         let choice = trials.path.choice(gone);
         let removed = trials
             .plan
@@ -163,12 +270,13 @@ impl Rounds<'_> {
             &trials.plan.selection(self.original, &choice),
             trials.quality,
         )?;
-        let Estimate { drift, careful } = self.drift(&tried)?;
+        let found = self.drift(&tried)?;
+        tracing::debug!(?found, "mended");
         decided.tradeoff.push(Point {
             cost: self.cost(&tried.gone),
-            drift,
+            drift: found.drift,
         });
         self.work.progress.advance(1);
-        Ok((tried, careful))
+        Ok((tried, found))
     }
 }

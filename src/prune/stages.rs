@@ -1,7 +1,6 @@
 //! The stages of a run in one engine: prepare, find what may go, decide, cut, recover, check, tell.
 
 use super::decide::{self, Decision};
-use super::group_error::GroupErrorModel;
 use super::rounds::Rounds;
 use super::unrun::{Unrun, UnrunBranch};
 use super::{Outcome, PruneError, Request, patterns, statistics};
@@ -42,6 +41,7 @@ pub(super) struct Known {
 }
 
 /// The groups that may be cut, and what is to be said of others.
+#[derive(Clone)]
 pub(super) struct Candidates {
     pub groups: Vec<usize>,
     pub unrun: Vec<UnrunBranch>,
@@ -101,16 +101,16 @@ pub(super) fn run(
     };
     let sha256 = stages.digest();
     let baseline = stages.baseline(chosen)?;
-    let mut decision = stages.decide(
-        (&workspace, &candidates.groups),
-        &sha256,
-        &baseline,
-        latency.as_ref(),
-    )?;
-    stages.add_dead(&workspace, &candidates.groups, &mut decision);
-    let cut = stages.cut(&workspace, &decision, sha256)?;
-    let recovered = stages.recover(&workspace, &cut, decision.made.take(), &baseline)?;
-    stages.finish(workspace, candidates, decision, cut, recovered, &baseline)
+    if !request.cautious {
+        let decided = stages.decide(
+            (&workspace, &candidates.groups),
+            &sha256,
+            &baseline,
+            latency.as_ref(),
+        )?;
+        return stages.pruned(workspace, candidates, decided, &sha256, &baseline);
+    }
+    stages.cautiously(workspace, candidates, &sha256, &baseline)
 }
 
 impl Known {
@@ -230,7 +230,7 @@ impl Stages<'_> {
     }
 
     /// Decides which units go: by a plan, by error curves, or by weights alone.
-    fn decide(
+    pub(super) fn decide(
         &self,
         (workspace, groups): (&Workspace, &[usize]),
         sha256: &str,
@@ -278,6 +278,21 @@ impl Stages<'_> {
             .filter(|_| self.known.calibrated && !groups.is_empty() && measures)
     }
 
+    /// What was decided, done: cut, mended, checked and told of.
+    pub(super) fn pruned(
+        &self,
+        workspace: Workspace,
+        candidates: Candidates,
+        mut decision: Decision,
+        sha256: &str,
+        baseline: &Baseline,
+    ) -> Result<Outcome, PruneError> {
+        self.add_dead(&workspace, &candidates.groups, &mut decision);
+        let cut = self.cut(&workspace, &decision, sha256.to_owned())?;
+        let recovered = self.recover(&workspace, &cut, decision.made.take(), baseline)?;
+        self.finish(workspace, candidates, decision, cut, recovered, baseline)
+    }
+
     /// Cuts the model, weights as they were. Errors: the file changed meanwhile, surgery fails.
     fn cut(
         &self,
@@ -302,59 +317,5 @@ impl Stages<'_> {
             unshared,
             bare,
         })
-    }
-
-    /// Mends the weights that stay, unless the search has done so (`made`), and takes that back where together it does harm.
-    fn recover(
-        &self,
-        workspace: &Workspace,
-        cut: &Cut,
-        made: Option<(Model, Vec<Repair>)>,
-        baseline: &Baseline,
-    ) -> Result<Recovered, PruneError> {
-        let (model, repairs) = match made {
-            Some((model, repairs)) => (workspace.reshare(model)?, repairs),
-            None => self.mend(workspace, cut)?,
-        };
-        let mut recovered = Recovered {
-            model,
-            repairs,
-            undone: None,
-        };
-        // Layers are mended one by one; what counts is what they do together.
-        if !recovered.repairs.is_empty()
-            && let (Ok(mended), Ok(bare)) = (
-                baseline.drift_on_held_out(&recovered.model, self.data),
-                baseline.drift_on_held_out(&cut.bare, self.data),
-            )
-            && mended.drift > bare.drift
-        {
-            recovered.undone = Some(format!(
-                "recovery would have moved the outputs further ({:.3} against {:.3}), so the weights are as they were",
-                mended.drift, bare.drift
-            ));
-            recovered.model = cut.bare.clone();
-        }
-        Ok(recovered)
-    }
-
-    fn mend(&self, workspace: &Workspace, cut: &Cut) -> Result<(Model, Vec<Repair>), PruneError> {
-        let selection = &cut.selection;
-        let runtime = self
-            .runtime
-            .filter(|_| self.known.runs && !selection.is_empty());
-        let (Some(method), Some(runtime)) = (self.request.recover, runtime) else {
-            return Ok((cut.bare.clone(), Vec::new()));
-        };
-        let (data, work) = (self.data, self.work);
-        let (model, repairs) = if data.statistics_alone() {
-            let statistics = data.statistics.as_ref();
-            let quality = GroupErrorModel::new(workspace, statistics, data, runtime, work)?;
-            (quality.cut_unshared(selection)?, Vec::new())
-        } else {
-            let unshared = cut.unshared.clone();
-            statistics::mend(workspace, selection, unshared, method, data, runtime, work)?
-        };
-        Ok((workspace.reshare(model)?, repairs))
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: mends nothing.
 
+mod agreement;
 mod alive;
 mod compare;
 mod drift;
@@ -13,6 +14,7 @@ mod taps;
 mod tests;
 mod trial;
 
+pub use agreement::Agreement;
 pub use compare::{kept, largest_error, relative_error};
 pub use drift::{Drift, OutputDrift, worst};
 pub use exactness::{Cut, Exactness, HALF_TOLERANCE, TOLERANCE, Verdict, exactness};

@@ -25,7 +25,7 @@ fn all_commands_count_alike_and_say_for_which_shapes() {
     for (pin, macs, shape) in [("", default, [1, 32]), ("--input ids=2x7", pinned, [2, 7])] {
         let reports = [
             prune(&format!("{pin} --no-verify")),
-            prune(pin),
+            prune(&format!("{pin} --score l2 --force")),
             read(&format!("inspect {{}}/m.onnx --json {pin}")),
             read(&format!("bench {{}}/m.onnx {{}}/p.onnx --json -q {pin}")),
             read(&format!("verify {{}}/m.onnx {{}}/p.onnx --json -q {pin}")),

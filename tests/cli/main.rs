@@ -79,7 +79,7 @@ fn bad_input_is_one_line_and_two() {
         "calibrate @digits_cnn.onnx --data {}/missing.npz -o {}/x.stats",
         "@digits_cnn.onnx -o {}/x.onnx --target macs=0.5 --stats {}/text.onnx",
         "@digits_cnn.onnx -o {}/x.onnx --target macs=0.5 --score variance",
-        "@digits_cnn.onnx -o {}/x.onnx --target macs=0.5 --units layers",
+        "@digits_cnn.onnx -o {}/x.onnx --target macs=0.5 --units layers --no-verify",
         "@digits_cnn.onnx -o {}/x.onnx --target macs=0.5 --score {}/missing.json",
     ] {
         let (code, text) = code(path, line);
@@ -133,7 +133,8 @@ fn whole_layers_go_and_a_plan_takes_them_again() {
     let line = "@digits_transformer.onnx --data @digits_calibration.npz --samples 64 --force --report {}/r.json";
     let made =
         format!("{line} -o {{}}/x.onnx --units layers --target macs=0.8 --plan-out {{}}/p.json");
-    assert_eq!(code(path, &made).0, 0);
+    // The outputs move by more than half: only who insists gets the file.
+    assert_eq!(code(path, &made).0, 1);
     let report = json(&path.join("r.json"));
     assert_eq!(report["exactness"]["verdict"], "exact");
     let kept: Vec<(u64, u64)> = report["groups"]
@@ -174,7 +175,7 @@ fn whole_layers_go_and_a_plan_takes_them_again() {
             &format!("{line} -o {{}}/y.onnx --units layers --plan {{}}/p.json --recover none")
         )
         .0,
-        0
+        1
     );
     assert_eq!(
         (
@@ -576,7 +577,7 @@ fn every_score_prunes_with_and_without_inputs() {
     }
     for score in ["obs", "variance", "wanda", "l2", "bn", "geometric-median"] {
         let line = format!(
-            "@digits_cnn.onnx --target macs=0.7 --score {score} {data} -q --report {{}}/{score}.json -o {{}}/{score}.onnx"
+            "@digits_cnn.onnx --target macs=0.7 --score {score} {data} --recover least-squares -q --report {{}}/{score}.json -o {{}}/{score}.onnx"
         );
         let (code, text) = code(path, &line);
         assert!(code == 0, "{score}: {text}");

@@ -9,15 +9,11 @@ fn calibrated_pruning_keeps_what_magnitudes_lose() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let accuracy = |options: &str| {
-        assert_eq!(
-            code(
-                path,
-                &format!("@digits_cnn.onnx -o {{}}/x.onnx --target macs=0.5 -q --force {options}")
-            )
-            .0,
-            0,
-            "{options}"
-        );
+        let asked =
+            format!("@digits_cnn.onnx -o {{}}/x.onnx --target macs=0.5 -q --force {options}");
+        let (exit, said) = code(path, &asked);
+        // By norms alone the outputs move so far that the file is written only because it is insisted on.
+        assert!(exit == 0 || options == "--score l2", "{options}: {said}");
         let verify = "verify @digits_cnn.onnx {}/x.onnx --data @digits_test.npz --labels @digits_test_labels.npy --json";
         let report: Value = serde_json::from_slice(&run(path, verify).stdout).unwrap();
         let labelled = &report["drift"]["labelled"];
@@ -48,6 +44,93 @@ fn a_model_alone_always_gives_a_file() {
     assert_eq!((code(path, asked).0, written()), (1, false));
     assert_eq!(code(path, "@digits_cnn.onnx -o {}/x.onnx -q").0, 0);
     assert!(written());
+}
+
+/// The largest drift of any output, on made-up inputs as the default claims it, and on real ones.
+fn claimed_and_real(path: &std::path::Path, model: &str, options: &str) -> (f64, f64, f64) {
+    let asked = format!("@{model} -o {{}}/x.onnx --report {{}}/r.json -q {options}");
+    assert_eq!(code(path, &asked).0, 0, "{model}");
+    let worst = |report: &Value| {
+        let outputs = report["drift"]["outputs"].as_array().unwrap().iter();
+        outputs
+            .map(|output| output["relative_l2"].as_f64().unwrap())
+            .fold(0.0, f64::max)
+    };
+    let report = json(&path.join("r.json"));
+    assert!(report["drift"]["held_out"].as_u64().unwrap() > 0, "{model}");
+    let verify = format!("verify @{model} {{}}/x.onnx --data @digits_test.npz --json");
+    let real = worst(&serde_json::from_slice(&run(path, &verify).stdout).unwrap());
+    let macs = |of: &str| report[of]["macs"].as_f64().unwrap();
+    (worst(&report), real, macs("pruned") / macs("original"))
+}
+
+#[test]
+fn what_the_default_claims_of_made_up_inputs_holds_on_real_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cut = 0;
+    for model in [
+        "digits_cnn.onnx",
+        "digits_transformer.onnx",
+        "digits_lstm.onnx",
+    ] {
+        let (claimed, real, macs) = claimed_and_real(folder.path(), model, "");
+        assert!(claimed <= 0.055, "{model}: {claimed}");
+        assert!(real <= 2.0 * claimed, "{model}: {real} against {claimed}");
+        cut += usize::from(macs < 1.0);
+    }
+    assert!(cut > 0, "nothing went anywhere");
+}
+
+#[test]
+fn with_data_the_default_allows_a_tenth() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = "--data @digits_calibration.npz --samples 200";
+    let (claimed, real, macs) = claimed_and_real(folder.path(), "digits_transformer.onnx", data);
+    assert!(
+        (0.05..=0.11).contains(&claimed) && real <= 0.12,
+        "{claimed} {real}"
+    );
+    assert!(macs < 0.95, "{macs}");
+}
+
+#[test]
+fn outputs_that_have_little_in_common_are_not_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let asked = "@digits_cnn.onnx -o {}/x.onnx --target macs=0.1 --score random --recover none -q";
+    let (exit, said) = code(path, asked);
+    assert_eq!((exit, path.join("x.onnx").exists()), (1, false), "{said}");
+    assert!(
+        said.contains("drift below 0.5") && said.contains("--force"),
+        "{said}"
+    );
+    // Insisting helps, but the exit code stays.
+    assert_eq!(code(path, &format!("{asked} --force")).0, 1);
+    assert!(path.join("x.onnx").exists());
+}
+
+#[test]
+fn classes_are_kept_as_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let asked = "@digits_cnn.onnx -o {}/x.onnx --target agreement=0.97 --data @digits_calibration.npz --report {}/r.json -q";
+    let (exit, said) = code(path, asked);
+    assert_eq!(exit, 0, "{said}");
+    let report = json(&path.join("r.json"));
+    let share =
+        report["pruned"]["macs"].as_f64().unwrap() / report["original"]["macs"].as_f64().unwrap();
+    assert!(share < 0.7, "{share}");
+    let verify = "verify @digits_cnn.onnx {}/x.onnx --data @digits_test.npz --json";
+    let report: Value = serde_json::from_slice(&run(path, verify).stdout).unwrap();
+    let agreement = report["drift"]["outputs"][0]["top1_agreement"]
+        .as_f64()
+        .unwrap();
+    assert!((0.94..1.0).contains(&agreement), "{agreement}");
+    let (exit, said) = code(path, "@digits_cnn.onnx --target agreement=2");
+    assert!(
+        exit == 2 && said.contains("agreement is the share"),
+        "{said}"
+    );
 }
 
 #[test]

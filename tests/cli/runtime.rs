@@ -79,10 +79,11 @@ fn onnx_runtime_runs_what_tract_lacks() {
     write(path, "m.onnx", LACKED);
     let (output, text) = run(
         path,
-        "m.onnx -o x.onnx --target macs=0.7 --score l2 --report r.json",
+        "m.onnx -o x.onnx --target macs=0.7 --score l2 --report r.json --force",
         false,
     );
-    assert_eq!(output.status.code(), Some(0), "{text}");
+    // By norms alone the outputs move by more than half.
+    assert_eq!(output.status.code(), Some(1), "{text}");
     let report = json(&path.join("r.json"));
     assert_eq!(
         (&report["exactness"]["verdict"], &report["runtime"]["name"]),

@@ -1,0 +1,186 @@
+//! What goes where nobody said how much may: less where little is known of the inputs, and nothing rather than too much.
+
+use super::decide::{Decision, allowed};
+use super::stages::{Candidates, Stages};
+use super::{Note, Outcome, PruneError, Request};
+use crate::allocate::Choice;
+use crate::calibrate::{Dataset, doubts};
+use crate::evaluate::{ALLOWANCE, Baseline, Checks};
+use crate::model::Model;
+use crate::run::Runtime;
+use crate::workspace::Workspace;
+
+/// Outputs that vary by less than this share of themselves say too little of a change: an error is then small beside what all
+/// outputs have in common, and need not be small beside what tells them apart.
+const VARIES: f64 = 0.25;
+/// What is left of the drift allowed for each reason to doubt the inputs.
+const DOUBTED: f64 = 0.5;
+
+/// Where a cut moved inputs kept apart further than allowed, another is made for this share of what should then do.
+const LESS: f64 = 0.8;
+
+impl Stages<'_> {
+    /// As much as keeps within the drift on inputs kept apart; nothing where the second try does not.
+    pub(super) fn cautiously(
+        &self,
+        workspace: Workspace,
+        candidates: Candidates,
+        sha256: &str,
+        baseline: &Baseline,
+    ) -> Result<Outcome, PruneError> {
+        let mut request = self.request.clone();
+        let mut said = Vec::new();
+        let allowed = allowed(self.request, self.data);
+        if let (true, Some(runtime)) = (self.data.synthetic, self.runtime) {
+            let caution = Caution::of(self.model, self.data, baseline, runtime);
+            request.drift = Some(allowed * caution.share);
+            said.extend(caution.remark(allowed * caution.share));
+        }
+        let first = self.within(
+            &request,
+            (workspace, candidates.clone()),
+            &said,
+            sha256,
+            baseline,
+        )?;
+        let Some(moved) = moved_too_far(&first, &request) else {
+            return Ok(first);
+        };
+        request.drift = request
+            .drift
+            .map(|allowed| LESS * allowed * allowed / moved);
+        let again = (first.workspace, candidates.clone());
+        let second = self.within(&request, again, &said, sha256, baseline)?;
+        if moved_too_far(&second, &request).is_none() {
+            return Ok(second);
+        }
+        self.whole(second, candidates, &said, sha256, baseline)
+    }
+
+    /// As much as keeps within a request's drift on inputs that choices go by.
+    fn within(
+        &self,
+        request: &Request,
+        (workspace, candidates): (Workspace, Candidates),
+        said: &[String],
+        sha256: &str,
+        baseline: &Baseline,
+    ) -> Result<Outcome, PruneError> {
+        let stages = Stages { request, ..*self };
+        let mut decided =
+            stages.decide((&workspace, &candidates.groups), sha256, baseline, None)?;
+        decided.notes.extend(said.iter().cloned().map(Note::Other));
+        stages.pruned(workspace, candidates, decided, sha256, baseline)
+    }
+
+    /// The model with nothing cut.
+    fn whole(
+        &self,
+        tried: Outcome,
+        candidates: Candidates,
+        said: &[String],
+        sha256: &str,
+        baseline: &Baseline,
+    ) -> Result<Outcome, PruneError> {
+        let nothing = Choice {
+            removed: vec![Vec::new(); tried.workspace.analysis.groups.len()],
+        };
+        let allowed = allowed(self.request, self.data);
+        let said = said.iter().cloned().map(Note::Other);
+        let decided = Decision {
+            choice: nothing,
+            tradeoff: tried.tradeoff,
+            notes: said.chain([Note::NoCutWithin { allowed }]).collect(),
+            ..Default::default()
+        };
+        self.pruned(tried.workspace, candidates, decided, sha256, baseline)
+    }
+}
+
+/// The drift on inputs kept apart, where something was cut and it is more than allowed.
+fn moved_too_far(outcome: &Outcome, request: &Request) -> Option<f64> {
+    let drift = outcome.checks.as_ref().and_then(Checks::drift)?;
+    let allowed = request.drift.unwrap_or(f64::INFINITY);
+    let cut = outcome.choice.removed.iter().any(|units| !units.is_empty());
+    (cut && drift > allowed * ALLOWANCE).then_some(drift)
+}
+
+/// How much of a drift is allowed, and why not all of it.
+#[derive(Debug, PartialEq)]
+pub(super) struct Caution {
+    pub share: f64,
+    pub why: Vec<String>,
+}
+
+impl Caution {
+    /// For a model that is measured on made-up inputs.
+    pub fn of(model: &Model, data: &Dataset, baseline: &Baseline, runtime: &dyn Runtime) -> Self {
+        let unlike = doubts(model, &*data.inputs, runtime);
+        Caution::weighed(baseline.variation(data), &data.guessed, unlike.first())
+    }
+
+    fn weighed(variation: Option<f64>, guessed: &[String], unlike: Option<&String>) -> Self {
+        let mut caution = Caution {
+            share: 1.0,
+            why: Vec::new(),
+        };
+        if let Some(variation) = variation.filter(|variation| *variation < VARIES) {
+            let why = format!(
+                "the outputs vary by {:.0} % over made-up inputs",
+                variation * 100.0
+            );
+            caution.doubt(variation / VARIES, why);
+        }
+        if let Some(name) = guessed.first() {
+            let why = format!("the file does not tell which numbers come together in '{name}'");
+            caution.doubt(DOUBTED, why);
+        }
+        if let Some(unlike) = unlike {
+            caution.doubt(
+                DOUBTED,
+                format!("made-up inputs are unlike those of training: {unlike}"),
+            );
+        }
+        caution
+    }
+
+    fn doubt(&mut self, share: f64, why: String) {
+        self.share *= share;
+        self.why.push(why);
+    }
+
+    /// One sentence, where less is allowed.
+    pub fn remark(&self, allowed: f64) -> Option<String> {
+        (!self.why.is_empty()).then(|| {
+            format!(
+                "less was cut, within a drift of {allowed:.3}, for {}",
+                self.why.join("; ")
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thin_evidence_allows_less_and_says_why() {
+        let whole = Caution::weighed(Some(0.9), &[], None);
+        assert_eq!((whole.share, whole.remark(0.05)), (1.0, None));
+        let still = Caution::weighed(Some(0.05), &[], None);
+        assert!((still.share - 0.2).abs() < 1e-12);
+        let said = still.remark(0.01).unwrap_or_default();
+        assert!(
+            said.contains("within a drift of 0.010") && said.contains("vary by 5 %"),
+            "{said}"
+        );
+        let doubts = ["codes".to_owned(), "others".to_owned()];
+        let both = Caution::weighed(
+            None,
+            &doubts,
+            Some(&"'bn' was trained on others".to_owned()),
+        );
+        assert_eq!((both.share, both.why.len()), (0.25, 2));
+    }
+}

@@ -1,0 +1,66 @@
+//! Weights that stay, mended.
+
+use super::PruneError;
+use super::group_error::GroupErrorModel;
+use super::stages::{Cut, Recovered, Stages};
+use super::statistics;
+use crate::evaluate::Baseline;
+use crate::model::Model;
+use crate::recover::Repair;
+use crate::workspace::Workspace;
+
+impl Stages<'_> {
+    /// Mends the weights that stay, unless the search has done so (`made`), and takes that back where together it does harm.
+    pub(super) fn recover(
+        &self,
+        workspace: &Workspace,
+        cut: &Cut,
+        made: Option<(Model, Vec<Repair>)>,
+        baseline: &Baseline,
+    ) -> Result<Recovered, PruneError> {
+        let (model, repairs) = match made {
+            Some((model, repairs)) => (workspace.reshare(model)?, repairs),
+            None => self.mend(workspace, cut)?,
+        };
+        let mut recovered = Recovered {
+            model,
+            repairs,
+            undone: None,
+        };
+        // Layers are mended one by one; what counts is what they do together.
+        if !recovered.repairs.is_empty()
+            && let (Ok(mended), Ok(bare)) = (
+                baseline.drift_on_held_out(&recovered.model, self.data),
+                baseline.drift_on_held_out(&cut.bare, self.data),
+            )
+            && mended.drift > bare.drift
+        {
+            recovered.undone = Some(format!(
+                "recovery would have moved the outputs further ({:.3} against {:.3}), so the weights are as they were",
+                mended.drift, bare.drift
+            ));
+            recovered.model = cut.bare.clone();
+        }
+        Ok(recovered)
+    }
+
+    fn mend(&self, workspace: &Workspace, cut: &Cut) -> Result<(Model, Vec<Repair>), PruneError> {
+        let selection = &cut.selection;
+        let runtime = self
+            .runtime
+            .filter(|_| self.known.runs && !selection.is_empty());
+        let (Some(method), Some(runtime)) = (self.request.recover, runtime) else {
+            return Ok((cut.bare.clone(), Vec::new()));
+        };
+        let (data, work) = (self.data, self.work);
+        let (model, repairs) = if data.statistics_alone() {
+            let statistics = data.statistics.as_ref();
+            let quality = GroupErrorModel::new(workspace, statistics, data, runtime, work)?;
+            (quality.cut_unshared(selection)?, Vec::new())
+        } else {
+            let unshared = cut.unshared.clone();
+            statistics::mend(workspace, selection, unshared, method, data, runtime, work)?
+        };
+        Ok((workspace.reshare(model)?, repairs))
+    }
+}
