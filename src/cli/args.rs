@@ -125,6 +125,43 @@ pub(super) struct Gate {
     pub allow_unverified: bool,
 }
 
+/// What a result is judged on.
+#[derive(Clone, Debug, Args)]
+pub(super) struct JudgedArgs {
+    /// Class ids of all samples, for a labelled metric: of --verify-data where that is given, else of --data
+    #[arg(long, value_name = "FILE.npy")]
+    pub labels: Option<PathBuf>,
+    /// Inputs to measure drift, agreement and accuracy on, in the forms of --data and prepared as those; then all of --data
+    /// may be fitted to. An eighth of --data, kept apart, if not given
+    #[arg(long, value_name = "PATH", conflicts_with = "no_verify")]
+    pub verify_data: Option<PathBuf>,
+    /// Class ids of all samples of --verify-data
+    #[arg(
+        long,
+        value_name = "FILE.npy",
+        requires = "verify_data",
+        conflicts_with = "labels"
+    )]
+    pub verify_labels: Option<PathBuf>,
+}
+
+/// What is written beside the model, and when.
+#[derive(Clone, Debug, Args)]
+pub(super) struct OutputArgs {
+    /// Save the plan made
+    #[arg(long, value_name = "FILE.json")]
+    pub plan_out: Option<PathBuf>,
+    /// Write a report: .json, .md, .html or .xml (JUnit), by its ending; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub report: Vec<PathBuf>,
+    /// Do everything but write the model
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Write the model even where targets or thresholds are not met
+    #[arg(long)]
+    pub force: bool,
+}
+
 /// The main job.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Prune {
@@ -142,21 +179,8 @@ pub(super) struct Prune {
     pub target: Vec<Goal>,
     #[command(flatten)]
     pub data: DataArgs,
-    /// Class ids of all samples, for a labelled metric: of --verify-data where that is given, else of --data
-    #[arg(long, value_name = "FILE.npy")]
-    pub labels: Option<PathBuf>,
-    /// Inputs to measure drift, agreement and accuracy on, in the forms of --data and prepared as those; then all of --data
-    /// may be fitted to. An eighth of --data, kept apart, if not given
-    #[arg(long, value_name = "PATH", conflicts_with = "no_verify")]
-    pub verify_data: Option<PathBuf>,
-    /// Class ids of all samples of --verify-data
-    #[arg(
-        long,
-        value_name = "FILE.npy",
-        requires = "verify_data",
-        conflicts_with = "labels"
-    )]
-    pub verify_labels: Option<PathBuf>,
+    #[command(flatten)]
+    pub judged: JudgedArgs,
     /// Statistics of the model's activations, made by `onnx-prune calibrate`; repeatable, shards are added
     #[arg(long, value_name = "FILE")]
     pub stats: Vec<PathBuf>,
@@ -195,9 +219,6 @@ pub(super) struct Prune {
     /// Apply a saved plan
     #[arg(long, value_name = "FILE.json", conflicts_with = "target")]
     pub plan: Option<PathBuf>,
-    /// Save the plan made
-    #[arg(long, value_name = "FILE.json")]
-    pub plan_out: Option<PathBuf>,
     #[command(flatten)]
     pub engine: EngineArgs,
     /// Do not run the models
@@ -205,15 +226,8 @@ pub(super) struct Prune {
     pub no_verify: bool,
     #[command(flatten)]
     pub gate: Gate,
-    /// Write a report: .json, .md, .html or .xml (JUnit), by its ending; repeatable
-    #[arg(long, value_name = "FILE")]
-    pub report: Vec<PathBuf>,
-    /// Do everything but write the model
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Write the model even where targets or thresholds are not met
-    #[arg(long)]
-    pub force: bool,
+    #[command(flatten)]
+    pub outputs: OutputArgs,
     #[command(flatten)]
     pub common: Common,
 }
@@ -322,20 +336,8 @@ pub(super) struct Sparsify {
     pub pattern: sparsify::Pattern,
     #[command(flatten)]
     pub data: DataArgs,
-    /// Class ids of all samples, for a labelled metric: of --verify-data where that is given, else of --data
-    #[arg(long, value_name = "FILE.npy")]
-    pub labels: Option<PathBuf>,
-    /// Inputs to measure on, in the forms of --data; an eighth of --data, kept apart, if not given
-    #[arg(long, value_name = "PATH", conflicts_with = "no_verify")]
-    pub verify_data: Option<PathBuf>,
-    /// Class ids of all samples of --verify-data
-    #[arg(
-        long,
-        value_name = "FILE.npy",
-        requires = "verify_data",
-        conflicts_with = "labels"
-    )]
-    pub verify_labels: Option<PathBuf>,
+    #[command(flatten)]
+    pub judged: JudgedArgs,
     /// How weights are ranked: obs, sparsegpt, wanda (which look at activations), magnitude (in units of the layer's root mean
     /// square), magnitude-layer (the same share of each layer), magnitude-global. obs with --data, else magnitude, if not given
     #[arg(long, value_name = "NAME")]
@@ -355,9 +357,6 @@ pub(super) struct Sparsify {
     /// Apply a saved plan
     #[arg(long, value_name = "FILE.json", conflicts_with_all = ["sparsity", "score", "uniform"])]
     pub plan: Option<PathBuf>,
-    /// Save the plan made
-    #[arg(long, value_name = "FILE.json")]
-    pub plan_out: Option<PathBuf>,
     #[command(flatten)]
     pub engine: EngineArgs,
     /// Do not run the models
@@ -365,15 +364,8 @@ pub(super) struct Sparsify {
     pub no_verify: bool,
     #[command(flatten)]
     pub gate: Gate,
-    /// Write a report: .json, .md, .html or .xml (JUnit), by its ending; repeatable
-    #[arg(long, value_name = "FILE")]
-    pub report: Vec<PathBuf>,
-    /// Do everything but write the model
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Write the model even where thresholds are not met
-    #[arg(long)]
-    pub force: bool,
+    #[command(flatten)]
+    pub outputs: OutputArgs,
     #[command(flatten)]
     pub common: Common,
 }

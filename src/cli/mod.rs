@@ -16,6 +16,7 @@ mod hints;
 mod inspect;
 mod memory;
 mod output;
+mod places;
 mod prune;
 mod sparsify;
 mod stop;

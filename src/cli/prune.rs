@@ -1,20 +1,20 @@
 //! The main job.
 
-use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, bail};
 
 use super::args::Prune;
 use super::data::Given;
+use super::places::{self, Places};
 use super::stop::Stop;
 use super::values::{Goal, Recovery, Scoring};
 use super::watch::Watch;
 use super::{Exit, advice, calibrate, convert, data, defaults, engine, gate, output};
 use crate::allocate::{Align, Target};
 use crate::analysis::{Allowed, Kind};
-use crate::files::{Place, Staged};
-use crate::model::{self, Model};
+use crate::files::Staged;
+use crate::model::Model;
 use crate::plan::Plan;
 use crate::progress::{Phase, Progress};
 use crate::prune::{Note, Outcome, Pruner, Request};
@@ -30,7 +30,7 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
         .output
         .clone()
         .unwrap_or_else(|| output::default_output(path));
-    let places = Places::claim(args, &target, stop)?;
+    let places = claim(args, &target, stop)?;
     let watch = Watch::new(&args.common, stop);
     let mut request = request(args, &watch)?;
     watch.begin(Phase::Load, 0);
@@ -70,10 +70,10 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     watch.begin(Phase::Save, 0);
     // What the exit code does not stand for is not written, unless the user insists; what the surgery did wrong is of no use.
     let inexact = report.exactness.verdict == ExactnessVerdict::Inexact;
-    let stands = !inexact && (exit == Exit::Done || args.force);
+    let stands = !inexact && (exit == Exit::Done || args.outputs.force);
     let mut staged = Staged::new(&stop.outputs);
     if stands {
-        places.stage(&outcome, &mut staged)?;
+        places.stage(&outcome.model, &outcome.plan.to_json(), &mut staged)?;
     }
     report.seconds = watch.finish();
     report.peak_rss_bytes = output::peak_rss_bytes();
@@ -103,8 +103,12 @@ fn inputs(
         return Ok(None);
     }
     let wanted = data::Use {
-        labels: args.verify_labels.as_deref().or(args.labels.as_deref()),
-        verify: args.verify_data.as_deref(),
+        labels: args
+            .judged
+            .verify_labels
+            .as_deref()
+            .or(args.judged.labels.as_deref()),
+        verify: args.judged.verify_data.as_deref(),
         chooses: request.chooses(measured),
         fits: args.stats.is_empty()
             && (request.recover.is_some()
@@ -133,7 +137,7 @@ fn report_of(
     outcome: &Outcome,
     synthetic: bool,
 ) -> Report {
-    let mut report = convert::begin(model, !args.report.is_empty());
+    let mut report = convert::begin(model, !args.outputs.report.is_empty());
     report.runtime = outcome.engine.as_ref().map(convert::engine);
     report.counted_at = request.pins.clone();
     convert::outcome(&mut report, outcome, request, synthetic);
@@ -164,58 +168,21 @@ fn report_of(
     report
 }
 
-/// Where the outputs go.
-struct Places {
-    /// `None` in a dry run.
-    model: Option<Place>,
-    plan: Option<Place>,
-    reports: Vec<Place>,
-}
-
-impl Places {
-    /// Claims them, before the work, and notes what is read. Errors: one that cannot be written, or that is read.
-    fn claim(args: &Prune, target: &Path, stop: &Stop) -> anyhow::Result<Self> {
-        let outputs = &stop.outputs;
-        let places = Places {
-            model: if args.dry_run {
-                None
-            } else {
-                Some(outputs.claim(target, "the pruned model")?)
-            },
-            plan: args
-                .plan_out
-                .as_ref()
-                .map(|path| outputs.claim(path, "the plan made"))
-                .transpose()?,
-            reports: output::claim_reports(stop, &args.report)?,
-        };
-        if let Some(path) = &args.latency_table {
-            outputs.claim(path, "the table of latencies")?;
-        }
-        output::reads(stop, "the plan", &args.plan)?;
-        output::reads(stop, "one of the statistics", &args.stats)?;
-        if let Some(Scoring::File(path)) = &args.score {
-            outputs.reads(path, "the file of scores")?;
-        }
-        output::reads_data(stop, args.data.data.as_ref(), args.labels.as_ref())?;
-        output::reads_data(stop, args.verify_data.as_ref(), args.verify_labels.as_ref())?;
-        // Said before the model is read.
-        output::reads(stop, "the model", &args.model)?;
-        Ok(places)
+/// Claims the outputs, before the work, and notes what is read. Errors: one that cannot be written, or that is read.
+fn claim(args: &Prune, target: &Path, stop: &Stop) -> anyhow::Result<Places> {
+    let outputs = &stop.outputs;
+    let places = Places::claim(target, "the pruned model", &args.outputs, stop)?;
+    if let Some(path) = &args.latency_table {
+        outputs.claim(path, "the table of latencies")?;
     }
-
-    /// Writes the model and the plan beside their places.
-    fn stage(&self, outcome: &Outcome, staged: &mut Staged) -> anyhow::Result<()> {
-        if let Some(place) = &self.model {
-            model::stage(&outcome.model, place, staged)?;
-        }
-        if let Some(place) = &self.plan {
-            staged.write(place, |file| {
-                file.write_all(outcome.plan.to_json().as_bytes())
-            })?;
-        }
-        Ok(())
+    output::reads(stop, "one of the statistics", &args.stats)?;
+    if let Some(Scoring::File(path)) = &args.score {
+        outputs.reads(path, "the file of scores")?;
     }
+    places::reads(stop, args.plan.as_ref(), &args.data, &args.judged)?;
+    // Said before the model is read.
+    output::reads(stop, "the model", &args.model)?;
+    Ok(places)
 }
 
 /// Says how the run ended.
@@ -245,7 +212,7 @@ fn say(watch: &Watch, exit: Exit, written: bool, args: &Prune, target: &Path, re
     } else {
         format!(": {}", reasons.join("; "))
     };
-    let ending = |force: &str| match (written, args.dry_run) {
+    let ending = |force: &str| match (written, args.outputs.dry_run) {
         (true, _) => format!("wrote {} all the same", target.display()),
         (false, true) => "nothing written (--dry-run)".to_owned(),
         (false, false) => format!("nothing written ({force})"),
@@ -303,7 +270,7 @@ fn check(
         bail!("latencies are measured by running the model; leave out --no-verify");
     }
     let (data, stats) = (args.data.data.is_some(), !args.stats.is_empty());
-    if args.labels.is_some() && !data && args.verify_data.is_none() {
+    if args.judged.labels.is_some() && !data && args.judged.verify_data.is_none() {
         bail!("--labels are the classes of inputs; give these with --data or --verify-data");
     }
     if score.needs() == Needs::Activations && !data && !stats && args.plan.is_none() {
@@ -354,7 +321,7 @@ fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
         align: args.align.clone().unwrap_or(Align::ByWidth),
         latency_table: args.latency_table.clone().or_else(output::latency_table),
         plan,
-        keep_plan: args.plan_out.is_some(),
+        keep_plan: args.outputs.plan_out.is_some(),
         pins: data::pins(&args.data.input),
         verify: !args.no_verify,
     })

@@ -1,17 +1,17 @@
 //! Single weights set to zero.
 
-use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, bail};
 
 use super::args::Sparsify;
+use super::places::{self, Places};
 use super::stop::Stop;
 use super::values::{Recovery, Storage};
 use super::watch::Watch;
 use super::{Exit, convert, data, engine, gate, output};
-use crate::files::{Place, Staged};
-use crate::model::{self, Model, encoded_len};
+use crate::files::Staged;
+use crate::model::{Model, encoded_len};
 use crate::progress::{Phase, Progress};
 use crate::recover::Method;
 use crate::report::{self, ExactnessVerdict, Report};
@@ -22,7 +22,9 @@ pub(super) fn run(args: &Sparsify, stop: &Stop) -> anyhow::Result<Exit> {
         .output
         .clone()
         .unwrap_or_else(|| output::beside(&args.model, "sparse"));
-    let places = Places::claim(args, &target, stop)?;
+    let places = Places::claim(&target, "the sparse model", &args.outputs, stop)?;
+    places::reads(stop, args.plan.as_ref(), &args.data, &args.judged)?;
+    output::reads(stop, "the model", [&args.model])?;
     let watch = Watch::new(&args.common, stop);
     let mut request = request(args)?;
     watch.begin(Phase::Load, 0);
@@ -57,16 +59,11 @@ pub(super) fn run(args: &Sparsify, stop: &Stop) -> anyhow::Result<Exit> {
     gate::thresholds(&mut report, &args.gate);
     let exit = gate::exit(&report, true, args.gate.allow_unverified);
     watch.begin(Phase::Save, 0);
-    let stands = exit == Exit::Done || args.force;
+    let stands = exit == Exit::Done || args.outputs.force;
     let written = places.model.is_some() && stands;
     let mut staged = Staged::new(&stop.outputs);
-    if let Some(place) = places.model.as_ref().filter(|_| stands) {
-        model::stage(&outcome.model, place, &mut staged)?;
-    }
-    if let Some(place) = places.plan.as_ref().filter(|_| stands) {
-        staged.write(place, |file| {
-            file.write_all(outcome.plan.to_json().as_bytes())
-        })?;
+    if stands {
+        places.stage(&outcome.model, &outcome.plan.to_json(), &mut staged)?;
     }
     report.seconds = watch.finish();
     report.peak_rss_bytes = output::peak_rss_bytes();
@@ -100,7 +97,7 @@ fn reported(
     (model, outcome, stored): (&Model, &Outcome, usize),
     given: &data::Given,
 ) -> Report {
-    let mut report = convert::begin(model, !args.report.is_empty());
+    let mut report = convert::begin(model, !args.outputs.report.is_empty());
     report.fed = given.fed.clone();
     report.counted_at = request.pins.clone();
     fill(&mut report, (model, outcome), request, stored);
@@ -112,38 +109,6 @@ fn reported(
         gate::fit(&mut report, path, planned, args.recover.is_some());
     }
     report
-}
-
-/// Where the outputs go.
-struct Places {
-    /// `None` in a dry run.
-    model: Option<Place>,
-    plan: Option<Place>,
-    reports: Vec<Place>,
-}
-
-impl Places {
-    /// Claims them, before the work, and notes what is read. Errors: one that cannot be written, or that is read.
-    fn claim(args: &Sparsify, target: &Path, stop: &Stop) -> anyhow::Result<Self> {
-        let outputs = &stop.outputs;
-        let places = Places {
-            model: match args.dry_run {
-                true => None,
-                false => Some(outputs.claim(target, "the sparse model")?),
-            },
-            plan: args
-                .plan_out
-                .as_ref()
-                .map(|path| outputs.claim(path, "the plan made"))
-                .transpose()?,
-            reports: output::claim_reports(stop, &args.report)?,
-        };
-        output::reads(stop, "the plan", &args.plan)?;
-        output::reads_data(stop, args.data.data.as_ref(), args.labels.as_ref())?;
-        output::reads_data(stop, args.verify_data.as_ref(), args.verify_labels.as_ref())?;
-        output::reads(stop, "the model", [&args.model])?;
-        Ok(places)
-    }
 }
 
 /// What is asked for. Errors: options that contradict each other, a plan that cannot be read.
@@ -165,7 +130,8 @@ fn request(args: &Sparsify) -> anyhow::Result<Request> {
         ),
         _ => {}
     }
-    if args.labels.is_some() && args.data.data.is_none() && args.verify_data.is_none() {
+    if args.judged.labels.is_some() && args.data.data.is_none() && args.judged.verify_data.is_none()
+    {
         bail!("--labels are the classes of inputs; give these with --data or --verify-data");
     }
     let measured = args.data.data.is_some();
@@ -191,7 +157,7 @@ fn request(args: &Sparsify) -> anyhow::Result<Request> {
             None => default_recovery(plan.as_ref(), fits),
         },
         plan,
-        keep_plan: args.plan_out.is_some(),
+        keep_plan: args.outputs.plan_out.is_some(),
         pins: data::pins(&args.data.input),
     })
 }
@@ -211,8 +177,12 @@ fn default_recovery(plan: Option<&SparsePlan>, fits: bool) -> Option<Method> {
 
 fn wanted<'a>(args: &'a Sparsify, request: &Request) -> data::Use<'a> {
     data::Use {
-        labels: args.verify_labels.as_deref().or(args.labels.as_deref()),
-        verify: args.verify_data.as_deref(),
+        labels: args
+            .judged
+            .verify_labels
+            .as_deref()
+            .or(args.judged.labels.as_deref()),
+        verify: args.judged.verify_data.as_deref(),
         chooses: request.recover.is_some() || request.score.needs_data() || request.plan.is_some(),
         fits: false,
     }
@@ -337,7 +307,7 @@ fn say(
         .chain(report.exactness.reason.clone())
         .collect::<Vec<_>>()
         .join("; ");
-    let ending = match (written, args.dry_run) {
+    let ending = match (written, args.outputs.dry_run) {
         (true, _) => format!("wrote {} all the same", target.display()),
         (false, true) => "nothing written (--dry-run)".to_owned(),
         (false, false) => "nothing written (--force writes all the same)".to_owned(),
