@@ -123,10 +123,12 @@ fn inputs(
     Ok(Some(given))
 }
 
-/// Whether nothing goes, and nobody asked for more: the model is written as it is, and a note says what would take more.
+/// Whether nothing goes within the drift allowed and no size or time was asked for: the model, which meets it, is written as it
+/// is, and a note says what would take more.
 fn spared(args: &Prune, outcome: &Outcome) -> bool {
     let none_fits = |note: &Note| matches!(note, Note::NoCutWithin { .. });
-    args.target.is_empty() && outcome.notes.iter().any(none_fits)
+    let costs = args.target.iter().any(|goal| matches!(goal, Goal::Cost(_)));
+    !costs && outcome.notes.iter().any(none_fits)
 }
 
 /// What is said of the outcome, held against the targets and thresholds.

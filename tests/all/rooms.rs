@@ -123,14 +123,14 @@ fn literals(code: &str) -> Vec<String> {
         let in_word = before.is_some_and(|letter| letter.is_alphanumeric() || letter == '_');
         let (literal, length) = if rest.starts_with("//") {
             (None, rest.find('\n').unwrap_or(rest.len()))
-        } else if rest.starts_with('"') {
-            let text = string(&rest[1..]);
+        } else if let Some(rest) = rest.strip_prefix('"') {
+            let text = string(rest);
             (Some(text), text.len() + 2)
         } else if rest.starts_with("r#\"") && !in_word {
             let text = rest[3..].split("\"#").next().unwrap();
             (Some(text), text.len() + 5)
-        } else if rest.starts_with("'\\") {
-            (None, 2 + rest[2..].find('\'').map_or(1, |end| end + 1))
+        } else if let Some(rest) = rest.strip_prefix("'\\") {
+            (None, 2 + rest.find('\'').map_or(1, |end| end + 1))
         } else if rest.starts_with("'\"'") {
             (None, 3)
         } else {

@@ -45,6 +45,12 @@ output present_value";
     save(&text::model(text).unwrap(), path).unwrap();
 }
 
+/// Whether a run did all that was asked. Of weights that were never trained the outputs may move further than is written without
+/// being insisted on.
+fn is_cut(exit: Option<i32>, complaint: &str) -> bool {
+    exit == Some(0) || (exit == Some(1) && complaint.contains("drift below 0.5"))
+}
+
 #[test]
 fn inputs_and_outputs_shrink_where_the_user_says_so() {
     let folder = tempfile::tempdir().unwrap();
@@ -77,10 +83,11 @@ fn inputs_and_outputs_shrink_where_the_user_says_so() {
             &format!("{cut} -o {{}}/{name}.onnx --plan-out {{}}/p.json {options}"),
         );
         let said = String::from_utf8_lossy(&output.stdout);
-        // Untrained weights: how far the outputs move says nothing here.
-        let said_of = String::from_utf8_lossy(&output.stderr);
-        let failed = said_of.contains("error") && !said_of.contains("drift below 0.5");
-        assert!(!failed, "{name}: {said} {said_of}");
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            is_cut(output.status.code(), &complaint),
+            "{name}: {said} {complaint}"
+        );
         assert!(
             said.contains("past_key") && said.contains("n×8×4×4"),
             "{said}"
@@ -130,7 +137,7 @@ fn inputs_and_outputs_shrink_where_the_user_says_so() {
     // The plan knows what was allowed.
     let met = |line: &str| {
         let (exit, said) = code(path, line);
-        assert!(exit == 0 || said.contains("drift below 0.5"), "{said}");
+        assert!(is_cut(Some(exit), &said), "{said}");
     };
     met(&format!(
         "{cut} -o {{}}/x.onnx --score l2 --plan-out {{}}/p.json"

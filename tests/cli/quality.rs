@@ -13,7 +13,11 @@ fn calibrated_pruning_keeps_what_magnitudes_lose() {
             format!("@digits_cnn.onnx -o {{}}/x.onnx --target macs=0.5 -q --force {options}");
         let (exit, said) = code(path, &asked);
         // By norms alone the outputs move so far that the file is written only because it is insisted on.
-        assert!(exit == 0 || options == "--score l2", "{options}: {said}");
+        let refused = exit == 1 && said.contains("drift below 0.5");
+        assert!(
+            exit == 0 || (refused && options == "--score l2"),
+            "{options}: {said}"
+        );
         let verify = "verify @digits_cnn.onnx {}/x.onnx --data @digits_test.npz --labels @digits_test_labels.npy --json";
         let report: Value = serde_json::from_slice(&run(path, verify).stdout).unwrap();
         let labelled = &report["drift"]["labelled"];
@@ -41,7 +45,9 @@ fn a_model_alone_always_gives_a_file() {
     let path = folder.path();
     let written = || path.join("x.onnx").exists();
     let asked = "@digits_cnn.onnx -o {}/x.onnx --target drift=0.001 -q";
-    assert_eq!((code(path, asked).0, written()), (1, false));
+    // What only the whole model meets, it meets.
+    assert_eq!((code(path, asked).0, written()), (0, true));
+    std::fs::remove_file(path.join("x.onnx")).unwrap();
     assert_eq!(code(path, "@digits_cnn.onnx -o {}/x.onnx -q").0, 0);
     assert!(written());
 }
