@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::allocate::{Choice, least_cuts};
-use crate::analysis::{Analysis, Options, Pins, Selection, analyse, ranked, unranked};
+use crate::analysis::{Analysis, Options, Pins, Selection, analyse, known, ranked, unranked};
 use crate::cost::{CostModel, Subject, bytes, params};
 use crate::linear::{Bias, views};
 use crate::model::{
@@ -152,6 +152,18 @@ impl Workspace {
             selection,
             notes,
         )?)
+    }
+
+    /// The model with nothing cut and all that no output needs taken out, without loss; `notes` go into its metadata.
+    pub fn cleaned(&self, notes: &[(&str, String)]) -> Result<Model, WorkspaceError> {
+        let mut model = self.cut(&self.analysis.select([]), notes)?;
+        let contents = known(&model);
+        let options = clean::Options {
+            contents: Some(&contents),
+            fold_norms: false,
+        };
+        clean::clean(&mut model, options)?;
+        Ok(model)
     }
 
     /// Merges copies that are still equal, and takes out added biases that were not used.

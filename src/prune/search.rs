@@ -16,18 +16,18 @@ use crate::progress::Phase;
 
 /// Cuts that are mended, at most.
 const TRIALS: usize = 3;
+/// The same where a share of classes is asked for, which says less of where to go next.
+const AGREEING: usize = 5;
 /// Places of the path whose drift is measured for each of them, at most.
 const PROBES: usize = 7;
 /// How near to the drift asked for a search ends.
 const NEAR: f64 = 0.08;
 /// What mending leaves of a drift, before any is known.
 const LEFT: f64 = 0.85;
-/// The same where a share of classes is asked for, which says less of where to go next.
-const AGREEING: usize = 5;
 /// The drift at which an agreement is looked for first, for each part that may disagree.
 const DRIFT_PER_DISAGREEMENT: f64 = 4.0;
 /// Where steps of the path are so coarse that this share of the drift is not used, units of single groups are added,
-const COARSE: f64 = 0.15;
+const COARSE: f64 = 0.1;
 /// so often at most.
 const FINER: usize = 6;
 

@@ -309,7 +309,12 @@ impl Stages<'_> {
         };
         let notes = self.request.notes(&plan);
         let unshared = workspace.cut_unshared(&selection, &notes)?;
-        let bare = workspace.reshare(unshared.clone())?;
+        // Of a model of which nothing goes at least what no output needs does.
+        let bare = if selection.is_empty() && self.request.plan.is_none() {
+            workspace.cleaned(&notes)?
+        } else {
+            workspace.reshare(unshared.clone())?
+        };
         Ok(Cut {
             plan,
             notes,

@@ -40,8 +40,7 @@ pub(super) fn is(
     if !request.candidates(&workspace).is_empty() {
         return Ok(false);
     }
-    let nothing = vec![Vec::new(); workspace.analysis.groups.len()];
-    let mut written = workspace.cut(&workspace.select(&nothing), &[])?.proto;
+    let mut written = workspace.cleaned(&[])?.proto;
     written
         .metadata_props
         .clone_from(&model.proto.metadata_props);
