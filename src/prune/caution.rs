@@ -20,6 +20,11 @@ const DOUBTED: f64 = 0.5;
 /// Where a cut moved inputs kept apart further than allowed, another is made for this share of what should then do.
 const LESS: f64 = 0.8;
 
+/// A drift below this is rounding.
+const LOSSLESS: f64 = 1e-4;
+/// A cut that nobody asked for by size is not worth any drift where it saves less than this share of all costs.
+const WORTH: f64 = 0.01;
+
 impl Stages<'_> {
     /// As much as keeps within the drift on inputs kept apart; nothing where the second try does not.
     pub(super) fn cautiously(
@@ -50,14 +55,19 @@ impl Stages<'_> {
             baseline,
         )?;
         let Some(moved) = moved_too_far(&first, &request) else {
-            return Ok(first);
+            if !guessed || is_worth_it(&first) {
+                return Ok(first);
+            }
+            said.push("what could go would save less than a hundredth".to_owned());
+            let left = (first.workspace, candidates);
+            return self.whole(left, first.tradeoff, &said, sha256, baseline);
         };
         request.drift = request
             .drift
             .map(|allowed| LESS * allowed * allowed / moved);
         let again = (first.workspace, candidates.clone());
         let second = self.within(&request, again, &said, sha256, baseline)?;
-        if moved_too_far(&second, &request).is_none() {
+        if moved_too_far(&second, &request).is_none() && (!guessed || is_worth_it(&second)) {
             return Ok(second);
         }
         let left = (second.workspace, candidates);
@@ -110,6 +120,17 @@ fn moved_too_far(outcome: &Outcome, request: &Request) -> Option<f64> {
     let allowed = request.drift.unwrap_or(f64::INFINITY);
     let cut = outcome.choice.removed.iter().any(|units| !units.is_empty());
     (cut && drift > allowed * ALLOWANCE).then_some(drift)
+}
+
+/// Whether something is saved for the drift that there is.
+fn is_worth_it(outcome: &Outcome) -> bool {
+    let (before, after) = (&outcome.before, &outcome.after);
+    let saves = |before: f64, after: f64| after <= before * (1.0 - WORTH);
+    let drift = outcome.checks.as_ref().and_then(Checks::drift);
+    drift.is_none_or(|drift| drift < LOSSLESS)
+        || saves(before.macs, after.macs)
+        || saves(before.params, after.params)
+        || saves(before.bytes, after.bytes)
 }
 
 /// How much of a drift is allowed, and why not all of it.
