@@ -16,6 +16,10 @@ use crate::progress::Phase;
 
 /// Cuts that are mended, at most.
 const TRIALS: usize = 3;
+/// The same where mending takes a moment.
+const CHEAP_TRIALS: usize = 9;
+/// Multiply-accumulates of the model on all inputs up to which it does: some seconds of one core.
+const CHEAP: f64 = 2e9;
 /// The same where a share of classes is asked for, which says less of where to go next.
 const AGREEING: usize = 5;
 /// Places of the path whose drift is measured for each of them, at most.
@@ -29,7 +33,7 @@ const DRIFT_PER_DISAGREEMENT: f64 = 4.0;
 /// Where steps of the path are so coarse that this share of the drift is not used, units of single groups are added,
 const COARSE: f64 = 0.1;
 /// so often at most.
-const FINER: usize = 6;
+const FINER: usize = 8;
 
 /// The best so far: a cut within the drift asked for.
 struct BestWithin {
@@ -67,7 +71,7 @@ impl Rounds<'_> {
         let path = plan.path(self.original, &[]);
         self.work
             .progress
-            .begin(Phase::Search, (TRIALS + FINER) as u64);
+            .begin(Phase::Search, (self.trials() + FINER) as u64);
         let trials = SearchContext {
             plan: &plan,
             path: &path,
@@ -107,11 +111,7 @@ impl Rounds<'_> {
         let (mut below, mut above) = (0, path.len() + 1);
         let mut left = LEFT;
         let mut aim = self.first_aim(allowed);
-        let last = if self.request.agreement.is_some() {
-            AGREEING
-        } else {
-            TRIALS
-        };
+        let last = self.trials();
         for trial in 1..=last {
             let wanted = aim * (1.0 - NEAR / 2.0) / left;
             let guess = self.probe(trials, &mut probes, (below, above), wanted)?;
@@ -152,6 +152,16 @@ impl Rounds<'_> {
             best = self.finer(trials, best, left, decided)?;
         }
         Ok(best)
+    }
+
+    /// How many cuts are mended at most.
+    fn trials(&self) -> usize {
+        let work = self.original.cost.original().macs * self.data.inputs.count() as f64;
+        match self.request.agreement {
+            _ if work <= CHEAP => CHEAP_TRIALS,
+            Some(_) => AGREEING,
+            None => TRIALS,
+        }
     }
 
     /// The drift at which what is asked for is looked for first.

@@ -18,10 +18,11 @@ fn the_readme_lists_every_score_as_the_table_has_it() {
     // The last row is that of files of scores.
     assert_eq!(rows.len(), SCORES.len() + 1);
     for (entry, row) in SCORES.iter().zip(&rows) {
-        let needs = if entry.needs == Needs::Weights {
-            ""
-        } else {
-            "`--data` or `--stats`"
+        let needs = match entry.needs {
+            Needs::Weights => "",
+            Needs::Activations => "`--data` or `--stats`",
+            // Made-up inputs do, too.
+            _ => "inputs; made-up ones without `--data` or `--stats`",
         };
         assert!(
             row[1].starts_with(&format!("`{}`", entry.name)),
