@@ -11,7 +11,7 @@ As given it has 80 Gemm and some 4 million parameters. Pruning it with its input
 import argparse
 
 import numpy as np
-from growth import Graph
+from growth_models import Graph
 from onnx import helper
 
 

@@ -193,9 +193,15 @@ fn enter(model: &Model, facts: &mut Facts, node: NodeId, branch: usize, first: b
 
 /// Facts of a node's outputs, by its rule.
 pub(super) fn results(view: &NodeView) -> Result<Vec<Fact>, String> {
-    match lookup(view.node.domain(), view.node.op_type()) {
-        None => Err("no rule".to_owned()),
-        Some(operator) => operator.infer(view).map_err(|error| error.to_string()),
+    let operator = lookup(view.node.domain(), view.node.op_type()).ok_or("no rule")?;
+    let facts = operator.infer(view).map_err(|error| error.to_string())?;
+    let dims = facts
+        .iter()
+        .filter_map(|fact| fact.shape.as_ref())
+        .flatten();
+    match dims.filter_map(Dim::num).find(|extent| *extent < 0) {
+        Some(extent) => Err(format!("its output would have the extent {extent}")),
+        None => Ok(facts),
     }
 }
 

@@ -14,6 +14,9 @@ use crate::facts::Dim;
 use crate::model::{Model, NodeId, ValueId};
 use crate::relation::{LabelId, Port, Reason, Relation, Segment};
 
+/// Indices that a space may have: an axis that is longer holds no weights that fit in memory, and stays whole.
+const MOST_INDICES: i64 = 1 << 26;
+
 /// Number of a space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SpaceId(pub u32);
@@ -188,10 +191,14 @@ impl Spaces {
     fn add(&mut self, extent: &Dim) {
         let whole = self.whole.entry(extent.clone());
         let pieces = whole.or_insert_with(|| Pieces::new(extent)).clone();
+        let listed = extent
+            .num()
+            .is_none_or(|number| (0..=MOST_INDICES).contains(&number));
+        let reason = || Box::new(Reason::operator("more indices than can be told apart"));
         self.spaces.push(Space {
             extent: extent.clone(),
             pieces,
-            broken: None,
+            broken: (!listed).then(reason),
         });
     }
 

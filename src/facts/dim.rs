@@ -132,7 +132,8 @@ impl Dim {
     /// `self / divisor` where the division leaves no remainder as a polynomial, else `None`.
     pub fn exact_div(&self, divisor: &Dim) -> Option<Dim> {
         if let (Dim::Num(a), Dim::Num(b)) = (self, divisor) {
-            return (*b != 0 && a % b == 0).then(|| Dim::Num(a / b));
+            let exact = a.checked_rem(*b) == Some(0);
+            return a.checked_div(*b).filter(|_| exact).map(Dim::Num);
         }
         if self == divisor {
             return Some(Dim::Num(1));
@@ -152,15 +153,14 @@ impl Dim {
             let Some((monomial, coefficient)) = lead(&rest.terms()) else {
                 return Some(quotient);
             };
-            if coefficient % by_coefficient != 0 {
-                return None;
-            }
+            let whole = coefficient.checked_rem(by_coefficient) == Some(0);
+            let share = coefficient.checked_div(by_coefficient).filter(|_| whole)?;
             let mut left = monomial;
             for symbol in &by_monomial {
                 let at = left.iter().position(|other| other == symbol)?;
                 left.remove(at);
             }
-            let step = Dim::from_terms(BTreeMap::from([(left, coefficient / by_coefficient)]));
+            let step = Dim::from_terms(BTreeMap::from([(left, share)]));
             rest = &rest - &(&step * divisor);
             quotient = &quotient + &step;
         }
@@ -187,7 +187,7 @@ impl Dim {
 
     /// The smallest whole number at or above `self / divisor`; `None` when the divisor is zero.
     pub fn ceil_div(&self, divisor: i64) -> Option<Dim> {
-        (self + &Dim::Num(divisor - 1)).floor_div(&Dim::Num(divisor))
+        (self + &Dim::Num(divisor.saturating_sub(1))).floor_div(&Dim::Num(divisor))
     }
 
     /// The remainder of the division with the sign of the divisor; `None` when it is zero.
@@ -331,6 +331,9 @@ impl std::ops::Add for &Dim {
 impl std::ops::Sub for &Dim {
     type Output = Dim;
     fn sub(self, other: &Dim) -> Dim {
+        if let (Dim::Num(a), Dim::Num(b)) = (self, other) {
+            return Dim::Num(a.saturating_sub(*b));
+        }
         self + &(other * &Dim::Num(-1))
     }
 }
@@ -410,6 +413,15 @@ mod tests {
         let odd = &(&b + &Dim::Num(1)) * &(&s - &Dim::Num(2));
         assert_eq!(odd.exact_div(&(&s - &Dim::Num(2))), Some(&b + &Dim::Num(1)));
         assert_eq!(odd.exact_div(&Dim::symbol("t")), None);
+    }
+
+    #[test]
+    fn the_smallest_number_has_no_opposite() {
+        let least = Dim::Num(i64::MIN);
+        assert_eq!(least.exact_div(&Dim::Num(-1)), None);
+        assert_eq!(least.exact_div(&Dim::Num(0)), None);
+        assert!(!least.differs(&least));
+        assert_eq!(least.ceil_div(i64::MIN).map(|dim| dim.num()), Some(Some(2)));
     }
 
     #[test]

@@ -61,6 +61,8 @@ pub struct NodeEntry {
     pub graph: GraphId,
     /// Its place in that graph's list.
     pub position: u32,
+    /// Whether it has a name, and no other node of its graph has the same.
+    pub has_own_name: bool,
     /// Its inputs; `None` where an optional one is left out.
     pub inputs: Vec<Option<ValueId>>,
     /// Its outputs; `None` where an optional one is left out.
@@ -255,6 +257,10 @@ impl<'a> Builder<'a> {
             self.index.graphs[id.index()].inputs.push(value);
         }
         let first = self.index.nodes.len() as u32;
+        let mut called: HashMap<&str, u32> = HashMap::new();
+        for node in &graph.node {
+            *called.entry(node.name()).or_insert(0) += 1;
+        }
         for (position, node) in graph.node.iter().enumerate() {
             let node_id = NodeId(first + position as u32);
             let mut outputs = Vec::with_capacity(node.output.len());
@@ -269,6 +275,7 @@ impl<'a> Builder<'a> {
             self.index.nodes.push(NodeEntry {
                 graph: id,
                 position: position as u32,
+                has_own_name: !node.name().is_empty() && called[node.name()] == 1,
                 inputs: Vec::new(),
                 outputs,
                 subgraphs: Vec::new(),

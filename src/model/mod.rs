@@ -195,17 +195,11 @@ impl Model {
     /// prefix of its subgraph.
     pub fn node_in_plan(&self, id: NodeId) -> String {
         let (entry, node) = (self.index.node(id), self.node(id));
-        let alike = self
-            .graph(entry.graph)
-            .node
-            .iter()
-            .filter(|other| other.name() == node.name())
-            .count();
         let by_output = node
             .output
             .iter()
             .find(|name| !name.is_empty())
-            .filter(|_| node.name().is_empty() || alike > 1);
+            .filter(|_| !entry.has_own_name);
         format!(
             "{}{}",
             self.index.prefix(self, entry.graph),

@@ -133,6 +133,23 @@ impl Packing {
         })
     }
 
+    /// Errors: the attributes are of other numbers than the data or the packed weight have.
+    fn fits(&self, node: &NodeView) -> Result<(), InferError> {
+        let last = node.shape(0).and_then(<[Dim]>::last);
+        if last.is_some_and(|last| last.differs(&Dim::Num(self.sum))) {
+            return Err(InferError(format!("K={} for other data", self.sum)));
+        }
+        let extents = [self.columns, self.blocks(), self.bytes()].map(Dim::Num);
+        let packed = node.shape(1).map(Dim::product);
+        if packed.is_some_and(|packed| packed.differs(&Dim::product(&extents))) {
+            return Err(InferError(format!(
+                "a packed weight of other numbers than N={} and K={}",
+                self.columns, self.sum
+            )));
+        }
+        Ok(())
+    }
+
     /// Blocks of an output channel, counting a last one that is not full.
     pub fn blocks(&self) -> i64 {
         (self.sum - 1) / self.block + 1
@@ -199,6 +216,7 @@ impl Operator for MatMulNBits {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let packing = Packing::read(node, "N")
             .ok_or_else(|| InferError("attributes K, N, block_size or bits".into()))?;
+        packing.fits(node)?;
         let shape = node
             .shape(0)
             .and_then(<[Dim]>::split_last)
@@ -368,6 +386,20 @@ mod tests {
             start().int("K", 128).weight("u8:6x4x16").weight("24")
         ));
         assert!(!multiplies(OpCase::op("ReduceSum").input("2x8").list(&[1])));
+    }
+
+    #[test]
+    fn attributes_of_other_numbers_are_an_error() {
+        let infer = |case: OpCase| {
+            let operator = crate::ops::lookup(case.node.domain(), case.node.op_type()).unwrap();
+            case.view(|view| operator.infer(view).map(|_| ()).map_err(|error| error.0))
+        };
+        let packed = |weight: &str| start().int("K", 128).weight(weight).weight("24");
+        assert_eq!(infer(packed("u8:6x4x16")), Ok(()));
+        assert!(infer(packed("u8:6x3x16")).unwrap_err().contains("K=128"));
+        let large = start().int("K", i64::from(i32::MAX));
+        let error = infer(large.weight("u8:6x4x16").weight("24")).unwrap_err();
+        assert_eq!(error, "K=2147483647 for other data");
     }
 
     #[test]

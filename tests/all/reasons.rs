@@ -116,3 +116,26 @@ fn what_is_left_out_says_so() {
         (1, 16, "excluded")
     );
 }
+
+#[test]
+fn axes_too_long_to_be_listed_stay_whole() {
+    for repeats in [1i64 << 28, 1 << 40, i64::MAX] {
+        let text = format!(
+            "input x f32[n,3]\nconst a f32[3,8]\nconst k i64[2] = 1,{repeats}\nconst b f32[8,4]\nf = MatMul(x, a)\nt = Tile(f, k)\nm = ReduceMax(t) {{axes=[1]}}\ny = MatMul(f, b)\noutput y\noutput m"
+        );
+        let reason = reason_of(&text, "f");
+        assert_eq!(reason, "more indices than can be told apart", "{repeats}");
+    }
+}
+
+#[test]
+fn an_extent_below_zero_is_no_extent() {
+    let text = "input x f32[n,3]\nconst a f32[3,8]\nconst depth i64[] = -9223372036854775808\nconst pair f32[2]\nconst b f32[8,4]\nf = MatMul(x, a)\ni = ArgMax(f) {axis=1, keepdims=0}\nh = OneHot(i, depth, pair)\nr = Relu(h)\ny = MatMul(f, b)\noutput y\noutput r";
+    let model = text::model(text).unwrap();
+    let analysis = analyse(&model, &Options::default());
+    let problems: Vec<&String> = analysis.facts.problems.values().collect();
+    assert_eq!(
+        problems,
+        ["its output would have the extent -9223372036854775808"]
+    );
+}
