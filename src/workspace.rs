@@ -158,7 +158,7 @@ impl Workspace {
     pub fn cleaned(&self, notes: &[(&str, String)]) -> Result<Model, WorkspaceError> {
         let mut model = self.cut(&self.analysis.select([]), notes)?;
         let contents = known(&model);
-        let options = clean::Options {
+        let options = clean::CleanOptions {
             contents: Some(&contents),
             fold_norms: false,
         };
@@ -210,7 +210,7 @@ impl Workspace {
         inputs: &[Tensors],
         noise: f64,
     ) -> Exactness {
-        let cut = verify::Cut {
+        let cut = verify::CutModels {
             working: &self.working,
             analysis: &self.analysis,
             selection,

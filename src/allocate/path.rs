@@ -25,12 +25,12 @@ pub struct Path<'a> {
     original: Cost,
     /// What each removal of a group costs, by its curve's envelope.
     slopes: Vec<Vec<f64>>,
-    steps: Vec<Step>,
+    steps: Vec<PathStep>,
 }
 
 /// One step: so many units of a group are gone after it.
 #[derive(Clone, Copy, Debug)]
-struct Step {
+struct PathStep {
     place: usize,
     from: usize,
     to: usize,
@@ -118,7 +118,7 @@ impl<'a> Path<'a> {
             }
             *error += self.slopes[place][gone[place]..to].iter().sum::<f64>();
             ledger.set(&self.shares(place, to));
-            self.steps.push(Step {
+            self.steps.push(PathStep {
                 place,
                 from: gone[place],
                 to,

@@ -9,7 +9,7 @@ use crate::ops::make;
 use crate::proto::{Dtype, NodeProto};
 
 /// A stretch of the new list.
-enum Part {
+enum AssembledPart {
     /// These numbers.
     Numbers(Vec<i64>),
     /// What the old list holds at these places.
@@ -56,14 +56,14 @@ impl Operands {
                     .0
             };
             pieces.push(match part {
-                Part::Numbers(numbers) => constant(self, &numbers, fact.dtype?),
-                Part::Held(places) => {
+                AssembledPart::Numbers(numbers) => constant(self, &numbers, fact.dtype?),
+                AssembledPart::Held(places) => {
                     let places = constant(self, &places, Dtype::Int64);
                     self.made(&mut made, &entry.name, |output| {
                         make::gather(&entry.name, &places, 0, output)
                     })
                 }
-                Part::Scaled(place, times, by) => {
+                AssembledPart::Scaled(place, times, by) => {
                     let [place, times, by] = [
                         (place, Dtype::Int64),
                         (times, fact.dtype?),
@@ -108,9 +108,9 @@ impl Operands {
 }
 
 /// The stretches of the new list.
-fn parts(fact: &Fact, wanted: &[Option<Dim>]) -> Option<Vec<Part>> {
+fn parts(fact: &Fact, wanted: &[Option<Dim>]) -> Option<Vec<AssembledPart>> {
     let held = |at: usize| fact.contents.as_ref()?.0.get(at)?.dim();
-    let mut parts: Vec<Part> = Vec::new();
+    let mut parts: Vec<AssembledPart> = Vec::new();
     for (at, wanted) in wanted.iter().enumerate() {
         let place = at as i64;
         match (
@@ -119,13 +119,15 @@ fn parts(fact: &Fact, wanted: &[Option<Dim>]) -> Option<Vec<Part>> {
                 .filter(|wanted| held(at).as_ref() != Some(*wanted)),
             parts.last_mut(),
         ) {
-            (None, Some(Part::Held(places))) => places.push(place),
-            (None, _) => parts.push(Part::Held(vec![place])),
-            (Some(Dim::Num(number)), Some(Part::Numbers(numbers))) => numbers.push(*number),
-            (Some(Dim::Num(number)), _) => parts.push(Part::Numbers(vec![*number])),
+            (None, Some(AssembledPart::Held(places))) => places.push(place),
+            (None, _) => parts.push(AssembledPart::Held(vec![place])),
+            (Some(Dim::Num(number)), Some(AssembledPart::Numbers(numbers))) => {
+                numbers.push(*number)
+            }
+            (Some(Dim::Num(number)), _) => parts.push(AssembledPart::Numbers(vec![*number])),
             (Some(wanted), _) => {
                 let (times, by) = ratio(wanted, &held(at)?)?;
-                parts.push(Part::Scaled(place, times, by));
+                parts.push(AssembledPart::Scaled(place, times, by));
             }
         }
     }

@@ -10,14 +10,14 @@ use crate::model::{GraphId, Index, Model, NodeId, ValueId, functions};
 use crate::ops::{Flow, meaning};
 
 /// The smallest and the largest number allowed, both included.
-type Range = (i64, i64);
+type IndexRange = (i64, i64);
 
 /// Numbers beyond these are not told from none at all.
 const FAR: i64 = 1 << 40;
 
 /// For every input of the main graph that picks entries: the numbers that it may hold, by name, where all extents are those
 /// of the given shapes of the inputs. Negative numbers, which count from the end, are allowed only where nothing else is.
-pub fn bounds(model: &Model, pins: &Pins) -> BTreeMap<String, Range> {
+pub fn bounds(model: &Model, pins: &Pins) -> BTreeMap<String, IndexRange> {
     let inlined = functions::inlined(model).ok().flatten();
     let model = inlined.as_ref().map_or(model, |(inlined, _)| inlined);
     if !model
@@ -60,16 +60,16 @@ struct Bounds<'a> {
     model: &'a Model,
     facts: &'a Facts,
     /// By value.
-    of: Vec<Option<Range>>,
+    of: Vec<Option<IndexRange>>,
     changed: bool,
 }
 
 impl Bounds<'_> {
-    fn get(&self, value: ValueId) -> Option<Range> {
+    fn get(&self, value: ValueId) -> Option<IndexRange> {
         self.of.get(value.index()).copied().flatten()
     }
 
-    fn limit(&mut self, value: Option<ValueId>, range: Option<Range>) {
+    fn limit(&mut self, value: Option<ValueId>, range: Option<IndexRange>) {
         let (Some(value), Some((low, high))) = (value, range) else {
             return;
         };
@@ -145,7 +145,7 @@ impl Bounds<'_> {
     }
 
     /// Operators that keep numbers as they are, or change them by a constant.
-    fn handed_on(&mut self, flow: Flow, inputs: &[Option<ValueId>], output: Option<Range>) {
+    fn handed_on(&mut self, flow: Flow, inputs: &[Option<ValueId>], output: Option<IndexRange>) {
         let kept: &[usize] = match flow {
             Flow::Same
             | Flow::Dropped
@@ -170,7 +170,7 @@ impl Bounds<'_> {
         }
     }
 
-    fn arithmetic(&mut self, flow: Flow, inputs: &[Option<ValueId>], output: Option<Range>) {
+    fn arithmetic(&mut self, flow: Flow, inputs: &[Option<ValueId>], output: Option<IndexRange>) {
         let ([Some(a), Some(b)], Some((low, high))) = (inputs, output) else {
             return;
         };
@@ -224,7 +224,7 @@ impl Bounds<'_> {
     }
 
     /// The least and the most of a value that is known.
-    fn extremes(&self, value: ValueId) -> Option<Range> {
+    fn extremes(&self, value: ValueId) -> Option<IndexRange> {
         let numbers = self.numbers(Some(value))?;
         let range = (*numbers.iter().min()?, *numbers.iter().max()?);
         (range.0 > -FAR && range.1 < FAR).then_some(range)
@@ -236,7 +236,7 @@ mod tests {
     use super::*;
     use crate::model::text;
 
-    fn found(text: &str, pins: &[(&str, &[i64])]) -> BTreeMap<String, Range> {
+    fn found(text: &str, pins: &[(&str, &[i64])]) -> BTreeMap<String, IndexRange> {
         let pins = pins
             .iter()
             .map(|(name, dims)| ((*name).to_owned(), dims.to_vec()))
@@ -244,7 +244,7 @@ mod tests {
         bounds(&text::model(text).unwrap(), &pins)
     }
 
-    fn range(text: &str) -> Option<Range> {
+    fn range(text: &str) -> Option<IndexRange> {
         found(text, &[]).get("i").copied()
     }
 

@@ -32,7 +32,7 @@ pub fn ends(model: &Model, analysis: &Analysis, groups: &[usize]) -> Option<Vec<
         })
         .collect();
     let selection = analysis.select(all.iter().map(|(group, units)| (*group, units.as_slice())));
-    let branch = Branch::new(model, analysis, &selection);
+    let branch = BranchUses::new(model, analysis, &selection);
     let live = branch.live();
     let alive = |node: &NodeId| live[node.index()];
     let ends: Vec<NodeId> = branch
@@ -58,7 +58,7 @@ pub fn ends(model: &Model, analysis: &Analysis, groups: &[usize]) -> Option<Vec<
     (!ends.is_empty() && !left && !seen && branch.sums(&ends, &live)).then_some(ends)
 }
 
-struct Branch<'a> {
+struct BranchUses<'a> {
     model: &'a Model,
     analysis: &'a Analysis,
     /// Values that lose something.
@@ -67,9 +67,9 @@ struct Branch<'a> {
     ends: BTreeSet<NodeId>,
 }
 
-impl<'a> Branch<'a> {
+impl<'a> BranchUses<'a> {
     fn new(model: &'a Model, analysis: &'a Analysis, selection: &Selection) -> Self {
-        let mut branch = Branch {
+        let mut branch = BranchUses {
             model,
             analysis,
             touched: BTreeSet::new(),

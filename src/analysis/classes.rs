@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Granularity;
 use super::freeze::Freezer;
 use super::spaces::{SpaceId, Spaces};
-use super::unite::Builder;
+use super::unite::FactorUnion;
 use crate::model::{Model, NodeId};
 use crate::relation::{Reason, Relation};
 
@@ -120,7 +120,7 @@ impl Classes {
         allowed: &Allowed,
         causes: &Causes,
     ) -> Self {
-        let mut builder = Builder::new(spaces);
+        let mut builder = FactorUnion::new(spaces);
         builder.unite(spaces);
         let mut freezer = Freezer {
             frozen: BTreeMap::new(),
@@ -154,7 +154,7 @@ impl Classes {
 
 /// Classes of the sets of factors that were united, with what freezes each, and the carrier of every piece.
 fn finish(
-    mut builder: Builder,
+    mut builder: FactorUnion,
     mut frozen: BTreeMap<u32, Cause>,
     lossy: BTreeMap<u32, Reason>,
     causes: &Causes,

@@ -19,14 +19,14 @@ pub(super) struct Operands {
     /// By graph and by the place of the node behind which they go; of those behind one node the last to run stands first.
     pub(super) inserts: Vec<(GraphId, u32, NodeProto)>,
     /// Copies made before, so that equal demands on one value share one copy.
-    copies: BTreeMap<ValueId, Vec<Copied>>,
+    copies: BTreeMap<ValueId, Vec<CopiedNodes>>,
     /// The same of bytes that were packed anew.
     pub(super) repacked: Vec<(ValueId, Repack, String)>,
     names: Names,
 }
 
 /// The elements that a copy was made for, its name, and what is known of it.
-type Copied = (Vec<Option<Dim>>, String, Fact);
+type CopiedNodes = (Vec<Option<Dim>>, String, Fact);
 
 /// Why an operand cannot be rewritten.
 type Why = String;

@@ -51,7 +51,7 @@ pub fn frozen_beside<'a>(
     groups: impl IntoIterator<Item = &'a Group>,
     left_out: &dyn Fn(&Group) -> Reason,
 ) -> (u64, Vec<Frozen>) {
-    let causes = Causes::new(model, analysis, groups, left_out);
+    let causes = FrozenCauses::new(model, analysis, groups, left_out);
     let mut prunable = 0u64;
     let mut reasons: BTreeMap<Reason, Frozen> = BTreeMap::new();
     for Family { members, .. } in origins.families(model) {
@@ -103,13 +103,13 @@ pub fn frozen_beside<'a>(
 }
 
 /// What is to be said of one weight.
-enum Verdict {
+enum FrozenVerdict {
     Prunable,
     Held(Reason, Option<NodeId>),
 }
 
 /// What there is to say of the classes of a model.
-struct Causes<'a> {
+struct FrozenCauses<'a> {
     model: &'a Model,
     analysis: &'a Analysis,
     reachable: Vec<bool>,
@@ -123,7 +123,7 @@ struct Causes<'a> {
 /// output has its axis.
 type Nearness = (u8, u8, bool);
 
-impl<'a> Causes<'a> {
+impl<'a> FrozenCauses<'a> {
     fn new<'g>(
         model: &'a Model,
         analysis: &'a Analysis,
@@ -145,7 +145,7 @@ impl<'a> Causes<'a> {
                 left_out.insert(*class, why(group));
             }
         }
-        Causes {
+        FrozenCauses {
             model,
             analysis,
             reachable,
@@ -159,24 +159,24 @@ impl<'a> Causes<'a> {
         let mut why: Option<Cause> = None;
         for member in members {
             match self.of(*member) {
-                Verdict::Prunable => return None,
-                Verdict::Held(reason, node)
+                FrozenVerdict::Prunable => return None,
+                FrozenVerdict::Held(reason, node)
                     if why
                         .as_ref()
                         .is_none_or(|(before, _)| *before == Reason::Unused) =>
                 {
                     why = Some((reason, node))
                 }
-                Verdict::Held(..) => {}
+                FrozenVerdict::Held(..) => {}
             }
         }
         why
     }
 
-    fn of(&self, value: ValueId) -> Verdict {
+    fn of(&self, value: ValueId) -> FrozenVerdict {
         let entry = self.model.index().value(value);
         if entry.readers.is_empty() && !entry.is_output {
-            return Verdict::Held(Reason::Unused, None);
+            return FrozenVerdict::Held(Reason::Unused, None);
         }
         let mut best: Option<(Nearness, Cause)> = None;
         let spaces = &self.analysis.spaces;
@@ -193,7 +193,7 @@ impl<'a> Causes<'a> {
             for factor in self.analysis.classes.factors(space) {
                 let class = self.analysis.classes.get(factor.class);
                 if class.free && self.reachable[factor.class.index()] {
-                    return Verdict::Prunable;
+                    return FrozenVerdict::Prunable;
                 }
                 let (rank, reason) = self.reason(factor.class, class);
                 let key = (
@@ -206,8 +206,11 @@ impl<'a> Causes<'a> {
                 }
             }
         }
-        let none = || Verdict::Held(Reason::operator("a single number, or a width of one"), None);
-        best.map_or_else(none, |(_, (reason, node))| Verdict::Held(reason, node))
+        let none =
+            || FrozenVerdict::Held(Reason::operator("a single number, or a width of one"), None);
+        best.map_or_else(none, |(_, (reason, node))| {
+            FrozenVerdict::Held(reason, node)
+        })
     }
 
     /// Why a class is out of reach, and how near to it what is out of reach is: what could go if it were asked for comes first,

@@ -11,7 +11,7 @@ use crate::relation::Reason;
 
 /// Factors before they are united: numbered space by space, piece by piece, outermost first.
 #[derive(Default)]
-pub(super) struct Builder {
+pub(super) struct FactorUnion {
     pub(super) numbers: Numbering,
     /// By factor.
     pub(super) extents: Vec<Dim>,
@@ -24,9 +24,9 @@ pub(super) struct Builder {
     dangled: Vec<bool>,
 }
 
-impl Builder {
+impl FactorUnion {
     pub(super) fn new(spaces: &Spaces) -> Self {
-        let mut builder = Builder {
+        let mut builder = FactorUnion {
             dangled: vec![false; spaces.iter().count()],
             ..Default::default()
         };
@@ -143,7 +143,7 @@ impl Builder {
     /// One piece against the pieces that its factors come from, outermost first, with what their strides are multiplied by.
     /// Factors that are the same on both sides are one; the others cannot be cut, for the other side does not see them.
     fn unite_pieces(&mut self, axis: (SpaceId, usize), parts: &[((SpaceId, usize), u64)]) {
-        let flat = |builder: &Builder,
+        let flat = |builder: &FactorUnion,
                     (space, piece): (SpaceId, usize),
                     scale: u64|
          -> SmallVec<[(u32, u64, Dim); 2]> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{MadeUp, Statistics, cached, declared_inputs, pinned_inputs};
 use crate::analysis::Pins;
-use crate::inputs::{Batches, DataError, Inputs, Options, Part, Tensors, apart, load};
+use crate::inputs::{Batches, DataError, Inputs, LoadOptions, Part, Tensors, apart, load};
 use crate::model::Model;
 use crate::progress::Memory;
 
@@ -80,7 +80,7 @@ impl Dataset {
     pub fn read(model: &Model, path: &Path, samples: Option<usize>) -> Result<Self, DataError> {
         let pins = Pins::new();
         let specs = pinned_inputs(model, declared_inputs(model, &pins, Some(path)), &pins)?;
-        let options = Options {
+        let options = LoadOptions {
             samples,
             ..Default::default()
         };

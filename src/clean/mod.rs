@@ -21,7 +21,7 @@ use crate::model::{LoadError, Model, TensorRef, encoded_len};
 
 /// What is done beyond removing, merging and passing through.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Options<'a> {
+pub struct CleanOptions<'a> {
     /// Values whose contents are known, by name: the nodes that compute them become constants.
     pub contents: Option<&'a BTreeMap<String, TensorRef>>,
     /// Whether BatchNormalization goes into the weights of the Conv, ConvTranspose or Gemm before it.
@@ -47,7 +47,7 @@ pub struct Cleaned {
 
 /// Cleans a model, its subgraphs included. Results that take more room than the nodes that compute them stay computed. Errors:
 /// none on a model that loaded.
-pub fn clean(model: &mut Model, options: Options) -> Result<Cleaned, LoadError> {
+pub fn clean(model: &mut Model, options: CleanOptions) -> Result<Cleaned, LoadError> {
     if options.contents.is_some() {
         let (mut folded, bytes) = (model.clone(), encoded_len(model));
         let cleaned = passes(&mut folded, options)?;
@@ -59,14 +59,14 @@ pub fn clean(model: &mut Model, options: Options) -> Result<Cleaned, LoadError> 
     let contents = None;
     passes(
         model,
-        Options {
+        CleanOptions {
             contents,
             ..options
         },
     )
 }
 
-fn passes(model: &mut Model, options: Options) -> Result<Cleaned, LoadError> {
+fn passes(model: &mut Model, options: CleanOptions) -> Result<Cleaned, LoadError> {
     let mut cleaned = Cleaned::default();
     let (nodes, bytes) = (model.index().nodes().len(), encoded_len(model));
     if let Some(contents) = options.contents {
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
     use crate::model::text;
 
-    fn cleaned(text: &str, options: Options) -> (Model, Cleaned) {
+    fn cleaned(text: &str, options: CleanOptions) -> (Model, Cleaned) {
         let mut model = text::model(text).unwrap();
         let cleaned = clean(&mut model, options).unwrap();
         (model, cleaned)
@@ -154,7 +154,7 @@ mod tests {
             output r
             end
             ",
-            Options::default(),
+            CleanOptions::default(),
         );
         assert_eq!(
             nodes(&model),
@@ -191,7 +191,7 @@ mod tests {
             output w
             output d
             ",
-            Options::default(),
+            CleanOptions::default(),
         );
         assert_eq!(
             nodes(&model),
@@ -224,7 +224,7 @@ mod tests {
             output same
             output twice
             ",
-            Options::default(),
+            CleanOptions::default(),
         );
         let found = nodes(&model);
         assert_eq!(
@@ -260,7 +260,7 @@ mod tests {
             output r
             end
             ",
-            Options::default(),
+            CleanOptions::default(),
         );
         assert_eq!(nodes(&model)[2..], ["r = Identity(y)", "r = Neg(y)"]);
     }
@@ -284,7 +284,7 @@ mod tests {
             output y
             output shape
             ",
-            Options {
+            CleanOptions {
                 contents: Some(&contents),
                 ..Default::default()
             },
@@ -308,7 +308,7 @@ mod tests {
             y = Relu(x)
             output y
             ";
-        let (old, _) = cleaned(&format!("ir 3\n{text}"), Options::default());
+        let (old, _) = cleaned(&format!("ir 3\n{text}"), CleanOptions::default());
         assert_eq!(
             (
                 initializers(&old).len(),
@@ -316,7 +316,7 @@ mod tests {
             ),
             (0, 1)
         );
-        let (new, _) = cleaned(text, Options::default());
+        let (new, _) = cleaned(text, CleanOptions::default());
         assert_eq!(
             (
                 initializers(&new).len(),
@@ -336,7 +336,7 @@ mod tests {
             ";
         let (model, report) = cleaned(
             text,
-            Options {
+            CleanOptions {
                 fold_norms: true,
                 ..Default::default()
             },

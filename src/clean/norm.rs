@@ -101,7 +101,7 @@ impl Fold {
         if !scale.iter().all(|scale| scale.is_finite()) {
             return None;
         }
-        let linear = Linear::of(model, producer, annotated)?;
+        let linear = LinearLayer::of(model, producer, annotated)?;
         if linear.channels()? != channels {
             return None;
         }
@@ -204,7 +204,7 @@ fn store(
 }
 
 /// A linear operator with constant weights.
-struct Linear<'a> {
+struct LinearLayer<'a> {
     node: &'a NodeProto,
     weight: (ValueId, TensorRef),
     bias: Option<(ValueId, TensorRef)>,
@@ -212,7 +212,7 @@ struct Linear<'a> {
     bias_input: BiasInput,
 }
 
-impl<'a> Linear<'a> {
+impl<'a> LinearLayer<'a> {
     fn of(model: &'a Model, id: NodeId, annotated: &HashSet<String>) -> Option<Self> {
         let node = model.node(id);
         let product = meaning(node).product?;
@@ -231,7 +231,7 @@ impl<'a> Linear<'a> {
             None => None,
         };
         // Half precision would lose more by rounding again than the node costs.
-        matches!(weight.1.dtype, Dtype::Float | Dtype::Double).then_some(Linear {
+        matches!(weight.1.dtype, Dtype::Float | Dtype::Double).then_some(LinearLayer {
             node,
             weight,
             bias,
@@ -347,7 +347,7 @@ mod tests {
     use prost::Message;
     use tract_onnx::prelude::*;
 
-    use super::super::{Options, clean};
+    use super::super::{CleanOptions, clean};
     use super::*;
     use crate::model::text;
 
@@ -396,7 +396,7 @@ mod tests {
         let mut folded = original.clone();
         let report = clean(
             &mut folded,
-            Options {
+            CleanOptions {
                 fold_norms: true,
                 ..Default::default()
             },
@@ -471,7 +471,7 @@ mod tests {
         let mut folded = original.clone();
         clean(
             &mut folded,
-            Options {
+            CleanOptions {
                 fold_norms: true,
                 ..Default::default()
             },
@@ -494,7 +494,7 @@ mod tests {
             assert_eq!(
                 clean(
                     &mut model,
-                    Options {
+                    CleanOptions {
                         fold_norms: true,
                         ..Default::default()
                     }
@@ -514,7 +514,7 @@ mod tests {
         let mut folded = original.clone();
         let report = clean(
             &mut folded,
-            Options {
+            CleanOptions {
                 fold_norms: true,
                 ..Default::default()
             },

@@ -51,12 +51,12 @@ pub fn fold_statistics(
             wanted.push((node, value));
         }
     }
-    let parts: Vec<Part> = wanted
+    let parts: Vec<NormPart> = wanted
         .iter()
         .filter_map(|(node, value)| computed.part(model, &facts, *node, *value))
         .collect();
     let mut stored: BTreeMap<NodeId, TensorProto> = BTreeMap::new();
-    let mut alike: BTreeMap<&[String], Vec<&Part>> = BTreeMap::new();
+    let mut alike: BTreeMap<&[String], Vec<&NormPart>> = BTreeMap::new();
     parts
         .iter()
         .for_each(|part| alike.entry(&part.operators).or_default().push(part));
@@ -85,7 +85,7 @@ pub fn fold_statistics(
 }
 
 /// A value that constants give, and how.
-struct Part {
+struct NormPart {
     node: NodeId,
     name: String,
     dtype: Dtype,
@@ -97,7 +97,7 @@ struct Part {
 }
 
 /// What computations by the same operators give, where the runtime computes the smallest of them alike in two ways.
-fn results<'a>(parts: &[&'a Part], runtime: &dyn Runtime) -> Vec<(&'a Part, TensorRef)> {
+fn results<'a>(parts: &[&'a NormPart], runtime: &dyn Runtime) -> Vec<(&'a NormPart, TensorRef)> {
     let Some(smallest) = parts.iter().min_by_key(|part| part.elements) else {
         return Vec::new();
     };
@@ -105,7 +105,7 @@ fn results<'a>(parts: &[&'a Part], runtime: &dyn Runtime) -> Vec<(&'a Part, Tens
         tracing::debug!(%why, "'{}' and those alike are not folded", smallest.name);
         return Vec::new();
     }
-    let result = |part: &&'a Part| {
+    let result = |part: &&'a NormPart| {
         let session = runtime.prepare_variant(&part.model, &part.inputs).ok()?;
         let result = session.run(&part.inputs).ok()?.into_iter().next()?;
         let right =
@@ -180,7 +180,7 @@ impl Computed {
     }
 
     /// The computation of a value; `None` where the constants that it is computed from are smaller or are needed still.
-    fn part(&self, model: &Model, facts: &Facts, node: NodeId, value: ValueId) -> Option<Part> {
+    fn part(&self, model: &Model, facts: &Facts, node: NodeId, value: ValueId) -> Option<NormPart> {
         let fact = facts.of(value);
         let (dtype, elements) = (fact.dtype?, fact.elements()?);
         let (nodes, constants) = self.behind(model, node);
@@ -239,7 +239,7 @@ impl Computed {
             .iter()
             .map(|node| node.op_type().to_owned())
             .collect();
-        Some(Part {
+        Some(NormPart {
             node,
             name,
             dtype,

@@ -11,7 +11,7 @@ pub(super) fn remove(model: &mut Model) -> Result<usize, LoadError> {
     if !model.proto.training_info.is_empty() {
         return Ok(0);
     }
-    let live = Live::of(model);
+    let live = LiveValues::of(model);
     let removed = remove_initializers(model, &live);
     let dead: BTreeSet<NodeId> = model
         .index()
@@ -26,15 +26,15 @@ pub(super) fn remove(model: &mut Model) -> Result<usize, LoadError> {
     Ok(removed)
 }
 
-struct Live {
+struct LiveValues {
     values: Vec<bool>,
     nodes: Vec<bool>,
 }
 
-impl Live {
+impl LiveValues {
     fn of(model: &Model) -> Self {
         let index = model.index();
-        let mut live = Live {
+        let mut live = LiveValues {
             values: vec![false; index.values().len()],
             nodes: vec![false; index.nodes().len()],
         };
@@ -89,7 +89,7 @@ impl Live {
     }
 }
 
-fn remove_initializers(model: &mut Model, live: &Live) -> usize {
+fn remove_initializers(model: &mut Model, live: &LiveValues) -> usize {
     let mut removed = 0;
     let keeps_inputs = edit::inputs_override(model);
     let graphs: Vec<GraphId> = model.index().graphs().map(|(id, _)| id).collect();

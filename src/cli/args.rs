@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use super::values::{self, Engine, Goal, Kinds, Numbers, Pin, Recovery, Scoring, Shard, Storage};
+use super::values::{
+    self, EngineName, GoalText, Kinds, Numbers, Pin, Recovery, Scoring, Shard, Storage,
+};
 use crate::allocate::Align;
 use crate::progress::Memory;
 use crate::prune::{Allowance, Pattern};
-use crate::sparsify::{self, Score};
+use crate::sparsify::{self, SparseScore};
 
 /// Prune trained ONNX models structurally, and compare the result with the original.
 #[derive(Debug, Parser)]
@@ -108,12 +110,12 @@ pub(super) struct EngineArgs {
     /// What runs the models: auto, tract or ort. auto is tract, and ONNX Runtime for models that tract does not run, where its
     /// library is found: the file that ORT_DYLIB_PATH names, or that of the Python package onnxruntime
     #[arg(long, value_name = "NAME", value_parser = values::engine, default_value = "auto")]
-    pub runtime: Engine,
+    pub runtime: EngineName,
 }
 
 /// When outputs count as near enough.
 #[derive(Clone, Debug, Args)]
-pub(super) struct Gate {
+pub(super) struct Thresholds {
     /// The largest relative output error allowed
     #[arg(long, value_name = "X", value_parser = values::not_negative)]
     pub max_drift: Option<f64>,
@@ -176,7 +178,7 @@ pub(super) struct Prune {
     /// similarities of embeddings rank so alike); repeatable, all must hold. If not given drift=0.1 with --data, else
     /// drift=0.05 on made-up inputs, and less or nothing where these say too little
     #[arg(long, value_name = "METRIC=VALUE", value_parser = values::goal)]
-    pub target: Vec<Goal>,
+    pub target: Vec<GoalText>,
     #[command(flatten)]
     pub data: DataArgs,
     #[command(flatten)]
@@ -225,7 +227,7 @@ pub(super) struct Prune {
     #[arg(long, conflicts_with_all = ["max_drift", "min_agreement"])]
     pub no_verify: bool,
     #[command(flatten)]
-    pub gate: Gate,
+    pub gate: Thresholds,
     #[command(flatten)]
     pub outputs: OutputArgs,
     #[command(flatten)]
@@ -271,7 +273,7 @@ pub(super) struct Verify {
     #[command(flatten)]
     pub engine: EngineArgs,
     #[command(flatten)]
-    pub gate: Gate,
+    pub gate: Thresholds,
     /// JSON on stdout
     #[arg(long)]
     pub json: bool,
@@ -333,7 +335,7 @@ pub(super) struct Sparsify {
     /// How zeros lie: none (anywhere), N:M (at most N of M neighbouring input channels stay, 2:4), blocks of rows × input
     /// channels (1x4, 4x1, 16x1), kernel (whole windows)
     #[arg(long, value_name = "PATTERN", default_value = "none")]
-    pub pattern: sparsify::Pattern,
+    pub pattern: sparsify::SparsityPattern,
     #[command(flatten)]
     pub data: DataArgs,
     #[command(flatten)]
@@ -341,7 +343,7 @@ pub(super) struct Sparsify {
     /// How weights are ranked: obs, sparsegpt, wanda (which look at activations), magnitude (in units of the layer's root mean
     /// square), magnitude-layer (the same share of each layer), magnitude-global. obs with --data, else magnitude, if not given
     #[arg(long, value_name = "NAME")]
-    pub score: Option<Score>,
+    pub score: Option<SparseScore>,
     /// How the weights that stay are fitted: none, statistics, least-squares; least-squares where inputs are run, if not given
     #[arg(long, value_name = "NAME", value_parser = values::recovery)]
     pub recover: Option<Recovery>,
@@ -363,7 +365,7 @@ pub(super) struct Sparsify {
     #[arg(long, conflicts_with_all = ["max_drift", "min_agreement", "data"])]
     pub no_verify: bool,
     #[command(flatten)]
-    pub gate: Gate,
+    pub gate: Thresholds,
     #[command(flatten)]
     pub outputs: OutputArgs,
     #[command(flatten)]

@@ -8,7 +8,7 @@ use anyhow::bail;
 use serde::Serialize;
 
 use super::args::Bench;
-use super::engine::{self, Done, Failure};
+use super::engine::{self, Done, EngineFailure};
 use super::stop::Stop;
 use super::watch::Watch;
 use super::{Exit, convert, data, output, verify};
@@ -28,11 +28,11 @@ const BUDGET: Duration = Duration::from_secs(2);
 struct Benched {
     #[serde(flatten)]
     report: Report,
-    models: Vec<Timed>,
+    models: Vec<TimedRun>,
 }
 
 #[derive(Serialize)]
-struct Timed {
+struct TimedRun {
     path: String,
     macs: Option<u64>,
     params: u64,
@@ -71,10 +71,10 @@ pub(super) fn run(args: &Bench, stop: &Stop) -> anyhow::Result<Exit> {
     let pins = data::pins(&args.data.input);
     let specs = data::specs(first, &pins, args.data.data.as_deref())?;
     let pins = data::counted(first, &specs);
-    let costs: Vec<report::Cost> = models
+    let costs: Vec<report::CostRow> = models
         .iter()
         .zip(&times)
-        .map(|(model, time)| report::Cost {
+        .map(|(model, time)| report::CostRow {
             latency_ms: Some(*time),
             ..convert::cost_of(model, &pins)
         })
@@ -110,17 +110,17 @@ fn check_inputs(first: &Model, models: &[Model]) -> anyhow::Result<()> {
 fn show(
     args: &Bench,
     report: report::Report,
-    costs: &[report::Cost],
+    costs: &[report::CostRow],
     runtime: &dyn Runtime,
 ) -> anyhow::Result<()> {
-    let timed = |(path, cost): (&PathBuf, &report::Cost)| Timed {
+    let timed = |(path, cost): (&PathBuf, &report::CostRow)| TimedRun {
         path: path.display().to_string(),
         macs: cost.macs,
         params: cost.params,
         bytes: cost.bytes,
         latency_ms: cost.latency_ms.unwrap_or_default(),
     };
-    let models: Vec<Timed> = args.models.iter().zip(costs).map(timed).collect();
+    let models: Vec<TimedRun> = args.models.iter().zip(costs).map(timed).collect();
     if args.json {
         let text = serde_json::to_string_pretty(&Benched { report, models })?;
         return output::print(&(text + "\n"));
@@ -154,7 +154,7 @@ fn times(models: &[Model], example: &Tensors, runtime: &dyn Runtime) -> Done<Vec
         }) {
             Ok(session) => sessions.push(session),
             Err(reason) => {
-                return Ok(Err(Failure {
+                return Ok(Err(EngineFailure {
                     model: at,
                     reason: format!("{}: {reason}", model.path().display()),
                 }));

@@ -26,7 +26,7 @@ pub(super) fn begin(model: &Model, with_digest: bool) -> Report {
         }
     };
     Report {
-        tool: report::Named {
+        tool: report::NamedValue {
             name: env!("CARGO_PKG_NAME").to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         },
@@ -47,8 +47,8 @@ pub(super) fn begin(model: &Model, with_digest: bool) -> Report {
 }
 
 /// A cost in whole numbers.
-pub(super) fn cost(cost: &Cost, latency_ms: Option<f64>) -> report::Cost {
-    report::Cost {
+pub(super) fn cost(cost: &Cost, latency_ms: Option<f64>) -> report::CostRow {
+    report::CostRow {
         macs: Some(cost.macs.round() as u64),
         params: cost.params.round() as u64,
         bytes: cost.bytes.round() as u64,
@@ -57,7 +57,7 @@ pub(super) fn cost(cost: &Cost, latency_ms: Option<f64>) -> report::Cost {
 }
 
 /// The cost of a model as it is.
-pub(super) fn cost_of(model: &Model, pins: &analysis::Pins) -> report::Cost {
+pub(super) fn cost_of(model: &Model, pins: &analysis::Pins) -> report::CostRow {
     self::cost(&cost::cost(model, pins), None)
 }
 
@@ -96,7 +96,7 @@ fn known(
                     weights.push(name);
                 }
             }
-            report::Group {
+            report::GroupRow {
                 id: group.id.clone(),
                 kind: group.kind.to_string(),
                 units: group.units.len(),
@@ -121,7 +121,7 @@ fn known(
                    params,
                    nodes,
                    held_by,
-               }| report::Frozen {
+               }| report::FrozenRow {
         reason: words(&reason),
         params,
         nodes,
@@ -162,7 +162,7 @@ pub(super) fn outcome(report: &mut Report, outcome: &Outcome, request: &Request,
     report.tradeoff = outcome
         .tradeoff
         .iter()
-        .map(|point| report::Point {
+        .map(|point| report::PointRow {
             macs: point.cost.macs.round() as u64,
             params: point.cost.params.round() as u64,
             bytes: point.cost.bytes.round() as u64,
@@ -202,8 +202,8 @@ pub(super) fn outcome(report: &mut Report, outcome: &Outcome, request: &Request,
 fn io_changed(end: &ChangedEnd) -> report::IoChanged {
     let extent = |dim: &Dim| {
         dim.num().map_or_else(
-            || report::Extent::Symbol(dim.to_string()),
-            report::Extent::Number,
+            || report::ExtentValue::Symbol(dim.to_string()),
+            report::ExtentValue::Number,
         )
     };
     let shape = |dims: &[Dim]| dims.iter().map(extent).collect();
@@ -222,7 +222,7 @@ fn exactness(report: &mut Report, checks: &Checks) {
     };
     let (max_relative_error, inputs) =
         (checks.exactness.max_relative_error, checks.exactness.inputs);
-    report.exactness = report::Exactness {
+    report.exactness = report::ExactnessRow {
         verdict,
         max_relative_error,
         inputs,
@@ -238,11 +238,11 @@ pub(super) fn drift(
     synthetic: bool,
     labelled: Option<(f64, f64)>,
 ) {
-    report.drift = report::Drift {
+    report.drift = report::DriftRow {
         verdict: if outputs.is_empty() {
-            report::Outcome::Unverifiable
+            report::CheckVerdict::Unverifiable
         } else {
-            report::Outcome::Measured
+            report::CheckVerdict::Measured
         },
         inputs,
         held_out,
@@ -257,22 +257,22 @@ pub(super) fn drift(
 }
 
 /// Who ran the models of a job.
-pub(super) fn engine(engine: &Engine) -> report::Named {
-    report::Named {
+pub(super) fn engine(engine: &Engine) -> report::NamedValue {
+    report::NamedValue {
         name: engine.name.clone(),
         version: engine.version.clone(),
     }
 }
 
 /// What the model was fed.
-pub(super) fn fed(fed: &Fed) -> report::Fed {
-    let input = |input: &FedInput| report::FedInput {
+pub(super) fn fed(fed: &Fed) -> report::FedReport {
+    let input = |input: &FedInput| report::FedInputRow {
         name: input.name.clone(),
         dims: input.dims.clone(),
         range: input.range,
     };
     let inputs = fed.inputs.iter().map(input).collect();
-    report::Fed {
+    report::FedReport {
         line: fed.line(),
         preparation: fed.preparation(),
         inputs,
@@ -281,8 +281,8 @@ pub(super) fn fed(fed: &Fed) -> report::Fed {
 }
 
 /// Who runs the models.
-pub(super) fn runtime(runtime: &dyn Runtime) -> report::Named {
-    report::Named {
+pub(super) fn runtime(runtime: &dyn Runtime) -> report::NamedValue {
+    report::NamedValue {
         name: runtime.name().to_owned(),
         version: runtime.version().to_owned(),
     }

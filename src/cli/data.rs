@@ -66,12 +66,12 @@ pub(super) struct Use<'a> {
 
 /// Inputs, and what is to be said of them.
 #[derive(Default)]
-pub(super) struct Given {
+pub(super) struct GivenData {
     pub data: Dataset,
-    pub fed: Option<report::Fed>,
+    pub fed: Option<report::FedReport>,
 }
 
-impl Given {
+impl GivenData {
     /// Holds what a model knows of the inputs that it was made for against these, and warns.
     pub fn doubt(&mut self, model: &Model, runtime: &dyn Runtime, watch: &Watch) {
         let Some(fed) = &mut self.fed else { return };
@@ -97,7 +97,7 @@ pub(super) fn inputs(
     args: &DataArgs,
     wanted: Use,
     watch: &Watch,
-) -> anyhow::Result<Given> {
+) -> anyhow::Result<GivenData> {
     let specs = specs(model, &pins(&args.input), args.data.as_deref())?;
     let splits = wanted.chooses && wanted.verify.is_none();
     let (read, kept, guessed) = match &args.data {
@@ -167,7 +167,7 @@ pub(super) fn inputs(
             guessed,
             ..Default::default()
         };
-        return Ok(Given {
+        return Ok(GivenData {
             data,
             fed: Some(said),
         });
@@ -179,7 +179,7 @@ pub(super) fn inputs(
             watch.warn("a single input: what is measured is measured on the input that was fitted to; give more, or --verify-data");
         }
         let labels = labelled(&read, &all(&read))?;
-        return Ok(Given {
+        return Ok(GivenData {
             data: Dataset {
                 inputs: ready,
                 synthetic,
@@ -198,7 +198,7 @@ pub(super) fn inputs(
         synthetic,
         labels,
     };
-    Ok(Given {
+    Ok(GivenData {
         data: Dataset {
             inputs: Arc::new(rest),
             synthetic,
@@ -266,7 +266,7 @@ pub(super) fn read(
         mean: list(&args.mean),
         std: list(&args.std),
     };
-    let options = inputs::Options {
+    let options = inputs::LoadOptions {
         samples: args.samples,
         batch: None,
         preprocess,

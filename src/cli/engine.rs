@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 
 use super::Exit;
-use super::values::Engine;
+use super::values::EngineName;
 use crate::progress::Memory;
 use crate::run::{Engines, Fallback, OrtRuntime, Runtime, TractRuntime, libraries};
 
@@ -22,21 +22,21 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What runs the models of a command, those that take no more than so much memory. `self_check` as for [`TractRuntime`].
 /// Errors: ONNX Runtime is asked for and not at hand.
 pub(super) fn runtime(
-    engine: Engine,
+    engine: EngineName,
     self_check: bool,
     memory: Memory,
 ) -> anyhow::Result<Box<dyn Runtime>> {
     let tract = TractRuntime::new(self_check).within(memory);
     Ok(match engine {
-        Engine::Tract => Box::new(tract),
-        Engine::Auto => {
+        EngineName::Tract => Box::new(tract),
+        EngineName::Auto => {
             let find = || {
                 onnxruntime()
                     .map_err(|_| format!("ONNX Runtime would be used if it were found: {HOW}"))
             };
             Box::new(Engines::new(tract, Box::new(find)))
         }
-        Engine::Ort => {
+        EngineName::Ort => {
             let found = onnxruntime().and_then(|libraries| OrtRuntime::load(&libraries));
             let found = found.map(|runtime| runtime.within(memory));
             Box::new(found.map_err(|missing| {
@@ -48,14 +48,14 @@ pub(super) fn runtime(
 
 /// One of several models that does not run.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct EngineFailure {
     /// Which: the first is the original.
     pub model: usize,
     /// Why, with the file's name.
     pub reason: String,
 }
 
-impl Failure {
+impl EngineFailure {
     /// The exit code: nothing can be said without the original, and what was made of it must run where that does.
     pub fn exit(&self) -> Exit {
         if self.model == 0 {
@@ -67,7 +67,7 @@ impl Failure {
 }
 
 /// What was done in one runtime.
-pub(super) type Done<T> = anyhow::Result<Result<T, Failure>>;
+pub(super) type Done<T> = anyhow::Result<Result<T, EngineFailure>>;
 
 /// Does something with several models in a runtime, and where one of them does not run, all of it in what that falls back to.
 /// Gives the runtime that did it.
@@ -81,7 +81,7 @@ pub(super) fn in_either<T>(
     };
     Ok(Err(match runtime.fallback() {
         Fallback::Nothing => first,
-        Fallback::Missing(missing) => Failure {
+        Fallback::Missing(missing) => EngineFailure {
             reason: format!("{} ({missing})", first.reason),
             ..first
         },
@@ -91,7 +91,7 @@ pub(super) fn in_either<T>(
             Err(second) if second.model < first.model => first,
             Err(second) if second.model > first.model => second,
             Err(second) if second.reason == first.reason => first,
-            Err(second) => Failure {
+            Err(second) => EngineFailure {
                 reason: format!("{}; {}", first.reason, second.reason),
                 ..first
             },

@@ -3,17 +3,17 @@
 use std::path::Path;
 
 use super::Exit;
-use super::args::Gate;
+use super::args::Thresholds;
 use crate::allocate::{TOLERANCE, Target};
 use crate::cost::Cost;
 use crate::evaluate::{ALLOWANCE, Latency};
 use crate::latency::NEAR;
 use crate::plan::Fit;
 use crate::prune::FAR;
-use crate::report::{self, Check, ExactnessVerdict, Outcome, Report};
+use crate::report::{self, Check, CheckVerdict, ExactnessVerdict, Report};
 
 /// Holds the thresholds against the drift that the report tells of, and sets the drift's verdict.
-pub(super) fn thresholds(report: &mut Report, gate: &Gate) {
+pub(super) fn thresholds(report: &mut Report, gate: &Thresholds) {
     let mut found = Vec::new();
     if let Some(allowed) = gate.max_drift {
         let worst = report.drift.worst().map(|output| output.relative_l2);
@@ -44,12 +44,12 @@ pub(super) fn thresholds(report: &mut Report, gate: &Gate) {
         ));
     }
     let any = |outcome| found.iter().any(|check: &Check| check.verdict == outcome);
-    if any(Outcome::Fail) {
-        report.drift.verdict = Outcome::Fail;
-    } else if any(Outcome::Unverifiable) {
-        report.drift.verdict = Outcome::Unverifiable;
-    } else if any(Outcome::Pass) {
-        report.drift.verdict = Outcome::Pass;
+    if any(CheckVerdict::Fail) {
+        report.drift.verdict = CheckVerdict::Fail;
+    } else if any(CheckVerdict::Unverifiable) {
+        report.drift.verdict = CheckVerdict::Unverifiable;
+    } else if any(CheckVerdict::Pass) {
+        report.drift.verdict = CheckVerdict::Pass;
     }
     report.checks.extend(found);
 }
@@ -59,15 +59,15 @@ fn check(name: String, number: Option<f64>, holds: impl Fn(f64) -> bool, none: &
         Some(number) => Check {
             name,
             verdict: if holds(number) {
-                Outcome::Pass
+                CheckVerdict::Pass
             } else {
-                Outcome::Fail
+                CheckVerdict::Fail
             },
             message: report::number(number),
         },
         None => Check {
             name,
-            verdict: Outcome::Unverifiable,
+            verdict: CheckVerdict::Unverifiable,
             message: none.to_owned(),
         },
     }
@@ -166,7 +166,7 @@ pub(super) fn fit(report: &mut Report, plan: &Path, planned: &Fit, said: bool) {
         );
         report.checks.push(Check {
             name: format!("--plan {}", plan.display()),
-            verdict: Outcome::Fail,
+            verdict: CheckVerdict::Fail,
             message,
         });
     }
@@ -174,10 +174,12 @@ pub(super) fn fit(report: &mut Report, plan: &Path, planned: &Fit, said: bool) {
 
 /// Checks that failed or could not be made, each in a clause.
 pub(super) fn failed(report: &Report) -> Vec<String> {
-    let failed = report
-        .checks
-        .iter()
-        .filter(|check| matches!(check.verdict, Outcome::Fail | Outcome::Unverifiable));
+    let failed = report.checks.iter().filter(|check| {
+        matches!(
+            check.verdict,
+            CheckVerdict::Fail | CheckVerdict::Unverifiable
+        )
+    });
     failed
         .map(|check| format!("{}: {}", check.name, check.message))
         .collect()
@@ -186,15 +188,16 @@ pub(super) fn failed(report: &Report) -> Vec<String> {
 /// The exit code that the report deserves.
 pub(super) fn exit(report: &Report, reached: bool, allow_unverified: bool) -> Exit {
     let any = |outcome| report.checks.iter().any(|check| check.verdict == outcome);
-    if report.exactness.verdict == ExactnessVerdict::Inexact || any(Outcome::Fail) || !reached {
+    if report.exactness.verdict == ExactnessVerdict::Inexact || any(CheckVerdict::Fail) || !reached
+    {
         return Exit::Missed;
     }
-    let unverifiable =
-        report.exactness.verdict == ExactnessVerdict::Unverifiable || any(Outcome::Unverifiable);
+    let unverifiable = report.exactness.verdict == ExactnessVerdict::Unverifiable
+        || any(CheckVerdict::Unverifiable);
     match (unverifiable, allow_unverified) {
         (true, false) => Exit::Unverifiable,
         // A threshold that was asked for and could not be measured is not met, whatever else may be accepted.
-        (true, true) if any(Outcome::Unverifiable) => Exit::Missed,
+        (true, true) if any(CheckVerdict::Unverifiable) => Exit::Missed,
         _ => Exit::Done,
     }
 }

@@ -5,10 +5,10 @@ use std::path::Path;
 use anyhow::{Context, bail};
 
 use super::args::Prune;
-use super::data::Given;
+use super::data::GivenData;
 use super::places::{self, Places};
 use super::stop::Stop;
-use super::values::{Goal, Recovery, Scoring};
+use super::values::{GoalText, Recovery, Scoring};
 use super::watch::Watch;
 use super::{Exit, advice, calibrate, convert, data, defaults, engine, gate, output};
 use crate::allocate::{Align, Target};
@@ -47,7 +47,7 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     if let (Some(given), Some(runtime)) = (&mut given, runtime) {
         given.doubt(&model, runtime, &watch);
     }
-    let Given { data, fed } = given.unwrap_or_default();
+    let GivenData { data, fed } = given.unwrap_or_default();
     let pruner = Pruner::new(&model, &data, runtime, watch.work());
     let mut found = pruner.run(&request);
     if let Err(error) = &found
@@ -94,7 +94,7 @@ fn inputs(
     request: &Request,
     model: &Model,
     watch: &Watch,
-) -> anyhow::Result<Option<Given>> {
+) -> anyhow::Result<Option<GivenData>> {
     let searches = request.targets.is_empty() && request.plan.is_none();
     let measured = defaults::measured(args);
     let calibrates =
@@ -127,7 +127,10 @@ fn inputs(
 /// is, and a note says what would take more.
 fn spared(args: &Prune, outcome: &Outcome) -> bool {
     let none_fits = |note: &Note| matches!(note, Note::NoCutWithin { .. });
-    let costs = args.target.iter().any(|goal| matches!(goal, Goal::Cost(_)));
+    let costs = args
+        .target
+        .iter()
+        .any(|goal| matches!(goal, GoalText::Cost(_)));
     !costs && outcome.notes.iter().any(none_fits)
 }
 
@@ -244,9 +247,9 @@ fn goals(args: &Prune) -> (Vec<Target>, Option<f64>, Option<f64>) {
     let (mut targets, mut drift, mut agreement) = (Vec::new(), None, None);
     for goal in &args.target {
         match goal {
-            Goal::Cost(target) => targets.push(*target),
-            Goal::Drift(allowed) => drift = Some(drift.unwrap_or(f64::INFINITY).min(*allowed)),
-            Goal::Agreement(least) => agreement = Some(agreement.unwrap_or(0.0f64).max(*least)),
+            GoalText::Cost(target) => targets.push(*target),
+            GoalText::Drift(allowed) => drift = Some(drift.unwrap_or(f64::INFINITY).min(*allowed)),
+            GoalText::Agreement(least) => agreement = Some(agreement.unwrap_or(0.0f64).max(*least)),
         }
     }
     (targets, drift, agreement)

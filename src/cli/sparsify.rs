@@ -15,7 +15,9 @@ use crate::model::{Model, encoded_len};
 use crate::progress::{Phase, Progress};
 use crate::recover::Method;
 use crate::report::{self, ExactnessVerdict, Report};
-use crate::sparsify::{self, Data, Error, Outcome, Pattern, Request, Score, SparsePlan};
+use crate::sparsify::{
+    self, Data, Error, SparsePlan, SparseScore, SparsifyOutcome, SparsifyRequest, SparsityPattern,
+};
 
 pub(super) fn run(args: &Sparsify, stop: &Stop) -> anyhow::Result<Exit> {
     let target = args
@@ -32,7 +34,7 @@ pub(super) fn run(args: &Sparsify, stop: &Stop) -> anyhow::Result<Exit> {
     let runs = !args.no_verify || request.score.needs_data();
     let mut given = match runs {
         true => data::inputs(&model, &args.data, wanted(args, &request), &watch)?,
-        false => data::Given::default(),
+        false => data::GivenData::default(),
     };
     let specs = data::specs(&model, &request.pins, args.data.data.as_deref())?;
     request.pins = data::counted(&model, &specs);
@@ -93,9 +95,9 @@ fn lent(inputs: &crate::calibrate::Dataset) -> Data<'_> {
 /// The report, thresholds and times left out.
 fn reported(
     args: &Sparsify,
-    request: &Request,
-    (model, outcome, stored): (&Model, &Outcome, usize),
-    given: &data::Given,
+    request: &SparsifyRequest,
+    (model, outcome, stored): (&Model, &SparsifyOutcome, usize),
+    given: &data::GivenData,
 ) -> Report {
     let mut report = convert::begin(model, !args.outputs.report.is_empty());
     report.fed = given.fed.clone();
@@ -112,7 +114,7 @@ fn reported(
 }
 
 /// What is asked for. Errors: options that contradict each other, a plan that cannot be read.
-fn request(args: &Sparsify) -> anyhow::Result<Request> {
+fn request(args: &Sparsify) -> anyhow::Result<SparsifyRequest> {
     let plan = args
         .plan
         .as_deref()
@@ -136,16 +138,16 @@ fn request(args: &Sparsify) -> anyhow::Result<Request> {
     }
     let measured = args.data.data.is_some();
     let score = match args.score {
-        _ if plan.is_some() => Score::Magnitude,
+        _ if plan.is_some() => SparseScore::Magnitude,
         Some(score) => score,
-        None if measured => Score::Obs,
-        None => Score::Magnitude,
+        None if measured => SparseScore::Obs,
+        None => SparseScore::Magnitude,
     };
     if score.needs_data() && args.no_verify {
         bail!("--score {score} looks at activations, so models have to run; leave out --no-verify");
     }
     let fits = measured || score.needs_data();
-    Ok(Request {
+    Ok(SparsifyRequest {
         sparsity: args.sparsity,
         pattern: args.pattern,
         score,
@@ -175,7 +177,7 @@ fn default_recovery(plan: Option<&SparsePlan>, fits: bool) -> Option<Method> {
         .filter(|_| fits || made_up)
 }
 
-fn wanted<'a>(args: &'a Sparsify, request: &Request) -> data::Use<'a> {
+fn wanted<'a>(args: &'a Sparsify, request: &SparsifyRequest) -> data::Use<'a> {
     data::Use {
         labels: args
             .judged
@@ -189,7 +191,10 @@ fn wanted<'a>(args: &'a Sparsify, request: &Request) -> data::Use<'a> {
 }
 
 /// What was made, or the exit code where a model that has to run does not, which is said.
-fn told(made: Result<Outcome, Error>, watch: &Watch) -> anyhow::Result<Result<Outcome, Exit>> {
+fn told(
+    made: Result<SparsifyOutcome, Error>,
+    watch: &Watch,
+) -> anyhow::Result<Result<SparsifyOutcome, Exit>> {
     match made {
         Ok(outcome) => Ok(Ok(outcome)),
         Err(Error::Unverifiable(reason)) => {
@@ -211,13 +216,13 @@ fn told(made: Result<Outcome, Error>, watch: &Watch) -> anyhow::Result<Result<Ou
 /// Puts what was made into the report.
 fn fill(
     report: &mut Report,
-    (model, outcome): (&Model, &Outcome),
-    request: &Request,
+    (model, outcome): (&Model, &SparsifyOutcome),
+    request: &SparsifyRequest,
     stored: usize,
 ) {
     report.kind = Some("sparsify".to_owned());
     report.original = convert::cost_of(model, &request.pins);
-    report.pruned = Some(report::Cost {
+    report.pruned = Some(report::CostRow {
         bytes: encoded_len(&outcome.model),
         ..report.original
     });
@@ -226,7 +231,7 @@ fn fill(
     report.runtime = outcome
         .engine
         .as_ref()
-        .map(|(name, version)| report::Named {
+        .map(|(name, version)| report::NamedValue {
             name: name.clone(),
             version: version.clone(),
         });
@@ -248,12 +253,12 @@ fn fill(
 }
 
 /// What a pattern is good for, plainly.
-fn speed(pattern: Pattern) -> &'static str {
+fn speed(pattern: SparsityPattern) -> &'static str {
     match pattern {
-        Pattern::Within { keep: 2, of: 4 } => {
+        SparsityPattern::Within { keep: 2, of: 4 } => {
             "2:4 is fast on NVIDIA GPUs from Ampere on, through TensorRT with sparse weights switched on; ONNX Runtime on CPUs and tract compute it densely"
         }
-        Pattern::Blocks { channels: 1, .. } => {
+        SparsityPattern::Blocks { channels: 1, .. } => {
             "blocks of output channels are fast where the runtime has kernels for them (XNNPACK, 1×1 convolutions); ONNX Runtime and tract compute them densely"
         }
         _ => {
@@ -265,7 +270,7 @@ fn speed(pattern: Pattern) -> &'static str {
 /// Puts the drift into the report, or why there is none.
 fn drift(
     report: &mut Report,
-    outcome: &Outcome,
+    outcome: &SparsifyOutcome,
     inputs: &crate::calibrate::Dataset,
     no_verify: bool,
 ) {
@@ -290,7 +295,7 @@ fn drift(
         Err(reason) => {
             report.exactness.verdict = ExactnessVerdict::Unverifiable;
             report.exactness.reason = Some(reason.clone());
-            report.drift.verdict = report::Outcome::Unverifiable;
+            report.drift.verdict = report::CheckVerdict::Unverifiable;
         }
     }
 }

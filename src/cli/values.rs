@@ -11,7 +11,7 @@ use crate::score::{SCORES, ScoreEntry};
 
 /// What `--target` asks for.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Goal {
+pub(super) enum GoalText {
     Cost(Target),
     Drift(f64),
     /// The least share of inputs that keep their class.
@@ -49,7 +49,7 @@ pub(super) enum Scoring {
 
 /// What runs models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Engine {
+pub(super) enum EngineName {
     /// tract, and ONNX Runtime for what tract lacks, where it is at hand.
     Auto,
     Tract,
@@ -71,7 +71,7 @@ pub(super) struct Shard {
     pub of: usize,
 }
 
-pub(super) fn goal(text: &str) -> Result<Goal, String> {
+pub(super) fn goal(text: &str) -> Result<GoalText, String> {
     let (metric, value) = text
         .split_once('=')
         .ok_or("write METRIC=VALUE, for example macs=0.5")?;
@@ -88,15 +88,15 @@ pub(super) fn goal(text: &str) -> Result<Goal, String> {
         }
     };
     match metric {
-        "macs" => Ok(Goal::Cost(Target::Macs(fraction()?))),
-        "params" => Ok(Goal::Cost(Target::Params(fraction()?))),
-        "bytes" => Ok(Goal::Cost(Target::Bytes(fraction()?))),
-        "drift" if number >= 0.0 && number.is_finite() => Ok(Goal::Drift(number)),
+        "macs" => Ok(GoalText::Cost(Target::Macs(fraction()?))),
+        "params" => Ok(GoalText::Cost(Target::Params(fraction()?))),
+        "bytes" => Ok(GoalText::Cost(Target::Bytes(fraction()?))),
+        "drift" if number >= 0.0 && number.is_finite() => Ok(GoalText::Drift(number)),
         "drift" => Err("drift is the relative output error allowed, 0 or more".to_owned()),
-        "agreement" => Ok(Goal::Agreement(fraction().map_err(
+        "agreement" => Ok(GoalText::Agreement(fraction().map_err(
             |_| "agreement is the share of inputs that keep their class, above 0 and at most 1",
         )?)),
-        "latency" => Ok(Goal::Cost(Target::Latency(fraction()?))),
+        "latency" => Ok(GoalText::Cost(Target::Latency(fraction()?))),
         _ => Err(
             "no such metric; there are macs, params, bytes, latency, drift and agreement"
                 .to_owned(),
@@ -122,11 +122,11 @@ pub(super) fn score(text: &str) -> Result<Scoring, String> {
     ))
 }
 
-pub(super) fn engine(text: &str) -> Result<Engine, String> {
+pub(super) fn engine(text: &str) -> Result<EngineName, String> {
     match text {
-        "auto" => Ok(Engine::Auto),
-        "tract" => Ok(Engine::Tract),
-        "ort" => Ok(Engine::Ort),
+        "auto" => Ok(EngineName::Auto),
+        "tract" => Ok(EngineName::Tract),
+        "ort" => Ok(EngineName::Ort),
         _ => Err("no such runtime; there are auto, tract and ort (ONNX Runtime)".to_owned()),
     }
 }
@@ -305,9 +305,9 @@ mod tests {
 
     #[test]
     fn values_are_read_or_refused() {
-        assert_eq!(goal("macs=0.5"), Ok(Goal::Cost(Target::Macs(0.5))));
-        assert_eq!(goal("drift=0"), Ok(Goal::Drift(0.0)));
-        assert_eq!(goal("agreement=0.98"), Ok(Goal::Agreement(0.98)));
+        assert_eq!(goal("macs=0.5"), Ok(GoalText::Cost(Target::Macs(0.5))));
+        assert_eq!(goal("drift=0"), Ok(GoalText::Drift(0.0)));
+        assert_eq!(goal("agreement=0.98"), Ok(GoalText::Agreement(0.98)));
         for wrong in [
             "macs",
             "macs=2",
@@ -354,7 +354,10 @@ mod tests {
                 .all(|wrong| size(wrong).is_err())
         );
         assert!(score("wanda").is_ok() && score("best").is_err());
-        assert_eq!(goal("latency=0.6"), Ok(Goal::Cost(Target::Latency(0.6))));
+        assert_eq!(
+            goal("latency=0.6"),
+            Ok(GoalText::Cost(Target::Latency(0.6)))
+        );
         assert_eq!(
             (align("16"), align("auto")),
             (Ok(Align::Multiple(16)), Ok(Align::Auto))

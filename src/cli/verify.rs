@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::{Context, bail};
 
 use super::args::Verify;
-use super::engine::{self, Done, Failure};
+use super::engine::{self, Done, EngineFailure};
 use super::stop::Stop;
 use super::watch::Watch;
 use super::{Exit, convert, data, gate, output};
@@ -20,7 +20,7 @@ use crate::inputs::{GatherError, in_order, size};
 use crate::model::{Index, Model, TensorRef};
 use crate::plan::Plan;
 use crate::progress::{Phase, Progress};
-use crate::report::{self, Outcome, Report};
+use crate::report::{self, CheckVerdict, Report};
 use crate::run::{Runtime, Session, Tensors};
 
 pub(super) fn run(args: &Verify, stop: &Stop) -> anyhow::Result<Exit> {
@@ -115,9 +115,9 @@ fn verified(
         }
         Err(failure) => {
             report.drift.verdict = if failure.exit() == Exit::Missed {
-                Outcome::Fail
+                CheckVerdict::Fail
             } else {
-                Outcome::Unverifiable
+                CheckVerdict::Unverifiable
             };
             report.remarks.push(failure.reason.clone());
             Some(failure.exit())
@@ -158,7 +158,7 @@ fn compare(
     given: &Dataset,
     watch: &Watch,
 ) -> Done<Compared> {
-    let none = Failure {
+    let none = EngineFailure {
         model: 0,
         reason: "there are no inputs to run".to_owned(),
     };
@@ -166,7 +166,7 @@ fn compare(
         return Ok(Err(none));
     };
     let paths = [original_path, pruned_path];
-    let named = |model: usize, reason: String| Failure {
+    let named = |model: usize, reason: String| EngineFailure {
         model,
         reason: format!("{}: {reason}", paths[model].display()),
     };

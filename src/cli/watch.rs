@@ -18,7 +18,7 @@ pub(super) struct Watch {
     pub memory: Memory,
     quiet: bool,
     bar: Option<ProgressBar>,
-    times: Mutex<Times>,
+    times: Mutex<PhaseTimes>,
     stop: Stop,
 }
 
@@ -26,7 +26,7 @@ pub(super) struct Watch {
 const SAID: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
-struct Times {
+struct PhaseTimes {
     current: Option<(Phase, Instant)>,
     /// Steps of the phase, done and in all, and when a line last said so.
     steps: (u64, u64),
@@ -34,7 +34,7 @@ struct Times {
     seconds: IndexMap<String, f64>,
 }
 
-impl Times {
+impl PhaseTimes {
     fn close(&mut self) {
         if let Some((phase, start)) = self.current.take() {
             *self.seconds.entry(phase.to_string()).or_default() += start.elapsed().as_secs_f64();

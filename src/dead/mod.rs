@@ -73,7 +73,7 @@ pub fn clean(
     let (nodes, bytes) = (model.index().nodes().len(), encoded_len(model));
     let pass = |model: &mut Model| {
         let contents = known(model);
-        let options = clean::Options {
+        let options = clean::CleanOptions {
             contents: Some(&contents),
             fold_norms,
         };
@@ -130,7 +130,7 @@ fn without_idle(model: &Model, workspace: &Workspace) -> Result<Option<Model>, W
     let mut shorter = workspace.working.clone();
     clean::hand_on(&mut shorter, &idle)?;
     let mut shorter = workspace.reshare(shorter)?;
-    clean::clean(&mut shorter, clean::Options::default())?;
+    clean::clean(&mut shorter, clean::CleanOptions::default())?;
     Ok((encoded_len(&shorter) < encoded_len(model)).then_some(shorter))
 }
 

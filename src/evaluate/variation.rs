@@ -10,7 +10,8 @@ impl Baseline<'_> {
     /// the runs that a search goes by. `None` where nothing runs, or all is of whole numbers or of varying extent.
     pub fn variation(&self, data: &Dataset) -> Option<f64> {
         let original = self.original.as_ref().ok()?;
-        let mut spread: Vec<Option<Spread>> = vec![Some(Spread::default()); self.names.len()];
+        let mut spread: Vec<Option<OutputSpread>> =
+            vec![Some(OutputSpread::default()); self.names.len()];
         for run in quick_runs(data.inputs.count()) {
             let outputs = original.outputs(run, &data.inputs.fetch(run).ok()?).ok()?;
             for (spread, output) in spread.iter_mut().zip(&outputs) {
@@ -27,13 +28,13 @@ impl Baseline<'_> {
 
 /// Sums of one output over some runs.
 #[derive(Clone, Default)]
-struct Spread {
+struct OutputSpread {
     runs: f64,
     sum: Vec<f64>,
     squares: f64,
 }
 
-impl Spread {
+impl OutputSpread {
     /// With one run more; `None` if it is not of real numbers, or not as many.
     fn with(mut self, output: &TensorRef) -> Option<Self> {
         let numbers = output.to_f64().filter(|_| output.dtype.is_float())?;
@@ -66,16 +67,16 @@ mod tests {
     #[test]
     fn outputs_that_stay_alike_have_a_small_spread() {
         let share = |outputs: &[[f32; 2]]| {
-            let add = |spread: Spread, output: &[f32; 2]| {
+            let add = |spread: OutputSpread, output: &[f32; 2]| {
                 spread.with(&TensorRef::from_f32(vec![2], output)).unwrap()
             };
-            outputs.iter().fold(Spread::default(), add).share()
+            outputs.iter().fold(OutputSpread::default(), add).share()
         };
         assert_eq!(share(&[[1.0, 2.0]]), None);
         assert_eq!(share(&[[0.0, 0.0]; 2]), None);
         assert!(share(&[[1.0, 2.0]; 3]).is_some_and(|share| share < 1e-6));
         assert!(share(&[[1.0, 0.0], [-1.0, 0.0]]).is_some_and(|share| share > 0.99));
         let ids = TensorRef::from_i64(vec![1], &[4]);
-        assert!(Spread::default().with(&ids).is_none());
+        assert!(OutputSpread::default().with(&ids).is_none());
     }
 }

@@ -6,7 +6,7 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::kind::Identity;
+use super::kind::FileIdentity;
 
 const ENDING: &str = ".data";
 const DIGITS: usize = 16;
@@ -149,7 +149,7 @@ impl Condemned {
     /// `None` where somebody uses them.
     pub fn new(path: PathBuf) -> Option<Self> {
         let file = File::open(&path).ok()?;
-        if file.try_lock().is_err() || !Identity::still_at(&file, &path) {
+        if file.try_lock().is_err() || !FileIdentity::still_at(&file, &path) {
             return None;
         }
         Some(Condemned {
@@ -161,7 +161,7 @@ impl Condemned {
 
     pub fn remove(self) {
         // The same contents may have been written anew meanwhile.
-        if Identity::still_at(&self.file, &self.path) {
+        if FileIdentity::still_at(&self.file, &self.path) {
             let _ = std::fs::remove_file(&self.path);
         }
         if let Some(mark) = &self.mark {

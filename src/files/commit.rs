@@ -214,7 +214,7 @@ fn put_data(outputs: &Outputs, draft: Draft, path: &Path) -> io::Result<Placed> 
         if same {
             // Unless somebody is about to remove it.
             let file = File::open(path)?;
-            if file.try_lock().is_ok() && kind::Identity::still_at(&file, path) {
+            if file.try_lock().is_ok() && kind::FileIdentity::still_at(&file, path) {
                 return Ok((Some(file), None));
             }
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tempfile::NamedTempFile;
 
-use super::kind::Identity;
+use super::kind::FileIdentity;
 
 pub(super) const PREFIX: &str = ".onnx-prune-";
 pub(super) const SUFFIX: &str = ".tmp";
@@ -56,7 +56,7 @@ impl Draft {
             let file = builder.tempfile_in(folder)?;
             live.add(file.path());
             let taken = matches!(file.as_file().try_lock(), Err(TryLockError::WouldBlock));
-            if !taken && Identity::still_at(file.as_file(), file.path()) {
+            if !taken && FileIdentity::still_at(file.as_file(), file.path()) {
                 return Ok(Draft(file));
             }
         }

@@ -30,24 +30,24 @@ pub(super) fn not_regular(metadata: &Metadata) -> Option<&'static str> {
 
 /// A file whatever it is called: hard and symbolic links to it have the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Identity(
+pub(super) struct FileIdentity(
     #[cfg(unix)] (u64, u64),
     #[cfg(not(unix))] std::path::PathBuf,
 );
 
-impl Identity {
+impl FileIdentity {
     /// Of the file at a path, links followed; `None` where there is none.
     pub fn at(path: &Path) -> Option<Self> {
         #[cfg(unix)]
         return Some(Self::of(&std::fs::metadata(path).ok()?));
         #[cfg(not(unix))]
-        return Some(Identity(path.canonicalize().ok()?));
+        return Some(FileIdentity(path.canonicalize().ok()?));
     }
 
     #[cfg(unix)]
     fn of(metadata: &Metadata) -> Self {
         use std::os::unix::fs::MetadataExt;
-        Identity((metadata.dev(), metadata.ino()))
+        FileIdentity((metadata.dev(), metadata.ino()))
     }
 
     /// Whether an open file is the one at a path.

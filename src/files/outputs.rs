@@ -7,20 +7,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::FileError;
 use super::draft::{Draft, Live};
-use super::kind::{Identity, not_regular};
+use super::kind::{FileIdentity, not_regular};
 use super::sweep::sweep;
 
 /// The files of one run. Clones are the same.
 #[derive(Clone, Debug, Default)]
 pub struct Outputs {
-    known: Arc<Mutex<Known>>,
+    known: Arc<Mutex<KnownPaths>>,
     gate: Arc<Mutex<Gate>>,
     pub(super) live: Live,
 }
 
 #[derive(Debug, Default)]
-struct Known {
-    read: Vec<(Identity, String)>,
+struct KnownPaths {
+    read: Vec<(FileIdentity, String)>,
     claimed: Vec<(Place, String)>,
 }
 
@@ -115,8 +115,8 @@ impl Place {
 
     fn is(&self, other: &Place) -> bool {
         self.real == other.real
-            || (Identity::at(&self.real)
-                .is_some_and(|identity| Identity::at(&other.real) == Some(identity)))
+            || (FileIdentity::at(&self.real)
+                .is_some_and(|identity| FileIdentity::at(&other.real) == Some(identity)))
     }
 }
 
@@ -140,7 +140,7 @@ fn end_of_links(path: &Path) -> PathBuf {
 }
 
 impl Outputs {
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, KnownPaths> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -164,7 +164,7 @@ impl Outputs {
                 }),
                 false => Ok(()),
             })?;
-        let identity = Identity::at(&place.real);
+        let identity = FileIdentity::at(&place.real);
         if let Some((_, role)) = known
             .read
             .iter()
@@ -182,14 +182,14 @@ impl Outputs {
 
     /// Notes a file that the run reads, and calls `role` ("the model"). Errors: it is one of the outputs.
     pub fn reads(&self, path: &Path, role: &str) -> Result<(), FileError> {
-        let Some(identity) = Identity::at(path) else {
+        let Some(identity) = FileIdentity::at(path) else {
             return Ok(());
         };
         let mut known = self.known();
         if let Some((place, _)) = known
             .claimed
             .iter()
-            .find(|(place, _)| Identity::at(&place.real).as_ref() == Some(&identity))
+            .find(|(place, _)| FileIdentity::at(&place.real).as_ref() == Some(&identity))
         {
             return Err(FileError::Read {
                 path: place.given.clone(),
@@ -203,14 +203,14 @@ impl Outputs {
     /// Notes a file that the run reads and may be told to write over, like a model that is cleaned in its place: what it
     /// refers to is left alone.
     pub fn spares(&self, path: &Path) {
-        if let Some(identity) = Identity::at(path) {
+        if let Some(identity) = FileIdentity::at(path) {
             self.known().read.push((identity, String::new()));
         }
     }
 
     /// Whether the run reads a file.
     pub(super) fn is_read(&self, path: &Path) -> bool {
-        Identity::at(path)
+        FileIdentity::at(path)
             .is_some_and(|identity| self.known().read.iter().any(|(read, _)| *read == identity))
     }
 

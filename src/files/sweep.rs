@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::beside;
 use super::draft::{PREFIX, SUFFIX};
-use super::kind::{Identity, has_links};
+use super::kind::{FileIdentity, has_links};
 
 /// Removes temporary files of processes that are no more. Data that such a file is a second name of, and that no model
 /// refers to, go too: the run was killed before its model was in place, or before the data of the model before were removed.
@@ -32,12 +32,12 @@ pub(super) fn sweep(folder: &Path) {
             continue;
         };
         // Whoever made it lives, or nobody can tell.
-        if file.try_lock().is_err() || !Identity::still_at(&file, &path) {
+        if file.try_lock().is_err() || !FileIdentity::still_at(&file, &path) {
             continue;
         }
         if has_links(&file) {
             for (data, _) in beside::in_folder(folder) {
-                if Identity::still_at(&file, &data) && !beside::is_used(&data, None) {
+                if FileIdentity::still_at(&file, &data) && !beside::is_used(&data, None) {
                     let _ = std::fs::remove_file(data);
                 }
             }

@@ -18,11 +18,11 @@ use crate::proto::Dtype;
 pub(super) struct Array {
     pub dtype: Dtype,
     pub dims: Vec<usize>,
-    source: Source,
+    source: ArraySource,
 }
 
 #[derive(Clone, Debug)]
-enum Source {
+enum ArraySource {
     Memory(Bytes),
     /// Elements in row-major order from a place of a file on; `swapped`: each with its last byte first.
     File {
@@ -45,7 +45,7 @@ impl Array {
         Array {
             dtype,
             dims,
-            source: Source::File {
+            source: ArraySource::File {
                 file,
                 start,
                 swapped,
@@ -58,13 +58,13 @@ impl Array {
         Array {
             dtype: Dtype::Uint8,
             dims,
-            source: Source::Pictures(Arc::new(pictures)),
+            source: ArraySource::Pictures(Arc::new(pictures)),
         }
     }
 
     /// What is cut out of pictures; `None` where there are none.
     pub fn geometry(&self) -> Option<String> {
-        if let Source::Pictures(pictures) = &self.source {
+        if let ArraySource::Pictures(pictures) = &self.source {
             Some(pictures.describe())
         } else {
             None
@@ -73,7 +73,7 @@ impl Array {
 
     /// Whether an entry takes longer to make than to copy.
     pub fn slow(&self) -> bool {
-        matches!(self.source, Source::Pictures(_))
+        matches!(self.source, ArraySource::Pictures(_))
     }
 
     /// All of it. Errors: the file, `path`, can not be read.
@@ -122,9 +122,9 @@ impl Array {
             .product::<usize>()
             * size;
         match &self.source {
-            Source::Memory(bytes) => Ok(bytes
+            ArraySource::Memory(bytes) => Ok(bytes
                 .slice((start * row).min(bytes.len())..((start + count) * row).min(bytes.len()))),
-            Source::File {
+            ArraySource::File {
                 file,
                 start: begin,
                 swapped,
@@ -143,7 +143,7 @@ impl Array {
                 }
                 Ok(bytes.into())
             }
-            Source::Pictures(pictures) => Ok(pictures.decode(start..start + count)?.into()),
+            ArraySource::Pictures(pictures) => Ok(pictures.decode(start..start + count)?.into()),
         }
     }
 }
@@ -153,7 +153,7 @@ impl From<TensorRef> for Array {
         Array {
             dtype: tensor.dtype,
             dims: tensor.dims,
-            source: Source::Memory(tensor.bytes),
+            source: ArraySource::Memory(tensor.bytes),
         }
     }
 }

@@ -12,11 +12,11 @@ use super::{Batches, DataError, Tensors};
 pub struct CachedBatches<B> {
     batches: B,
     budget: usize,
-    held: Mutex<Held>,
+    held: Mutex<HeldBatch>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct HeldBatch {
     bytes: usize,
     of: BTreeMap<usize, Tensors>,
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::array::Array;
-use super::error::Kind;
+use super::error::DataErrorKind;
 use super::spec::dims_text;
 use super::{DataError, InputSpec, Preprocess, Tensors, preprocess};
 
@@ -57,7 +57,7 @@ impl Columns {
         wanted: Wanted,
         preprocess: Preprocess,
     ) -> Result<Self, DataError> {
-        let fail = |kind: Kind| DataError::new(path, kind);
+        let fail = |kind: DataErrorKind| DataError::new(path, kind);
         let preprocess = concerning(preprocess, &columns).map_err(fail)?;
         let fixed_batch = columns.iter().find_map(|column| rows(column)?);
         let batch = fixed_batch.unwrap_or(wanted.batch.unwrap_or(1).max(1));
@@ -108,7 +108,7 @@ impl Columns {
     }
 
     /// Passes all arrays as one batch, which the model has to take so. Errors: an input that does not.
-    fn pass_whole(&mut self, differ: bool) -> Result<(), Kind> {
+    fn pass_whole(&mut self, differ: bool) -> Result<(), DataErrorKind> {
         let misfit = self
             .columns
             .iter()
@@ -182,7 +182,7 @@ impl Columns {
             let cut = cut.ok_or_else(|| {
                 DataError::new(
                     &self.path,
-                    Kind::Format(format!("array '{name}' has no batch {number}")),
+                    DataErrorKind::Format(format!("array '{name}' has no batch {number}")),
                 )
             })?;
             // Means are meant for the input that has such channels; others are only converted.
@@ -208,7 +208,7 @@ impl Columns {
                 };
                 return Err(DataError::new(
                     &self.path,
-                    Kind::NotFinite {
+                    DataErrorKind::NotFinite {
                         array: name.clone(),
                         what,
                         sample,
@@ -234,7 +234,7 @@ fn batch_extent(spec: &InputSpec) -> Option<usize> {
     spec.shape.first()?.count().filter(|extent| *extent > 0)
 }
 
-fn split(column: &Column, batch: usize) -> Result<Split, Kind> {
+fn split(column: &Column, batch: usize) -> Result<Split, DataErrorKind> {
     let (shape, dims) = (&column.spec.shape, &column.array.dims);
     if dims.is_empty() && shape.is_empty() {
         return Ok(Split::Whole);
@@ -257,7 +257,7 @@ fn split(column: &Column, batch: usize) -> Result<Split, Kind> {
 
 /// What is done to the numbers, as far as an array is concerned by it. Errors: settings that contradict each other, or that concern
 /// no array.
-fn concerning(preprocess: Preprocess, columns: &[Column]) -> Result<Preprocess, Kind> {
+fn concerning(preprocess: Preprocess, columns: &[Column]) -> Result<Preprocess, DataErrorKind> {
     preprocess.check()?;
     if columns
         .iter()
@@ -266,7 +266,7 @@ fn concerning(preprocess: Preprocess, columns: &[Column]) -> Result<Preprocess, 
         return Ok(preprocess);
     }
     if preprocess != Preprocess::default() {
-        return Err(Kind::Preprocess(
+        return Err(DataErrorKind::Preprocess(
             "no input of the model has such an axis of channels".into(),
         ));
     }
@@ -287,20 +287,20 @@ fn counts(columns: &[Column], splits: &[Split]) -> Vec<usize> {
 }
 
 /// What is wrong with arrays that fill no batch.
-fn too_few(columns: &[Column], batch: usize) -> Kind {
+fn too_few(columns: &[Column], batch: usize) -> DataErrorKind {
     let found = columns
         .iter()
         .filter_map(|column| column.array.dims.first().copied())
         .min()
         .unwrap_or(0);
     if found == 0 {
-        Kind::Empty("the arrays are empty")
+        DataErrorKind::Empty("the arrays are empty")
     } else {
-        Kind::TooFew { found, batch }
+        DataErrorKind::TooFew { found, batch }
     }
 }
 
-fn mismatch(column: &Column) -> Kind {
+fn mismatch(column: &Column) -> DataErrorKind {
     let dims = &column.array.dims;
     let shape = &column.spec.shape;
     let moved = || {
@@ -316,7 +316,7 @@ fn mismatch(column: &Column) -> Kind {
     } else {
         "the first axis counts the samples, the others must be the model's"
     };
-    Kind::Shape {
+    DataErrorKind::Shape {
         array: column.name.clone(),
         found: format!("{} {}", column.array.dtype, dims_text(dims)),
         expected: format!("{} for '{}'", column.spec.describe(), column.spec.name),

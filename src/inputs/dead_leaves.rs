@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 
 /// How pictures lie in a tensor of four axes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Layout {
+pub(super) struct LeafLayout {
     pictures: usize,
     channels: usize,
     height: usize,
@@ -23,7 +23,7 @@ const SMALLEST: f64 = 1.0;
 /// Leaves on a picture: all of it is covered many times over.
 const LEAVES: usize = 400;
 
-impl Layout {
+impl LeafLayout {
     /// Tensors of one or three channels (four axes) hold pictures.
     pub fn of(dims: &[usize]) -> Option<Self> {
         let [pictures, a, b, c] = *dims else {
@@ -31,14 +31,14 @@ impl Layout {
         };
         let colours = |channels: usize| channels == 1 || channels == 3;
         match () {
-            () if colours(a) && b.min(c) >= LEAST => Some(Layout {
+            () if colours(a) && b.min(c) >= LEAST => Some(LeafLayout {
                 pictures,
                 channels: a,
                 height: b,
                 width: c,
                 last: false,
             }),
-            () if colours(c) && a.min(b) >= LEAST => Some(Layout {
+            () if colours(c) && a.min(b) >= LEAST => Some(LeafLayout {
                 pictures,
                 channels: c,
                 height: a,
@@ -52,7 +52,7 @@ impl Layout {
     /// Any tensor as lines along its last axis.
     pub fn line(dims: &[usize]) -> Self {
         let width = dims.last().copied().unwrap_or(1).max(1);
-        Layout {
+        LeafLayout {
             pictures: dims.iter().product::<usize>() / width,
             channels: 1,
             height: 1,
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn neighbours_are_alike_and_the_whole_is_standard() {
         for dims in [[4, 3, 32, 32], [4, 32, 32, 3]] {
-            let layout = Layout::of(&dims).unwrap();
+            let layout = LeafLayout::of(&dims).unwrap();
             let mut random = crate::rng::rng(1, "leaves");
             let numbers = layout.pictures(&mut random, |random| {
                 (0..12).map(|_| random.random::<f64>()).sum::<f64>() - 6.0
@@ -178,8 +178,8 @@ mod tests {
 
     #[test]
     fn what_is_no_picture_is_left_alone() {
-        assert_eq!(Layout::of(&[1, 8, 32, 32]), None);
-        assert_eq!(Layout::of(&[1, 3, 5, 5]), None);
-        assert_eq!(Layout::of(&[3, 64, 64]), None);
+        assert_eq!(LeafLayout::of(&[1, 8, 32, 32]), None);
+        assert_eq!(LeafLayout::of(&[1, 3, 5, 5]), None);
+        assert_eq!(LeafLayout::of(&[3, 64, 64]), None);
     }
 }

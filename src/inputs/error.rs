@@ -16,11 +16,11 @@ pub const GIVE_INPUTS: &str = "which cannot be made up; give inputs";
 #[derive(Debug)]
 pub struct DataError {
     path: PathBuf,
-    kind: Kind,
+    kind: DataErrorKind,
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Kind {
+pub(super) enum DataErrorKind {
     #[error("{0}")]
     Io(#[from] std::io::Error),
     #[error("{0}")]
@@ -65,7 +65,7 @@ pub(super) enum Kind {
 }
 
 impl DataError {
-    pub(super) fn new(path: &Path, kind: impl Into<Kind>) -> Self {
+    pub(super) fn new(path: &Path, kind: impl Into<DataErrorKind>) -> Self {
         DataError {
             path: path.to_owned(),
             kind: kind.into(),
@@ -74,32 +74,34 @@ impl DataError {
 
     /// A file of statistics that cannot be used.
     pub(crate) fn of_statistics(path: &Path, problem: String) -> Self {
-        DataError::new(path, Kind::Statistics(problem))
+        DataError::new(path, DataErrorKind::Statistics(problem))
     }
 
     /// What the user can do about it.
     pub fn hint(&self) -> &'static str {
         match &self.kind {
-            Kind::Io(_) => "check the path",
-            Kind::Format(_) => {
+            DataErrorKind::Io(_) => "check the path",
+            DataErrorKind::Format(_) => {
                 "save plain arrays with numpy.savez or numpy.save, or images as JPEG or PNG"
             }
-            Kind::Names { .. } => {
+            DataErrorKind::Names { .. } => {
                 "name the arrays as the model's inputs: numpy.savez(path, NAME=array)"
             }
-            Kind::OneArray { .. } => "put an array per input into an .npz file",
-            Kind::Shape { hint, .. } => hint,
-            Kind::Type { .. } => "save the array in the type that the model's input has",
-            Kind::NotFinite { .. } => "leave such samples out, or look at how they were made",
-            Kind::TooFew { .. } => {
+            DataErrorKind::OneArray { .. } => "put an array per input into an .npz file",
+            DataErrorKind::Shape { hint, .. } => hint,
+            DataErrorKind::Type { .. } => "save the array in the type that the model's input has",
+            DataErrorKind::NotFinite { .. } => {
+                "leave such samples out, or look at how they were made"
+            }
+            DataErrorKind::TooFew { .. } => {
                 "give at least one whole batch, or export the model with a dynamic batch axis"
             }
-            Kind::Empty(_) => {
+            DataErrorKind::Empty(_) => {
                 "give an .npz or .npy file, a folder of .jpg or .png images, or a folder with ONNX test_data_set_* folders"
             }
-            Kind::Statistics(_) => CALIBRATE,
-            Kind::Preprocess(_) => SCALING,
-            Kind::Spec(_) => GIVE_SHAPE,
+            DataErrorKind::Statistics(_) => CALIBRATE,
+            DataErrorKind::Preprocess(_) => SCALING,
+            DataErrorKind::Spec(_) => GIVE_SHAPE,
         }
     }
 }
@@ -107,7 +109,7 @@ impl DataError {
 impl fmt::Display for DataError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.path.as_os_str().is_empty() {
-            let separator = if matches!(self.kind, Kind::Names { .. }) {
+            let separator = if matches!(self.kind, DataErrorKind::Names { .. }) {
                 " "
             } else {
                 ": "

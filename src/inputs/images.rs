@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::array::Array;
 use super::columns::Column;
-use super::error::Kind;
+use super::error::DataErrorKind;
 use super::{DataError, InputSpec};
 
 /// Height and width where the model leaves them open.
@@ -20,14 +20,14 @@ const DEPTH: usize = 4;
 
 /// How the model wants an image.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Layout {
+struct PixelLayout {
     channels: usize,
     height: usize,
     width: usize,
     channels_last: bool,
 }
 
-impl Layout {
+impl PixelLayout {
     fn bytes(self) -> usize {
         self.channels * self.height * self.width
     }
@@ -37,13 +37,13 @@ impl Layout {
 #[derive(Debug)]
 pub(super) struct Pictures {
     files: Vec<PathBuf>,
-    layout: Layout,
+    layout: PixelLayout,
 }
 
 impl Pictures {
     /// `RGB, short side 224, centre crop`.
     pub fn describe(&self) -> String {
-        let Layout {
+        let PixelLayout {
             channels,
             height,
             width,
@@ -67,7 +67,7 @@ impl Pictures {
         let mut pixels = Vec::with_capacity(numbers.len() * self.layout.bytes());
         for file in self.files.get(numbers).unwrap_or_default() {
             let image = decode(file, self.layout)
-                .map_err(|problem| DataError::new(file, Kind::Format(problem)))?;
+                .map_err(|problem| DataError::new(file, DataErrorKind::Format(problem)))?;
             pixels.extend(image);
         }
         Ok(pixels)
@@ -84,31 +84,31 @@ pub(super) fn read(
     specs: &[InputSpec],
     cap: Option<usize>,
 ) -> Result<(Column, Vec<usize>), DataError> {
-    let fail = |kind: Kind| DataError::new(path, kind);
+    let fail = |kind: DataErrorKind| DataError::new(path, kind);
     let files = match path.is_dir() {
         true => files(path).map_err(|error| fail(error.into()))?,
         false if is_image(path) => vec![path.to_owned()],
         false => {
-            return Err(fail(Kind::Empty(
+            return Err(fail(DataErrorKind::Empty(
                 "neither an archive of arrays nor an image",
             )));
         }
     };
     if files.is_empty() {
-        return Err(fail(Kind::Empty(
+        return Err(fail(DataErrorKind::Empty(
             "the folder has no .jpg or .png images and no test_data_set_* folders",
         )));
     }
     let [spec] = specs else {
         let inputs = specs.iter().map(|spec| spec.name.clone()).collect();
-        return Err(fail(Kind::Names {
+        return Err(fail(DataErrorKind::Names {
             found: vec!["(images)".into()],
             missing: inputs,
         }));
     };
     let layout = layout(spec).ok_or_else(|| {
         let wants = format!("input '{}' is {}", spec.name, spec.describe());
-        fail(Kind::Format(format!(
+        fail(DataErrorKind::Format(format!(
             "images have batch, channels, height and width; {wants}"
         )))
     })?;
@@ -130,9 +130,9 @@ pub(super) fn read(
         let size =
             size.and_then(|reader| reader.into_dimensions().map_err(|error| error.to_string()));
         size.map(|_| ())
-            .map_err(|problem| DataError::new(file, Kind::Format(problem)))
+            .map_err(|problem| DataError::new(file, DataErrorKind::Format(problem)))
     })?;
-    let Layout {
+    let PixelLayout {
         channels,
         height,
         width,
@@ -181,7 +181,7 @@ fn list(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> std::io::Resul
     Ok(())
 }
 
-fn layout(spec: &InputSpec) -> Option<Layout> {
+fn layout(spec: &InputSpec) -> Option<PixelLayout> {
     let dims: Vec<Option<usize>> = spec.shape.iter().map(|dim| dim.count()).collect();
     // Without a batch axis, every image is an input of its own.
     let sides = match dims.as_slice() {
@@ -190,13 +190,13 @@ fn layout(spec: &InputSpec) -> Option<Layout> {
         _ => return None,
     };
     let side = |dim: Option<usize>| dim.unwrap_or(SIDE);
-    let first = |channels| Layout {
+    let first = |channels| PixelLayout {
         channels,
         height: side(sides[1]),
         width: side(sides[2]),
         channels_last: false,
     };
-    let last = |channels| Layout {
+    let last = |channels| PixelLayout {
         channels,
         height: side(sides[0]),
         width: side(sides[1]),
@@ -213,7 +213,7 @@ fn layout(spec: &InputSpec) -> Option<Layout> {
     .filter(|layout| layout.height > 0 && layout.width > 0)
 }
 
-fn decode(file: &Path, layout: Layout) -> Result<Vec<u8>, String> {
+fn decode(file: &Path, layout: PixelLayout) -> Result<Vec<u8>, String> {
     let bytes = crate::files::read(file).map_err(|error| error.to_string())?;
     let reader = image::ImageReader::new(Cursor::new(bytes))
         .with_guessed_format()
@@ -266,7 +266,7 @@ fn grey(rgb: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Options, load};
+    use super::super::{LoadOptions, load};
     use super::*;
     use crate::facts::Dim;
     use crate::proto::Dtype;
@@ -309,7 +309,7 @@ mod tests {
         let inputs = load(
             folder.path(),
             &[spec(Dtype::Float, &[-1, 3, 4, 4])],
-            &Options::default(),
+            &LoadOptions::default(),
         )
         .unwrap();
         assert_eq!(inputs.len(), 2);
@@ -329,7 +329,7 @@ mod tests {
     #[test]
     fn channels_last_bytes_and_grey_are_read() {
         let folder = folder();
-        let options = Options {
+        let options = LoadOptions {
             samples: Some(1),
             ..Default::default()
         };
@@ -348,7 +348,7 @@ mod tests {
         let inputs = load(
             &folder.path().join("b.png"),
             &[spec(Dtype::Float, &[1, 1, 4, 4])],
-            &Options::default(),
+            &LoadOptions::default(),
         )
         .unwrap();
         let red = inputs.batch(0).unwrap()["x"].to_f32().unwrap()[0];
@@ -362,7 +362,7 @@ mod tests {
         let error = load(
             folder.path(),
             &[spec(Dtype::Float, &[-1, 3, 4, 4])],
-            &Options::default(),
+            &LoadOptions::default(),
         )
         .unwrap_err()
         .to_string();
@@ -371,7 +371,7 @@ mod tests {
             load(
                 folder.path(),
                 &[spec(Dtype::Float, &[-1, 10])],
-                &Options::default()
+                &LoadOptions::default()
             )
             .is_err()
         );

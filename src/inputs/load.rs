@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 
 use super::array::Array;
 use super::columns::{Column, Columns, Wanted};
-use super::error::Kind;
+use super::error::DataErrorKind;
 use super::synthetic::Recipe;
 use super::{DataError, InputSpec, Preprocess, Tensors, images, npz, testsets};
 use crate::files;
@@ -16,7 +16,7 @@ use crate::progress::Memory;
 
 /// How inputs are read.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct LoadOptions {
     /// At most so many samples.
     pub samples: Option<usize>,
     /// Samples per batch where the model leaves it open; `None`: 1.
@@ -36,11 +36,11 @@ pub struct Inputs {
     pub synthetic: bool,
     /// What the user should know about how they were read.
     pub notes: Vec<String>,
-    source: Source,
+    source: InputSource,
 }
 
 #[derive(Clone, Debug)]
-enum Source {
+enum InputSource {
     Columns {
         columns: Columns,
         places: Option<Vec<usize>>,
@@ -59,7 +59,7 @@ impl Inputs {
             samples,
             synthetic: false,
             notes,
-            source: Source::Columns { columns, places },
+            source: InputSource::Columns { columns, places },
         }
     }
 
@@ -69,16 +69,16 @@ impl Inputs {
             samples,
             synthetic: true,
             notes: Vec::new(),
-            source: Source::Recipe(recipe),
+            source: InputSource::Recipe(recipe),
         }
     }
 
     /// How many batches there are.
     pub fn len(&self) -> usize {
         match &self.source {
-            Source::Columns { columns, .. } => columns.batches,
-            Source::Sets { folders, .. } => folders.len(),
-            Source::Recipe(recipe) => recipe.batches(),
+            InputSource::Columns { columns, .. } => columns.batches,
+            InputSource::Sets { folders, .. } => folders.len(),
+            InputSource::Recipe(recipe) => recipe.batches(),
         }
     }
 
@@ -93,18 +93,18 @@ impl Inputs {
         let missing = || {
             DataError::new(
                 Path::new(""),
-                Kind::Format(format!("there is no batch {number}")),
+                DataErrorKind::Format(format!("there is no batch {number}")),
             )
         };
         if number >= self.len() {
             return Err(missing());
         }
         match &self.source {
-            Source::Columns { columns, .. } => columns.batch(number),
-            Source::Sets { folders, specs } => {
+            InputSource::Columns { columns, .. } => columns.batch(number),
+            InputSource::Sets { folders, specs } => {
                 testsets::read(folders.get(number).ok_or_else(missing)?, specs)
             }
-            Source::Recipe(recipe) => recipe.batch(number),
+            InputSource::Recipe(recipe) => recipe.batch(number),
         }
     }
 
@@ -118,7 +118,7 @@ impl Inputs {
             )
         };
         match &self.source {
-            Source::Columns { columns, .. } => {
+            InputSource::Columns { columns, .. } => {
                 let geometry = columns.geometry();
                 (
                     many(if geometry.is_some() {
@@ -130,15 +130,15 @@ impl Inputs {
                     columns.scaling(),
                 )
             }
-            Source::Sets { .. } => (many("test set"), String::new(), String::new()),
-            Source::Recipe(_) => (many("made-up sample"), String::new(), String::new()),
+            InputSource::Sets { .. } => (many("test set"), String::new(), String::new()),
+            InputSource::Recipe(_) => (many("made-up sample"), String::new(), String::new()),
         }
     }
 
     /// Why the way in which a batch was prepared is doubtful.
     pub(super) fn doubt(&self, batch: &Tensors) -> Option<String> {
         match &self.source {
-            Source::Columns { columns, .. } => columns.doubt(batch),
+            InputSource::Columns { columns, .. } => columns.doubt(batch),
             _ => None,
         }
     }
@@ -146,16 +146,16 @@ impl Inputs {
     /// Whether a batch takes longer to make than to copy, so that it is worth keeping.
     pub fn slow(&self) -> bool {
         match &self.source {
-            Source::Columns { columns, .. } => columns.slow(),
-            Source::Sets { .. } => false,
-            Source::Recipe(_) => true,
+            InputSource::Columns { columns, .. } => columns.slow(),
+            InputSource::Sets { .. } => false,
+            InputSource::Recipe(_) => true,
         }
     }
 
     /// Where the samples of a batch stand in the file or the sorted folder: what their labels are found by.
     pub fn places(&self, number: usize) -> Vec<usize> {
         match &self.source {
-            Source::Columns { columns, places } => {
+            InputSource::Columns { columns, places } => {
                 let range = number * columns.per_batch..(number + 1) * columns.per_batch;
                 match places {
                     Some(places) => places.get(range).unwrap_or_default().to_vec(),
@@ -169,7 +169,7 @@ impl Inputs {
 
 /// Reads inputs for a model: an `.npz` or `.npy` file, an image or a folder of them, or ONNX test sets, told apart by
 /// what they contain. Errors name the file, the array and what was expected.
-pub fn load(path: &Path, specs: &[InputSpec], options: &Options) -> Result<Inputs, DataError> {
+pub fn load(path: &Path, specs: &[InputSpec], options: &LoadOptions) -> Result<Inputs, DataError> {
     let wanted = Wanted {
         samples: options.samples,
         batch: options.batch,
@@ -195,7 +195,7 @@ pub fn load(path: &Path, specs: &[InputSpec], options: &Options) -> Result<Input
             samples,
             synthetic: false,
             notes: Vec::new(),
-            source: Source::Sets { folders, specs },
+            source: InputSource::Sets { folders, specs },
         });
     }
     let mut start = [0; 8];
@@ -214,7 +214,7 @@ pub fn load(path: &Path, specs: &[InputSpec], options: &Options) -> Result<Input
         let [spec] = specs else {
             return Err(DataError::new(
                 path,
-                Kind::OneArray {
+                DataErrorKind::OneArray {
                     inputs: names(specs),
                 },
             ));
@@ -314,7 +314,10 @@ fn by_name(
         return Ok((columns, notes));
     }
     if !missing.is_empty() {
-        return Err(DataError::new(path, Kind::Names { found, missing }));
+        return Err(DataError::new(
+            path,
+            DataErrorKind::Names { found, missing },
+        ));
     }
     let columns = specs.iter().map(|spec| column(spec, &spec.name)).collect();
     let others: Vec<&str> = found
@@ -355,7 +358,7 @@ mod tests {
     fn loaded(
         arrays: &[(&str, TensorRef)],
         specs: &[InputSpec],
-        options: &Options,
+        options: &LoadOptions,
     ) -> Result<Inputs, DataError> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("data.npz");
@@ -375,7 +378,7 @@ mod tests {
         let inputs = loaded(
             &[("x", floats(&[5, 2]))],
             &[spec("x", Dtype::Float, &["n", "2"])],
-            &Options::default(),
+            &LoadOptions::default(),
         )
         .unwrap();
         assert_eq!(
@@ -387,7 +390,7 @@ mod tests {
             (batch["x"].dims.as_slice(), batch["x"].to_f32().unwrap()),
             ([1, 2].as_slice(), vec![6.0, 7.0])
         );
-        let few = Options {
+        let few = LoadOptions {
             samples: Some(4),
             batch: Some(2),
             ..Default::default()
@@ -408,10 +411,10 @@ mod tests {
     #[test]
     fn a_fixed_batch_is_filled_or_refused() {
         let want = [spec("x", Dtype::Float, &["4", "2"])];
-        let inputs = loaded(&[("x", floats(&[10, 2]))], &want, &Options::default()).unwrap();
+        let inputs = loaded(&[("x", floats(&[10, 2]))], &want, &LoadOptions::default()).unwrap();
         assert_eq!((inputs.len(), inputs.samples), (2, 8));
         assert!(inputs.notes[0].contains("last 2 samples"));
-        let error = loaded(&[("x", floats(&[3, 2]))], &want, &Options::default())
+        let error = loaded(&[("x", floats(&[3, 2]))], &want, &LoadOptions::default())
             .unwrap_err()
             .to_string();
         assert!(
@@ -432,7 +435,7 @@ mod tests {
             ("state", floats(&[2, 1, 3])),
             ("sr", TensorRef::from_i64(vec![], &[16000])),
         ];
-        let inputs = loaded(&arrays, &want, &Options::default()).unwrap();
+        let inputs = loaded(&arrays, &want, &LoadOptions::default()).unwrap();
         assert_eq!(inputs.len(), 5);
         let batch = inputs.batch(4).unwrap();
         assert_eq!(
@@ -445,7 +448,7 @@ mod tests {
             ("sr", TensorRef::from_i64(vec![5], &[1; 5])),
         ];
         assert_eq!(
-            loaded(&arrays, &want, &Options::default())
+            loaded(&arrays, &want, &LoadOptions::default())
                 .unwrap()
                 .batch(1)
                 .unwrap()["state"]
@@ -463,7 +466,7 @@ mod tests {
         let inputs = loaded(
             &[("x", floats(&[20, 3, 2])), ("h0", floats(&[1, 3, 4]))],
             &want,
-            &Options::default(),
+            &LoadOptions::default(),
         )
         .unwrap();
         assert_eq!(
@@ -478,7 +481,7 @@ mod tests {
         let error = loaded(
             &[("a", floats(&[1, 2])), ("b", floats(&[1, 2]))],
             &want,
-            &Options::default(),
+            &LoadOptions::default(),
         )
         .unwrap_err()
         .to_string();
@@ -487,9 +490,13 @@ mod tests {
             "{error}"
         );
         let want = [spec("x", Dtype::Float, &["n", "3", "8", "8"])];
-        let error = loaded(&[("x", floats(&[2, 8, 8, 3]))], &want, &Options::default())
-            .unwrap_err()
-            .to_string();
+        let error = loaded(
+            &[("x", floats(&[2, 8, 8, 3]))],
+            &want,
+            &LoadOptions::default(),
+        )
+        .unwrap_err()
+        .to_string();
         assert!(
             error.contains("array 'x' is float 2×8×8×3, the model wants float n×3×8×8"),
             "{error}"
@@ -509,7 +516,7 @@ mod tests {
             mean: vec![0.0, 0.2, 0.5],
             std: vec![1.0, 1.0, 0.5],
         };
-        let options = Options {
+        let options = LoadOptions {
             preprocess,
             ..Default::default()
         };

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use indexmap::IndexMap;
 
 use super::array::Array;
-use super::error::Kind;
+use super::error::DataErrorKind;
 use super::npy_header::{Header, LONGEST as HEADER};
 use super::{DataError, Tensors};
 use crate::files;
@@ -36,7 +36,7 @@ pub fn read_npz(path: &Path) -> Result<Tensors, DataError> {
 /// Opens an `.npy` file. Its numbers stay there until they are asked for; an array in column-major order is read to memory.
 /// Errors: as [`read_npy`]; one that does not fit in memory.
 pub(super) fn open_npy(path: &Path, memory: Memory) -> Result<Array, DataError> {
-    let fail = |problem: String| DataError::new(path, Kind::Format(problem));
+    let fail = |problem: String| DataError::new(path, DataErrorKind::Format(problem));
     let (mut stream, file) = files::open(path)
         .and_then(|stream| Ok((stream, files::open(path)?)))
         .map_err(|error| DataError::new(path, error))?;
@@ -47,7 +47,7 @@ pub(super) fn open_npy(path: &Path, memory: Memory) -> Result<Array, DataError> 
     opened(
         &mut stream,
         HEADER,
-        Some(&Stored {
+        Some(&StoredEntry {
             file: Arc::new(Mutex::new(file)),
             start: 0,
             size,
@@ -61,7 +61,7 @@ pub(super) fn open_npy(path: &Path, memory: Memory) -> Result<Array, DataError> 
 /// they are asked for; a large one that is compressed is inflated to a temporary file; a small one, or one in column-major
 /// order, is read to memory. Errors: as [`read_npz`]; one that does not fit in memory.
 pub(super) fn open_npz(path: &Path, memory: Memory) -> Result<IndexMap<String, Array>, DataError> {
-    let fail = |problem: String| DataError::new(path, Kind::Format(problem));
+    let fail = |problem: String| DataError::new(path, DataErrorKind::Format(problem));
     let open = || files::open(path).map_err(|error| DataError::new(path, error));
     let (stream, file) = (BufReader::new(open()?), open()?);
     let total = file
@@ -89,7 +89,7 @@ pub(super) fn open_npz(path: &Path, memory: Memory) -> Result<IndexMap<String, A
         let start = entry
             .data_start()
             .filter(|start| plain && start.checked_add(size).is_some_and(|end| end <= total));
-        let stored = start.map(|start| Stored {
+        let stored = start.map(|start| StoredEntry {
             file: file.clone(),
             start,
             size,
@@ -103,7 +103,7 @@ pub(super) fn open_npz(path: &Path, memory: Memory) -> Result<IndexMap<String, A
 }
 
 /// Where an array lies in a file as it is.
-struct Stored {
+struct StoredEntry {
     file: Arc<Mutex<File>>,
     start: u64,
     size: u64,
@@ -114,7 +114,7 @@ struct Stored {
 fn opened(
     stream: &mut impl Read,
     limit: u64,
-    stored: Option<&Stored>,
+    stored: Option<&StoredEntry>,
     memory: Memory,
 ) -> Result<Array, String> {
     // The size that an archive claims is not believed: memory grows as bytes really come.

@@ -1,6 +1,6 @@
 //! From stored numbers to what a model's input wants: scale, mean, standard deviation, element type.
 
-use super::error::Kind;
+use super::error::DataErrorKind;
 use super::{InputKind, InputSpec};
 use crate::model::TensorRef;
 use crate::proto::Dtype;
@@ -29,17 +29,17 @@ impl Preprocess {
     }
 
     /// Whether the numbers given make sense at all.
-    pub(super) fn check(&self) -> Result<(), Kind> {
+    pub(super) fn check(&self) -> Result<(), DataErrorKind> {
         let (mean, std) = (self.mean.len(), self.std.len());
         if mean > 1 && std > 1 && mean != std {
-            return Err(Kind::Preprocess(format!(
+            return Err(DataErrorKind::Preprocess(format!(
                 "{mean} means but {std} standard deviations"
             )));
         }
         if self.std.iter().any(|std| *std == 0.0 || !std.is_finite())
             || !self.mean.iter().chain(&self.scale).all(|x| x.is_finite())
         {
-            return Err(Kind::Preprocess(
+            return Err(DataErrorKind::Preprocess(
                 "scale, mean and standard deviation must be finite, the last not 0".into(),
             ));
         }
@@ -60,8 +60,8 @@ impl Preprocess {
         array: &str,
         tensor: TensorRef,
         spec: &InputSpec,
-    ) -> Result<TensorRef, Kind> {
-        let wrong = |why: &str| Kind::Type {
+    ) -> Result<TensorRef, DataErrorKind> {
+        let wrong = |why: &str| DataErrorKind::Type {
             array: array.to_owned(),
             found: tensor.dtype.to_string(),
             expected: spec.describe(),
@@ -85,7 +85,7 @@ impl Preprocess {
             self.normalise(&mut numbers, &tensor.dims, scale)
                 .ok_or_else(|| {
                     let dims = super::spec::dims_text(&tensor.dims);
-                    Kind::Preprocess(format!(
+                    DataErrorKind::Preprocess(format!(
                         "array '{array}' ({dims}) has no axis of {} channels",
                         self.channels()
                     ))

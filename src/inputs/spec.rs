@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::DataError;
-use super::error::Kind;
+use super::error::DataErrorKind;
 use crate::facts::Dim;
 use crate::proto::Dtype;
 
@@ -85,7 +85,9 @@ impl InputSpec {
         specs: &mut [InputSpec],
         pins: &BTreeMap<String, Vec<i64>>,
     ) -> Result<(), DataError> {
-        let error = |problem: String| DataError::new(std::path::Path::new(""), Kind::Spec(problem));
+        let error = |problem: String| {
+            DataError::new(std::path::Path::new(""), DataErrorKind::Spec(problem))
+        };
         let mut symbols: BTreeMap<String, i64> = BTreeMap::new();
         for (name, dims) in pins {
             let Some(spec) = specs.iter_mut().find(|spec| spec.name == *name) else {

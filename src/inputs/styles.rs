@@ -4,7 +4,7 @@
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::dead_leaves::Layout;
+use super::dead_leaves::LeafLayout;
 
 /// A kind of made-up numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,20 +35,24 @@ impl Style {
         random: &mut ChaCha8Rng,
         normal: &impl Fn(&mut ChaCha8Rng) -> f64,
     ) -> Vec<f64> {
-        let layout = Layout::of(dims);
+        let layout = LeafLayout::of(dims);
         match (self, layout) {
             (Style::Plain, Some(layout)) => layout.pictures(random, normal),
             (Style::Plain | Style::Noise, _) => {
                 (0..dims.iter().product()).map(|_| normal(random)).collect()
             }
-            (_, layout) => self.drawn(layout.unwrap_or_else(|| Layout::line(dims)), random, normal),
+            (_, layout) => self.drawn(
+                layout.unwrap_or_else(|| LeafLayout::line(dims)),
+                random,
+                normal,
+            ),
         }
     }
 
     /// Numbers that depend on their place.
     fn drawn(
         self,
-        layout: Layout,
+        layout: LeafLayout,
         random: &mut ChaCha8Rng,
         normal: &impl Fn(&mut ChaCha8Rng) -> f64,
     ) -> Vec<f64> {

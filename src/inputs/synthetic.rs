@@ -7,7 +7,7 @@ use std::path::Path;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::error::{GIVE_INPUTS, Kind};
+use super::error::{DataErrorKind, GIVE_INPUTS};
 use super::preprocess::{from_real, from_whole};
 use super::{DataError, InputKind, InputSpec, Inputs, Style, Tensors, symbols};
 use crate::model::TensorRef;
@@ -124,7 +124,7 @@ pub fn counting_shapes(
 }
 
 fn error(problem: String) -> DataError {
-    DataError::new(Path::new(""), Kind::Spec(problem))
+    DataError::new(Path::new(""), DataErrorKind::Spec(problem))
 }
 
 impl Recipe {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 
-use super::error::Kind;
+use super::error::DataErrorKind;
 use super::spec::dims_text;
 use super::{DataError, InputSpec, Preprocess, Tensors, preprocess};
 use crate::model::TensorRef;
@@ -56,7 +56,7 @@ pub(super) fn ranks(folder: &Path) -> BTreeMap<String, usize> {
 pub(super) fn read(folder: &Path, specs: &[InputSpec]) -> Result<Tensors, DataError> {
     let mut found: Vec<(String, TensorRef)> = Vec::new();
     for path in files(folder) {
-        let fail = |problem: String| DataError::new(&path, Kind::Format(problem));
+        let fail = |problem: String| DataError::new(&path, DataErrorKind::Format(problem));
         let bytes = crate::files::read(&path).map_err(|error| DataError::new(&path, error))?;
         let message = TensorProto::decode(bytes::Bytes::from(bytes))
             .map_err(|error| fail(format!("no tensor: {error}")))?;
@@ -75,14 +75,14 @@ pub(super) fn read(folder: &Path, specs: &[InputSpec]) -> Result<Tensors, DataEr
                 .collect();
             return Err(DataError::new(
                 folder,
-                Kind::Names {
+                DataErrorKind::Names {
                     found,
                     missing: vec![spec.name.clone()],
                 },
             ));
         };
         if !InputSpec::fits(&spec.shape, &tensor.dims) {
-            let kind = Kind::Shape {
+            let kind = DataErrorKind::Shape {
                 array: spec.name.clone(),
                 found: format!("{} {}", tensor.dtype, dims_text(&tensor.dims)),
                 expected: spec.describe(),
@@ -104,7 +104,7 @@ pub(super) fn read(folder: &Path, specs: &[InputSpec]) -> Result<Tensors, DataEr
                 .unwrap_or(0);
             return Err(DataError::new(
                 folder,
-                Kind::NotFinite {
+                DataErrorKind::NotFinite {
                     array: spec.name.clone(),
                     what,
                     sample,
@@ -118,7 +118,7 @@ pub(super) fn read(folder: &Path, specs: &[InputSpec]) -> Result<Tensors, DataEr
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Options, load};
+    use super::super::{LoadOptions, load};
     use super::*;
     use crate::facts::Dim;
     use crate::proto::Dtype;
@@ -138,7 +138,7 @@ mod tests {
         }
         let specs =
             ["a", "b"].map(|name| InputSpec::new(name, Dtype::Float, vec![Dim::symbol("n")]));
-        let inputs = load(folder.path(), &specs, &Options::default()).unwrap();
+        let inputs = load(folder.path(), &specs, &LoadOptions::default()).unwrap();
         let seen: Vec<_> = (0..2)
             .map(|set| inputs.batch(set).unwrap()["b"].to_f32().unwrap()[0])
             .collect();
@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(inputs.batch(0).unwrap()["a"].to_f32().unwrap(), [-1.0]);
         let wrong = [InputSpec::new("b", Dtype::Float, vec![Dim::Num(3)])];
         assert!(
-            load(folder.path(), &wrong, &Options::default())
+            load(folder.path(), &wrong, &LoadOptions::default())
                 .unwrap_err()
                 .to_string()
                 .contains("test_data_set_2")

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::LatencyModel;
 use super::isolate::IsolatedNode;
-use super::parts::{Part, parts};
+use super::parts::{TimedPart, parts};
 use crate::allocate::{Align, cheapest};
 use crate::analysis::{Analysis, ClassId, Group, constants};
 use crate::inputs::GatherError;
@@ -13,7 +13,7 @@ use crate::model::Model;
 use crate::progress::{Phase, Work};
 
 /// A node whose widths may shrink, and that node alone where it runs alone.
-type Probe = (Part, Option<IsolatedNode>);
+type Probe = (TimedPart, Option<IsolatedNode>);
 
 impl LatencyModel<'_> {
     /// The multiples of widths that are cheapest here, for each of some groups. Errors: a stop asked for.
@@ -25,7 +25,7 @@ impl LatencyModel<'_> {
         work: &Work,
     ) -> Result<Align, GatherError> {
         let (facts, constant) = (self.facts(model), constants(model));
-        let probe = |part: Part| {
+        let probe = |part: TimedPart| {
             let alone = IsolatedNode::new(model, &facts, &constant, part.node, &part.labels);
             (part, alone)
         };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::isolate::IsolatedNode;
 use super::measure::{Spread, spread};
-use super::parts::{Part, parts, rest};
+use super::parts::{TimedPart, parts, rest};
 use super::table::Measured;
 use crate::analysis::{Analysis, Facts, Pins, constants, infer};
 use crate::cost::{CostModel, Grid, Timed};
@@ -206,7 +206,7 @@ impl<'a> LatencyModel<'a> {
         model: &Model,
         facts: &Facts,
         constant: &[bool],
-        part: &Part,
+        part: &TimedPart,
         known: &mut BTreeMap<String, Arc<Grid>>,
     ) -> Option<Arc<Grid>> {
         let Some(operator) = IsolatedNode::new(model, facts, constant, part.node, &part.labels)

@@ -6,13 +6,13 @@ use crate::model::{Index, Model, NodeId};
 use crate::relation::LabelId;
 
 /// A node with widths that may shrink.
-pub(super) struct Part {
+pub(super) struct TimedPart {
     pub node: NodeId,
     pub labels: Vec<LabelId>,
     pub widths: Vec<KeptShare>,
 }
 
-impl Part {
+impl TimedPart {
     /// Whether a group's cut changes a width.
     pub fn is_touched_by(&self, group: &Group) -> bool {
         let without = |class: ClassId| {
@@ -27,7 +27,7 @@ impl Part {
 }
 
 /// The nodes of the main graph that compute sums of products over widths that may shrink.
-pub(super) fn parts(model: &Model, analysis: &Analysis) -> Vec<Part> {
+pub(super) fn parts(model: &Model, analysis: &Analysis) -> Vec<TimedPart> {
     let mut parts = Vec::new();
     for (node, entry) in model.index().nodes() {
         let relation = &analysis.relations[node.index()];
@@ -51,7 +51,7 @@ pub(super) fn parts(model: &Model, analysis: &Analysis) -> Vec<Part> {
         };
         let (labels, widths): (Vec<_>, Vec<_>) = labels.iter().filter_map(widths).unzip();
         if !labels.is_empty() {
-            parts.push(Part {
+            parts.push(TimedPart {
                 node,
                 labels,
                 widths,

@@ -13,13 +13,13 @@ pub struct Operand {
     /// The constant whose numbers it holds.
     pub constant: ValueId,
     /// What is done to it, the first first.
-    steps: Vec<Step>,
+    steps: Vec<OperandStep>,
     /// Whether nothing else reads the constant or what is made of it.
     own: bool,
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+enum OperandStep {
     Same,
     Transpose(Vec<usize>),
     Dequantize {
@@ -67,9 +67,11 @@ impl Operand {
         let (mut dims, mut numbers) = (tensor.dims.clone(), tensor.to_f32()?);
         for step in &self.steps {
             match step {
-                Step::Same => {}
-                Step::Transpose(order) => (dims, numbers) = transposed(&dims, &numbers, order)?,
-                Step::Dequantize { .. } => {
+                OperandStep::Same => {}
+                OperandStep::Transpose(order) => {
+                    (dims, numbers) = transposed(&dims, &numbers, order)?
+                }
+                OperandStep::Dequantize { .. } => {
                     let steps = QuantizationSteps::read(model, step, &dims)?;
                     numbers.iter_mut().enumerate().for_each(|(at, number)| {
                         *number = (*number - steps.zero(at)) * steps.scale(at)
@@ -92,7 +94,7 @@ impl Operand {
         for step in &self.steps {
             let last = dims.last()?.clone();
             dims.push(match step {
-                Step::Transpose(order) => order
+                OperandStep::Transpose(order) => order
                     .iter()
                     .map(|axis| last.get(*axis).copied())
                     .collect::<Option<_>>()?,
@@ -102,8 +104,8 @@ impl Operand {
         let mut numbers = numbers.to_vec();
         for (at, step) in self.steps.iter().enumerate().rev() {
             match step {
-                Step::Same => {}
-                Step::Transpose(order) => {
+                OperandStep::Same => {}
+                OperandStep::Transpose(order) => {
                     let mut back = vec![0; order.len()];
                     order
                         .iter()
@@ -111,7 +113,7 @@ impl Operand {
                         .for_each(|(to, from)| back[*from] = to);
                     numbers = transposed(&dims[at + 1], &numbers, &back)?.1;
                 }
-                Step::Dequantize { .. } => {
+                OperandStep::Dequantize { .. } => {
                     let steps = QuantizationSteps::read(model, step, &dims[at])?;
                     numbers.iter_mut().enumerate().for_each(|(at, number)| {
                         let scale = steps.scale(at);
@@ -177,20 +179,20 @@ pub fn encode(dtype: Dtype, dims: Vec<usize>, numbers: &[f32]) -> Option<TensorR
 }
 
 /// What a node does to its first input, if that is something known here.
-fn step(model: &Model, node: NodeId) -> Option<(Step, ValueId)> {
+fn step(model: &Model, node: NodeId) -> Option<(OperandStep, ValueId)> {
     let (entry, message) = (model.index().node(node), model.node(node));
     let source = entry.inputs.first().copied().flatten()?;
     let attribute = |name: &str| message.attribute(name);
     let rank = |value: ValueId| model.tensor_proto(value).map(|tensor| tensor.dims.len());
     let step = match flow(message) {
-        Flow::Same => Step::Same,
+        Flow::Same => OperandStep::Same,
         Flow::Permuted => {
             let order: Vec<usize> = attribute("perm")?
                 .ints
                 .iter()
                 .map(|axis| usize::try_from(*axis).ok())
                 .collect::<Option<_>>()?;
-            Step::Transpose(order)
+            OperandStep::Transpose(order)
         }
         Flow::Dequantized if attribute("block_size").is_none_or(|size| size.i() == 0) => {
             let axis = attribute("axis").map_or(1, |axis| axis.i());
@@ -200,7 +202,7 @@ fn step(model: &Model, node: NodeId) -> Option<(Step, ValueId)> {
                 axis
             };
             let scale = entry.inputs.get(1).copied().flatten()?;
-            Step::Dequantize {
+            OperandStep::Dequantize {
                 scale,
                 zero: entry.inputs.get(2).copied().flatten(),
                 axis: usize::try_from(axis).ok()?,
@@ -219,8 +221,8 @@ struct QuantizationSteps {
 }
 
 impl QuantizationSteps {
-    fn read(model: &Model, step: &Step, dims: &[usize]) -> Option<Self> {
-        let Step::Dequantize { scale, zero, axis } = step else {
+    fn read(model: &Model, step: &OperandStep, dims: &[usize]) -> Option<Self> {
+        let OperandStep::Dequantize { scale, zero, axis } = step else {
             return None;
         };
         let scales = model.constant(*scale)?.to_f32()?;

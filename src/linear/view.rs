@@ -66,7 +66,7 @@ pub fn views(model: &Model, relations: &[Arc<Relation>]) -> Vec<Linear> {
 }
 
 /// The labels of a sum of products by the part that they play; the names are those of [`Linear`]'s fields.
-struct Parts {
+struct ViewParts {
     summed: Vec<LabelId>,
     taps: Vec<LabelId>,
     group: Vec<LabelId>,
@@ -75,7 +75,7 @@ struct Parts {
     slides: Vec<LabelId>,
 }
 
-impl Parts {
+impl ViewParts {
     fn of(term: &Term, on_data: &[LabelId], on_weight: &[LabelId]) -> Self {
         let of = |labels: &[LabelId], wanted: &dyn Fn(&LabelId) -> bool| -> Vec<LabelId> {
             labels
@@ -89,7 +89,7 @@ impl Parts {
             |label: &LabelId| on_data.contains(label),
             |label: &LabelId| on_weight.contains(label),
         );
-        Parts {
+        ViewParts {
             summed: of(&term.summed, &data),
             taps: of(&term.summed, &|label| !data(label)),
             group: of(on_weight, &|label| data(label) && !is_summed(label)),
@@ -136,7 +136,7 @@ impl Linear {
         let on_data: Vec<LabelId> = labels(data_layout);
         let on_weight: Vec<LabelId> = labels(weight_layout);
         let window = term.window.clone().unwrap_or_default();
-        let parts = Parts::of(term, &on_data, &on_weight);
+        let parts = ViewParts::of(term, &on_data, &on_weight);
         let spatial = parts.taps.len();
         if parts.slides.len() != spatial
             || (spatial > 0 && (window.kernel.len() != spatial || window.pads.len() != 2 * spatial))

@@ -9,14 +9,14 @@ use crate::proto::{FunctionProto, GraphProto, NodeProto};
 const MOST: u64 = 1 << 20;
 
 /// The functions of a model by what calls name them by.
-pub(super) struct Table<'a> {
+pub(super) struct CallTable<'a> {
     functions: &'a [FunctionProto],
     numbers: HashMap<(&'a str, &'a str, &'a str), usize>,
     /// Nodes that a call becomes; `None` for a function that calls itself.
     sizes: Vec<Option<u64>>,
 }
 
-impl<'a> Table<'a> {
+impl<'a> CallTable<'a> {
     pub(super) fn new(functions: &'a [FunctionProto]) -> Self {
         let mut numbers = HashMap::new();
         for (number, function) in functions.iter().enumerate() {
@@ -28,7 +28,7 @@ impl<'a> Table<'a> {
                 ))
                 .or_insert(number);
         }
-        let mut table = Table {
+        let mut table = CallTable {
             functions,
             numbers,
             sizes: vec![None; functions.len()],

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::calls::Table;
+use super::calls::CallTable;
 use super::edit::NodeExt;
 use super::names::Names;
 use super::{LoadError, Model, normal_domain};
@@ -37,7 +37,7 @@ pub fn endless(model: &Model) -> Option<String> {
         .graph
         .as_ref()
         .filter(|_| !model.proto.functions.is_empty())?;
-    Table::new(&model.proto.functions).check(graph).err()
+    CallTable::new(&model.proto.functions).check(graph).err()
 }
 
 /// Inlines all calls, nested ones too. Errors: a recursive function, or one written for other operator versions than the model.
@@ -51,7 +51,7 @@ pub fn inline(proto: &mut ModelProto, fresh: Fresh) -> Result<Named, String> {
     }
     let mut graph = proto.graph.take().unwrap_or_default();
     // What comes of it is counted first.
-    Table::new(&functions).check(&graph)?;
+    CallTable::new(&functions).check(&graph)?;
     let mut inliner = Inliner {
         functions: &functions,
         fresh,

@@ -102,7 +102,7 @@ impl Index {
 
     pub(super) fn build(model: &ModelProto) -> Result<Self, LoadKind> {
         let graph = model.graph.as_ref().ok_or(LoadKind::NoGraph)?;
-        let mut builder = Builder {
+        let mut builder = IndexBuilder {
             index: Index::default(),
             scopes: Vec::new(),
         };
@@ -182,12 +182,12 @@ impl Index {
     }
 }
 
-struct Builder<'a> {
+struct IndexBuilder<'a> {
     index: Index,
     scopes: Vec<HashMap<&'a str, ValueId>>,
 }
 
-impl<'a> Builder<'a> {
+impl<'a> IndexBuilder<'a> {
     fn define(
         &mut self,
         name: &'a str,

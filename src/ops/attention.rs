@@ -19,7 +19,7 @@ pub(super) const CAUSAL: Reason = Reason::operator("causal attention counts posi
 struct Attention;
 
 /// The extents of an attention.
-struct Extents {
+struct AttentionExtents {
     b: Dim,
     /// Key heads.
     k: Dim,
@@ -35,7 +35,7 @@ struct Extents {
     e: Dim,
 }
 
-impl Extents {
+impl AttentionExtents {
     /// `None` when a rank is unknown.
     fn of(node: &NodeView) -> Result<Option<Self>, InferError> {
         let (Some(q), Some(key), Some(v)) = (node.shape(0), node.shape(1), node.shape(2)) else {
@@ -94,7 +94,7 @@ impl Extents {
             expect(node, 5, &[b, &k, p, &e])?;
         }
         expect(node, 6, &[b])?;
-        Ok(Some(Extents {
+        Ok(Some(AttentionExtents {
             b: b.clone(),
             k,
             r,
@@ -161,7 +161,7 @@ pub(super) fn broadcast_port(
 impl Operator for Attention {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let dtype = node.dtype(0);
-        let Some(at) = Extents::of(node)? else {
+        let Some(at) = AttentionExtents::of(node)? else {
             return Ok(outputs(
                 node,
                 (0..4).map(|_| Fact {
@@ -192,7 +192,7 @@ impl Operator for Attention {
         if let Some(relation) = unless_ranked(node) {
             return relation;
         }
-        let Ok(Some(at)) = Extents::of(node) else {
+        let Ok(Some(at)) = AttentionExtents::of(node) else {
             return frozen_misfit(node);
         };
         let window = |name| node.int(name).is_some_and(|size| size >= 0);
@@ -286,7 +286,7 @@ impl Operator for Attention {
     }
 
     fn formal_facts(&self, node: &NodeView, _: u32) -> Vec<Fact> {
-        let Ok(Some(at)) = Extents::of(node) else {
+        let Ok(Some(at)) = AttentionExtents::of(node) else {
             return Vec::new();
         };
         let precision = node

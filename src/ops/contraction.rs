@@ -9,7 +9,7 @@ use crate::relation::{Builder, LabelId, Layout, Port, Reason, Term};
 
 /// One tensor that is multiplied.
 #[derive(Clone, Debug)]
-pub(super) struct Factor {
+pub(super) struct FactorOperand {
     /// The input it comes in at.
     pub input: u32,
     /// Its name in the relation.
@@ -24,7 +24,7 @@ pub(super) struct Contraction {
     /// The names of the indices.
     pub names: Vec<Cow<'static, str>>,
     /// The tensors that are multiplied.
-    pub factors: Vec<Factor>,
+    pub factors: Vec<FactorOperand>,
     /// The index that each output axis runs over.
     pub output: Vec<usize>,
     /// The zero point of the second factor.

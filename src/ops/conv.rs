@@ -75,7 +75,7 @@ const QUANTIZED: Conv = Conv {
 const NEIGHBOURS: Reason = Reason::operator("neighbours are filtered together");
 
 /// Shapes of the two operands, read once.
-struct Operands<'a> {
+struct ConvOperands<'a> {
     batch: &'a Dim,
     spatial: &'a [Dim],
     kernel: &'a [Dim],
@@ -88,7 +88,7 @@ struct Operands<'a> {
 }
 
 impl Conv {
-    fn operands<'a>(&self, node: &NodeView<'a>) -> Result<Option<Operands<'a>>, InferError> {
+    fn operands<'a>(&self, node: &NodeView<'a>) -> Result<Option<ConvOperands<'a>>, InferError> {
         let (Some(x), Some(w)) = (node.shape(0), node.shape(self.weight as usize)) else {
             return Ok(None);
         };
@@ -127,7 +127,7 @@ impl Conv {
                 "{channels} input channels for a weight of {inner} in {group} groups"
             )));
         }
-        Ok(Some(Operands {
+        Ok(Some(ConvOperands {
             batch,
             spatial,
             kernel,
@@ -237,7 +237,7 @@ impl Conv {
     /// Whether this is a filter of one map, or of the greatest and the mean of several, whose every index gives one of the same
     /// place: channels that look at their neighbours (efficient channel attention; triplet attention, turned by a right angle).
     /// Without some, others are neighbours.
-    fn filter(&self, node: &NodeView, at: &Operands, positions: &[Dim]) -> bool {
+    fn filter(&self, node: &NodeView, at: &ConvOperands, positions: &[Dim]) -> bool {
         let few = at.inner.num().is_some_and(|maps| maps <= 2);
         let one = at.group == 1
             && few
@@ -252,7 +252,7 @@ impl Conv {
         one && steps && at.spatial == positions
     }
 
-    fn labels(&self, node: &NodeView, builder: &mut Builder, at: &Operands) -> Option<Labels> {
+    fn labels(&self, node: &NodeView, builder: &mut Builder, at: &ConvOperands) -> Option<Labels> {
         let positions = match (at.last, node.output_shape(0)?) {
             (false, [_, _, positions @ ..]) | (true, [_, positions @ .., _]) => positions,
             _ => return None,
@@ -286,7 +286,7 @@ impl Conv {
         &self,
         node: &NodeView,
         builder: &mut Builder,
-        at: &Operands,
+        at: &ConvOperands,
         labels: &Labels,
     ) -> Option<()> {
         let Labels {
@@ -328,7 +328,7 @@ impl Conv {
 
     /// A convolution sums over channels and window. A transposed one sums over channels only, once for every position
     /// of the window and of the input, and then adds up what falls on the same place: no window slides over its input.
-    fn term(&self, node: &NodeView, at: &Operands, labels: &Labels) -> Term {
+    fn term(&self, node: &NodeView, at: &ConvOperands, labels: &Labels) -> Term {
         let Labels {
             b,
             g,

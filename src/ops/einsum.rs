@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::contraction::{Contraction, Factor};
+use super::contraction::{Contraction, FactorOperand};
 use super::meaning::{LinearMap, WeightRows};
 use super::{InferError, NodeView, Operator, Rule, operand};
 use crate::facts::Fact;
@@ -134,7 +134,7 @@ fn contraction(node: &NodeView) -> Result<Option<Contraction>, InferError> {
     let mut factors = Vec::new();
     for (at, names) in inputs.iter().enumerate() {
         let axes = indices.of(names, ellipses.get(at).copied().unwrap_or(0))?;
-        factors.push(Factor {
+        factors.push(FactorOperand {
             input: at as u32,
             name: ["a", "b", "c", "d"].get(at).copied().unwrap_or("x"),
             axes,

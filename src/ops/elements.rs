@@ -4,12 +4,12 @@ use super::NodeView;
 use crate::facts::{Contents, Dim, Element, Fact};
 
 /// Known contents, by index.
-pub(super) struct Grid<'a> {
+pub(super) struct ElementGrid<'a> {
     elements: &'a [Element],
     extents: Vec<usize>,
 }
 
-impl<'a> Grid<'a> {
+impl<'a> ElementGrid<'a> {
     /// The contents of an input, if they are known.
     pub fn input(node: &NodeView<'a>, at: usize) -> Option<Self> {
         Self::of(node.input(at)?)
@@ -24,7 +24,7 @@ impl<'a> Grid<'a> {
             .map(Dim::count)
             .collect::<Option<Vec<_>>>()?;
         let elements = &*fact.contents.as_ref()?.0;
-        (count(&extents)? == elements.len()).then_some(Grid { elements, extents })
+        (count(&extents)? == elements.len()).then_some(ElementGrid { elements, extents })
     }
 
     /// The element at an index, one number per axis.
@@ -83,7 +83,7 @@ mod tests {
     fn a_transpose_is_composed_index_by_index() {
         let fact = Fact::new(Some(Dtype::Int64), vec![Dim::Num(2), Dim::Num(3)])
             .with_contents(Contents::ints((0..6).map(Dim::Num)));
-        let grid = Grid::of(&fact).unwrap();
+        let grid = ElementGrid::of(&fact).unwrap();
         let turned = compose(&[Dim::Num(3), Dim::Num(2)], |index| {
             grid.at(&[index[1], index[0]])
         })

@@ -1,7 +1,7 @@
 //! Operators that repeat what is there: one index becomes many.
 
 use super::axes::{Letters, list, operand};
-use super::elements::{Grid, compose};
+use super::elements::{ElementGrid, compose};
 use super::meaning::Flow;
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
@@ -48,7 +48,7 @@ impl Operator for Expand {
                 _ => node.unknown(0, axis),
             });
         }
-        let contents = Grid::input(node, 0).and_then(|grid| {
+        let contents = ElementGrid::input(node, 0).and_then(|grid| {
             compose(&dims, |index| {
                 let source = index
                     .iter()
@@ -167,7 +167,7 @@ impl Operator for Tile {
                 .map_or_else(|| node.unknown(0, axis), |repeats| dim * repeats)
         };
         let dims: Vec<Dim> = shape.iter().zip(&repeats).enumerate().map(tiled).collect();
-        let contents = Grid::input(node, 0).and_then(|grid| {
+        let contents = ElementGrid::input(node, 0).and_then(|grid| {
             compose(&dims, |index| {
                 let source = index
                     .iter()

@@ -6,14 +6,14 @@ use crate::proto::Dtype;
 use crate::relation::{Reason, Relation};
 
 /// An operator in which nothing may go.
-pub(super) struct Frozen {
+pub(super) struct FrozenOperator {
     /// Why, in a few words.
     pub reason: &'static str,
     /// Its shapes.
     pub infer: fn(&NodeView) -> Result<Vec<Fact>, InferError>,
 }
 
-impl Operator for Frozen {
+impl Operator for FrozenOperator {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         (self.infer)(node)
     }

@@ -1,7 +1,7 @@
 //! Operators that read entries at given positions.
 
 use super::axes::{Letters, axis_attribute, operand};
-use super::elements::{Grid, compose};
+use super::elements::{ElementGrid, compose};
 use super::meaning::{Along, Flow, Pick};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Element, Fact};
@@ -48,8 +48,8 @@ impl Operator for Gather {
             .chain(&shape[axis + 1..])
             .cloned()
             .collect();
-        let contents = Grid::input(node, 0)
-            .zip(Grid::input(node, 1))
+        let contents = ElementGrid::input(node, 0)
+            .zip(ElementGrid::input(node, 1))
             .zip(shape[axis].num())
             .and_then(|((grid, positions), extent)| {
                 compose(&dims, |index| {

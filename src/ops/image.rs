@@ -2,7 +2,7 @@
 
 use super::constant;
 use super::fit::{expect, frozen_misfit, unless_ranked};
-use super::frozen::{Frozen, outputs};
+use super::frozen::{FrozenOperator, outputs};
 use super::meaning::Decides;
 use super::{InferError, NodeView, Operator, Rule};
 use crate::facts::{Dim, Fact};
@@ -221,7 +221,7 @@ fn chosen(node: &NodeView) -> Result<Vec<Fact>, InferError> {
 pub(super) static RULES: &[Rule] = &[
     Rule::onnx(
         "AffineGrid",
-        &Frozen {
+        &FrozenOperator {
             reason: "positions that are evenly spaced",
             infer: affine,
         },
@@ -230,7 +230,7 @@ pub(super) static RULES: &[Rule] = &[
     Rule::onnx("GridSample", &GridSample).constant(constant::zero),
     Rule::onnx(
         "NonMaxSuppression",
-        &Frozen {
+        &FrozenOperator {
             reason: "numbers of the chosen boxes are the result",
             infer: chosen,
         },

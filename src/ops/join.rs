@@ -1,7 +1,7 @@
 //! Operators that join tensors along an axis, or divide one.
 
 use super::axes::{Letters, axis_attribute, operand, same_extent};
-use super::elements::{Grid, compose};
+use super::elements::{ElementGrid, compose};
 use super::meaning::Flow;
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
@@ -69,7 +69,9 @@ impl Operator for Concat {
                 Some(*end)
             })
             .collect();
-        let grids: Option<Vec<Grid>> = (0..shapes.len()).map(|at| Grid::input(node, at)).collect();
+        let grids: Option<Vec<ElementGrid>> = (0..shapes.len())
+            .map(|at| ElementGrid::input(node, at))
+            .collect();
         let contents = ends.zip(grids).and_then(|(ends, grids)| {
             compose(&dims, |index| {
                 let part = ends.partition_point(|end| *end <= index[axis]);
@@ -119,7 +121,7 @@ impl Operator for Concat {
     }
 }
 
-struct Split;
+struct SplitOperator;
 
 /// Where a Split gets its sizes from.
 enum Sizes {
@@ -138,7 +140,7 @@ impl Sizes {
     }
 }
 
-impl Split {
+impl SplitOperator {
     /// How the axis is divided; `None` when that cannot be told.
     fn sizes(node: &NodeView, whole: &Dim) -> Result<Option<Sizes>, InferError> {
         let count = node.node.output.len();
@@ -198,7 +200,7 @@ impl Split {
     }
 }
 
-impl Operator for Split {
+impl Operator for SplitOperator {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let count = node.node.output.len();
         let untold = Fact {
@@ -218,7 +220,7 @@ impl Operator for Split {
             },
             |sizes| sizes.dims(),
         );
-        let grid = Grid::input(node, 0);
+        let grid = ElementGrid::input(node, 0);
         let mut start = Some(0usize);
         let facts = sizes.into_iter().map(|size| {
             let mut dims = shape.to_vec();
@@ -360,7 +362,7 @@ impl Operator for SplitToSequence {
 
 pub(super) static RULES: &[Rule] = &[
     Rule::onnx("Concat", &Concat).flow(Flow::Joined),
-    Rule::onnx("Split", &Split).flow(Flow::Moved),
+    Rule::onnx("Split", &SplitOperator).flow(Flow::Moved),
     Rule::onnx("SplitToSequence", &SplitToSequence),
 ];
 

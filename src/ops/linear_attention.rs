@@ -12,7 +12,7 @@ use crate::relation::{Builder, LabelId, Layout, Port, Reason, Relation, Term};
 struct LinearAttention;
 
 /// The extents of a linear attention.
-struct Extents {
+struct LinearExtents {
     b: Dim,
     t: Dim,
     /// Heads of keys.
@@ -29,7 +29,7 @@ struct Extents {
     window: i64,
 }
 
-impl Extents {
+impl LinearExtents {
     /// `None` when a rank or a number of heads is unknown.
     fn of(node: &NodeView) -> Result<Option<Self>, InferError> {
         let (Some(q), Some(key), Some(v)) = (node.shape(0), node.shape(1), node.shape(2)) else {
@@ -66,7 +66,7 @@ impl Extents {
             return Err(frozen_misfit());
         }
         let window = node.int("state_window").unwrap_or(0).max(0);
-        let extents = Extents {
+        let extents = LinearExtents {
             b: b.clone(),
             t: t.clone(),
             keys,
@@ -109,7 +109,7 @@ struct Heads {
 
 impl Heads {
     /// `None` where keys and queries share the heads of the values out in ways that do not fit each other.
-    fn new(builder: &mut Builder, at: &Extents) -> Option<Self> {
+    fn new(builder: &mut Builder, at: &LinearExtents) -> Option<Self> {
         let shared = at.queries.min(at.states);
         let steps = [at.keys.min(shared), at.keys.max(shared), at.states];
         if steps[1] % steps[0] != 0 || steps[2] % steps[1] != 0 {
@@ -156,7 +156,7 @@ fn wide(heads: &[LabelId], width: LabelId) -> Layout {
 
 impl Operator for LinearAttention {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let Some(at) = Extents::of(node)? else {
+        let Some(at) = LinearExtents::of(node)? else {
             return Ok(outputs(node, []));
         };
         let y = vec![at.b.clone(), at.t.clone(), &at.outputs() * &at.e];
@@ -171,7 +171,7 @@ impl Operator for LinearAttention {
         if let Some(relation) = unless_ranked(node) {
             return relation;
         }
-        let Ok(Some(at)) = Extents::of(node) else {
+        let Ok(Some(at)) = LinearExtents::of(node) else {
             return frozen_misfit(node);
         };
         let mut builder = node.relation();
@@ -274,9 +274,9 @@ impl Operator for LinearAttention {
 const STEPS: Reason = Reason::operator("time steps of a recurrence");
 
 /// The gates of a linear attention, head by head.
-struct Gate;
+struct DecayGate;
 
-impl Operator for Gate {
+impl Operator for DecayGate {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let fact = |input| {
             node.input(input)
@@ -307,7 +307,7 @@ impl Operator for Gate {
 pub(super) static RULES: &[Rule] = &[
     Rule::onnx("LinearAttention", &LinearAttention),
     Rule::microsoft("LinearAttention", &LinearAttention),
-    Rule::microsoft("LinearAttentionGate", &Gate),
+    Rule::microsoft("LinearAttentionGate", &DecayGate),
 ];
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Losses of training graphs: a class is a number that the targets name, so classes stay.
 
-use super::frozen::{Frozen, outputs};
+use super::frozen::{FrozenOperator, outputs};
 use super::{InferError, NodeView, Rule};
 use crate::facts::{Dim, Fact};
 
@@ -27,7 +27,7 @@ fn losses(node: &NodeView) -> Result<Vec<Fact>, InferError> {
     ))
 }
 
-static LOSS: Frozen = Frozen {
+static LOSS: FrozenOperator = FrozenOperator {
     reason: "targets name the classes by number",
     infer: losses,
 };

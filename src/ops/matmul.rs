@@ -1,6 +1,6 @@
 //! Matrix products: MatMul and Gemm, with integers, and ONNX Runtime's forms that transpose on the way.
 
-use super::contraction::{Contraction, Described, Factor};
+use super::contraction::{Contraction, Described, FactorOperand};
 use super::meaning::{BiasInput, ChannelAxis, LinearMap, WeightRows};
 use super::operand::{self, aligned, per_axis, scalars};
 use super::{InferError, NodeView, Operator, Rule};
@@ -10,7 +10,7 @@ use crate::relation::{Builder, Layout, Port, Relation, Term};
 
 /// How the operands are read.
 #[derive(Clone, Copy, PartialEq)]
-enum Form {
+enum ProductForm {
     /// As stacks of matrices, or vectors.
     Stacks,
     /// As stacks of matrices, transposed by `transA`, `transB`, `transBatchA`, `transBatchB`.
@@ -21,7 +21,7 @@ enum Form {
 
 /// A matrix product, by where its operands stand.
 struct Product {
-    form: Form,
+    form: ProductForm,
     /// Where the second factor stands; the first is input 0.
     b: u32,
     /// Added to the product.
@@ -41,7 +41,7 @@ struct Product {
 }
 
 const MATMUL: Product = Product {
-    form: Form::Stacks,
+    form: ProductForm::Stacks,
     b: 1,
     bias: None,
     of_a: &[],
@@ -52,12 +52,12 @@ const MATMUL: Product = Product {
     dynamic: false,
 };
 const GEMM: Product = Product {
-    form: Form::Matrices,
+    form: ProductForm::Matrices,
     bias: Some((2, "c")),
     ..MATMUL
 };
 const FUSED: Product = Product {
-    form: Form::Transposable,
+    form: ProductForm::Transposable,
     ..MATMUL
 };
 const GELU: Product = Product {
@@ -81,7 +81,7 @@ const QUANTIZED: Product = Product {
     ..MATMUL
 };
 const QUANTIZED_GEMM: Product = Product {
-    form: Form::Matrices,
+    form: ProductForm::Matrices,
     bias: Some((6, "c")),
     singles: &[(7, "y_scale"), (8, "y_zero")],
     dtype: (Some(8), Some(Dtype::Float)),
@@ -129,10 +129,10 @@ impl Product {
         let (Some(a), Some(b)) = (node.shape(0), node.shape(self.b as usize)) else {
             return Ok(None);
         };
-        let set = |name| self.form != Form::Stacks && node.int(name).unwrap_or(0) != 0;
+        let set = |name| self.form != ProductForm::Stacks && node.int(name).unwrap_or(0) != 0;
         if a.is_empty()
             || b.is_empty()
-            || (self.form == Form::Matrices && (a.len(), b.len()) != (2, 2))
+            || (self.form == ProductForm::Matrices && (a.len(), b.len()) != (2, 2))
         {
             return Err(InferError(format!(
                 "a product of tensors with {} and {} axes",
@@ -162,12 +162,12 @@ impl Product {
             .map(Into::into)
             .collect();
         let factors = vec![
-            Factor {
+            FactorOperand {
                 input: 0,
                 name: "a",
                 axes: left,
             },
-            Factor {
+            FactorOperand {
                 input: self.b,
                 name: "b",
                 axes: right,

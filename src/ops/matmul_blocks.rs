@@ -112,7 +112,7 @@ impl Floats {
 }
 
 /// One of several products.
-struct Product {
+struct BlockProduct {
     /// The input that holds the weight; its scales and a bias come next.
     at: u32,
     names: [&'static str; 3],
@@ -121,14 +121,14 @@ struct Product {
     output: u32,
 }
 
-impl Product {
+impl BlockProduct {
     const fn new(
         at: u32,
         names: [&'static str; 3],
         columns: [&'static str; 2],
         output: u32,
     ) -> Self {
-        Product {
+        BlockProduct {
             at,
             names,
             columns,
@@ -139,23 +139,23 @@ impl Product {
 
 /// Several products of one input, which may be normalised before, with an activation between two of them.
 struct Several {
-    products: &'static [Product],
+    products: &'static [BlockProduct],
     /// The output that holds the sum of the data and what was skipped.
     sum: u32,
 }
 
 const MLP: Several = Several {
     products: &[
-        Product::new(3, ["gate", "scales", "bias"], ["n", "N"], 0),
-        Product::new(6, ["up", "scales2", "bias2"], ["n", "N"], 0),
+        BlockProduct::new(3, ["gate", "scales", "bias"], ["n", "N"], 0),
+        BlockProduct::new(6, ["up", "scales2", "bias2"], ["n", "N"], 0),
     ],
     sum: 1,
 };
 const QKV: Several = Several {
     products: &[
-        Product::new(3, ["wq", "scales", "bias"], ["n", "Nq"], 0),
-        Product::new(6, ["wk", "scales2", "bias2"], ["m", "Nkv"], 1),
-        Product::new(9, ["wv", "scales3", "bias3"], ["m", "Nkv"], 2),
+        BlockProduct::new(3, ["wq", "scales", "bias"], ["n", "Nq"], 0),
+        BlockProduct::new(6, ["wk", "scales2", "bias2"], ["m", "Nkv"], 1),
+        BlockProduct::new(9, ["wv", "scales3", "bias3"], ["m", "Nkv"], 2),
     ],
     sum: 3,
 };
@@ -177,7 +177,7 @@ impl Operator for Several {
             .shape(0)
             .and_then(<[Dim]>::split_last)
             .map(|(_, front)| front);
-        for Product {
+        for BlockProduct {
             columns: [_, attribute],
             output,
             ..
@@ -224,7 +224,7 @@ impl Operator for Several {
             builder.port(Port::In(1), "skip", data.clone());
             builder.port(Port::In(2), "norm", [sum.numbers.clone()]);
             let mut labels: Vec<(&str, LabelId)> = Vec::new();
-            for Product {
+            for BlockProduct {
                 at,
                 names: [weight, scales, bias],
                 columns: [name, attribute],
@@ -249,7 +249,7 @@ impl Operator for Several {
     }
 
     fn rewrite(&self, _: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
-        for Product {
+        for BlockProduct {
             columns: [label, attribute],
             ..
         } in self.products

@@ -1,7 +1,7 @@
 //! The classical learners of ai.onnx.ml. Their coefficients are attributes, a number per feature, so that features stay; what
 //! follows them keeps known shapes.
 
-use super::frozen::{Frozen, outputs, unknown};
+use super::frozen::{FrozenOperator, outputs, unknown};
 use super::{InferError, NodeView, Operator, Rule};
 use crate::facts::{Dim, Fact};
 use crate::proto::Dtype;
@@ -189,15 +189,15 @@ const COEFFICIENTS: &str = "coefficients are attributes";
 const TREES: &str = "trees name features in attributes";
 const MAP: &str = "a map holds the values";
 
-static CLASSIFIER: Frozen = Frozen {
+static CLASSIFIER: FrozenOperator = FrozenOperator {
     reason: COEFFICIENTS,
     infer: classes,
 };
-static TABLE: Frozen = Frozen {
+static TABLE: FrozenOperator = FrozenOperator {
     reason: "a table in attributes maps the values",
     infer: encoded,
 };
-static MAPS: Frozen = Frozen {
+static MAPS: FrozenOperator = FrozenOperator {
     reason: MAP,
     infer: unknown,
 };
@@ -205,7 +205,7 @@ static MAPS: Frozen = Frozen {
 pub(super) static RULES: &[Rule] = &[
     rule(
         "ArrayFeatureExtractor",
-        &Frozen {
+        &FrozenOperator {
             reason: "features are picked by number",
             infer: picked,
         },
@@ -214,7 +214,7 @@ pub(super) static RULES: &[Rule] = &[
     rule("CastMap", &MAPS),
     rule(
         "CategoryMapper",
-        &Frozen {
+        &FrozenOperator {
             reason: "a table in attributes maps the values",
             infer: |node| {
                 Ok(shaped(
@@ -231,14 +231,14 @@ pub(super) static RULES: &[Rule] = &[
     rule("DictVectorizer", &MAPS),
     rule(
         "FeatureVectorizer",
-        &Frozen {
+        &FrozenOperator {
             reason: "feature counts are attributes",
             infer: joined,
         },
     ),
     rule(
         "Imputer",
-        &Frozen {
+        &FrozenOperator {
             reason: "imputed values are attributes",
             infer: super::frozen::same,
         },
@@ -247,21 +247,21 @@ pub(super) static RULES: &[Rule] = &[
     rule("LinearClassifier", &CLASSIFIER),
     rule(
         "LinearRegressor",
-        &Frozen {
+        &FrozenOperator {
             reason: COEFFICIENTS,
             infer: |node| Ok(targets(node, "targets")),
         },
     ),
     rule(
         "Normalizer",
-        &Frozen {
+        &FrozenOperator {
             reason: "norm over all features",
             infer: floats,
         },
     ),
     rule(
         "OneHotEncoder",
-        &Frozen {
+        &FrozenOperator {
             reason: "categories are attributes",
             infer: one_hot,
         },
@@ -269,35 +269,35 @@ pub(super) static RULES: &[Rule] = &[
     rule("SVMClassifier", &CLASSIFIER),
     rule(
         "SVMRegressor",
-        &Frozen {
+        &FrozenOperator {
             reason: COEFFICIENTS,
             infer: |node| Ok(targets(node, "")),
         },
     ),
     rule(
         "Scaler",
-        &Frozen {
+        &FrozenOperator {
             reason: "scales are attributes",
             infer: floats,
         },
     ),
     rule(
         "TreeEnsemble",
-        &Frozen {
+        &FrozenOperator {
             reason: TREES,
             infer: |node| Ok(targets(node, "n_targets")),
         },
     ),
     rule(
         "TreeEnsembleClassifier",
-        &Frozen {
+        &FrozenOperator {
             reason: TREES,
             infer: classes,
         },
     ),
     rule(
         "TreeEnsembleRegressor",
-        &Frozen {
+        &FrozenOperator {
             reason: TREES,
             infer: |node| Ok(targets(node, "n_targets")),
         },

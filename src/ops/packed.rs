@@ -13,7 +13,7 @@ use crate::relation::{Builder, LabelId, Layout, Port, Relation, Term};
 struct GatherBlockQuantized;
 
 /// What the attributes say of a table.
-struct Table {
+struct PackedTable {
     looked_up: usize,
     quantized: usize,
     block: i64,
@@ -21,7 +21,7 @@ struct Table {
     packed: i64,
 }
 
-impl Table {
+impl PackedTable {
     fn read(node: &NodeView, dims: &[Dim]) -> Option<Self> {
         let axis = |name, default| NodeView::axis(node.int(name).unwrap_or(default), dims.len());
         let bits = node.int("bits").unwrap_or(4);
@@ -30,7 +30,7 @@ impl Table {
         } else {
             1
         };
-        let mut table = Table {
+        let mut table = PackedTable {
             looked_up: axis("gather_axis", 0)?,
             quantized: axis("quantize_axis", 1)?,
             block: node.int("block_size").unwrap_or(128),
@@ -84,7 +84,7 @@ impl Operator for GatherBlockQuantized {
         let (Some(data), Some(indices)) = (node.shape(0), node.shape(1)) else {
             return Ok(operand::output(node, dtype, None));
         };
-        let table = Table::read(node, data)
+        let table = PackedTable::read(node, data)
             .ok_or_else(|| InferError("attributes that do not fit the table".into()))?;
         let axes = data.iter().enumerate().flat_map(|(axis, dim)| match axis {
             _ if axis == table.looked_up => indices.to_vec(),
@@ -97,7 +97,7 @@ impl Operator for GatherBlockQuantized {
     fn relate(&self, node: &NodeView) -> Relation {
         describe_or_freeze(node, |node, builder| {
             let (data, indices, scales) = (node.shape(0)?, node.shape(1)?, node.shape(2)?);
-            let table = Table::read(node, data)?;
+            let table = PackedTable::read(node, data)?;
             let rows = operand::free(builder, "i", indices);
             let (mut from, mut scale, mut zero, mut to) =
                 (Vec::new(), Vec::new(), Vec::new(), Vec::new());

@@ -1,7 +1,7 @@
 //! Operators that add indices at the ends of axes, or crop them.
 
 use super::axes::{Letters, axis_numbers, operand};
-use super::elements::{Grid, compose};
+use super::elements::{ElementGrid, compose};
 use super::meaning::Flow;
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Element, Fact};
@@ -12,13 +12,13 @@ struct Pad;
 
 /// How many indices are added before and after (cropped if negative); `None` where known only at run time.
 #[derive(Clone, Debug, PartialEq)]
-struct Ends {
+struct PadAmounts {
     axis: usize,
     before: Option<Dim>,
     after: Option<Dim>,
 }
 
-impl Ends {
+impl PadAmounts {
     /// Both as numbers, if the axis's extent is one too or nothing is cropped.
     fn numbers(&self, extent: &Dim) -> Option<(i64, i64)> {
         let (before, after) = (self.before.as_ref()?.num()?, self.after.as_ref()?.num()?);
@@ -32,7 +32,7 @@ impl Ends {
 
 impl Pad {
     /// The padded axes in the order in which their pads are given; `None` when it is not known which they are.
-    fn ends(node: &NodeView, rank: usize) -> Result<Option<Vec<Ends>>, InferError> {
+    fn ends(node: &NodeView, rank: usize) -> Result<Option<Vec<PadAmounts>>, InferError> {
         let pads: Vec<Option<Dim>> = if let Some(pads) = node.ints("pads") {
             pads.iter().map(|pad| Some(Dim::Num(*pad))).collect()
         } else if let Some(contents) = node.contents(1) {
@@ -61,7 +61,7 @@ impl Pad {
         let (before, after) = pads.split_at(axes.len());
         let ends = axes.into_iter().zip(before.iter().zip(after));
         Ok(Some(
-            ends.map(|(axis, (before, after))| Ends {
+            ends.map(|(axis, (before, after))| PadAmounts {
                 axis,
                 before: before.clone(),
                 after: after.clone(),
@@ -104,7 +104,7 @@ impl Operator for Pad {
         };
         let mut dims = shape.to_vec();
         let mut starts = vec![Some(0); shape.len()];
-        for Ends {
+        for PadAmounts {
             axis,
             before,
             after,
@@ -121,7 +121,7 @@ impl Operator for Pad {
             starts[*axis] = before.as_ref().and_then(Dim::num);
         }
         let value = Self::value(node);
-        let contents = Grid::input(node, 0)
+        let contents = ElementGrid::input(node, 0)
             .filter(|_| Self::is_constant(node))
             .and_then(|grid| {
                 compose(&dims, |index| {

@@ -1,7 +1,7 @@
 //! Operators that reorder axes, or add and take away axes of 1.
 
 use super::axes::{Letters, axis_numbers, operand};
-use super::elements::{Grid, compose};
+use super::elements::{ElementGrid, compose};
 use super::meaning::Flow;
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
@@ -31,7 +31,7 @@ impl Operator for Transpose {
         };
         let perm = Self::permutation(node, shape.len())?;
         let dims: Vec<Dim> = perm.iter().map(|axis| shape[*axis].clone()).collect();
-        let contents = Grid::input(node, 0).and_then(|grid| {
+        let contents = ElementGrid::input(node, 0).and_then(|grid| {
             compose(&dims, |index| {
                 let mut source = vec![0; index.len()];
                 perm.iter()

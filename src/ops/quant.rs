@@ -14,12 +14,12 @@ const BLOCK: Reason = Reason::operator("numbers of one block");
 const RAGGED: Reason = Reason::operator("blocks that do not fill the axis");
 
 /// QuantizeLinear and DequantizeLinear: scales for the whole tensor, along an axis, or for blocks of an axis.
-enum Linear {
+enum QuantizedLinear {
     Quantize,
     Dequantize,
 }
 
-impl Linear {
+impl QuantizedLinear {
     /// The element type of the output.
     fn dtype(&self, node: &NodeView) -> Option<Dtype> {
         let given = node.int("output_dtype").filter(|code| *code != 0);
@@ -27,12 +27,12 @@ impl Linear {
             .and_then(|code| i32::try_from(code).ok())
             .and_then(Dtype::from_code);
         match self {
-            Linear::Quantize => node.dtype(2).or(given).or(if node.has_input(2) {
+            QuantizedLinear::Quantize => node.dtype(2).or(given).or(if node.has_input(2) {
                 None
             } else {
                 Some(Dtype::Uint8)
             }),
-            Linear::Dequantize => given.or(node.dtype(1)).or(Some(Dtype::Float)),
+            QuantizedLinear::Dequantize => given.or(node.dtype(1)).or(Some(Dtype::Float)),
         }
     }
 
@@ -74,7 +74,7 @@ impl Linear {
     }
 }
 
-impl Operator for Linear {
+impl Operator for QuantizedLinear {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         Ok(operand::outputs(
             node,
@@ -195,15 +195,15 @@ impl Operator for Unary {
 }
 
 pub(super) static RULES: &[Rule] = &[
-    Rule::onnx("QuantizeLinear", &Linear::Quantize)
+    Rule::onnx("QuantizeLinear", &QuantizedLinear::Quantize)
         .flow(Flow::Quantized)
         .counts_steps(),
-    Rule::onnx("DequantizeLinear", &Linear::Dequantize).flow(Flow::Dequantized),
+    Rule::onnx("DequantizeLinear", &QuantizedLinear::Dequantize).flow(Flow::Dequantized),
     Rule::onnx("DynamicQuantizeLinear", &Dynamic).counts_steps(),
-    Rule::microsoft("QuantizeLinear", &Linear::Quantize)
+    Rule::microsoft("QuantizeLinear", &QuantizedLinear::Quantize)
         .flow(Flow::Quantized)
         .counts_steps(),
-    Rule::microsoft("DequantizeLinear", &Linear::Dequantize).flow(Flow::Dequantized),
+    Rule::microsoft("DequantizeLinear", &QuantizedLinear::Dequantize).flow(Flow::Dequantized),
     Rule::microsoft("QLinearSigmoid", &Unary { softmax: false }).counts_steps(),
     Rule::microsoft("QLinearLeakyRelu", &Unary { softmax: false }).counts_steps(),
     Rule::microsoft("QLinearSoftmax", &Unary { softmax: true }).counts_steps(),

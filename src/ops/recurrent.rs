@@ -16,7 +16,7 @@ struct Recurrent {
 }
 
 /// The extents of a recurrent layer.
-struct Extents {
+struct RecurrentExtents {
     /// Directions.
     d: Dim,
     /// Time steps.
@@ -37,7 +37,11 @@ const GATES: Reason = Reason::operator("gates of a recurrence");
 
 /// Reads the extents; `None` when the rank of the data or of the weights is unknown. With `transposed`, the weights' gates
 /// come last.
-fn extents(node: &NodeView, gates: i64, transposed: bool) -> Result<Option<Extents>, InferError> {
+fn extents(
+    node: &NodeView,
+    gates: i64,
+    transposed: bool,
+) -> Result<Option<RecurrentExtents>, InferError> {
     let (Some(x), Some(w), Some(r)) = (node.shape(0), node.shape(1), node.shape(2)) else {
         return Ok(None);
     };
@@ -95,7 +99,7 @@ fn extents(node: &NodeView, gates: i64, transposed: bool) -> Result<Option<Exten
     expect(node, 6, &state)?;
     expect(node, 7, &[&d, &(&h * &Dim::Num(3))])?;
     let (t, b, i) = (t.clone(), b.clone(), i.clone());
-    Ok(Some(Extents {
+    Ok(Some(RecurrentExtents {
         d,
         t,
         b,
@@ -105,9 +109,9 @@ fn extents(node: &NodeView, gates: i64, transposed: bool) -> Result<Option<Exten
     }))
 }
 
-fn facts(node: &NodeView, extents: Option<Extents>) -> Vec<Fact> {
+fn facts(node: &NodeView, extents: Option<RecurrentExtents>) -> Vec<Fact> {
     let dtype = node.dtype(0);
-    let Some(Extents {
+    let Some(RecurrentExtents {
         d,
         t,
         b,

@@ -11,7 +11,7 @@ use crate::proto::Dtype;
 use crate::relation::{Fate, LabelId, Port, Reason, Relation, Term};
 
 /// What becomes of the others when an entry of a reduced axis goes.
-enum Kind {
+enum Reduction {
     /// Nothing: it is a sum, and a zero adds nothing.
     Sum,
     /// The result is over fewer entries.
@@ -22,24 +22,24 @@ enum Kind {
 
 /// Reduce… and ArgMax, ArgMin.
 struct Reduce {
-    kind: Kind,
+    kind: Reduction,
     /// How two elements combine, where contents are followed.
     combine: Option<Compute>,
 }
 
 /// A sum of squares, absolute values and the like.
 const NORM: Reduce = Reduce {
-    kind: Kind::Sum,
+    kind: Reduction::Sum,
     combine: None,
 };
 /// A statistic whose result depends on how many entries there are.
 const LOSSY: Reduce = Reduce {
-    kind: Kind::Lossy,
+    kind: Reduction::Lossy,
     combine: None,
 };
 /// The place of an extreme.
 const POSITION: Reduce = Reduce {
-    kind: Kind::Position,
+    kind: Reduction::Position,
     combine: None,
 };
 
@@ -47,7 +47,7 @@ impl Reduce {
     /// The reduced axes, ascending; `None` when they are not known.
     fn axes(&self, node: &NodeView, rank: usize) -> Result<Option<Vec<bool>>, InferError> {
         let given = match self.kind {
-            Kind::Position => Some(vec![node.int("axis").unwrap_or(0)]),
+            Reduction::Position => Some(vec![node.int("axis").unwrap_or(0)]),
             _ => match node.ints_or_input("axes", 1) {
                 Ok(axes) => axes,
                 Err(()) => return Ok(None),
@@ -122,7 +122,7 @@ fn keeps_dims(node: &NodeView) -> bool {
 
 impl Operator for Reduce {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let dtype = if matches!(self.kind, Kind::Position) {
+        let dtype = if matches!(self.kind, Reduction::Position) {
             Some(Dtype::Int64)
         } else {
             node.dtype(0)
@@ -166,11 +166,11 @@ impl Operator for Reduce {
         let mut builder = node.relation();
         let fate = |reduced: bool| match self.kind {
             _ if !reduced => Fate::Free,
-            Kind::Sum => Fate::Free,
+            Reduction::Sum => Fate::Free,
             // What is zero adds nothing to a mean of magnitudes, which then only has to count as many entries as before.
-            Kind::Lossy if mean_of_magnitudes(node) => Fate::Free,
-            Kind::Lossy => Fate::Lossy(Reason::operator("a statistic over fewer entries")),
-            Kind::Position => {
+            Reduction::Lossy if mean_of_magnitudes(node) => Fate::Free,
+            Reduction::Lossy => Fate::Lossy(Reason::operator("a statistic over fewer entries")),
+            Reduction::Position => {
                 Fate::Fixed(Reason::operator("positions along the axis are the result"))
             }
         };
@@ -196,7 +196,7 @@ impl Operator for Reduce {
         builder.port(Port::In(0), "x", labels.clone());
         builder.whole(Port::In(1), "axes", &Reason::operator("numbers of axes"));
         builder.port(Port::Out(0), "y", result);
-        if (matches!(self.kind, Kind::Sum) || mean_of_magnitudes(node)) && !summed.is_empty() {
+        if (matches!(self.kind, Reduction::Sum) || mean_of_magnitudes(node)) && !summed.is_empty() {
             builder.term(Term {
                 data: Port::In(0),
                 weight: None,
@@ -373,7 +373,7 @@ pub(super) static RULES: &[Rule] = &[
     Rule::onnx(
         "ReduceSum",
         &Reduce {
-            kind: Kind::Sum,
+            kind: Reduction::Sum,
             combine: Some(math::add),
         },
     )
@@ -393,7 +393,7 @@ pub(super) static RULES: &[Rule] = &[
     Rule::onnx(
         "ReduceMax",
         &Reduce {
-            kind: Kind::Lossy,
+            kind: Reduction::Lossy,
             combine: Some(math::max),
         },
     )
@@ -402,7 +402,7 @@ pub(super) static RULES: &[Rule] = &[
     Rule::onnx(
         "ReduceMin",
         &Reduce {
-            kind: Kind::Lossy,
+            kind: Reduction::Lossy,
             combine: Some(math::min),
         },
     )
@@ -411,7 +411,7 @@ pub(super) static RULES: &[Rule] = &[
     Rule::onnx(
         "ReduceProd",
         &Reduce {
-            kind: Kind::Lossy,
+            kind: Reduction::Lossy,
             combine: Some(math::mul),
         },
     )

@@ -6,7 +6,7 @@ use crate::facts::Dim;
 
 /// One factor of a refinement.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Factor {
+pub(super) struct RefinedFactor {
     /// How many indices it has.
     pub extent: Dim,
     /// Whether both shapes have it; if not, it belongs to axes that divide each other in no common way.
@@ -17,7 +17,7 @@ pub(super) struct Factor {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Refinement {
     /// All factors.
-    pub factors: Vec<Factor>,
+    pub factors: Vec<RefinedFactor>,
     /// For each axis of the first shape its factors, outermost first; none for an axis of 1.
     pub from: Vec<Vec<usize>>,
     /// Likewise for the second shape.
@@ -96,7 +96,7 @@ impl Side {
 /// Refines two shapes of equally many elements. Works from the outermost axes inwards; a block of axes of equal
 /// products that share no factors is left as it is, and where no such block can be told, from the innermost outwards.
 pub(super) fn refine(from: &[Dim], to: &[Dim]) -> Refinement {
-    let mut factors: Vec<Factor> = Vec::new();
+    let mut factors: Vec<RefinedFactor> = Vec::new();
     let (mut a, mut b) = (Side::new(from), Side::new(to));
     let empty = from.iter().chain(to).any(|dim| *dim == Dim::Num(0));
     loop {
@@ -120,7 +120,7 @@ pub(super) fn refine(from: &[Dim], to: &[Dim]) -> Refinement {
             } else {
                 right.clone()
             };
-            factors.push(Factor {
+            factors.push(RefinedFactor {
                 extent,
                 common: true,
             });
@@ -140,7 +140,7 @@ pub(super) fn refine(from: &[Dim], to: &[Dim]) -> Refinement {
 }
 
 /// Matches one factor at one end, if one of the two axes there divides the other.
-fn step(factors: &mut Vec<Factor>, a: &mut Side, b: &mut Side, end: End) -> bool {
+fn step(factors: &mut Vec<RefinedFactor>, a: &mut Side, b: &mut Side, end: End) -> bool {
     let (Some(left), Some(right)) = (a.end(end), b.end(end)) else {
         return false;
     };
@@ -153,7 +153,7 @@ fn step(factors: &mut Vec<Factor>, a: &mut Side, b: &mut Side, end: End) -> bool
     } else {
         return false;
     };
-    factors.push(Factor {
+    factors.push(RefinedFactor {
         extent: factor,
         common: true,
     });
@@ -182,12 +182,12 @@ fn equal_block(a: &Side, b: &Side) -> Option<(usize, usize)> {
 }
 
 /// Makes what is left of the first `count` axes factors of their own.
-fn apart(factors: &mut Vec<Factor>, side: &mut Side, count: usize) {
+fn apart(factors: &mut Vec<RefinedFactor>, side: &mut Side, count: usize) {
     for _ in 0..count {
         let Some(extent) = side.end(End::Outer).cloned() else {
             return;
         };
-        factors.push(Factor {
+        factors.push(RefinedFactor {
             extent,
             common: false,
         });
@@ -210,11 +210,11 @@ mod tests {
     fn show(from: &str, to: &str) -> String {
         let refinement = refine(&dims(from), &dims(to));
         let factor = |at: &usize| match &refinement.factors[*at] {
-            Factor {
+            RefinedFactor {
                 extent,
                 common: true,
             } => extent.to_string(),
-            Factor {
+            RefinedFactor {
                 extent,
                 common: false,
             } => format!("[{extent}]"),

@@ -20,7 +20,7 @@ enum Goal {
 }
 
 /// Where the goals are written.
-struct Operands {
+struct ResizeOperands {
     scales: Option<Vec<Option<f64>>>,
     sizes: Option<Vec<Option<Dim>>>,
     /// Which input holds the sizes.
@@ -30,7 +30,7 @@ struct Operands {
 const SIZES: u32 = 3;
 
 impl Resize {
-    fn operands(node: &NodeView, rank: usize) -> Result<Operands, InferError> {
+    fn operands(node: &NodeView, rank: usize) -> Result<ResizeOperands, InferError> {
         let axes = match node.ints("axes") {
             Some(axes) => axis_numbers(axes, rank)?,
             None => (0..rank).collect(),
@@ -73,7 +73,7 @@ impl Resize {
                 )));
             }
         }
-        Ok(Operands {
+        Ok(ResizeOperands {
             scales,
             sizes,
             axes,
@@ -81,7 +81,7 @@ impl Resize {
     }
 
     fn goals(node: &NodeView, shape: &[Dim]) -> Result<Vec<Goal>, InferError> {
-        let Operands {
+        let ResizeOperands {
             scales,
             sizes,
             axes,
@@ -227,7 +227,7 @@ impl Operator for Resize {
         let (Some(old), Some(new)) = (node.output_shape(0), cut.dims(Port::Out(0))) else {
             return Ok(());
         };
-        let Ok(Operands {
+        let Ok(ResizeOperands {
             sizes: Some(_),
             axes,
             ..

@@ -1,29 +1,29 @@
 //! Sequences and optionals: no index is followed through them.
 
 use super::Rule;
-use super::frozen::{Frozen, outputs, same, scalar, unknown};
+use super::frozen::{FrozenOperator, outputs, same, scalar, unknown};
 use crate::proto::Dtype;
 
 const HELD: &str = "a sequence holds the tensor";
 
-static SEQUENCE: Frozen = Frozen {
+static SEQUENCE: FrozenOperator = FrozenOperator {
     reason: HELD,
     infer: unknown,
 };
-static LENGTH: Frozen = Frozen {
+static LENGTH: FrozenOperator = FrozenOperator {
     reason: HELD,
     infer: |node| Ok(outputs(node, [scalar(Dtype::Int64)])),
 };
-static OPTIONAL: Frozen = Frozen {
+static OPTIONAL: FrozenOperator = FrozenOperator {
     reason: "an optional holds the tensor",
     infer: unknown,
 };
 /// Of a tensor that is no optional, the tensor itself.
-static ELEMENT: Frozen = Frozen {
+static ELEMENT: FrozenOperator = FrozenOperator {
     reason: "an optional holds the tensor",
     infer: same,
 };
-static PRESENCE: Frozen = Frozen {
+static PRESENCE: FrozenOperator = FrozenOperator {
     reason: "an optional holds the tensor",
     infer: |node| Ok(outputs(node, [scalar(Dtype::Bool)])),
 };

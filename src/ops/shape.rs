@@ -227,9 +227,9 @@ impl Operator for ConstantOfShape {
 }
 
 /// Range: numbers at equal distances.
-struct Range;
+struct RangeOperator;
 
-impl Range {
+impl RangeOperator {
     /// How many numbers there are.
     fn count(start: &Dim, limit: &Dim, delta: &Dim) -> Option<Dim> {
         let (span, step) = match delta.num()? {
@@ -258,7 +258,7 @@ impl Range {
     }
 }
 
-impl Operator for Range {
+impl Operator for RangeOperator {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let dtype = node.dtype(0);
         let parts: Option<Vec<Element>> = (0..3)
@@ -300,11 +300,11 @@ impl Operator for Range {
 }
 
 /// Makes numbers of its own, of extents that an attribute or another tensor has.
-struct Made {
+struct MadeShape {
     reason: &'static str,
 }
 
-impl Operator for Made {
+impl Operator for MadeShape {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let like = node.input(0);
         let dtype = dtype_attribute(node, "dtype").or(if node.inputs.is_empty() {
@@ -345,7 +345,7 @@ impl Operator for Made {
 }
 
 /// Random numbers.
-const RANDOM: Made = Made {
+const RANDOM: MadeShape = MadeShape {
     reason: "random numbers",
 };
 
@@ -371,11 +371,11 @@ pub(super) static RULES: &[Rule] = &[
     .reads_extents(),
     Rule::onnx("Constant", &Constant),
     Rule::onnx("ConstantOfShape", &ConstantOfShape),
-    Rule::onnx("Range", &Range),
-    Rule::microsoft("Range", &Range),
+    Rule::onnx("Range", &RangeOperator),
+    Rule::microsoft("Range", &RangeOperator),
     Rule::onnx(
         "EyeLike",
-        &Made {
+        &MadeShape {
             reason: "ones on a diagonal",
         },
     ),

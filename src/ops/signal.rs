@@ -1,6 +1,6 @@
 //! Fourier transforms, windows and spectra: made of positions that all count.
 
-use super::frozen::{Frozen, extent_in, outputs};
+use super::frozen::{FrozenOperator, extent_in, outputs};
 use super::{InferError, NodeView, Rule};
 use crate::facts::{Dim, Fact};
 use crate::proto::Dtype;
@@ -126,7 +126,7 @@ fn mel(node: &NodeView) -> Result<Vec<Fact>, InferError> {
     ))
 }
 
-static WINDOW: Frozen = Frozen {
+static WINDOW: FrozenOperator = FrozenOperator {
     reason: "positions of a window",
     infer: window,
 };
@@ -135,7 +135,7 @@ pub(super) static RULES: &[Rule] = &[
     Rule::onnx("BlackmanWindow", &WINDOW),
     Rule::onnx(
         "DFT",
-        &Frozen {
+        &FrozenOperator {
             reason: TRANSFORM,
             infer: transformed,
         },
@@ -144,14 +144,14 @@ pub(super) static RULES: &[Rule] = &[
     Rule::onnx("HannWindow", &WINDOW),
     Rule::onnx(
         "MelWeightMatrix",
-        &Frozen {
+        &FrozenOperator {
             reason: "frequencies of a spectrum",
             infer: mel,
         },
     ),
     Rule::onnx(
         "STFT",
-        &Frozen {
+        &FrozenOperator {
             reason: TRANSFORM,
             infer: framed,
         },

@@ -1,7 +1,7 @@
 //! Slice: a stretch of some axes, or every so-manieth index.
 
 use super::axes::{Letters, axis_numbers, list, operand};
-use super::elements::{Grid, compose};
+use super::elements::{ElementGrid, compose};
 use super::meaning::Flow;
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
@@ -13,7 +13,7 @@ const MOST_PICKED: i64 = 1 << 20;
 struct Slice;
 
 /// What is asked of one axis; `None` where it is known only at run time.
-struct Bounds {
+struct SliceBounds {
     start: Option<Dim>,
     end: Option<Dim>,
     step: Option<Dim>,
@@ -21,7 +21,7 @@ struct Bounds {
 
 /// What is taken of one axis.
 #[derive(Clone, Debug, PartialEq)]
-enum Range {
+enum SliceRange {
     /// All of it, in order.
     Whole,
     /// `count` indices from `start` on.
@@ -44,20 +44,20 @@ fn resolve(bound: i64, extent: i64, backwards: bool, is_end: bool) -> i64 {
     }
 }
 
-impl Bounds {
-    fn range(&self, extent: &Dim) -> Range {
+impl SliceBounds {
+    fn range(&self, extent: &Dim) -> SliceRange {
         let (Some(start), Some(end), Some(step)) = (
             &self.start,
             &self.end,
             self.step.as_ref().and_then(Dim::num),
         ) else {
-            return Range::Open(None);
+            return SliceRange::Open(None);
         };
         let (Some(start), Some(end), Some(number)) = (start.num(), end.num(), extent.num()) else {
             return if step == 1 {
                 Self::symbolic(start, end, extent)
             } else {
-                Range::Open(None)
+                SliceRange::Open(None)
             };
         };
         let (start, end) = (
@@ -74,9 +74,9 @@ impl Bounds {
                 .unwrap_or(0)
         };
         if (start, step, count) == (0, 1, number) {
-            Range::Whole
+            SliceRange::Whole
         } else {
-            Range::Picked { start, step, count }
+            SliceRange::Picked { start, step, count }
         }
     }
 
@@ -101,22 +101,25 @@ impl Bounds {
         }
     }
 
-    fn symbolic(start: &Dim, end: &Dim, extent: &Dim) -> Range {
+    fn symbolic(start: &Dim, end: &Dim, extent: &Dim) -> SliceRange {
         let (Some(start), Some(end)) = (Self::front(start, extent), Self::front(end, extent))
         else {
-            return Range::Open(None);
+            return SliceRange::Open(None);
         };
         match &end - &start {
-            length if length == *extent && start == Dim::Num(0) => Range::Whole,
-            Dim::Num(length) => Range::Open(Some(Dim::Num(length.max(0)))),
-            length => Range::Open(Some(length)),
+            length if length == *extent && start == Dim::Num(0) => SliceRange::Whole,
+            Dim::Num(length) => SliceRange::Open(Some(Dim::Num(length.max(0)))),
+            length => SliceRange::Open(Some(length)),
         }
     }
 }
 
 impl Slice {
     /// The sliced axes in the order in which their bounds are given; `None` when it is not known which they are.
-    fn bounds(node: &NodeView, rank: usize) -> Result<Option<Vec<(usize, Bounds)>>, InferError> {
+    fn bounds(
+        node: &NodeView,
+        rank: usize,
+    ) -> Result<Option<Vec<(usize, SliceBounds)>>, InferError> {
         let (Some(starts), Some(ends)) = (list(node, "starts", 1), list(node, "ends", 2)) else {
             return Ok(None);
         };
@@ -145,16 +148,16 @@ impl Slice {
             .into_iter()
             .zip(ends)
             .zip(steps)
-            .map(|((start, end), step)| Bounds { start, end, step });
+            .map(|((start, end), step)| SliceBounds { start, end, step });
         Ok(Some(axes.into_iter().zip(bounds).collect()))
     }
 
     /// What is taken of every axis; `None` when it is not known which are sliced.
-    fn ranges(node: &NodeView, shape: &[Dim]) -> Result<Option<Vec<Range>>, InferError> {
+    fn ranges(node: &NodeView, shape: &[Dim]) -> Result<Option<Vec<SliceRange>>, InferError> {
         let Some(bounds) = Self::bounds(node, shape.len())? else {
             return Ok(None);
         };
-        let mut ranges = vec![Range::Whole; shape.len()];
+        let mut ranges = vec![SliceRange::Whole; shape.len()];
         for (axis, bounds) in bounds {
             ranges[axis] = bounds.range(&shape[axis]);
         }
@@ -178,17 +181,19 @@ impl Operator for Slice {
             )]);
         };
         let extent = |axis: usize| match &ranges[axis] {
-            Range::Whole => shape[axis].clone(),
-            Range::Picked { count, .. } => Dim::Num(*count),
-            Range::Open(extent) => extent.clone().unwrap_or_else(|| node.unknown(0, axis)),
+            SliceRange::Whole => shape[axis].clone(),
+            SliceRange::Picked { count, .. } => Dim::Num(*count),
+            SliceRange::Open(extent) => extent.clone().unwrap_or_else(|| node.unknown(0, axis)),
         };
         let dims: Vec<Dim> = (0..shape.len()).map(extent).collect();
-        let source = |range: &Range, at: usize| match range {
-            Range::Whole => Some(at),
-            Range::Picked { start, step, .. } => usize::try_from(start + step * at as i64).ok(),
-            Range::Open(_) => None,
+        let source = |range: &SliceRange, at: usize| match range {
+            SliceRange::Whole => Some(at),
+            SliceRange::Picked { start, step, .. } => {
+                usize::try_from(start + step * at as i64).ok()
+            }
+            SliceRange::Open(_) => None,
         };
-        let contents = Grid::input(node, 0).and_then(|grid| {
+        let contents = ElementGrid::input(node, 0).and_then(|grid| {
             compose(&dims, |index| {
                 grid.at(&ranges
                     .iter()
@@ -215,13 +220,13 @@ impl Operator for Slice {
         let (mut x, mut y): (Vec<Layout>, Vec<Layout>) = (Vec::new(), Vec::new());
         for ((range, dim), taken) in ranges.iter().zip(shape).zip(taken) {
             let reason = match range {
-                Range::Whole => {
+                SliceRange::Whole => {
                     let label = letters.free(&mut builder, dim);
                     x.push(label.into());
                     y.push(label.into());
                     continue;
                 }
-                Range::Picked { start, step, count } if (1..=MOST_PICKED).contains(count) => {
+                SliceRange::Picked { start, step, count } if (1..=MOST_PICKED).contains(count) => {
                     let label = letters.free(&mut builder, dim);
                     x.push(label.into());
                     y.push(Layout::pick(
@@ -230,9 +235,9 @@ impl Operator for Slice {
                     ));
                     continue;
                 }
-                Range::Picked { count: 0, .. } => &EMPTY,
-                Range::Picked { .. } => &LONG,
-                Range::Open(_) => &UNKNOWN,
+                SliceRange::Picked { count: 0, .. } => &EMPTY,
+                SliceRange::Picked { .. } => &LONG,
+                SliceRange::Open(_) => &UNKNOWN,
             };
             x.push(letters.fixed(&mut builder, dim, reason).into());
             y.push(letters.fixed(&mut builder, taken, reason).into());
@@ -263,10 +268,10 @@ impl Operator for Slice {
                 .and_then(|layout| layout.labels().next())
                 .and_then(|label| cut.kept(label));
             let range = bounds.range(&shape[*axis]);
-            if let (Some(kept), Range::Whole) = (kept, &range) {
+            if let (Some(kept), SliceRange::Whole) = (kept, &range) {
                 whole[place] = Some(Dim::from(kept.len()));
             }
-            let (Some(kept), Range::Picked { start, step, count }) = (kept, range) else {
+            let (Some(kept), SliceRange::Picked { start, step, count }) = (kept, range) else {
                 continue;
             };
             if step.abs() != 1 {

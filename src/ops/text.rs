@@ -1,7 +1,7 @@
 //! Strings, and n-grams counted in them: tables in attributes, no features that could go.
 
 use super::broadcast::broadcast_shape;
-use super::frozen::{Frozen, outputs};
+use super::frozen::{FrozenOperator, outputs};
 use super::{InferError, NodeView, Rule};
 use crate::facts::{Dim, Fact};
 use crate::proto::Dtype;
@@ -88,49 +88,49 @@ fn joined(node: &NodeView) -> Result<Vec<Fact>, InferError> {
 pub(super) static RULES: &[Rule] = &[
     Rule::onnx(
         "RegexFullMatch",
-        &Frozen {
+        &FrozenOperator {
             reason: TEXT,
             infer: |node| Ok(outputs(node, [shaped(node, Dtype::Bool)])),
         },
     ),
     Rule::onnx(
         "StringConcat",
-        &Frozen {
+        &FrozenOperator {
             reason: TEXT,
             infer: joined,
         },
     ),
     Rule::onnx(
         "StringNormalizer",
-        &Frozen {
+        &FrozenOperator {
             reason: TEXT,
             infer: normalized,
         },
     ),
     Rule::onnx(
         "StringSplit",
-        &Frozen {
+        &FrozenOperator {
             reason: TEXT,
             infer: parts,
         },
     ),
     Rule::onnx(
         "TfIdfVectorizer",
-        &Frozen {
+        &FrozenOperator {
             reason: "n-grams are attributes",
             infer: counted,
         },
     ),
     Rule::microsoft(
         "NGramRepeatBlock",
-        &Frozen {
+        &FrozenOperator {
             reason: "n-grams of tokens",
             infer: |node| Ok(outputs(node, [node.input(1).cloned().unwrap_or_default()])),
         },
     ),
     Rule::microsoft(
         "MurmurHash3",
-        &Frozen {
+        &FrozenOperator {
             reason: TEXT,
             infer: |node| Ok(outputs(node, [shaped(node, Dtype::Uint32)])),
         },

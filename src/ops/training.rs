@@ -1,12 +1,12 @@
 //! Steps of training, which are operators of a preview domain.
 
-use super::frozen::{Frozen, outputs, unknown};
+use super::frozen::{FrozenOperator, outputs, unknown};
 use super::{InferError, NodeView, Rule};
 use crate::facts::Fact;
 
 const STEP: &str = "a step of training";
 
-const fn training(op_type: &'static str, operator: &'static Frozen) -> Rule {
+const fn training(op_type: &'static str, operator: &'static FrozenOperator) -> Rule {
     Rule::of("ai.onnx.preview.training", op_type, operator)
 }
 
@@ -30,28 +30,28 @@ fn step(node: &NodeView, states: usize) -> Result<Vec<Fact>, InferError> {
 pub(super) static RULES: &[Rule] = &[
     training(
         "Adagrad",
-        &Frozen {
+        &FrozenOperator {
             reason: STEP,
             infer: |node| step(node, 1),
         },
     ),
     training(
         "Adam",
-        &Frozen {
+        &FrozenOperator {
             reason: STEP,
             infer: |node| step(node, 2),
         },
     ),
     training(
         "Gradient",
-        &Frozen {
+        &FrozenOperator {
             reason: STEP,
             infer: unknown,
         },
     ),
     training(
         "Momentum",
-        &Frozen {
+        &FrozenOperator {
             reason: STEP,
             infer: |node| step(node, 1),
         },

@@ -1,7 +1,7 @@
 //! The last stages: what the weights were fitted to, what was measured, and whether it is what was asked for.
 
 use super::decide::Decision;
-use super::stages::{Candidates, Cut, Recovered, Stages};
+use super::stages::{Candidates, FinishedCut, Recovered, Stages};
 use super::unrun;
 use super::{Engine, Note, Outcome, PruneError, fit, io};
 use crate::analysis::Selection;
@@ -22,7 +22,7 @@ impl Stages<'_> {
         workspace: Workspace,
         candidates: Candidates,
         decision: Decision,
-        mut cut: Cut,
+        mut cut: FinishedCut,
         mut recovered: Recovered,
         baseline: &Baseline,
     ) -> Result<Outcome, PruneError> {
@@ -65,7 +65,7 @@ impl Stages<'_> {
     fn check(
         &self,
         workspace: &Workspace,
-        cut: &Cut,
+        cut: &FinishedCut,
         recovered: &Recovered,
         baseline: &Baseline,
     ) -> Result<Option<Checks>, PruneError> {

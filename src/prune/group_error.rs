@@ -26,13 +26,13 @@ pub(super) struct GroupErrorModel<'a> {
     columns: Vec<Vec<Option<(ClassId, u32)>>>,
     pub(super) statistics: Statistics,
     /// Weights that make up for columns that are gone, by view and which are.
-    mended: Mutex<Known>,
+    mended: Mutex<KnownErrors>,
 }
 
 /// Weight matrices of one view, and what is added to each channel's bias.
 type Mended = (Vec<f64>, Vec<f64>);
 /// By view and which of its columns are gone.
-type Known = BTreeMap<(usize, Vec<bool>), Option<Arc<Mended>>>;
+type KnownErrors = BTreeMap<(usize, Vec<bool>), Option<Arc<Mended>>>;
 
 impl<'a> GroupErrorModel<'a> {
     /// Takes statistics that are known already, or runs the original on all inputs. Errors: it does not run.

@@ -2,7 +2,7 @@
 
 use super::PruneError;
 use super::group_error::GroupErrorModel;
-use super::stages::{Cut, Recovered, Stages};
+use super::stages::{FinishedCut, Recovered, Stages};
 use super::statistics;
 use crate::evaluate::Baseline;
 use crate::model::Model;
@@ -14,7 +14,7 @@ impl Stages<'_> {
     pub(super) fn recover(
         &self,
         workspace: &Workspace,
-        cut: &Cut,
+        cut: &FinishedCut,
         made: Option<(Model, Vec<Repair>)>,
         baseline: &Baseline,
     ) -> Result<Recovered, PruneError> {
@@ -44,7 +44,11 @@ impl Stages<'_> {
         Ok(recovered)
     }
 
-    fn mend(&self, workspace: &Workspace, cut: &Cut) -> Result<(Model, Vec<Repair>), PruneError> {
+    fn mend(
+        &self,
+        workspace: &Workspace,
+        cut: &FinishedCut,
+    ) -> Result<(Model, Vec<Repair>), PruneError> {
         let selection = &cut.selection;
         let runtime = self
             .runtime

@@ -49,7 +49,7 @@ pub(super) struct Candidates {
 }
 
 /// The model as it was cut, with weights as they were.
-pub(super) struct Cut {
+pub(super) struct FinishedCut {
     pub plan: Plan,
     pub notes: Vec<(&'static str, String)>,
     pub selection: Selection,
@@ -299,7 +299,7 @@ impl Stages<'_> {
         workspace: &Workspace,
         decision: &Decision,
         sha256: String,
-    ) -> Result<Cut, PruneError> {
+    ) -> Result<FinishedCut, PruneError> {
         let selection = workspace.select(&decision.choice.removed);
         self.model.source.check()?;
         self.work.progress.begin(Phase::Cut, 0);
@@ -315,7 +315,7 @@ impl Stages<'_> {
         } else {
             workspace.reshare(unshared.clone())?
         };
-        Ok(Cut {
+        Ok(FinishedCut {
             plan,
             notes,
             selection,

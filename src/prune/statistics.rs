@@ -10,7 +10,7 @@ use crate::inputs::{Batches, GatherError};
 use crate::linear::{Linear, units_of_columns, views};
 use crate::model::{Model, extract_subgraph};
 use crate::progress::{Phase, Work};
-use crate::recover::{Method, Options, Repair, Teacher, recover};
+use crate::recover::{Method, Repair, RepairOptions, Teacher, recover};
 use crate::run::{Runtime, Tensors};
 use crate::workspace::Workspace;
 
@@ -115,7 +115,7 @@ pub(super) fn mend(
         &*data.inputs,
         &runs,
         runtime,
-        &Options { method },
+        &RepairOptions { method },
         work,
     )
     .map_err(gathering)

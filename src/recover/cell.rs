@@ -4,7 +4,7 @@
 //! original's, of the units that stay; the aims are the original's sums. (GRU multiplies the state by a gate in between.)
 
 use super::aim::Clamp;
-use super::mend::{Product, Shape};
+use super::mend::{GramProduct, MendShape};
 use super::repair::Teacher;
 use super::rows::{LEAST, Rows, Taps};
 use crate::calibrate::picks;
@@ -16,7 +16,7 @@ use crate::run::Tensors;
 
 /// The constants of one layer's cells.
 #[derive(Clone, Debug)]
-struct Constants {
+struct CellConstants {
     node: NodeId,
     data: ValueId,
     weight: Operand,
@@ -27,8 +27,8 @@ struct Constants {
 /// One layer in both models.
 #[derive(Clone, Debug)]
 pub(super) struct Cell {
-    original: Constants,
-    pruned: Constants,
+    original: CellConstants,
+    pruned: CellConstants,
     /// All states of the original, and of the pruned model.
     states: (ValueId, ValueId),
     /// Initial states of the original, if any are given.
@@ -60,7 +60,7 @@ pub(super) fn cells(teacher: Teacher, pruned: &Model) -> Vec<Cell> {
         .collect()
 }
 
-impl Constants {
+impl CellConstants {
     fn of(model: &Model, node: NodeId) -> Option<Self> {
         let input = |at: usize| model.index().node(node).inputs.get(at).copied().flatten();
         let operand = |value| Operand::trace(model, value);
@@ -68,7 +68,7 @@ impl Constants {
             Some(bias) => Some(operand(bias)?),
             None => None,
         };
-        Some(Constants {
+        Some(CellConstants {
             node,
             data: input(0)?,
             weight: operand(input(1)?)?,
@@ -103,7 +103,10 @@ impl Cell {
         let Origin::Output(own, 0) = pruned.index().value(own_states).origin else {
             return None;
         };
-        let (original, own) = (Constants::of(model, node)?, Constants::of(pruned, own)?);
+        let (original, own) = (
+            CellConstants::of(model, node)?,
+            CellConstants::of(pruned, own)?,
+        );
         let (dims, weight) = original.weight.read(model)?;
         let (recurrent, recurrence) = original.recurrence.read(model)?;
         let own_dims = own.weight.read(pruned)?.0;
@@ -250,9 +253,9 @@ impl Cell {
     }
 }
 
-impl Product for Cell {
-    fn shape(&self) -> Shape {
-        Shape {
+impl GramProduct for Cell {
+    fn shape(&self) -> MendShape {
+        MendShape {
             groups: self.directions,
             rows: self.gates * self.kept.len(),
             columns: self.inputs.1 + self.kept.len(),
@@ -260,7 +263,7 @@ impl Product for Cell {
     }
 
     fn read(&self, model: &Model) -> Option<(Vec<f64>, Option<Vec<f64>>)> {
-        let Shape {
+        let MendShape {
             groups,
             rows,
             columns,
@@ -299,7 +302,7 @@ impl Product for Cell {
     }
 
     fn write(&self, model: &mut Model, matrix: &[f64], bias: &[f64]) -> Option<()> {
-        let Shape { rows, columns, .. } = self.shape();
+        let MendShape { rows, columns, .. } = self.shape();
         let (mut weight, mut recurrence) = (Vec::new(), Vec::new());
         for row in matrix.chunks_exact(columns) {
             let (weights, states) = row.split_at(self.inputs.1);
@@ -398,7 +401,7 @@ mod tests {
             &batches,
             &runs,
             &runtime,
-            &recover::Options::default(),
+            &recover::RepairOptions::default(),
             &Work::new(&()),
         )
         .unwrap();

@@ -27,7 +27,7 @@ pub(super) struct Frontier {
 }
 
 /// A part of a model made ready, and what it gives.
-pub(super) struct Part {
+pub(super) struct FrontierPart {
     session: Box<dyn Session>,
     /// Names of its outputs.
     pub outputs: Vec<String>,
@@ -54,7 +54,7 @@ impl Frontier {
         taps: &[String],
         first: &Tensors,
         runtime: &dyn Runtime,
-    ) -> Result<Part, String> {
+    ) -> Result<FrontierPart, String> {
         let next = self.next(model, facts, depths, depth);
         let mut outputs = taps.to_vec();
         outputs.extend(next.iter().filter(|name| !taps.contains(name)).cloned());
@@ -76,7 +76,7 @@ impl Frontier {
         let session = runtime
             .prepare_variant(&part, &example)
             .map_err(|error| error.to_string())?;
-        Ok(Part {
+        Ok(FrontierPart {
             session,
             outputs: computed,
             next,
@@ -94,7 +94,7 @@ impl Frontier {
     }
 
     /// Runs a part on one of the runs (the `at`th); gives all its outputs, the inputs and what was kept, by name.
-    pub fn run(&self, part: &Part, at: usize, inputs: Tensors) -> Result<Tensors, String> {
+    pub fn run(&self, part: &FrontierPart, at: usize, inputs: Tensors) -> Result<Tensors, String> {
         let inputs = self.inputs(at, inputs)?;
         let outputs = part
             .session
@@ -113,7 +113,7 @@ impl Frontier {
     }
 
     /// Keeps what the next passes start from.
-    pub fn advance(&mut self, part: &Part, runs: Shelf) {
+    pub fn advance(&mut self, part: &FrontierPart, runs: Shelf) {
         if !runs.is_empty() {
             self.names = part.next.clone();
             self.kept = runs;
@@ -121,7 +121,7 @@ impl Frontier {
     }
 
     /// Of a run's results what the next passes start from; `None` where that is more than fits.
-    pub fn keeps(part: &Part, results: &Tensors, runs: usize) -> Option<Tensors> {
+    pub fn keeps(part: &FrontierPart, results: &Tensors, runs: usize) -> Option<Tensors> {
         let kept: Tensors = part
             .next
             .iter()

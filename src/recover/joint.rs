@@ -12,7 +12,7 @@ mod tests;
 use rayon::prelude::*;
 
 use half::Half;
-use moments::Moments;
+use moments::JointMoments;
 
 use super::aim::Clamp;
 use super::patches::{NOWHERE, Patches};
@@ -32,13 +32,13 @@ const DAMPING: f64 = 1e-2;
 pub(super) type Parameters = Vec<f64>;
 
 /// Two layers.
-pub(super) struct Pair<'a> {
+pub(super) struct PointPair<'a> {
     first: Half<'a>,
     second: Half<'a>,
 }
 
 /// What a part of the rows gives at some parameters.
-struct Point {
+struct JointPoint {
     /// positions × units of the first layer: its output after the function, and how that follows its weights.
     hidden: Vec<f32>,
     slopes: Vec<f32>,
@@ -66,9 +66,9 @@ fn read(places: &[u32], hidden: &[f32]) -> Vec<f32> {
         .collect()
 }
 
-impl<'a> Pair<'a> {
+impl<'a> PointPair<'a> {
     pub fn new(first: &'a Layer, second: &'a Layer) -> Self {
-        Pair {
+        PointPair {
             first: Half::new(first, first.aim.function),
             second: Half::new(second, second.function()),
         }
@@ -135,7 +135,7 @@ impl<'a> Pair<'a> {
         all
     }
 
-    fn point(&self, part: &Patches, all: &[f64]) -> Point {
+    fn point(&self, part: &Patches, all: &[f64]) -> JointPoint {
         let [first, first_bias, weight, bias] = self.split(all);
         let (hidden, slopes) = self.hidden(part, first, first_bias);
         let second = &self.second;
@@ -168,7 +168,7 @@ impl<'a> Pair<'a> {
                 };
             }
         }
-        Point {
+        JointPoint {
             hidden,
             slopes,
             inputs,
@@ -211,7 +211,8 @@ impl<'a> Pair<'a> {
     pub fn refine(&self, fit: &[Patches], held: &[Patches], start: &[f64]) -> Parameters {
         let (mut now, mut least) = (start.to_vec(), self.error(held, start));
         for _ in 0..STEPS {
-            let points: Vec<Point> = fit.par_iter().map(|part| self.point(part, &now)).collect();
+            let points: Vec<JointPoint> =
+                fit.par_iter().map(|part| self.point(part, &now)).collect();
             let Some(step) = self.step(fit, &points, &now) else {
                 break;
             };
@@ -233,9 +234,9 @@ impl<'a> Pair<'a> {
     }
 
     /// A Gauss–Newton step; `None` where second moments are singular.
-    fn step(&self, fit: &[Patches], points: &[Point], now: &[f64]) -> Option<Parameters> {
-        let easier = Moments::new(self, fit, points, now)?;
-        let pulls = |part: &Patches, point: &Point| -> Vec<f64> {
+    fn step(&self, fit: &[Patches], points: &[JointPoint], now: &[f64]) -> Option<Parameters> {
+        let easier = JointMoments::new(self, fit, points, now)?;
+        let pulls = |part: &Patches, point: &JointPoint| -> Vec<f64> {
             let pulls: Vec<f32> = point
                 .errors
                 .iter()
@@ -258,7 +259,8 @@ impl<'a> Pair<'a> {
             if power <= 1e-8 * first || !power.is_finite() {
                 break;
             }
-            let product = |part: &Patches, point: &Point| self.curved(part, point, &direction, now);
+            let product =
+                |part: &Patches, point: &JointPoint| self.curved(part, point, &direction, now);
             let mut bent = sum(fit
                 .par_iter()
                 .zip(points)
@@ -287,7 +289,7 @@ impl<'a> Pair<'a> {
     }
 
     /// What all parameters get of pulls on the sums (rows × channels).
-    fn collect(&self, part: &Patches, point: &Point, pulls: &[f32], now: &[f64]) -> Vec<f64> {
+    fn collect(&self, part: &Patches, point: &JointPoint, pulls: &[f32], now: &[f64]) -> Vec<f64> {
         let mut all = vec![0.0; now.len()];
         let second_weight = single(self.split(now)[2]);
         let [first, first_bias, second, second_bias] = self.split_mut(&mut all);
@@ -313,7 +315,13 @@ impl<'a> Pair<'a> {
     }
 
     /// The second derivatives (JᵀJ) times a direction.
-    fn curved(&self, part: &Patches, point: &Point, direction: &[f64], now: &[f64]) -> Vec<f64> {
+    fn curved(
+        &self,
+        part: &Patches,
+        point: &JointPoint,
+        direction: &[f64],
+        now: &[f64],
+    ) -> Vec<f64> {
         let [first, first_bias, second, second_bias] = self.split(direction);
         let mut hidden = vec![0.0f32; point.hidden.len()];
         self.first

@@ -1,7 +1,7 @@
 //! New weights for what the rows are of, kept only where the held-out rows say so.
 
 use super::aim::Clamp;
-use super::joint::Pair;
+use super::joint::PointPair;
 use super::patches::Patches;
 use super::repair::{Fitting, Repair};
 use super::rows::Layer;
@@ -13,15 +13,15 @@ use crate::model::Model;
 
 /// Matrices of one size each: how many, and their rows and columns.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Shape {
+pub(super) struct MendShape {
     pub groups: usize,
     pub rows: usize,
     pub columns: usize,
 }
 
 /// Matrices that rows can be fitted by, and where they stand in the model.
-pub(super) trait Product {
-    fn shape(&self) -> Shape;
+pub(super) trait GramProduct {
+    fn shape(&self) -> MendShape;
     /// Matrices, group by group, and the biases, if there are any.
     fn read(&self, model: &Model) -> Option<(Vec<f64>, Option<Vec<f64>>)>;
     /// Puts them in (no biases where there are none). `None`: its constants are shared, or hold no real numbers.
@@ -35,9 +35,9 @@ pub(super) trait Product {
     fn name(&self, model: &Model) -> String;
 }
 
-impl Product for Layer {
-    fn shape(&self) -> Shape {
-        Shape {
+impl GramProduct for Layer {
+    fn shape(&self) -> MendShape {
+        MendShape {
             groups: self.pruned.groups,
             rows: self.pruned.rows,
             columns: self.pruned.columns,
@@ -82,12 +82,12 @@ impl Product for Layer {
 /// Fits a product anew. `None`: its constants can not be read, or not be written.
 pub(super) fn mend(
     pruned: &mut Model,
-    product: &dyn Product,
+    product: &dyn GramProduct,
     fit: &Sample,
     held: &Sample,
     fitting: &Fitting,
 ) -> Option<Repair> {
-    let Shape {
+    let MendShape {
         groups,
         rows: channels,
         columns,
@@ -157,12 +157,12 @@ pub(super) fn mend(
 
 /// What is to be solved for each group. `None`: rows of some group are missing.
 fn problems<'a>(
-    product: &'a dyn Product,
+    product: &'a dyn GramProduct,
     fit: &'a Sample,
     held: &'a Sample,
     biased: bool,
 ) -> Option<Vec<Problem<'a>>> {
-    let Shape {
+    let MendShape {
         groups,
         rows: channels,
         columns,
@@ -242,7 +242,7 @@ fn mend_second(
     held: &[Patches],
     fitting: &Fitting,
 ) -> Option<Repair> {
-    let pair = Pair::new(first, second);
+    let pair = PointPair::new(first, second);
     let matrices = |pruned: &Model, layer: &Layer| -> Option<(Vec<f64>, Vec<f64>)> {
         let (matrix, bias) = layer.read(pruned)?;
         Some((matrix, bias.unwrap_or_else(|| vec![0.0; layer.units()])))

@@ -22,6 +22,6 @@ mod support;
 mod system;
 mod task;
 
-pub use repair::{Options, Repair, Teacher, fitted_layers, recover, recover_on};
+pub use repair::{Repair, RepairOptions, Teacher, fitted_layers, recover, recover_on};
 pub use solve::{Method, local};
 pub use support::{Candidate, Selector, damped, solve_on};

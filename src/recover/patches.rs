@@ -269,9 +269,9 @@ mod tests {
     use super::*;
     use crate::analysis::{Options, analyse};
     use crate::model::text;
-    use crate::recover::joint::Pair;
+    use crate::recover::joint::PointPair;
     use crate::recover::layers::{Which, layers};
-    use crate::recover::mend::Product;
+    use crate::recover::mend::GramProduct;
     use crate::recover::repair::Teacher;
     use crate::run::{Runtime, TractRuntime};
     use crate::surgery;
@@ -361,7 +361,7 @@ mod tests {
                 )
                 .unwrap();
             let (weight, bias) = first.read(&pruned).unwrap();
-            let rows = Pair::new(first, layer).rows(&[patches], &weight, &bias.unwrap());
+            let rows = PointPair::new(first, layer).rows(&[patches], &weight, &bias.unwrap());
             let picks: Vec<usize> = (0..layer.pruned.positions(&ran["h1"].dims).unwrap()).collect();
             let expected = layer.pruned.activations(&ran["h1"], &picks).unwrap();
             assert_eq!(

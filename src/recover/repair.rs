@@ -12,7 +12,7 @@ use super::rows::Rows;
 use super::shelf::Shelf;
 use super::solve::Method;
 use super::support::Selector;
-use super::task::{Found, Named, Task, tasks};
+use super::task::{Found, NamedLayer, Task, tasks};
 use crate::analysis::{Analysis, Facts, Pins, Selection, infer};
 use crate::calibrate::held_out;
 use crate::inputs::{Batches, GatherError};
@@ -33,7 +33,7 @@ pub struct Teacher<'a> {
 
 /// How to recover.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
+pub struct RepairOptions {
     /// How weights are mended.
     pub method: Method,
 }
@@ -65,7 +65,7 @@ pub fn recover(
     batches: &dyn Batches,
     runs: &[usize],
     runtime: &dyn Runtime,
-    options: &Options,
+    options: &RepairOptions,
     work: &Work,
 ) -> Result<(Model, Vec<Repair>), GatherError> {
     let which = match options.method {
@@ -122,15 +122,15 @@ pub fn fitted_layers(teacher: Teacher) -> BTreeSet<String> {
 }
 
 /// One model on its way through the passes.
-struct Side {
+struct RepairSide {
     facts: Facts,
     depths: Depths,
     frontier: Frontier,
 }
 
-impl Side {
+impl RepairSide {
     fn new(model: &Model, layers: impl Iterator<Item = NodeId>) -> Self {
-        Side {
+        RepairSide {
             facts: infer(model, &Pins::new()),
             depths: Depths::new(model, layers),
             frontier: Frontier::default(),
@@ -157,8 +157,8 @@ impl Passes<'_> {
         let teacher = self.teacher;
         let tasks = tasks(teacher, &pruned, which);
         let mut sides = (
-            Side::new(teacher.model, tasks.iter().map(|task| task.nodes().0)),
-            Side::new(&pruned, tasks.iter().map(|task| task.nodes().1)),
+            RepairSide::new(teacher.model, tasks.iter().map(|task| task.nodes().0)),
+            RepairSide::new(&pruned, tasks.iter().map(|task| task.nodes().1)),
         );
         let mut passes: BTreeMap<usize, Vec<Task>> = BTreeMap::new();
         for mut task in tasks {
@@ -203,17 +203,17 @@ impl Passes<'_> {
         pruned: &mut Model,
         depth: usize,
         tasks: &[Task],
-        sides: &mut (Side, Side),
+        sides: &mut (RepairSide, RepairSide),
     ) -> Result<Vec<Repair>, GatherError> {
         let (Some(first), model) = (self.runs.first(), self.teacher.model) else {
             return Ok(Vec::new());
         };
-        let (tasks, named): (Vec<&Task>, Vec<Named>) = tasks
+        let (tasks, named): (Vec<&Task>, Vec<NamedLayer>) = tasks
             .iter()
-            .filter_map(|task| Some((task, Named::new(task, model, pruned)?)))
+            .filter_map(|task| Some((task, NamedLayer::new(task, model, pruned)?)))
             .unzip();
-        let original_taps = distinct(named.iter().flat_map(Named::of_original));
-        let pruned_taps = distinct(named.iter().flat_map(Named::of_pruned));
+        let original_taps = distinct(named.iter().flat_map(NamedLayer::of_original));
+        let pruned_taps = distinct(named.iter().flat_map(NamedLayer::of_pruned));
         let example = self.batches.fetch(*first)?;
         let (ours, theirs) = (&sides.0, &sides.1);
         let original = ours.frontier.part(

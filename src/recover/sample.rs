@@ -6,11 +6,11 @@ use super::rows::Rows;
 
 /// Rows, each group's by itself.
 #[derive(Clone, Debug)]
-pub(super) struct Sample<'a>(pub Vec<Group<'a>>);
+pub(super) struct Sample<'a>(pub Vec<SampleGroup<'a>>);
 
 /// Rows of one group.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Group<'a> {
+pub(super) struct SampleGroup<'a> {
     /// rows × columns, in as many pieces as they came in.
     pub inputs: Vec<Cow<'a, [f32]>>,
     /// As in [`Rows`].
@@ -21,7 +21,7 @@ pub(super) struct Group<'a> {
 impl<'a> Sample<'a> {
     /// No rows yet, of so many groups.
     pub fn new(groups: usize) -> Self {
-        Sample(vec![Group::default(); groups])
+        Sample(vec![SampleGroup::default(); groups])
     }
 
     /// Puts the rows of a run below those that are there, into one piece, so that nothing is held twice.
@@ -62,7 +62,7 @@ impl<'a> Sample<'a> {
     }
 }
 
-impl Group<'_> {
+impl SampleGroup<'_> {
     fn aim(&mut self, rows: &Rows, group: usize, groups: usize) {
         self.aims.extend_from_slice(part(&rows.aims, group, groups));
         self.added

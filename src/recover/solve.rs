@@ -11,7 +11,7 @@ use faer::linalg::solvers::Solve;
 use faer::{Accum, Mat, MatRef, Par, Side};
 
 use super::aim::Clamp;
-use super::sample::Group;
+use super::sample::SampleGroup;
 use super::support::solve_on;
 use super::system::System;
 use crate::calibrate::{Covariance, Moments};
@@ -38,8 +38,8 @@ impl std::fmt::Display for Method {
 
 /// One group of a layer: its rows, and how its output is used.
 pub(super) struct Problem<'a> {
-    pub fit: &'a Group<'a>,
-    pub held: &'a Group<'a>,
+    pub fit: &'a SampleGroup<'a>,
+    pub held: &'a SampleGroup<'a>,
     pub columns: usize,
     pub channels: usize,
     pub scale: &'a [f64],
@@ -53,7 +53,7 @@ pub(super) struct Problem<'a> {
 
 /// Weights (channels × columns, row-major) and biases, with their error on the held-out rows.
 #[derive(Clone, Debug)]
-pub(super) struct Fit {
+pub(super) struct FittedWeights {
     pub weight: Vec<f64>,
     pub bias: Vec<f64>,
     pub error: f64,
@@ -68,7 +68,7 @@ const ROUNDS: usize = 8;
 
 impl Problem<'_> {
     /// The best of what there is and what can be fitted, by the held-out error.
-    pub fn solve(&self, weight: &[f64], bias: &[f64], method: Method) -> Fit {
+    pub fn solve(&self, weight: &[f64], bias: &[f64], method: Method) -> FittedWeights {
         self.solve_in(self.system(), weight, bias, method)
     }
 
@@ -79,8 +79,8 @@ impl Problem<'_> {
         weight: &[f64],
         bias: &[f64],
         method: Method,
-    ) -> Fit {
-        let mut best = Fit {
+    ) -> FittedWeights {
+        let mut best = FittedWeights {
             weight: weight.to_vec(),
             bias: bias.to_vec(),
             error: self.error(weight, bias),
@@ -137,7 +137,7 @@ impl Problem<'_> {
         best
     }
 
-    fn keep_better(&self, best: &mut Fit, fit: Fit) {
+    fn keep_better(&self, best: &mut FittedWeights, fit: FittedWeights) {
         if fit.error < best.error
             && fit
                 .weight
@@ -174,7 +174,7 @@ impl Problem<'_> {
     }
 
     /// Where the function is flat in the original, the fit's own value will do if it lies there too.
-    fn move_targets(&self, targets: &mut [f32], function: Clamp, fit: &Fit) {
+    fn move_targets(&self, targets: &mut [f32], function: Clamp, fit: &FittedWeights) {
         let outputs = self.product(&self.fit.inputs, &fit.weight);
         for (at, target) in targets.iter_mut().enumerate() {
             let channel = at % self.channels;
@@ -288,7 +288,7 @@ impl Problem<'_> {
         mean: &[f64],
         (cross, means): &(Mat<f64>, Vec<f64>),
         ridge: f64,
-    ) -> Option<Fit> {
+    ) -> Option<FittedWeights> {
         let damped = Mat::from_fn(self.columns, self.columns, |a, b| {
             gram[(a, b)] + if a == b { ridge } else { 0.0 }
         });
@@ -305,7 +305,7 @@ impl Problem<'_> {
             .collect();
         let bias = self.free_bias(&new, mean, means);
         let error = self.error(&new, &bias);
-        Some(Fit {
+        Some(FittedWeights {
             weight: new,
             bias,
             error,
@@ -333,7 +333,7 @@ impl Problem<'_> {
         mean: &[f64],
         targets: &[f32],
         means: &[f64],
-    ) -> Fit {
+    ) -> FittedWeights {
         let rows = (targets.len() / self.channels).max(1) as f64;
         let mut variance = vec![0.0; self.channels];
         for row in targets.chunks_exact(self.channels) {
@@ -366,7 +366,7 @@ impl Problem<'_> {
             bias.to_vec()
         };
         let error = self.error(&new, &bias);
-        Fit {
+        FittedWeights {
             weight: new,
             bias,
             error,
@@ -448,8 +448,8 @@ mod tests {
     }
 
     fn problem<'a>(
-        fit: &'a Group<'a>,
-        held: &'a Group<'a>,
+        fit: &'a SampleGroup<'a>,
+        held: &'a SampleGroup<'a>,
         function: Option<Clamp>,
     ) -> Problem<'a> {
         Problem {
@@ -468,7 +468,7 @@ mod tests {
     const TRUE: [f64; 6] = [1.0, -2.0, 0.5, 0.3, 0.8, -1.0];
 
     /// Rows whose aims are what the true weights give through scale, offset and what is added, bent by `bend`.
-    fn rows(count: usize, seed: usize, bend: fn(f64) -> f64) -> Group<'static> {
+    fn rows(count: usize, seed: usize, bend: fn(f64) -> f64) -> SampleGroup<'static> {
         let (inputs, added) = (noise(count * 3, seed), noise(count * 2, seed + 100));
         let mut aims = Vec::new();
         for (at, row) in inputs.chunks(3).enumerate() {
@@ -486,7 +486,7 @@ mod tests {
             }
         }
         let (first, second) = inputs.split_at(count / 3 * 3);
-        Group {
+        SampleGroup {
             inputs: vec![first.to_vec().into(), second.to_vec().into()],
             aims,
             added,

@@ -2,7 +2,7 @@
 
 use super::cell::{Cell, cells};
 use super::layers::{Which, layers};
-use super::mend::{Product, mend, mend_both};
+use super::mend::{GramProduct, mend, mend_both};
 use super::patches::{Parts, Patches};
 use super::repair::{Fitting, Repair, Teacher};
 use super::rows::{Layer, Rows, Taps};
@@ -45,7 +45,7 @@ impl Task {
     }
 
     /// What is mended, if it is one.
-    fn product(&self) -> &dyn Product {
+    fn product(&self) -> &dyn GramProduct {
         match self {
             Task::Layer(layer) => &**layer,
             Task::Cell(cell) => &**cell,
@@ -70,13 +70,13 @@ impl Task {
 }
 
 /// What a pass needs of both models for a task, by name.
-pub(super) struct Named {
+pub(super) struct NamedLayer {
     own: Taps,
     /// Of the layer that is mended with it.
     first: Option<Taps>,
 }
 
-impl Named {
+impl NamedLayer {
     /// `None`: the model does not name it.
     pub fn new(task: &Task, model: &Model, pruned: &Model) -> Option<Self> {
         let name = |model: &Model, value: ValueId| model.index().value(value).name.clone();
@@ -91,16 +91,16 @@ impl Named {
         };
         match task {
             Task::Layer(layer) => match layer.before.as_deref() {
-                Some(first) => Some(Named {
+                Some(first) => Some(NamedLayer {
                     own: taps(layer)?,
                     first: Some(taps(first)?),
                 }),
-                None => Some(Named {
+                None => Some(NamedLayer {
                     own: taps(layer)?,
                     first: None,
                 }),
             },
-            Task::Cell(cell) => Some(Named {
+            Task::Cell(cell) => Some(NamedLayer {
                 own: cell.taps(model, pruned),
                 first: None,
             }),

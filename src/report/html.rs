@@ -86,11 +86,11 @@ pub(super) fn html(report: &Report) -> Result<String, ReportError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Group;
+    use crate::report::GroupRow;
 
     #[test]
     fn names_are_escaped() {
-        let group = Group {
+        let group = GroupRow {
             id: "<script>".to_owned(),
             units: 8,
             kept: 4,

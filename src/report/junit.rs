@@ -1,15 +1,15 @@
 //! Reports for CI servers: every check is a test case.
 
-use super::{ExactnessVerdict, Outcome, Report, view};
+use super::{CheckVerdict, ExactnessVerdict, Report, view};
 
 /// The report as JUnit XML.
 pub fn junit(report: &Report) -> String {
     let mut cases = Vec::new();
     let exactness = match report.exactness.verdict {
-        ExactnessVerdict::Exact => Outcome::Pass,
-        ExactnessVerdict::Inexact => Outcome::Fail,
-        ExactnessVerdict::Unverifiable => Outcome::Unverifiable,
-        ExactnessVerdict::Skipped => Outcome::Skipped,
+        ExactnessVerdict::Exact => CheckVerdict::Pass,
+        ExactnessVerdict::Inexact => CheckVerdict::Fail,
+        ExactnessVerdict::Unverifiable => CheckVerdict::Unverifiable,
+        ExactnessVerdict::Skipped => CheckVerdict::Skipped,
     };
     cases.push(("exactness".to_owned(), exactness, view::exactness(report)));
     cases.extend(
@@ -21,20 +21,20 @@ pub fn junit(report: &Report) -> String {
     if !report.drift.outputs.is_empty() {
         cases.push((
             "drift measured".to_owned(),
-            Outcome::Pass,
+            CheckVerdict::Pass,
             view::drift(report),
         ));
     }
-    let count = |outcomes: &[Outcome]| {
+    let count = |outcomes: &[CheckVerdict]| {
         cases
             .iter()
             .filter(|(_, outcome, _)| outcomes.contains(outcome))
             .count()
     };
     let (failures, errors, skipped) = (
-        count(&[Outcome::Fail]),
-        count(&[Outcome::Unverifiable]),
-        count(&[Outcome::Skipped]),
+        count(&[CheckVerdict::Fail]),
+        count(&[CheckVerdict::Unverifiable]),
+        count(&[CheckVerdict::Skipped]),
     );
     let seconds: f64 = report.seconds.values().sum();
     let suite = escape(&report.model.path);
@@ -53,10 +53,12 @@ pub fn junit(report: &Report) -> String {
         let (name, message) = (escape(name), escape(message));
         text += &format!("    <testcase classname=\"onnx-prune\" name=\"{name}\">");
         text += &match outcome {
-            Outcome::Fail => format!("<failure message=\"{message}\"/>"),
-            Outcome::Unverifiable => format!("<error message=\"{message}\"/>"),
-            Outcome::Skipped => "<skipped/>".to_owned(),
-            Outcome::Pass | Outcome::Measured => format!("<system-out>{message}</system-out>"),
+            CheckVerdict::Fail => format!("<failure message=\"{message}\"/>"),
+            CheckVerdict::Unverifiable => format!("<error message=\"{message}\"/>"),
+            CheckVerdict::Skipped => "<skipped/>".to_owned(),
+            CheckVerdict::Pass | CheckVerdict::Measured => {
+                format!("<system-out>{message}</system-out>")
+            }
         };
         text += "</testcase>\n";
     }
@@ -92,7 +94,7 @@ mod tests {
             message: "0.2".to_owned(),
         };
         let report = Report {
-            checks: vec![check(Outcome::Fail), check(Outcome::Pass)],
+            checks: vec![check(CheckVerdict::Fail), check(CheckVerdict::Pass)],
             ..Default::default()
         };
         let text = junit(&report);

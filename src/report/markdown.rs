@@ -1,6 +1,6 @@
 //! Reports for pull requests and wikis.
 
-use super::view::{self, Table};
+use super::view::{self, TextTable};
 use super::{Report, units};
 
 /// The report as Markdown.
@@ -61,7 +61,7 @@ pub fn markdown(report: &Report) -> String {
     text
 }
 
-fn table(table: &Table) -> String {
+fn table(table: &TextTable) -> String {
     let row = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
     let mut text = row(table.head.iter().map(|head| (*head).to_owned()).collect());
     text += &row((0..table.head.len())

@@ -2,8 +2,8 @@
 
 use comfy_table::{CellAlignment, Table as Drawn, presets};
 
-use super::view::{self, Table};
-use super::{Cost, Report, units};
+use super::view::{self, TextTable};
+use super::{CostRow, Report, units};
 
 /// Groups shown.
 const GROUPS: usize = 8;
@@ -105,8 +105,8 @@ pub fn verification(report: &Report) -> String {
 }
 
 /// Models side by side: path, cost, milliseconds. The report says at which shapes operations are counted.
-pub fn latencies(report: &Report, models: &[(String, Cost, f64)]) -> String {
-    let mut table = Table::new(
+pub fn latencies(report: &Report, models: &[(String, CostRow, f64)]) -> String {
+    let mut table = TextTable::new(
         &["model", "params", "MACs", "size", "latency", "of the first"],
         &[0],
     );
@@ -174,7 +174,7 @@ fn verdicts(report: &Report, text: &mut String) {
         .for_each(|remark| line("note", remark));
 }
 
-fn part(text: &mut String, title: &str, table: &Table, what: &str) {
+fn part(text: &mut String, title: &str, table: &TextTable, what: &str) {
     if table.rows.is_empty() {
         return;
     }
@@ -196,7 +196,7 @@ fn footer(report: &Report, text: &mut String) {
     *text += "\n";
 }
 
-fn draw(table: &Table) -> String {
+fn draw(table: &TextTable) -> String {
     let mut drawn = Drawn::new();
     drawn.load_style(presets::NOTHING);
     drawn.set_header(table.head.clone());

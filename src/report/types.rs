@@ -12,32 +12,32 @@ use serde::{Serialize, Serializer};
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     /// Who made it.
-    pub tool: Named,
+    pub tool: NamedValue,
     /// What was done, where it is not the main job: `sparsify`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// The model that was read.
     pub model: ModelInfo,
     /// What it costs.
-    pub original: Cost,
+    pub original: CostRow,
     /// What the pruned model costs.
-    pub pruned: Option<Cost>,
+    pub pruned: Option<CostRow>,
     /// The shapes of the inputs at which operations are counted.
     pub counted_at: BTreeMap<String, Vec<i64>>,
     /// Parameters that belong to at least one removable unit.
     pub params_prunable: u64,
     /// What can be removed, and what stays of it.
-    pub groups: Vec<Group>,
+    pub groups: Vec<GroupRow>,
     /// What can not, most parameters first.
-    pub frozen: Vec<Frozen>,
+    pub frozen: Vec<FrozenRow>,
     /// Inputs and outputs whose shape changed.
     pub io_changed: Vec<IoChanged>,
     /// Whether the surgery did what the plan says.
-    pub exactness: Exactness,
+    pub exactness: ExactnessRow,
     /// How far the outputs moved.
-    pub drift: Drift,
+    pub drift: DriftRow,
     /// What the model was fed, where it was run.
-    pub fed: Option<Fed>,
+    pub fed: Option<FedReport>,
     /// How the weights that stay were fitted.
     pub fit: Option<Fit>,
     /// Zeros among the weights, where they were put there.
@@ -46,11 +46,11 @@ pub struct Report {
     /// Branches of conditions that no input took: nothing in them was measured or checked.
     pub never_ran: Vec<NeverRan>,
     /// The points that the search tried, widest first.
-    pub tradeoff: Vec<Point>,
+    pub tradeoff: Vec<PointRow>,
     /// What was foreseen of the latency, where one was aimed at.
     pub latency: Option<Foreseen>,
     /// What ran the models.
-    pub runtime: Option<Named>,
+    pub runtime: Option<NamedValue>,
     /// Seconds by phase, in order.
     #[serde(serialize_with = "ordered")]
     pub seconds: IndexMap<String, f64>,
@@ -86,7 +86,7 @@ pub struct Sparsity {
 /// A program and its version.
 #[derive(Clone, Debug, Default, Serialize)]
 #[allow(missing_docs)]
-pub struct Named {
+pub struct NamedValue {
     pub name: String,
     pub version: String,
 }
@@ -109,7 +109,7 @@ pub struct ModelInfo {
 
 /// What a model costs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Cost {
+pub struct CostRow {
     /// Multiply-accumulates of one run; `None` where they were not counted.
     pub macs: Option<u64>,
     /// Elements of weights.
@@ -122,7 +122,7 @@ pub struct Cost {
 
 /// Units that span the same axes.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Group {
+pub struct GroupRow {
     /// Its stable name.
     pub id: String,
     /// What its units are.
@@ -144,7 +144,7 @@ pub struct Group {
 /// Parameters out of reach for one reason.
 #[derive(Clone, Debug, Default, Serialize)]
 #[allow(missing_docs)]
-pub struct Frozen {
+pub struct FrozenRow {
     pub reason: String,
     pub params: u64,
     pub nodes: Vec<String>,
@@ -157,22 +157,22 @@ pub struct Frozen {
 #[allow(missing_docs)]
 pub struct IoChanged {
     pub name: String,
-    pub from: Vec<Extent>,
-    pub to: Vec<Extent>,
+    pub from: Vec<ExtentValue>,
+    pub to: Vec<ExtentValue>,
 }
 
 /// An extent: a number, or the name of one that is known at run time only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 #[allow(missing_docs)]
-pub enum Extent {
+pub enum ExtentValue {
     Number(i64),
     Symbol(String),
 }
 
 /// Whether the surgery did what the plan says.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Exactness {
+pub struct ExactnessRow {
     /// The outcome.
     pub verdict: ExactnessVerdict,
     /// The largest relative error over all outputs and inputs.
@@ -197,9 +197,9 @@ pub enum ExactnessVerdict {
 
 /// How far the outputs moved.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Drift {
+pub struct DriftRow {
     /// Whether it is within what was asked.
-    pub verdict: Outcome,
+    pub verdict: CheckVerdict,
     /// How many inputs there were.
     pub inputs: usize,
     /// How many of them nothing was fitted to or chosen by: where there are such, the figures are of these. `None` where
@@ -215,20 +215,20 @@ pub struct Drift {
 
 /// What the model was fed.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Fed {
+pub struct FedReport {
     /// All of it in a line.
     pub line: String,
     /// How it was prepared; empty where it was taken as it is.
     pub preparation: String,
     /// Input by input.
-    pub inputs: Vec<FedInput>,
+    pub inputs: Vec<FedInputRow>,
     /// Why it does not seem to be what the model was made for, one sentence each.
     pub doubts: Vec<String>,
 }
 
 /// What one input was fed.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct FedInput {
+pub struct FedInputRow {
     /// Its name.
     pub name: String,
     /// Extents in one run.
@@ -251,7 +251,7 @@ pub struct NeverRan {
 /// What became of a check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Outcome {
+pub enum CheckVerdict {
     /// It holds.
     Pass,
     /// It does not.
@@ -277,7 +277,7 @@ pub struct Labelled {
 /// A point that the search tried.
 #[derive(Clone, Debug, Default, Serialize)]
 #[allow(missing_docs)]
-pub struct Point {
+pub struct PointRow {
     pub macs: u64,
     pub params: u64,
     pub bytes: u64,
@@ -305,12 +305,12 @@ pub struct Check {
     /// The option that asks for it: `--target macs=0.5`.
     pub name: String,
     /// What became of it.
-    pub verdict: Outcome,
+    pub verdict: CheckVerdict,
     /// The number found, or what went wrong.
     pub message: String,
 }
 
-impl Drift {
+impl DriftRow {
     /// The output that moved most.
     pub fn worst(&self) -> Option<&OutputDrift> {
         self.outputs

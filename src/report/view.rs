@@ -2,12 +2,14 @@
 
 use serde::Serialize;
 
-use super::types::{Cost, ExactnessVerdict, Extent, Foreseen, Group, IoChanged, Outcome, Report};
+use super::types::{
+    CheckVerdict, CostRow, ExactnessVerdict, ExtentValue, Foreseen, GroupRow, IoChanged, Report,
+};
 use super::units;
 
 /// A table of text.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Table {
+pub struct TextTable {
     /// Heads of the columns; the first column is text, the others are numbers unless `text` names them.
     pub head: Vec<&'static str>,
     /// Columns that are text.
@@ -18,10 +20,10 @@ pub struct Table {
     pub left_out: usize,
 }
 
-impl Table {
+impl TextTable {
     /// An empty table.
     pub fn new(head: &[&'static str], text: &[usize]) -> Self {
-        Table {
+        TextTable {
             head: head.to_vec(),
             text: text.to_vec(),
             ..Default::default()
@@ -30,17 +32,17 @@ impl Table {
 }
 
 /// Before and after: parameters, operations, size, latency.
-pub fn costs(report: &Report) -> Table {
+pub fn costs(report: &Report) -> TextTable {
     let before = &report.original;
     let Some(after) = &report.pruned else {
-        let mut table = Table::new(&["", "model"], &[0]);
+        let mut table = TextTable::new(&["", "model"], &[0]);
         table.rows = lines(before)
             .into_iter()
             .map(|(name, text, _)| vec![name.to_owned(), text])
             .collect();
         return table;
     };
-    let mut table = Table::new(&["", "before", "after", "remains"], &[0]);
+    let mut table = TextTable::new(&["", "before", "after", "remains"], &[0]);
     for ((name, old, old_number), (_, new, new_number)) in
         lines(before).into_iter().zip(lines(after))
     {
@@ -90,7 +92,7 @@ pub fn counted_at(report: &Report) -> String {
 
 const UNKNOWN: &str = "–";
 
-fn lines(cost: &Cost) -> [(&'static str, String, f64); 4] {
+fn lines(cost: &CostRow) -> [(&'static str, String, f64); 4] {
     let unknown = || UNKNOWN.to_owned();
     [
         ("parameters", units::count(cost.params), cost.params as f64),
@@ -219,8 +221,8 @@ pub fn labelled(report: &Report) -> Option<String> {
 }
 
 /// Drift output by output.
-pub fn outputs(report: &Report) -> Table {
-    let mut table = Table::new(
+pub fn outputs(report: &Report) -> TextTable {
+    let mut table = TextTable::new(
         &[
             "output",
             "relative L2",
@@ -253,14 +255,14 @@ pub fn outputs(report: &Report) -> Table {
 }
 
 /// Inputs and outputs whose shape changed.
-pub fn io_changed(report: &Report, limit: usize) -> Table {
-    let mut table = Table::new(&["input or output", "before", "after"], &[0, 1, 2]);
+pub fn io_changed(report: &Report, limit: usize) -> TextTable {
+    let mut table = TextTable::new(&["input or output", "before", "after"], &[0, 1, 2]);
     table.left_out = report.io_changed.len().saturating_sub(limit);
-    let extent = |extent: &Extent| match extent {
-        Extent::Number(number) => number.to_string(),
-        Extent::Symbol(name) => name.clone(),
+    let extent = |extent: &ExtentValue| match extent {
+        ExtentValue::Number(number) => number.to_string(),
+        ExtentValue::Symbol(name) => name.clone(),
     };
-    let shape = |shape: &[Extent]| shape.iter().map(extent).collect::<Vec<_>>().join("×");
+    let shape = |shape: &[ExtentValue]| shape.iter().map(extent).collect::<Vec<_>>().join("×");
     let row = |changed: &IoChanged| {
         vec![
             changed.name.clone(),
@@ -273,19 +275,19 @@ pub fn io_changed(report: &Report, limit: usize) -> Table {
 }
 
 /// Groups that lost units, those that lost most parameters first.
-pub fn cut(report: &Report, limit: usize) -> Table {
-    let mut cut: Vec<&Group> = report
+pub fn cut(report: &Report, limit: usize) -> TextTable {
+    let mut cut: Vec<&GroupRow> = report
         .groups
         .iter()
         .filter(|group| group.kept < group.units)
         .collect();
-    let lost = |group: &Group| {
+    let lost = |group: &GroupRow| {
         group.params as f64 * (group.units - group.kept) as f64 / group.units.max(1) as f64
     };
     cut.sort_by(|a, b| lost(b).total_cmp(&lost(a)));
-    let mut table = Table::new(&["group", "kind", "units", "kept", "remains"], &[0, 1]);
+    let mut table = TextTable::new(&["group", "kind", "units", "kept", "remains"], &[0, 1]);
     table.left_out = cut.len().saturating_sub(limit);
-    let row = |group: &&Group| {
+    let row = |group: &&GroupRow| {
         let share = units::percent(group.kept as f64 / group.units.max(1) as f64);
         vec![
             group.id.clone(),
@@ -300,15 +302,15 @@ pub fn cut(report: &Report, limit: usize) -> Table {
 }
 
 /// All groups, those with most parameters first.
-pub fn groups(report: &Report, limit: usize) -> Table {
-    let mut groups: Vec<&Group> = report.groups.iter().collect();
+pub fn groups(report: &Report, limit: usize) -> TextTable {
+    let mut groups: Vec<&GroupRow> = report.groups.iter().collect();
     groups.sort_by_key(|group| std::cmp::Reverse(group.params));
-    let mut table = Table::new(
+    let mut table = TextTable::new(
         &["group", "kind", "units", "params", "MACs", "weights"],
         &[0, 1],
     );
     table.left_out = groups.len().saturating_sub(limit);
-    let row = |group: &&Group| {
+    let row = |group: &&GroupRow| {
         vec![
             group.id.clone(),
             group.kind.clone(),
@@ -323,8 +325,8 @@ pub fn groups(report: &Report, limit: usize) -> Table {
 }
 
 /// Zeros, and what they save on disk.
-pub fn sparsity(report: &Report) -> Table {
-    let mut table = Table::new(&["", "before", "after", "remains"], &[0]);
+pub fn sparsity(report: &Report) -> TextTable {
+    let mut table = TextTable::new(&["", "before", "after", "remains"], &[0]);
     let Some(sparsity) = &report.sparsity else {
         return table;
     };
@@ -356,8 +358,8 @@ pub fn sparsity(report: &Report) -> Table {
 }
 
 /// Zeros layer by layer, in the order of the model.
-pub fn sparse_layers(report: &Report, limit: usize) -> Table {
-    let mut table = Table::new(
+pub fn sparse_layers(report: &Report, limit: usize) -> TextTable {
+    let mut table = TextTable::new(
         &["weight", "elements", "zeros", "share", "error", "fitted"],
         &[0],
     );
@@ -384,8 +386,8 @@ pub fn sparse_layers(report: &Report, limit: usize) -> Table {
 }
 
 /// Weights that were not thinned out.
-pub fn left_dense(report: &Report, limit: usize) -> Table {
-    let mut table = Table::new(&["weight", "elements", "why"], &[0, 2]);
+pub fn left_dense(report: &Report, limit: usize) -> TextTable {
+    let mut table = TextTable::new(&["weight", "elements", "why"], &[0, 2]);
     let left = report
         .sparsity
         .iter()
@@ -405,8 +407,8 @@ pub fn left_dense(report: &Report, limit: usize) -> Table {
 }
 
 /// Why parameters are out of reach.
-pub fn frozen(report: &Report, limit: usize) -> Table {
-    let mut table = Table::new(&["reason", "params", "of all", "nodes"], &[0, 3]);
+pub fn frozen(report: &Report, limit: usize) -> TextTable {
+    let mut table = TextTable::new(&["reason", "params", "of all", "nodes"], &[0, 3]);
     table.left_out = report.frozen.len().saturating_sub(limit);
     for frozen in report.frozen.iter().take(limit) {
         let share = units::percent(frozen.params as f64 / report.original.params.max(1) as f64);
@@ -452,8 +454,8 @@ fn names(names: &[String]) -> String {
 }
 
 /// The points that the search tried, with the option that takes each.
-pub fn tradeoff(report: &Report) -> Table {
-    let mut table = Table::new(&["params", "MACs", "size", "drift", "option"], &[4]);
+pub fn tradeoff(report: &Report) -> TextTable {
+    let mut table = TextTable::new(&["params", "MACs", "size", "drift", "option"], &[4]);
     for point in &report.tradeoff {
         let macs = units::ratio(
             point.macs as f64,
@@ -487,8 +489,8 @@ fn ceiling(number: f64) -> String {
 }
 
 /// Targets and thresholds.
-pub fn checks(report: &Report) -> Table {
-    let mut table = Table::new(&["check", "outcome", "found"], &[0, 1, 2]);
+pub fn checks(report: &Report) -> TextTable {
+    let mut table = TextTable::new(&["check", "outcome", "found"], &[0, 1, 2]);
     table.rows = report
         .checks
         .iter()
@@ -504,13 +506,13 @@ pub fn checks(report: &Report) -> Table {
 }
 
 /// An outcome in a word.
-pub fn outcome(outcome: Outcome) -> &'static str {
+pub fn outcome(outcome: CheckVerdict) -> &'static str {
     match outcome {
-        Outcome::Pass => "met",
-        Outcome::Fail => "not met",
-        Outcome::Unverifiable => "unverifiable",
-        Outcome::Measured => "measured",
-        Outcome::Skipped => "skipped",
+        CheckVerdict::Pass => "met",
+        CheckVerdict::Fail => "not met",
+        CheckVerdict::Unverifiable => "unverifiable",
+        CheckVerdict::Measured => "measured",
+        CheckVerdict::Skipped => "skipped",
     }
 }
 

@@ -42,7 +42,7 @@ impl Score for Obs {
 pub struct Reader {
     /// Place among the evidence's views.
     pub view: usize,
-    inputs: Inputs,
+    inputs: ObsInputs,
     width: usize,
     rows: usize,
     /// Columns of each unit of the group.
@@ -53,7 +53,7 @@ pub struct Reader {
 
 /// What a reader gets and what it makes of it.
 #[derive(Clone)]
-enum Inputs {
+enum ObsInputs {
     /// Columns that go together: the inverse of their covariance, and their weights.
     Joint { inverse: Mat<f64>, weight: Mat<f64> },
     /// Columns that are not known to: the inverse of each one's variance, and the squared norm of its weights.
@@ -125,7 +125,7 @@ impl Reader {
         let inputs = match covariance {
             Covariance::Full(mut covariance) => {
                 (0..width).for_each(|at| covariance[(at, at)] += DAMPING * mean);
-                Inputs::Joint {
+                ObsInputs::Joint {
                     inverse: covariance
                         .llt(Side::Lower)
                         .ok()?
@@ -133,7 +133,7 @@ impl Reader {
                     weight,
                 }
             }
-            Covariance::Diagonal(variances) => Inputs::Apart {
+            Covariance::Diagonal(variances) => ObsInputs::Apart {
                 inverse: variances
                     .iter()
                     .map(|variance| 1.0 / (variance + DAMPING * mean))
@@ -154,8 +154,8 @@ impl Reader {
     /// What removing some columns costs, as a share of the variance.
     pub(super) fn cost(&self, gone: &[usize]) -> f64 {
         let (inverse, weight) = match &self.inputs {
-            Inputs::Joint { inverse, weight } => (inverse, weight),
-            Inputs::Apart { inverse, energy } => {
+            ObsInputs::Joint { inverse, weight } => (inverse, weight),
+            ObsInputs::Apart { inverse, energy } => {
                 let cost =
                     |column: &usize| energy[*column] / inverse[*column].max(f64::MIN_POSITIVE);
                 return 0.5 * gone.iter().map(cost).sum::<f64>() / self.variance;
@@ -179,8 +179,8 @@ impl Reader {
     /// Floating-point operations that removing so many columns takes, about.
     pub(super) fn work(&self, gone: usize) -> f64 {
         match self.inputs {
-            Inputs::Joint { .. } => (self.width as f64).powi(2) * gone as f64,
-            Inputs::Apart { .. } => self.width as f64,
+            ObsInputs::Joint { .. } => (self.width as f64).powi(2) * gone as f64,
+            ObsInputs::Apart { .. } => self.width as f64,
         }
     }
 
@@ -193,7 +193,7 @@ impl Reader {
     /// instead what each costs that is gone, in the measure of [`Reader::cost`].
     pub(super) fn parts(&self, columns: &[usize]) -> Result<(Mat<f64>, Mat<f64>), Vec<f64>> {
         match &self.inputs {
-            Inputs::Joint { inverse, weight } => {
+            ObsInputs::Joint { inverse, weight } => {
                 let weight = Mat::from_fn(self.rows, columns.len(), |row, at| {
                     weight[(row, columns[at])]
                 });
@@ -204,7 +204,7 @@ impl Reader {
                     }),
                 ))
             }
-            Inputs::Apart { .. } => {
+            ObsInputs::Apart { .. } => {
                 Err(columns.iter().map(|column| self.cost(&[*column])).collect())
             }
         }
@@ -213,8 +213,8 @@ impl Reader {
     /// Removes columns: the others make up for them.
     pub(super) fn remove(&mut self, gone: &[usize]) {
         let (inverse, weight) = match &mut self.inputs {
-            Inputs::Joint { inverse, weight } => (inverse, weight),
-            Inputs::Apart { energy, .. } => {
+            ObsInputs::Joint { inverse, weight } => (inverse, weight),
+            ObsInputs::Apart { energy, .. } => {
                 gone.iter().for_each(|column| energy[*column] = 0.0);
                 return;
             }

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use super::local::Masks;
-use super::parts::Part;
-use super::pattern::Pattern;
+use super::parts::SparsePart;
+use super::pattern::SparsityPattern;
 use super::run::Job;
-use super::score::Score;
+use super::score::SparseScore;
 use crate::recover::{Candidate, Selector};
 
 /// What becomes of one product.
-pub(super) enum Rule {
+pub(super) enum ChoiceRule {
     /// So many weights go.
     Zeros(usize),
     /// These stay.
@@ -20,14 +20,14 @@ pub(super) enum Rule {
 
 /// Chooses masks when passes come to layers, and remembers them.
 pub(super) struct Chooser<'a> {
-    pub rules: BTreeMap<String, (&'a Part, Rule)>,
-    pattern: Pattern,
-    score: Score,
+    pub rules: BTreeMap<String, (&'a SparsePart, ChoiceRule)>,
+    pattern: SparsityPattern,
+    score: SparseScore,
     found: Mutex<Masks>,
 }
 
 impl<'a> Chooser<'a> {
-    pub fn new(job: &Job<'a>, rule: impl Fn(usize, &Part) -> Option<Rule>) -> Self {
+    pub fn new(job: &Job<'a>, rule: impl Fn(usize, &SparsePart) -> Option<ChoiceRule>) -> Self {
         let rules = job
             .parts
             .iter()
@@ -43,13 +43,13 @@ impl<'a> Chooser<'a> {
     }
 
     /// Remembers a mask.
-    pub fn note(&self, part: &Part, stays: Vec<bool>) {
+    pub fn note(&self, part: &SparsePart, stays: Vec<bool>) {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         found.insert(part.constant.clone(), stays);
     }
 
     /// Whether there is a mask for a product.
-    pub fn knows(&self, part: &Part) -> bool {
+    pub fn knows(&self, part: &SparsePart) -> bool {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         found.contains_key(&part.constant)
     }
@@ -66,8 +66,8 @@ impl Selector for Chooser<'_> {
     fn select(&self, layer: &str, groups: &[Candidate]) -> Option<Vec<bool>> {
         let (part, rule) = self.rules.get(layer)?;
         let stays = match rule {
-            Rule::Given(stays) => stays.clone(),
-            Rule::Zeros(zeros) => self.score.choose(self.pattern, part.shape, groups, *zeros),
+            ChoiceRule::Given(stays) => stays.clone(),
+            ChoiceRule::Zeros(zeros) => self.score.choose(self.pattern, part.shape, groups, *zeros),
         };
         self.note(part, stays.clone());
         Some(stays)

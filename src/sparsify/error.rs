@@ -1,6 +1,6 @@
 //! Why a model can not be made sparse.
 
-use super::mask::PlanError;
+use super::mask::MaskError;
 use crate::inputs::{DataError, GatherError};
 use crate::model::LoadError;
 
@@ -19,7 +19,7 @@ pub enum Error {
     #[error("what was made of the model does not run: {0}")]
     Broken(String),
     #[error(transparent)]
-    Plan(#[from] PlanError),
+    Plan(#[from] MaskError),
     #[error(transparent)]
     Data(#[from] DataError),
     #[error(transparent)]

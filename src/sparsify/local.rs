@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use faer::Mat;
 
-use super::parts::Part;
+use super::parts::SparsePart;
 use crate::calibrate::{Moments, Statistics};
 use crate::linear::Bias;
 use crate::model::Model;
@@ -32,7 +32,7 @@ pub(super) struct Refitted {
 
 impl Local {
     /// `None`: its weights can not be read. Without moments every input counts alike.
-    pub fn new(model: &Model, part: &Part, statistics: Option<&Statistics>) -> Option<Self> {
+    pub fn new(model: &Model, part: &SparsePart, statistics: Option<&Statistics>) -> Option<Self> {
         let shape = part.shape;
         let matrix = part.view.matrix(model)?;
         let moments = statistics
@@ -104,7 +104,7 @@ impl Local {
     }
 
     /// Puts weights into a model. `None`: they can not be written.
-    pub fn write(&self, model: &mut Model, part: &Part, new: &Refitted) -> Option<()> {
+    pub fn write(&self, model: &mut Model, part: &SparsePart, new: &Refitted) -> Option<()> {
         part.view.set_matrix(model, &new.matrix)?;
         let Some(bias) = self.bias.as_ref().filter(|_| self.means.is_some()) else {
             return Some(());
@@ -152,7 +152,7 @@ fn hessian(
 }
 
 /// Zeroes weights and leaves the others as they are. `None`: they can not be written.
-pub(super) fn zero(model: &mut Model, part: &Part, stays: &[bool]) -> Option<()> {
+pub(super) fn zero(model: &mut Model, part: &SparsePart, stays: &[bool]) -> Option<()> {
     let mut matrix = part.view.matrix(model)?;
     matrix
         .iter_mut()

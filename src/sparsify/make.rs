@@ -1,11 +1,11 @@
 //! From shares to masks, and from masks to a model.
 
 use super::Error;
-use super::chooser::{Chooser, Rule};
+use super::chooser::{ChoiceRule, Chooser};
 use super::local::{Local, Masks, zero};
-use super::parts::Part;
+use super::parts::SparsePart;
 use super::run::Job;
-use super::score::Score;
+use super::score::SparseScore;
 use super::shares::{Measuring, pooled, uniform};
 use crate::analysis::Selection;
 use crate::calibrate::{Statistics, gather, held_out};
@@ -44,7 +44,7 @@ impl Job<'_> {
         let all: usize = sizes.iter().sum();
         let zeros = (all as f64 * share).round() as usize;
         let score = self.request.score;
-        if self.request.uniform || score == Score::MagnitudeLayer || sizes.len() == 1 {
+        if self.request.uniform || score == SparseScore::MagnitudeLayer || sizes.len() == 1 {
             return Ok(uniform(&sizes, zeros));
         }
         match (&self.engine, score.needs_data()) {
@@ -119,7 +119,7 @@ impl Job<'_> {
     /// The mask of a product by itself.
     fn alone(
         &self,
-        part: &Part,
+        part: &SparsePart,
         zeros: usize,
         statistics: Option<&Statistics>,
     ) -> Option<Vec<bool>> {
@@ -129,7 +129,7 @@ impl Job<'_> {
         // Without moments sizes are all there is to go by.
         let score = match self.request.score {
             score if known || !score.needs_data() => score,
-            _ => Score::Magnitude,
+            _ => SparseScore::Magnitude,
         };
         Some(score.choose(self.pattern, part.shape, &local.groups, zeros))
     }
@@ -156,7 +156,7 @@ impl Job<'_> {
         };
         let whole = Selection::default();
         let reached = fitted_layers(self.teacher(&whole));
-        let beyond: Vec<&Part> = self
+        let beyond: Vec<&SparsePart> = self
             .parts
             .iter()
             .filter(|part| !reached.contains(&part.layer))
@@ -164,9 +164,9 @@ impl Job<'_> {
         if !beyond.is_empty() {
             statistics = Some(self.gather(beyond.iter().map(|part| &part.view), *runtime)?);
         }
-        let rule = |at: usize, part: &Part| match &given {
-            Some(masks) => masks.get(&part.constant).cloned().map(Rule::Given),
-            None => zeros.get(at).copied().map(Rule::Zeros),
+        let rule = |at: usize, part: &SparsePart| match &given {
+            Some(masks) => masks.get(&part.constant).cloned().map(ChoiceRule::Given),
+            None => zeros.get(at).copied().map(ChoiceRule::Zeros),
         };
         let chooser = Chooser::new(self, rule);
         let mut copy = self.model.clone();
@@ -241,14 +241,14 @@ impl Job<'_> {
     fn thin(
         &self,
         model: &mut Model,
-        part: &Part,
+        part: &SparsePart,
         chooser: &Chooser,
         statistics: Option<&Statistics>,
         method: Method,
     ) {
         let stays = match chooser.rules.get(&part.layer) {
-            Some((_, Rule::Given(stays))) => Some(stays.clone()),
-            Some((_, Rule::Zeros(zeros))) => self.alone(part, *zeros, statistics),
+            Some((_, ChoiceRule::Given(stays))) => Some(stays.clone()),
+            Some((_, ChoiceRule::Zeros(zeros))) => self.alone(part, *zeros, statistics),
             None => None,
         };
         let Some(stays) = stays else { return };

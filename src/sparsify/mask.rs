@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::local::Masks;
-use super::parts::Part;
+use super::parts::SparsePart;
 use crate::linear::encode;
 use crate::model::Model;
 use crate::plan::{Fit, Tool};
@@ -49,7 +49,7 @@ pub struct Mask {
 /// A plan that does not fit.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
-pub enum PlanError {
+pub enum MaskError {
     #[error("{path}: {problem}")]
     File { path: String, problem: String },
     #[error(
@@ -66,8 +66,8 @@ pub enum PlanError {
 
 impl SparsePlan {
     /// Reads a file. Errors: it can not be read, or is no such plan.
-    pub fn read(path: &Path) -> Result<Self, PlanError> {
-        let problem = |problem: String| PlanError::File {
+    pub fn read(path: &Path) -> Result<Self, MaskError> {
+        let problem = |problem: String| MaskError::File {
             path: path.display().to_string(),
             problem,
         };
@@ -88,13 +88,13 @@ impl SparsePlan {
     /// The plan of some masks.
     pub(super) fn new(
         model: &Model,
-        parts: &[Part],
+        parts: &[SparsePart],
         masks: &Masks,
         (pattern, sha256): (String, String),
         fit: Option<Fit>,
     ) -> Self {
         let mut scratch = model.clone();
-        let mask = |part: &Part| {
+        let mask = |part: &SparsePart| {
             let stays = masks.get(&part.constant)?;
             let gone = in_file_order(&mut scratch, part, stays)?;
             let bytes = packed(&gone);
@@ -130,11 +130,11 @@ impl SparsePlan {
     pub(super) fn masks(
         &self,
         model: &Model,
-        parts: &[Part],
+        parts: &[SparsePart],
         sha256: &str,
-    ) -> Result<Masks, PlanError> {
+    ) -> Result<Masks, MaskError> {
         if self.model_sha256 != sha256 {
-            return Err(PlanError::OtherModel {
+            return Err(MaskError::OtherModel {
                 wanted: self.model_sha256.clone(),
                 found: sha256.to_owned(),
             });
@@ -142,7 +142,7 @@ impl SparsePlan {
         let mut scratch = model.clone();
         let mut masks = Masks::new();
         for mask in &self.masks {
-            let wrong = || PlanError::Mask(mask.value.clone());
+            let wrong = || MaskError::Mask(mask.value.clone());
             let part = parts
                 .iter()
                 .find(|part| part.constant == mask.value)
@@ -157,8 +157,8 @@ impl SparsePlan {
                 .collect();
             let stays = in_matrix_order(&mut scratch, part, &gone).ok_or_else(wrong)?;
             let pattern = self.pattern.parse().unwrap_or_default();
-            if !super::Pattern::holds(&pattern, part.shape, &stays) {
-                return Err(PlanError::Pattern {
+            if !super::SparsityPattern::holds(&pattern, part.shape, &stays) {
+                return Err(MaskError::Pattern {
                     value: mask.value.clone(),
                     pattern: self.pattern.clone(),
                 });
@@ -170,14 +170,14 @@ impl SparsePlan {
 }
 
 /// The numbers of a constant in the order of the file, after matrices of these numbers were put into it.
-fn stored(scratch: &mut Model, part: &Part, matrix: &[f64]) -> Option<Vec<f32>> {
+fn stored(scratch: &mut Model, part: &SparsePart, matrix: &[f64]) -> Option<Vec<f32>> {
     part.view.set_matrix(scratch, matrix)?;
     scratch.constant(part.view.weight.constant)?.to_f32()
 }
 
 /// Whether each element of the file goes. Found by writing numbers: whatever lies between file and matrix (a transposition,
 /// scales) is passed the way that weights pass it.
-fn in_file_order(scratch: &mut Model, part: &Part, stays: &[bool]) -> Option<Vec<bool>> {
+fn in_file_order(scratch: &mut Model, part: &SparsePart, stays: &[bool]) -> Option<Vec<bool>> {
     let with = |number: f64| -> Vec<f64> {
         stays
             .iter()
@@ -195,7 +195,7 @@ fn in_file_order(scratch: &mut Model, part: &Part, stays: &[bool]) -> Option<Vec
 }
 
 /// The same backwards: whether each weight of the matrices stays.
-fn in_matrix_order(scratch: &mut Model, part: &Part, gone: &[bool]) -> Option<Vec<bool>> {
+fn in_matrix_order(scratch: &mut Model, part: &SparsePart, gone: &[bool]) -> Option<Vec<bool>> {
     let zero = stored(scratch, part, &vec![0.0; part.shape.elements()])?;
     if zero.len() != gone.len() {
         return None;

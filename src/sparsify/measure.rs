@@ -8,7 +8,7 @@ use crate::run::{Runtime, Session, Tensors};
 use crate::verify::{Drift, OutputDrift, Top1, worst};
 
 /// The original and what it gives for some inputs.
-pub(super) struct Baseline<'a> {
+pub(super) struct DenseOutputs<'a> {
     runtime: &'a dyn Runtime,
     session: Box<dyn Session>,
     names: Vec<String>,
@@ -20,7 +20,7 @@ pub(super) struct Baseline<'a> {
 
 /// What was measured on inputs kept apart.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Measured {
+pub struct MeasuredLoss {
     /// How far each output moved; empty where the models do not run.
     pub outputs: Vec<OutputDrift>,
     /// Top-1 of the original and the sparse model, where there are labels.
@@ -35,7 +35,7 @@ fn run(session: &dyn Session, inputs: &Tensors) -> Result<Vec<TensorRef>, Gather
         .map_err(|error| GatherError::Run(error.to_string()))
 }
 
-impl<'a> Baseline<'a> {
+impl<'a> DenseOutputs<'a> {
     /// Runs the original. Errors: a run that fails, inputs that can not be read, a stop asked for.
     pub fn new(
         model: &Model,
@@ -63,7 +63,7 @@ impl<'a> Baseline<'a> {
                 Ok(())
             },
         )?;
-        Ok(Baseline {
+        Ok(DenseOutputs {
             runtime,
             session,
             names,
@@ -105,9 +105,9 @@ impl<'a> Baseline<'a> {
         finished: &Model,
         (batches, labels): (&dyn Batches, Option<&[i64]>),
         work: &Work,
-    ) -> Result<Measured, Error> {
+    ) -> Result<MeasuredLoss, Error> {
         let Some(example) = batches.example()? else {
-            return Ok(Measured::default());
+            return Ok(MeasuredLoss::default());
         };
         let session = self.prepare(finished, &example)?;
         let mut drift = Drift::new(&self.names, &finished.ends);
@@ -132,7 +132,7 @@ impl<'a> Baseline<'a> {
                 Ok(())
             },
         )?;
-        Ok(Measured {
+        Ok(MeasuredLoss {
             outputs: drift.finish(),
             labelled: labelled
                 .and_then(|(original, sparse)| Some((original.share()?, sparse.share()?))),

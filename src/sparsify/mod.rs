@@ -27,11 +27,11 @@ mod testing;
 mod tests;
 
 pub use error::Error;
-pub use mask::{Mask, PlanError, SparsePlan};
-pub use measure::Measured;
-pub use parts::{LeftDense, Part};
-pub use pattern::{Pattern, Shape, Units};
-pub use request::{Data, Outcome, Request, SparseLayer};
+pub use mask::{Mask, MaskError, SparsePlan};
+pub use measure::MeasuredLoss;
+pub use parts::{LeftDense, SparsePart};
+pub use pattern::{MaskShape, SparsityPattern, Units};
+pub use request::{Data, SparseLayer, SparsifyOutcome, SparsifyRequest};
 pub use run::sparsify;
-pub use score::Score;
+pub use score::SparseScore;
 pub use storage::{deflated, store_sparse};

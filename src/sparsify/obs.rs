@@ -10,14 +10,14 @@ use faer::linalg::solvers::Solve;
 use faer::{Mat, Side};
 use rayon::prelude::*;
 
-use super::pattern::{Pattern, Shape, Units};
+use super::pattern::{MaskShape, SparsityPattern, Units};
 use crate::recover::Candidate;
 
 /// Multiplications that the exact order may cost.
 const WORK: usize = 6_000_000_000;
 
 /// Whether a product is small enough for the exact order.
-pub(super) fn is_small(shape: Shape, units: &Units) -> bool {
+pub(super) fn is_small(shape: MaskShape, units: &Units) -> bool {
     let bands = shape.groups * shape.rows.div_ceil(units.band.max(1));
     let each = shape.columns.saturating_pow(3) / 6;
     bands.saturating_mul(each) <= WORK
@@ -36,8 +36,8 @@ pub(super) fn inverse(matrix: &Mat<f64>) -> Option<Mat<f64>> {
 
 /// The weights that stay: groups × rows × columns, `zeros` of them not. `None`: second moments are singular.
 pub(super) fn choose(
-    pattern: Pattern,
-    shape: Shape,
+    pattern: SparsityPattern,
+    shape: MaskShape,
     groups: &[Candidate],
     zeros: usize,
 ) -> Option<Vec<bool>> {
@@ -93,7 +93,7 @@ fn cheapest(
     let mut taken = vec![0; steps.len()];
     let next = |at: usize, taken: &[usize]| {
         let (_, cost) = steps[at].get(taken[at])?;
-        Some(Reverse((Cost(*cost), at)))
+        Some(Reverse((BlockCost(*cost), at)))
     };
     let mut heap: BinaryHeap<_> = (0..steps.len()).filter_map(|at| next(at, &taken)).collect();
     let mut gone = 0;
@@ -110,17 +110,17 @@ fn cheapest(
 
 /// A number in its total order.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Cost(f64);
+struct BlockCost(f64);
 
-impl Eq for Cost {}
+impl Eq for BlockCost {}
 
-impl PartialOrd for Cost {
+impl PartialOrd for BlockCost {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Cost {
+impl Ord for BlockCost {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.0.total_cmp(&other.0)
     }
@@ -277,7 +277,7 @@ mod tests {
     use super::*;
     use crate::sparsify::testing::{candidate, loss};
 
-    const SHAPE: Shape = Shape {
+    const SHAPE: MaskShape = MaskShape {
         groups: 1,
         rows: 4,
         columns: 12,
@@ -290,9 +290,9 @@ mod tests {
         let inverse = inverse(&group.hessian).unwrap();
         let row = group.best[..12].to_vec();
         for pattern in [
-            Pattern::Free,
-            Pattern::Kernels,
-            Pattern::Blocks {
+            SparsityPattern::Free,
+            SparsityPattern::Kernels,
+            SparsityPattern::Blocks {
                 rows: 1,
                 channels: 4,
             },
@@ -318,7 +318,13 @@ mod tests {
     #[test]
     fn it_loses_less_than_going_by_magnitude() {
         let group = candidate(SHAPE, 2);
-        let stays = choose(Pattern::Free, SHAPE, std::slice::from_ref(&group), 24).unwrap();
+        let stays = choose(
+            SparsityPattern::Free,
+            SHAPE,
+            std::slice::from_ref(&group),
+            24,
+        )
+        .unwrap();
         assert_eq!(stays.iter().filter(|stays| !**stays).count(), 24);
         let mut order: Vec<usize> = (0..48).collect();
         order.sort_by(|a, b| group.best[*a].abs().total_cmp(&group.best[*b].abs()));

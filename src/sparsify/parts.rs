@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use globset::{Glob, GlobMatcher};
 
-use super::pattern::{Pattern, Shape};
+use super::pattern::{MaskShape, SparsityPattern};
 use crate::linear::Linear;
 use crate::model::Model;
 use crate::proto::Dtype;
 
 /// One product that takes part.
 #[derive(Clone, Debug)]
-pub struct Part {
+pub struct SparsePart {
     /// How its weight is read as a matrix.
     pub view: Linear,
     /// What passes over the data call it: its output, where that is the plain sum; else its constant.
@@ -19,7 +19,7 @@ pub struct Part {
     /// The constant that holds its weights.
     pub constant: String,
     /// Its matrices.
-    pub shape: Shape,
+    pub shape: MaskShape,
 }
 
 /// Weights that stay as they are.
@@ -37,16 +37,16 @@ pub struct LeftDense {
 pub(super) fn parts(
     model: &Model,
     views: &[Linear],
-    pattern: Pattern,
+    pattern: SparsityPattern,
     exclude: &[Glob],
-) -> (Vec<Part>, Vec<LeftDense>) {
+) -> (Vec<SparsePart>, Vec<LeftDense>) {
     let exclude: Vec<GlobMatcher> = exclude.iter().map(Glob::compile_matcher).collect();
     let (mut parts, mut left) = (Vec::new(), Vec::new());
     let mut seen = BTreeSet::new();
     for view in views {
         let index = model.index();
         let constant = index.value(view.weight.constant).name.clone();
-        let shape = Shape {
+        let shape = MaskShape {
             groups: view.groups,
             rows: view.rows,
             columns: view.columns,
@@ -67,7 +67,7 @@ pub(super) fn parts(
                 elements: shape.elements(),
                 reason,
             }),
-            None => parts.push(Part {
+            None => parts.push(SparsePart {
                 layer: view.output.map_or_else(
                     || constant.clone(),
                     |output| index.value(output).name.clone(),
@@ -82,7 +82,7 @@ pub(super) fn parts(
 }
 
 /// Why the weights of a product can not be zeroed one by one.
-fn unfit(model: &Model, view: &Linear, shape: Shape) -> Option<String> {
+fn unfit(model: &Model, view: &Linear, shape: MaskShape) -> Option<String> {
     if !view.weight.is_own() {
         return Some("several nodes read it".to_owned());
     }

@@ -7,7 +7,7 @@ use std::fmt;
 
 /// How zeros may lie.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Pattern {
+pub enum SparsityPattern {
     /// Anywhere.
     #[default]
     Free,
@@ -29,18 +29,18 @@ pub enum Pattern {
     Kernels,
 }
 
-impl fmt::Display for Pattern {
+impl fmt::Display for SparsityPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Pattern::Free => f.write_str("none"),
-            Pattern::Within { keep, of } => write!(f, "{keep}:{of}"),
-            Pattern::Blocks { rows, channels } => write!(f, "{rows}x{channels}"),
-            Pattern::Kernels => f.write_str("kernel"),
+            SparsityPattern::Free => f.write_str("none"),
+            SparsityPattern::Within { keep, of } => write!(f, "{keep}:{of}"),
+            SparsityPattern::Blocks { rows, channels } => write!(f, "{rows}x{channels}"),
+            SparsityPattern::Kernels => f.write_str("kernel"),
         }
     }
 }
 
-impl std::str::FromStr for Pattern {
+impl std::str::FromStr for SparsityPattern {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -54,20 +54,20 @@ impl std::str::FromStr for Pattern {
             Some((a.parse().ok()?, b.parse().ok()?))
         };
         match text {
-            "none" => return Ok(Pattern::Free),
-            "kernel" => return Ok(Pattern::Kernels),
+            "none" => return Ok(SparsityPattern::Free),
+            "kernel" => return Ok(SparsityPattern::Kernels),
             _ => {}
         }
         if let Some((keep, of)) = pair(':') {
             let fits = 0 < keep && keep < of && of <= 64;
             return fits
-                .then_some(Pattern::Within { keep, of })
+                .then_some(SparsityPattern::Within { keep, of })
                 .ok_or_else(wrong);
         }
         match pair('x') {
-            Some((1, 1)) => Ok(Pattern::Free),
+            Some((1, 1)) => Ok(SparsityPattern::Free),
             Some((rows, channels)) if (1..=64).contains(&rows) && (1..=64).contains(&channels) => {
-                Ok(Pattern::Blocks { rows, channels })
+                Ok(SparsityPattern::Blocks { rows, channels })
             }
             _ => Err(wrong()),
         }
@@ -76,7 +76,7 @@ impl std::str::FromStr for Pattern {
 
 /// The matrices of one product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
+pub struct MaskShape {
     /// Matrices.
     pub groups: usize,
     /// Rows of each.
@@ -87,7 +87,7 @@ pub struct Shape {
     pub taps: usize,
 }
 
-impl Shape {
+impl MaskShape {
     /// All weights.
     pub fn elements(&self) -> usize {
         self.groups * self.rows * self.columns
@@ -110,28 +110,30 @@ pub struct Units {
     pub cells: Option<(Vec<Vec<usize>>, usize)>,
 }
 
-impl Pattern {
+impl SparsityPattern {
     /// The share of zeros that the pattern itself gives; `None`: any.
     pub fn share(&self) -> Option<f64> {
         match self {
-            Pattern::Within { keep, of } => Some(1.0 - *keep as f64 / *of as f64),
+            SparsityPattern::Within { keep, of } => Some(1.0 - *keep as f64 / *of as f64),
             _ => None,
         }
     }
 
     /// Why a product can not have this pattern.
-    pub fn misfit(&self, shape: Shape) -> Option<String> {
+    pub fn misfit(&self, shape: MaskShape) -> Option<String> {
         match self {
-            Pattern::Within { of, .. } if !shape.channels().is_multiple_of(*of) => Some(format!(
-                "its {} input channels are no multiple of {of}",
-                shape.channels()
-            )),
+            SparsityPattern::Within { of, .. } if !shape.channels().is_multiple_of(*of) => {
+                Some(format!(
+                    "its {} input channels are no multiple of {of}",
+                    shape.channels()
+                ))
+            }
             _ => None,
         }
     }
 
     /// What goes together.
-    pub fn units(&self, shape: Shape) -> Units {
+    pub fn units(&self, shape: MaskShape) -> Units {
         let (taps, channels) = (shape.taps.max(1), shape.channels());
         let single = || (0..shape.columns).map(|column| vec![column]).collect();
         let runs = |length: usize| -> Vec<Vec<usize>> {
@@ -146,22 +148,22 @@ impl Pattern {
                 .collect()
         };
         match self {
-            Pattern::Free => Units {
+            SparsityPattern::Free => Units {
                 band: 1,
                 sets: single(),
                 cells: None,
             },
-            Pattern::Within { keep, of } => Units {
+            SparsityPattern::Within { keep, of } => Units {
                 band: 1,
                 sets: single(),
                 cells: Some((runs(*of), *keep)),
             },
-            Pattern::Blocks { rows, channels } => Units {
+            SparsityPattern::Blocks { rows, channels } => Units {
                 band: *rows,
                 sets: runs(*channels),
                 cells: None,
             },
-            Pattern::Kernels => Units {
+            SparsityPattern::Kernels => Units {
                 band: 1,
                 sets: (0..channels)
                     .map(|channel| (channel * taps..(channel + 1) * taps).collect())
@@ -172,7 +174,7 @@ impl Pattern {
     }
 
     /// Whether the weights that stay (groups × rows × columns) obey the pattern.
-    pub fn holds(&self, shape: Shape, stays: &[bool]) -> bool {
+    pub fn holds(&self, shape: MaskShape, stays: &[bool]) -> bool {
         let units = self.units(shape);
         let row_holds = |row: &[bool]| match &units.cells {
             Some((cells, keep)) => cells
@@ -208,22 +210,22 @@ mod tests {
     #[test]
     fn patterns_are_read_as_they_are_written() {
         for text in ["none", "2:4", "1:16", "1x4", "16x1", "4x4", "kernel"] {
-            assert_eq!(text.parse::<Pattern>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<SparsityPattern>().unwrap().to_string(), text);
         }
         for text in ["4:2", "2:2", "0:4", "x4", "1x0", "2:", "half"] {
-            assert!(text.parse::<Pattern>().is_err(), "{text}");
+            assert!(text.parse::<SparsityPattern>().is_err(), "{text}");
         }
     }
 
     #[test]
     fn cells_run_along_the_input_channels() {
-        let shape = Shape {
+        let shape = MaskShape {
             groups: 1,
             rows: 1,
             columns: 12,
             taps: 3,
         };
-        let pattern = Pattern::Within { keep: 2, of: 4 };
+        let pattern = SparsityPattern::Within { keep: 2, of: 4 };
         let units = pattern.units(shape);
         assert_eq!(units.cells.unwrap().0[1], [1, 4, 7, 10]);
         let mut stays = vec![false; 12];
@@ -233,7 +235,7 @@ mod tests {
         assert!(!pattern.holds(shape, &stays));
         assert!(
             pattern
-                .misfit(Shape {
+                .misfit(MaskShape {
                     columns: 9,
                     ..shape
                 })

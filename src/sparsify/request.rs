@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use globset::Glob;
 
 use super::SparsePlan;
-use super::measure::Measured;
+use super::measure::MeasuredLoss;
 use super::parts::LeftDense;
-use super::pattern::Pattern;
-use super::score::Score;
+use super::pattern::SparsityPattern;
+use super::score::SparseScore;
 use crate::analysis::Pins;
 use crate::inputs::Batches;
 use crate::model::Model;
@@ -16,13 +16,13 @@ use crate::recover::Method;
 
 /// What is asked for.
 #[derive(Clone, Debug, Default)]
-pub struct Request {
+pub struct SparsifyRequest {
     /// The share of the weights that becomes zero; what the pattern gives, if not given.
     pub sparsity: Option<f64>,
     /// How zeros lie.
-    pub pattern: Pattern,
+    pub pattern: SparsityPattern,
     /// How weights are ranked.
-    pub score: Score,
+    pub score: SparseScore,
     /// The same share of every layer.
     pub uniform: bool,
     /// No weights whose constant or node matches one of these.
@@ -66,7 +66,7 @@ pub struct SparseLayer {
 
 /// What was made and found.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct SparsifyOutcome {
     /// The sparse model.
     pub model: Model,
     /// Which weights are zero, as data.
@@ -78,12 +78,12 @@ pub struct Outcome {
     /// What ran the models, and its version.
     pub engine: Option<(String, String)>,
     /// Drift on inputs kept apart; the reason where nothing ran.
-    pub measured: Result<Measured, String>,
+    pub measured: Result<MeasuredLoss, String>,
     /// What the user should know.
     pub remarks: Vec<String>,
 }
 
-impl Outcome {
+impl SparsifyOutcome {
     /// Constants that were thinned out.
     pub fn constants(&self) -> BTreeSet<String> {
         self.layers

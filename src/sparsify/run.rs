@@ -1,10 +1,10 @@
 //! The order of the steps.
 
 use super::make::{Made, SPARED};
-use super::measure::Baseline;
-use super::parts::{LeftDense, Part, parts};
-use super::pattern::Pattern;
-use super::request::{Data, Outcome, Request, SparseLayer};
+use super::measure::DenseOutputs;
+use super::parts::{LeftDense, SparsePart, parts};
+use super::pattern::SparsityPattern;
+use super::request::{Data, SparseLayer, SparsifyOutcome, SparsifyRequest};
 use super::{Error, SparsePlan};
 use crate::analysis::{Analysis, Options, Selection, analyse};
 use crate::calibrate::held_out;
@@ -23,11 +23,11 @@ const QUICK: usize = 64;
 /// fit, a score without inputs, a model that does not run though it has to, a stop asked for.
 pub fn sparsify(
     model: &Model,
-    request: &Request,
+    request: &SparsifyRequest,
     data: Data,
     runtime: Option<&dyn Runtime>,
     work: &Work,
-) -> Result<Outcome, Error> {
+) -> Result<SparsifyOutcome, Error> {
     work.progress.begin(Phase::Analyse, 0);
     let options = Options {
         pins: request.pins.clone(),
@@ -65,7 +65,7 @@ pub fn sparsify(
 }
 
 /// Name and version of what runs the models.
-fn named((runtime, _): &(&dyn Runtime, Baseline)) -> (String, String) {
+fn named((runtime, _): &(&dyn Runtime, DenseOutputs)) -> (String, String) {
     (runtime.name().to_owned(), runtime.version().to_owned())
 }
 
@@ -73,12 +73,12 @@ fn named((runtime, _): &(&dyn Runtime, Baseline)) -> (String, String) {
 pub(super) struct Job<'a> {
     pub model: &'a Model,
     pub analysis: &'a Analysis,
-    pub parts: &'a [Part],
-    pub pattern: Pattern,
-    pub request: &'a Request,
+    pub parts: &'a [SparsePart],
+    pub pattern: SparsityPattern,
+    pub request: &'a SparsifyRequest,
     pub data: Data<'a>,
     /// What runs the models, and the original in it.
-    pub engine: Option<(&'a dyn Runtime, Baseline<'a>)>,
+    pub engine: Option<(&'a dyn Runtime, DenseOutputs<'a>)>,
     /// Why nothing runs.
     pub reason: String,
     pub work: &'a Work<'a>,
@@ -102,7 +102,7 @@ impl<'a> Job<'a> {
             let chosen = choose(runtime, self.model, &example);
             self.work.progress.begin(Phase::Run, runs.len() as u64);
             let found = match chosen.session {
-                Ok(session) => Baseline::new(
+                Ok(session) => DenseOutputs::new(
                     self.model,
                     session,
                     (self.data.inputs, runs),
@@ -133,7 +133,7 @@ impl<'a> Job<'a> {
     }
 
     /// From masks to the finished model.
-    fn finish(mut self, left: Vec<LeftDense>) -> Result<Outcome, Error> {
+    fn finish(mut self, left: Vec<LeftDense>) -> Result<SparsifyOutcome, Error> {
         let sha256 = if self.request.plan.is_some() || self.request.keep_plan {
             self.model.source.sha256()
         } else {
@@ -182,7 +182,7 @@ impl<'a> Job<'a> {
             None => Err(self.reason.clone()),
         };
         let layers = self.layers(&model, &repairs);
-        Ok(Outcome {
+        Ok(SparsifyOutcome {
             plan,
             layers,
             left,
@@ -194,7 +194,7 @@ impl<'a> Job<'a> {
     }
 
     fn layers(&self, model: &Model, repairs: &[Repair]) -> Vec<SparseLayer> {
-        let layer = |part: &Part| {
+        let layer = |part: &SparsePart| {
             let matrix = part.view.matrix(model).unwrap_or_default();
             let repair = repairs.iter().find(|repair| repair.layer == part.layer);
             SparseLayer {

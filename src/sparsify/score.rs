@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use super::pattern::{Pattern, Shape};
+use super::pattern::{MaskShape, SparsityPattern};
 use super::{obs, sparsegpt};
 use crate::recover::Candidate;
 
 /// How weights are ranked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Score {
+pub enum SparseScore {
     /// By size in units of the layer's root mean square; layers are held against each other.
     #[default]
     Magnitude,
@@ -25,23 +25,23 @@ pub enum Score {
 }
 
 /// All of them, by name.
-const NAMES: [(&str, Score); 6] = [
-    ("magnitude", Score::Magnitude),
-    ("magnitude-layer", Score::MagnitudeLayer),
-    ("magnitude-global", Score::MagnitudeGlobal),
-    ("wanda", Score::Wanda),
-    ("sparsegpt", Score::SparseGpt),
-    ("obs", Score::Obs),
+const NAMES: [(&str, SparseScore); 6] = [
+    ("magnitude", SparseScore::Magnitude),
+    ("magnitude-layer", SparseScore::MagnitudeLayer),
+    ("magnitude-global", SparseScore::MagnitudeGlobal),
+    ("wanda", SparseScore::Wanda),
+    ("sparsegpt", SparseScore::SparseGpt),
+    ("obs", SparseScore::Obs),
 ];
 
-impl fmt::Display for Score {
+impl fmt::Display for SparseScore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = NAMES.iter().find(|(_, score)| score == self);
         f.write_str(name.map_or("", |(name, _)| name))
     }
 }
 
-impl std::str::FromStr for Score {
+impl std::str::FromStr for SparseScore {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -53,27 +53,30 @@ impl std::str::FromStr for Score {
     }
 }
 
-impl Score {
+impl SparseScore {
     /// Whether it looks at activations.
     pub fn needs_data(self) -> bool {
-        matches!(self, Score::Wanda | Score::SparseGpt | Score::Obs)
+        matches!(
+            self,
+            SparseScore::Wanda | SparseScore::SparseGpt | SparseScore::Obs
+        )
     }
 
     /// The weights of a product that stay: groups × rows × columns, `zeros` of them not (as near as whole blocks allow).
     pub(super) fn choose(
         self,
-        pattern: Pattern,
-        shape: Shape,
+        pattern: SparsityPattern,
+        shape: MaskShape,
         groups: &[Candidate],
         zeros: usize,
     ) -> Vec<bool> {
         let units = pattern.units(shape);
         let single = units.band == 1 && units.sets.iter().all(|set| set.len() == 1);
         let found = match self {
-            Score::Obs if obs::is_small(shape, &units) => {
+            SparseScore::Obs if obs::is_small(shape, &units) => {
                 obs::choose(pattern, shape, groups, zeros)
             }
-            Score::Obs | Score::SparseGpt if single => {
+            SparseScore::Obs | SparseScore::SparseGpt if single => {
                 sparsegpt::choose(pattern, shape, groups, zeros)
             }
             _ => None,
@@ -89,23 +92,30 @@ impl Score {
     }
 
     /// A number per weight, the least salient to go first.
-    pub(super) fn saliency(self, pattern: Pattern, shape: Shape, groups: &[Candidate]) -> Vec<f64> {
+    pub(super) fn saliency(
+        self,
+        pattern: SparsityPattern,
+        shape: MaskShape,
+        groups: &[Candidate],
+    ) -> Vec<f64> {
         let of = |group: &Candidate| -> Vec<f64> {
             let columns = shape.columns;
             let plain = group.weight.iter().map(|weight| weight * weight);
             let moment = |column: usize| group.hessian[(column, column)];
             match self {
-                Score::Wanda => {
+                SparseScore::Wanda => {
                     let sizes: Vec<f64> = plain
                         .enumerate()
                         .map(|(at, square)| square * moment(at % columns))
                         .collect();
                     match pattern {
-                        Pattern::Free => sizes.chunks(columns.max(1)).flat_map(ranks).collect(),
+                        SparsityPattern::Free => {
+                            sizes.chunks(columns.max(1)).flat_map(ranks).collect()
+                        }
                         _ => sizes,
                     }
                 }
-                Score::SparseGpt | Score::Obs => {
+                SparseScore::SparseGpt | SparseScore::Obs => {
                     let inverse = obs::inverse(&group.hessian);
                     let worth = |column: usize| match &inverse {
                         Some(inverse) => 1.0 / inverse[(column, column)].max(f64::MIN_POSITIVE),
@@ -138,7 +148,11 @@ fn ranks(row: &[f64]) -> Vec<f64> {
 }
 
 /// Sets of weights of one product with the mean saliency of each: its number, the weights in it.
-pub(super) fn sets(pattern: Pattern, shape: Shape, saliency: &[f64]) -> Vec<(f64, Vec<usize>)> {
+pub(super) fn sets(
+    pattern: SparsityPattern,
+    shape: MaskShape,
+    saliency: &[f64],
+) -> Vec<(f64, Vec<usize>)> {
     let units = pattern.units(shape);
     let mut all = Vec::new();
     for group in 0..shape.groups {
@@ -160,8 +174,8 @@ pub(super) fn sets(pattern: Pattern, shape: Shape, saliency: &[f64]) -> Vec<(f64
 
 /// The weights that stay when the least salient go at once.
 pub(super) fn one_shot(
-    pattern: Pattern,
-    shape: Shape,
+    pattern: SparsityPattern,
+    shape: MaskShape,
     saliency: &[f64],
     zeros: usize,
 ) -> Vec<bool> {
@@ -197,7 +211,7 @@ mod tests {
     use super::*;
     use crate::sparsify::testing::{candidate, loss};
 
-    const SHAPE: Shape = Shape {
+    const SHAPE: MaskShape = MaskShape {
         groups: 1,
         rows: 6,
         columns: 16,
@@ -208,13 +222,13 @@ mod tests {
     fn every_score_obeys_every_pattern() {
         let group = candidate(SHAPE, 5);
         for pattern in ["none", "2:4", "1:8", "1x4", "4x1", "16x1", "3x5", "kernel"] {
-            let pattern: Pattern = pattern.parse().unwrap();
+            let pattern: SparsityPattern = pattern.parse().unwrap();
             for (name, score) in NAMES {
                 let stays = score.choose(pattern, SHAPE, std::slice::from_ref(&group), 48);
                 assert!(pattern.holds(SHAPE, &stays), "{name} {pattern}");
                 let gone = stays.iter().filter(|stays| !**stays).count();
                 let wanted = pattern.share().map_or(48, |share| (96.0 * share) as usize);
-                let most = if let Pattern::Blocks { rows, channels } = pattern {
+                let most = if let SparsityPattern::Blocks { rows, channels } = pattern {
                     rows * channels
                 } else {
                     1
@@ -231,7 +245,12 @@ mod tests {
     fn refitting_lowers_what_any_mask_loses() {
         let group = candidate(SHAPE, 6);
         for (name, score) in NAMES {
-            let stays = score.choose(Pattern::Free, SHAPE, std::slice::from_ref(&group), 60);
+            let stays = score.choose(
+                SparsityPattern::Free,
+                SHAPE,
+                std::slice::from_ref(&group),
+                60,
+            );
             let (bare, refitted) = (
                 loss(&group, &stays, 6, false),
                 loss(&group, &stays, 6, true),

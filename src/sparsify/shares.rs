@@ -2,10 +2,10 @@
 
 use super::Error;
 use super::local::{Local, zero};
-use super::measure::Baseline;
-use super::parts::Part;
-use super::pattern::Pattern;
-use super::score::{Score, one_shot, sets};
+use super::measure::DenseOutputs;
+use super::parts::SparsePart;
+use super::pattern::SparsityPattern;
+use super::score::{SparseScore, one_shot, sets};
 use crate::calibrate::Statistics;
 use crate::model::Model;
 use crate::progress::{Phase, Work};
@@ -40,8 +40,8 @@ pub(super) fn uniform(sizes: &[usize], zeros: usize) -> Vec<usize> {
 /// What goes when all weights are held against each other by a score of their own.
 pub(super) fn pooled(
     model: &Model,
-    parts: &[Part],
-    (score, pattern): (Score, Pattern),
+    parts: &[SparsePart],
+    (score, pattern): (SparseScore, SparsityPattern),
     zeros: usize,
 ) -> Vec<usize> {
     let mut all: Vec<(f64, usize, usize)> = Vec::new();
@@ -50,7 +50,7 @@ pub(super) fn pooled(
             continue;
         };
         let mut saliency = score.saliency(pattern, part.shape, &local.groups);
-        if score == Score::Magnitude {
+        if score == SparseScore::Magnitude {
             let mean = saliency.iter().sum::<f64>() / saliency.len().max(1) as f64;
             saliency
                 .iter_mut()
@@ -78,14 +78,14 @@ pub(super) fn pooled(
 /// What measured curves need.
 pub(super) struct Measuring<'a> {
     pub model: &'a Model,
-    pub parts: &'a [Part],
-    pub pattern: Pattern,
+    pub parts: &'a [SparsePart],
+    pub pattern: SparsityPattern,
     pub statistics: &'a Statistics,
-    pub baseline: &'a Baseline<'a>,
+    pub baseline: &'a DenseOutputs<'a>,
 }
 
 /// The error of one product by the share of its weights that goes, convex.
-struct Curve(Vec<f64>);
+struct LossCurve(Vec<f64>);
 
 impl Measuring<'_> {
     /// Numbers of zeros with the least drift to be expected, `zeros` in all: each product's error after a refit, scaled to the
@@ -131,14 +131,14 @@ impl Measuring<'_> {
         Ok(best.map_or(flat, |(_, counts)| counts))
     }
 
-    fn local(&self, part: &Part) -> Option<(Local, Vec<f64>)> {
+    fn local(&self, part: &SparsePart) -> Option<(Local, Vec<f64>)> {
         let local = Local::new(self.model, part, Some(self.statistics))?;
-        let saliency = Score::Obs.saliency(self.pattern, part.shape, &local.groups);
+        let saliency = SparseScore::Obs.saliency(self.pattern, part.shape, &local.groups);
         Some((local, saliency))
     }
 
-    fn curve(&self, part: &Part, share: f64) -> Result<Curve, Error> {
-        let flat = Curve(vec![0.0; STEPS + 1]);
+    fn curve(&self, part: &SparsePart, share: f64) -> Result<LossCurve, Error> {
+        let flat = LossCurve(vec![0.0; STEPS + 1]);
         let Some((local, saliency)) = self.local(part) else {
             return Ok(flat);
         };
@@ -171,7 +171,7 @@ impl Measuring<'_> {
             drift,
             "thinned out alone"
         );
-        Ok(Curve::new(&points, factor))
+        Ok(LossCurve::new(&points, factor))
     }
 
     /// The model with all products thinned out and refitted on their own.
@@ -193,7 +193,7 @@ impl Measuring<'_> {
     }
 }
 
-impl Curve {
+impl LossCurve {
     /// Through some points (share, error); cube roots of errors are nearly straight in between.
     fn new(points: &[(f64, f64)], factor: f64) -> Self {
         let at = |step: usize| {
@@ -212,7 +212,7 @@ impl Curve {
         for step in 1..=STEPS {
             errors[step] = errors[step].max(errors[step - 1]);
         }
-        Curve(errors)
+        LossCurve(errors)
     }
 
     /// What each step of the lower convex hull costs for every weight of it, ascending.
@@ -234,7 +234,7 @@ impl Curve {
 }
 
 /// The numbers of zeros at which no product would rather have others zeroed; `None` where curves say nothing.
-fn follow(curves: &[Curve], sizes: &[usize], zeros: usize) -> Option<Vec<usize>> {
+fn follow(curves: &[LossCurve], sizes: &[usize], zeros: usize) -> Option<Vec<usize>> {
     let most = (STEPS as f64 * MOST) as usize;
     let mut steps: Vec<(f64, usize)> = Vec::new();
     for (at, (curve, size)) in curves.iter().zip(sizes).enumerate() {
@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn what_costs_least_goes_first() {
-        let curve = |factor: f64| Curve::new(&[(0.0, 0.0), (0.5, 0.1), (1.0, 1.0)], factor);
+        let curve = |factor: f64| LossCurve::new(&[(0.0, 0.0), (0.5, 0.1), (1.0, 1.0)], factor);
         let found = follow(&[curve(1.0), curve(100.0)], &[1000, 1000], 1000).unwrap();
         assert_eq!(found.iter().sum::<usize>(), 1000);
         assert!(found[0] > 700 && found[1] < 300, "{found:?}");
@@ -317,7 +317,7 @@ mod tests {
 
     #[test]
     fn slopes_of_a_curve_ascend() {
-        let curve = Curve::new(&[(0.0, 0.0), (0.3, 0.2), (0.6, 0.21), (1.0, 1.0)], 2.0);
+        let curve = LossCurve::new(&[(0.0, 0.0), (0.3, 0.2), (0.6, 0.21), (1.0, 1.0)], 2.0);
         let slopes = curve.slopes();
         assert!(slopes.len() == STEPS && slopes.is_sorted());
         assert!((slopes.iter().sum::<f64>() - 2.0).abs() < 1e-9);

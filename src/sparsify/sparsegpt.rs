@@ -7,7 +7,7 @@ use faer::{Mat, Side};
 use rayon::prelude::*;
 
 use super::obs::inverse;
-use super::pattern::{Pattern, Shape};
+use super::pattern::{MaskShape, SparsityPattern};
 use crate::recover::Candidate;
 
 /// Columns whose masks are chosen at once.
@@ -44,8 +44,8 @@ impl Sweep<'_> {
 
 /// The weights that stay, for patterns of single weights: groups × rows × columns. `None`: second moments are singular.
 pub(super) fn choose(
-    pattern: Pattern,
-    shape: Shape,
+    pattern: SparsityPattern,
+    shape: MaskShape,
     groups: &[Candidate],
     zeros: usize,
 ) -> Option<Vec<bool>> {
@@ -59,8 +59,8 @@ pub(super) fn choose(
 }
 
 fn one(
-    pattern: Pattern,
-    shape: Shape,
+    pattern: SparsityPattern,
+    shape: MaskShape,
     group: &Candidate,
     quota: usize,
     stays: &mut [bool],
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
     use crate::sparsify::testing::{candidate, loss};
 
-    const SHAPE: Shape = Shape {
+    const SHAPE: MaskShape = MaskShape {
         groups: 2,
         rows: 3,
         columns: 24,
@@ -187,9 +187,9 @@ mod tests {
     #[test]
     fn masks_obey_the_pattern_and_the_count() {
         let groups = [candidate(SHAPE, 3), candidate(SHAPE, 4)];
-        let stays = choose(Pattern::Free, SHAPE, &groups, 101).unwrap();
+        let stays = choose(SparsityPattern::Free, SHAPE, &groups, 101).unwrap();
         assert_eq!(stays.iter().filter(|stays| !**stays).count(), 101);
-        let pattern = Pattern::Within { keep: 2, of: 4 };
+        let pattern = SparsityPattern::Within { keep: 2, of: 4 };
         let stays = choose(pattern, SHAPE, &groups, 0).unwrap();
         assert!(pattern.holds(SHAPE, &stays));
         assert_eq!(stays.iter().filter(|stays| **stays).count(), 72);

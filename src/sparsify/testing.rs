@@ -3,11 +3,11 @@
 use faer::Mat;
 use rand::Rng;
 
-use super::pattern::Shape;
+use super::pattern::MaskShape;
 use crate::recover::{Candidate, damped, solve_on};
 
 /// One group with correlated columns.
-pub(super) fn candidate(shape: Shape, seed: u64) -> Candidate {
+pub(super) fn candidate(shape: MaskShape, seed: u64) -> Candidate {
     let mut random = crate::rng::rng(seed, "candidate");
     let columns = shape.columns;
     let mix = Mat::from_fn(columns, columns, |_, _| random.random_range(-1.0..1.0));

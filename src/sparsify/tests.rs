@@ -59,8 +59,8 @@ fn data(inputs: &dyn Batches) -> Data<'_> {
     }
 }
 
-fn request(pattern: &str, score: Score) -> Request {
-    Request {
+fn request(pattern: &str, score: SparseScore) -> SparsifyRequest {
+    SparsifyRequest {
         sparsity: Some(0.6),
         pattern: pattern.parse().unwrap(),
         score,
@@ -70,7 +70,7 @@ fn request(pattern: &str, score: Score) -> Request {
     }
 }
 
-fn made(model: &Model, request: &Request) -> Outcome {
+fn made(model: &Model, request: &SparsifyRequest) -> SparsifyOutcome {
     let inputs = inputs(24);
     let runtime = TractRuntime::new(true);
     sparsify(
@@ -92,10 +92,10 @@ fn encoded(model: &Model) -> Vec<u8> {
 fn weights_of_all_kinds_are_thinned_out_and_fitted() {
     let model = net();
     for (pattern, score) in [
-        ("none", Score::Obs),
-        ("2:4", Score::SparseGpt),
-        ("1x4", Score::Wanda),
-        ("kernel", Score::Magnitude),
+        ("none", SparseScore::Obs),
+        ("2:4", SparseScore::SparseGpt),
+        ("1x4", SparseScore::Wanda),
+        ("kernel", SparseScore::Magnitude),
     ] {
         let outcome = made(&model, &request(pattern, score));
         assert_eq!(outcome.layers.len(), 3, "{pattern}");
@@ -123,11 +123,11 @@ fn weights_of_all_kinds_are_thinned_out_and_fitted() {
 #[test]
 fn a_plan_gives_the_same_model_again() {
     let model = net();
-    let first = made(&model, &request("none", Score::Obs));
-    let again = Request {
+    let first = made(&model, &request("none", SparseScore::Obs));
+    let again = SparsifyRequest {
         plan: serde_json::from_str(&first.plan.to_json()).ok(),
         sparsity: None,
-        ..request("none", Score::Magnitude)
+        ..request("none", SparseScore::Magnitude)
     };
     let second = made(&model, &again);
     assert_eq!(first.plan, second.plan);
@@ -135,7 +135,7 @@ fn a_plan_gives_the_same_model_again() {
     let mut wrong = first.plan.clone();
     wrong.masks[0].digest.replace_range(..4, "0000");
     let refused = |plan: SparsePlan| {
-        let request = Request {
+        let request = SparsifyRequest {
             plan: Some(plan),
             ..Default::default()
         };
@@ -158,7 +158,7 @@ fn a_plan_gives_the_same_model_again() {
 fn without_inputs_sizes_decide_and_nothing_else_changes() {
     let model = net();
     let none = Vec::<Tensors>::new();
-    let request = Request {
+    let request = SparsifyRequest {
         sparsity: Some(0.5),
         exclude: vec![globset::Glob::new("v").unwrap()],
         ..Default::default()
@@ -175,8 +175,8 @@ fn without_inputs_sizes_decide_and_nothing_else_changes() {
     for (before, after) in numbers(&model).iter().zip(numbers(&outcome.model)) {
         assert!(after == *before || after == 0.0);
     }
-    let needy = Request {
-        score: Score::Obs,
+    let needy = SparsifyRequest {
+        score: SparseScore::Obs,
         ..request
     };
     assert!(sparsify(&model, &needy, data(&none), None, &Work::new(&())).is_err());
@@ -186,7 +186,7 @@ fn without_inputs_sizes_decide_and_nothing_else_changes() {
 fn sparse_storage_holds_the_same_numbers() {
     let model = net();
     let none = Vec::<Tensors>::new();
-    let request = Request {
+    let request = SparsifyRequest {
         sparsity: Some(0.9),
         ..Default::default()
     };

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Kind, SurgeryError};
+use super::{SurgeryError, SurgeryErrorKind};
 use crate::analysis::{Analysis, Pins, Selection, infer};
 use crate::facts::Dim;
 use crate::model::{GraphId, Model, ValueId};
@@ -19,7 +19,7 @@ pub fn agrees(
     let wrong = |node: &str, what: String| {
         Err(SurgeryError {
             node: node.to_owned(),
-            kind: Kind::Disagrees(what),
+            kind: SurgeryErrorKind::Disagrees(what),
         })
     };
     if analysis.facts.problems.is_empty()

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Kind, SurgeryError};
+use super::{SurgeryError, SurgeryErrorKind};
 use crate::analysis::{Analysis, Selection, branch_ends};
 use crate::model::{Model, Origin, TensorRef};
 use crate::ops::make::make_constant;
@@ -27,7 +27,7 @@ pub(super) fn emptied(
             .map(|group| group.id.as_str());
         return Err(SurgeryError {
             node: names.collect::<Vec<_>>().join(", "),
-            kind: Kind::Whole,
+            kind: SurgeryErrorKind::Whole,
         });
     };
     let outputs = ends.iter().flat_map(|node| &model.node(*node).output);

@@ -20,11 +20,11 @@ use crate::proto::StringStringEntryProto;
 #[derive(Debug)]
 pub struct SurgeryError {
     node: String,
-    kind: Kind,
+    kind: SurgeryErrorKind,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum SurgeryErrorKind {
     Rewrite(String),
     Index(String),
     Whole,
@@ -34,22 +34,24 @@ enum Kind {
 impl fmt::Display for SurgeryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            Kind::Rewrite(reason) => write!(
+            SurgeryErrorKind::Rewrite(reason) => write!(
                 f,
                 "{}: {reason}; leave the groups at this node out",
                 self.node
             ),
-            Kind::Whole => write!(
+            SurgeryErrorKind::Whole => write!(
                 f,
                 "{}: not all units can go together; leave one of each group",
                 self.node
             ),
-            Kind::Disagrees(what) => write!(
+            SurgeryErrorKind::Disagrees(what) => write!(
                 f,
                 "{}: the cut does not come out as it was planned: {what}",
                 self.node
             ),
-            Kind::Index(reason) => write!(f, "the cut leaves a graph that is not valid: {reason}"),
+            SurgeryErrorKind::Index(reason) => {
+                write!(f, "the cut leaves a graph that is not valid: {reason}")
+            }
         }
     }
 }
@@ -57,7 +59,7 @@ impl fmt::Display for SurgeryError {
 impl SurgeryError {
     /// Whether the cut can be made if the groups at the node that it names are left out.
     pub fn is_of_one_node(&self) -> bool {
-        matches!(self.kind, Kind::Rewrite(_))
+        matches!(self.kind, SurgeryErrorKind::Rewrite(_))
     }
 }
 
@@ -89,7 +91,7 @@ pub fn apply(
         });
         SurgeryError {
             node,
-            kind: Kind::Rewrite(reason),
+            kind: SurgeryErrorKind::Rewrite(reason),
         }
     })?;
     // Nodes were inserted, so subgraphs are elsewhere.
@@ -97,7 +99,7 @@ pub fn apply(
     branch::collapse(&mut pruned, model, analysis, selection, &ends).ok_or_else(|| {
         SurgeryError {
             node: ends.join(", "),
-            kind: Kind::Index("a branch has no end".to_owned()),
+            kind: SurgeryErrorKind::Index("a branch has no end".to_owned()),
         }
     })?;
     tidy::remove_leftovers(&mut pruned, model);
@@ -109,7 +111,7 @@ pub fn apply(
 fn reindex(pruned: &mut Model) -> Result<(), SurgeryError> {
     pruned.reindex().map_err(|error| SurgeryError {
         node: String::new(),
-        kind: Kind::Index(error.to_string()),
+        kind: SurgeryErrorKind::Index(error.to_string()),
     })
 }
 

@@ -20,7 +20,7 @@ const DEPTH: usize = 8;
 
 /// What a constant is there for.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Role {
+enum UnitRole {
     /// The matrix of a product that sums over so many terms.
     Matrix(f64),
     /// Scales or shifts.
@@ -50,7 +50,7 @@ pub(super) fn alive(model: &Model, relations: &[Arc<Relation>]) -> Model {
     copy
 }
 
-fn roles(model: &Model, relations: &[Arc<Relation>]) -> BTreeMap<ValueId, Role> {
+fn roles(model: &Model, relations: &[Arc<Relation>]) -> BTreeMap<ValueId, UnitRole> {
     let mut roles = BTreeMap::new();
     for (node, entry) in model.index().nodes() {
         let relation = &relations[node.index()];
@@ -66,7 +66,7 @@ fn roles(model: &Model, relations: &[Arc<Relation>]) -> BTreeMap<ValueId, Role> 
                 constants_behind(model, port_value(model, node, port), DEPTH, &mut constants);
                 for value in constants {
                     is_whole |= dtype(model, value).is_some_and(|dtype| !dtype.is_float());
-                    roles.insert(value, Role::Matrix(fan));
+                    roles.insert(value, UnitRole::Matrix(fan));
                 }
                 matrices.push(port);
             }
@@ -85,10 +85,10 @@ fn roles(model: &Model, relations: &[Arc<Relation>]) -> BTreeMap<ValueId, Role> 
                 continue;
             }
             if scales {
-                roles.entry(value).or_insert(Role::Vector);
+                roles.entry(value).or_insert(UnitRole::Vector);
             } else if table == Some(at) {
                 // A row of a table is taken as it is.
-                roles.entry(value).or_insert(Role::Matrix(2.0));
+                roles.entry(value).or_insert(UnitRole::Matrix(2.0));
             }
         }
     }
@@ -140,13 +140,13 @@ fn dtype(model: &Model, value: ValueId) -> Option<Dtype> {
 }
 
 /// Numbers for a constant; `None` where it stays as it is.
-fn draw(tensor: &TensorRef, role: Role, name: &str) -> Option<TensorRef> {
+fn draw(tensor: &TensorRef, role: UnitRole, name: &str) -> Option<TensorRef> {
     if tensor.elements() < 2 {
         return None;
     }
     let mut rng = rng(0, name);
     if !tensor.dtype.is_float() {
-        return matches!(role, Role::Matrix(_))
+        return matches!(role, UnitRole::Matrix(_))
             .then(|| whole(tensor, &mut rng))
             .flatten();
     }
@@ -164,9 +164,13 @@ fn draw(tensor: &TensorRef, role: Role, name: &str) -> Option<TensorRef> {
         return None;
     }
     let mut draw = || match role {
-        Role::Matrix(fan) => rng.random_range(-1.0f32..1.0) * (6.0 / fan.max(1.0)).sqrt() as f32,
-        Role::Vector if least >= 0.0 && most > 0.0 => rng.random_range(0.5..1.5),
-        Role::Vector => rng.random_range(0.05..0.5) * if rng.random::<bool>() { 1.0 } else { -1.0 },
+        UnitRole::Matrix(fan) => {
+            rng.random_range(-1.0f32..1.0) * (6.0 / fan.max(1.0)).sqrt() as f32
+        }
+        UnitRole::Vector if least >= 0.0 && most > 0.0 => rng.random_range(0.5..1.5),
+        UnitRole::Vector => {
+            rng.random_range(0.05..0.5) * if rng.random::<bool>() { 1.0 } else { -1.0 }
+        }
     };
     let numbers = (0..tensor.elements()).map(|_| draw());
     let bytes: Vec<u8> = match tensor.dtype {

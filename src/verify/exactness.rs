@@ -47,7 +47,7 @@ pub struct Exactness {
 
 /// A cut, to be judged.
 #[derive(Clone, Copy)]
-pub struct Cut<'a> {
+pub struct CutModels<'a> {
     /// The model that was analysed.
     pub working: &'a Model,
     /// What is known of it.
@@ -79,7 +79,7 @@ const COPIED: usize = 2;
 /// `noise` is what two ways of running the original on these inputs differ by.
 pub fn exactness(
     runtime: &dyn Runtime,
-    cut: &Cut,
+    cut: &CutModels,
     original: &[Vec<TensorRef>],
     inputs: &[Tensors],
     noise: f64,
@@ -104,7 +104,7 @@ pub fn exactness(
 
 struct Trial<'a> {
     runtime: &'a dyn Runtime,
-    cut: &'a Cut<'a>,
+    cut: &'a CutModels<'a>,
     original: &'a [Vec<TensorRef>],
     inputs: &'a [Tensors],
     /// At the outputs, and inside.
@@ -139,7 +139,7 @@ impl Trial<'_> {
         let Some(example) = self.inputs.first() else {
             return self.unverifiable("no inputs".to_owned());
         };
-        let Cut {
+        let CutModels {
             working,
             analysis,
             selection,
@@ -333,7 +333,7 @@ impl Trial<'_> {
 
     /// Makes the same cut in a copy with random weights, and compares there.
     fn copied(&self, sights: &Sights) -> Copied {
-        let Cut {
+        let CutModels {
             working,
             analysis,
             selection,

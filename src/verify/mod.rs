@@ -17,6 +17,6 @@ mod trial;
 pub use agreement::Agreement;
 pub use compare::{kept, largest_error, relative_error};
 pub use drift::{Drift, OutputDrift, worst};
-pub use exactness::{Cut, Exactness, HALF_TOLERANCE, TOLERANCE, Verdict, exactness};
+pub use exactness::{CutModels, Exactness, HALF_TOLERANCE, TOLERANCE, Verdict, exactness};
 pub use labels::Top1;
 pub use mask::masked;

@@ -1,6 +1,6 @@
 //! What a verdict rests on, on graphs of a few lines.
 
-use super::{Cut, Exactness, Verdict, exactness, masked};
+use super::{CutModels, Exactness, Verdict, exactness, masked};
 use crate::analysis::{Analysis, Options, Selection, analyse};
 use crate::model::{Model, TensorRef, text};
 use crate::run::{Runtime, Tensors, TractRuntime};
@@ -36,7 +36,7 @@ fn judge(
         .unwrap()
         .run(inputs)
         .unwrap();
-    let cut = Cut {
+    let cut = CutModels {
         working: model,
         analysis,
         selection,

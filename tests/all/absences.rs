@@ -545,3 +545,30 @@ fn comments_literals_and_tests_are_no_code() {
     }
     assert_eq!(modules, ["q"]);
 }
+
+#[test]
+fn a_type_name_stands_for_one_thing() {
+    let mut places: std::collections::BTreeMap<String, Vec<String>> = Default::default();
+    for (file, code) in sources() {
+        let words: Vec<&str> = code.split_whitespace().collect();
+        let named = words
+            .windows(2)
+            .filter(|pair| matches!(pair[0], "struct" | "enum" | "trait" | "union"));
+        for pair in named {
+            let name = pair[1]
+                .split(|c: char| !c.is_alphanumeric() && c != '_')
+                .next();
+            places
+                .entry(name.unwrap_or_default().to_owned())
+                .or_default()
+                .push(file.clone());
+        }
+    }
+    assert!(places.len() > 500, "only {} types found", places.len());
+    let double: Vec<String> = places
+        .iter()
+        .filter(|(_, files)| files.len() > 1)
+        .map(|(name, files)| format!("{name}: {}", files.join(", ")))
+        .collect();
+    assert!(double.is_empty(), "{}", double.join("\n"));
+}

@@ -4,7 +4,7 @@
 use crate::facts::{Dim, Fact};
 use crate::ops::attention::{CACHE, KEYS, broadcast, broadcast_port, inner_products};
 use crate::ops::fit::{expect, freeze_port, frozen_misfit, unless_ranked};
-use crate::ops::frozen::{Frozen, outputs, same, unknown};
+use crate::ops::frozen::{FrozenOperator, outputs, same, unknown};
 use crate::ops::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::relation::{LabelId, Layout, Port, Reason, Relation, Segment, Term};
 
@@ -22,7 +22,7 @@ const TOGETHER: Reason = Reason::operator("keys and values share a head size");
 pub(super) const MASK: Reason = Reason::operator("positions of an attention mask");
 
 /// The extents of a fused attention.
-struct Extents {
+struct PackedExtents {
     b: Dim,
     s: Dim,
     c: Dim,
@@ -77,7 +77,7 @@ impl Fused {
     }
 
     /// `None` when a rank is unknown.
-    fn extents(&self, node: &NodeView) -> Result<Option<Extents>, InferError> {
+    fn extents(&self, node: &NodeView) -> Result<Option<PackedExtents>, InferError> {
         let (Some(x), Some(w)) = (node.shape(0), node.shape(1)) else {
             return Ok(None);
         };
@@ -118,7 +118,7 @@ impl Fused {
         if let Some(p) = &p {
             expect(node, self.past(), &[&Dim::Num(2), b, &h, p, &d])?;
         }
-        Ok(Some(Extents {
+        Ok(Some(PackedExtents {
             b: b.clone(),
             s: s.clone(),
             c: c.clone(),
@@ -292,12 +292,12 @@ impl Operator for Fused {
 }
 
 /// As wide inside as outside: heads would have to go with the channels of the data.
-static SQUARE: Frozen = Frozen {
+static SQUARE: FrozenOperator = FrozenOperator {
     reason: "an attention as wide inside as its data",
     infer: same,
 };
 /// Numbers of a device's own order.
-static ORDERED: Frozen = Frozen {
+static ORDERED: FrozenOperator = FrozenOperator {
     reason: "numbers in an order that only one device knows",
     infer: unknown,
 };

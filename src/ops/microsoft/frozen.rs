@@ -2,38 +2,39 @@
 //! the file declares.
 
 use crate::ops::Rule;
-use crate::ops::frozen::{Frozen, outputs, same, scalar, unknown};
+use crate::ops::frozen::{FrozenOperator, outputs, same, scalar, unknown};
 use crate::proto::Dtype;
 
-const fn frozen(reason: &'static str) -> Frozen {
-    Frozen {
+const fn frozen(reason: &'static str) -> FrozenOperator {
+    FrozenOperator {
         reason,
         infer: unknown,
     }
 }
 
-static DECODING: Frozen = frozen("a decoding loop with whole models in it");
-static CODES: Frozen = frozen("numbers of tokens are the result");
-static LAYOUT: Frozen = frozen("numbers in an order that only one device knows");
-static PACKED: Frozen = frozen("weights packed in a way of their own");
-static RECURRENT: Frozen = frozen("a recurrent state in a layout of its own");
-static SELECTED: Frozen = frozen("attention over positions that are chosen at run time");
-static RAGGED: Frozen = frozen("rows of sequences of different lengths one after the other");
-static MIXED: Frozen = frozen("streams that are mixed with each other");
-static ROUTED: Frozen = frozen("experts are chosen at run time");
-static RANDOM: Frozen = frozen("random numbers are drawn for all entries in order");
-static TRANSFORM: Frozen = frozen("a Fourier transform over all positions");
-static COMPLEX: Frozen = frozen("pairs of real and imaginary parts");
-static ELSEWHERE: Frozen = frozen("a compiled graph of another runtime");
-static TEXT: Frozen = frozen("works on text");
-static FUSED: Frozen = frozen("a fusion for one device, not described");
-static CHOSEN: Frozen = frozen("positions that are chosen at run time");
-static WHOLE: Frozen = frozen("reads the axis as a whole");
-static SOFTMAX: Frozen = Frozen {
+static DECODING: FrozenOperator = frozen("a decoding loop with whole models in it");
+static CODES: FrozenOperator = frozen("numbers of tokens are the result");
+static LAYOUT: FrozenOperator = frozen("numbers in an order that only one device knows");
+static PACKED: FrozenOperator = frozen("weights packed in a way of their own");
+static RECURRENT: FrozenOperator = frozen("a recurrent state in a layout of its own");
+static SELECTED: FrozenOperator = frozen("attention over positions that are chosen at run time");
+static RAGGED: FrozenOperator =
+    frozen("rows of sequences of different lengths one after the other");
+static MIXED: FrozenOperator = frozen("streams that are mixed with each other");
+static ROUTED: FrozenOperator = frozen("experts are chosen at run time");
+static RANDOM: FrozenOperator = frozen("random numbers are drawn for all entries in order");
+static TRANSFORM: FrozenOperator = frozen("a Fourier transform over all positions");
+static COMPLEX: FrozenOperator = frozen("pairs of real and imaginary parts");
+static ELSEWHERE: FrozenOperator = frozen("a compiled graph of another runtime");
+static TEXT: FrozenOperator = frozen("works on text");
+static FUSED: FrozenOperator = frozen("a fusion for one device, not described");
+static CHOSEN: FrozenOperator = frozen("positions that are chosen at run time");
+static WHOLE: FrozenOperator = frozen("reads the axis as a whole");
+static SOFTMAX: FrozenOperator = FrozenOperator {
     reason: "softmax over the axis",
     infer: same,
 };
-static FINITE: Frozen = Frozen {
+static FINITE: FrozenOperator = FrozenOperator {
     reason: "one truth value for all entries",
     infer: |node| Ok(outputs(node, [scalar(Dtype::Bool)])),
 };

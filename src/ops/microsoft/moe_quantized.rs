@@ -10,7 +10,7 @@ use crate::ops::{InferError, NodeView, Operator, Rule};
 use crate::relation::{Builder, LabelId, Layout, Port, Reason, Relation, Term};
 
 /// QMoE: two layers per expert, or three with separate gates.
-struct Mixture;
+struct QuantizedMixture;
 
 /// How weights are quantized.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,7 +26,7 @@ enum Quantized {
 }
 
 /// What attributes and shapes say.
-struct Extents {
+struct ExpertExtents {
     experts: Dim,
     neurons: i64,
     channels: i64,
@@ -44,7 +44,7 @@ const NAMES: [[&str; 4]; 3] = [
     ["w3", "scale3", "bias3", "zero3"],
 ];
 
-impl Extents {
+impl ExpertExtents {
     fn of(node: &NodeView) -> Option<Self> {
         let block = node.int("block_size").unwrap_or(0);
         let quantized = match node.string("quant_type").unwrap_or("int") {
@@ -90,7 +90,7 @@ impl Extents {
             _ => true,
         };
         let fits = whole && neurons > 0 && outputs.num() == Some(channels);
-        fits.then(|| Extents {
+        fits.then(|| ExpertExtents {
             experts: experts.clone(),
             neurons,
             channels,
@@ -111,7 +111,7 @@ impl Extents {
 const BYTE: Reason = Reason::operator("numbers of one byte");
 
 /// An axis that is summed over: as numbers, and as the blocks that they are in.
-struct Axis {
+struct BlockAxis {
     numbers: Vec<LabelId>,
     /// The blocks, and the numbers of one; `None` where each goes by itself.
     block: Option<(LabelId, LabelId)>,
@@ -119,7 +119,7 @@ struct Axis {
     bytes: Option<LabelId>,
 }
 
-impl Axis {
+impl BlockAxis {
     fn new(
         builder: &mut Builder,
         [number, block]: [&'static str; 2],
@@ -127,7 +127,7 @@ impl Axis {
         of: Option<i64>,
     ) -> Self {
         match of {
-            None => Axis {
+            None => BlockAxis {
                 numbers: vec![builder.free(number, extent)],
                 block: None,
                 bytes: None,
@@ -137,7 +137,7 @@ impl Axis {
                     builder.free(block, extent / size),
                     builder.fixed(number, size, BLOCK),
                 );
-                Axis {
+                BlockAxis {
                     numbers: vec![q, j],
                     block: Some((q, j)),
                     bytes: None,
@@ -147,16 +147,16 @@ impl Axis {
     }
 
     /// Neurons: a kernel tells their number from the bytes of a row, so that those of one byte go together.
-    fn neurons(builder: &mut Builder, at: &Extents) -> Self {
+    fn neurons(builder: &mut Builder, at: &ExpertExtents) -> Self {
         let together = 8 / at.bits[1].max(1);
         if at.block().is_some() || together < 2 || at.neurons % together != 0 {
-            return Axis::new(builder, ["n", "m"], at.neurons, at.block());
+            return BlockAxis::new(builder, ["n", "m"], at.neurons, at.block());
         }
         let (byte, inside) = (
             builder.free("m", at.neurons / together),
             builder.fixed("n", together, BYTE),
         );
-        Axis {
+        BlockAxis {
             numbers: vec![byte, inside],
             block: None,
             bytes: Some(byte),
@@ -180,13 +180,13 @@ impl Axis {
 }
 
 /// The rows of a layer, with what they are in the scales: blocks where scales are of squares.
-struct Rows {
+struct ExpertRows {
     numbers: Layout,
     scales: Layout,
 }
 
-impl Rows {
-    fn new(at: &Extents, axis: &Axis, two: Option<(LabelId, Gates)>) -> Self {
+impl ExpertRows {
+    fn new(at: &ExpertExtents, axis: &BlockAxis, two: Option<(LabelId, Gates)>) -> Self {
         let with = |labels: &[LabelId]| match two {
             Some((two, Gates::Interleaved)) => Layout::product(&[labels, &[two]].concat()),
             Some((two, Gates::Halves)) => Layout::product(&[&[two], labels].concat()),
@@ -196,21 +196,21 @@ impl Rows {
             (Quantized::Squares(_), Some((q, _))) => with(&[q]),
             _ => with(&axis.numbers),
         };
-        Rows {
+        ExpertRows {
             numbers: with(&axis.numbers),
             scales,
         }
     }
 }
 
-impl Extents {
+impl ExpertExtents {
     /// Describes a layer: its rows, what it sums over, and its number. `None` where an input does not fit.
     fn layer(
         &self,
         builder: &mut Builder,
         experts: LabelId,
-        rows: &Rows,
-        summed: &Axis,
+        rows: &ExpertRows,
+        summed: &BlockAxis,
         layer: usize,
     ) -> Option<()> {
         let ([weight, scale, bias, zero], names, bits) = (
@@ -265,8 +265,8 @@ impl Extents {
             .collect();
         let used = builder.fixed("", node.int("k").unwrap_or(1), ROUTED);
         let experts = builder.fixed("E", self.experts.clone(), ROUTED);
-        let n = Axis::neurons(builder, self);
-        let c = Axis::new(builder, ["c", "b"], self.channels, self.block());
+        let n = BlockAxis::neurons(builder, self);
+        let c = BlockAxis::new(builder, ["c", "b"], self.channels, self.block());
         let two = (self.gates != Gates::None).then(|| {
             (
                 builder.fixed("", 2i64, Reason::operator("gates")),
@@ -284,9 +284,12 @@ impl Extents {
         for (input, name) in [(15, "global1"), (16, "global2"), (17, "act1"), (18, "act2")] {
             freeze_port(builder, node, input, name, &ROUTED);
         }
-        let (first, gate) = (Rows::new(self, &n, two), Rows::new(self, &n, None));
+        let (first, gate) = (
+            ExpertRows::new(self, &n, two),
+            ExpertRows::new(self, &n, None),
+        );
         self.layer(builder, experts, &first, &c, 0)?;
-        self.layer(builder, experts, &Rows::new(self, &c, None), &n, 1)?;
+        self.layer(builder, experts, &ExpertRows::new(self, &c, None), &n, 1)?;
         if node.has_input(8) {
             self.layer(builder, experts, &gate, &c, 2)?;
         }
@@ -327,7 +330,7 @@ impl Extents {
     }
 }
 
-impl Operator for Mixture {
+impl Operator for QuantizedMixture {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         same(node)
     }
@@ -336,7 +339,7 @@ impl Operator for Mixture {
         if let Some(relation) = unless_ranked(node) {
             return relation;
         }
-        let Some(at) = Extents::of(node) else {
+        let Some(at) = ExpertExtents::of(node) else {
             return node.frozen(Reason::operator(
                 "experts quantized in a layout that is not described",
             ));
@@ -349,7 +352,7 @@ impl Operator for Mixture {
     }
 }
 
-pub(in crate::ops) static RULES: &[Rule] = &[Rule::microsoft("QMoE", &Mixture)];
+pub(in crate::ops) static RULES: &[Rule] = &[Rule::microsoft("QMoE", &QuantizedMixture)];
 
 #[cfg(test)]
 mod tests {

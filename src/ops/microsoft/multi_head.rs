@@ -65,7 +65,7 @@ pub(super) fn split(width: &Dim, heads: &Dim) -> Result<Dim, InferError> {
 
 /// How queries, keys and values come in.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Form {
+enum HeadForm {
     /// Three tensors of three axes.
     Flat,
     /// Keys and values with an axis of heads.
@@ -79,7 +79,7 @@ enum Form {
 }
 
 /// The extents of a MultiHeadAttention.
-struct Extents {
+struct HeadExtents {
     b: Dim,
     s: Dim,
     h: Dim,
@@ -90,15 +90,15 @@ struct Extents {
     p: Option<Dim>,
     /// All keys.
     t: Dim,
-    form: Form,
+    form: HeadForm,
 }
 
 /// Form, batch, query positions, keys, and head sizes.
-type Given = (Form, Dim, Dim, Dim, Dim, Dim);
+type GivenExtent = (HeadForm, Dim, Dim, Dim, Dim, Dim);
 
 impl MultiHead {
     /// `None` when a rank is unknown.
-    fn given(&self, node: &NodeView, h: &Dim) -> Result<Option<Given>, InferError> {
+    fn given(&self, node: &NodeView, h: &Dim) -> Result<Option<GivenExtent>, InferError> {
         let ranked = |input: usize| !node.has_input(input) || node.shape(input).is_some();
         let Some(q) = node.shape(0).filter(|_| ranked(1) && ranked(2)) else {
             return Ok(None);
@@ -106,17 +106,17 @@ impl MultiHead {
         let given = match (q, node.shape(1), node.shape(2)) {
             ([b, s, width], None, None) if self.alike => {
                 let d = split(&split(width, h)?, &Dim::Num(3))?;
-                (Form::Rows, b, s, s, d.clone(), d)
+                (HeadForm::Rows, b, s, s, d.clone(), d)
             }
-            ([b, s, _, _, d], None, None) => (Form::Together, b, s, s, d.clone(), d.clone()),
+            ([b, s, _, _, d], None, None) => (HeadForm::Together, b, s, s, d.clone(), d.clone()),
             ([b, s, width], Some([_, n, _, _, d]), None) if !split(width, h)?.differs(d) => {
-                (Form::KeysTogether, b, s, n, d.clone(), d.clone())
+                (HeadForm::KeysTogether, b, s, n, d.clone(), d.clone())
             }
             ([b, s, width], Some([_, n, _]), Some([_, _, values])) => {
-                (Form::Flat, b, s, n, split(width, h)?, split(values, h)?)
+                (HeadForm::Flat, b, s, n, split(width, h)?, split(values, h)?)
             }
             ([b, s, width], Some([_, _, n, _]), Some([_, _, _, e])) => {
-                (Form::Apart, b, s, n, split(width, h)?, e.clone())
+                (HeadForm::Apart, b, s, n, split(width, h)?, e.clone())
             }
             _ => {
                 return Err(InferError(
@@ -129,12 +129,12 @@ impl MultiHead {
     }
 
     /// Whether keys and values have one head size for certain.
-    fn alike(&self, node: &NodeView, form: Form) -> bool {
-        self.alike || form != Form::Flat || node.has_input(self.past)
+    fn alike(&self, node: &NodeView, form: HeadForm) -> bool {
+        self.alike || form != HeadForm::Flat || node.has_input(self.past)
     }
 
     /// `None` when a rank is unknown.
-    fn extents(&self, node: &NodeView) -> Result<Option<Extents>, InferError> {
+    fn extents(&self, node: &NodeView) -> Result<Option<HeadExtents>, InferError> {
         let h = heads(node, "num_heads")?;
         let Some((form, b, s, n, d, e)) = self.given(node, &h)? else {
             return Ok(None);
@@ -145,17 +145,17 @@ impl MultiHead {
             )));
         }
         match form {
-            Form::Flat => expect(node, 1, &[&b, &n, &(&h * &d)]).and(expect(
+            HeadForm::Flat => expect(node, 1, &[&b, &n, &(&h * &d)]).and(expect(
                 node,
                 2,
                 &[&b, &n, &(&h * &e)],
             ))?,
-            Form::Apart => {
+            HeadForm::Apart => {
                 expect(node, 1, &[&b, &h, &n, &d]).and(expect(node, 2, &[&b, &h, &n, &e]))?
             }
-            Form::KeysTogether => expect(node, 1, &[&b, &n, &h, &Dim::Num(2), &d])?,
-            Form::Together => expect(node, 0, &[&b, &s, &h, &Dim::Num(3), &d])?,
-            Form::Rows => {}
+            HeadForm::KeysTogether => expect(node, 1, &[&b, &n, &h, &Dim::Num(2), &d])?,
+            HeadForm::Together => expect(node, 0, &[&b, &s, &h, &Dim::Num(3), &d])?,
+            HeadForm::Rows => {}
         }
         expect(node, self.bias, &[&(&h * &(&(&d + &d) + &e))])?;
         let p = match (node.shape(self.past), node.shape(self.past + 1)) {
@@ -179,7 +179,7 @@ impl MultiHead {
             Some(p) if self.in_place(node) => p.clone(),
             Some(p) => p + &n,
         };
-        Ok(Some(Extents {
+        Ok(Some(HeadExtents {
             b,
             s,
             h,
@@ -198,13 +198,13 @@ impl MultiHead {
     }
 
     /// Describes queries, keys and values.
-    fn data(&self, builder: &mut Builder, form: Form, [b, s, n, h, d, e]: [LabelId; 6]) {
+    fn data(&self, builder: &mut Builder, form: HeadForm, [b, s, n, h, d, e]: [LabelId; 6]) {
         let flat = |positions: LabelId, width: LabelId| {
             [b.into(), positions.into(), Layout::product(&[h, width])]
         };
         let pair = |width: LabelId| Segment::Product([h, width].into_iter().collect());
         match form {
-            Form::Rows => builder.port(
+            HeadForm::Rows => builder.port(
                 Port::In(0),
                 "qkv",
                 [
@@ -213,26 +213,26 @@ impl MultiHead {
                     Layout([pair(d), pair(d), pair(e)].into_iter().collect()),
                 ],
             ),
-            Form::Together => {
+            HeadForm::Together => {
                 let three = builder.fixed("", 3i64, PARTS);
                 builder.port(Port::In(0), "qkv", [b, s, h, three, d]);
             }
             _ => builder.port(Port::In(0), "q", flat(s, d)),
         }
         match form {
-            Form::Flat => {
+            HeadForm::Flat => {
                 builder.port(Port::In(1), "key", flat(n, d));
                 builder.port(Port::In(2), "v", flat(n, e));
             }
-            Form::Apart => {
+            HeadForm::Apart => {
                 builder.port(Port::In(1), "key", [b, h, n, d]);
                 builder.port(Port::In(2), "v", [b, h, n, e]);
             }
-            Form::KeysTogether => {
+            HeadForm::KeysTogether => {
                 let two = builder.fixed("", 2i64, PARTS);
                 builder.port(Port::In(1), "kv", [b, n, h, two, d]);
             }
-            Form::Rows | Form::Together => {}
+            HeadForm::Rows | HeadForm::Together => {}
         }
         builder.port(
             Port::In(self.bias as u32),
@@ -297,7 +297,7 @@ impl Operator for MultiHead {
         let mut builder = node.relation();
         let b = builder.free("b", at.b.clone());
         let causal = node.int("unidirectional").unwrap_or(0) != 0;
-        let together = matches!(at.form, Form::Rows | Form::Together);
+        let together = matches!(at.form, HeadForm::Rows | HeadForm::Together);
         let reason = if causal { CAUSAL } else { KEYS };
         let s = if causal || together {
             builder.fixed("s", at.s.clone(), reason)
@@ -355,9 +355,9 @@ impl Operator for MultiHead {
         builder.port(Port::Out(2), "nextv", [b, h, t, e]);
         builder.port(Port::Out(3), "qk", [b, h, s, t]);
         let from = match at.form {
-            Form::Flat | Form::Apart => [0, 1, 2],
-            Form::KeysTogether => [0, 1, 1],
-            Form::Together | Form::Rows => [0, 0, 0],
+            HeadForm::Flat | HeadForm::Apart => [0, 1, 2],
+            HeadForm::KeysTogether => [0, 1, 1],
+            HeadForm::Together | HeadForm::Rows => [0, 0, 0],
         };
         scores_and_values(
             &mut builder,

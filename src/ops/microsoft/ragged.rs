@@ -14,12 +14,12 @@ use crate::ops::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Ru
 use crate::relation::{Builder, LabelId, Layout, Port, Reason, Relation, Segment, Term};
 
 /// PackedAttention has the projections inside; PackedMultiHeadAttention has not.
-struct Packed {
+struct PackedRows {
     inside: bool,
 }
 
 /// The extents of an attention over tokens without padding.
-struct Extents {
+struct RaggedExtents {
     tokens: Dim,
     h: Dim,
     d: Dim,
@@ -28,14 +28,14 @@ struct Extents {
     together: bool,
 }
 
-impl Packed {
+impl PackedRows {
     /// Where the bias of the projections, the offsets and what is added to the scores are.
     fn inputs(&self) -> [usize; 3] {
         if self.inside { [2, 3, 5] } else { [3, 4, 6] }
     }
 
     /// `None` when a rank is unknown.
-    fn extents(&self, node: &NodeView) -> Result<Option<Extents>, InferError> {
+    fn extents(&self, node: &NodeView) -> Result<Option<RaggedExtents>, InferError> {
         let h = heads(node, "num_heads")?;
         let frozen_misfit = || InferError("inputs of axes that do not fit each other".into());
         let ranked = |input: usize| !node.has_input(input) || node.shape(input).is_some();
@@ -57,7 +57,7 @@ impl Packed {
             expect(node, 1, &[tokens, &(&h * &d)])?;
         }
         expect(node, self.inputs()[0], &[&(&h * &(&(&d + &d) + &e))])?;
-        Ok(Some(Extents {
+        Ok(Some(RaggedExtents {
             tokens: tokens.clone(),
             h,
             d,
@@ -67,7 +67,7 @@ impl Packed {
     }
 }
 
-impl Operator for Packed {
+impl Operator for PackedRows {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let dtype = node.dtype(0);
         let Some(at) = self.extents(node)? else {
@@ -329,8 +329,8 @@ impl Operator for Paged {
 }
 
 pub(in crate::ops) static RULES: &[Rule] = &[
-    Rule::microsoft("PackedAttention", &Packed { inside: true }),
-    Rule::microsoft("PackedMultiHeadAttention", &Packed { inside: false }),
+    Rule::microsoft("PackedAttention", &PackedRows { inside: true }),
+    Rule::microsoft("PackedMultiHeadAttention", &PackedRows { inside: false }),
     Rule::microsoft("PagedAttention", &Paged),
 ];
 

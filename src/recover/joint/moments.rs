@@ -6,7 +6,7 @@ use faer::{Accum, Mat, Par, Side};
 use rayon::prelude::*;
 
 use super::half::Half;
-use super::{Pair, Point};
+use super::{JointPoint, PointPair};
 use crate::recover::patches::{NOWHERE, Patches};
 
 /// As a share of the mean diagonal, what is added to it.
@@ -14,15 +14,20 @@ const RIDGE: f64 = 1e-4;
 
 /// The second derivatives with all that couples units left out: for each group the second moments of its inputs (and of the
 /// constant that a bias is multiplied by), times a factor for each unit.
-pub(super) struct Moments {
+pub(super) struct JointMoments {
     first: Vec<(Mat<f64>, Llt<f64>)>,
     second: Vec<(Mat<f64>, Llt<f64>)>,
     first_factors: Vec<f64>,
     second_factors: Vec<f64>,
 }
 
-impl Moments {
-    pub fn new(pair: &Pair, fit: &[Patches], points: &[Point], now: &[f64]) -> Option<Self> {
+impl JointMoments {
+    pub fn new(
+        pair: &PointPair,
+        fit: &[Patches],
+        points: &[JointPoint],
+        now: &[f64],
+    ) -> Option<Self> {
         let (first, second) = (&pair.first, &pair.second);
         let inputs: Vec<(&[f32], usize)> = fit
             .iter()
@@ -87,7 +92,7 @@ impl Moments {
                 .iter_mut()
                 .for_each(|factor| *factor = factor.max(1e-6 * most).max(f64::MIN_POSITIVE));
         }
-        Some(Moments {
+        Some(JointMoments {
             first: factored(first, &inputs)?,
             second: factored(second, &inner)?,
             first_factors,
@@ -98,7 +103,7 @@ impl Moments {
     /// Applies `to` to the rows of each unit, with its factor.
     fn each(
         &self,
-        pair: &Pair,
+        pair: &PointPair,
         all: &[f64],
         to: impl Fn(&(Mat<f64>, Llt<f64>), &Mat<f64>) -> Mat<f64>,
         factor: impl Fn(f64) -> f64,
@@ -151,7 +156,7 @@ impl Moments {
         result
     }
 
-    pub fn multiply(&self, pair: &Pair, all: &[f64]) -> Vec<f64> {
+    pub fn multiply(&self, pair: &PointPair, all: &[f64]) -> Vec<f64> {
         self.each(
             pair,
             all,
@@ -160,7 +165,7 @@ impl Moments {
         )
     }
 
-    pub fn solve(&self, pair: &Pair, all: &[f64]) -> Vec<f64> {
+    pub fn solve(&self, pair: &PointPair, all: &[f64]) -> Vec<f64> {
         self.each(
             pair,
             all,

@@ -19,9 +19,9 @@ const ZEROS: [f64; 4] = [0.0; 4];
 
 /// Two groups of two units that read three numbers; one channel that reads all four units at two places, or two groups
 /// that read two units each.
-fn pair(groups: usize, function: Option<Clamp>) -> Pair<'static> {
+fn pair(groups: usize, function: Option<Clamp>) -> PointPair<'static> {
     let (scale, offset) = (&SCALES[..], &OFFSETS[..]);
-    Pair {
+    PointPair {
         first: Half {
             groups: 2,
             rows: 2,
@@ -44,7 +44,7 @@ fn pair(groups: usize, function: Option<Clamp>) -> Pair<'static> {
 }
 
 /// Rows that read two neighbouring positions, the last of which lies outside.
-fn patches(pair: &Pair, positions: usize, name: &str) -> Patches {
+fn patches(pair: &PointPair, positions: usize, name: &str) -> Patches {
     let groups = pair.second.groups;
     let mut places = Vec::new();
     for group in 0..groups {
@@ -84,7 +84,7 @@ fn patches(pair: &Pair, positions: usize, name: &str) -> Patches {
     }
 }
 
-fn parameters(pair: &Pair, name: &str) -> Parameters {
+fn parameters(pair: &PointPair, name: &str) -> Parameters {
     let count =
         pair.first.weights() + pair.first.units() + pair.second.weights() + pair.second.units();
     numbers(count, name)

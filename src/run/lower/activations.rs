@@ -1,8 +1,8 @@
 //! Activations that tract lacks.
 
-use super::rule::Rule;
+use super::rule::LoweringRule;
 
-pub(super) const RULES: &[Rule] = &[Rule::text("", "SwiGLU", SWIGLU)];
+pub(super) const RULES: &[LoweringRule] = &[LoweringRule::text("", "SwiGLU", SWIGLU)];
 
 const SWIGLU: &str = "SwiGLU <alpha: float = 1.0> (gate, value) => (y) {
     factor = Constant <value_float = @alpha> ()

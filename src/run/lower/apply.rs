@@ -5,20 +5,20 @@ use std::collections::BTreeMap;
 use super::builder::GraphBuilder;
 use super::inferred::InferredFacts;
 use super::lowering::Lowering;
-use super::rule::{Change, How, Rule, Site};
+use super::rule::{Change, How, LoweringRule, Site};
 use crate::model::TensorRef;
 use crate::model::edit::NodeExt;
 use crate::proto::{GraphProto, NodeProto};
 use crate::run::Unverifiable;
 
 /// Rules by domain and operator.
-pub(super) struct Rules(BTreeMap<(&'static str, &'static str), How>);
+pub(super) struct LoweringTable(BTreeMap<(&'static str, &'static str), How>);
 
-impl Rules {
+impl LoweringTable {
     /// Takes up the rules of all families.
-    pub(super) fn new(families: &[&'static [Rule]]) -> Self {
+    pub(super) fn new(families: &[&'static [LoweringRule]]) -> Self {
         let rules = families.iter().flat_map(|family| family.iter());
-        Rules(
+        LoweringTable(
             rules
                 .map(|rule| ((rule.domain, rule.op), rule.how))
                 .collect(),

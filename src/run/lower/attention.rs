@@ -1,14 +1,14 @@
 //! Attention: truth-value masks of the standard's operator, and the fused operator of com.microsoft in primitives.
 
-use super::heads::{self, Sizes};
-use super::rule::{Change, Rule, Site, refusal};
+use super::heads::{self, HeadSizes};
+use super::rule::{Change, LoweringRule, Site, refusal};
 use crate::model::edit::NodeExt;
 use crate::proto::{Dtype, NodeProto};
 use crate::run::Unverifiable;
 
-pub(super) const RULES: &[Rule] = &[
-    Rule::code("", "Attention", boolean_mask),
-    Rule::code("com.microsoft", "Attention", fused),
+pub(super) const RULES: &[LoweringRule] = &[
+    LoweringRule::code("", "Attention", boolean_mask),
+    LoweringRule::code("com.microsoft", "Attention", fused),
 ];
 
 /// tract adds truth values to the logits; -1e9 where the mask is false is what is meant. A query that may look at nothing gets zeros.
@@ -78,7 +78,7 @@ fn fused(node: &NodeProto, site: &mut Site) -> Result<Change, Unverifiable> {
         return Ok(Change::NeedsFacts);
     }
     let (batch, length) = (batch.unwrap_or(-1), length.unwrap_or(0));
-    let sizes = Sizes {
+    let sizes = HeadSizes {
         batch,
         length,
         keys: length,

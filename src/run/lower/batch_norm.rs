@@ -2,12 +2,13 @@
 
 use super::builder::GraphBuilder;
 use super::row_sums::sums;
-use super::rule::{Change, Rule, Site, refusal};
+use super::rule::{Change, LoweringRule, Site, refusal};
 use crate::model::edit::NodeExt;
 use crate::proto::{Dtype, NodeProto};
 use crate::run::Unverifiable;
 
-pub(super) const RULES: &[Rule] = &[Rule::code("", "BatchNormalization", in_primitives)];
+pub(super) const RULES: &[LoweringRule] =
+    &[LoweringRule::code("", "BatchNormalization", in_primitives)];
 
 /// The running statistics that such a node also gives are dropped: a reader of them is found to lack its input later.
 fn in_primitives(node: &NodeProto, site: &mut Site) -> Result<Change, Unverifiable> {

@@ -1,14 +1,14 @@
 //! Weights of a few bits, packed in blocks, in forms that tract does not take: floats.
 
-use super::rule::{Change, Rule, Site, refusal};
+use super::rule::{Change, LoweringRule, Site, refusal};
 use crate::model::TensorRef;
 use crate::model::edit::NodeExt;
 use crate::proto::{AttributeProto, Dtype, NodeProto};
 use crate::run::Unverifiable;
 
-pub(super) const RULES: &[Rule] = &[
-    Rule::code("com.microsoft", "MatMulNBits", product),
-    Rule::code("com.microsoft", "GatherBlockQuantized", rows),
+pub(super) const RULES: &[LoweringRule] = &[
+    LoweringRule::code("com.microsoft", "MatMulNBits", product),
+    LoweringRule::code("com.microsoft", "GatherBlockQuantized", rows),
 ];
 
 /// tract takes 2 and 4 bits with blocks in order and zero points packed likewise.

@@ -1,15 +1,15 @@
 //! Col2Im: blocks that lie in columns, added up to an image, by a transposed convolution that copies.
 
-use super::rule::{Change, Rule, Site, refusal};
+use super::rule::{Change, LoweringRule, Site, refusal};
 use crate::model::TensorRef;
 use crate::model::edit::NodeExt;
 use crate::proto::{AttributeProto, NodeProto};
 use crate::run::Unverifiable;
 
-pub(super) const RULES: &[Rule] = &[Rule::code("", "Col2Im", image)];
+pub(super) const RULES: &[LoweringRule] = &[LoweringRule::code("", "Col2Im", image)];
 
 /// One axis of the image, and how blocks lie on it.
-struct Side {
+struct ColumnSide {
     image: i64,
     block: i64,
     dilation: i64,
@@ -18,7 +18,7 @@ struct Side {
     after: i64,
 }
 
-impl Side {
+impl ColumnSide {
     /// What a block covers.
     fn reach(&self) -> i64 {
         self.dilation * (self.block - 1) + 1
@@ -53,7 +53,7 @@ fn image(node: &NodeProto, site: &mut Site) -> Result<Change, Unverifiable> {
     let [batch, rows, columns] = dims[..] else {
         return Err(strange());
     };
-    let counts: Vec<i64> = sides.iter().map(Side::count).collect();
+    let counts: Vec<i64> = sides.iter().map(ColumnSide::count).collect();
     if elements <= 0
         || rows % elements != 0
         || counts.iter().product::<i64>() != columns
@@ -69,7 +69,7 @@ fn image(node: &NodeProto, site: &mut Site) -> Result<Change, Unverifiable> {
         .collect();
     let parts = builder.reshape(x, &apart);
     let copies = builder.constant(&copies(elements, &block).ok_or_else(strange)?);
-    let each = |number: fn(&Side) -> i64| sides.iter().map(number).collect::<Vec<_>>();
+    let each = |number: fn(&ColumnSide) -> i64| sides.iter().map(number).collect::<Vec<_>>();
     let attributes = vec![
         AttributeProto::ints("kernel_shape", &block),
         AttributeProto::ints("dilations", &each(|side| side.dilation)),
@@ -78,7 +78,7 @@ fn image(node: &NodeProto, site: &mut Site) -> Result<Change, Unverifiable> {
             "pads",
             &[each(|side| side.before), each(|side| side.after)].concat(),
         ),
-        AttributeProto::ints("output_padding", &each(Side::rest)),
+        AttributeProto::ints("output_padding", &each(ColumnSide::rest)),
     ];
     let whole = builder.op("ConvTranspose", &[&parts, &copies], attributes);
     let shape: Vec<i64> = [batch, rows / elements].into_iter().chain(image).collect();
@@ -103,7 +103,7 @@ fn copies(elements: i64, block: &[i64]) -> Option<TensorRef> {
     Some(TensorRef::from_f32(shape, &copies))
 }
 
-fn sides(node: &NodeProto, image: &[i64], block: &[i64]) -> Option<Vec<Side>> {
+fn sides(node: &NodeProto, image: &[i64], block: &[i64]) -> Option<Vec<ColumnSide>> {
     let rank = image.len();
     let ones = vec![1; rank];
     let none = vec![0; 2 * rank];
@@ -118,7 +118,7 @@ fn sides(node: &NodeProto, image: &[i64], block: &[i64]) -> Option<Vec<Side>> {
         return None;
     }
     let side = |at: usize| {
-        Some(Side {
+        Some(ColumnSide {
             image: *image.get(at)?,
             block: *block.get(at)?,
             dilation: *dilations.get(at)?,
@@ -127,8 +127,8 @@ fn sides(node: &NodeProto, image: &[i64], block: &[i64]) -> Option<Vec<Side>> {
             after: *pads.get(rank + at)?,
         })
     };
-    let sides: Vec<Side> = (0..rank).map(side).collect::<Option<_>>()?;
-    let sane = |side: &Side| {
+    let sides: Vec<ColumnSide> = (0..rank).map(side).collect::<Option<_>>()?;
+    let sane = |side: &ColumnSide| {
         let numbers = [side.image, side.block, side.dilation, side.stride];
         numbers.iter().all(|number| (1..1 << 31).contains(number))
             && side.reach() <= side.image + side.before + side.after

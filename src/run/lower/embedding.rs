@@ -1,12 +1,12 @@
 //! com.microsoft EmbedLayerNormalization: three embeddings added, then normalised.
 
-use super::rule::{Change, Rule, Site, refusal};
+use super::rule::{Change, LoweringRule, Site, refusal};
 use crate::model::TensorRef;
 use crate::model::edit::NodeExt;
 use crate::proto::{AttributeProto, Dtype, NodeProto};
 use crate::run::Unverifiable;
 
-pub(super) const RULES: &[Rule] = &[Rule::code(
+pub(super) const RULES: &[LoweringRule] = &[LoweringRule::code(
     "com.microsoft",
     "EmbedLayerNormalization",
     embed,

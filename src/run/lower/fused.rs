@@ -1,14 +1,14 @@
 //! Products of ONNX Runtime that have an activation built in.
 
 use super::builder::GraphBuilder;
-use super::rule::{Change, Rule, Site};
+use super::rule::{Change, LoweringRule, Site};
 use crate::model::edit::NodeExt;
 use crate::proto::{AttributeProto, NodeProto};
 use crate::run::Unverifiable;
 
-pub(super) const RULES: &[Rule] = &[
-    Rule::code("com.microsoft", "FusedConv", fused_conv),
-    Rule::code("com.microsoft", "FusedGemm", fused_gemm),
+pub(super) const RULES: &[LoweringRule] = &[
+    LoweringRule::code("com.microsoft", "FusedConv", fused_conv),
+    LoweringRule::code("com.microsoft", "FusedGemm", fused_gemm),
 ];
 
 fn given<'a>(node: &'a NodeProto, at: &[usize]) -> Vec<&'a str> {

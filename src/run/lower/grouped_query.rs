@@ -2,13 +2,17 @@
 
 use super::builder::GraphBuilder;
 use super::heads;
-use super::rule::{Change, Rule, Site, refusal};
+use super::rule::{Change, LoweringRule, Site, refusal};
 use crate::model::TensorRef;
 use crate::model::edit::NodeExt;
 use crate::proto::{AttributeProto, NodeProto};
 use crate::run::Unverifiable;
 
-pub(super) const RULES: &[Rule] = &[Rule::code("com.microsoft", "GroupQueryAttention", grouped)];
+pub(super) const RULES: &[LoweringRule] = &[LoweringRule::code(
+    "com.microsoft",
+    "GroupQueryAttention",
+    grouped,
+)];
 
 /// Position of every token, batch × length, from the lengths less one of the samples.
 const PLACES: &str = "Places <first: ints> (lengths, shape, steps) => (start, places) {
@@ -78,7 +82,7 @@ const TURNED: &str = "Turned (a, b, cos, sin) => (x, y) {
 
 /// Sizes of the node: `shared` counts the heads of keys and values, `size` is a head's width, `past` the rows of the given
 /// cache, `keys` those of the new one, `total` the longest length.
-struct Shape {
+struct QueryShape {
     batch: i64,
     length: i64,
     heads: i64,
@@ -122,7 +126,7 @@ fn grouped(node: &NodeProto, site: &mut Site) -> Result<Change, Unverifiable> {
     let k = operand(node, builder, (1, shape.shared, &shape), &places, rotation)?;
     let v = operand(node, builder, (2, shape.shared, &shape), &places, None)?;
     let [k, v] = caches(node, builder, &shape, [&start, &places], [&k, &v])?;
-    let Shape {
+    let QueryShape {
         batch,
         length,
         heads,
@@ -149,7 +153,7 @@ fn grouped(node: &NodeProto, site: &mut Site) -> Result<Change, Unverifiable> {
 }
 
 /// `None` where the facts are missing.
-fn shape(node: &NodeProto, site: &Site) -> Result<Option<Shape>, Unverifiable> {
+fn shape(node: &NodeProto, site: &Site) -> Result<Option<QueryShape>, Unverifiable> {
     if (0..3).any(|slot| node.input(slot).is_none()) {
         return Err(refusal(node, "has queries, keys and values in one tensor"));
     }
@@ -179,7 +183,7 @@ fn shape(node: &NodeProto, site: &Site) -> Result<Option<Shape>, Unverifiable> {
     if keys > LONG {
         return Err(refusal(node, "its cache is too long"));
     }
-    Ok(Some(Shape {
+    Ok(Some(QueryShape {
         batch,
         length,
         heads,
@@ -195,7 +199,7 @@ fn shape(node: &NodeProto, site: &Site) -> Result<Option<Shape>, Unverifiable> {
 fn rotation(
     node: &NodeProto,
     site: &Site,
-    shape: &Shape,
+    shape: &QueryShape,
 ) -> Result<Option<Rotation>, Unverifiable> {
     let (Some(cos), Some(sin)) = (node.input(7), node.input(8)) else {
         return Err(refusal(node, "lacks its cosines"));
@@ -216,7 +220,7 @@ fn rotation(
 fn places(
     node: &NodeProto,
     builder: &mut GraphBuilder,
-    shape: &Shape,
+    shape: &QueryShape,
 ) -> Result<(String, String), Unverifiable> {
     let steps = builder.positions(shape.length, &[1, -1]);
     // With nothing before, a prompt begins at once, and its padding stands behind it.
@@ -237,7 +241,7 @@ fn places(
 fn operand(
     node: &NodeProto,
     builder: &mut GraphBuilder,
-    (slot, heads, shape): (usize, i64, &Shape),
+    (slot, heads, shape): (usize, i64, &QueryShape),
     places: &str,
     rotation: Option<&Rotation>,
 ) -> Result<String, Unverifiable> {
@@ -253,7 +257,7 @@ fn operand(
 fn caches(
     node: &NodeProto,
     builder: &mut GraphBuilder,
-    shape: &Shape,
+    shape: &QueryShape,
     [start, places]: [&str; 2],
     new: [&str; 2],
 ) -> Result<[String; 2], Unverifiable> {
@@ -279,7 +283,7 @@ fn caches(
 }
 
 /// The old cache with zeros behind it, as long as the new one.
-fn lengthened(builder: &mut GraphBuilder, old: &str, shape: &Shape) -> String {
+fn lengthened(builder: &mut GraphBuilder, old: &str, shape: &QueryShape) -> String {
     let more = shape.keys - shape.past;
     if more == 0 {
         return old.to_owned();

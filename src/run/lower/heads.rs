@@ -57,7 +57,7 @@ const CAUSAL: &str = "Causal (keys, queries, shift) => (kept) {
 
 /// Sizes of an attention: `keys` is the number of keys, past ones among them.
 #[derive(Clone, Copy)]
-pub(super) struct Sizes {
+pub(super) struct HeadSizes {
     pub(super) batch: i64,
     pub(super) length: i64,
     pub(super) keys: i64,
@@ -105,7 +105,7 @@ pub(super) fn kept(
     builder: &mut GraphBuilder,
     mask: &str,
     dims: &[i64],
-    sizes: Sizes,
+    sizes: HeadSizes,
 ) -> Result<Option<String>, Unverifiable> {
     let axes: &[i64] = match dims {
         [_, _] => &[1, 2],
@@ -126,7 +126,7 @@ pub(super) fn kept(
 pub(super) fn causal(
     builder: &mut GraphBuilder,
     logits: &str,
-    sizes: Sizes,
+    sizes: HeadSizes,
 ) -> Result<String, Unverifiable> {
     let keys = builder.positions(sizes.keys, &[1, 1, 1, -1]);
     let queries = builder.positions(sizes.length, &[1, 1, -1, 1]);

@@ -1,15 +1,15 @@
 //! Forms of whole numbers that tract refuses although the standard allows them.
 
-use super::rule::{Change, Rule, Site, refusal};
+use super::rule::{Change, LoweringRule, Site, refusal};
 use crate::model::TensorRef;
 use crate::model::edit::NodeExt;
 use crate::proto::{Dtype, NodeProto};
 use crate::run::Unverifiable;
 
-pub(super) const RULES: &[Rule] = &[
-    Rule::code("", "CumSum", cumulate),
-    Rule::code("", "ScatterND", from_the_end),
-    Rule::code("", "GatherND", gathered_from_the_end),
+pub(super) const RULES: &[LoweringRule] = &[
+    LoweringRule::code("", "CumSum", cumulate),
+    LoweringRule::code("", "ScatterND", from_the_end),
+    LoweringRule::code("", "GatherND", gathered_from_the_end),
 ];
 
 /// tract takes int64 values that are cast for extents, which it can not add up at run time. Positions and counts fit 32 bits.

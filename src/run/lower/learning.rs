@@ -1,14 +1,14 @@
 //! Operators of ai.onnx.ml that tract lacks.
 
-use super::rule::{Change, Rule, Site};
+use super::rule::{Change, LoweringRule, Site};
 use crate::model::TensorRef;
 use crate::model::edit::NodeExt;
 use crate::proto::{AttributeProto, Dtype, NodeProto};
 use crate::run::Unverifiable;
 
-pub(super) const RULES: &[Rule] = &[
-    Rule::code("ai.onnx.ml", "ArrayFeatureExtractor", array_features),
-    Rule::code("ai.onnx.ml", "Scaler", scaler),
+pub(super) const RULES: &[LoweringRule] = &[
+    LoweringRule::code("ai.onnx.ml", "ArrayFeatureExtractor", array_features),
+    LoweringRule::code("ai.onnx.ml", "Scaler", scaler),
 ];
 
 /// Entries of the last axis; a vector counts as one row.

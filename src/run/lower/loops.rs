@@ -20,14 +20,14 @@ const MOST: usize = 100_000;
 
 /// What the pass looks names up in, as far as it has got.
 #[derive(Default)]
-struct Seen {
+struct LoopUses {
     /// Constants of the graph, by their place there.
     constants: HashMap<String, usize>,
     /// Nodes that hand on, by what they give.
     handed: HashMap<String, String>,
 }
 
-impl Seen {
+impl LoopUses {
     fn constant(&mut self, graph: &mut GraphProto, tensor: TensorProto) {
         self.constants
             .insert(tensor.name().to_owned(), graph.initializer.len());
@@ -56,7 +56,7 @@ pub(super) fn unroll(
         return Ok(false);
     }
     let mut unrolled = false;
-    let mut seen = Seen::default();
+    let mut seen = LoopUses::default();
     for (at, tensor) in graph.initializer.iter().enumerate() {
         seen.constants.insert(tensor.name().to_owned(), at);
     }
@@ -97,7 +97,7 @@ pub(super) fn unroll(
 /// Whether there is another turn; `None` where that is not known (yet).
 fn goes_on(
     node: &NodeProto,
-    seen: &Seen,
+    seen: &LoopUses,
     graph: &GraphProto,
     known: &InferredFacts,
 ) -> Option<bool> {
@@ -116,7 +116,7 @@ fn goes_on(
 }
 
 /// A number that is known, seen through the nodes that hand it on.
-fn truth(name: &str, seen: &Seen, graph: &GraphProto, known: &InferredFacts) -> Option<i64> {
+fn truth(name: &str, seen: &LoopUses, graph: &GraphProto, known: &InferredFacts) -> Option<i64> {
     let mut name = name;
     loop {
         let stored = seen
@@ -134,7 +134,7 @@ fn truth(name: &str, seen: &Seen, graph: &GraphProto, known: &InferredFacts) -> 
 fn ends_somewhere(
     node: &NodeProto,
     body: &GraphProto,
-    seen: &Seen,
+    seen: &LoopUses,
     graph: &GraphProto,
     known: &InferredFacts,
 ) -> Result<(), Unverifiable> {
@@ -188,7 +188,7 @@ fn turn(
     node: &mut NodeProto,
     body: &GraphProto,
     graph: &mut GraphProto,
-    seen: &mut Seen,
+    seen: &mut LoopUses,
     nodes: &mut Vec<NodeProto>,
     lowering: &mut Lowering,
 ) -> Result<(), Unverifiable> {

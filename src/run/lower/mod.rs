@@ -51,7 +51,7 @@ use crate::model::Model;
 use crate::run::{Tensors, Unverifiable};
 
 /// All families of rules.
-const FAMILIES: &[&[rule::Rule]] = &[
+const FAMILIES: &[&[rule::LoweringRule]] = &[
     activations::RULES,
     attention::RULES,
     batch_norm::RULES,
@@ -83,5 +83,11 @@ pub(super) fn lower(
     taps: &[String],
     infer: &Infer,
 ) -> Result<LoweredModel, Unverifiable> {
-    passes::lower(model, example, taps, infer, &apply::Rules::new(FAMILIES))
+    passes::lower(
+        model,
+        example,
+        taps,
+        infer,
+        &apply::LoweringTable::new(FAMILIES),
+    )
 }

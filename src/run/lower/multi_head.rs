@@ -1,12 +1,12 @@
 //! com.microsoft MultiHeadAttention in primitives, in the forms that tract lacks.
 
-use super::heads::{self, Sizes};
-use super::rule::{Change, Rule, Site, refusal};
+use super::heads::{self, HeadSizes};
+use super::rule::{Change, LoweringRule, Site, refusal};
 use crate::model::edit::NodeExt;
 use crate::proto::NodeProto;
 use crate::run::Unverifiable;
 
-pub(super) const RULES: &[Rule] = &[Rule::code(
+pub(super) const RULES: &[LoweringRule] = &[LoweringRule::code(
     "com.microsoft",
     "MultiHeadAttention",
     multi_head,
@@ -33,7 +33,7 @@ fn is_plain(node: &NodeProto, site: &Site) -> Option<bool> {
 }
 
 /// Sizes, and the widths of queries, keys and values; `None` where the facts are missing. Errors: a form that is not known.
-fn sizes(node: &NodeProto, site: &Site) -> Result<Option<(Sizes, [i64; 3])>, Unverifiable> {
+fn sizes(node: &NodeProto, site: &Site) -> Result<Option<(HeadSizes, [i64; 3])>, Unverifiable> {
     let [Some(q), Some(k), Some(v)] = [0, 1, 2].map(|slot| node.input(slot)) else {
         return Err(refusal(node, "has queries, keys and values in one tensor"));
     };
@@ -53,7 +53,7 @@ fn sizes(node: &NodeProto, site: &Site) -> Result<Option<(Sizes, [i64; 3])>, Unv
         };
         keys += dims.get(2).copied().unwrap_or(0);
     }
-    let sizes = Sizes {
+    let sizes = HeadSizes {
         batch,
         length,
         keys,

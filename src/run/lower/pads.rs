@@ -1,19 +1,19 @@
 //! Pads that tract misreads: cropping ones, a wrapping one, a value in one dimension.
 
 use super::builder::GraphBuilder;
-use super::rule::{Change, Rule, Site, standard};
+use super::rule::{Change, LoweringRule, Site, standard};
 use crate::model::TensorRef;
 use crate::model::edit::NodeExt;
 use crate::proto::{AttributeProto, NodeProto};
 use crate::run::Unverifiable;
 
-pub(super) const RULES: &[Rule] = &[
-    Rule::code("", "Pad", pad),
-    Rule::code("com.microsoft", "Pad", standard),
+pub(super) const RULES: &[LoweringRule] = &[
+    LoweringRule::code("", "Pad", pad),
+    LoweringRule::code("com.microsoft", "Pad", standard),
 ];
 
 /// How much is added before and after an axis; less than nothing where it is cropped.
-struct Ends {
+struct PadEnds {
     axis: i64,
     before: i64,
     after: i64,
@@ -39,7 +39,7 @@ fn pad(node: &NodeProto, site: &mut Site) -> Result<Change, Unverifiable> {
     }
     // What is cropped goes first: what is repeated at the ends is then what is left.
     let mut value = x.to_owned();
-    for Ends {
+    for PadEnds {
         axis,
         before,
         after,
@@ -74,7 +74,7 @@ fn pad(node: &NodeProto, site: &mut Site) -> Result<Change, Unverifiable> {
 }
 
 /// By axis, in the order in which they are given; `None` where that is not known.
-fn ends(node: &NodeProto, site: &Site) -> Option<Vec<Ends>> {
+fn ends(node: &NodeProto, site: &Site) -> Option<Vec<PadEnds>> {
     let pads = match node.ints("pads") {
         Some(pads) => pads.to_vec(),
         None => site.tensor(node.input(1))?.to_i64()?,
@@ -87,7 +87,7 @@ fn ends(node: &NodeProto, site: &Site) -> Option<Vec<Ends>> {
     let (before, after) = pads.split_at(count);
     let ends = axes.into_iter().zip(before.iter().zip(after));
     Some(
-        ends.map(|(axis, (before, after))| Ends {
+        ends.map(|(axis, (before, after))| PadEnds {
             axis,
             before: *before,
             after: *after,
@@ -101,14 +101,14 @@ fn wrapped(
     node: &NodeProto,
     site: &mut Site,
     x: &str,
-    ends: &[Ends],
+    ends: &[PadEnds],
 ) -> Result<Change, Unverifiable> {
     const LONG: i64 = 1 << 24;
     let Some(dims) = site.shape(Some(x)) else {
         return Ok(Change::NeedsFacts);
     };
     let mut value = x.to_owned();
-    for Ends {
+    for PadEnds {
         axis,
         before,
         after,

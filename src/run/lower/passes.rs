@@ -1,6 +1,6 @@
 //! The order of the passes.
 
-use super::apply::Rules;
+use super::apply::LoweringTable;
 use super::inferred::{Infer, InferredFacts};
 use super::lowering::Lowering;
 use super::rule::Change;
@@ -25,7 +25,7 @@ pub(super) fn lower(
     example: &Tensors,
     taps: &[String],
     infer: &Infer,
-    rules: &Rules,
+    rules: &LoweringTable,
 ) -> Result<LoweredModel, Unverifiable> {
     let mut proto = model.proto.clone();
     sort_nodes(model, &mut proto);
@@ -104,7 +104,7 @@ fn drop_empty_tails(graph: &mut GraphProto) {
 fn rewrite(
     lowering: &mut Lowering,
     infer: &Infer,
-    rules: &Rules,
+    rules: &LoweringTable,
 ) -> Result<InferredFacts, Unverifiable> {
     const ROUNDS: usize = 256;
     let mut known = InferredFacts::default();

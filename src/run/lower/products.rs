@@ -1,17 +1,17 @@
 //! Matrix products in forms that tract lacks.
 
-use super::rule::{Change, Rule, Site, refusal};
+use super::rule::{Change, LoweringRule, Site, refusal};
 use crate::model::TensorRef;
 use crate::model::edit::NodeExt;
 use crate::proto::{Dtype, NodeProto};
 use crate::run::Unverifiable;
 
-pub(super) const RULES: &[Rule] = &[
-    Rule::code("", "Gemm", double_gemm),
-    Rule::code("com.microsoft", "FusedMatMul", fused_matmul),
-    Rule::code("com.microsoft", "TransposeMatMul", fused_matmul),
-    Rule::code("com.microsoft", "DynamicQuantizeMatMul", dynamic_matmul),
-    Rule::code("com.microsoft", "MatMulIntegerToFloat", integer_to_float),
+pub(super) const RULES: &[LoweringRule] = &[
+    LoweringRule::code("", "Gemm", double_gemm),
+    LoweringRule::code("com.microsoft", "FusedMatMul", fused_matmul),
+    LoweringRule::code("com.microsoft", "TransposeMatMul", fused_matmul),
+    LoweringRule::code("com.microsoft", "DynamicQuantizeMatMul", dynamic_matmul),
+    LoweringRule::code("com.microsoft", "MatMulIntegerToFloat", integer_to_float),
 ];
 
 /// tract multiplies the bias by a factor of type float, whatever its own type.

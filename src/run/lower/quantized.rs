@@ -1,25 +1,25 @@
 //! ONNX Runtime's operators on quantized values: dequantize, compute, quantize, which is how they are defined.
 
 use super::builder::GraphBuilder;
-use super::rule::{Change, Rule, Site, refusal, standard};
+use super::rule::{Change, LoweringRule, Site, refusal, standard};
 use crate::model::edit::NodeExt;
 use crate::proto::{AttributeProto, Dtype, NodeProto};
 use crate::run::Unverifiable;
 
-pub(super) const RULES: &[Rule] = &[
-    Rule::code("com.microsoft", "DequantizeLinear", standard),
-    Rule::code("com.microsoft", "QuantizeLinear", standard),
-    Rule::code("com.microsoft", "QGemm", gemm),
-    Rule::code("com.microsoft", "QLinearAveragePool", unary),
-    Rule::code("com.microsoft", "QLinearReduceMean", unary),
-    Rule::code("com.microsoft", "QLinearSoftmax", softmax),
-    Rule::code("com.microsoft", "QLinearWhere", choice),
-    Rule::code("com.microsoft", "QLinearAdd", binary),
-    Rule::code("com.microsoft", "QLinearMul", binary),
-    Rule::code("com.microsoft", "QLinearConcat", concat),
-    Rule::code("com.microsoft", "QLinearGlobalAveragePool", unary),
-    Rule::code("com.microsoft", "QLinearLeakyRelu", unary),
-    Rule::code("com.microsoft", "QLinearSigmoid", unary),
+pub(super) const RULES: &[LoweringRule] = &[
+    LoweringRule::code("com.microsoft", "DequantizeLinear", standard),
+    LoweringRule::code("com.microsoft", "QuantizeLinear", standard),
+    LoweringRule::code("com.microsoft", "QGemm", gemm),
+    LoweringRule::code("com.microsoft", "QLinearAveragePool", unary),
+    LoweringRule::code("com.microsoft", "QLinearReduceMean", unary),
+    LoweringRule::code("com.microsoft", "QLinearSoftmax", softmax),
+    LoweringRule::code("com.microsoft", "QLinearWhere", choice),
+    LoweringRule::code("com.microsoft", "QLinearAdd", binary),
+    LoweringRule::code("com.microsoft", "QLinearMul", binary),
+    LoweringRule::code("com.microsoft", "QLinearConcat", concat),
+    LoweringRule::code("com.microsoft", "QLinearGlobalAveragePool", unary),
+    LoweringRule::code("com.microsoft", "QLinearLeakyRelu", unary),
+    LoweringRule::code("com.microsoft", "QLinearSigmoid", unary),
 ];
 
 /// A, its scale and zero point; B, likewise; the result's scale and zero point.

@@ -1,14 +1,18 @@
 //! com.microsoft DynamicQuantizeLSTM: the gates' products of the input at once, then a Scan over the steps.
 
 use super::builder::GraphBuilder;
-use super::rule::{Change, Rule, Site, refusal};
+use super::rule::{Change, LoweringRule, Site, refusal};
 use crate::model::TensorRef;
 use crate::model::edit::NodeExt;
 use crate::proto::ValueInfoProto;
 use crate::proto::{AttributeProto, Dtype, GraphProto, NodeProto};
 use crate::run::Unverifiable;
 
-pub(super) const RULES: &[Rule] = &[Rule::code("com.microsoft", "DynamicQuantizeLSTM", unfold)];
+pub(super) const RULES: &[LoweringRule] = &[LoweringRule::code(
+    "com.microsoft",
+    "DynamicQuantizeLSTM",
+    unfold,
+)];
 
 /// Inputs: X, W, R, B, lengths, h, c, peepholes, and scale and zero point of W and of R.
 fn unfold(node: &NodeProto, site: &mut Site) -> Result<Change, Unverifiable> {
@@ -20,7 +24,7 @@ fn unfold(node: &NodeProto, site: &mut Site) -> Result<Change, Unverifiable> {
         .get(1)
         .and_then(|dim| usize::try_from(*dim).ok())
         .ok_or_else(|| refusal(node, "its input has no batch axis"))?;
-    let weights = Weights::of(node, site)?;
+    let weights = LstmWeights::of(node, site)?;
     let builder = &mut site.builder;
     let (xq, x_scale, x_zero) = builder.dynamic_quantize(x);
     let mut ends: [Vec<String>; 3] = Default::default();
@@ -61,19 +65,19 @@ fn check(node: &NodeProto) -> Result<(), Unverifiable> {
 }
 
 /// A matrix for each direction, its scale and its zero point.
-type Quantized = [TensorRef; 3];
+type QuantizedTensor = [TensorRef; 3];
 
 /// The weights of all directions.
-struct Weights {
+struct LstmWeights {
     directions: usize,
     hidden: usize,
-    from_x: Quantized,
-    from_h: Quantized,
+    from_x: QuantizedTensor,
+    from_h: QuantizedTensor,
     /// Eight lists for each direction: those of the input's products, then those of the state's.
     bias: Vec<f32>,
 }
 
-impl Weights {
+impl LstmWeights {
     /// Errors: weights that are computed, or whose sizes do not fit.
     fn of(node: &NodeProto, site: &Site) -> Result<Self, Unverifiable> {
         let hidden = usize::try_from(node.int_or("hidden_size", 0)).unwrap_or(0);
@@ -94,7 +98,7 @@ impl Weights {
         let bias = bias
             .filter(|bias| bias.len() == directions * 8 * hidden && hidden > 0)
             .ok_or_else(|| refusal(node, "its bias has a wrong size"))?;
-        Ok(Weights {
+        Ok(LstmWeights {
             directions,
             hidden,
             from_x: [w, constant(8)?, constant(9)?],
@@ -105,7 +109,7 @@ impl Weights {
 
     /// Those of one direction; `None` where they do not divide into directions.
     fn direction(&self, at: usize) -> Option<Direction> {
-        let part = |of: &Quantized| -> Option<Quantized> {
+        let part = |of: &QuantizedTensor| -> Option<QuantizedTensor> {
             let [weight, scale, zero] = of;
             let part = |tensor| slab(tensor, at, self.directions);
             Some([part(weight)?, part(scale)?, part(zero)?])
@@ -125,8 +129,8 @@ impl Weights {
 /// The weights of one direction, its two biases added up.
 struct Direction {
     hidden: usize,
-    from_x: Quantized,
-    from_h: Quantized,
+    from_x: QuantizedTensor,
+    from_h: QuantizedTensor,
     bias: Vec<f32>,
 }
 

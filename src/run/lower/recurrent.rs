@@ -1,14 +1,14 @@
 //! Recurrent nets that run backwards: tract reads no direction, and would run them forwards.
 
-use super::rule::{Change, Rule, Site};
+use super::rule::{Change, LoweringRule, Site};
 use crate::model::edit::NodeExt;
 use crate::proto::NodeProto;
 use crate::run::Unverifiable;
 
-pub(super) const RULES: &[Rule] = &[
-    Rule::code("", "LSTM", backwards),
-    Rule::code("", "GRU", backwards),
-    Rule::code("", "RNN", backwards),
+pub(super) const RULES: &[LoweringRule] = &[
+    LoweringRule::code("", "LSTM", backwards),
+    LoweringRule::code("", "GRU", backwards),
+    LoweringRule::code("", "RNN", backwards),
 ];
 
 /// Turns the sequence round, runs forwards, and turns the outputs back.

@@ -2,14 +2,14 @@
 //! beside the rows or lies behind them, as in weight standardisation.
 
 use super::row_sums::sums;
-use super::rule::{Change, Rule, Site};
+use super::rule::{Change, LoweringRule, Site};
 use crate::model::edit::NodeExt;
 use crate::proto::{Dtype, NodeProto};
 use crate::run::Unverifiable;
 
-pub(super) const RULES: &[Rule] = &[
-    Rule::code("", "ReduceMean", over_rows),
-    Rule::code("", "ReduceSum", over_rows),
+pub(super) const RULES: &[LoweringRule] = &[
+    LoweringRule::code("", "ReduceMean", over_rows),
+    LoweringRule::code("", "ReduceSum", over_rows),
 ];
 
 /// Shapes that nothing else needed are not asked for.

@@ -1,12 +1,16 @@
 //! com.microsoft RotaryEmbedding in the form that tract reads.
 
-use super::rule::{Change, Rule, Site};
+use super::rule::{Change, LoweringRule, Site};
 use crate::model::TensorRef;
 use crate::model::edit::NodeExt;
 use crate::proto::{AttributeProto, NodeProto};
 use crate::run::Unverifiable;
 
-pub(super) const RULES: &[Rule] = &[Rule::code("com.microsoft", "RotaryEmbedding", rotation)];
+pub(super) const RULES: &[LoweringRule] = &[LoweringRule::code(
+    "com.microsoft",
+    "RotaryEmbedding",
+    rotation,
+)];
 
 /// tract wants the number of heads, and a position for every token instead of the first one's.
 fn rotation(node: &NodeProto, site: &mut Site) -> Result<Change, Unverifiable> {

@@ -34,7 +34,7 @@ impl Change {
 pub(super) type Rewrite = fn(&NodeProto, &mut Site) -> Result<Change, Unverifiable>;
 
 /// How the nodes of one operator are lowered.
-pub(super) struct Rule {
+pub(super) struct LoweringRule {
     pub(super) domain: &'static str,
     pub(super) op: &'static str,
     pub(super) how: How,
@@ -49,10 +49,10 @@ pub(super) enum How {
     Text(&'static str),
 }
 
-impl Rule {
+impl LoweringRule {
     /// A rule in code.
     pub(super) const fn code(domain: &'static str, op: &'static str, rewrite: Rewrite) -> Self {
-        Rule {
+        LoweringRule {
             domain,
             op,
             how: How::Code(rewrite),
@@ -61,7 +61,7 @@ impl Rule {
 
     /// A rule in text, see [`crate::model::text::function`].
     pub(super) const fn text(domain: &'static str, op: &'static str, text: &'static str) -> Self {
-        Rule {
+        LoweringRule {
             domain,
             op,
             how: How::Text(text),

@@ -1,14 +1,14 @@
 //! Operators on shapes whose defaults tract reads in another way.
 
-use super::rule::{Change, Rule, Site};
+use super::rule::{Change, LoweringRule, Site};
 use crate::model::TensorRef;
 use crate::model::edit::NodeExt;
 use crate::proto::{AttributeProto, NodeProto};
 use crate::run::Unverifiable;
 
-pub(super) const RULES: &[Rule] = &[
-    Rule::code("", "ConstantOfShape", constant_of_shape),
-    Rule::code("", "Squeeze", squeeze),
+pub(super) const RULES: &[LoweringRule] = &[
+    LoweringRule::code("", "ConstantOfShape", constant_of_shape),
+    LoweringRule::code("", "Squeeze", squeeze),
 ];
 
 /// Without a value it means zeros of type float; tract takes double.

@@ -3,15 +3,15 @@
 //! tract 0.23.9 takes every axis counted from the start for axis 1 in versions 17 to 19, the axis left out for axis 1 since
 //! version 20, does not lengthen or shorten the signal, and wants a signal of three axes for frames.
 
-use super::rule::{Change, Rule, Site};
+use super::rule::{Change, LoweringRule, Site};
 use crate::model::TensorRef;
 use crate::model::edit::NodeExt;
 use crate::proto::{AttributeProto, NodeProto};
 use crate::run::Unverifiable;
 
-pub(super) const RULES: &[Rule] = &[
-    Rule::code("", "DFT", transform),
-    Rule::code("", "STFT", frames),
+pub(super) const RULES: &[LoweringRule] = &[
+    LoweringRule::code("", "DFT", transform),
+    LoweringRule::code("", "STFT", frames),
 ];
 
 /// Since this version the axis is an input.

@@ -2,14 +2,14 @@
 
 use super::blocks;
 use super::precision::BITS;
-use super::rule::{Change, Rule, Site, refusal};
+use super::rule::{Change, LoweringRule, Site, refusal};
 use crate::model::edit::NodeExt;
 use crate::proto::{Dtype, NodeProto};
 use crate::run::Unverifiable;
 
-pub(super) const RULES: &[Rule] = &[
-    Rule::code("", "DequantizeLinear", dequantize),
-    Rule::code("", "QuantizeLinear", quantize),
+pub(super) const RULES: &[LoweringRule] = &[
+    LoweringRule::code("", "DequantizeLinear", dequantize),
+    LoweringRule::code("", "QuantizeLinear", quantize),
 ];
 
 /// The smallest and the largest number of so many bits of a type; single precision holds both exactly.

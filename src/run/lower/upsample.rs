@@ -1,13 +1,13 @@
 //! Upsample, which Resize has replaced.
 
 use super::builder::GraphBuilder;
-use super::rule::{Change, Rule, Site};
+use super::rule::{Change, LoweringRule, Site};
 use crate::model::TensorRef;
 use crate::model::edit::NodeExt;
 use crate::proto::{AttributeProto, NodeProto};
 use crate::run::Unverifiable;
 
-pub(super) const RULES: &[Rule] = &[Rule::code("", "Upsample", upsample)];
+pub(super) const RULES: &[LoweringRule] = &[LoweringRule::code("", "Upsample", upsample)];
 
 /// Axis by axis: rows gathered, or a product with the weights of the linear interpolation.
 fn upsample(node: &NodeProto, site: &mut Site) -> Result<Change, Unverifiable> {
@@ -49,7 +49,7 @@ fn upsample(node: &NodeProto, site: &mut Site) -> Result<Change, Unverifiable> {
                 node.label()
             )));
         }
-        let axis = Axis {
+        let axis = ScaledAxis {
             axis,
             rank,
             old,
@@ -67,7 +67,7 @@ fn upsample(node: &NodeProto, site: &mut Site) -> Result<Change, Unverifiable> {
 }
 
 /// One of so many axes, its extents before and after, and its scale.
-struct Axis {
+struct ScaledAxis {
     axis: i64,
     rank: i64,
     old: i64,
@@ -75,7 +75,7 @@ struct Axis {
     scale: f32,
 }
 
-impl Axis {
+impl ScaledAxis {
     /// Place in the old axis from which an index of the new one comes.
     fn source(&self, index: i64) -> f32 {
         index as f32 / self.scale
@@ -100,7 +100,7 @@ impl Axis {
 }
 
 /// A product along the axis with the weights of the interpolation.
-fn interpolated(builder: &mut GraphBuilder, value: &str, axis: &Axis) -> String {
+fn interpolated(builder: &mut GraphBuilder, value: &str, axis: &ScaledAxis) -> String {
     let weights = builder.constant(&axis.weights());
     let mut permutation: Vec<i64> = (0..axis.rank).collect();
     permutation.swap(axis.axis as usize, axis.rank as usize - 1);
@@ -110,7 +110,7 @@ fn interpolated(builder: &mut GraphBuilder, value: &str, axis: &Axis) -> String 
 }
 
 /// Rows gathered along the axis, the nearest below.
-fn repeated(builder: &mut GraphBuilder, value: &str, axis: &Axis) -> String {
+fn repeated(builder: &mut GraphBuilder, value: &str, axis: &ScaledAxis) -> String {
     let last = (axis.old - 1).max(0);
     let rows: Vec<i64> = (0..axis.new)
         .map(|index| (axis.source(index).floor() as i64).clamp(0, last))

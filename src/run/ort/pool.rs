@@ -16,7 +16,7 @@ use crate::run::quiet::quiet;
 const LARGE: u64 = 256 << 20;
 
 /// A model as ONNX Runtime takes it.
-pub(super) enum Source {
+pub(super) enum ModelSource {
     Bytes(Vec<u8>),
     /// In a folder that goes with this.
     File {
@@ -25,15 +25,15 @@ pub(super) enum Source {
     },
 }
 
-impl Source {
+impl ModelSource {
     pub(super) fn new(model: &Model) -> Result<Self, String> {
         if encoded_len(model) <= LARGE {
-            return Ok(Source::Bytes(model.proto.encode_to_vec()));
+            return Ok(ModelSource::Bytes(model.proto.encode_to_vec()));
         }
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         let path = folder.path().join("model.onnx");
         save(model, &path).map_err(|error| error.to_string())?;
-        Ok(Source::File {
+        Ok(ModelSource::File {
             path,
             _folder: folder,
         })
@@ -59,8 +59,8 @@ impl Source {
                 .map_err(text)?;
             builder = builder.with_optimization_level(level).map_err(text)?;
             let session = match self {
-                Source::Bytes(bytes) => builder.commit_from_memory(bytes),
-                Source::File { path, .. } => builder.commit_from_file(path),
+                ModelSource::Bytes(bytes) => builder.commit_from_memory(bytes),
+                ModelSource::File { path, .. } => builder.commit_from_file(path),
             };
             session.map_err(text)
         });
@@ -73,22 +73,22 @@ fn text<T>(error: ort::Error<T>) -> String {
 }
 
 /// The sessions that are idle.
-pub(super) struct Pool {
+pub(super) struct SessionPool {
     environment: Environment,
-    source: Source,
+    source: ModelSource,
     level: fn() -> GraphOptimizationLevel,
     idle: Mutex<Vec<Session>>,
 }
 
-impl Pool {
+impl SessionPool {
     /// Opens the first session. Errors: what ONNX Runtime says.
     pub(super) fn new(
         environment: Environment,
-        source: Source,
+        source: ModelSource,
         level: fn() -> GraphOptimizationLevel,
     ) -> Result<Self, String> {
         let first = source.open(&environment, level())?;
-        Ok(Pool {
+        Ok(SessionPool {
             environment,
             source,
             level,
@@ -104,7 +104,7 @@ impl Pool {
     /// Lends a session. Errors: one more cannot be opened.
     pub(super) fn lend<T>(&self, work: impl FnOnce(&mut Session) -> T) -> Result<T, String> {
         let lock = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Source::File { .. } = self.source {
+        if let ModelSource::File { .. } = self.source {
             let mut idle = lock();
             let Some(session) = idle.first_mut() else {
                 return Err("the session is gone".to_owned());

@@ -11,7 +11,7 @@ use ort::session::{NoSelectedOutputs, RunOptions};
 use ort::value::DynTensor;
 
 use super::library::load;
-use super::pool::{Pool, Source, short};
+use super::pool::{ModelSource, SessionPool, short};
 use super::value::{from_ort, to_ort};
 use crate::model::{Ends, Index, Model, NodeId, TensorRef, normal_domain};
 use crate::progress::Memory;
@@ -111,8 +111,8 @@ impl OrtRuntime {
             .extend(extra.map(|name| ValueInfoProto::named(name)));
         let refused =
             |error: String| Unverifiable::new(format!("ONNX Runtime refuses the model: {error}"));
-        let source = Source::new(&tapped).map_err(refused)?;
-        let pool = Pool::new(self.environment.clone(), source, plain).map_err(refused)?;
+        let source = ModelSource::new(&tapped).map_err(refused)?;
+        let pool = SessionPool::new(self.environment.clone(), source, plain).map_err(refused)?;
         let has_default = |name: &String| {
             let value = model.index().main_value(name);
             value.is_some_and(|value| model.tensor_proto(value).is_some())
@@ -168,7 +168,7 @@ fn refuse_endless(model: &Model) -> Result<(), Unverifiable> {
 }
 
 struct OrtSession {
-    pool: Pool,
+    pool: SessionPool,
     /// The same model as a user would run it, for latencies.
     fast: Mutex<Option<ort::session::Session>>,
     /// Names, and whether the model has a value for them.

@@ -130,22 +130,22 @@ fn by_tract(proto: &ModelProto, known: &mut InferredFacts) {
 
 /// What the operators' own rules say of a model.
 #[derive(Default)]
-struct Rules {
+struct KnownByRules {
     /// Types and shapes of the main graph, and what does not fit in it.
     known: InferredFacts,
     /// The first node, in any graph, that does not fit or whose operands' rank must be known and is not.
-    refused: Option<Refused>,
+    refused: Option<RefusedNode>,
 }
 
 /// A node that tract must not see.
-struct Refused {
+struct RefusedNode {
     node: NodeProto,
     /// What does not fit; `None`: a rank is not known.
     problem: Option<String>,
     main: bool,
 }
 
-fn by_rules(proto: &ModelProto) -> Rules {
+fn by_rules(proto: &ModelProto) -> KnownByRules {
     let mut proto = proto.clone();
     for node in proto.graph.iter_mut().flat_map(|graph| &mut graph.node) {
         // One whose first turns are written out has inputs that are not the operator's.
@@ -155,10 +155,10 @@ fn by_rules(proto: &ModelProto) -> Rules {
         }
     }
     let Ok(model) = Model::new(proto, Source::default()) else {
-        return Rules::default();
+        return KnownByRules::default();
     };
     let facts = analysis::infer(&model, &analysis::Pins::new());
-    let mut rules = Rules::default();
+    let mut rules = KnownByRules::default();
     for (value, entry) in model
         .index()
         .values()
@@ -210,7 +210,7 @@ fn by_rules(proto: &ModelProto) -> Rules {
             })
         };
         if rules.refused.is_none() && (problem.is_some() || open()) {
-            rules.refused = Some(Refused {
+            rules.refused = Some(RefusedNode {
                 node: node.clone(),
                 problem: problem.cloned(),
                 main,
@@ -223,7 +223,7 @@ fn by_rules(proto: &ModelProto) -> Rules {
 /// Refuses a model of which tract would read extents that are not there. Errors: the first node that does not fit by its own
 /// rule, or whose operands' rank is not known.
 pub(super) fn check(proto: &ModelProto, infer: &Infer) -> Result<(), Unverifiable> {
-    let Some(Refused {
+    let Some(RefusedNode {
         node,
         problem,
         main,

@@ -16,7 +16,7 @@ use crate::proto::{GraphProto, ModelProto};
 use crate::run::Unverifiable;
 
 /// How tract computes: fused and packed, or node by node.
-pub(super) type Plan = Arc<TypedRunnableModel>;
+pub(super) type TractPlan = Arc<TypedRunnableModel>;
 
 /// The typed form, from which both plans are made.
 pub(super) fn typed(
@@ -29,7 +29,7 @@ pub(super) fn typed(
         .map_err(|error| refused("reads", &error))
 }
 
-pub(super) fn plain(typed: TypedModel) -> Result<Plan, Unverifiable> {
+pub(super) fn plain(typed: TypedModel) -> Result<TractPlan, Unverifiable> {
     guard(|| typed.into_runnable()).map_err(|error| refused("plans", &error))
 }
 
@@ -41,7 +41,7 @@ pub(super) fn fastest(
     typed: &TypedModel,
     graph: &GraphProto,
     trusted: Trust,
-) -> Result<(Plan, Trust), Unverifiable> {
+) -> Result<(TractPlan, Trust), Unverifiable> {
     if has_quantized_softmax(graph) {
         return Ok((plain(typed.clone())?, Trust::Plain));
     }
@@ -61,7 +61,7 @@ pub(super) fn fastest(
 }
 
 /// The plan that is optimized so far. Errors: what tract says.
-pub(super) fn at(typed: &TypedModel, extent: Extent) -> Result<Plan, String> {
+pub(super) fn at(typed: &TypedModel, extent: Extent) -> Result<TractPlan, String> {
     guard(|| optimized(typed.clone(), extent)?.into_runnable())
 }
 
@@ -72,7 +72,7 @@ pub(super) enum Trust {
     Plain,
 }
 
-pub(super) fn run(plan: &Plan, inputs: TVec<TValue>) -> Result<TVec<TValue>, String> {
+pub(super) fn run(plan: &TractPlan, inputs: TVec<TValue>) -> Result<TVec<TValue>, String> {
     guard(|| -> TractResult<_> { plan.run(inputs) })
 }
 

@@ -6,7 +6,7 @@ use tract_onnx::prelude::TypedModel;
 
 use super::optimize::Extent;
 use super::plan::{Trust, at, fastest, plain, typed};
-use super::session::{Formal, Given, Spare, TractSession};
+use super::session::{Formal, ResultSource, Spare, TractSession};
 use super::weights::Weights;
 use super::{facts, support};
 use crate::model::{Model, TensorRef};
@@ -96,7 +96,7 @@ impl TractRuntime {
         self.weights.tidy();
         let example = &*fitted(&model.ends, example);
         budget::within(model, example, self.memory)?;
-        let made = Made::new(model, example, taps, &*self.infer, &self.weights)?;
+        let made = TypedForm::new(model, example, taps, &*self.infer, &self.weights)?;
         let trusted = *self.trusted.lock().unwrap_or_else(PoisonError::into_inner);
         let (plan, trust) = fastest(&made.typed, &made.graph, trusted)?;
         let session = TractSession {
@@ -127,22 +127,22 @@ impl TractRuntime {
         let (model, example, taps) = (model.clone(), example.clone(), taps.to_vec());
         let (infer, weights) = (self.infer.clone(), self.weights.clone());
         Spare::new(move || {
-            let made = Made::new(&model, &example, &taps, &*infer, &weights).ok()?;
+            let made = TypedForm::new(&model, &example, &taps, &*infer, &weights).ok()?;
             plain(made.typed).ok()
         })
     }
 }
 
 /// A model in tract's typed form, and where its inputs and results are.
-struct Made {
+struct TypedForm {
     graph: GraphProto,
     typed: TypedModel,
     inputs: Vec<Formal>,
     pinned: Vec<(String, TensorRef)>,
-    results: Vec<Given>,
+    results: Vec<ResultSource>,
 }
 
-impl Made {
+impl TypedForm {
     fn new(
         model: &Model,
         example: &Tensors,
@@ -175,7 +175,7 @@ impl Made {
             if example.contains_key(&name)
                 && !graph.node.iter().any(|node| node.output.contains(&name))
             {
-                results.push(Given::Input(name));
+                results.push(ResultSource::Input(name));
                 continue;
             }
             let at = wanted
@@ -185,11 +185,11 @@ impl Made {
             if at == wanted.len() {
                 wanted.push(name);
             }
-            results.push(Given::Computed(at));
+            results.push(ResultSource::Computed(at));
         }
         let names: Vec<String> = inputs.iter().map(|input| input.name.clone()).collect();
         let typed = typed(&lowered.proto, weights, &names, &wanted)?;
-        Ok(Made {
+        Ok(TypedForm {
             graph,
             typed,
             inputs,

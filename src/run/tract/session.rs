@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use tract_onnx::prelude::{IntoTValue, TValue, TVec};
 
-use super::plan::{Plan, run};
+use super::plan::{TractPlan, run};
 use super::tensor::{from_tract, to_tract};
 use crate::model::{Ends, TensorRef};
 use crate::run::session::fitted;
@@ -30,19 +30,19 @@ const OUTSIDE: &[&str] = &[
 
 /// Where a result comes from.
 #[derive(Clone, Debug)]
-pub(super) enum Given {
+pub(super) enum ResultSource {
     Input(String),
     Computed(usize),
 }
 
 /// The plain plan, made when the optimized one fails as it runs: an operator that tract fused wrongly.
 pub(super) struct Spare {
-    plan: OnceLock<Option<Plan>>,
-    make: Box<dyn Fn() -> Option<Plan> + Send + Sync>,
+    plan: OnceLock<Option<TractPlan>>,
+    make: Box<dyn Fn() -> Option<TractPlan> + Send + Sync>,
 }
 
 impl Spare {
-    pub(super) fn new(make: impl Fn() -> Option<Plan> + Send + Sync + 'static) -> Arc<Self> {
+    pub(super) fn new(make: impl Fn() -> Option<TractPlan> + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Spare {
             plan: OnceLock::new(),
             make: Box::new(make),
@@ -52,11 +52,11 @@ impl Spare {
 
 #[derive(Clone)]
 pub(super) struct TractSession {
-    pub(super) plan: Plan,
+    pub(super) plan: TractPlan,
     pub(super) spare: Option<Arc<Spare>>,
     pub(super) inputs: Vec<Formal>,
     pub(super) pinned: Vec<(String, TensorRef)>,
-    pub(super) results: Vec<Given>,
+    pub(super) results: Vec<ResultSource>,
     pub(super) noise: f64,
     /// What of the inputs it takes.
     pub(super) ends: Ends,
@@ -125,7 +125,7 @@ impl TractSession {
     /// Runs a plan of the model on inputs that fit it.
     pub(super) fn run_once(
         &self,
-        plan: &Plan,
+        plan: &TractPlan,
         inputs: &Tensors,
     ) -> Result<Vec<TensorRef>, RunError> {
         let computed =
@@ -133,11 +133,11 @@ impl TractSession {
         self.results
             .iter()
             .map(|result| match result {
-                Given::Input(name) => inputs
+                ResultSource::Input(name) => inputs
                     .get(name)
                     .cloned()
                     .ok_or_else(|| RunError(format!("input '{name}' is missing"))),
-                Given::Computed(at) => {
+                ResultSource::Computed(at) => {
                     let value = computed
                         .get(*at)
                         .ok_or_else(|| RunError("an output is missing".into()))?;

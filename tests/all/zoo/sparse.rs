@@ -3,7 +3,7 @@
 use onnx_prune::inputs::Batches;
 use onnx_prune::progress::Work;
 use onnx_prune::run::Tensors;
-use onnx_prune::sparsify::{Data, Error, Request, sparsify};
+use onnx_prune::sparsify::{Data, Error, SparsifyRequest, sparsify};
 
 use super::fill;
 use super::manifest::Zoo;
@@ -33,7 +33,7 @@ fn masks_of_a_sample_of_the_zoo_obey_their_patterns() {
     for graph in small.filter(|graph| super::wanted(graph)).take(GRAPHS) {
         let model = fill::load(&zoo, graph).unwrap();
         for pattern in ["none", "2:4", "1x4", "kernel"] {
-            let request = Request {
+            let request = SparsifyRequest {
                 sparsity: Some(0.7),
                 pattern: pattern.parse().unwrap(),
                 keep_plan: true,
@@ -59,7 +59,7 @@ fn masks_of_a_sample_of_the_zoo_obey_their_patterns() {
             let zeros: usize = made.layers.iter().map(|layer| layer.zeros).sum();
             assert!(zeros >= gone, "{} {pattern}: {zeros} of {gone}", graph.name);
             // Applying the plan checks every mask against the pattern.
-            let again = Request {
+            let again = SparsifyRequest {
                 plan: Some(made.plan.clone()),
                 ..Default::default()
             };
