@@ -48,6 +48,12 @@ pub(super) struct Candidates {
     pub unmatched: Vec<String>,
 }
 
+/// A model made ready, and what may be cut of it.
+pub(super) struct PreparedModel {
+    pub workspace: Workspace,
+    pub candidates: Candidates,
+}
+
 /// The model as it was cut, with weights as they were.
 pub(super) struct FinishedCut {
     pub plan: Plan,
@@ -101,16 +107,15 @@ pub(super) fn run(
     };
     let sha256 = stages.digest();
     let baseline = stages.baseline(chosen)?;
+    let prepared = PreparedModel {
+        workspace,
+        candidates,
+    };
     if !request.cautious {
-        let decided = stages.decide(
-            (&workspace, &candidates.groups),
-            &sha256,
-            &baseline,
-            latency.as_ref(),
-        )?;
-        return stages.pruned(workspace, candidates, decided, &sha256, &baseline);
+        let decided = stages.decide(&prepared, &sha256, &baseline, latency.as_ref())?;
+        return stages.pruned(prepared, decided, &sha256, &baseline);
     }
-    stages.cautiously(workspace, candidates, &sha256, &baseline)
+    stages.cautiously(prepared, &sha256, &baseline)
 }
 
 impl Known {
@@ -232,12 +237,13 @@ impl Stages<'_> {
     /// Decides which units go: by a plan, by error curves, or by weights alone.
     pub(super) fn decide(
         &self,
-        (workspace, groups): (&Workspace, &[usize]),
+        prepared: &PreparedModel,
         sha256: &str,
         baseline: &Baseline,
         latency: Option<&LatencyModel>,
     ) -> Result<Decision, PruneError> {
         let request = self.request;
+        let (workspace, groups) = (&prepared.workspace, &*prepared.candidates.groups);
         if let Some(runtime) = self.by_curves(groups, baseline) {
             let rounds = Rounds {
                 original: workspace,
@@ -281,16 +287,16 @@ impl Stages<'_> {
     /// What was decided, done: cut, mended, checked and told of.
     pub(super) fn pruned(
         &self,
-        workspace: Workspace,
-        candidates: Candidates,
+        prepared: PreparedModel,
         mut decision: Decision,
         sha256: &str,
         baseline: &Baseline,
     ) -> Result<Outcome, PruneError> {
-        self.add_dead(&workspace, &candidates.groups, &mut decision);
-        let cut = self.cut(&workspace, &decision, sha256.to_owned())?;
-        let recovered = self.recover(&workspace, &cut, decision.made.take(), baseline)?;
-        self.finish(workspace, candidates, decision, cut, recovered, baseline)
+        let workspace = &prepared.workspace;
+        self.add_dead(workspace, &prepared.candidates.groups, &mut decision);
+        let cut = self.cut(workspace, &decision, sha256.to_owned())?;
+        let recovered = self.recover(workspace, &cut, decision.made.take(), baseline)?;
+        self.finish(prepared, decision, cut, recovered, baseline)
     }
 
     /// Cuts the model, weights as they were. Errors: the file changed meanwhile, surgery fails.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::PruneError;
 use super::engine::in_either;
 use crate::analysis::{Analysis, Granularity, Selection, analyse};
-use crate::calibrate::{Dataset, Statistics, gather};
+use crate::calibrate::{Statistics, gather};
+use crate::evaluate::RunSetup;
 use crate::inputs::{Batches, GatherError};
 use crate::linear::{Linear, units_of_columns, views};
 use crate::model::{Model, extract_subgraph};
@@ -99,24 +100,23 @@ pub(super) fn mend(
     selection: &Selection,
     cut: Model,
     method: Method,
-    data: &Dataset,
-    runtime: &dyn Runtime,
-    work: &Work,
+    setup: RunSetup,
 ) -> Result<(Model, Vec<Repair>), PruneError> {
     let teacher = Teacher {
         model: &prepared.working,
         analysis: &prepared.analysis,
         selection,
     };
-    let runs: Vec<usize> = (0..data.inputs.count()).collect();
+    let inputs = &*setup.data.inputs;
+    let runs: Vec<usize> = (0..inputs.count()).collect();
     recover(
         teacher,
         cut,
-        &*data.inputs,
+        inputs,
         &runs,
-        runtime,
+        setup.runtime,
         &RepairOptions { method },
-        work,
+        setup.work,
     )
     .map_err(gathering)
 }
