@@ -110,7 +110,7 @@ impl Rounds<'_> {
         } else {
             choice
         };
-        let removed = plan.in_original(&choice, &state, self.original);
+        let removed = plan.in_original(&choice, &state.gone, self.original);
         let selection = plan.selection(prepared, &choice);
         state = RoundState {
             correction,

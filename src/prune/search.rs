@@ -268,7 +268,7 @@ impl Rounds<'_> {
         let choice = trials.path.choice(gone);
         let removed = trials
             .plan
-            .in_original(&choice, trials.state, self.original);
+            .in_original(&choice, &trials.state.gone, self.original);
         let tried = self.cut(
             trials.state,
             removed,

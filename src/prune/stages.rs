@@ -3,7 +3,7 @@
 use super::decide::{self, Decision};
 use super::rounds::Rounds;
 use super::unrun::{Unrun, UnrunBranch};
-use super::{Outcome, PruneError, Request, patterns, statistics};
+use super::{Outcome, PruneError, Request, statistics, unmatched};
 use crate::allocate::Align;
 use crate::analysis::{self, Selection};
 use crate::calibrate::Dataset;
@@ -165,7 +165,7 @@ impl Stages<'_> {
 
     /// Finds the groups that may be cut: what no input reaches is left whole.
     fn candidates(&self, workspace: &Workspace) -> Result<Candidates, PruneError> {
-        let unmatched = patterns::unmatched(self.request, workspace)?;
+        let unmatched = unmatched::unmatched(self.request, workspace)?;
         let groups = self.request.candidates(workspace);
         let unrun = match self.runtime.filter(|_| self.known.runs) {
             Some(runtime) => Unrun::find(&workspace.working, &*self.data.inputs, runtime)?,
