@@ -300,9 +300,8 @@ impl Plan {
                 slice.indices.iter().all(goes)
             })
         };
-        let wrong = (self.removed.iter().find(|slice| !covered(slice)))
-            .or_else(|| self.io.iter().find(|slice| !shrinks(slice)));
-        match wrong {
+        let wrong = self.removed.iter().find(|slice| !covered(slice));
+        match wrong.or_else(|| self.io.iter().find(|slice| !shrinks(slice))) {
             None => Ok(removed),
             Some(slice) => Err(PlanError::NotItsUnits {
                 value: slice.value.clone(),
