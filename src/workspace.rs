@@ -44,6 +44,17 @@ pub struct Workspace {
     pub origins: Origins,
 }
 
+/// Some runs of an original.
+#[derive(Clone, Copy, Debug)]
+pub struct OriginalRuns<'a> {
+    /// What it was fed.
+    pub inputs: &'a [Tensors],
+    /// What it gave, run by run.
+    pub outputs: &'a [Vec<TensorRef>],
+    /// What two ways of running it differ by.
+    pub noise: f64,
+}
+
 impl Workspace {
     /// A model that was cut before: its constants have the same origins as before, and costs are its own.
     pub(crate) fn plain(
@@ -199,16 +210,13 @@ impl Workspace {
         Ok(verify::masked(&self.working, &self.analysis, selection)?)
     }
 
-    /// Whether a model is what a selection makes of this one. `original` holds what the model gives for `inputs`, and `noise` is
-    /// what two ways of running it differ by.
+    /// Whether a model is what a selection makes of this one. `original`: what this one gives.
     pub fn exactness(
         &self,
         selection: &Selection,
         pruned: &Model,
         runtime: &dyn Runtime,
-        original: &[Vec<TensorRef>],
-        inputs: &[Tensors],
-        noise: f64,
+        original: OriginalRuns,
     ) -> Exactness {
         let cut = verify::CutModels {
             working: &self.working,
@@ -216,7 +224,12 @@ impl Workspace {
             selection,
             pruned,
         };
-        verify::exactness(runtime, &cut, original, inputs, noise)
+        let OriginalRuns {
+            inputs,
+            outputs,
+            noise,
+        } = original;
+        verify::exactness(runtime, &cut, outputs, inputs, noise)
     }
 
     /// The plan of a choice of units.

@@ -32,19 +32,7 @@ pub(super) fn run(args: &Calibrate, stop: &Stop) -> anyhow::Result<Exit> {
     let inputs = data::read(path, &specs, &args.data, &watch)?;
     // Whoever prunes by these statistics and gives the same inputs measures on those that are in no statistics.
     let apart = crate::inputs::apart(inputs.len(), inputs.samples);
-    let takes = |number: &usize| {
-        apart.binary_search(number).is_err()
-            && args
-                .shard
-                .is_none_or(|shard| number % shard.of == shard.number - 1)
-    };
-    let runs: Vec<usize> = (0..inputs.len()).filter(takes).collect();
-    if runs.is_empty() {
-        bail!(
-            "this shard has no samples: there are {} runs in all",
-            inputs.len()
-        );
-    }
+    let runs = runs_of_shard(args, inputs.len(), &apart)?;
     let pins = data::counted(&model, &specs);
     let options = Options {
         pins,
@@ -75,6 +63,21 @@ pub(super) fn run(args: &Calibrate, stop: &Stop) -> anyhow::Result<Exit> {
     stop.commit(staged)?;
     watch.say(&format!("wrote {}", args.output.display()));
     Ok(Exit::Done)
+}
+
+/// The runs of so many that statistics are taken of: those of the shard that are not kept apart. Errors: there are none.
+fn runs_of_shard(args: &Calibrate, count: usize, apart: &[usize]) -> anyhow::Result<Vec<usize>> {
+    let takes = |number: &usize| {
+        apart.binary_search(number).is_err()
+            && args
+                .shard
+                .is_none_or(|shard| number % shard.of == shard.number - 1)
+    };
+    let runs: Vec<usize> = (0..count).filter(takes).collect();
+    if runs.is_empty() {
+        bail!("this shard has no samples: there are {count} runs in all");
+    }
+    Ok(runs)
 }
 
 /// Reads statistics and adds them up, in order. Errors: no statistics, or those of another model.

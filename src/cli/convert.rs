@@ -69,65 +69,72 @@ fn known(
     left_out: &dyn Fn(&Group) -> Reason,
     removed: impl Fn(usize) -> usize,
 ) {
-    let Workspace {
-        working: model,
-        analysis,
-        cost,
-        origins,
-    } = workspace;
+    let analysis = &workspace.analysis;
     let groups: Vec<(usize, &Group)> = chosen
         .iter()
         .filter_map(|at| Some((*at, analysis.groups.get(*at)?)))
         .collect();
-    let ledger = IncrementalCost::new(cost, analysis.classes.classes.len());
-    let full = ledger.cost();
+    let ledger = IncrementalCost::new(&workspace.cost, analysis.classes.classes.len());
     report.groups = groups
         .iter()
-        .map(|(at, group)| {
-            let gone: Vec<_> = group.classes.iter().map(|class| (*class, 0.0)).collect();
-            let without = ledger.with(&gone);
-            let held = group
-                .weights
-                .iter()
-                .filter(|(value, _)| !origins.is_added(model, *value));
-            let mut weights: Vec<String> = Vec::new();
-            for name in held.map(|(value, _)| origins.in_file(model, *value)) {
-                if !weights.contains(&name) {
-                    weights.push(name);
-                }
-            }
-            report::GroupRow {
-                id: group.id.clone(),
-                kind: group.kind.to_string(),
-                units: group.units.len(),
-                kept: group.units.len().saturating_sub(removed(*at)),
-                weights,
-                params: (full.params - without.params).round() as u64,
-                macs: (full.macs - without.macs).round() as u64,
-                lossy: group.lossy.as_ref().map(ToString::to_string),
-            }
-        })
+        .map(|(at, group)| group_row(workspace, &ledger, group, removed(*at)))
         .collect();
     let (prunable, frozen) = analysis::frozen_beside(
-        model,
+        &workspace.working,
         analysis,
-        origins,
+        &workspace.origins,
         groups.iter().map(|(_, group)| *group),
         left_out,
     );
     report.params_prunable = prunable;
-    let row = |Frozen {
-                   reason,
-                   params,
-                   nodes,
-                   held_by,
-               }| report::FrozenRow {
-        reason: words(&reason),
-        params,
-        nodes,
-        held_by,
-    };
-    report.frozen = frozen.into_iter().map(row).collect();
+    report.frozen = frozen.into_iter().map(frozen_row).collect();
+}
+
+/// A group of which so many units go, with what the whole of it holds and computes.
+fn group_row(
+    workspace: &Workspace,
+    ledger: &IncrementalCost,
+    group: &Group,
+    removed: usize,
+) -> report::GroupRow {
+    let full = ledger.cost();
+    let gone: Vec<_> = group.classes.iter().map(|class| (*class, 0.0)).collect();
+    let without = ledger.with(&gone);
+    report::GroupRow {
+        id: group.id.clone(),
+        kind: group.kind.to_string(),
+        units: group.units.len(),
+        kept: group.units.len().saturating_sub(removed),
+        weights: weights_in_file(workspace, group),
+        params: (full.params - without.params).round() as u64,
+        macs: (full.macs - without.macs).round() as u64,
+        lossy: group.lossy.as_ref().map(ToString::to_string),
+    }
+}
+
+/// Names that a group's weights have in the file, each once.
+fn weights_in_file(workspace: &Workspace, group: &Group) -> Vec<String> {
+    let (model, origins) = (&workspace.working, &workspace.origins);
+    let held = group
+        .weights
+        .iter()
+        .filter(|(value, _)| !origins.is_added(model, *value));
+    let mut weights: Vec<String> = Vec::new();
+    for name in held.map(|(value, _)| origins.in_file(model, *value)) {
+        if !weights.contains(&name) {
+            weights.push(name);
+        }
+    }
+    weights
+}
+
+fn frozen_row(frozen: Frozen) -> report::FrozenRow {
+    report::FrozenRow {
+        reason: words(&frozen.reason),
+        params: frozen.params,
+        nodes: frozen.nodes,
+        held_by: frozen.held_by,
+    }
 }
 
 /// A reason, with the option that changes it.

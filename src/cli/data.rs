@@ -11,7 +11,7 @@ use super::watch::Watch;
 use crate::analysis::Pins;
 use crate::calibrate::{self, Apart, Dataset, MadeUp, cached, classes, doubts};
 use crate::cost::cost;
-use crate::inputs::{self, Fed, InputSpec, Inputs, Part, Preprocess, read_npy};
+use crate::inputs::{self, Batches, Fed, InputSpec, Inputs, Part, Preprocess, read_npy};
 use crate::model::{Index, Model};
 use crate::report;
 use crate::run::Runtime;
@@ -99,54 +99,116 @@ pub(super) fn inputs(
     watch: &Watch,
 ) -> anyhow::Result<GivenData> {
     let specs = specs(model, &pins(&args.input), args.data.as_deref())?;
-    let splits = wanted.chooses && wanted.verify.is_none();
-    let (read, kept, guessed) = match &args.data {
-        Some(path) => {
-            let read = read(path, &specs, args, watch)?;
-            let kept = inputs::apart(read.len(), read.samples);
-            (read, kept, Vec::new())
+    let mut opened = OpenedData::open(model, &specs, args, wanted, watch)?;
+    if let Some(path) = wanted.verify {
+        let others = others(path, &specs, args, watch)?;
+        let labels = wanted.labels_of(model, &others, &all(&others))?;
+        return opened.beside(others, labels);
+    }
+    if !wanted.chooses {
+        opened.kept.clear();
+    }
+    if opened.kept.is_empty() {
+        if wanted.chooses && !opened.read.synthetic {
+            watch.warn("a single input: what is measured is measured on the input that was fitted to; give more, or --verify-data");
         }
-        None => {
-            let made = made_up(model, &specs, args, wanted, watch)?;
-            (made.inputs, made.apart, made.guessed)
-        }
-    };
-    let synthetic = read.synthetic;
-    let ready = cached(read.clone());
-    let mut fed = Fed::look(&read, &*ready)?;
-    let preparation = fed.preparation();
-    let labelled = |inputs: &Inputs, runs: &[usize]| {
-        wanted
-            .labels
+        let labels = wanted.labels_of(model, &opened.read, &all(&opened.read))?;
+        return Ok(opened.whole(labels));
+    }
+    let labels = wanted.labels_of(model, &opened.read, &opened.kept)?;
+    Ok(opened.divided(labels))
+}
+
+impl Use<'_> {
+    /// The labels of some runs, where there are any.
+    fn labels_of(
+        &self,
+        model: &Model,
+        inputs: &Inputs,
+        runs: &[usize],
+    ) -> anyhow::Result<Option<Vec<i64>>> {
+        self.labels
             .map(|file| labels_of(inputs, runs, file, classes(model)))
             .transpose()
+    }
+}
+
+fn all(inputs: &Inputs) -> Vec<usize> {
+    (0..inputs.len()).collect()
+}
+
+/// Opens the inputs to measure on, and warns where they are those of `--data`.
+fn others(
+    path: &Path,
+    specs: &[InputSpec],
+    args: &DataArgs,
+    watch: &Watch,
+) -> anyhow::Result<Inputs> {
+    let every = DataArgs {
+        samples: None,
+        ..args.clone()
     };
-    let all = |inputs: &Inputs| (0..inputs.len()).collect::<Vec<usize>>();
-    if let Some(path) = wanted.verify {
-        let others = self::read(
-            path,
-            &specs,
-            &DataArgs {
-                samples: None,
-                ..args.clone()
-            },
-            watch,
-        )?;
-        let whole = |path: &Path| path.canonicalize().ok();
-        if args
-            .data
-            .as_ref()
-            .is_some_and(|data| whole(data).is_some() && whole(data) == whole(path))
-        {
-            watch.warn("--verify-data is the file of --data: what is measured on inputs that were fitted to flatters");
-        }
-        let labels = labelled(&others, &all(&others))?;
+    let others = read(path, specs, &every, watch)?;
+    let whole = |path: &Path| path.canonicalize().ok();
+    if args
+        .data
+        .as_ref()
+        .is_some_and(|data| whole(data).is_some() && whole(data) == whole(path))
+    {
+        watch.warn("--verify-data is the file of --data: what is measured on inputs that were fitted to flatters");
+    }
+    Ok(others)
+}
+
+/// Inputs that were opened or made up, before it is settled what is measured on which.
+struct OpenedData {
+    read: Inputs,
+    /// The same, those that take long to make kept.
+    ready: Arc<dyn Batches>,
+    fed: Fed,
+    /// Runs to be kept apart where something is fitted to the others.
+    kept: Vec<usize>,
+    /// Names of inputs of which the file does not tell which numbers come together.
+    guessed: Vec<String>,
+}
+
+impl OpenedData {
+    fn open(
+        model: &Model,
+        specs: &[InputSpec],
+        args: &DataArgs,
+        wanted: Use,
+        watch: &Watch,
+    ) -> anyhow::Result<Self> {
+        let (read, kept, guessed) = match &args.data {
+            Some(path) => {
+                let read = read(path, specs, args, watch)?;
+                let kept = inputs::apart(read.len(), read.samples);
+                (read, kept, Vec::new())
+            }
+            None => {
+                let made = made_up(model, specs, args, wanted, watch)?;
+                (made.inputs, made.apart, made.guessed)
+            }
+        };
+        let ready = cached(read.clone());
+        Ok(OpenedData {
+            fed: Fed::look(&read, &*ready)?,
+            read,
+            ready,
+            kept,
+            guessed,
+        })
+    }
+
+    /// Measures on inputs of their own, with these labels.
+    fn beside(mut self, others: Inputs, labels: Option<Vec<i64>>) -> anyhow::Result<GivenData> {
         let others_ready = cached(others.clone());
         let measured = Fed::look(&others, &*others_ready)?;
-        if fed.doubts.is_empty() {
-            fed.doubts.clone_from(&measured.doubts);
+        if self.fed.doubts.is_empty() {
+            self.fed.doubts.clone_from(&measured.doubts);
         }
-        let mut said = convert::fed(&fed);
+        let mut said = convert::fed(&self.fed);
         said.line += &format!("; measured on {}", measured.line());
         let apart = Apart {
             inputs: others_ready,
@@ -154,61 +216,57 @@ pub(super) fn inputs(
             labels,
         };
         // What would be kept apart of made-up inputs is of kinds that nothing is to be fitted to.
-        let fitted: Arc<dyn inputs::Batches> = if synthetic {
-            Arc::new(Part::split(&ready, &kept).1)
+        let fitted: Arc<dyn Batches> = if self.read.synthetic {
+            Arc::new(Part::split(&self.ready, &self.kept).1)
         } else {
-            ready
+            self.ready.clone()
         };
         let data = Dataset {
-            inputs: fitted,
-            synthetic,
             apart: Some(apart),
-            preparation,
-            guessed,
-            ..Default::default()
+            ..self.dataset(fitted)
         };
-        return Ok(GivenData {
+        Ok(GivenData {
             data,
             fed: Some(said),
-        });
+        })
     }
-    let fed = Some(convert::fed(&fed));
-    let kept = if splits { kept } else { Vec::new() };
-    if kept.is_empty() {
-        if splits && !synthetic {
-            watch.warn("a single input: what is measured is measured on the input that was fitted to; give more, or --verify-data");
-        }
-        let labels = labelled(&read, &all(&read))?;
-        return Ok(GivenData {
-            data: Dataset {
-                inputs: ready,
-                synthetic,
-                labels,
-                preparation,
-                guessed,
-                ..Default::default()
-            },
-            fed,
-        });
+
+    /// Fits to all and measures on all, with these labels.
+    fn whole(self, labels: Option<Vec<i64>>) -> GivenData {
+        let fed = Some(convert::fed(&self.fed));
+        let inputs = self.ready.clone();
+        let data = Dataset {
+            labels,
+            ..self.dataset(inputs)
+        };
+        GivenData { data, fed }
     }
-    let labels = labelled(&read, &kept)?;
-    let (kept, rest) = Part::split(&ready, &kept);
-    let apart = Apart {
-        inputs: Arc::new(kept),
-        synthetic,
-        labels,
-    };
-    Ok(GivenData {
-        data: Dataset {
-            inputs: Arc::new(rest),
-            synthetic,
+
+    /// Measures on the runs that are kept apart, with these labels.
+    fn divided(self, labels: Option<Vec<i64>>) -> GivenData {
+        let fed = Some(convert::fed(&self.fed));
+        let (kept, rest) = Part::split(&self.ready, &self.kept);
+        let apart = Apart {
+            inputs: Arc::new(kept),
+            synthetic: self.read.synthetic,
+            labels,
+        };
+        let data = Dataset {
             apart: Some(apart),
-            preparation,
-            guessed,
+            ..self.dataset(Arc::new(rest))
+        };
+        GivenData { data, fed }
+    }
+
+    fn dataset(self, inputs: Arc<dyn Batches>) -> Dataset {
+        Dataset {
+            inputs,
+            synthetic: self.read.synthetic,
+            preparation: self.fed.preparation(),
+            guessed: self.guessed,
             ..Default::default()
-        },
-        fed,
-    })
+        }
+    }
 }
 
 /// Makes up inputs. Errors: one that cannot be made up.

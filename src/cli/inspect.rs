@@ -4,7 +4,7 @@ use super::args::Inspect;
 use super::stop::Stop;
 use super::watch::Watch;
 use super::{Exit, advice, convert, data, output};
-use crate::analysis::{Kind, Options};
+use crate::analysis::{Group, Kind, Options};
 use crate::progress::{Phase, Progress};
 use crate::prune::Request;
 use crate::report;
@@ -33,35 +33,14 @@ pub(super) fn run(args: &Inspect, stop: &Stop) -> anyhow::Result<Exit> {
             ..request.options()
         },
     )?;
-    let groups = &prepared.analysis.groups;
     let chosen = request.candidates(&prepared);
     convert::inspection(&mut report, &prepared, &request, &chosen);
     report.original = convert::cost(&prepared.cost.original(), None);
-    for kind in [Kind::Channels, Kind::Heads, Kind::HeadDims, Kind::Width] {
-        let count = groups.iter().filter(|group| group.kind == kind).count();
-        if count > 0 && !kinds.contains(&kind) {
-            let lossy = if kind == Kind::Width {
-                ", at a loss"
-            } else {
-                ""
-            };
-            report.remarks.push(format!(
-                "{count} more of kind {kind}{lossy}: add {kind} to --units"
-            ));
-        }
-    }
+    report
+        .remarks
+        .extend(other_kinds(&prepared.analysis.groups, kinds));
     if kinds.contains(&Kind::Layers) {
-        let whole = chosen
-            .iter()
-            .filter(|group| request.goes_whole(&prepared, **group));
-        let ids: Vec<&str> = whole
-            .filter_map(|group| Some(groups.get(*group)?.id.as_str()))
-            .collect();
-        report.remarks.push(format!(
-            "{} groups can go altogether, and with each its layer: {}",
-            ids.len(),
-            ids.join(", ")
-        ));
+        report.remarks.push(layers(&prepared, &request, &chosen));
     }
     report.seconds = watch.finish();
     report.peak_rss_bytes = output::peak_rss_bytes();
@@ -71,4 +50,38 @@ pub(super) fn run(args: &Inspect, stop: &Stop) -> anyhow::Result<Exit> {
         report::inspection(&report)
     })?;
     Ok(Exit::Done)
+}
+
+/// What is to be said of the kinds of groups that nobody asked for.
+fn other_kinds(groups: &[Group], asked: &[Kind]) -> Vec<String> {
+    let mut remarks = Vec::new();
+    for kind in [Kind::Channels, Kind::Heads, Kind::HeadDims, Kind::Width] {
+        let count = groups.iter().filter(|group| group.kind == kind).count();
+        if count > 0 && !asked.contains(&kind) {
+            let lossy = if kind == Kind::Width {
+                ", at a loss"
+            } else {
+                ""
+            };
+            remarks.push(format!(
+                "{count} more of kind {kind}{lossy}: add {kind} to --units"
+            ));
+        }
+    }
+    remarks
+}
+
+/// What is to be said of the groups that can go altogether.
+fn layers(prepared: &Workspace, request: &Request, chosen: &[usize]) -> String {
+    let whole = chosen
+        .iter()
+        .filter(|group| request.goes_whole(prepared, **group));
+    let ids: Vec<&str> = whole
+        .filter_map(|group| Some(prepared.analysis.groups.get(*group)?.id.as_str()))
+        .collect();
+    format!(
+        "{} groups can go altogether, and with each its layer: {}",
+        ids.len(),
+        ids.join(", ")
+    )
 }

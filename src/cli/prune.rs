@@ -17,7 +17,7 @@ use crate::files::Staged;
 use crate::model::Model;
 use crate::plan::Plan;
 use crate::progress::{Phase, Progress};
-use crate::prune::{Note, Outcome, Pruner, Request};
+use crate::prune::{Note, Outcome, PruneError, Pruner, Request};
 use crate::recover::Method;
 use crate::report::{self, ExactnessVerdict, Report};
 use crate::score::{Needs, Scorer};
@@ -49,16 +49,7 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     }
     let GivenData { data, fed } = given.unwrap_or_default();
     let pruner = Pruner::new(&model, &data, runtime, watch.work());
-    let mut found = pruner.run(&request);
-    if let Err(error) = &found
-        && let Some(by_weights) = defaults::by_weights(args, &request, error)
-    {
-        watch.warn(&format!(
-            "{error}; units are ranked by the norms of their weights"
-        ));
-        request = by_weights;
-        found = pruner.run(&request);
-    }
+    let found = pruned(args, &pruner, &mut request, &watch);
     let outcome = match super::ran(found, &watch)? {
         Ok(outcome) => outcome,
         Err(exit) => return Ok(exit),
@@ -86,6 +77,26 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     let written = places.model.is_some() && stands;
     say(&watch, exit, written, args, &target, &report);
     Ok(exit)
+}
+
+/// Prunes as asked for; once more by the norms of weights where nobody asked for what failed. `request` is what was done.
+fn pruned(
+    args: &Prune,
+    pruner: &Pruner,
+    request: &mut Request,
+    watch: &Watch,
+) -> Result<Outcome, PruneError> {
+    let found = pruner.run(request);
+    if let Err(error) = &found
+        && let Some(by_weights) = defaults::by_weights(args, request, error)
+    {
+        watch.warn(&format!(
+            "{error}; units are ranked by the norms of their weights"
+        ));
+        *request = by_weights;
+        return pruner.run(request);
+    }
+    found
 }
 
 /// Inputs and statistics, where models are run: to search for a drift and to check the result, else not at all.

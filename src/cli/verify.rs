@@ -98,13 +98,13 @@ fn verified(
     report.original = convert::cost_of(original, &pins);
     report.pruned = Some(convert::cost_of(pruned, &pins));
     report.counted_at = pins;
-    let (before, after) = (
+    let both = [
         (original, args.original.as_path()),
         (pruned, args.pruned.as_path()),
-    );
+    ];
     let names = outputs(original);
     let compared = engine::in_either(&*runtime, |runtime| {
-        compare(&names, before, after, runtime, &given, watch)
+        compare(&names, both, runtime, &given, watch)
     })?;
     let failed = match compared {
         Ok(((found, labelled), runtime)) => {
@@ -152,8 +152,7 @@ fn say(exit: Exit, failed: Option<Exit>, report: &Report) {
 /// Runs both models side by side in one runtime, some inputs at a time.
 fn compare(
     names: &[String],
-    (original, original_path): (&Model, &Path),
-    (pruned, pruned_path): (&Model, &Path),
+    both: [(&Model, &Path); 2],
     runtime: &dyn Runtime,
     given: &Dataset,
     watch: &Watch,
@@ -165,17 +164,7 @@ fn compare(
     let Some(example) = given.inputs.example()? else {
         return Ok(Err(none));
     };
-    let paths = [original_path, pruned_path];
-    let named = |model: usize, reason: String| EngineFailure {
-        model,
-        reason: format!("{}: {reason}", paths[model].display()),
-    };
-    let session = |at: usize, model: &Model| {
-        runtime
-            .prepare(model, &example, &[])
-            .map_err(|error| named(at, error.to_string()))
-    };
-    let sessions = session(0, original).and_then(|before| Ok((before, session(1, pruned)?)));
+    let sessions = prepare(both, runtime, &example);
     let (before, after) = match sessions {
         Ok(sessions) => sessions,
         Err(failure) => return Ok(Err(failure)),
@@ -187,7 +176,8 @@ fn compare(
             GatherError::Run(error.to_string())
         })
     };
-    let both = |_, inputs: Tensors| Ok((run(&*before, 0, &inputs)?, run(&*after, 1, &inputs)?));
+    let run_both = |_, inputs: Tensors| Ok((run(&*before, 0, &inputs)?, run(&*after, 1, &inputs)?));
+    let [_, (pruned, _)] = both;
     let mut comparison = Comparison::new(names, &pruned.ends, given.labels.as_deref());
     let runs: Vec<usize> = (0..given.inputs.count()).collect();
     watch.begin(Phase::Drift, runs.len() as u64);
@@ -196,7 +186,7 @@ fn compare(
         &*given.inputs,
         &runs,
         &watch.work(),
-        both,
+        run_both,
         bytes,
         |_, pairs| {
             pairs
@@ -207,11 +197,33 @@ fn compare(
     );
     match compared {
         Err(GatherError::Run(reason)) => {
-            return Ok(Err(named(at_fault.load(Ordering::Relaxed), reason)));
+            return Ok(Err(failed(both, at_fault.load(Ordering::Relaxed), reason)));
         }
         other => other?,
     }
     Ok(Ok(comparison.finish()))
+}
+
+/// Makes both models ready. Errors: one that the runtime does not take.
+fn prepare(
+    both: [(&Model, &Path); 2],
+    runtime: &dyn Runtime,
+    example: &Tensors,
+) -> Result<(Box<dyn Session>, Box<dyn Session>), EngineFailure> {
+    let session = |at: usize| {
+        runtime
+            .prepare(both[at].0, example, &[])
+            .map_err(|error| failed(both, at, error.to_string()))
+    };
+    Ok((session(0)?, session(1)?))
+}
+
+/// A failure of one of both models, with its file.
+fn failed(both: [(&Model, &Path); 2], at: usize, reason: String) -> EngineFailure {
+    EngineFailure {
+        model: at,
+        reason: format!("{}: {reason}", both[at].1.display()),
+    }
 }
 
 /// Finds out what is left of inputs and outputs that shrank. Errors: a plan that cannot be read, shapes that it does not explain.

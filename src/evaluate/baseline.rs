@@ -11,6 +11,7 @@ use crate::model::{Index, Model, TensorRef};
 use crate::progress::{Phase, Work};
 use crate::run::{Chosen, Runtime, Session, Tensors};
 use crate::verify::{Agreement, Drift, Exactness, OutputDrift, Verdict, worst};
+use crate::workspace::OriginalRuns;
 
 /// Inputs that a step of the search runs.
 const QUICK: usize = 128;
@@ -53,9 +54,8 @@ pub struct Checks {
     pub latency: Option<Latency>,
 }
 
-/// Holds a cut model against the masked original: `outputs` are the original's for some `inputs`, `noise` is what two ways of
-/// running it differ by.
-pub type Prove<'a> = dyn Fn(&[Vec<TensorRef>], &[Tensors], f64) -> Exactness + 'a;
+/// Holds a cut model against the masked original.
+pub type Prove<'a> = dyn Fn(OriginalRuns) -> Exactness + 'a;
 
 impl Default for Checks {
     /// Nothing was measured.
@@ -109,6 +109,13 @@ pub struct Baseline<'a> {
     /// Whether something is fitted to the inputs, or chosen by them.
     chooses: bool,
     pub(super) original: Result<OutputCache, String>,
+}
+
+/// The original and the pruned model, made ready.
+#[derive(Clone, Copy)]
+struct ReadyPair<'a> {
+    original: &'a OutputCache,
+    pruned: &'a dyn Session,
 }
 
 impl<'a> Baseline<'a> {
@@ -254,8 +261,7 @@ impl<'a> Baseline<'a> {
     /// pruned model does not run.
     fn measure(
         &self,
-        original: &OutputCache,
-        session: &dyn Session,
+        both: ReadyPair,
         pruned: &Model,
         data: &Dataset,
         checks: &mut Checks,
@@ -271,8 +277,10 @@ impl<'a> Baseline<'a> {
             agreement.add(before, after);
         };
         let compared = match &data.apart {
-            Some(_) => side_by_side(&*original.session, session, inputs, work, take),
-            None => original.compare_with(session, inputs, &all, work, take),
+            Some(_) => side_by_side(&*both.original.session, both.pruned, inputs, work, take),
+            None => both
+                .original
+                .compare_with(both.pruned, inputs, &all, work, take),
         };
         match compared {
             // What was cut and does not run has no drift.
@@ -320,7 +328,11 @@ impl<'a> Baseline<'a> {
                 .enumerate()
                 .map(|(run, inputs)| original.outputs(run, inputs))
                 .collect::<Result<Vec<_>, _>>()?;
-            checks.exactness = exactness(&outputs, &inputs, original.session.noise());
+            checks.exactness = exactness(OriginalRuns {
+                inputs: &inputs,
+                outputs: &outputs,
+                noise: original.session.noise(),
+            });
         }
         let Some(example) = data.inputs.example()? else {
             return Ok(checks);
@@ -328,7 +340,11 @@ impl<'a> Baseline<'a> {
         let Ok(session) = self.prepare(pruned, &example) else {
             return Ok(checks);
         };
-        if !self.measure(original, &*session, pruned, data, &mut checks, work)? {
+        let both = ReadyPair {
+            original,
+            pruned: &*session,
+        };
+        if !self.measure(both, pruned, data, &mut checks, work)? {
             return Ok(checks);
         }
         work.progress.begin(Phase::Latency, 0);

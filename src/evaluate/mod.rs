@@ -5,11 +5,13 @@
 mod baseline;
 mod compare;
 mod outputs;
+mod setup;
 mod trunk;
 mod variation;
 
 pub use baseline::{ALLOWANCE, Baseline, Checks, Estimate, Latency, Prove, fitted_runs};
 pub use compare::{Compared, Comparison};
+pub use setup::RunSetup;
 pub use trunk::{Stage, Trunk};
 
 use crate::inputs::{DataError, GatherError};

@@ -6,13 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Baseline, EvaluateError};
+use super::{Baseline, EvaluateError, RunSetup};
 use crate::analysis::{Selection, constants};
 use crate::calibrate::Dataset;
-use crate::inputs::{Batches, DataError, in_order, size};
+use crate::inputs::{Batches, DataError, GatherError, in_order, size};
 use crate::model::{Index, Model, NodeId, Origin, TensorRef, ValueId, extract_subgraph};
 use crate::progress::Work;
-use crate::run::{Runtime, Tensors};
+use crate::run::{Runtime, Session, Tensors};
 use crate::workspace::Workspace;
 
 /// Bytes of values that a stage keeps, of all inputs together.
@@ -166,6 +166,55 @@ impl Batches for Continued<'_> {
     }
 }
 
+/// The part of a model between two stages, made ready.
+struct Stretch {
+    session: Box<dyn Session>,
+    /// Values to be kept at its end.
+    names: Vec<String>,
+    /// Those of them that it computes.
+    computed: Vec<String>,
+}
+
+impl Stretch {
+    /// Makes it ready from the values `starts`, which `example` holds with all inputs. `None` where the runtime does not take it.
+    fn new(
+        model: &Model,
+        names: Vec<String>,
+        starts: &BTreeMap<String, TensorRef>,
+        example: &Tensors,
+        runtime: &dyn Runtime,
+    ) -> Option<Self> {
+        let computed: Vec<String> = names
+            .iter()
+            .filter(|name| !example.contains_key(*name))
+            .cloned()
+            .collect();
+        let part = extract_subgraph(model, &computed, starts).ok()?;
+        Some(Stretch {
+            session: runtime.prepare_variant(&part, example).ok()?,
+            names,
+            computed,
+        })
+    }
+
+    /// The values at its end; `None` where the run fails.
+    fn run(&self, inputs: Tensors) -> Option<Tensors> {
+        let results = self.session.run(&inputs).ok()?;
+        let mut named: Tensors = self.computed.iter().cloned().zip(results).collect();
+        named.extend(
+            inputs
+                .into_iter()
+                .filter(|(name, _)| self.names.contains(name)),
+        );
+        Some(named)
+    }
+}
+
+fn bytes(kept: &Option<Tensors>) -> usize {
+    kept.as_ref()
+        .map_or(0, |kept| size(&kept.values().cloned().collect::<Vec<_>>()))
+}
+
 impl Stage {
     /// Goes on to a later place of a model, if what is to be kept there fits; stays where it is else, and where the runtime does
     /// not run the part between. Errors: inputs that cannot be read, a stop asked for.
@@ -174,11 +223,9 @@ impl Stage {
         to: usize,
         trunk: &Trunk,
         model: &Model,
-        data: &Dataset,
-        runtime: &dyn Runtime,
-        work: &Work,
+        setup: RunSetup,
     ) -> Result<(), EvaluateError> {
-        let runs = Baseline::quick_runs(data);
+        let runs = Baseline::quick_runs(setup.data);
         let values = model.index().main_values();
         let names: Vec<String> = trunk
             .frontier(to)
@@ -192,59 +239,21 @@ impl Stage {
             return Ok(());
         }
         let inputs = Continued {
-            inputs: &*data.inputs,
+            inputs: &*setup.data.inputs,
             stage: self,
         };
         let example = inputs.fetch(*first)?;
-        let computed: Vec<String> = names
-            .iter()
-            .filter(|name| !example.contains_key(*name))
-            .cloned()
-            .collect();
-        let Ok(part) = extract_subgraph(model, &computed, &self.starts(*first)) else {
+        let starts = self.starts(*first);
+        let Some(stretch) = Stretch::new(model, names, &starts, &example, setup.runtime) else {
             return Ok(());
         };
-        let Ok(session) = runtime.prepare_variant(&part, &example) else {
-            return Ok(());
-        };
-        let run = |_, inputs: Tensors| -> Result<Option<Tensors>, _> {
-            let Ok(results) = session.run(&inputs) else {
-                return Ok(None);
-            };
-            let mut named: Tensors = computed.iter().cloned().zip(results).collect();
-            named.extend(inputs.into_iter().filter(|(name, _)| names.contains(name)));
-            Ok(Some(named))
-        };
-        let bytes = |kept: &Option<Tensors>| {
-            kept.as_ref()
-                .map_or(0, |kept| size(&kept.values().cloned().collect::<Vec<_>>()))
-        };
-        let Some(one) = run(*first, example)? else {
+        let Some(one) = stretch.run(example) else {
             return Ok(());
         };
         if bytes(&Some(one)).saturating_mul(runs.len()) > BUDGET {
             return Ok(());
         }
-        let mut kept = BTreeMap::new();
-        in_order(
-            &inputs,
-            &runs,
-            &Work {
-                progress: &(),
-                ..*work
-            },
-            run,
-            bytes,
-            |numbers, made| {
-                kept.extend(
-                    numbers
-                        .iter()
-                        .zip(made)
-                        .filter_map(|(number, made)| Some((*number, made?))),
-                );
-                Ok(())
-            },
-        )?;
+        let kept = keep(&stretch, &inputs, &runs, setup.work)?;
         if kept.len() == runs.len() {
             *self = Stage { at: to, kept };
         }
@@ -285,6 +294,37 @@ impl Stage {
             |estimate| Ok(estimate.drift),
         )
     }
+}
+
+/// The values at the end of a stretch, by run; those of runs that fail are left out.
+fn keep(
+    stretch: &Stretch,
+    inputs: &Continued,
+    runs: &[usize],
+    work: &Work,
+) -> Result<BTreeMap<usize, Tensors>, GatherError> {
+    let mut kept = BTreeMap::new();
+    let silent = Work {
+        progress: &(),
+        ..*work
+    };
+    in_order(
+        inputs,
+        runs,
+        &silent,
+        |_, inputs| Ok(stretch.run(inputs)),
+        bytes,
+        |numbers, made| {
+            kept.extend(
+                numbers
+                    .iter()
+                    .zip(made)
+                    .filter_map(|(number, made)| Some((*number, made?))),
+            );
+            Ok(())
+        },
+    )?;
+    Ok(kept)
 }
 
 #[cfg(test)]
@@ -356,8 +396,13 @@ mod tests {
             "of the shape only what it comes from"
         );
         let mut stage = Stage::default();
+        let setup = RunSetup {
+            data: &data,
+            runtime: &runtime,
+            work: &work,
+        };
         stage
-            .advance(fork, &trunk, &prepared.working, &data, &runtime, &work)
+            .advance(fork, &trunk, &prepared.working, setup)
             .unwrap();
         assert_eq!((stage.at, stage.kept.len()), (fork, 5));
         let variant = prepared.cut(&cut, &[]).unwrap();

@@ -6,6 +6,7 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::draft::mark;
 use super::kind::FileIdentity;
 
 const ENDING: &str = ".data";
@@ -153,7 +154,7 @@ impl Condemned {
             return None;
         }
         Some(Condemned {
-            mark: super::sweep::mark(&path),
+            mark: mark(&path),
             path,
             file,
         })

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::beside::{self, Condemned, alone_in};
-use super::draft::Draft;
+use super::draft::{Draft, mark};
 use super::outputs::{Gate, Outputs, Place};
-use super::{FileError, kind, sweep};
+use super::{FileError, kind};
 
 /// The outputs of a run, written beside their places; they go if they are not committed.
 #[derive(Debug)]
@@ -226,7 +226,7 @@ fn put_data(outputs: &Outputs, draft: Draft, path: &Path) -> io::Result<Placed> 
         }
     }
     // The temporary name goes last, so that it marks the data until the model refers to them.
-    let mark = sweep::mark(draft.path());
+    let mark = mark(draft.path());
     Ok((Some(draft.rename(path)?), mark))
 }
 

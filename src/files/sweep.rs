@@ -54,15 +54,3 @@ fn is_temporary(name: &OsStr) -> bool {
         !middle.is_empty() && middle.bytes().all(|byte| byte.is_ascii_alphanumeric())
     })
 }
-
-/// Gives a file a second name that is a leftover's; `None` on file systems that know no second names.
-pub(super) fn mark(path: &Path) -> Option<PathBuf> {
-    let folder = path.parent()?;
-    (0..1000u32)
-        .map(|number| folder.join(format!("{PREFIX}{}x{number}{SUFFIX}", std::process::id())))
-        .find_map(|mark| match std::fs::hard_link(path, &mark) {
-            Ok(()) => Some(Some(mark)),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => None,
-            Err(_) => Some(None),
-        })?
-}

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::DataError;
-use super::images::Pictures;
+use super::pictures::Pictures;
 use crate::model::TensorRef;
 use crate::proto::Dtype;
 

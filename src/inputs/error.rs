@@ -72,6 +72,11 @@ impl DataError {
         }
     }
 
+    /// What a model declares, or a shape that is given for it, that cannot be used.
+    pub(super) fn spec(problem: String) -> Self {
+        DataError::new(Path::new(""), DataErrorKind::Spec(problem))
+    }
+
     /// A file of statistics that cannot be used.
     pub(crate) fn of_statistics(path: &Path, problem: String) -> Self {
         DataError::new(path, DataErrorKind::Statistics(problem))

@@ -1,78 +1,19 @@
-//! Folders of photographs: short side resized to the model's, then the centre cut out.
+//! Folders of photographs: which files they are, and how the model wants them.
 
-use std::io::Cursor;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use rayon::prelude::*;
 
 use super::array::Array;
 use super::columns::Column;
 use super::error::DataErrorKind;
+use super::pictures::{Pictures, PixelLayout};
 use super::{DataError, InputSpec};
 
 /// Height and width where the model leaves them open.
 const SIDE: usize = 224;
 /// Folders in folders (one per class) are followed so deep.
 const DEPTH: usize = 4;
-
-/// How the model wants an image.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct PixelLayout {
-    channels: usize,
-    height: usize,
-    width: usize,
-    channels_last: bool,
-}
-
-impl PixelLayout {
-    fn bytes(self) -> usize {
-        self.channels * self.height * self.width
-    }
-}
-
-/// Image files, and how the model wants them.
-#[derive(Debug)]
-pub(super) struct Pictures {
-    files: Vec<PathBuf>,
-    layout: PixelLayout,
-}
-
-impl Pictures {
-    /// `RGB, short side 224, centre crop`.
-    pub fn describe(&self) -> String {
-        let PixelLayout {
-            channels,
-            height,
-            width,
-            ..
-        } = self.layout;
-        let colours = match channels {
-            1 => "grey",
-            4 => "RGBA",
-            _ => "RGB",
-        };
-        let size = if height == width {
-            format!("short side {height}")
-        } else {
-            format!("shrunk to cover {height}×{width}")
-        };
-        format!("{colours}, {size}, centre crop")
-    }
-
-    /// The pixels of some of them, image after image. Errors: one that can not be decoded.
-    pub fn decode(&self, numbers: Range<usize>) -> Result<Vec<u8>, DataError> {
-        let mut pixels = Vec::with_capacity(numbers.len() * self.layout.bytes());
-        for file in self.files.get(numbers).unwrap_or_default() {
-            let image = decode(file, self.layout)
-                .map_err(|problem| DataError::new(file, DataErrorKind::Format(problem)))?;
-            pixels.extend(image);
-        }
-        Ok(pixels)
-    }
-}
 
 /// Opens an image, or all of a folder in the order of their paths; each is decoded when it is asked for. With a cap, they are taken evenly from the whole
 /// folder, for folders are often sorted by class; their places in the sorted list are returned.
@@ -84,33 +25,16 @@ pub(super) fn read(
     specs: &[InputSpec],
     cap: Option<usize>,
 ) -> Result<(Column, Vec<usize>), DataError> {
-    let fail = |kind: DataErrorKind| DataError::new(path, kind);
-    let files = match path.is_dir() {
-        true => files(path).map_err(|error| fail(error.into()))?,
-        false if is_image(path) => vec![path.to_owned()],
-        false => {
-            return Err(fail(DataErrorKind::Empty(
-                "neither an archive of arrays nor an image",
-            )));
-        }
-    };
-    if files.is_empty() {
-        return Err(fail(DataErrorKind::Empty(
-            "the folder has no .jpg or .png images and no test_data_set_* folders",
-        )));
-    }
-    let [spec] = specs else {
-        let inputs = specs.iter().map(|spec| spec.name.clone()).collect();
-        return Err(fail(DataErrorKind::Names {
-            found: vec!["(images)".into()],
-            missing: inputs,
-        }));
-    };
+    let files = found(path)?;
+    let spec = only(path, specs)?;
     let layout = layout(spec).ok_or_else(|| {
         let wants = format!("input '{}' is {}", spec.name, spec.describe());
-        fail(DataErrorKind::Format(format!(
-            "images have batch, channels, height and width; {wants}"
-        )))
+        DataError::new(
+            path,
+            DataErrorKind::Format(format!(
+                "images have batch, channels, height and width; {wants}"
+            )),
+        )
     })?;
     let count = cap.unwrap_or(files.len()).clamp(1, files.len());
     let places: Vec<usize> = (0..count)
@@ -121,17 +45,7 @@ pub(super) fn read(
         .filter_map(|place| files.get(*place).cloned())
         .collect();
     // What is no image at all is said at once, and not after half of the work.
-    files.par_iter().try_for_each(|file| {
-        let opened = crate::files::open(file)
-            .map(|file| image::ImageReader::new(std::io::BufReader::new(file)));
-        let size = opened
-            .and_then(image::ImageReader::with_guessed_format)
-            .map_err(|error| error.to_string());
-        let size =
-            size.and_then(|reader| reader.into_dimensions().map_err(|error| error.to_string()));
-        size.map(|_| ())
-            .map_err(|problem| DataError::new(file, DataErrorKind::Format(problem)))
-    })?;
+    files.par_iter().try_for_each(|file| check(file))?;
     let PixelLayout {
         channels,
         height,
@@ -143,15 +57,55 @@ pub(super) fn read(
     } else {
         vec![count, channels, height, width]
     };
-    let array = Array::pictures(dims, Pictures { files, layout });
-    Ok((
-        Column {
-            spec: spec.clone(),
-            name: "images".into(),
-            array,
-        },
-        places,
-    ))
+    let column = Column {
+        spec: spec.clone(),
+        name: "images".into(),
+        array: Array::pictures(dims, Pictures { files, layout }),
+    };
+    Ok((column, places))
+}
+
+/// The images at a path. Errors: it cannot be listed, or there are none.
+fn found(path: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let empty = |why| DataError::new(path, DataErrorKind::Empty(why));
+    let files = match path.is_dir() {
+        true => files(path).map_err(|error| DataError::new(path, error))?,
+        false if is_image(path) => vec![path.to_owned()],
+        false => return Err(empty("neither an archive of arrays nor an image")),
+    };
+    if files.is_empty() {
+        return Err(empty(
+            "the folder has no .jpg or .png images and no test_data_set_* folders",
+        ));
+    }
+    Ok(files)
+}
+
+/// The only input of a model. Errors: it has several, or none.
+fn only<'a>(path: &Path, specs: &'a [InputSpec]) -> Result<&'a InputSpec, DataError> {
+    let [spec] = specs else {
+        let inputs = specs.iter().map(|spec| spec.name.clone()).collect();
+        return Err(DataError::new(
+            path,
+            DataErrorKind::Names {
+                found: vec!["(images)".into()],
+                missing: inputs,
+            },
+        ));
+    };
+    Ok(spec)
+}
+
+/// Reads as much of a file as tells whether it is an image. Errors: it is none.
+fn check(file: &Path) -> Result<(), DataError> {
+    let opened =
+        crate::files::open(file).map(|file| image::ImageReader::new(std::io::BufReader::new(file)));
+    let size = opened
+        .and_then(image::ImageReader::with_guessed_format)
+        .map_err(|error| error.to_string());
+    let size = size.and_then(|reader| reader.into_dimensions().map_err(|error| error.to_string()));
+    size.map(|_| ())
+        .map_err(|problem| DataError::new(file, DataErrorKind::Format(problem)))
 }
 
 /// The images of a folder. Errors: it cannot be listed.
@@ -211,57 +165,6 @@ fn layout(spec: &InputSpec) -> Option<PixelLayout> {
         _ => None,
     }
     .filter(|layout| layout.height > 0 && layout.width > 0)
-}
-
-fn decode(file: &Path, layout: PixelLayout) -> Result<Vec<u8>, String> {
-    let bytes = crate::files::read(file).map_err(|error| error.to_string())?;
-    let reader = image::ImageReader::new(Cursor::new(bytes))
-        .with_guessed_format()
-        .map_err(|error| error.to_string())?;
-    let image = reader.decode().map_err(|error| error.to_string())?;
-    let (width, height) = (image.width(), image.height());
-    let (pixel, pixels) = match layout.channels {
-        1 => (PixelType::U8, grey(&image.into_rgb8().into_raw())),
-        4 => (PixelType::U8x4, image.into_rgba8().into_raw()),
-        _ => (PixelType::U8x3, image.into_rgb8().into_raw()),
-    };
-    let source = ImageRef::new(width, height, &pixels, pixel).map_err(|error| error.to_string())?;
-    let side =
-        |side: usize| u32::try_from(side).map_err(|_| "the model's image is too large".to_owned());
-    let mut target = Image::new(side(layout.width)?, side(layout.height)?, pixel);
-    let options = ResizeOptions::new()
-        .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
-        .fit_into_destination(None)
-        .use_alpha(false);
-    Resizer::new()
-        .resize(&source, &mut target, &options)
-        .map_err(|error| error.to_string())?;
-    let interleaved = target.into_vec();
-    if layout.channels_last || layout.channels == 1 {
-        return Ok(interleaved);
-    }
-    Ok((0..layout.channels)
-        .flat_map(|channel| {
-            interleaved
-                .iter()
-                .skip(channel)
-                .step_by(layout.channels)
-                .copied()
-        })
-        .collect())
-}
-
-/// Luma as ITU-R 601 weighs it, which is what image classifiers for grey images were trained with.
-fn grey(rgb: &[u8]) -> Vec<u8> {
-    rgb.chunks_exact(3)
-        .map(|pixel| {
-            ((u32::from(pixel[0]) * 19595
-                + u32::from(pixel[1]) * 38470
-                + u32::from(pixel[2]) * 7471
-                + 0x8000)
-                >> 16) as u8
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use super::array::Array;
 use super::columns::{Column, Columns, Wanted};
 use super::error::DataErrorKind;
-use super::synthetic::Recipe;
+use super::recipe::Recipe;
 use super::{DataError, InputSpec, Preprocess, Tensors, images, npz, testsets};
 use crate::files;
 use crate::model::TensorRef;
@@ -170,33 +170,14 @@ impl Inputs {
 /// Reads inputs for a model: an `.npz` or `.npy` file, an image or a folder of them, or ONNX test sets, told apart by
 /// what they contain. Errors name the file, the array and what was expected.
 pub fn load(path: &Path, specs: &[InputSpec], options: &LoadOptions) -> Result<Inputs, DataError> {
-    let wanted = Wanted {
-        samples: options.samples,
-        batch: options.batch,
-    };
-    let arranged = |columns, places| {
-        let columns = Columns::arrange(path, columns, wanted, options.preprocess.clone())?;
-        Ok(Inputs::columns(columns, places))
-    };
     let metadata = files::metadata(path).map_err(|error| DataError::new(path, error))?;
     let sets = if metadata.is_dir() {
         testsets::find(path)?
     } else {
         None
     };
-    if let Some(mut folders) = sets {
-        folders.truncate(options.samples.unwrap_or(usize::MAX).max(1));
-        // What does not fit the model is said at once, and not after half of the work.
-        folders
-            .iter()
-            .try_for_each(|folder| testsets::read(folder, specs).map(|_| ()))?;
-        let (samples, specs) = (folders.len(), specs.to_vec());
-        return Ok(Inputs {
-            samples,
-            synthetic: false,
-            notes: Vec::new(),
-            source: InputSource::Sets { folders, specs },
-        });
+    if let Some(folders) = sets {
+        return of_sets(folders, specs, options.samples);
     }
     let mut start = [0; 8];
     if metadata.is_file() {
@@ -206,7 +187,7 @@ pub fn load(path: &Path, specs: &[InputSpec], options: &LoadOptions) -> Result<I
     }
     if start.starts_with(b"PK") {
         let (columns, notes) = by_name(path, npz::open_npz(path, options.memory)?, specs)?;
-        let mut inputs: Inputs = arranged(columns, None)?;
+        let mut inputs = arranged(path, columns, None, options)?;
         inputs.notes.splice(0..0, notes);
         return Ok(inputs);
     }
@@ -219,17 +200,50 @@ pub fn load(path: &Path, specs: &[InputSpec], options: &LoadOptions) -> Result<I
                 },
             ));
         };
-        return arranged(
-            vec![Column {
-                spec: spec.clone(),
-                name: spec.name.clone(),
-                array: npz::open_npy(path, options.memory)?,
-            }],
-            None,
-        );
+        let column = Column {
+            spec: spec.clone(),
+            name: spec.name.clone(),
+            array: npz::open_npy(path, options.memory)?,
+        };
+        return arranged(path, vec![column], None, options);
     }
     let (column, places) = images::read(path, specs, options.samples)?;
-    arranged(vec![column], Some(places))
+    arranged(path, vec![column], Some(places), options)
+}
+
+/// Test sets, at most so many. Errors: one that does not fit the model.
+fn of_sets(
+    mut folders: Vec<PathBuf>,
+    specs: &[InputSpec],
+    most: Option<usize>,
+) -> Result<Inputs, DataError> {
+    folders.truncate(most.unwrap_or(usize::MAX).max(1));
+    // What does not fit the model is said at once, and not after half of the work.
+    folders
+        .iter()
+        .try_for_each(|folder| testsets::read(folder, specs).map(|_| ()))?;
+    let (samples, specs) = (folders.len(), specs.to_vec());
+    Ok(Inputs {
+        samples,
+        synthetic: false,
+        notes: Vec::new(),
+        source: InputSource::Sets { folders, specs },
+    })
+}
+
+/// Arrays, one for each input, in batches. Errors: they do not fit the model.
+fn arranged(
+    path: &Path,
+    columns: Vec<Column>,
+    places: Option<Vec<usize>>,
+    options: &LoadOptions,
+) -> Result<Inputs, DataError> {
+    let wanted = Wanted {
+        samples: options.samples,
+        batch: options.batch,
+    };
+    let columns = Columns::arrange(path, columns, wanted, options.preprocess.clone())?;
+    Ok(Inputs::columns(columns, places))
 }
 
 /// The files that are read when inputs are taken from a path, as far as that can be told without reading them.

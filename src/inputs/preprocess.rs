@@ -138,8 +138,6 @@ impl Preprocess {
 
     /// Why means and standard deviations do not seem to be of numbers like these, prepared from numbers of a stored type.
     pub(super) fn doubt(&self, stored: Dtype, prepared: &TensorRef) -> Option<String> {
-        /// Prepared numbers are small: beyond this, they were divided by what is not their deviation.
-        const LARGE: f64 = 30.0;
         if self.mean.is_empty() && self.std.is_empty() {
             return None;
         }
@@ -157,51 +155,51 @@ impl Preprocess {
             .iter()
             .product::<usize>()
             .max(1);
-        let number = |list: &[f64], channel: usize, default: f64| {
+        (0..channels).find_map(|channel| {
+            let chunks = numbers
+                .chunks(inner)
+                .enumerate()
+                .filter(|(row, _)| channels == 1 || row % channels == channel);
+            let ends = ends(chunks.flat_map(|(_, chunk)| chunk.iter().copied()))?;
+            self.doubt_of_channel(stored, channel, ends)
+        })
+    }
+
+    /// The same of one channel, whose prepared numbers lie between two.
+    fn doubt_of_channel(
+        &self,
+        stored: Dtype,
+        channel: usize,
+        (low, high): (f64, f64),
+    ) -> Option<String> {
+        /// Prepared numbers are small: beyond this, they were divided by what is not their deviation.
+        const LARGE: f64 = 30.0;
+        let number = |list: &[f64], default: f64| {
             list.get(channel)
                 .or(list.first())
                 .copied()
                 .unwrap_or(default)
         };
-        for channel in 0..channels {
-            let chunks = numbers
-                .chunks(inner)
-                .enumerate()
-                .filter(|(row, _)| channels == 1 || row % channels == channel);
-            let of = chunks
-                .flat_map(|(_, chunk)| chunk.iter().copied())
-                .filter(|number| number.is_finite());
-            let (low, high) = of.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), number| {
-                (low.min(number), high.max(number))
-            });
-            if low > high {
-                continue;
-            }
-            let (mean, std) = (
-                number(&self.mean, channel, 0.0),
-                number(&self.std, channel, 1.0),
-            );
-            // Rounded, so that nothing is said to begin at -0.000.
-            let [first, last] =
-                [low, high].map(|number| ((number * std + mean) * 1e3).round() / 1e3 + 0.0);
-            // How far the numbers lie to one side of the mean.
-            let off = (first.min(last) - mean).max(mean - first.max(last));
-            let numbers = format!(
-                "numbers from {first:.3} to {last:.3} (after a factor of {})",
-                self.factor(stored)
-            );
-            if off > 2.0 * (last - first).abs().max(1.0) {
-                return Some(format!(
-                    "the mean {mean} does not lie among {numbers}: is it meant for 0 to 255? then scale by 1, or divide it by 255"
-                ));
-            }
-            if low.abs().max(high.abs()) > LARGE {
-                return Some(format!(
-                    "mean {mean} and deviation {std} do not seem to be of {numbers}: if they are of 0 to 1, scale by 1/255"
-                ));
-            }
+        let (mean, std) = (number(&self.mean, 0.0), number(&self.std, 1.0));
+        // Rounded, so that nothing is said to begin at -0.000.
+        let [first, last] =
+            [low, high].map(|number| ((number * std + mean) * 1e3).round() / 1e3 + 0.0);
+        // How far the numbers lie to one side of the mean.
+        let off = (first.min(last) - mean).max(mean - first.max(last));
+        let numbers = format!(
+            "numbers from {first:.3} to {last:.3} (after a factor of {})",
+            self.factor(stored)
+        );
+        if off > 2.0 * (last - first).abs().max(1.0) {
+            return Some(format!(
+                "the mean {mean} does not lie among {numbers}: is it meant for 0 to 255? then scale by 1, or divide it by 255"
+            ));
         }
-        None
+        (low.abs().max(high.abs()) > LARGE).then(|| {
+            format!(
+                "mean {mean} and deviation {std} do not seem to be of {numbers}: if they are of 0 to 1, scale by 1/255"
+            )
+        })
     }
 
     fn normalise(&self, numbers: &mut [f64], dims: &[usize], scale: f64) -> Option<()> {
@@ -232,6 +230,15 @@ impl Preprocess {
         }
         Some(())
     }
+}
+
+/// The smallest and the largest of the finite ones of some numbers; `None` where there are none.
+fn ends(numbers: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
+    let finite = numbers.filter(|number| number.is_finite());
+    let (low, high) = finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), number| {
+        (low.min(number), high.max(number))
+    });
+    (low <= high).then_some((low, high))
 }
 
 /// The axis of that many channels: the second (batch, channels, …), else the last, else the first.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::DataError;
-use super::error::DataErrorKind;
 use crate::facts::Dim;
 use crate::proto::Dtype;
 
@@ -85,14 +84,11 @@ impl InputSpec {
         specs: &mut [InputSpec],
         pins: &BTreeMap<String, Vec<i64>>,
     ) -> Result<(), DataError> {
-        let error = |problem: String| {
-            DataError::new(std::path::Path::new(""), DataErrorKind::Spec(problem))
-        };
         let mut symbols: BTreeMap<String, i64> = BTreeMap::new();
         for (name, dims) in pins {
             let Some(spec) = specs.iter_mut().find(|spec| spec.name == *name) else {
                 let names: Vec<_> = specs.iter().map(|spec| spec.name.as_str()).collect();
-                return Err(error(format!(
+                return Err(DataError::spec(format!(
                     "the model has no input '{name}', but {}",
                     names.join(", ")
                 )));
@@ -104,7 +100,7 @@ impl InputSpec {
                     .zip(dims)
                     .all(|(have, want)| have.num().is_none_or(|have| have == *want));
             if !fits || dims.iter().any(|dim| *dim < 0) {
-                return Err(error(format!(
+                return Err(DataError::spec(format!(
                     "input '{name}' is {}, which cannot become {}",
                     shape_text(&spec.shape),
                     dims_text(dims)
@@ -122,30 +118,12 @@ impl InputSpec {
             .flat_map(|spec| &mut spec.shape)
             .filter(|dim| dim.num().is_none())
         {
-            if let Some(number) =
-                super::symbols::evaluate(&dim.to_string(), &|symbol| symbols.get(symbol).copied())
+            if let Some(number) = evaluate(&dim.to_string(), &|symbol| symbols.get(symbol).copied())
             {
                 *dim = Dim::Num(number);
             }
         }
         Ok(())
-    }
-
-    /// The shapes that made-up inputs have, by name.
-    pub fn made_up(specs: &[InputSpec]) -> BTreeMap<String, Vec<i64>> {
-        Self::with_sequences(specs, super::symbols::SEQUENCE)
-    }
-
-    /// The same, sequences being so long.
-    pub(super) fn with_sequences(specs: &[InputSpec], sequence: i64) -> BTreeMap<String, Vec<i64>> {
-        let shapes = super::symbols::resolve(specs, sequence)
-            .into_iter()
-            .map(|dims| dims.into_iter().map(|dim| dim as i64).collect());
-        specs
-            .iter()
-            .map(|spec| spec.name.clone())
-            .zip(shapes)
-            .collect()
     }
 
     /// All extents, if none is dynamic.
@@ -180,4 +158,15 @@ pub(super) fn dims_text(dims: &[impl std::fmt::Display]) -> String {
             .collect::<Vec<_>>()
             .join("×")
     }
+}
+
+/// The value of `2*a + b + 1`, as exporters write extents that depend on others.
+pub(super) fn evaluate(text: &str, symbol: &dyn Fn(&str) -> Option<i64>) -> Option<i64> {
+    text.split('+').try_fold(0i64, |sum, term| {
+        let product = term.split('*').try_fold(1i64, |product, factor| {
+            let factor = factor.trim();
+            product.checked_mul(factor.parse().ok().or_else(|| symbol(factor))?)
+        })?;
+        sum.checked_add(product)
+    })
 }

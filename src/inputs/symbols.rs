@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::InputSpec;
+use super::spec::evaluate;
 
 /// How long sequences are where nobody says it.
 pub(super) const SEQUENCE: i64 = 32;
@@ -47,19 +48,27 @@ pub(super) fn resolve(specs: &[InputSpec], sequence: i64) -> Vec<Vec<usize>> {
         .collect()
 }
 
-fn is_sum(text: &str) -> bool {
-    text.contains(['+', '*'])
+impl InputSpec {
+    /// The shapes that made-up inputs have, by name.
+    pub fn made_up(specs: &[InputSpec]) -> BTreeMap<String, Vec<i64>> {
+        Self::with_sequences(specs, SEQUENCE)
+    }
+
+    /// The same, sequences being so long.
+    pub(super) fn with_sequences(specs: &[InputSpec], sequence: i64) -> BTreeMap<String, Vec<i64>> {
+        let shapes = resolve(specs, sequence)
+            .into_iter()
+            .map(|dims| dims.into_iter().map(|dim| dim as i64).collect());
+        specs
+            .iter()
+            .map(|spec| spec.name.clone())
+            .zip(shapes)
+            .collect()
+    }
 }
 
-/// The value of `2*a + b + 1`, as exporters write extents that depend on others.
-pub(super) fn evaluate(text: &str, symbol: &dyn Fn(&str) -> Option<i64>) -> Option<i64> {
-    text.split('+').try_fold(0i64, |sum, term| {
-        let product = term.split('*').try_fold(1i64, |product, factor| {
-            let factor = factor.trim();
-            product.checked_mul(factor.parse().ok().or_else(|| symbol(factor))?)
-        })?;
-        sum.checked_add(product)
-    })
+fn is_sum(text: &str) -> bool {
+    text.contains(['+', '*'])
 }
 
 /// A number for one symbol: by its name, else by where it stands.

@@ -54,24 +54,14 @@ pub(super) fn ranks(folder: &Path) -> BTreeMap<String, usize> {
 
 /// Reads one set. Errors: inputs missing, damaged, or of other types and shapes than the model's.
 pub(super) fn read(folder: &Path, specs: &[InputSpec]) -> Result<Tensors, DataError> {
-    let mut found: Vec<(String, TensorRef)> = Vec::new();
-    for path in files(folder) {
-        let fail = |problem: String| DataError::new(&path, DataErrorKind::Format(problem));
-        let bytes = crate::files::read(&path).map_err(|error| DataError::new(&path, error))?;
-        let message = TensorProto::decode(bytes::Bytes::from(bytes))
-            .map_err(|error| fail(format!("no tensor: {error}")))?;
-        let tensor = TensorRef::from_proto(&message).map_err(|error| fail(error.to_string()))?;
-        found.push((message.name().to_owned(), tensor));
-    }
+    let found = stored(folder)?;
     let mut tensors = Tensors::new();
     for (place, spec) in specs.iter().enumerate() {
         // By name where the files have the model's names, else by number.
         let named = found.iter().find(|(name, _)| *name == spec.name);
         let Some((_, tensor)) = named.or_else(|| found.get(place)) else {
-            let found = found
-                .iter()
-                .enumerate()
-                .map(|(number, _)| format!("input_{number}.pb"))
+            let found = (0..found.len())
+                .map(|number| format!("input_{number}.pb"))
                 .collect();
             return Err(DataError::new(
                 folder,
@@ -81,39 +71,55 @@ pub(super) fn read(folder: &Path, specs: &[InputSpec]) -> Result<Tensors, DataEr
                 },
             ));
         };
-        if !InputSpec::fits(&spec.shape, &tensor.dims) {
-            let kind = DataErrorKind::Shape {
-                array: spec.name.clone(),
-                found: format!("{} {}", tensor.dtype, dims_text(&tensor.dims)),
-                expected: spec.describe(),
-                hint: "the test set must belong to this model",
-            };
-            return Err(DataError::new(folder, kind));
-        }
-        let tensor = if tensor.dtype == spec.dtype {
-            tensor.clone()
-        } else {
-            Preprocess::default()
-                .apply(&spec.name, tensor.clone(), spec)
-                .map_err(|kind| DataError::new(folder, kind))?
-        };
-        if let Some((what, _)) = preprocess::not_finite(&tensor, spec.kind) {
-            let sample = folder
-                .file_name()
-                .and_then(|name| name.to_string_lossy().rsplit('_').next()?.parse().ok())
-                .unwrap_or(0);
-            return Err(DataError::new(
-                folder,
-                DataErrorKind::NotFinite {
-                    array: spec.name.clone(),
-                    what,
-                    sample,
-                },
-            ));
-        }
-        tensors.insert(spec.name.clone(), tensor);
+        tensors.insert(spec.name.clone(), fitted(folder, tensor, spec)?);
     }
     Ok(tensors)
+}
+
+/// The tensors of a set as they are stored, with their names.
+fn stored(folder: &Path) -> Result<Vec<(String, TensorRef)>, DataError> {
+    let mut found: Vec<(String, TensorRef)> = Vec::new();
+    for path in files(folder) {
+        let fail = |problem: String| DataError::new(&path, DataErrorKind::Format(problem));
+        let bytes = crate::files::read(&path).map_err(|error| DataError::new(&path, error))?;
+        let message = TensorProto::decode(bytes::Bytes::from(bytes))
+            .map_err(|error| fail(format!("no tensor: {error}")))?;
+        let tensor = TensorRef::from_proto(&message).map_err(|error| fail(error.to_string()))?;
+        found.push((message.name().to_owned(), tensor));
+    }
+    Ok(found)
+}
+
+/// A tensor in the type of an input. Errors: another shape, no such conversion, numbers that are not finite.
+fn fitted(folder: &Path, tensor: &TensorRef, spec: &InputSpec) -> Result<TensorRef, DataError> {
+    let fail = |kind: DataErrorKind| DataError::new(folder, kind);
+    if !InputSpec::fits(&spec.shape, &tensor.dims) {
+        return Err(fail(DataErrorKind::Shape {
+            array: spec.name.clone(),
+            found: format!("{} {}", tensor.dtype, dims_text(&tensor.dims)),
+            expected: spec.describe(),
+            hint: "the test set must belong to this model",
+        }));
+    }
+    let tensor = if tensor.dtype == spec.dtype {
+        tensor.clone()
+    } else {
+        Preprocess::default()
+            .apply(&spec.name, tensor.clone(), spec)
+            .map_err(fail)?
+    };
+    if let Some((what, _)) = preprocess::not_finite(&tensor, spec.kind) {
+        let sample = folder
+            .file_name()
+            .and_then(|name| name.to_string_lossy().rsplit('_').next()?.parse().ok())
+            .unwrap_or(0);
+        return Err(fail(DataErrorKind::NotFinite {
+            array: spec.name.clone(),
+            what,
+            sample,
+        }));
+    }
+    Ok(tensor)
 }
 
 #[cfg(test)]

@@ -37,60 +37,20 @@ impl IsolatedNode {
         if !entry.subgraphs.is_empty() {
             return None;
         }
-        let mut alone = NodeProto {
-            name: None,
-            doc_string: None,
-            ..message.clone()
-        };
-        let mut graph = GraphProto {
-            name: Some("operator".into()),
-            ..Default::default()
-        };
-        let mut names: BTreeMap<ValueId, String> = BTreeMap::new();
-        let mut example = Tensors::new();
-        for (slot, name) in entry.inputs.iter().zip(&mut alone.input) {
-            let Some(value) = slot else { continue };
-            if let Some(known) = names.get(value) {
-                *name = known.clone();
-                continue;
-            }
-            *name = format!("x{}", names.len());
-            names.insert(*value, name.clone());
-            if let Some(tensor) = model.tensor_proto(*value) {
-                let mut tensor = tensor.clone();
-                tensor.name = Some(name.clone());
-                graph.initializer.push(tensor);
-                continue;
-            }
-            let fact = facts.of(*value);
-            let made = made_up(fact, name)?;
-            if constant.get(value.index()).copied().unwrap_or(false) {
-                graph.initializer.push(made.to_proto(name));
-            } else {
-                graph.input.push(declared(name, made.dtype, &made.dims));
-                example.insert(name.clone(), made);
+        let mut lifted = LiftedNode::new(message, facts);
+        for (slot, value) in entry.inputs.iter().enumerate() {
+            if let Some(value) = value {
+                let constant = constant.get(value.index()).copied().unwrap_or(false);
+                lifted.read(model, slot, *value, constant)?;
             }
         }
-        for (at, (slot, name)) in entry.outputs.iter().zip(&mut alone.output).enumerate() {
-            let Some(value) = slot else { continue };
-            *name = format!("y{at}");
-            let fact = facts.of(*value);
-            graph.output.push(declared(name, fact.dtype?, &dims(fact)?));
+        for (slot, value) in entry.outputs.iter().enumerate() {
+            if let Some(value) = value {
+                lifted.give(slot, *value)?;
+            }
         }
-        let ends = graph.input.iter().chain(&graph.output);
-        let allowed: BTreeSet<(String, usize)> = ends
-            .flat_map(|end| (0..8).map(|axis| (end.name().to_owned(), axis)))
-            .collect();
-        graph.node.push(alone);
-        let model = model.with_graph(graph).ok()?;
-        let analysis = analyse(
-            &model,
-            &Options {
-                allowed,
-                weightless: true,
-                ..Default::default()
-            },
-        );
+        let (graph, example) = lifted.finish();
+        let (model, analysis) = analysed(model, graph)?;
         let (only, _) = model.index().nodes().next()?;
         let width = |label: &LabelId| {
             let space = analysis.spaces.label(only, *label);
@@ -149,6 +109,93 @@ impl IsolatedNode {
         }
         Some((key(&model, &example)?, model, example))
     }
+}
+
+/// A node on its way into a graph of its own.
+struct LiftedNode<'a> {
+    facts: &'a Facts,
+    node: NodeProto,
+    graph: GraphProto,
+    /// Names that values got there.
+    names: BTreeMap<ValueId, String>,
+    example: Tensors,
+}
+
+impl<'a> LiftedNode<'a> {
+    fn new(node: &NodeProto, facts: &'a Facts) -> Self {
+        LiftedNode {
+            facts,
+            node: NodeProto {
+                name: None,
+                doc_string: None,
+                ..node.clone()
+            },
+            graph: GraphProto {
+                name: Some("operator".into()),
+                ..Default::default()
+            },
+            names: BTreeMap::new(),
+            example: Tensors::new(),
+        }
+    }
+
+    /// Declares what the node reads in a slot: a stored constant as it is, others made up. `None` where a shape is not known.
+    fn read(&mut self, model: &Model, slot: usize, value: ValueId, constant: bool) -> Option<()> {
+        let name = self.node.input.get_mut(slot)?;
+        if let Some(known) = self.names.get(&value) {
+            name.clone_from(known);
+            return Some(());
+        }
+        *name = format!("x{}", self.names.len());
+        self.names.insert(value, name.clone());
+        if let Some(tensor) = model.tensor_proto(value) {
+            let mut tensor = tensor.clone();
+            tensor.name = Some(name.clone());
+            self.graph.initializer.push(tensor);
+            return Some(());
+        }
+        let made = made_up(self.facts.of(value), name)?;
+        if constant {
+            self.graph.initializer.push(made.to_proto(name));
+        } else {
+            let input = declared(name, made.dtype, &made.dims);
+            self.graph.input.push(input);
+            self.example.insert(name.clone(), made);
+        }
+        Some(())
+    }
+
+    /// Declares what the node gives in a slot. `None` where its type or shape is not known.
+    fn give(&mut self, slot: usize, value: ValueId) -> Option<()> {
+        let name = self.node.output.get_mut(slot)?;
+        *name = format!("y{slot}");
+        let fact = self.facts.of(value);
+        let output = declared(name, fact.dtype?, &dims(fact)?);
+        self.graph.output.push(output);
+        Some(())
+    }
+
+    /// The graph, and inputs to run it on.
+    fn finish(mut self) -> (GraphProto, Tensors) {
+        self.graph.node.push(self.node);
+        (self.graph, self.example)
+    }
+}
+
+/// A graph as a model, analysed with all axes of its inputs and outputs free to shrink.
+fn analysed(model: &Model, graph: GraphProto) -> Option<(Model, Analysis)> {
+    let ends = graph.input.iter().chain(&graph.output);
+    let allowed: BTreeSet<(String, usize)> = ends
+        .flat_map(|end| (0..8).map(|axis| (end.name().to_owned(), axis)))
+        .collect();
+    let model = model.with_graph(graph).ok()?;
+    let options = Options {
+        allowed,
+        weightless: true,
+        ..Default::default()
+    };
+    let analysis = analyse(&model, &options);
+    Some((model, analysis))
 }
 
 /// What an operator is, for a table: its kind and shapes to read, and a digest of the rest.

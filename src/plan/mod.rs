@@ -273,6 +273,45 @@ impl Plan {
                 found: sha256.to_owned(),
             });
         }
+        let removed = self.units(analysis)?;
+        let selection = analysis.select(
+            removed
+                .iter()
+                .enumerate()
+                .map(|(group, units)| (group, units.as_slice())),
+        );
+        let (_, emptied) = selection.sparing(&analysis.groups);
+        if let Some(first) = emptied
+            .first()
+            .filter(|_| branch_ends(model, analysis, &emptied).is_none())
+        {
+            return Err(PlanError::Empties(analysis.groups[*first].id.clone()));
+        }
+        let held = slices::held(model, analysis, origins, &selection);
+        let ends = slices::of_ends(model, analysis, &selection);
+        let covered = |slice: &SliceCut| {
+            held.iter()
+                .any(|held| held.name == slice.value && held.covers(slice))
+        };
+        let shrinks = |slice: &SliceCut| {
+            let same = |end: &&SliceCut| end.value == slice.value && end.axis == slice.axis;
+            ends.iter().find(same).is_some_and(|known| {
+                let goes = |index| known.indices.binary_search(index).is_ok();
+                slice.indices.iter().all(goes)
+            })
+        };
+        let wrong = self.removed.iter().find(|slice| !covered(slice));
+        match wrong.or_else(|| self.io.iter().find(|slice| !shrinks(slice))) {
+            None => Ok(removed),
+            Some(slice) => Err(PlanError::NotItsUnits {
+                value: slice.value.clone(),
+                axis: slice.axis,
+            }),
+        }
+    }
+
+    /// The units that go, ascending, by group of the analysis. Errors: a group or unit that the model does not have.
+    fn units(&self, analysis: &Analysis) -> Result<Vec<Vec<u32>>, PlanError> {
         let mut removed = vec![Vec::new(); analysis.groups.len()];
         for cut in &self.groups {
             let at = analysis
@@ -292,44 +331,6 @@ impl Plan {
             sorted.sort_unstable();
             sorted.dedup();
             removed[at] = sorted;
-        }
-        let selection = analysis.select(
-            removed
-                .iter()
-                .enumerate()
-                .map(|(group, units)| (group, units.as_slice())),
-        );
-        let (_, emptied) = selection.sparing(&analysis.groups);
-        if let Some(first) = emptied
-            .first()
-            .filter(|_| branch_ends(model, analysis, &emptied).is_none())
-        {
-            return Err(PlanError::Empties(analysis.groups[*first].id.clone()));
-        }
-        let held = slices::held(model, analysis, origins, &selection);
-        let ends = slices::of_ends(model, analysis, &selection);
-        let wrong = |slice: &SliceCut| PlanError::NotItsUnits {
-            value: slice.value.clone(),
-            axis: slice.axis,
-        };
-        for slice in &self.removed {
-            if !held
-                .iter()
-                .any(|held| held.name == slice.value && held.covers(slice))
-            {
-                return Err(wrong(slice));
-            }
-        }
-        for slice in &self.io {
-            let same = |end: &&SliceCut| end.value == slice.value && end.axis == slice.axis;
-            let known = ends.iter().find(same).ok_or_else(|| wrong(slice))?;
-            if !slice
-                .indices
-                .iter()
-                .all(|index| known.indices.binary_search(index).is_ok())
-            {
-                return Err(wrong(slice));
-            }
         }
         Ok(removed)
     }

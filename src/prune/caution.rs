@@ -1,14 +1,13 @@
 //! What goes where nobody said how much may: less where little is known of the inputs, and nothing rather than too much.
 
 use super::decide::{Decision, allowed};
-use super::stages::{Candidates, Stages};
+use super::stages::{PreparedModel, Stages};
 use super::{Note, Outcome, Point, PruneError, Request};
 use crate::allocate::Choice;
 use crate::calibrate::{Dataset, doubts};
 use crate::evaluate::{ALLOWANCE, Baseline, Checks};
 use crate::model::Model;
 use crate::run::Runtime;
-use crate::workspace::Workspace;
 
 /// Outputs that vary by less than this share of themselves say too little of a change: an error is then small beside what all
 /// outputs have in common, and need not be small beside what tells them apart.
@@ -29,8 +28,7 @@ impl Stages<'_> {
     /// As much as keeps within the drift on inputs kept apart; nothing where the second try does not.
     pub(super) fn cautiously(
         &self,
-        workspace: Workspace,
-        candidates: Candidates,
+        prepared: PreparedModel,
         sha256: &str,
         baseline: &Baseline,
     ) -> Result<Outcome, PruneError> {
@@ -42,35 +40,33 @@ impl Stages<'_> {
             let caution = Caution::of(self.model, self.data, baseline, runtime);
             request.drift = Some(allowed * caution.share);
             said.extend(caution.remark(allowed * caution.share));
-            if caution.share == 0.0 && !candidates.groups.is_empty() {
-                let all = (workspace, candidates);
-                return self.whole(all, Vec::new(), &said, sha256, baseline);
+            if caution.share == 0.0 && !prepared.candidates.groups.is_empty() {
+                return self.whole(prepared, Vec::new(), &said, sha256, baseline);
             }
         }
-        let first = self.within(
-            &request,
-            (workspace, candidates.clone()),
-            &said,
-            sha256,
-            baseline,
-        )?;
+        let candidates = prepared.candidates.clone();
+        let with = |workspace| PreparedModel {
+            workspace,
+            candidates: candidates.clone(),
+        };
+        let first = self.within(&request, prepared, &said, sha256, baseline)?;
         let Some(moved) = moved_too_far(&first, &request) else {
             if !guessed || is_worth_it(&first) {
                 return Ok(first);
             }
             said.push("what could go would save less than a hundredth".to_owned());
-            let left = (first.workspace, candidates);
+            let left = with(first.workspace);
             return self.whole(left, first.tradeoff, &said, sha256, baseline);
         };
         request.drift = request
             .drift
             .map(|allowed| LESS * allowed * allowed / moved);
-        let again = (first.workspace, candidates.clone());
+        let again = with(first.workspace);
         let second = self.within(&request, again, &said, sha256, baseline)?;
         if moved_too_far(&second, &request).is_none() && (!guessed || is_worth_it(&second)) {
             return Ok(second);
         }
-        let left = (second.workspace, candidates);
+        let left = with(second.workspace);
         self.whole(left, second.tradeoff, &said, sha256, baseline)
     }
 
@@ -78,29 +74,28 @@ impl Stages<'_> {
     fn within(
         &self,
         request: &Request,
-        (workspace, candidates): (Workspace, Candidates),
+        prepared: PreparedModel,
         said: &[String],
         sha256: &str,
         baseline: &Baseline,
     ) -> Result<Outcome, PruneError> {
         let stages = Stages { request, ..*self };
-        let mut decided =
-            stages.decide((&workspace, &candidates.groups), sha256, baseline, None)?;
+        let mut decided = stages.decide(&prepared, sha256, baseline, None)?;
         decided.notes.extend(said.iter().cloned().map(Note::Other));
-        stages.pruned(workspace, candidates, decided, sha256, baseline)
+        stages.pruned(prepared, decided, sha256, baseline)
     }
 
     /// The model with nothing cut, after what was tried.
     fn whole(
         &self,
-        (workspace, candidates): (Workspace, Candidates),
+        prepared: PreparedModel,
         tradeoff: Vec<Point>,
         said: &[String],
         sha256: &str,
         baseline: &Baseline,
     ) -> Result<Outcome, PruneError> {
         let nothing = Choice {
-            removed: vec![Vec::new(); workspace.analysis.groups.len()],
+            removed: vec![Vec::new(); prepared.workspace.analysis.groups.len()],
         };
         let allowed = allowed(self.request, self.data);
         let said = said.iter().cloned().map(Note::Other);
@@ -110,7 +105,7 @@ impl Stages<'_> {
             notes: said.chain([Note::NoCutWithin { allowed }]).collect(),
             ..Default::default()
         };
-        self.pruned(workspace, candidates, decided, sha256, baseline)
+        self.pruned(prepared, decided, sha256, baseline)
     }
 }
 

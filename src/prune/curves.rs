@@ -8,9 +8,8 @@ use super::request::Request;
 use crate::allocate::{Choice, Width};
 use crate::analysis::{Group, Selection};
 use crate::calibrate::Dataset;
-use crate::evaluate::{Baseline, Stage, Trunk};
+use crate::evaluate::{Baseline, RunSetup, Stage, Trunk};
 use crate::progress::{Phase, Work};
-use crate::run::Runtime;
 use crate::score::{ByReaders, Calibrated, Curve, Evidence, readers, swap_units};
 
 /// Shares of a group's units that go when its effect is measured.
@@ -62,9 +61,10 @@ impl GroupErrorModel<'_> {
         candidates: &[usize],
         curves: &mut [Curve],
         widths: &[Width],
-        (data, bench, runtime): (&Dataset, &Baseline, &dyn Runtime),
-        work: &Work,
+        bench: &Baseline,
+        setup: RunSetup,
     ) -> Result<(), PruneError> {
+        let (data, work) = (setup.data, setup.work);
         work.progress
             .begin(Phase::Sensitivity, candidates.len() as u64);
         // What the model has lost already counts for no group.
@@ -77,7 +77,7 @@ impl GroupErrorModel<'_> {
             .collect();
         let mut stage = Stage::default();
         for (place, members) in trunk.stages(&forks) {
-            stage.advance(place, &trunk, &self.prepared.working, data, runtime, work)?;
+            stage.advance(place, &trunk, &self.prepared.working, setup)?;
             // A model is made ready on one core: two at a time keep all busy.
             let found: Vec<Sensitivity> = members
                 .par_iter()

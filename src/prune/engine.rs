@@ -8,24 +8,6 @@ use crate::progress::Work;
 use crate::run::{Chosen, Fallback, Runtime, Unverifiable, choose};
 use crate::verify::Verdict;
 
-/// What ran the models.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-#[non_exhaustive]
-pub struct Engine {
-    pub name: String,
-    pub version: String,
-}
-
-impl Engine {
-    pub(super) fn of(runtime: &dyn Runtime) -> Self {
-        Engine {
-            name: runtime.name().to_owned(),
-            version: runtime.version().to_owned(),
-        }
-    }
-}
-
 /// A model to prune, what it is measured with and what runs it.
 ///
 /// ```
@@ -160,23 +142,4 @@ fn is_settled(outcome: &Result<Outcome, PruneError>) -> bool {
 
 fn is_told(checks: &Checks) -> bool {
     checks.exactness.verdict == Verdict::Exact && !checks.outputs.is_empty()
-}
-
-/// Does something in a runtime, and again in what it falls back to where the model does not run. Errors: those of the last try;
-/// where that engine is not at hand, the reason says so.
-pub(super) fn in_either<T>(
-    runtime: &dyn Runtime,
-    work: impl Fn(&dyn Runtime) -> Result<T, PruneError>,
-) -> Result<T, PruneError> {
-    let reason = match work(runtime) {
-        Err(PruneError::Unverifiable(reason)) => reason,
-        done => return done,
-    };
-    match runtime.fallback() {
-        Fallback::Nothing => Err(PruneError::Unverifiable(reason)),
-        Fallback::Missing(missing) => {
-            Err(PruneError::Unverifiable(format!("{reason} ({missing})")))
-        }
-        Fallback::Runtime(other) => work(other),
-    }
 }

@@ -1,7 +1,7 @@
 //! The last stages: what the weights were fitted to, what was measured, and whether it is what was asked for.
 
 use super::decide::Decision;
-use super::stages::{Candidates, FinishedCut, Recovered, Stages};
+use super::stages::{FinishedCut, PreparedModel, Recovered, Stages};
 use super::unrun;
 use super::{Engine, Note, Outcome, PruneError, fit, io};
 use crate::analysis::Selection;
@@ -13,19 +13,22 @@ use crate::plan::Plan;
 use crate::run::without_sequences;
 use crate::surgery;
 use crate::verify::Agreement;
-use crate::workspace::Workspace;
+use crate::workspace::{OriginalRuns, Workspace};
 
 impl Stages<'_> {
     /// Records what the weights were fitted to, checks the result and says what was found.
     pub(super) fn finish(
         &self,
-        workspace: Workspace,
-        candidates: Candidates,
+        prepared: PreparedModel,
         decision: Decision,
         mut cut: FinishedCut,
         mut recovered: Recovered,
         baseline: &Baseline,
     ) -> Result<Outcome, PruneError> {
+        let PreparedModel {
+            workspace,
+            candidates,
+        } = prepared;
         let fitted = !recovered.repairs.is_empty()
             || (self.known.runs && self.data.statistics_alone() && !cut.selection.is_empty());
         let method = self
@@ -72,8 +75,8 @@ impl Stages<'_> {
         let Some(runtime) = self.runtime.filter(|_| self.request.verify) else {
             return Ok(None);
         };
-        let exactness = |outputs: &_, inputs: &_, noise| {
-            workspace.exactness(&cut.selection, &cut.bare, runtime, outputs, inputs, noise)
+        let exactness = |original: OriginalRuns| {
+            workspace.exactness(&cut.selection, &cut.bare, runtime, original)
         };
         let exactness: Option<&crate::evaluate::Prove> =
             (!cut.selection.is_empty()).then_some(&exactness);

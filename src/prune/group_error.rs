@@ -9,12 +9,10 @@ use super::PruneError;
 use super::statistics::{gathering, narrow_views};
 use crate::analysis::{ClassId, Selection};
 use crate::calibrate::{Dataset, Statistics, gather};
-use crate::evaluate::{Baseline, fitted_runs};
+use crate::evaluate::{Baseline, RunSetup, fitted_runs};
 use crate::linear::{Bias, Linear, units_of_columns};
 use crate::model::Model;
-use crate::progress::Work;
 use crate::recover::local;
-use crate::run::Runtime;
 use crate::surgery;
 use crate::workspace::Workspace;
 
@@ -39,9 +37,7 @@ impl<'a> GroupErrorModel<'a> {
     pub fn new(
         prepared: &'a Workspace,
         known: Option<&Statistics>,
-        data: &Dataset,
-        runtime: &dyn Runtime,
-        work: &Work,
+        setup: RunSetup,
     ) -> Result<Self, PruneError> {
         let views = narrow_views(prepared);
         let columns: Vec<Vec<Option<(ClassId, u32)>>> = views
@@ -66,7 +62,8 @@ impl<'a> GroupErrorModel<'a> {
                 mended: Mutex::default(),
             });
         }
-        let runs = fitted_runs(data.inputs.count());
+        let inputs = &*setup.data.inputs;
+        let runs = fitted_runs(inputs.count());
         let can_go = |columns: &Vec<Option<(ClassId, u32)>>| columns.iter().any(Option::is_some);
         let read: Vec<Linear> = views
             .iter()
@@ -77,11 +74,11 @@ impl<'a> GroupErrorModel<'a> {
         let statistics = gather(
             &prepared.working,
             &read,
-            &*data.inputs,
+            inputs,
             &runs,
             false,
-            runtime,
-            work,
+            setup.runtime,
+            setup.work,
         )
         .map_err(gathering)?;
         Ok(GroupErrorModel {

@@ -90,38 +90,37 @@ pub fn allowed(model: &Model, allowances: &[Allowance]) -> Result<Allowed, Prune
         for value in found {
             let name = &model.index().value(value).name;
             let shape = facts.of(value).shape.clone().unwrap_or_default();
-            let fixed = |axis: usize| shape.get(axis).is_some_and(|dim| dim.count().is_some());
-            let Some(axis) = axis else {
-                allowed.extend(
-                    (0..shape.len())
-                        .filter(|axis| fixed(*axis))
-                        .map(|axis| (name.clone(), axis)),
-                );
-                continue;
-            };
-            let place = if axis < 0 {
-                axis + shape.len() as i64
-            } else {
-                axis
-            };
-            match usize::try_from(place).ok().filter(|place| fixed(*place)) {
-                Some(place) => allowed.insert((name.clone(), place)),
-                None => {
-                    let shape = shape
-                        .iter()
-                        .map(ToString::to_string)
-                        .collect::<Vec<_>>()
-                        .join("×");
-                    return Err(PruneError::NoSuchAxis {
-                        name: name.clone(),
-                        axis,
-                        shape,
-                    });
-                }
-            };
+            let axes = fixed_axes(name, &shape, axis)?;
+            allowed.extend(axes.into_iter().map(|axis| (name.clone(), axis)));
         }
     }
     Ok(allowed)
+}
+
+/// The axes of known extent, or the one that is meant, which counts from the end where it is below zero. Errors: that one is
+/// not there or has no known extent.
+fn fixed_axes(name: &str, shape: &[Dim], axis: Option<i64>) -> Result<Vec<usize>, PruneError> {
+    let fixed = |axis: &usize| shape.get(*axis).is_some_and(|dim| dim.count().is_some());
+    let Some(axis) = axis else {
+        return Ok((0..shape.len()).filter(fixed).collect());
+    };
+    let place = if axis < 0 {
+        axis + shape.len() as i64
+    } else {
+        axis
+    };
+    match usize::try_from(place).ok().filter(fixed) {
+        Some(place) => Ok(vec![place]),
+        None => Err(PruneError::NoSuchAxis {
+            name: name.to_owned(),
+            axis,
+            shape: shape
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("×"),
+        }),
+    }
 }
 
 /// Inputs and outputs that a selection leaves in another shape.

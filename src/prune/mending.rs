@@ -4,7 +4,7 @@ use super::PruneError;
 use super::group_error::GroupErrorModel;
 use super::stages::{FinishedCut, Recovered, Stages};
 use super::statistics;
-use crate::evaluate::Baseline;
+use crate::evaluate::{Baseline, RunSetup};
 use crate::model::Model;
 use crate::recover::Repair;
 use crate::workspace::Workspace;
@@ -56,14 +56,18 @@ impl Stages<'_> {
         let (Some(method), Some(runtime)) = (self.request.recover, runtime) else {
             return Ok((cut.bare.clone(), Vec::new()));
         };
-        let (data, work) = (self.data, self.work);
-        let (model, repairs) = if data.statistics_alone() {
-            let statistics = data.statistics.as_ref();
-            let quality = GroupErrorModel::new(workspace, statistics, data, runtime, work)?;
+        let setup = RunSetup {
+            data: self.data,
+            runtime,
+            work: self.work,
+        };
+        let (model, repairs) = if self.data.statistics_alone() {
+            let statistics = self.data.statistics.as_ref();
+            let quality = GroupErrorModel::new(workspace, statistics, setup)?;
             (quality.cut_unshared(selection)?, Vec::new())
         } else {
             let unshared = cut.unshared.clone();
-            statistics::mend(workspace, selection, unshared, method, data, runtime, work)?
+            statistics::mend(workspace, selection, unshared, method, setup)?
         };
         Ok((workspace.reshare(model)?, repairs))
     }

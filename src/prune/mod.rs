@@ -24,14 +24,15 @@ mod search;
 mod stages;
 mod statistics;
 mod unchanged;
+mod unmatched;
 mod unrun;
 
 pub use decide::{DEFAULT_DRIFT, MADE_UP_DRIFT};
-pub use engine::{Engine, Pruner};
+pub use engine::Pruner;
 pub use error::PruneError;
 pub use io::{Allowance, ChangedEnd, allowed};
 pub use notes::{FAR, Note};
-pub use outcome::{Outcome, Point};
+pub use outcome::{Engine, Outcome, Point};
 pub use patterns::{Pattern, PatternError};
 pub use request::Request;
 pub use statistics::calibrate;

@@ -1,6 +1,6 @@
 //! What pruning made and found.
 
-use super::{ChangedEnd, Engine, Note, UnrunBranch};
+use super::{ChangedEnd, Note, UnrunBranch};
 use crate::allocate::Choice;
 use crate::cost::Cost;
 use crate::evaluate::Checks;
@@ -8,7 +8,26 @@ use crate::latency::LatencyForecast;
 use crate::model::Model;
 use crate::plan::Plan;
 use crate::recover::Repair;
+use crate::run::Runtime;
 use crate::workspace::Workspace;
+
+/// What ran the models.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+#[non_exhaustive]
+pub struct Engine {
+    pub name: String,
+    pub version: String,
+}
+
+impl Engine {
+    pub(super) fn of(runtime: &dyn Runtime) -> Self {
+        Engine {
+            name: runtime.name().to_owned(),
+            version: runtime.version().to_owned(),
+        }
+    }
+}
 
 /// One point that the search tried.
 #[derive(Clone, Debug, PartialEq)]

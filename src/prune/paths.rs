@@ -1,6 +1,5 @@
 //! The ways down that curves lead to.
 
-use super::rounds::RoundState;
 use crate::allocate::{Choice, Path, Target, Width};
 use crate::analysis::Selection;
 use crate::score::Curve;
@@ -30,16 +29,16 @@ impl Curves {
         prepared.select(&choice.removed)
     }
 
-    /// All units of the original that are gone after a choice.
+    /// All units of the original that are gone after a choice, where `before` were gone already.
     pub fn in_original(
         &self,
         choice: &Choice,
-        state: &RoundState,
+        before: &[Vec<u32>],
         original: &Workspace,
     ) -> Vec<Vec<u32>> {
-        let mut gone = state.gone.clone();
+        let mut gone = before.to_vec();
         for (group, place) in &self.matched {
-            let before = &state.gone[*group];
+            let before = &before[*group];
             let left: Vec<u32> = (0..original.analysis.groups[*group].units.len() as u32)
                 .filter(|unit| before.binary_search(unit).is_err())
                 .collect();

@@ -9,10 +9,10 @@ use super::request::Request;
 use super::statistics::mend;
 use super::{Note, Point, PruneError};
 use crate::allocate::{Choice, Target, Unreachable, Width, least_cuts};
-use crate::analysis::{Selection, analyse};
+use crate::analysis::{Group, Selection, analyse};
 use crate::calibrate::Dataset;
 use crate::cost::Cost;
-use crate::evaluate::{Baseline, Estimate};
+use crate::evaluate::{Baseline, Estimate, RunSetup};
 use crate::latency::{LatencyModel, Settling};
 use crate::model::{Model, ValueId};
 use crate::progress::Work;
@@ -86,7 +86,7 @@ impl Rounds<'_> {
         let targets = self.targets(&state, round as f64 / rounds as f64);
         let prepared = state.prepared.as_ref().unwrap_or(self.original);
         let known = self.data.statistics.as_ref().filter(|_| round == 1);
-        let quality = GroupErrorModel::new(prepared, known, self.data, self.runtime, self.work)?;
+        let quality = GroupErrorModel::new(prepared, known, self.setup())?;
         let mut plan = self.curves(&state, &quality, decided)?;
         if self.measures() {
             self.reweigh(&mut plan, &quality, &targets)?;
@@ -110,7 +110,7 @@ impl Rounds<'_> {
         } else {
             choice
         };
-        let removed = plan.in_original(&choice, &state, self.original);
+        let removed = plan.in_original(&choice, &state.gone, self.original);
         let selection = plan.selection(prepared, &choice);
         state = RoundState {
             correction,
@@ -172,6 +172,15 @@ impl Rounds<'_> {
         Ok((settled.choice, settled.correction))
     }
 
+    /// What models are run on and in.
+    pub(super) fn setup(&self) -> RunSetup<'_> {
+        RunSetup {
+            data: self.data,
+            runtime: self.runtime,
+            work: self.work,
+        }
+    }
+
     /// Whether drift can be measured on inputs that mean something; else statistics alone decide and mend.
     fn measures(&self) -> bool {
         !self.data.statistics_alone()
@@ -185,42 +194,10 @@ impl Rounds<'_> {
         decided: &mut Decision,
     ) -> Result<Curves, PruneError> {
         let prepared = state.prepared.as_ref().unwrap_or(self.original);
-        // Groups keep their ids; one that is down to a single unit is a group no more.
-        let find = |group: &usize| {
-            let old = &self.original.analysis.groups[*group];
-            let units = old.units.len() - state.gone[*group].len();
-            let same = |new: &crate::analysis::Group| {
-                new.id == old.id && new.kind == old.kind && new.units.len() == units
-            };
-            prepared
-                .analysis
-                .groups
-                .iter()
-                .position(same)
-                .map(|place| (*group, place))
-        };
-        let matched: Vec<(usize, usize)> = self.candidates.iter().filter_map(find).collect();
+        let matched = self.matched(state, prepared);
         let groups: Vec<usize> = matched.iter().map(|(_, place)| *place).collect();
-        let width = |(group, place): &(usize, usize)| {
-            self.request
-                .width(prepared, *place, &self.original.analysis.groups[*group])
-        };
-        let first = least_cuts(prepared.subject(), &groups)
-            .into_iter()
-            .map(|least| least.unwrap_or(usize::MAX));
-        let widths: Vec<Width> = matched
-            .iter()
-            .map(width)
-            .zip(first)
-            .map(|(width, first)| Width { first, ..width })
-            .collect();
-        let scorer = self.request.score.score();
-        let curve = |(group, _): &(usize, usize)| {
-            let left = |unit: u32| state.gone[*group].binary_search(&unit).is_err();
-            scorer.of_original(&self.original.analysis.groups[*group], &left)
-        };
-        let fixed: Option<Vec<Curve>> = matched.iter().map(curve).collect();
-        let mut curves = match fixed {
+        let widths = self.widths(prepared, &matched, &groups);
+        let mut curves = match self.fixed_curves(state, &matched) {
             Some(fixed) => fixed,
             None => {
                 let (curves, remark) = quality.curves(&groups, self.request, self.work);
@@ -231,19 +208,63 @@ impl Rounds<'_> {
             }
         };
         if self.measures() {
-            quality.scale(
-                &groups,
-                &mut curves,
-                &widths,
-                (self.data, self.bench, self.runtime),
-                self.work,
-            )?;
+            quality.scale(&groups, &mut curves, &widths, self.bench, self.setup())?;
         }
         Ok(Curves {
             matched,
             widths,
             curves,
         })
+    }
+
+    /// The candidates that are left, as numbers in the original and in the model so far. Groups keep their ids; one that is down
+    /// to a single unit is a group no more.
+    fn matched(&self, state: &RoundState, prepared: &Workspace) -> Vec<(usize, usize)> {
+        let find = |group: &usize| {
+            let old = &self.original.analysis.groups[*group];
+            let units = old.units.len() - state.gone[*group].len();
+            let same =
+                |new: &Group| new.id == old.id && new.kind == old.kind && new.units.len() == units;
+            prepared
+                .analysis
+                .groups
+                .iter()
+                .position(same)
+                .map(|place| (*group, place))
+        };
+        self.candidates.iter().filter_map(find).collect()
+    }
+
+    /// How many units of each group may go at once. `groups`: the second numbers of `matched`.
+    fn widths(
+        &self,
+        prepared: &Workspace,
+        matched: &[(usize, usize)],
+        groups: &[usize],
+    ) -> Vec<Width> {
+        let width = |(group, place): &(usize, usize)| {
+            self.request
+                .width(prepared, *place, &self.original.analysis.groups[*group])
+        };
+        let first = least_cuts(prepared.subject(), groups)
+            .into_iter()
+            .map(|least| least.unwrap_or(usize::MAX));
+        matched
+            .iter()
+            .map(width)
+            .zip(first)
+            .map(|(width, first)| Width { first, ..width })
+            .collect()
+    }
+
+    /// The curves that a score gives of the original, whatever is left of it; `None` where it gives none.
+    fn fixed_curves(&self, state: &RoundState, matched: &[(usize, usize)]) -> Option<Vec<Curve>> {
+        let scorer = self.request.score.score();
+        let curve = |(group, _): &(usize, usize)| {
+            let left = |unit: u32| state.gone[*group].binary_search(&unit).is_err();
+            scorer.of_original(&self.original.analysis.groups[*group], &left)
+        };
+        matched.iter().map(curve).collect()
     }
 
     /// Cuts and mends: `removed` are units of the original, `selection` the same in the model so far.
@@ -260,15 +281,7 @@ impl Rounds<'_> {
             Some(_) if !self.measures() => (quality.cut_unshared(selection)?, Vec::new()),
             Some(method) if !whole.is_empty() => {
                 let cut = quality.bare_cut(selection)?;
-                mend(
-                    self.original,
-                    &whole,
-                    cut,
-                    method,
-                    self.data,
-                    self.runtime,
-                    self.work,
-                )?
+                mend(self.original, &whole, cut, method, self.setup())?
             }
             _ => (prepared.cut_unshared(selection, &[])?, Vec::new()),
         };

@@ -60,13 +60,8 @@ impl Rounds<'_> {
         mut decided: Decision,
     ) -> Result<Decision, PruneError> {
         let allowed = allowed(self.request, self.data);
-        let quality = GroupErrorModel::new(
-            self.original,
-            self.data.statistics.as_ref(),
-            self.data,
-            self.runtime,
-            self.work,
-        )?;
+        let known = self.data.statistics.as_ref();
+        let quality = GroupErrorModel::new(self.original, known, self.setup())?;
         let plan = self.curves(&state, &quality, &mut decided)?;
         let path = plan.path(self.original, &[]);
         self.work
@@ -273,7 +268,7 @@ impl Rounds<'_> {
         let choice = trials.path.choice(gone);
         let removed = trials
             .plan
-            .in_original(&choice, trials.state, self.original);
+            .in_original(&choice, &trials.state.gone, self.original);
         let tried = self.cut(
             trials.state,
             removed,

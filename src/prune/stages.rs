@@ -3,7 +3,7 @@
 use super::decide::{self, Decision};
 use super::rounds::Rounds;
 use super::unrun::{Unrun, UnrunBranch};
-use super::{Outcome, PruneError, Request, patterns, statistics};
+use super::{Outcome, PruneError, Request, statistics, unmatched};
 use crate::allocate::Align;
 use crate::analysis::{self, Selection};
 use crate::calibrate::Dataset;
@@ -46,6 +46,12 @@ pub(super) struct Candidates {
     pub groups: Vec<usize>,
     pub unrun: Vec<UnrunBranch>,
     pub unmatched: Vec<String>,
+}
+
+/// A model made ready, and what may be cut of it.
+pub(super) struct PreparedModel {
+    pub workspace: Workspace,
+    pub candidates: Candidates,
 }
 
 /// The model as it was cut, with weights as they were.
@@ -101,16 +107,15 @@ pub(super) fn run(
     };
     let sha256 = stages.digest();
     let baseline = stages.baseline(chosen)?;
+    let prepared = PreparedModel {
+        workspace,
+        candidates,
+    };
     if !request.cautious {
-        let decided = stages.decide(
-            (&workspace, &candidates.groups),
-            &sha256,
-            &baseline,
-            latency.as_ref(),
-        )?;
-        return stages.pruned(workspace, candidates, decided, &sha256, &baseline);
+        let decided = stages.decide(&prepared, &sha256, &baseline, latency.as_ref())?;
+        return stages.pruned(prepared, decided, &sha256, &baseline);
     }
-    stages.cautiously(workspace, candidates, &sha256, &baseline)
+    stages.cautiously(prepared, &sha256, &baseline)
 }
 
 impl Known {
@@ -160,7 +165,7 @@ impl Stages<'_> {
 
     /// Finds the groups that may be cut: what no input reaches is left whole.
     fn candidates(&self, workspace: &Workspace) -> Result<Candidates, PruneError> {
-        let unmatched = patterns::unmatched(self.request, workspace)?;
+        let unmatched = unmatched::unmatched(self.request, workspace)?;
         let groups = self.request.candidates(workspace);
         let unrun = match self.runtime.filter(|_| self.known.runs) {
             Some(runtime) => Unrun::find(&workspace.working, &*self.data.inputs, runtime)?,
@@ -232,12 +237,13 @@ impl Stages<'_> {
     /// Decides which units go: by a plan, by error curves, or by weights alone.
     pub(super) fn decide(
         &self,
-        (workspace, groups): (&Workspace, &[usize]),
+        prepared: &PreparedModel,
         sha256: &str,
         baseline: &Baseline,
         latency: Option<&LatencyModel>,
     ) -> Result<Decision, PruneError> {
         let request = self.request;
+        let (workspace, groups) = (&prepared.workspace, &*prepared.candidates.groups);
         if let Some(runtime) = self.by_curves(groups, baseline) {
             let rounds = Rounds {
                 original: workspace,
@@ -281,16 +287,16 @@ impl Stages<'_> {
     /// What was decided, done: cut, mended, checked and told of.
     pub(super) fn pruned(
         &self,
-        workspace: Workspace,
-        candidates: Candidates,
+        prepared: PreparedModel,
         mut decision: Decision,
         sha256: &str,
         baseline: &Baseline,
     ) -> Result<Outcome, PruneError> {
-        self.add_dead(&workspace, &candidates.groups, &mut decision);
-        let cut = self.cut(&workspace, &decision, sha256.to_owned())?;
-        let recovered = self.recover(&workspace, &cut, decision.made.take(), baseline)?;
-        self.finish(workspace, candidates, decision, cut, recovered, baseline)
+        let workspace = &prepared.workspace;
+        self.add_dead(workspace, &prepared.candidates.groups, &mut decision);
+        let cut = self.cut(workspace, &decision, sha256.to_owned())?;
+        let recovered = self.recover(workspace, &cut, decision.made.take(), baseline)?;
+        self.finish(prepared, decision, cut, recovered, baseline)
     }
 
     /// Cuts the model, weights as they were. Errors: the file changed meanwhile, surgery fails.

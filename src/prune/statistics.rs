@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use super::PruneError;
-use super::engine::in_either;
 use crate::analysis::{Analysis, Granularity, Selection, analyse};
-use crate::calibrate::{Dataset, Statistics, gather};
+use crate::calibrate::{Statistics, gather};
+use crate::evaluate::RunSetup;
 use crate::inputs::{Batches, GatherError};
 use crate::linear::{Linear, units_of_columns, views};
 use crate::model::{Model, extract_subgraph};
 use crate::progress::{Phase, Work};
 use crate::recover::{Method, Repair, RepairOptions, Teacher, recover};
-use crate::run::{Runtime, Tensors};
+use crate::run::{Fallback, Runtime, Tensors};
 use crate::workspace::Workspace;
 
 /// Columns of a window beyond which its places are not told apart.
@@ -99,24 +99,23 @@ pub(super) fn mend(
     selection: &Selection,
     cut: Model,
     method: Method,
-    data: &Dataset,
-    runtime: &dyn Runtime,
-    work: &Work,
+    setup: RunSetup,
 ) -> Result<(Model, Vec<Repair>), PruneError> {
     let teacher = Teacher {
         model: &prepared.working,
         analysis: &prepared.analysis,
         selection,
     };
-    let runs: Vec<usize> = (0..data.inputs.count()).collect();
+    let inputs = &*setup.data.inputs;
+    let runs: Vec<usize> = (0..inputs.count()).collect();
     recover(
         teacher,
         cut,
-        &*data.inputs,
+        inputs,
         &runs,
-        runtime,
+        setup.runtime,
         &RepairOptions { method },
-        work,
+        setup.work,
     )
     .map_err(gathering)
 }
@@ -127,5 +126,24 @@ pub(super) fn gathering(error: GatherError) -> PruneError {
             "calibration needs to run the model, and cannot: {reason}"
         )),
         other => other.into(),
+    }
+}
+
+/// Does something in a runtime, and again in what it falls back to where the model does not run. Errors: those of the last try;
+/// where that engine is not at hand, the reason says so.
+fn in_either<T>(
+    runtime: &dyn Runtime,
+    work: impl Fn(&dyn Runtime) -> Result<T, PruneError>,
+) -> Result<T, PruneError> {
+    let reason = match work(runtime) {
+        Err(PruneError::Unverifiable(reason)) => reason,
+        done => return done,
+    };
+    match runtime.fallback() {
+        Fallback::Nothing => Err(PruneError::Unverifiable(reason)),
+        Fallback::Missing(missing) => {
+            Err(PruneError::Unverifiable(format!("{reason} ({missing})")))
+        }
+        Fallback::Runtime(other) => work(other),
     }
 }

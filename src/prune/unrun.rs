@@ -56,28 +56,7 @@ impl Unrun {
         let Some(example) = inputs.example()?.filter(|_| !ifs.is_empty()) else {
             return Ok(unrun);
         };
-        let pins: Pins = example
-            .iter()
-            .map(|(name, tensor)| {
-                (
-                    name.clone(),
-                    tensor.dims.iter().map(|dim| *dim as i64).collect(),
-                )
-            })
-            .collect();
-        let facts = infer(model, &pins);
-        let conditions: BTreeSet<ValueId> = ifs
-            .iter()
-            .filter_map(|node| condition(model, *node))
-            .collect();
-        let mut seen: BTreeMap<ValueId, BTreeSet<bool>> = BTreeMap::new();
-        for value in conditions {
-            let found = match known(&facts, value) {
-                Some(truth) => [truth].into(),
-                None => computed(model, value, &example, inputs, runtime)?,
-            };
-            seen.insert(value, found);
-        }
+        let seen = truths(model, &ifs, &example, inputs, runtime)?;
         for node in ifs {
             let Some(truths) = condition(model, node)
                 .and_then(|value| seen.get(&value))
@@ -204,6 +183,39 @@ pub(super) fn remark(branches: &[UnrunBranch], kept: bool) -> Option<String> {
 
 fn condition(model: &Model, node: NodeId) -> Option<ValueId> {
     model.index().node(node).inputs.first().copied().flatten()
+}
+
+/// What the conditions of some nodes come to.
+fn truths(
+    model: &Model,
+    ifs: &[NodeId],
+    example: &Tensors,
+    inputs: &dyn Batches,
+    runtime: &dyn Runtime,
+) -> Result<BTreeMap<ValueId, BTreeSet<bool>>, PruneError> {
+    let pins: Pins = example
+        .iter()
+        .map(|(name, tensor)| {
+            (
+                name.clone(),
+                tensor.dims.iter().map(|dim| *dim as i64).collect(),
+            )
+        })
+        .collect();
+    let facts = infer(model, &pins);
+    let conditions: BTreeSet<ValueId> = ifs
+        .iter()
+        .filter_map(|node| condition(model, *node))
+        .collect();
+    let mut seen: BTreeMap<ValueId, BTreeSet<bool>> = BTreeMap::new();
+    for value in conditions {
+        let found = match known(&facts, value) {
+            Some(truth) => [truth].into(),
+            None => computed(model, value, example, inputs, runtime)?,
+        };
+        seen.insert(value, found);
+    }
+    Ok(seen)
 }
 
 /// A condition that shapes decide.

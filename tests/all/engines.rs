@@ -6,7 +6,7 @@ use onnx_prune::analysis::Selection;
 use onnx_prune::model::{Model, TensorRef};
 use onnx_prune::run::{OrtRuntime, Runtime, Tensors, TractRuntime};
 use onnx_prune::verify::{Exactness, Verdict};
-use onnx_prune::workspace::Workspace;
+use onnx_prune::workspace::{OriginalRuns, Workspace};
 
 /// ONNX Runtime, where a library is at hand.
 pub fn onnxruntime() -> Option<&'static OrtRuntime> {
@@ -77,11 +77,14 @@ pub fn judge(
     pruned: &Model,
     inputs: &Tensors,
 ) -> (Exactness, String) {
-    let all = std::slice::from_ref(inputs);
     let judged = |ran: &Ran| {
-        let outputs = std::slice::from_ref(&ran.outputs);
+        let original = OriginalRuns {
+            inputs: std::slice::from_ref(inputs),
+            outputs: std::slice::from_ref(&ran.outputs),
+            noise: ran.noise,
+        };
         (
-            prepared.exactness(selection, pruned, ran.runtime, outputs, all, ran.noise),
+            prepared.exactness(selection, pruned, ran.runtime, original),
             ran.runtime.name().to_owned(),
         )
     };

@@ -6,7 +6,7 @@ use onnx_prune::model::{Index, Limits, TensorRef, load, save};
 use onnx_prune::run::{Runtime, TractRuntime};
 use onnx_prune::score::{Evidence, Random, Score};
 use onnx_prune::verify::Verdict;
-use onnx_prune::workspace::Workspace;
+use onnx_prune::workspace::{OriginalRuns, Workspace};
 
 use crate::engines;
 
@@ -216,9 +216,11 @@ output y f32[n,5]
             &selection,
             &pruned,
             &runtime,
-            &original,
-            std::slice::from_ref(&inputs),
-            0.0,
+            OriginalRuns {
+                inputs: std::slice::from_ref(&inputs),
+                outputs: &original,
+                noise: 0.0,
+            },
         );
         // What is sliced away moves nothing, and is exact all the same.
         assert_eq!(outcome.verdict, Verdict::Exact, "{outcome:?}");

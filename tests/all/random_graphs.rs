@@ -8,7 +8,7 @@ use onnx_prune::rng::rng;
 use onnx_prune::run::{Runtime, Tensors, TractRuntime};
 use onnx_prune::score::{Evidence, Random, Score};
 use onnx_prune::verify::Verdict;
-use onnx_prune::workspace::Workspace;
+use onnx_prune::workspace::{OriginalRuns, Workspace};
 use proptest::prelude::*;
 use rand::Rng;
 
@@ -538,9 +538,11 @@ fn check(
         &selection,
         &pruned,
         &runtime,
-        &original,
-        &[inputs],
-        session.noise(),
+        OriginalRuns {
+            inputs: &[inputs],
+            outputs: &original,
+            noise: session.noise(),
+        },
     );
     match &outcome.verdict {
         Verdict::Exact => Ok(()),
