@@ -1,6 +1,6 @@
 //! What a cut asks of a node itself: other attributes, scaled weights and results, packed numbers.
 
-use super::repack::Repack;
+use super::packed_rows::Repack;
 use super::rewrite::Rewriter;
 use crate::model::NodeId;
 use crate::ops::{NodeEdit, Setting};

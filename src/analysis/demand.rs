@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::infer::{Facts, view};
+use super::packed_rows::Repack;
 use super::patch::{patch_tensor, patched, written_down};
-use super::repack::Repack;
 use crate::facts::{Dim, Fact};
 use crate::model::{GraphId, Model, Names, NodeId, Origin, TensorRef, ValueId};
 use crate::ops::{Demand, back, lookup};
@@ -32,7 +32,7 @@ type CopiedNodes = (Vec<Option<Dim>>, String, Fact);
 struct WantedContents<'a> {
     value: ValueId,
     elements: &'a [Option<Dim>],
-    /// Whether it must hold no other elements.
+    /// Whether the elements are all that it may hold.
     whole: bool,
     /// How many nodes lie between it and the operand that asks for it.
     depth: usize,
@@ -275,16 +275,28 @@ impl Operands {
             let (name, _) = self.provide(model, facts, entry.graph, wanted)?;
             inputs.push((input, name));
         }
+        let name = self.copy(model, node, &entry.name, inputs);
+        Ok((name, patched(facts.of(value), elements)))
+    }
+
+    /// Puts a copy of a node behind it that reads other values at some inputs; gives the name of its one output.
+    fn copy(
+        &mut self,
+        model: &Model,
+        node: NodeId,
+        output: &str,
+        inputs: Vec<(u32, String)>,
+    ) -> String {
         let mut copy = model.node(node).clone();
         for (input, name) in inputs {
             copy.input[input as usize] = name;
         }
-        let name = self.fresh(&entry.name);
+        let name = self.fresh(output);
         copy.output = vec![name.clone()];
         copy.name = Some(self.fresh(model.node_label(node)));
-        let position = model.index().node(node).position;
-        self.inserts.push((entry.graph, position, copy));
-        Ok((name, patched(facts.of(value), elements)))
+        let entry = model.index().node(node);
+        self.inserts.push((entry.graph, entry.position, copy));
+        name
     }
 
     /// What the inputs of a shape-computing node must hold so that its output holds the wanted elements.

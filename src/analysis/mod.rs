@@ -17,6 +17,7 @@ mod infer;
 mod known;
 mod names;
 mod numbering;
+mod packed_rows;
 mod patch;
 mod pieces;
 mod product;
