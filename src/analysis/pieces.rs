@@ -142,7 +142,7 @@ impl Pieces {
         if self.0.len() > MOST_PIECES {
             return Err(Reason::NoCommonFactors);
         }
-        if band.repeats > 1 && (at - band.start) % band.period != 0 {
+        if band.repeats > 1 && !(at - band.start).is_multiple_of(band.period) {
             self.split(at)?;
         }
         Ok(true)

@@ -284,7 +284,8 @@ impl Spaces {
         );
     }
 
-    /// How the pieces of a product's axis lie: for each the outer and the inner piece whose combinations it is, where such begin.
+    /// How the pieces of a product's axis lie: for each the outer and the inner piece whose combinations it is, where such
+    /// begin.
     pub(super) fn product_pieces(&self, product: AxisProduct) -> Vec<Triple> {
         let AxisProduct {
             axis,

@@ -156,8 +156,8 @@ impl NormNumbers {
     }
 }
 
-/// The operator whose first output a normalisation takes in, where nothing else sees that, and nothing but the first output of
-/// the normalisation is used.
+/// The operator whose first output a normalisation takes in, where nothing else sees that, and nothing but the first output
+/// of the normalisation is used.
 fn sole_source(model: &Model, norm: NodeId, annotated: &HashSet<String>) -> Option<NodeId> {
     let entry = model.index().node(norm);
     let unread = |value: &ValueId| {

@@ -63,8 +63,8 @@ fn columns(reader: &Reader, units: &[u32]) -> Vec<usize> {
         .collect()
 }
 
-/// The set in which the unit at a place comes back and the best of those that stayed goes; `None` where that does not lessen the
-/// error enough.
+/// The set in which the unit at a place comes back and the best of those that stayed goes; `None` where that does not lessen
+/// the error enough.
 fn swapped_with(
     readers: &[Reader],
     gone: &[u32],

@@ -86,8 +86,8 @@ impl Path<'_> {
         }
     }
 
-    /// What each class of a group keeps where `fewer` units are gone instead of `gone`; classes of which nothing is gone any
-    /// more come back whole.
+    /// What each class of a group keeps where `fewer` units are gone instead of `gone`; classes that lose nothing any more come
+    /// back whole.
     fn shares_back(&self, place: usize, gone: usize, fewer: usize) -> Vec<(ClassId, f64)> {
         let mut back = self.shares(place, fewer);
         for (class, _) in self.shares(place, gone) {
