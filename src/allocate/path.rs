@@ -4,10 +4,12 @@
 //! the step saves now, with what is gone already taken into account. On convex curves that is the Lagrangian's solution
 //! for every budget on the way.
 
+mod meet;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use super::{Choice, TOLERANCE, Target, Unreachable, Width};
+use super::{Choice, Target, Width};
 use crate::analysis::{Analysis, ClassId, Group, Selection};
 use crate::cost::{Cost, CostModel, IncrementalCost, Subject};
 use crate::score::Curve;
@@ -330,82 +332,6 @@ impl<'a> Path<'a> {
     pub fn cost(&self, choice: &Choice) -> Cost {
         self.cost
             .of(&self.analysis.classes, &self.selection(choice))
-    }
-
-    /// The choice that meets all targets and leaves as much as they allow: steps are taken until every target holds, then
-    /// the last ones are taken back where that still holds.
-    pub fn meet(&self, targets: &[Target]) -> Result<Choice, Unreachable> {
-        let fits = |cost: &Cost| {
-            targets
-                .iter()
-                .all(|target| target.of(cost, &self.original) <= target.fraction() + 1e-9)
-        };
-        if fits(&self.original) {
-            return Ok(self.choice(&self.counts(0)));
-        }
-        let Some(last) = self.steps.iter().position(|step| fits(&step.cost)) else {
-            let closest = self.choice(&self.counts(self.len()));
-            let cost = self.steps.last().map_or(self.original, |step| step.cost);
-            let reachable = |target: &Target| (*target, target.of(&cost, &self.original));
-            let missed = targets
-                .iter()
-                .map(reachable)
-                .filter(|(target, reachable)| *reachable > target.fraction() + TOLERANCE);
-            let reachable: Vec<_> = missed.collect();
-            return if reachable.is_empty() {
-                Ok(closest)
-            } else {
-                Err(Unreachable { reachable, closest })
-            };
-        };
-        let mut gone = self.counts(last + 1);
-        let mut ledger = IncrementalCost::new(self.cost, self.analysis.classes.classes.len());
-        gone.iter()
-            .enumerate()
-            .for_each(|(place, gone)| ledger.set(&self.shares(place, *gone)));
-        for step in self.steps[..=last].iter().rev() {
-            // Only a group's last step can be taken back, and its own classes must come back whole.
-            if gone[step.place] != step.to {
-                continue;
-            }
-            let mut back = self.shares(step.place, step.from);
-            for (class, _) in self.shares(step.place, step.to) {
-                if !back.iter().any(|(other, _)| *other == class) {
-                    back.push((class, 1.0));
-                }
-            }
-            if fits(&ledger.with(&back)) {
-                ledger.set(&back);
-                gone[step.place] = step.from;
-            }
-        }
-        // Where aligned steps are coarse for the whole, one group ends at a width of its own.
-        let short = |cost: &Cost| {
-            targets
-                .iter()
-                .all(|target| target.of(cost, &self.original) < target.fraction() - TOLERANCE)
-        };
-        for step in self.steps[..=last].iter().rev() {
-            // What went as a whole stays away.
-            let whole =
-                gone[step.place] == self.analysis.groups[self.groups[step.place]].units.len();
-            let first = self.widths[step.place].first;
-            let least = if first > 1 { first } else { 0 };
-            while !whole && gone[step.place] > least && short(&ledger.cost()) {
-                let mut back = self.shares(step.place, gone[step.place] - 1);
-                for (class, _) in self.shares(step.place, gone[step.place]) {
-                    if !back.iter().any(|(other, _)| *other == class) {
-                        back.push((class, 1.0));
-                    }
-                }
-                if !fits(&ledger.with(&back)) {
-                    break;
-                }
-                ledger.set(&back);
-                gone[step.place] -= 1;
-            }
-        }
-        Ok(self.choice(&gone))
     }
 }
 

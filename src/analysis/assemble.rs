@@ -2,9 +2,9 @@
 
 use super::demand::Operands;
 use super::infer::Facts;
-use super::rewrite::patched;
+use super::patch::patched;
 use crate::facts::{Dim, Fact};
-use crate::model::{Model, Origin, TensorRef, ValueId};
+use crate::model::{GraphId, Model, Origin, TensorRef, ValueId};
 use crate::ops::make;
 use crate::proto::{Dtype, NodeProto};
 
@@ -46,63 +46,66 @@ impl Operands {
             return None;
         }
         let position = model.index().node(node).position;
-        let mut made: Vec<NodeProto> = Vec::new();
+        let mut list = NewList {
+            graph: entry.graph,
+            base: &entry.name,
+            dtype: fact.dtype?,
+            made: Vec::new(),
+        };
         let mut pieces = Vec::new();
         for part in parts(fact, wanted)? {
-            let mut constant = |operands: &mut Self, numbers: &[i64], dtype| {
-                let list = list_of(numbers, dtype);
-                operands
-                    .initializer(model, entry.graph, &entry.name, &list)
-                    .0
-            };
-            pieces.push(match part {
-                AssembledPart::Numbers(numbers) => constant(self, &numbers, fact.dtype?),
-                AssembledPart::Held(places) => {
-                    let places = constant(self, &places, Dtype::Int64);
-                    self.made(&mut made, &entry.name, |output| {
-                        make::gather(&entry.name, &places, 0, output)
-                    })
-                }
-                AssembledPart::Scaled(place, times, by) => {
-                    let [place, times, by] = [
-                        (place, Dtype::Int64),
-                        (times, fact.dtype?),
-                        (by, fact.dtype?),
-                    ]
-                    .map(|(number, dtype)| constant(self, &[number], dtype));
-                    let held = self.made(&mut made, &entry.name, |output| {
-                        make::gather(&entry.name, &place, 0, output)
-                    });
-                    let product = self.made(&mut made, &entry.name, |output| {
-                        make::mul(&held, &times, output)
-                    });
-                    self.made(&mut made, &entry.name, |output| {
-                        make::div(&product, &by, output)
-                    })
-                }
-            });
+            pieces.push(list.piece(self, model, part));
         }
-        let name = self.made(&mut made, &entry.name, |output| {
-            make::concat(&pieces, 0, output)
-        });
+        let name = list.node(self, |output| make::concat(&pieces, 0, output));
         // Nodes behind one other are inserted last first.
         self.inserts.extend(
-            made.into_iter()
+            list.made
+                .into_iter()
                 .rev()
                 .map(|node| (entry.graph, position, node)),
         );
         Some((name, patched(fact, wanted)))
     }
+}
+
+/// A list on its way to be put together.
+struct NewList<'a> {
+    graph: GraphId,
+    /// The name of the old list: all names are made of it.
+    base: &'a str,
+    dtype: Dtype,
+    /// The nodes that compute it, in order.
+    made: Vec<NodeProto>,
+}
+
+impl NewList<'_> {
+    /// The name of the value that is one stretch of the list.
+    fn piece(&mut self, operands: &mut Operands, model: &mut Model, part: AssembledPart) -> String {
+        let (graph, base, dtype) = (self.graph, self.base, self.dtype);
+        let mut constant = |operands: &mut Operands, numbers: &[i64], dtype| {
+            let list = list_of(numbers, dtype);
+            operands.initializer(model, graph, base, &list).0
+        };
+        match part {
+            AssembledPart::Numbers(numbers) => constant(operands, &numbers, dtype),
+            AssembledPart::Held(places) => {
+                let places = constant(operands, &places, Dtype::Int64);
+                self.node(operands, |output| make::gather(base, &places, 0, output))
+            }
+            AssembledPart::Scaled(place, times, by) => {
+                let [place, times, by] = [(place, Dtype::Int64), (times, dtype), (by, dtype)]
+                    .map(|(number, dtype)| constant(operands, &[number], dtype));
+                let held = self.node(operands, |output| make::gather(base, &place, 0, output));
+                let product = self.node(operands, |output| make::mul(&held, &times, output));
+                self.node(operands, |output| make::div(&product, &by, output))
+            }
+        }
+    }
 
     /// Notes the node that gives a new value, and returns the value's name.
-    fn made(
-        &mut self,
-        nodes: &mut Vec<NodeProto>,
-        base: &str,
-        node: impl FnOnce(&str) -> NodeProto,
-    ) -> String {
-        let output = self.fresh(base);
-        nodes.push(node(&output));
+    fn node(&mut self, operands: &mut Operands, node: impl FnOnce(&str) -> NodeProto) -> String {
+        let output = operands.fresh(self.base);
+        self.made.push(node(&output));
         output
     }
 }

@@ -1,11 +1,11 @@
 //! Classes of factors: what must be cut alike, what is frozen by a cause, and which factor of each axis is its carrier.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use super::Granularity;
-use super::freeze::Freezer;
+use super::freeze::{Allowed, Cause, Freezer};
+use super::numbering::Numbering;
 use super::spaces::{SpaceId, Spaces};
 use super::unite::FactorUnion;
 use crate::model::{Model, NodeId};
@@ -59,56 +59,8 @@ pub struct Classes {
     factors: Vec<Factor>,
 }
 
-/// Numbers of all factors: space by space, piece by piece, outermost first.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Numbering {
-    /// The number of pieces before the end of each space.
-    pieces: Vec<u32>,
-    /// The number of factors before the end of each piece.
-    factors: Vec<u32>,
-}
-
-impl Numbering {
-    pub(super) fn end_piece(&mut self, factors: usize) {
-        self.factors.push(factors as u32);
-    }
-
-    pub(super) fn end_space(&mut self) {
-        self.pieces.push(self.factors.len() as u32);
-    }
-
-    /// What stands before a place in a list of ends.
-    fn before(ends: &[u32], at: usize) -> usize {
-        at.checked_sub(1).map_or(0, |before| ends[before] as usize)
-    }
-
-    fn pieces(&self, space: SpaceId) -> Range<usize> {
-        Self::before(&self.pieces, space.index())..self.pieces[space.index()] as usize
-    }
-
-    /// The factors of a space.
-    pub(super) fn of_space(&self, space: SpaceId) -> Range<usize> {
-        let pieces = self.pieces(space);
-        Self::before(&self.factors, pieces.start)..Self::before(&self.factors, pieces.end)
-    }
-
-    /// The factors of a piece; none where the space has not so many pieces.
-    pub(super) fn of_piece(&self, space: SpaceId, piece: usize) -> Range<usize> {
-        let pieces = self.pieces(space);
-        let at = (pieces.start + piece).min(pieces.end);
-        let end = (at + 1).min(pieces.end);
-        Self::before(&self.factors, at)..Self::before(&self.factors, end)
-    }
-}
-
-/// Axes that the user allows to shrink although callers see them, as (value name, axis).
-pub type Allowed = std::collections::BTreeSet<(String, usize)>;
-
 /// Classes frozen for a reason found while trying cuts.
 pub(super) type Causes = BTreeMap<ClassId, Cause>;
-
-/// Why a class is frozen, and the node that freezes it, where it is one.
-pub(super) type Cause = (Reason, Option<NodeId>);
 
 impl Classes {
     /// Builds the classes and chooses carriers.
@@ -164,11 +116,7 @@ fn finish(
         let root = builder.union.find(factor);
         frozen.entry(root).or_insert((reason, None));
     }
-    const NONE: u32 = u32::MAX;
-    let mut ids: Vec<u32> = vec![NONE; builder.extents.len()];
-    let mut classes: Vec<Class> = Vec::new();
-    let mut levels: Vec<usize> = Vec::new();
-    let mut factors: Vec<Factor> = Vec::with_capacity(builder.extents.len());
+    let mut found = NumberedClasses::new(builder.extents.len());
     let mut start = 0;
     for end in &builder.numbers.factors {
         let end = *end as usize;
@@ -176,39 +124,22 @@ fn finish(
             let root = builder.union.find(at as u32);
             let extent = builder.extents[at].count();
             let extent = extent.and_then(|extent| u32::try_from(extent).ok());
-            if ids[root as usize] == NONE {
-                ids[root as usize] = classes.len() as u32;
-                classes.push(Class {
-                    extent: extent.unwrap_or(0),
-                    free: false,
-                    frozen: frozen.get(&root).map(|(reason, _)| reason.clone()),
-                    held_by: frozen.get(&root).and_then(|(_, node)| *node),
-                    lossy: lossy.get(&root).cloned(),
-                });
-                levels.push(0);
-            }
-            let class = ClassId(ids[root as usize]);
-            let entry = &mut classes[class.index()];
-            if extent.is_none_or(|extent| extent != entry.extent) {
-                entry.frozen.get_or_insert(Reason::Dynamic);
-            }
-            // The same factor twice in one piece: the kept set would be a square, which no carrier describes.
-            if factors[start..at]
-                .iter()
-                .any(|factor| factor.class == class)
-            {
-                entry.frozen.get_or_insert(Reason::NoCommonFactors);
-            }
+            let class = found.class_of(root, extent, frozen.get(&root), lossy.get(&root));
             let level = match granularity {
                 Granularity::Coarse => at - start,
                 Granularity::Fine => end - 1 - at,
             };
-            levels[class.index()] = levels[class.index()].max(level);
             let stride = builder.strides[at];
-            factors.push(Factor { class, stride });
+            found.add(Factor { class, stride }, start, extent, level);
         }
         start = end;
     }
+    let NumberedClasses {
+        mut classes,
+        levels,
+        factors,
+        ..
+    } = found;
     for (class, (reason, node)) in causes {
         let class = &mut classes[class.index()];
         if class.frozen.is_none() {
@@ -220,6 +151,69 @@ fn finish(
         classes,
         numbers: builder.numbers,
         factors,
+    }
+}
+
+/// Classes in the order in which their first factors come.
+struct NumberedClasses {
+    /// By the root of a set of factors.
+    ids: Vec<Option<ClassId>>,
+    classes: Vec<Class>,
+    /// By class: how many factors of a piece come before its own at most, counted from the side that granularity prefers.
+    levels: Vec<usize>,
+    factors: Vec<Factor>,
+}
+
+impl NumberedClasses {
+    fn new(factors: usize) -> Self {
+        NumberedClasses {
+            ids: vec![None; factors],
+            classes: Vec::new(),
+            levels: Vec::new(),
+            factors: Vec::with_capacity(factors),
+        }
+    }
+
+    /// The class of a set of factors, a new one where the set is met for the first time.
+    fn class_of(
+        &mut self,
+        root: u32,
+        extent: Option<u32>,
+        frozen: Option<&Cause>,
+        lossy: Option<&Reason>,
+    ) -> ClassId {
+        if let Some(class) = self.ids[root as usize] {
+            return class;
+        }
+        let class = ClassId(self.classes.len() as u32);
+        self.ids[root as usize] = Some(class);
+        self.classes.push(Class {
+            extent: extent.unwrap_or(0),
+            free: false,
+            frozen: frozen.map(|(reason, _)| reason.clone()),
+            held_by: frozen.and_then(|(_, node)| *node),
+            lossy: lossy.cloned(),
+        });
+        self.levels.push(0);
+        class
+    }
+
+    /// Adds the next factor, of a piece whose factors begin at `start`.
+    fn add(&mut self, factor: Factor, start: usize, extent: Option<u32>, level: usize) {
+        let entry = &mut self.classes[factor.class.index()];
+        if extent.is_none_or(|extent| extent != entry.extent) {
+            entry.frozen.get_or_insert(Reason::Dynamic);
+        }
+        // The same factor twice in one piece: the kept set would be a square, which no carrier describes.
+        if self.factors[start..]
+            .iter()
+            .any(|other| other.class == factor.class)
+        {
+            entry.frozen.get_or_insert(Reason::NoCommonFactors);
+        }
+        let most = &mut self.levels[factor.class.index()];
+        *most = (*most).max(level);
+        self.factors.push(factor);
     }
 }
 

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::infer::{Facts, view};
-use super::patch::{float_tensor, patch_tensor, written_down};
-use super::repack::Repack;
-use super::rewrite::patched;
+use super::packed_rows::Repack;
+use super::patch::{patch_tensor, patched, written_down};
 use crate::facts::{Dim, Fact};
 use crate::model::{GraphId, Model, Names, NodeId, Origin, TensorRef, ValueId};
-use crate::ops::{Demand, back, lookup, make};
+use crate::ops::{Demand, back, lookup};
 use crate::proto::NodeProto;
 
 /// Operands that were replaced, and nodes to be inserted. Nodes keep their places until the end, so that the index
@@ -27,6 +26,17 @@ pub(super) struct Operands {
 
 /// The elements that a copy was made for, its name, and what is known of it.
 type CopiedNodes = (Vec<Option<Dim>>, String, Fact);
+
+/// What a value is to hold.
+#[derive(Clone, Copy)]
+struct WantedContents<'a> {
+    value: ValueId,
+    elements: &'a [Option<Dim>],
+    /// Whether the elements are all that it may hold.
+    whole: bool,
+    /// How many nodes lie between it and the operand that asks for it.
+    depth: usize,
+}
 
 /// Why an operand cannot be rewritten.
 type Why = String;
@@ -93,11 +103,16 @@ impl Operands {
             .get(&(node, demand.input))
             .unwrap_or_else(|| facts.of(value))
             .clone();
-        let wanted = demand.elements.clone();
-        if holds(&fact, &wanted, demand.whole) {
+        if holds(&fact, &demand.elements, demand.whole) {
             return Ok(());
         }
-        let (name, fact) = self.provide(model, facts, value, &wanted, graph, demand.whole, 0)?;
+        let wanted = WantedContents {
+            value,
+            elements: &demand.elements,
+            whole: demand.whole,
+            depth: 0,
+        };
+        let (name, fact) = self.provide(model, facts, graph, wanted)?;
         model.node_mut(node).input[demand.input as usize] = name;
         self.replaced.insert((node, demand.input), fact);
         Ok(())
@@ -164,18 +179,17 @@ impl Operands {
     }
 
     /// A value that holds the wanted elements: the same one changed in place if nobody else reads it, else a copy.
-    #[allow(clippy::too_many_arguments)]
     fn provide(
         &mut self,
         model: &mut Model,
         facts: &Facts,
-        value: ValueId,
-        wanted: &[Option<Dim>],
         graph: GraphId,
-        whole: bool,
-        depth: usize,
+        wanted: WantedContents,
     ) -> Result<(String, Fact), Why> {
-        if holds(facts.of(value), wanted, whole) {
+        let WantedContents {
+            value, elements, ..
+        } = wanted;
+        if holds(facts.of(value), elements, wanted.whole) {
             return Ok((
                 model.index().value(value).name.clone(),
                 facts.of(value).clone(),
@@ -186,26 +200,26 @@ impl Operands {
             .get(&value)
             .into_iter()
             .flatten()
-            .find(|(elements, ..)| elements == wanted)
+            .find(|(held, ..)| held == elements)
         {
             return Ok((name.clone(), fact.clone()));
         }
-        let (name, fact) = match self.trace(model, facts, value, wanted, whole, depth) {
+        let (name, fact) = match self.trace(model, facts, wanted) {
             Ok(traced) => traced,
             // However it is computed, what is known to be plain numbers can be written down as such, and what is not can be
             // read from it, number by number.
-            Err(why) => match written_down(facts.of(value), wanted) {
+            Err(why) => match written_down(facts.of(value), elements) {
                 Some(tensor) => {
                     let base = model.index().value(value).name.clone();
                     self.initializer(model, graph, &base, &tensor)
                 }
-                None => self.assemble(model, facts, value, wanted).ok_or(why)?,
+                None => self.assemble(model, facts, value, elements).ok_or(why)?,
             },
         };
         self.copies
             .entry(value)
             .or_default()
-            .push((wanted.to_vec(), name.clone(), fact.clone()));
+            .push((elements.to_vec(), name.clone(), fact.clone()));
         Ok((name, fact))
     }
 
@@ -214,11 +228,14 @@ impl Operands {
         &mut self,
         model: &mut Model,
         facts: &Facts,
-        value: ValueId,
-        wanted: &[Option<Dim>],
-        whole: bool,
-        depth: usize,
+        wanted: WantedContents,
     ) -> Result<(String, Fact), Why> {
+        let WantedContents {
+            value,
+            elements,
+            whole,
+            depth,
+        } = wanted;
         let entry = model.index().value(value).clone();
         let stuck = || format!("'{}', which is computed from something else", entry.name);
         if depth > 32 {
@@ -226,19 +243,19 @@ impl Operands {
         }
         if let Some(tensor) = model.constant(value) {
             let (tensor, fact) =
-                patch_tensor(&tensor, facts.of(value), wanted, whole).ok_or_else(stuck)?;
+                patch_tensor(&tensor, facts.of(value), elements, whole).ok_or_else(stuck)?;
             let (name, _) = self.initializer(model, entry.graph, &entry.name, &tensor);
             return Ok((name, fact));
         }
         let Origin::Output(node, 0) = entry.origin else {
             return Err(stuck());
         };
-        let changes = self.sources(model, facts, node, wanted).ok_or_else(stuck)?;
+        let changes = self
+            .sources(model, facts, node, elements)
+            .ok_or_else(stuck)?;
         let mut inputs = Vec::new();
         for Demand {
-            input,
-            elements: wanted,
-            ..
+            input, elements, ..
         } in changes
         {
             let source = model
@@ -249,20 +266,37 @@ impl Operands {
                 .copied()
                 .flatten()
                 .ok_or_else(stuck)?;
-            let (name, _) =
-                self.provide(model, facts, source, &wanted, entry.graph, false, depth + 1)?;
+            let wanted = WantedContents {
+                value: source,
+                elements: &elements,
+                whole: false,
+                depth: depth + 1,
+            };
+            let (name, _) = self.provide(model, facts, entry.graph, wanted)?;
             inputs.push((input, name));
         }
+        let name = self.copy(model, node, &entry.name, inputs);
+        Ok((name, patched(facts.of(value), elements)))
+    }
+
+    /// Puts a copy of a node behind it that reads other values at some inputs; gives the name of its one output.
+    fn copy(
+        &mut self,
+        model: &Model,
+        node: NodeId,
+        output: &str,
+        inputs: Vec<(u32, String)>,
+    ) -> String {
         let mut copy = model.node(node).clone();
         for (input, name) in inputs {
             copy.input[input as usize] = name;
         }
-        let name = self.fresh(&entry.name);
+        let name = self.fresh(output);
         copy.output = vec![name.clone()];
         copy.name = Some(self.fresh(model.node_label(node)));
-        let position = model.index().node(node).position;
-        self.inserts.push((entry.graph, position, copy));
-        Ok((name, patched(facts.of(value), wanted)))
+        let entry = model.index().node(node);
+        self.inserts.push((entry.graph, entry.position, copy));
+        name
     }
 
     /// What the inputs of a shape-computing node must hold so that its output holds the wanted elements.
@@ -335,76 +369,6 @@ impl Operands {
             .retain(|attribute| attribute.name() != "allowzero");
         message.input[1] = name;
         self.replaced.insert((node, 1), fact);
-        true
-    }
-
-    /// Puts a node behind another that multiplies its first output by a number. False if that is no float.
-    pub(super) fn scale_result(
-        &mut self,
-        model: &mut Model,
-        original: &Model,
-        facts: &Facts,
-        node: NodeId,
-        factor: f64,
-    ) -> bool {
-        let entry = original.index().node(node);
-        let Some(output) = entry.outputs.first().copied().flatten() else {
-            return true;
-        };
-        let Some(dtype) = facts.of(output).dtype else {
-            return false;
-        };
-        let like = TensorRef {
-            dtype,
-            dims: Vec::new(),
-            bytes: Default::default(),
-        };
-        let Some(scale) = float_tensor(&like, std::iter::once(factor)) else {
-            return false;
-        };
-        let name = original.index().value(output).name.clone();
-        let (scale, _) = self.initializer(model, entry.graph, &format!("{name}_scale"), &scale);
-        let unscaled = self.fresh(&name);
-        let message = model.node_mut(node);
-        if let Some(output) = message.output.first_mut() {
-            *output = unscaled.clone();
-        }
-        let scaling = NodeProto {
-            name: Some(self.fresh(original.node_label(node))),
-            ..make::mul(&unscaled, &scale, &name)
-        };
-        self.inserts.push((entry.graph, entry.position, scaling));
-        true
-    }
-
-    /// Multiplies a constant input by a number, in a copy of its own if others read it. False if it is no float constant.
-    pub(super) fn scale(
-        &mut self,
-        model: &mut Model,
-        node: NodeId,
-        input: u32,
-        value: ValueId,
-        factor: f64,
-    ) -> bool {
-        let Some(tensor) = model
-            .tensor_proto(value)
-            .and_then(|tensor| TensorRef::from_proto(tensor).ok())
-        else {
-            // Trials shrink dims without cutting bytes; that the constant exists is all they need to know.
-            return model.tensor_proto(value).is_some();
-        };
-        let Some(elements) = tensor.to_f64() else {
-            return false;
-        };
-        let Some(scaled) = float_tensor(&tensor, elements.iter().map(|element| element * factor))
-        else {
-            return false;
-        };
-        let entry = model.index().value(value);
-        let (graph, name) = (entry.graph, entry.name.clone());
-        let (name, fact) = self.initializer(model, graph, &name, &scaled);
-        model.node_mut(node).input[input as usize] = name;
-        self.replaced.insert((node, input), fact);
         true
     }
 }

@@ -1,14 +1,20 @@
 //! What freezes classes of factors, or makes their loss one of quality: callers, and what operators say of their labels.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::classes::{Allowed, Cause, Numbering};
+use super::numbering::Numbering;
 use super::relate::port_value;
 use super::spaces::{SpaceId, Spaces};
 use super::union_find::UnionFind;
 use crate::model::{Index, Model, NodeId, Origin, ValueId};
 use crate::relation::{Fate, LabelId, Port, Reason, Relation};
+
+/// Axes that the user allows to shrink although callers see them, as (value name, axis).
+pub type Allowed = BTreeSet<(String, usize)>;
+
+/// Why a class is frozen, and the node that freezes it, where it is one.
+pub(super) type Cause = (Reason, Option<NodeId>);
 
 /// Collects the causes that freeze classes, or make them lossy.
 pub(super) struct Freezer<'a> {
@@ -43,7 +49,22 @@ impl Freezer<'_> {
         relations: &[Arc<Relation>],
         allowed: &Allowed,
     ) {
-        // What callers see stays, whatever else holds it.
+        self.freeze_callers(model, spaces, allowed);
+        for (node, _) in model.index().nodes() {
+            let relation = &relations[node.index()];
+            self.note_fates(spaces, relation, node);
+            self.freeze_undescribed(model, spaces, relation, node);
+        }
+        for (value, entry) in model.index().values() {
+            if matches!(entry.origin, Origin::Sparse(_)) {
+                let reason = Reason::operator("stored as a sparse tensor");
+                self.freeze_value(spaces, value, (&reason, None), &Allowed::new(), "");
+            }
+        }
+    }
+
+    /// Freezes what callers see, whatever else holds it.
+    fn freeze_callers(&mut self, model: &Model, spaces: &Spaces, allowed: &Allowed) {
         let main = model.index().graph(Index::MAIN);
         for (values, reason) in [
             (&main.inputs, Reason::GraphInput),
@@ -59,48 +80,44 @@ impl Freezer<'_> {
                 );
             }
         }
-        for (node, _) in model.index().nodes() {
-            let relation = &relations[node.index()];
-            for (at, label) in relation.labels.iter().enumerate() {
-                let space = spaces.label(node, LabelId(at as u32));
-                match &label.fate {
-                    Fate::Free => {}
-                    Fate::Fixed(reason) => self.freeze(space, reason, Some(node)),
-                    Fate::Lossy(reason) => {
-                        for root in self.roots(space) {
-                            self.lossy.entry(root).or_insert_with(|| reason.clone());
-                        }
-                    }
-                }
-            }
-            // A formal input or result that the rule says nothing of is a boundary it does not understand.
-            for (branch, graph) in model.index().node(node).subgraphs.iter().enumerate() {
-                let graph = model.index().graph(*graph);
-                let formals =
-                    (0..graph.inputs.len()).map(|at| Port::Formal(branch as u32, at as u32));
-                let results =
-                    (0..graph.outputs.len()).map(|at| Port::Result(branch as u32, at as u32));
-                for port in formals
-                    .chain(results)
-                    .filter(|port| !relation.ports.contains_key(port))
-                {
-                    if let Some(value) = port_value(model, node, port) {
-                        let reason = Reason::NotDescribed(port.to_string());
-                        self.freeze_value(
-                            spaces,
-                            value,
-                            (&reason, Some(node)),
-                            &Allowed::new(),
-                            "",
-                        );
+    }
+
+    /// Takes up what an operator's rule says of its labels.
+    fn note_fates(&mut self, spaces: &Spaces, relation: &Relation, node: NodeId) {
+        for (at, label) in relation.labels.iter().enumerate() {
+            let space = spaces.label(node, LabelId(at as u32));
+            match &label.fate {
+                Fate::Free => {}
+                Fate::Fixed(reason) => self.freeze(space, reason, Some(node)),
+                Fate::Lossy(reason) => {
+                    for root in self.roots(space) {
+                        self.lossy.entry(root).or_insert_with(|| reason.clone());
                     }
                 }
             }
         }
-        for (value, entry) in model.index().values() {
-            if matches!(entry.origin, Origin::Sparse(_)) {
-                let reason = Reason::operator("stored as a sparse tensor");
-                self.freeze_value(spaces, value, (&reason, None), &Allowed::new(), "");
+    }
+
+    /// Freezes formal inputs and results that the rule says nothing of: boundaries that it does not understand.
+    fn freeze_undescribed(
+        &mut self,
+        model: &Model,
+        spaces: &Spaces,
+        relation: &Relation,
+        node: NodeId,
+    ) {
+        for (branch, graph) in model.index().node(node).subgraphs.iter().enumerate() {
+            let graph = model.index().graph(*graph);
+            let formals = (0..graph.inputs.len()).map(|at| Port::Formal(branch as u32, at as u32));
+            let results = (0..graph.outputs.len()).map(|at| Port::Result(branch as u32, at as u32));
+            for port in formals
+                .chain(results)
+                .filter(|port| !relation.ports.contains_key(port))
+            {
+                if let Some(value) = port_value(model, node, port) {
+                    let reason = Reason::NotDescribed(port.to_string());
+                    self.freeze_value(spaces, value, (&reason, Some(node)), &Allowed::new(), "");
+                }
             }
         }
     }

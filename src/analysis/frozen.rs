@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::classes::{Cause, Class, ClassId};
+use super::classes::{Class, ClassId};
+use super::freeze::Cause;
 use super::relate::port_value;
 use super::roles::constants;
 use super::spaces::{Correspondence, SpaceId};

@@ -3,6 +3,7 @@
 //! Everything is derived from the operators' relations; nothing here knows a pattern of nodes. Analysis never fails on a
 //! strange graph: it freezes, with a [`Reason`](crate::relation::Reason). Invariant: no scores, no weights' values.
 
+mod apply;
 mod assemble;
 mod bounds;
 mod branch;
@@ -15,13 +16,17 @@ mod groups;
 mod infer;
 mod known;
 mod names;
+mod numbering;
+mod packed_rows;
 mod patch;
 mod pieces;
+mod product;
 mod ranks;
 mod relate;
 mod repack;
 mod rewrite;
 mod roles;
+mod scale;
 mod shrink;
 mod spaces;
 mod taint;
@@ -33,7 +38,8 @@ use std::sync::Arc;
 
 pub use bounds::bounds;
 pub use branch::ends as branch_ends;
-pub use classes::{Allowed, Class, ClassId, Classes, Factor};
+pub use classes::{Class, ClassId, Classes, Factor};
+pub use freeze::Allowed;
 pub use frozen::{Frozen, frozen, frozen_beside};
 pub use groups::{Group, Kind, Selection};
 pub use infer::{Facts, Pins, declared, infer};
@@ -169,24 +175,7 @@ pub fn analyse(model: &Model, options: &Options) -> Analysis {
             .for_each(|failure| record_causes(model, &analysis, failure, &mut causes));
         if causes.len() == before {
             // No cut axis is at fault by itself: then the groups that fail alone are.
-            for group in all {
-                let Err(failures) = trial_cut(model, &analysis, &[group]) else {
-                    continue;
-                };
-                let Some(failure) = failures.into_iter().next() else {
-                    continue;
-                };
-                for class in analysis
-                    .groups
-                    .get(group)
-                    .into_iter()
-                    .flat_map(|group| &group.classes)
-                {
-                    causes
-                        .entry(*class)
-                        .or_insert_with(|| (failure.reason.clone(), Some(failure.node)));
-                }
-            }
+            blame_groups(model, &analysis, &all, &mut causes);
         }
         if causes.len() == before {
             // Nothing to blame: then nothing may be cut.
@@ -203,6 +192,33 @@ pub fn analyse(model: &Model, options: &Options) -> Analysis {
         );
     }
     analysis
+}
+
+/// Notes the classes of the groups that cannot be cut even alone.
+fn blame_groups(
+    model: &Model,
+    analysis: &Analysis,
+    groups: &[usize],
+    causes: &mut classes::Causes,
+) {
+    for group in groups {
+        let Err(failures) = trial_cut(model, analysis, &[*group]) else {
+            continue;
+        };
+        let Some(failure) = failures.into_iter().next() else {
+            continue;
+        };
+        for class in analysis
+            .groups
+            .get(*group)
+            .into_iter()
+            .flat_map(|group| &group.classes)
+        {
+            causes
+                .entry(*class)
+                .or_insert_with(|| (failure.reason.clone(), Some(failure.node)));
+        }
+    }
 }
 
 /// Notes the classes that must stay whole because of a failure.

@@ -1,9 +1,31 @@
 //! Constants with some of their elements replaced.
 
-use super::rewrite::patched;
-use crate::facts::{Dim, Fact};
+use crate::facts::{Contents, Dim, Element, Fact};
 use crate::model::TensorRef;
 use crate::proto::Dtype;
+
+/// The fact with some of its contents replaced.
+pub(super) fn patched(fact: &Fact, elements: &[Option<Dim>]) -> Fact {
+    let old = fact
+        .contents
+        .as_ref()
+        .map(|contents| contents.0.to_vec())
+        .unwrap_or_default();
+    let element = |(at, wanted): (usize, &Option<Dim>)| match wanted {
+        Some(dim) => Element::Int(dim.clone()),
+        None => old.get(at).cloned().unwrap_or(Element::Unknown),
+    };
+    let contents = Contents::new(elements.iter().enumerate().map(element).collect());
+    let shape = match &fact.shape {
+        Some(shape) if shape.len() == 1 => Some(vec![Dim::from(elements.len())]),
+        other => other.clone(),
+    };
+    Fact {
+        dtype: fact.dtype,
+        shape,
+        contents,
+    }
+}
 
 /// A constant with the wanted elements, and what a value is known to hold elsewhere, if all that is plain numbers.
 pub(super) fn written_down(fact: &Fact, wanted: &[Option<Dim>]) -> Option<TensorRef> {

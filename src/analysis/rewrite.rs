@@ -11,13 +11,11 @@ use super::Analysis;
 use super::demand::Operands;
 use super::groups::Selection;
 use super::infer::{Declared, Facts, Pins, leave, results, seed, view};
-use super::repack::Repack;
 use super::spaces::SpaceId;
-use crate::facts::{Dim, Fact};
+use crate::facts::Dim;
 use crate::model::{GraphId, Index, Model, NodeId, ValueId};
-use crate::ops::{Cut, Demand, NodeEdit, Setting, lookup};
-use crate::proto::AttributeProto;
-use crate::relation::{LabelId, Port, Reason, Relation};
+use crate::ops::{Cut, Demand, NodeEdit, lookup};
+use crate::relation::{LabelId, Reason, Relation};
 
 /// For each label of a node the indices that stay; `None` where all do.
 type KeptByLabel = Vec<Option<Arc<[u32]>>>;
@@ -91,7 +89,7 @@ impl Rewriter<'_> {
         for node in self.original.index().graph(id).nodes.clone() {
             let mut edit = self.edit(node);
             self.restore(node, &mut edit);
-            self.attributes(node, &edit);
+            self.apply(node, &edit);
             self.repack(node);
             self.demands(node, &edit.demands);
             for subgraph in &self.original.index().node(node).subgraphs {
@@ -188,7 +186,7 @@ impl Rewriter<'_> {
     }
 
     /// Freezes everything that is cut at a node.
-    fn fail(&mut self, node: NodeId, reason: Reason) {
+    pub(super) fn fail(&mut self, node: NodeId, reason: Reason) {
         let kept = self.analysis.kept_labels(node, self.selection);
         let cut = kept.iter().enumerate().filter(|(_, kept)| kept.is_some());
         let mut spaces: Vec<SpaceId> = cut
@@ -202,121 +200,6 @@ impl Rewriter<'_> {
             spaces,
             reason,
         });
-    }
-
-    fn attributes(&mut self, node: NodeId, edit: &NodeEdit) {
-        for (name, setting) in &edit.settings {
-            let attributes = &mut self.model.node_mut(node).attribute;
-            if *setting == Setting::Remove {
-                attributes.retain(|attribute| attribute.name() != *name);
-                continue;
-            }
-            let at = attributes
-                .iter()
-                .position(|attribute| attribute.name() == *name);
-            let attribute = match setting {
-                Setting::Remove => continue,
-                Setting::Int(value) => AttributeProto::int(name, *value),
-                Setting::Ints(values) => AttributeProto::ints(name, values),
-                Setting::Float(value) => AttributeProto::float(name, *value),
-            };
-            match at {
-                Some(at) => attributes[at] = attribute,
-                None => attributes.push(attribute),
-            }
-        }
-        if let Some(factor) = edit.result_scale
-            && !self.operands.scale_result(
-                self.model,
-                self.original,
-                &self.analysis.facts,
-                node,
-                factor,
-            )
-        {
-            self.fail(
-                node,
-                Reason::Demand(format!(
-                    "the result of {}, which is no real number",
-                    self.original.node_label(node)
-                )),
-            );
-        }
-        for (input, factor) in &edit.scales {
-            let value = self
-                .original
-                .index()
-                .node(node)
-                .inputs
-                .get(*input as usize)
-                .copied()
-                .flatten();
-            let scaled = value.is_some_and(|value| {
-                self.operands
-                    .scale(self.model, node, *input, value, *factor)
-            });
-            if !scaled {
-                self.fail(
-                    node,
-                    Reason::Demand(format!(
-                        "a weight of {} that is no constant",
-                        self.original.node_label(node)
-                    )),
-                );
-            }
-        }
-    }
-
-    /// Packs the bytes anew that hold numbers of which some go.
-    fn repack(&mut self, node: NodeId) {
-        let relation = &self.analysis.relations[node.index()];
-        if relation.labels.iter().all(|label| label.packs.is_none()) {
-            return;
-        }
-        let kept = self.analysis.kept_labels(node, self.selection);
-        let mut stuck = false;
-        for port in relation.ports.keys() {
-            let (Port::In(input), Some(packed)) = (port, relation.packed(*port)) else {
-                continue;
-            };
-            if packed
-                .of
-                .labels()
-                .all(|label| kept[label.index()].is_none())
-            {
-                continue;
-            }
-            let value = self
-                .original
-                .index()
-                .node(node)
-                .inputs
-                .get(*input as usize)
-                .copied()
-                .flatten();
-            let row = packed
-                .of
-                .extent(&relation.labels)
-                .count()
-                .zip(packed.of.kept(&relation.labels, &kept));
-            let row = row.map(|(numbers, kept)| Repack {
-                numbers,
-                bits: packed.bits as usize,
-                kept,
-            });
-            stuck |= !value.zip(row).is_some_and(|(value, row)| {
-                self.operands.repack(self.model, node, *input, value, &row)
-            });
-        }
-        if stuck {
-            self.fail(
-                node,
-                Reason::Demand(format!(
-                    "packed numbers of {} that are no constant",
-                    self.original.node_label(node)
-                )),
-            );
-        }
     }
 
     /// The extent that an axis has after the cut, as far as inference got.
@@ -438,29 +321,5 @@ impl Rewriter<'_> {
                 .is_some()
         })
         .collect()
-    }
-}
-
-/// The fact with some of its contents replaced.
-pub(super) fn patched(fact: &Fact, elements: &[Option<Dim>]) -> Fact {
-    use crate::facts::{Contents, Element};
-    let old = fact
-        .contents
-        .as_ref()
-        .map(|contents| contents.0.to_vec())
-        .unwrap_or_default();
-    let element = |(at, wanted): (usize, &Option<Dim>)| match wanted {
-        Some(dim) => Element::Int(dim.clone()),
-        None => old.get(at).cloned().unwrap_or(Element::Unknown),
-    };
-    let contents = Contents::new(elements.iter().enumerate().map(element).collect());
-    let shape = match &fact.shape {
-        Some(shape) if shape.len() == 1 => Some(vec![Dim::from(elements.len())]),
-        other => other.clone(),
-    };
-    Fact {
-        dtype: fact.dtype,
-        shape,
-        contents,
     }
 }

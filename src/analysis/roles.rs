@@ -49,13 +49,6 @@ pub(super) fn roles(
             };
             port_value(model, node, port).is_some_and(held)
         };
-        let on = |port: Port, label: LabelId| {
-            relation.ports.get(&port).is_some_and(|port| {
-                port.axes
-                    .iter()
-                    .any(|axis| axis.labels().any(|other| other == label))
-            })
-        };
         // Products between data, some of which exist only inside the operator.
         let (of_data, of_weights): (Vec<&Term>, Vec<&Term>) =
             products(relation).partition(|term| {
@@ -69,30 +62,51 @@ pub(super) fn roles(
             carriers.for_each(|carrier| part(&mut roles[carrier.class.index()]));
         };
         for term in &of_weights {
-            for label in &term.labels {
-                // One channel in and out of every group of a convolution.
-                let both = term
-                    .weight
-                    .is_some_and(|weight| on(term.data, *label) && on(weight, *label));
-                if both && !term.summed.contains(label) && term.window.is_some() {
-                    play(*label, &|role| role.depthwise = true);
-                }
-            }
+            depthwise(relation, term).for_each(|label| play(label, &|role| role.depthwise = true));
         }
         for term in &of_data {
-            for label in term.labels.iter().filter(|label| {
-                on(term.data, **label) && term.weight.is_none_or(|weight| on(weight, **label))
-            }) {
+            for label in on_both(relation, term) {
                 // What only the scores or only the probabilities of an attention have is a dimension of its heads.
-                let all = of_data.iter().all(|other| other.labels.contains(label));
-                match term.summed.contains(label) || !all {
-                    true => play(*label, &|role| role.contracted_between_data = true),
-                    false => play(*label, &|role| role.batch_of_data = true),
+                let all = of_data.iter().all(|other| other.labels.contains(&label));
+                match term.summed.contains(&label) || !all {
+                    true => play(label, &|role| role.contracted_between_data = true),
+                    false => play(label, &|role| role.batch_of_data = true),
                 }
             }
         }
     }
     roles
+}
+
+/// Whether a port's axes run over a label.
+fn on(relation: &Relation, port: Port, label: LabelId) -> bool {
+    relation.ports.get(&port).is_some_and(|port| {
+        port.axes
+            .iter()
+            .any(|axis| axis.labels().any(|other| other == label))
+    })
+}
+
+/// The labels of a product that run over one channel in and out of every group of a convolution.
+fn depthwise<'a>(relation: &'a Relation, term: &'a Term) -> impl Iterator<Item = LabelId> + 'a {
+    let both = |label: LabelId| {
+        term.weight
+            .is_some_and(|weight| on(relation, term.data, label) && on(relation, weight, label))
+    };
+    term.labels
+        .iter()
+        .copied()
+        .filter(move |label| both(*label) && !term.summed.contains(label) && term.window.is_some())
+}
+
+/// The labels of a product that run over both its factors, as far as they are tensors.
+fn on_both<'a>(relation: &'a Relation, term: &'a Term) -> impl Iterator<Item = LabelId> + 'a {
+    term.labels.iter().copied().filter(move |label| {
+        on(relation, term.data, *label)
+            && term
+                .weight
+                .is_none_or(|weight| on(relation, weight, *label))
+    })
 }
 
 /// The sums of products of a relation whose factors are tensors, or exist only inside the operator.

@@ -59,21 +59,7 @@ impl Rewriter<'_> {
                     }
                 }
             }
-            match edit.demands.iter_mut().find(|demand| demand.input == input) {
-                Some(demand) if demand.elements.len() == old.len() => {
-                    demand
-                        .elements
-                        .iter_mut()
-                        .zip(old)
-                        .for_each(|(wanted, old)| *wanted = wanted.take().or(old));
-                }
-                Some(_) => {}
-                None => edit.demands.push(Demand {
-                    input,
-                    elements: old,
-                    whole: false,
-                }),
-            }
+            demand_old(edit, input, old);
         }
     }
 
@@ -226,5 +212,24 @@ impl Rewriter<'_> {
                 );
             }
         }
+    }
+}
+
+/// Demands old numbers of an input, where its rule demands nothing else of the same elements.
+fn demand_old(edit: &mut NodeEdit, input: u32, old: Vec<Option<Dim>>) {
+    match edit.demands.iter_mut().find(|demand| demand.input == input) {
+        Some(demand) if demand.elements.len() == old.len() => {
+            demand
+                .elements
+                .iter_mut()
+                .zip(old)
+                .for_each(|(wanted, old)| *wanted = wanted.take().or(old));
+        }
+        Some(_) => {}
+        None => edit.demands.push(Demand {
+            input,
+            elements: old,
+            whole: false,
+        }),
     }
 }

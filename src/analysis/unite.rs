@@ -2,8 +2,9 @@
 
 use smallvec::SmallVec;
 
-use super::classes::Numbering;
+use super::numbering::Numbering;
 use super::pieces::same_places;
+use super::product::AxisProduct;
 use super::spaces::{Correspondence, SpaceId, Spaces};
 use super::union_find::UnionFind;
 use crate::facts::Dim;
@@ -77,67 +78,87 @@ impl FactorUnion {
                     b,
                     b_start,
                     length,
-                } => {
-                    let length = length.count().map(|length| length as u64);
-                    for (at, piece) in spaces.get(*a).pieces.iter().enumerate() {
-                        let inside = piece.start >= *a_start
-                            && length.is_none_or(|length| piece.start < a_start + length);
-                        if !inside {
-                            continue;
-                        }
-                        let other = spaces.get(*b).pieces.at(piece.start - a_start + b_start);
-                        let same = |other: &usize| {
-                            same_places(piece.places(1), spaces.get(*b).pieces[*other].places(1))
-                        };
-                        match other.filter(same) {
-                            Some(other) => self.unite_pieces((*a, at), &[((*b, other), 1)]),
-                            None => [*a, *b]
-                                .iter()
-                                .for_each(|space| self.dangle(*space, &Reason::NoCommonFactors)),
-                        }
-                    }
-                }
+                } => self.unite_same(spaces, (*a, *a_start), (*b, *b_start), length),
                 Correspondence::Product {
                     axis,
                     start,
                     outer,
                     inner,
-                } => {
-                    let inside = spaces.get(*inner).extent.count().unwrap_or(1) as u64;
-                    for (at, outer_piece, inner_piece) in
-                        spaces.product_pieces(*axis, *start, *outer, *inner, inside)
-                    {
-                        let parts =
-                            outer_piece
-                                .zip(inner_piece)
-                                .filter(|(outer_piece, inner_piece)| {
-                                    let mut places =
-                                        spaces.get(*outer).pieces[*outer_piece].places(inside);
-                                    places
-                                        .extend(spaces.get(*inner).pieces[*inner_piece].places(1));
-                                    same_places(spaces.get(*axis).pieces[at].places(1), places)
-                                });
-                        match parts {
-                            Some((outer_piece, inner_piece)) => {
-                                let below = spaces.get(*inner).pieces[inner_piece]
-                                    .size()
-                                    .count()
-                                    .unwrap_or(1)
-                                    as u64;
-                                self.unite_pieces(
-                                    (*axis, at),
-                                    &[((*outer, outer_piece), below), ((*inner, inner_piece), 1)],
-                                );
-                            }
-                            None => [*axis, *outer, *inner]
-                                .iter()
-                                .for_each(|space| self.dangle(*space, &Reason::NoCommonFactors)),
-                        }
-                    }
-                }
+                } => self.unite_product(
+                    spaces,
+                    AxisProduct {
+                        axis: *axis,
+                        start: *start,
+                        outer: *outer,
+                        inner: *inner,
+                        inside: spaces.get(*inner).extent.count().unwrap_or(1) as u64,
+                    },
+                ),
                 Correspondence::Pick { .. } => {}
             }
         }
+    }
+
+    /// Unites the factors of two stretches of equal length, each a space and where the stretch begins there.
+    fn unite_same(
+        &mut self,
+        spaces: &Spaces,
+        (a, a_start): (SpaceId, u64),
+        (b, b_start): (SpaceId, u64),
+        length: &Dim,
+    ) {
+        let length = length.count().map(|length| length as u64);
+        for (at, piece) in spaces.get(a).pieces.iter().enumerate() {
+            let inside = piece.start >= a_start
+                && length.is_none_or(|length| piece.start < a_start + length);
+            if !inside {
+                continue;
+            }
+            let theirs = &spaces.get(b).pieces;
+            let other = theirs.at(piece.start - a_start + b_start);
+            let same = |other: &usize| same_places(piece.places(1), theirs[*other].places(1));
+            match other.filter(same) {
+                Some(other) => self.unite_pieces((a, at), &[((b, other), 1)]),
+                None => self.dangle_all(&[a, b]),
+            }
+        }
+    }
+
+    /// Unites the factors of a stretch of an axis with those of the two spaces that it is the product of.
+    fn unite_product(&mut self, spaces: &Spaces, product: AxisProduct) {
+        let AxisProduct {
+            axis,
+            outer,
+            inner,
+            inside,
+            ..
+        } = product;
+        let pieces = |space: SpaceId| &spaces.get(space).pieces;
+        for (at, outer_piece, inner_piece) in spaces.product_pieces(product) {
+            let same = |(outer_piece, inner_piece): &(usize, usize)| {
+                let mut places = pieces(outer)[*outer_piece].places(inside);
+                places.extend(pieces(inner)[*inner_piece].places(1));
+                same_places(pieces(axis)[at].places(1), places)
+            };
+            match outer_piece.zip(inner_piece).filter(same) {
+                Some((outer_piece, inner_piece)) => {
+                    let size = pieces(inner)[inner_piece].size();
+                    let below = size.count().unwrap_or(1) as u64;
+                    self.unite_pieces(
+                        (axis, at),
+                        &[((outer, outer_piece), below), ((inner, inner_piece), 1)],
+                    );
+                }
+                None => self.dangle_all(&[axis, outer, inner]),
+            }
+        }
+    }
+
+    /// Holds all factors of spaces whose divisions do not fit each other.
+    fn dangle_all(&mut self, spaces: &[SpaceId]) {
+        spaces
+            .iter()
+            .for_each(|space| self.dangle(*space, &Reason::NoCommonFactors));
     }
 
     /// One piece against the pieces that its factors come from, outermost first, with what their strides are multiplied by.

@@ -103,7 +103,7 @@ impl Dataset {
     }
 
     /// Keeps these runs apart to measure on.
-    pub(super) fn keeping(inputs: Inputs, kept: &[usize]) -> Self {
+    fn keeping(inputs: Inputs, kept: &[usize]) -> Self {
         let synthetic = inputs.synthetic;
         let batches = cached(inputs);
         let mut dataset = Dataset {
@@ -142,5 +142,15 @@ impl Dataset {
     #[doc(hidden)]
     pub fn statistics_alone(&self) -> bool {
         self.statistics.is_some() && (self.synthetic || self.inputs.count() == 0)
+    }
+}
+
+impl MadeUp {
+    /// What a model is measured with.
+    pub fn dataset(self) -> Dataset {
+        Dataset {
+            guessed: self.guessed,
+            ..Dataset::keeping(self.inputs, &self.apart)
+        }
     }
 }

@@ -72,46 +72,63 @@ pub fn gather(
     let session = runtime
         .prepare(model, &batches.fetch(*first)?, &taps)
         .map_err(|error| GatherError::Run(error.to_string()))?;
-    let outputs = model.index().graph(crate::model::Index::MAIN).outputs.len();
-    let mut folded: Vec<(String, &Linear, usize, Moments)> = wanted
+    let few =
+        |view: &Linear| ((runs.len() * POSITIONS) as f64) < ROWS_PER_COLUMN * view.columns as f64;
+    let mut tapped: Vec<TappedView> = wanted
         .into_iter()
-        .map(|(key, view)| {
-            let name = &model.index().value(view.data).name;
-            let tap = outputs + taps.iter().position(|tap| tap == name).unwrap_or(0);
-            let few = ((runs.len() * POSITIONS) as f64) < ROWS_PER_COLUMN * view.columns as f64;
-            let alone = few && !added && view.groups == 1;
-            (
-                key,
-                view,
-                tap,
-                if alone {
-                    Moments::diagonal(view.columns)
-                } else {
-                    Moments::new(view.groups, view.columns)
-                },
-            )
-        })
+        .map(|(key, view)| TappedView::new(model, &taps, (key, view), few(view) && !added))
         .collect();
     run_in_order(&*session, batches, runs, work, |numbers, results| {
-        folded.par_iter_mut().for_each(|(key, view, tap, moments)| {
-            let rows = |(number, result): (&usize, &Vec<TensorRef>)| {
-                let tensor = result.get(*tap)?;
-                view.activations(
-                    tensor,
-                    &picks(key, *number, view.positions(&tensor.dims)?, POSITIONS),
-                )
-            };
-            let parts: Vec<Vec<f32>> = numbers.par_iter().zip(&results).filter_map(rows).collect();
-            moments.add_parts(&parts);
-        });
+        tapped
+            .par_iter_mut()
+            .for_each(|tapped| tapped.add(numbers, &results));
         statistics.samples += numbers.len();
         Ok(())
     })?;
-    statistics.of = folded
+    statistics.of = tapped
         .into_iter()
-        .map(|(key, _, _, moments)| (key, moments))
+        .map(|tapped| (tapped.key, tapped.moments))
         .collect();
     Ok(statistics)
+}
+
+/// A product whose input is followed.
+struct TappedView<'a> {
+    key: String,
+    view: &'a Linear,
+    /// Where its input stands among the results of a run.
+    tap: usize,
+    moments: Moments,
+}
+
+impl<'a> TappedView<'a> {
+    /// Nothing is seen yet. `alone`: columns are followed one by one, where they are of one group.
+    fn new(model: &Model, taps: &[String], (key, view): (String, &'a Linear), alone: bool) -> Self {
+        let outputs = model.index().graph(crate::model::Index::MAIN).outputs.len();
+        let name = &model.index().value(view.data).name;
+        TappedView {
+            key,
+            view,
+            tap: outputs + taps.iter().position(|tap| tap == name).unwrap_or(0),
+            moments: if alone && view.groups == 1 {
+                Moments::diagonal(view.columns)
+            } else {
+                Moments::new(view.groups, view.columns)
+            },
+        }
+    }
+
+    /// Adds what some runs, of these numbers, gave.
+    fn add(&mut self, numbers: &[usize], results: &[Vec<TensorRef>]) {
+        let rows = |(number, result): (&usize, &Vec<TensorRef>)| {
+            let tensor = result.get(self.tap)?;
+            let positions = self.view.positions(&tensor.dims)?;
+            self.view
+                .activations(tensor, &picks(&self.key, *number, positions, POSITIONS))
+        };
+        let parts: Vec<Vec<f32>> = numbers.par_iter().zip(results).filter_map(rows).collect();
+        self.moments.add_parts(&parts);
+    }
 }
 
 /// Puts matrices of several groups below each other, group by group.

@@ -1,7 +1,7 @@
 //! Made-up inputs to fit to and to judge by. What judges is of other kinds than what is fitted to, so that what is claimed of
 //! a result holds on numbers unlike those that it was made with: real ones are unlike all that can be made up.
 
-use super::{Dataset, SPARED, held_out};
+use super::{SPARED, held_out};
 use crate::inputs::{DataError, InputKind, InputSpec, Inputs, Style, apart, synthetic_styled};
 use crate::progress::Memory;
 
@@ -77,14 +77,6 @@ impl MadeUp {
                 .map(|spec| spec.name.clone())
                 .collect(),
         })
-    }
-
-    /// What a model is measured with.
-    pub fn dataset(self) -> Dataset {
-        Dataset {
-            guessed: self.guessed,
-            ..Dataset::keeping(self.inputs, &self.apart)
-        }
     }
 }
 

@@ -55,65 +55,22 @@ impl Fold {
         if training || model.opset("") < 7 {
             return None;
         }
-        let statistics = meaning(node).statistics?;
-        let unread = |value: &ValueId| {
-            model.index().value(*value).readers.is_empty() && !model.index().value(*value).is_output
-        };
-        if !entry.outputs.iter().skip(1).flatten().all(unread) {
-            return None;
-        }
-        let input = model.index().value((*entry.inputs.first()?)?);
-        let Origin::Output(producer, 0) = input.origin else {
-            return None;
-        };
-        if input.readers.len() != 1
-            || input.is_output
-            || input.graph != entry.graph
-            || annotated.contains(&input.name)
-        {
-            return None;
-        }
-        let constant = |slot: u32| {
-            let value = (*entry.inputs.get(slot as usize)?)?;
-            edit::is_constant(model, value)
-                .then(|| model.constant(value))??
-                .to_f64()
-        };
-        let [gamma, beta, mean, variance] = [
-            constant(statistics.scale)?,
-            constant(statistics.shift)?,
-            constant(statistics.mean)?,
-            constant(statistics.variance)?,
-        ];
-        let epsilon = f64::from(node.float("epsilon").unwrap_or(1e-5));
-        let channels = gamma.len();
-        if [&beta, &mean, &variance]
-            .iter()
-            .any(|list| list.len() != channels)
-        {
-            return None;
-        }
-        let scale: Vec<f64> = gamma
-            .iter()
-            .zip(&variance)
-            .map(|(gamma, variance)| gamma / (variance + epsilon).sqrt())
-            .collect();
-        if !scale.iter().all(|scale| scale.is_finite()) {
-            return None;
-        }
+        let numbers = NormNumbers::of(model, norm)?;
+        let producer = sole_source(model, norm, annotated)?;
+        let channels = numbers.scale.len();
         let linear = LinearLayer::of(model, producer, annotated)?;
         if linear.channels()? != channels {
             return None;
         }
         let before = linear.bias_numbers(channels)?;
         let bias: Vec<f64> = (0..channels)
-            .map(|at| scale[at] * (before[at] - mean[at]) + beta[at])
+            .map(|at| numbers.scale[at] * (before[at] - numbers.mean[at]) + numbers.shift[at])
             .collect();
         Some(Fold {
             norm,
             producer,
             output: model.index().value((*entry.outputs.first()?)?).name.clone(),
-            weight: (linear.weight.0, linear.scaled(&scale)?),
+            weight: (linear.weight.0, linear.scaled(&numbers.scale)?),
             bias: (
                 linear.bias.as_ref().map(|bias| bias.0),
                 encode(vec![channels], &bias, linear.weight.1.dtype)?,
@@ -126,10 +83,8 @@ impl Fold {
         let weight_name = model.index().value(self.weight.0).name.clone();
         store(
             model,
-            self.producer,
-            1,
-            Some(self.weight.0),
-            self.weight.1,
+            (self.producer, 1),
+            (Some(self.weight.0), self.weight.1),
             names,
             weight_name.clone(),
         );
@@ -139,10 +94,8 @@ impl Fold {
         };
         store(
             model,
-            self.producer,
-            self.bias_input.input as usize,
-            self.bias.0,
-            self.bias.1,
+            (self.producer, self.bias_input.input as usize),
+            self.bias,
             names,
             bias_name,
         );
@@ -159,13 +112,76 @@ impl Fold {
     }
 }
 
+/// What a normalisation does to each channel: less its mean, times its scale, plus its shift.
+struct NormNumbers {
+    scale: Vec<f64>,
+    shift: Vec<f64>,
+    mean: Vec<f64>,
+}
+
+impl NormNumbers {
+    /// `None`: something of it is no constant, or no number of the right size.
+    fn of(model: &Model, norm: NodeId) -> Option<Self> {
+        let (node, entry) = (model.node(norm), model.index().node(norm));
+        let statistics = meaning(node).statistics?;
+        let constant = |slot: u32| {
+            let value = (*entry.inputs.get(slot as usize)?)?;
+            edit::is_constant(model, value)
+                .then(|| model.constant(value))??
+                .to_f64()
+        };
+        let [gamma, shift, mean, variance] = [
+            constant(statistics.scale)?,
+            constant(statistics.shift)?,
+            constant(statistics.mean)?,
+            constant(statistics.variance)?,
+        ];
+        let epsilon = f64::from(node.float("epsilon").unwrap_or(1e-5));
+        let channels = gamma.len();
+        if [&shift, &mean, &variance]
+            .iter()
+            .any(|list| list.len() != channels)
+        {
+            return None;
+        }
+        let scale: Vec<f64> = gamma
+            .iter()
+            .zip(&variance)
+            .map(|(gamma, variance)| gamma / (variance + epsilon).sqrt())
+            .collect();
+        scale
+            .iter()
+            .all(|scale| scale.is_finite())
+            .then_some(NormNumbers { scale, shift, mean })
+    }
+}
+
+/// The operator whose first output a normalisation takes in, where nothing else sees that, and nothing but the first output
+/// of the normalisation is used.
+fn sole_source(model: &Model, norm: NodeId, annotated: &HashSet<String>) -> Option<NodeId> {
+    let entry = model.index().node(norm);
+    let unread = |value: &ValueId| {
+        model.index().value(*value).readers.is_empty() && !model.index().value(*value).is_output
+    };
+    if !entry.outputs.iter().skip(1).flatten().all(unread) {
+        return None;
+    }
+    let input = model.index().value((*entry.inputs.first()?)?);
+    let Origin::Output(producer, 0) = input.origin else {
+        return None;
+    };
+    let seen = input.readers.len() != 1
+        || input.is_output
+        || input.graph != entry.graph
+        || annotated.contains(&input.name);
+    (!seen).then_some(producer)
+}
+
 /// Puts a tensor at an input: in place where nobody else reads the old one and its shape stays, else under a new name.
 fn store(
     model: &mut Model,
-    node: NodeId,
-    slot: usize,
-    old: Option<ValueId>,
-    tensor: TensorRef,
+    (node, slot): (NodeId, usize),
+    (old, tensor): (Option<ValueId>, TensorRef),
     names: &mut Names,
     name: String,
 ) {

@@ -25,35 +25,11 @@ pub fn fold_statistics(
     if !computed.statistics.contains(&true) || !model.proto.training_info.is_empty() {
         return Ok(None);
     }
-    let ambiguous = edit::ambiguous(model);
-    let annotated = edit::annotated(model);
     let facts = infer(model, &Pins::new());
-    let mut wanted = Vec::new();
-    for (value, entry) in model.index().values() {
-        let Origin::Output(node, _) = entry.origin else {
-            continue;
-        };
-        let named = ambiguous.contains(&entry.name) || annotated.contains(&entry.name);
-        if !computed.is_result(model, value) || named || entry.graph != Index::MAIN {
-            continue;
-        }
-        let alone = model
-            .index()
-            .node(node)
-            .outputs
-            .iter()
-            .flatten()
-            .all(|other| {
-                let other_entry = model.index().value(*other);
-                *other == value || (other_entry.readers.is_empty() && !other_entry.is_output)
-            });
-        if alone {
-            wanted.push((node, value));
-        }
-    }
-    let parts: Vec<NormPart> = wanted
-        .iter()
-        .filter_map(|(node, value)| computed.part(model, &facts, *node, *value))
+    let parts: Vec<NormPart> = computed
+        .results(model)
+        .into_iter()
+        .filter_map(|(node, value)| computed.part(model, &facts, node, value))
         .collect();
     let mut stored: BTreeMap<NodeId, TensorProto> = BTreeMap::new();
     let mut alike: BTreeMap<&[String], Vec<&NormPart>> = BTreeMap::new();
@@ -94,6 +70,46 @@ struct NormPart {
     operators: Vec<String>,
     model: Model,
     inputs: Tensors,
+}
+
+/// How many numbers a constant has.
+fn size(model: &Model, value: ValueId) -> usize {
+    model
+        .constant(value)
+        .map_or(0, |tensor| tensor.dims.iter().product())
+}
+
+/// A graph of some nodes alone that gives one value, and its inputs.
+fn isolated(
+    model: &Model,
+    output: &str,
+    nodes: &BTreeSet<NodeId>,
+    constants: &BTreeSet<ValueId>,
+) -> Option<(GraphProto, Tensors)> {
+    let mut graph = GraphProto {
+        name: Some("constants".into()),
+        node: nodes.iter().map(|node| model.node(*node).clone()).collect(),
+        output: vec![ValueInfoProto {
+            name: Some(output.to_owned()),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let mut inputs = Tensors::new();
+    for constant in constants.iter().copied() {
+        let (tensor, name) = (
+            model.constant(constant)?,
+            &model.index().value(constant).name,
+        );
+        // A runtime that sees constants computes with them while it makes the model ready, operator by operator.
+        if tensor.dtype.is_float() && size(model, constant) > Contents::LIMIT {
+            graph.input.push(ValueInfoProto::like(name, &tensor));
+            inputs.insert(name.clone(), tensor);
+        } else {
+            graph.initializer.push(tensor.to_proto(name));
+        }
+    }
+    Some((graph, inputs))
 }
 
 /// What computations by the same operators give, where the runtime computes the smallest of them alike in two ways.
@@ -179,61 +195,60 @@ impl Computed {
             && entry.readers.iter().any(|(reader, _)| read(*reader))
     }
 
+    /// All such values that can be stored, with the nodes that give them and nothing else that is used.
+    fn results(&self, model: &Model) -> Vec<(NodeId, ValueId)> {
+        let ambiguous = edit::ambiguous(model);
+        let annotated = edit::annotated(model);
+        let mut results = Vec::new();
+        for (value, entry) in model.index().values() {
+            let Origin::Output(node, _) = entry.origin else {
+                continue;
+            };
+            let named = ambiguous.contains(&entry.name) || annotated.contains(&entry.name);
+            if !self.is_result(model, value) || named || entry.graph != Index::MAIN {
+                continue;
+            }
+            let alone = |other: &ValueId| {
+                let other_entry = model.index().value(*other);
+                *other == value || (other_entry.readers.is_empty() && !other_entry.is_output)
+            };
+            if model.index().node(node).outputs.iter().flatten().all(alone) {
+                results.push((node, value));
+            }
+        }
+        results
+    }
+
+    /// Whether nothing needs a constant any more once what it gives is stored.
+    fn goes(&self, model: &Model, value: ValueId) -> bool {
+        let readers = &model.index().value(value).readers;
+        readers.iter().all(|(reader, _)| {
+            model
+                .index()
+                .node(*reader)
+                .outputs
+                .iter()
+                .flatten()
+                .all(|output| self.constant[output.index()])
+        })
+    }
+
     /// The computation of a value; `None` where the constants that it is computed from are smaller or are needed still.
     fn part(&self, model: &Model, facts: &Facts, node: NodeId, value: ValueId) -> Option<NormPart> {
         let fact = facts.of(value);
         let (dtype, elements) = (fact.dtype?, fact.elements()?);
         let (nodes, constants) = self.behind(model, node);
-        let goes = |value: &ValueId| {
-            let readers = &model.index().value(*value).readers;
-            readers.iter().all(|(reader, _)| {
-                model
-                    .index()
-                    .node(*reader)
-                    .outputs
-                    .iter()
-                    .flatten()
-                    .all(|output| self.constant[output.index()])
-            })
-        };
-        let size = |value: &ValueId| {
-            model
-                .constant(*value)
-                .map_or(0, |tensor| tensor.dims.iter().product::<usize>())
-        };
         if elements
             > constants
                 .iter()
-                .filter(|value| goes(value))
-                .map(size)
+                .filter(|value| self.goes(model, **value))
+                .map(|value| size(model, *value))
                 .max()?
         {
             return None;
         }
         let name = model.index().value(value).name.clone();
-        let mut graph = GraphProto {
-            name: Some("constants".into()),
-            node: nodes.iter().map(|node| model.node(*node).clone()).collect(),
-            output: vec![ValueInfoProto {
-                name: Some(name.clone()),
-                ..Default::default()
-            }],
-            ..Default::default()
-        };
-        let mut inputs = Tensors::new();
-        for constant in constants {
-            let (tensor, name) = (
-                model.constant(constant)?,
-                &model.index().value(constant).name,
-            );
-            // A runtime that sees constants computes with them while it makes the model ready, operator by operator.
-            if tensor.dtype.is_float() && size(&constant) > Contents::LIMIT {
-                graph.input.push(ValueInfoProto::like(name, &tensor));
-                inputs.insert(name.clone(), tensor);
-            } else {
-                graph.initializer.push(tensor.to_proto(name));
-            }
-        }
+        let (graph, inputs) = isolated(model, &name, &nodes, &constants)?;
         let operators = graph
             .node
             .iter()

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::model::KeptShare;
+use super::share::KeptShare;
 
 /// Milliseconds at the points of a grid of widths, between them linear in each.
 #[derive(Clone, Debug, PartialEq)]

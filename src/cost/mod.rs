@@ -6,11 +6,13 @@ mod count;
 mod file;
 mod grid;
 mod model;
+mod share;
 mod stored;
 
 pub use file::{bytes, cost, params};
 pub use grid::{Grid, Timed};
-pub use model::{Cost, CostModel, IncrementalCost, KeptShare, NOTES, width};
+pub use model::{Cost, CostModel, IncrementalCost, NOTES};
+pub use share::{KeptShare, width};
 
 use crate::analysis::Analysis;
 

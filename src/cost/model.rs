@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::count::{is_numeric, number, once_if_branch, products, size};
+use super::count::{is_numeric, once_if_branch, products, size};
 use super::grid::Timed;
+use super::share::{KeptShare, share};
 use super::stored::{Constants, Stored};
-use crate::analysis::{
-    Analysis, ClassId, Classes, Pins, Selection, SpaceId, Spaces, infer, relate,
-};
+use crate::analysis::{Analysis, ClassId, Classes, Pins, Selection, infer, relate};
 use crate::model::{Model, Origins};
 use crate::relation::LabelId;
 
@@ -25,35 +24,11 @@ pub struct Cost {
     pub time: f64,
 }
 
-/// How many indices of a space stay, as a linear function of how many elements of each class do.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct KeptShare {
-    constant: f64,
-    parts: Vec<(ClassId, f64)>,
-}
-
 /// A cost that is a number times a product of extents.
 #[derive(Clone, Debug)]
 pub(super) struct CostTerm {
     pub factor: f64,
     pub extents: Vec<KeptShare>,
-}
-
-impl KeptShare {
-    /// The share of the space that stays when this share of each class does.
-    pub fn at(&self, share: &dyn Fn(ClassId) -> f64) -> f64 {
-        self.constant
-            + self
-                .parts
-                .iter()
-                .map(|(class, part)| part * share(*class))
-                .sum::<f64>()
-    }
-
-    /// The classes that it depends on.
-    pub fn classes(&self) -> impl Iterator<Item = ClassId> + '_ {
-        self.parts.iter().map(|(class, _)| *class)
-    }
 }
 
 impl CostTerm {
@@ -329,42 +304,4 @@ impl<'a> IncrementalCost<'a> {
             .iter()
             .for_each(|(class, share)| self.shares[class.index()] = *share);
     }
-}
-
-/// The shares of the numbers that the bytes of an axis hold packed, each by the label that they run over.
-pub(super) fn packed<'a>(
-    spaces: &'a Spaces,
-    classes: &'a Classes,
-    axis: SpaceId,
-) -> impl Iterator<Item = KeptShare> + 'a {
-    spaces.packed(axis).iter().filter_map(move |(label, part)| {
-        let share = share(spaces, classes, *label)?;
-        Some(KeptShare {
-            constant: share.constant * part + 1.0 - part,
-            parts: share
-                .parts
-                .into_iter()
-                .map(|(class, of)| (class, of * part))
-                .collect(),
-        })
-    })
-}
-
-/// How much of a space stays, as a function of what stays of each class; `None` when nothing of it can go.
-pub fn width(analysis: &Analysis, space: SpaceId) -> Option<KeptShare> {
-    share(&analysis.spaces, &analysis.classes, space)
-}
-
-/// The share of a space that each class makes up; `None` when no class of it is free.
-pub(super) fn share(spaces: &Spaces, classes: &Classes, space: SpaceId) -> Option<KeptShare> {
-    let total = number(&spaces.get(space).extent).max(1.0);
-    let mut extent = KeptShare::default();
-    for (at, piece) in spaces.get(space).pieces.iter().enumerate() {
-        let part = number(&piece.size()) / total;
-        match classes.carrier(space, at) {
-            Some(factor) => extent.parts.push((factor.class, part)),
-            None => extent.constant += part,
-        }
-    }
-    (!extent.parts.is_empty()).then_some(extent)
 }

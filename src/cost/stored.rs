@@ -1,6 +1,6 @@
 //! What constants cost as they are cut: one that several readers hold copies of is stored once for each way of cutting it.
 
-use super::model::{KeptShare, packed, share};
+use super::share::{KeptShare, packed, share};
 use crate::analysis::{ClassId, Classes, Spaces};
 use crate::model::{Model, Origins, ValueId};
 use crate::proto::{Dtype, TensorProto, is_weight};

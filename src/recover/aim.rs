@@ -44,13 +44,9 @@ impl Aim {
         let mut biased = crate::linear::Bias::find(model, view).is_some_and(|bias| bias.outside);
         // Bias, norm, sum, function: no chain is longer.
         for _ in 0..6 {
-            let entry = model.index().value(value);
-            let [(reader, slot)] = entry.readers[..] else {
+            let Some((reader, slot)) = sole_reader(model, value) else {
                 break;
             };
-            if entry.is_output {
-                break;
-            }
             let outputs = &model.index().node(reader).outputs;
             let output = outputs.first().copied().flatten();
             match flow(model.node(reader)) {
@@ -153,13 +149,20 @@ fn quantized(model: &Model, node: NodeId) -> Option<Clamp> {
     })
 }
 
-/// The one node that reads a value, as its first or second input.
-fn only_reader(model: &Model, value: ValueId) -> Option<NodeId> {
+/// The one node that reads a value, and at which input; `None` for outputs of the graph.
+fn sole_reader(model: &Model, value: ValueId) -> Option<(NodeId, u32)> {
     let entry = model.index().value(value);
     match entry.readers[..] {
-        [(reader, 0 | 1)] if !entry.is_output => Some(reader),
+        [only] if !entry.is_output => Some(only),
         _ => None,
     }
+}
+
+/// The one node that reads a value, as its first or second input.
+fn only_reader(model: &Model, value: ValueId) -> Option<NodeId> {
+    sole_reader(model, value)
+        .filter(|(_, slot)| *slot < 2)
+        .map(|(reader, _)| reader)
 }
 
 /// The dequantized value behind a quantization that nothing else reads.

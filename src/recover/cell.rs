@@ -5,7 +5,7 @@
 
 use super::aim::Clamp;
 use super::mend::{GramProduct, MendShape};
-use super::repair::Teacher;
+use super::request::Teacher;
 use super::rows::{LEAST, Rows, Taps};
 use crate::calibrate::picks;
 use crate::linear::Operand;
@@ -78,6 +78,45 @@ impl CellConstants {
     }
 }
 
+/// Whether steps come first and all sequences are of one length; others would need other rows.
+fn has_plain_rows(model: &Model, node: NodeId) -> bool {
+    let layout = model.node(node).attribute("layout");
+    let lengths = model.index().node(node).inputs.get(4).copied().flatten();
+    layout.is_none_or(|layout| layout.i() == 0) && lengths.is_none()
+}
+
+/// All states of a run: steps × directions × batch × units, and those before the first step, if any are given.
+struct CellStates {
+    states: Vec<f32>,
+    initial: Option<Vec<f32>>,
+    dims: [usize; 4],
+}
+
+impl CellStates {
+    /// The state that a step starts from.
+    fn before(
+        &self,
+        direction: usize,
+        backwards: bool,
+        (step, sample): (usize, usize),
+    ) -> Option<Vec<f32>> {
+        let [steps, directions, batch, units] = self.dims;
+        let before = if backwards {
+            Some(step + 1).filter(|before| *before < steps)
+        } else {
+            step.checked_sub(1)
+        };
+        let row = direction * batch + sample;
+        Some(match (before, &self.initial) {
+            (Some(before), _) => {
+                self.states[(before * directions * batch + row) * units..][..units].to_vec()
+            }
+            (None, Some(initial)) => initial.get(row * units..)?.get(..units)?.to_vec(),
+            (None, None) => vec![0.0; units],
+        })
+    }
+}
+
 impl Cell {
     fn find(teacher: Teacher, pruned: &Model, node: NodeId) -> Option<Self> {
         let Teacher {
@@ -88,12 +127,8 @@ impl Cell {
         let message = model.node(node);
         let recurrence = meaning(message).recurrence;
         let gates = recurrence.filter(|cell| cell.is_linear)?.gates;
-        let attribute = |name: &str| message.attribute(name);
         let entry = model.index().node(node);
-        // Batches first, or sequences of different lengths, would need other rows.
-        if attribute("layout").is_some_and(|layout| layout.i() != 0)
-            || entry.inputs.get(4).copied().flatten().is_some()
-        {
+        if !has_plain_rows(model, node) {
             return None;
         }
         let states = entry.outputs.first().copied().flatten()?;
@@ -129,7 +164,9 @@ impl Cell {
             initial: entry.inputs.get(5).copied().flatten(),
             theirs: (weight, recurrence, bias),
             directions: *directions,
-            reversed: attribute("direction").is_some_and(|direction| direction.s() == b"reverse"),
+            reversed: message
+                .attribute("direction")
+                .is_some_and(|direction| direction.s() == b"reverse"),
             gates,
             kept,
             units: *units,
@@ -192,33 +229,20 @@ impl Cell {
             Some(name) => Some(original.get(name)?.to_f32()?),
             None => None,
         };
-        let (states, data, own_data) = (states.to_f32()?, data.to_f32()?, own_data.to_f32()?);
-        let picks = picks(
-            &taps.output,
-            number,
-            steps * batch,
-            (LEAST / runs.max(1)).max(1),
-        );
+        let (data, own_data) = (data.to_f32()?, own_data.to_f32()?);
+        let states = CellStates {
+            states: states.to_f32()?,
+            initial,
+            dims: [*steps, *directions, *batch, *units],
+        };
+        let limit = (LEAST / runs.max(1)).max(1);
+        let picks = picks(&taps.output, number, steps * batch, limit);
         let mut rows = Rows::default();
         for direction in 0..self.directions {
             let backwards = self.reversed || direction == 1;
             for pick in &picks {
-                let (step, sample) = (pick / batch, pick % batch);
-                let before = if backwards {
-                    Some(step + 1).filter(|before| before < steps)
-                } else {
-                    step.checked_sub(1)
-                };
-                let state: Vec<f32> = match (before, &initial) {
-                    (Some(before), _) => states
-                        [((before * directions + direction) * batch + sample) * units..][..*units]
-                        .to_vec(),
-                    (None, Some(initial)) => initial
-                        .get((direction * batch + sample) * units..)?
-                        .get(..*units)?
-                        .to_vec(),
-                    (None, None) => vec![0.0; *units],
-                };
+                let at = (pick / batch, pick % batch);
+                let state = states.before(direction, backwards, at)?;
                 let x = &data[pick * inputs..][..*inputs];
                 rows.inputs
                     .extend_from_slice(&own_data[pick * own_inputs..][..*own_inputs]);

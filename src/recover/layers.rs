@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::aim::Aim;
-use super::repair::Teacher;
+use super::request::Teacher;
 use super::rows::Layer;
 use crate::analysis::{Pins, infer, relate};
 use crate::linear::{Bias, Linear, views};

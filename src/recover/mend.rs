@@ -3,10 +3,11 @@
 use super::aim::Clamp;
 use super::joint::PointPair;
 use super::patches::Patches;
-use super::repair::{Fitting, Repair};
+use super::problem::Problem;
+use super::request::{Fitting, Repair};
 use super::rows::Layer;
 use super::sample::Sample;
-use super::solve::{Method, Problem};
+use super::solve::Method;
 use super::support::Selector;
 use super::system::System;
 use crate::model::Model;
@@ -97,24 +98,12 @@ pub(super) fn mend(
         .clone()
         .unwrap_or_else(|| vec![0.0; groups * channels]);
     let mut problems = problems(product, fit, held, stands.is_some())?;
-    let size = channels * columns;
     let name = product.name(pruned);
     let selected = fitting
         .selector
         .and_then(|selector| select(selector, &name, &mut problems, &matrix));
     let (matrix, mut systems) = selected.unwrap_or((matrix, Vec::new()));
-    let error = |matrix: &[f64], bias: &[f64]| -> f64 {
-        problems
-            .iter()
-            .enumerate()
-            .map(|(group, problem)| {
-                problem.error(
-                    &matrix[group * size..][..size],
-                    &bias[group * channels..][..channels],
-                )
-            })
-            .sum()
-    };
+    let error = |matrix: &[f64], bias: &[f64]| total_error(&problems, matrix, bias);
     // Where they can not be written nothing is to be tried.
     product.write(pruned, &matrix, &bias)?;
     let before = error(&matrix, &bias);
@@ -127,17 +116,7 @@ pub(super) fn mend(
         vec![fitting.method]
     };
     for method in methods {
-        let (mut new, mut new_bias) = (Vec::new(), Vec::new());
-        for (group, problem) in problems.iter().enumerate() {
-            let weight = &matrix[group * size..][..size];
-            let bias = &bias[group * channels..][..channels];
-            let found = match systems.get_mut(group).and_then(Option::take) {
-                Some(system) => problem.solve_in(Some(system), weight, bias, method),
-                None => problem.solve(weight, bias, method),
-            };
-            new.extend(found.weight);
-            new_bias.extend(found.bias);
-        }
+        let (new, new_bias) = refit(&problems, &mut systems, (&matrix, &bias), method);
         product.write(pruned, &new, &new_bias)?;
         let (written, written_bias) = product.read(pruned)?;
         after = error(&written, &written_bias.unwrap_or_else(|| bias.clone()));
@@ -153,6 +132,51 @@ pub(super) fn mend(
         before,
         after,
     })
+}
+
+/// The error of matrices and biases, group by group, on the held-out rows.
+fn total_error(problems: &[Problem], matrix: &[f64], bias: &[f64]) -> f64 {
+    problems
+        .iter()
+        .enumerate()
+        .map(|(group, problem)| {
+            let (weight, bias) = of_group(problem, group, (matrix, bias));
+            problem.error(weight, bias)
+        })
+        .sum()
+}
+
+/// New matrices and biases, group by group. Normal equations that are at hand are used up.
+fn refit(
+    problems: &[Problem],
+    systems: &mut [Option<System>],
+    stands: (&[f64], &[f64]),
+    method: Method,
+) -> (Vec<f64>, Vec<f64>) {
+    let (mut new, mut new_bias) = (Vec::new(), Vec::new());
+    for (group, problem) in problems.iter().enumerate() {
+        let (weight, bias) = of_group(problem, group, stands);
+        let found = match systems.get_mut(group).and_then(Option::take) {
+            Some(system) => problem.solve_in(Some(system), weight, bias, method),
+            None => problem.solve(weight, bias, method),
+        };
+        new.extend(found.weight);
+        new_bias.extend(found.bias);
+    }
+    (new, new_bias)
+}
+
+/// The matrix and the biases of one group.
+fn of_group<'a>(
+    problem: &Problem,
+    group: usize,
+    (matrix, bias): (&'a [f64], &'a [f64]),
+) -> (&'a [f64], &'a [f64]) {
+    let (channels, size) = (problem.channels, problem.channels * problem.columns);
+    (
+        &matrix[group * size..][..size],
+        &bias[group * channels..][..channels],
+    )
 }
 
 /// What is to be solved for each group. `None`: rows of some group are missing.

@@ -13,7 +13,9 @@ mod layers;
 mod mend;
 mod order;
 mod patches;
+mod problem;
 mod repair;
+mod request;
 mod rows;
 mod sample;
 mod shelf;
@@ -22,6 +24,7 @@ mod support;
 mod system;
 mod task;
 
-pub use repair::{Repair, RepairOptions, Teacher, fitted_layers, recover, recover_on};
+pub use repair::{fitted_layers, recover, recover_on};
+pub use request::{Repair, RepairOptions, Teacher};
 pub use solve::{Method, local};
 pub use support::{Candidate, Selector, damped, solve_on};

@@ -79,15 +79,15 @@ impl Layer {
         if gives { TOGETHER } else { 0 }
     }
 
-    /// The rows of a run for this layer and the one before it. `None`: it gives none, or tensors do not fit.
+    /// The rows of a run (its number, of so many) for this layer and the one before it. `None`: it gives none, or tensors do
+    /// not fit.
     pub fn patches(
         &self,
         first: &Layer,
         (taps, first_taps): (&Taps, &Taps),
-        number: usize,
+        (number, runs): (usize, usize),
         original: &Tensors,
         pruned: &Tensors,
-        runs: usize,
     ) -> Option<Patches> {
         let limit = Some(self.patch_limit(first, number, runs)).filter(|limit| *limit > 0)?;
         let data = pruned.get(&first_taps.data)?;
@@ -103,16 +103,7 @@ impl Layer {
         let picks = neighbours(&self.key, number, self.pruned.positions(&between)?, limit);
         let read = self.pruned.activations(&named, &picks)?;
         let all: Vec<usize> = (0..first.pruned.positions(&data.dims)?).collect();
-        let given = first.pruned.outputs(&named, &all)?;
-        let mut source = vec![None; count + 1];
-        for (at, place) in given.iter().enumerate() {
-            let (group, rest) = (
-                at / (all.len() * first.pruned.rows),
-                at % (all.len() * first.pruned.rows),
-            );
-            let (position, row) = (rest / first.pruned.rows, rest % first.pruned.rows);
-            source[place.to_bits() as usize] = Some((position, group * first.pruned.rows + row));
-        }
+        let source = first.sources(&named, &all)?;
         let mut slot_of = vec![NOWHERE; all.len()];
         let mut needed = Vec::new();
         let mut places = Vec::with_capacity(read.len());
@@ -144,6 +135,24 @@ impl Layer {
             added,
             first: before,
         })
+    }
+
+    /// The position (of these) and the unit that give each number of the layer's output, by the place that the number's bits
+    /// name; place 0 is padding.
+    fn sources(
+        &self,
+        named: &TensorRef,
+        positions: &[usize],
+    ) -> Option<Vec<Option<(usize, usize)>>> {
+        let rows = self.pruned.rows;
+        let given = self.pruned.outputs(named, positions)?;
+        let mut source = vec![None; named.dims.iter().product::<usize>() + 1];
+        for (at, place) in given.iter().enumerate() {
+            let (group, rest) = (at / (positions.len() * rows), at % (positions.len() * rows));
+            let (position, row) = (rest / rows, rest % rows);
+            source[place.to_bits() as usize] = Some((position, group * rows + row));
+        }
+        Some(source)
     }
 
     /// The dims of the pruned model's output, from those of the original's.
@@ -272,7 +281,7 @@ mod tests {
     use crate::recover::joint::PointPair;
     use crate::recover::layers::{Which, layers};
     use crate::recover::mend::GramProduct;
-    use crate::recover::repair::Teacher;
+    use crate::recover::request::Teacher;
     use crate::run::{Runtime, TractRuntime};
     use crate::surgery;
 
@@ -354,10 +363,9 @@ mod tests {
                 .patches(
                     first,
                     (&taps("y", "h1"), &taps("h", "x2")),
-                    0,
+                    (0, 1),
                     &original,
                     &ran,
-                    1,
                 )
                 .unwrap();
             let (weight, bias) = first.read(&pruned).unwrap();

@@ -4,58 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 
-use super::frontier::Frontier;
+use super::frontier::{Frontier, FrontierPart};
 use super::layers::Which;
 use super::order::Depths;
 use super::patches::Patches;
+use super::request::{Fitting, Repair, RepairOptions, Teacher};
 use super::rows::Rows;
 use super::shelf::Shelf;
 use super::solve::Method;
 use super::support::Selector;
 use super::task::{Found, NamedLayer, Task, tasks};
-use crate::analysis::{Analysis, Facts, Pins, Selection, infer};
+use crate::analysis::{Facts, Pins, infer};
 use crate::calibrate::held_out;
 use crate::inputs::{Batches, GatherError};
 use crate::model::{Model, NodeId};
 use crate::progress::{Phase, Work};
 use crate::run::{Runtime, Tensors};
-
-/// The original, and what was removed from it.
-#[derive(Clone, Copy, Debug)]
-pub struct Teacher<'a> {
-    /// The original.
-    pub model: &'a Model,
-    /// What is known of it.
-    pub analysis: &'a Analysis,
-    /// What was removed.
-    pub selection: &'a Selection,
-}
-
-/// How to recover.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RepairOptions {
-    /// How weights are mended.
-    pub method: Method,
-}
-
-/// What was done to one layer.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
-pub struct Repair {
-    /// Name of the layer's output.
-    pub layer: String,
-    /// Mean squared error on the held-out runs before and after; equal where nothing better was found.
-    pub before: f64,
-    /// After.
-    pub after: f64,
-}
-
-/// How a pass mends what it comes to.
-#[derive(Clone, Copy)]
-pub(super) struct Fitting<'a> {
-    pub method: Method,
-    /// Chooses which weights stay.
-    pub selector: Option<&'a dyn Selector>,
-}
 
 /// Mends a pruned model (each reader of a small constant with its own copy). Errors: a model that does not run, inputs
 /// that can not be read, a stop asked for.
@@ -136,6 +100,26 @@ impl RepairSide {
             frontier: Frontier::default(),
         }
     }
+
+    /// Makes the part of the model ready that gives what the tasks of a depth need, by name.
+    fn part<'a>(
+        &self,
+        model: &Model,
+        depth: usize,
+        taps: impl Iterator<Item = Option<&'a String>>,
+        example: &Tensors,
+        runtime: &dyn Runtime,
+    ) -> Result<FrontierPart, GatherError> {
+        self.frontier
+            .part(
+                model,
+                (&self.facts, &self.depths, depth),
+                &distinct(taps),
+                example,
+                runtime,
+            )
+            .map_err(GatherError::Run)
+    }
 }
 
 /// What stays the same for all passes.
@@ -212,80 +196,112 @@ impl Passes<'_> {
             .iter()
             .filter_map(|task| Some((task, NamedLayer::new(task, model, pruned)?)))
             .unzip();
-        let original_taps = distinct(named.iter().flat_map(NamedLayer::of_original));
-        let pruned_taps = distinct(named.iter().flat_map(NamedLayer::of_pruned));
         let example = self.batches.fetch(*first)?;
         let (ours, theirs) = (&sides.0, &sides.1);
-        let original = ours.frontier.part(
-            model,
-            (&ours.facts, &ours.depths, depth),
-            &original_taps,
-            &example,
-            self.runtime,
-        );
-        let mended = theirs.frontier.part(
-            pruned,
-            (&theirs.facts, &theirs.depths, depth),
-            &pruned_taps,
-            &example,
-            self.runtime,
-        );
-        let (original, mended) = (
-            original.map_err(GatherError::Run)?,
-            mended.map_err(GatherError::Run)?,
-        );
-        let mut found: Vec<Found> = tasks.iter().map(|task| Found::new(task)).collect();
+        let original = named.iter().flat_map(NamedLayer::of_original);
+        let original = ours.part(model, depth, original, &example, self.runtime);
+        let mended = named.iter().flat_map(NamedLayer::of_pruned);
+        let mended = theirs.part(pruned, depth, mended, &example, self.runtime);
+        let ready = ReadyPass {
+            tasks,
+            named,
+            original: original?,
+            mended: mended?,
+        };
+        let mut found: Vec<Found> = ready.tasks.iter().map(|task| Found::new(task)).collect();
+        let kept = self.run_all(&ready, sides, &mut found)?;
+        if let Some(kept) = kept.0 {
+            sides.0.frontier.advance(&ready.original, kept);
+        }
+        if let Some(kept) = kept.1 {
+            sides.1.frontier.advance(&ready.mended, kept);
+        }
+        let mut repairs = Vec::new();
+        for (task, found) in ready.tasks.into_iter().zip(found) {
+            repairs.extend(found.mend(pruned, task, &self.fitting));
+        }
+        Ok(repairs)
+    }
+
+    /// Makes all runs, adds what they give to what is found for each task, and puts away what the next passes start from.
+    fn run_all(
+        &self,
+        ready: &ReadyPass,
+        sides: &(RepairSide, RepairSide),
+        found: &mut [Found],
+    ) -> Result<(Option<Shelf>, Option<Shelf>), GatherError> {
         let mut kept = (Some(Frontier::shelf()), Some(Frontier::shelf()));
         for (start, numbers) in self.runs.chunks(AT_ONCE).enumerate() {
             if self.work.progress.stop() {
                 return Err(GatherError::Cancelled);
             }
-            let one = |(at, number): (usize, &usize)| -> Result<_, GatherError> {
-                let at = start * AT_ONCE + at;
-                let inputs = self.batches.fetch(*number)?;
-                let ran = (
-                    ours.frontier.run(&original, at, inputs.clone()),
-                    theirs.frontier.run(&mended, at, inputs),
-                );
-                let (ran, ran_mended) = (
-                    ran.0.map_err(GatherError::Run)?,
-                    ran.1.map_err(GatherError::Run)?,
-                );
-                let rows = tasks.iter().zip(&named).map(|(task, named)| {
-                    named.rows(task, *number, &ran, &ran_mended, self.runs.len())
-                });
-                let rows: Vec<(Option<Rows>, Option<Patches>)> = rows.collect();
-                let count = self.runs.len();
-                Ok((
-                    rows,
-                    Frontier::keeps(&original, &ran, count),
-                    Frontier::keeps(&mended, &ran_mended, count),
-                ))
+            let one = |(at, number): (usize, &usize)| {
+                self.run_once(ready, sides, start * AT_ONCE + at, *number)
             };
-            let results: Vec<_> = numbers
+            let results: Vec<PassRun> = numbers
                 .par_iter()
                 .enumerate()
                 .map(one)
                 .collect::<Result<_, _>>()?;
-            for (number, (rows, original, mended)) in numbers.iter().zip(results) {
-                for ((into, task), rows) in found.iter_mut().zip(&tasks).zip(rows) {
+            for (number, result) in numbers.iter().zip(results) {
+                for ((into, task), rows) in found.iter_mut().zip(&ready.tasks).zip(result.rows) {
                     into.add(task, held_out(*number, self.runs.len()), rows);
                 }
-                kept = (put_away(kept.0, original), put_away(kept.1, mended));
+                kept = (
+                    put_away(kept.0, result.original),
+                    put_away(kept.1, result.mended),
+                );
             }
         }
-        if let Some(kept) = kept.0 {
-            sides.0.frontier.advance(&original, kept);
-        }
-        if let Some(kept) = kept.1 {
-            sides.1.frontier.advance(&mended, kept);
-        }
-        let mut repairs = Vec::new();
-        for (task, found) in tasks.into_iter().zip(found) {
-            repairs.extend(found.mend(pruned, task, &self.fitting));
-        }
-        Ok(repairs)
+        Ok(kept)
     }
+
+    /// Runs both models on a batch of this number, the `at`th of all.
+    fn run_once(
+        &self,
+        ready: &ReadyPass,
+        (ours, theirs): &(RepairSide, RepairSide),
+        at: usize,
+        number: usize,
+    ) -> Result<PassRun, GatherError> {
+        let inputs = self.batches.fetch(number)?;
+        let ran = (
+            ours.frontier.run(&ready.original, at, inputs.clone()),
+            theirs.frontier.run(&ready.mended, at, inputs),
+        );
+        let (ran, ran_mended) = (
+            ran.0.map_err(GatherError::Run)?,
+            ran.1.map_err(GatherError::Run)?,
+        );
+        let count = self.runs.len();
+        let rows = ready
+            .tasks
+            .iter()
+            .zip(&ready.named)
+            .map(|(task, named)| named.rows(task, number, &ran, &ran_mended, count));
+        Ok(PassRun {
+            rows: rows.collect(),
+            original: Frontier::keeps(&ready.original, &ran, count),
+            mended: Frontier::keeps(&ready.mended, &ran_mended, count),
+        })
+    }
+}
+
+/// The tasks of one depth, and the parts of both models that lead up to them.
+struct ReadyPass<'a> {
+    tasks: Vec<&'a Task>,
+    named: Vec<NamedLayer>,
+    original: FrontierPart,
+    mended: FrontierPart,
+}
+
+/// What one run gives.
+struct PassRun {
+    /// Rows of each task.
+    rows: Vec<(Option<Rows>, Option<Patches>)>,
+    /// What is kept of both models; `None` where that is too much.
+    original: Option<Tensors>,
+    mended: Option<Tensors>,
 }
 
 /// Puts away what is kept of a run; nothing is kept any more where that is too much.

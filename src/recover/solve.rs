@@ -4,14 +4,11 @@
 //! by the held-out error. Before a ReLU the aim is one-sided: where the original is cut off at zero, anything below does as
 //! well, so the rows' aims move with the fit (majorize, minimise), as in the asymmetric reconstruction of Zhang et al. 2015.
 
-use std::borrow::Cow;
-
-use faer::linalg::matmul::matmul;
 use faer::linalg::solvers::Solve;
-use faer::{Accum, Mat, MatRef, Par, Side};
+use faer::{Mat, Side};
 
 use super::aim::Clamp;
-use super::sample::SampleGroup;
+use super::problem::Problem;
 use super::support::solve_on;
 use super::system::System;
 use crate::calibrate::{Covariance, Moments};
@@ -34,21 +31,6 @@ impl std::fmt::Display for Method {
             Method::LeastSquares => "least-squares",
         })
     }
-}
-
-/// One group of a layer: its rows, and how its output is used.
-pub(super) struct Problem<'a> {
-    pub fit: &'a SampleGroup<'a>,
-    pub held: &'a SampleGroup<'a>,
-    pub columns: usize,
-    pub channels: usize,
-    pub scale: &'a [f64],
-    pub offset: &'a [f64],
-    pub function: Option<Clamp>,
-    /// Whether there is a bias to fit.
-    pub biased: bool,
-    /// Which weights may differ from zero, channels × columns; `None`: all.
-    pub support: Option<Vec<bool>>,
 }
 
 /// Weights (channels × columns, row-major) and biases, with their error on the held-out rows.
@@ -88,19 +70,8 @@ impl Problem<'_> {
         let Some(system) = system.filter(|_| best.error.is_finite()) else {
             return best;
         };
-        let System {
-            gram,
-            mean,
-            mut targets,
-            crossed,
-            determined,
-            diagonal,
-        } = system;
-        self.keep_better(
-            &mut best,
-            self.matched(weight, bias, &gram, &mean, &targets, &crossed.1),
-        );
-        let ridges = match (method, &self.support, determined) {
+        self.keep_better(&mut best, self.matched(weight, bias, &system));
+        let ridges = match (method, &self.support, system.determined) {
             (Method::Statistics, ..) | (_, None, false) => return best,
             // Weights that have lost others do better with any fit that the held-out rows allow.
             (_, Some(_), false) => STRONG_RIDGES,
@@ -109,7 +80,8 @@ impl Problem<'_> {
         let mut chosen = ridges[1];
         let mut least = f64::INFINITY;
         for ridge in ridges {
-            let Some(fit) = self.ridge(weight, &gram, &mean, &crossed, ridge * diagonal) else {
+            let damping = ridge * system.diagonal;
+            let Some(fit) = self.ridge(weight, &system, &system.crossed, damping) else {
                 continue;
             };
             if fit.error < least {
@@ -118,23 +90,31 @@ impl Problem<'_> {
             self.keep_better(&mut best, fit);
         }
         if let Some(function) = self.function {
-            let mut current = best.clone();
-            for _ in 0..ROUNDS {
-                self.move_targets(&mut targets, function, &current);
-                let Some(fit) = self.ridge(
-                    weight,
-                    &gram,
-                    &mean,
-                    &self.cross(&mean, &targets),
-                    chosen * diagonal,
-                ) else {
-                    break;
-                };
-                current = fit.clone();
-                self.keep_better(&mut best, fit);
-            }
+            let damping = chosen * system.diagonal;
+            self.solve_one_sided(system, function, weight, damping, &mut best);
         }
         best
+    }
+
+    /// Fits again and again, from the best fit on, with aims that move where the function is flat.
+    fn solve_one_sided(
+        &self,
+        mut system: System,
+        function: Clamp,
+        weight: &[f64],
+        damping: f64,
+        best: &mut FittedWeights,
+    ) {
+        let mut current = best.clone();
+        for _ in 0..ROUNDS {
+            self.move_targets(&mut system.targets, function, &current);
+            let crossed = self.cross(&system.mean, &system.targets);
+            let Some(fit) = self.ridge(weight, &system, &crossed, damping) else {
+                break;
+            };
+            current = fit.clone();
+            self.keep_better(best, fit);
+        }
     }
 
     fn keep_better(&self, best: &mut FittedWeights, fit: FittedWeights) {
@@ -146,30 +126,6 @@ impl Problem<'_> {
                 .all(|number| number.is_finite())
         {
             *best = fit;
-        }
-    }
-
-    /// What the layer itself should give: the aims less what is added, through the affine part backwards.
-    pub(super) fn targets(&self) -> Vec<f32> {
-        let mut targets = vec![0.0f32; self.fit.aims.len()];
-        for (at, (target, (aim, added))) in targets
-            .iter_mut()
-            .zip(self.fit.aims.iter().zip(&self.fit.added))
-            .enumerate()
-        {
-            let channel = at % self.channels;
-            *target = self.backwards(channel, aim - added);
-        }
-        targets
-    }
-
-    fn backwards(&self, channel: usize, sum: f32) -> f32 {
-        let scale = self.scale[channel];
-        // A channel that a norm silences is as good as any.
-        if scale.abs() < 1e-12 {
-            0.0
-        } else {
-            ((f64::from(sum) - self.offset[channel]) / scale) as f32
         }
     }
 
@@ -191,106 +147,15 @@ impl Problem<'_> {
         }
     }
 
-    /// Mean squared error over the held-out rows, after the function.
-    pub fn error(&self, weight: &[f64], bias: &[f64]) -> f64 {
-        let outputs = self.product(&self.held.inputs, weight);
-        let clamp = |sum: f64| {
-            self.function
-                .map_or(sum, |function| sum.max(function.low).min(function.high))
-        };
-        let mut error = 0.0;
-        for (at, output) in outputs.iter().enumerate() {
-            let channel = at % self.channels;
-            let sum = (f64::from(*output) + bias[channel]) * self.scale[channel]
-                + self.offset[channel]
-                + f64::from(self.held.added[at]);
-            error += (clamp(sum) - clamp(f64::from(self.held.aims[at]))).powi(2);
-        }
-        error / outputs.len().max(1) as f64
-    }
-
-    /// rows × channels.
-    fn product(&self, pieces: &[Cow<[f32]>], weight: &[f64]) -> Vec<f32> {
-        let weight: Vec<f32> = weight.iter().map(|number| *number as f32).collect();
-        let weight = MatRef::from_row_major_slice(&weight, self.channels, self.columns);
-        let elements: usize = pieces.iter().map(|piece| piece.len()).sum();
-        let mut outputs = vec![0.0f32; elements / self.columns.max(1) * self.channels];
-        let mut rest = &mut outputs[..];
-        for piece in pieces {
-            let rows = piece.len() / self.columns.max(1);
-            let (part, after) = rest.split_at_mut(rows * self.channels);
-            rest = after;
-            let target = faer::MatMut::from_row_major_slice_mut(part, rows, self.channels);
-            let inputs = MatRef::from_row_major_slice(piece, rows, self.columns);
-            matmul(
-                target,
-                Accum::Replace,
-                inputs,
-                weight.transpose(),
-                1.0,
-                Par::rayon(0),
-            );
-        }
-        outputs
-    }
-
-    /// channels × columns: covariance of targets and inputs; and the targets' means.
-    pub(super) fn cross(&self, mean: &[f64], targets: &[f32]) -> (Mat<f64>, Vec<f64>) {
-        /// Rows whose products are added in single precision.
-        const BLOCK: usize = 4096;
-        let rows = targets.len() / self.channels;
-        let mut sum = Mat::<f64>::zeros(self.channels, self.columns);
-        let mut part = Mat::<f32>::zeros(self.channels, self.columns);
-        let mut means = vec![0.0; self.channels];
-        let mut rest = targets;
-        for inputs in self
-            .fit
-            .inputs
-            .iter()
-            .flat_map(|piece| piece.chunks(BLOCK * self.columns))
-        {
-            let count = inputs.len() / self.columns;
-            let (targets, after) = rest.split_at(count * self.channels);
-            rest = after;
-            let inputs = MatRef::from_row_major_slice(inputs, count, self.columns);
-            let matrix = MatRef::from_row_major_slice(targets, count, self.channels);
-            matmul(
-                part.as_mut(),
-                Accum::Replace,
-                matrix.transpose(),
-                inputs,
-                1.0,
-                Par::rayon(0),
-            );
-            for column in 0..self.columns {
-                for row in 0..self.channels {
-                    sum[(row, column)] += f64::from(part[(row, column)]);
-                }
-            }
-            for row in targets.chunks_exact(self.channels) {
-                means
-                    .iter_mut()
-                    .zip(row)
-                    .for_each(|(mean, target)| *mean += f64::from(*target));
-            }
-        }
-        means.iter_mut().for_each(|mean| *mean /= rows as f64);
-        let cross = Mat::from_fn(self.channels, self.columns, |row, column| {
-            sum[(row, column)] / rows as f64 - means[row] * mean[column]
-        });
-        (cross, means)
-    }
-
     fn ridge(
         &self,
         weight: &[f64],
-        gram: &Mat<f64>,
-        mean: &[f64],
+        system: &System,
         (cross, means): &(Mat<f64>, Vec<f64>),
         ridge: f64,
     ) -> Option<FittedWeights> {
         let damped = Mat::from_fn(self.columns, self.columns, |a, b| {
-            gram[(a, b)] + if a == b { ridge } else { 0.0 }
+            system.gram[(a, b)] + if a == b { ridge } else { 0.0 }
         });
         let right = Mat::from_fn(self.columns, self.channels, |column, row| {
             cross[(row, column)] + ridge * weight[row * self.columns + column]
@@ -303,7 +168,7 @@ impl Problem<'_> {
             .flat_map(|row| (0..self.columns).map(move |column| (row, column)))
             .map(|(row, column)| solved[(column, row)])
             .collect();
-        let bias = self.free_bias(&new, mean, means);
+        let bias = self.free_bias(&new, &system.mean, means);
         let error = self.error(&new, &bias);
         Some(FittedWeights {
             weight: new,
@@ -325,15 +190,14 @@ impl Problem<'_> {
     }
 
     /// The weights that stand, with a factor and a bias for each channel that give the targets' mean and variance.
-    fn matched(
-        &self,
-        weight: &[f64],
-        bias: &[f64],
-        gram: &Mat<f64>,
-        mean: &[f64],
-        targets: &[f32],
-        means: &[f64],
-    ) -> FittedWeights {
+    fn matched(&self, weight: &[f64], bias: &[f64], system: &System) -> FittedWeights {
+        let System {
+            gram,
+            mean,
+            targets,
+            crossed: (_, means),
+            ..
+        } = system;
         let rows = (targets.len() / self.channels).max(1) as f64;
         let mut variance = vec![0.0; self.channels];
         for row in targets.chunks_exact(self.channels) {
@@ -440,6 +304,7 @@ pub fn local(matrix: &[f64], moments: &Moments, gone: &[bool]) -> Option<(Vec<f6
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recover::sample::SampleGroup;
 
     fn noise(count: usize, seed: usize) -> Vec<f32> {
         use rand::Rng;

@@ -5,7 +5,7 @@ use faer::linalg::solvers::Solve;
 use faer::{Accum, Mat, Par, Side};
 use rayon::prelude::*;
 
-use super::solve::Problem;
+use super::problem::Problem;
 use super::system::System;
 
 /// One group of a product, as a pass finds it.

@@ -2,7 +2,7 @@
 
 use faer::Mat;
 
-use super::solve::Problem;
+use super::problem::Problem;
 use crate::calibrate::Moments;
 
 /// The normal equations of one group's rows.

@@ -4,7 +4,7 @@ use super::cell::{Cell, cells};
 use super::layers::{Which, layers};
 use super::mend::{GramProduct, mend, mend_both};
 use super::patches::{Parts, Patches};
-use super::repair::{Fitting, Repair, Teacher};
+use super::request::{Fitting, Repair, Teacher};
 use super::rows::{Layer, Rows, Taps};
 use super::sample::Sample;
 use crate::model::{Model, NodeId, ValueId};
@@ -149,7 +149,7 @@ impl NamedLayer {
         match layer.before.as_deref().zip(self.first.as_ref()) {
             Some((first, taps)) => (
                 None,
-                layer.patches(first, (&self.own, taps), number, original, pruned, runs),
+                layer.patches(first, (&self.own, taps), (number, runs), original, pruned),
             ),
             None => (
                 layer.rows(&self.own, number, original, pruned, layer.limit(runs)),

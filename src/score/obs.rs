@@ -238,6 +238,26 @@ impl Reader {
     }
 }
 
+/// The units that go next, the cheapest first, each with what it costs alone.
+fn cheapest(readers: &[Reader], left: &[u32]) -> Vec<(f64, u32)> {
+    let by_reader: Vec<Vec<f64>> = readers
+        .par_iter()
+        .map(|reader| {
+            left.iter()
+                .map(|unit| reader.cost(&reader.columns[*unit as usize]))
+                .collect()
+        })
+        .collect();
+    let mut costs: Vec<(f64, u32)> = left
+        .iter()
+        .enumerate()
+        .map(|(at, unit)| (by_reader.iter().map(|costs| costs[at]).sum(), *unit))
+        .collect();
+    costs.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    costs.truncate((left.len() / AT_ONCE).clamp(1, left.len() - 1));
+    costs
+}
+
 /// The curve of a group from its readers; `None` where it has none.
 pub(super) fn curve(mut readers: Vec<Reader>, units: usize) -> Option<Curve> {
     if readers.is_empty() {
@@ -249,21 +269,7 @@ pub(super) fn curve(mut readers: Vec<Reader>, units: usize) -> Option<Curve> {
         error: vec![0.0],
     };
     while left.len() > 1 {
-        let by_reader: Vec<Vec<f64>> = readers
-            .par_iter()
-            .map(|reader| {
-                left.iter()
-                    .map(|unit| reader.cost(&reader.columns[*unit as usize]))
-                    .collect()
-            })
-            .collect();
-        let mut costs: Vec<(f64, u32)> = left
-            .iter()
-            .enumerate()
-            .map(|(at, unit)| (by_reader.iter().map(|costs| costs[at]).sum(), *unit))
-            .collect();
-        costs.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        costs.truncate((left.len() / AT_ONCE).clamp(1, left.len() - 1));
+        let costs = cheapest(&readers, &left);
         let joint: f64 = readers
             .par_iter_mut()
             .map(|reader| {

@@ -21,12 +21,6 @@ const LEAST: f64 = 1e-3;
 /// `gone` are the units that go, of so many.
 pub fn improve(readers: &[Reader], gone: &[u32], units: usize) -> Option<Vec<u32>> {
     let mut gone = gone.to_vec();
-    let columns = |reader: &Reader, units: &[u32]| -> Vec<usize> {
-        units
-            .iter()
-            .flat_map(|unit| reader.columns[*unit as usize].iter().copied())
-            .collect()
-    };
     let once: f64 = readers
         .iter()
         .map(|reader| reader.work(columns(reader, &gone).len()))
@@ -49,33 +43,8 @@ pub fn improve(readers: &[Reader], gone: &[u32], units: usize) -> Option<Vec<u32
                 break 'swaps;
             }
             left -= 1;
-            let mut others = gone.clone();
-            let back = others.remove(back);
-            let without: Vec<Reader> = readers
-                .par_iter()
-                .map(|reader| {
-                    let mut reader = reader.clone();
-                    reader.remove(&columns(&reader, &others));
-                    reader
-                })
-                .collect();
-            let cost = |unit: u32| -> f64 {
-                without
-                    .iter()
-                    .map(|reader| reader.cost(&reader.columns[unit as usize]))
-                    .sum()
-            };
-            let stays: Vec<u32> = (0..units as u32)
-                .filter(|unit| !gone.contains(unit))
-                .collect();
-            let costs: Vec<f64> = stays.par_iter().map(|unit| cost(*unit)).collect();
-            let Some((at, best)) = costs.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1))
-            else {
-                break 'swaps;
-            };
-            if *best < cost(back) - LEAST * error {
-                others.push(stays[at]);
-                gone = others;
+            if let Some(better) = swapped_with(readers, &gone, back, units, error) {
+                gone = better;
                 swapped = true;
                 continue 'swaps;
             }
@@ -86,69 +55,59 @@ pub fn improve(readers: &[Reader], gone: &[u32], units: usize) -> Option<Vec<u32
     swapped.then_some(gone)
 }
 
+/// The columns of some units.
+fn columns(reader: &Reader, units: &[u32]) -> Vec<usize> {
+    units
+        .iter()
+        .flat_map(|unit| reader.columns[*unit as usize].iter().copied())
+        .collect()
+}
+
+/// The set in which the unit at a place comes back and the best of those that stayed goes; `None` where that does not lessen
+/// the error enough.
+fn swapped_with(
+    readers: &[Reader],
+    gone: &[u32],
+    back: usize,
+    units: usize,
+    error: f64,
+) -> Option<Vec<u32>> {
+    let mut others = gone.to_vec();
+    let back = others.remove(back);
+    let without: Vec<Reader> = readers
+        .par_iter()
+        .map(|reader| {
+            let mut reader = reader.clone();
+            reader.remove(&columns(&reader, &others));
+            reader
+        })
+        .collect();
+    let cost = |unit: u32| -> f64 {
+        without
+            .iter()
+            .map(|reader| reader.cost(&reader.columns[unit as usize]))
+            .sum()
+    };
+    let stays: Vec<u32> = (0..units as u32)
+        .filter(|unit| !gone.contains(unit))
+        .collect();
+    let costs: Vec<f64> = stays.par_iter().map(|unit| cost(*unit)).collect();
+    let (at, best) = costs.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1))?;
+    if *best < cost(back) - LEAST * error {
+        others.push(stays[at]);
+        Some(others)
+    } else {
+        None
+    }
+}
+
 /// The error of a set of units gone, and by how much it falls as each of them comes back: the multipliers of what holds
 /// its columns at nothing tell. `None`: a covariance is singular.
 fn gains(readers: &[Reader], gone: &[u32]) -> Option<(f64, Vec<f64>)> {
-    let of_reader = |reader: &Reader| -> Option<(f64, Vec<f64>)> {
-        let all: Vec<usize> = gone
-            .iter()
-            .flat_map(|unit| reader.columns[*unit as usize].iter().copied())
-            .collect();
-        if all.is_empty() {
-            return Some((0.0, vec![0.0; gone.len()]));
-        }
-        let (part, block) = match reader.parts(&all) {
-            Ok(parts) => parts,
-            Err(costs) => {
-                let mut costs = costs.iter();
-                let of_unit = |unit: &u32| {
-                    costs
-                        .by_ref()
-                        .take(reader.columns[*unit as usize].len())
-                        .sum::<f64>()
-                };
-                let gains: Vec<f64> = gone.iter().map(of_unit).collect();
-                return Some((gains.iter().sum(), gains));
-            }
-        };
-        let inverse = block
-            .llt(Side::Lower)
-            .ok()?
-            .solve(Mat::<f64>::identity(all.len(), all.len()));
-        let multipliers = &part * &inverse;
-        let error: f64 = (0..part.nrows())
-            .map(|row| {
-                (0..all.len())
-                    .map(|at| multipliers[(row, at)] * part[(row, at)])
-                    .sum::<f64>()
-            })
-            .sum();
-        let mut start = 0;
-        let mut gains = Vec::with_capacity(gone.len());
-        for unit in gone {
-            let width = reader.columns[*unit as usize].len();
-            let own = Mat::from_fn(width, width, |a, b| inverse[(start + a, start + b)]);
-            let of_unit = Mat::from_fn(part.nrows(), width, |row, at| {
-                multipliers[(row, start + at)]
-            });
-            let energy = of_unit.transpose() * &of_unit;
-            let gain = match width {
-                0 => 0.0,
-                _ => own
-                    .llt(Side::Lower)
-                    .ok()?
-                    .solve(&energy)
-                    .diagonal()
-                    .column_vector()
-                    .iter()
-                    .sum(),
-            };
-            gains.push(0.5 * gain / reader.variance());
-            start += width;
-        }
-        Some((0.5 * error / reader.variance(), gains))
-    };
-    let found: Vec<(f64, Vec<f64>)> = readers.par_iter().map(of_reader).collect::<Option<_>>()?;
+    let found: Vec<(f64, Vec<f64>)> = readers
+        .par_iter()
+        .map(|reader| gains_of(reader, gone))
+        .collect::<Option<_>>()?;
     let mut sum = (0.0, vec![0.0; gone.len()]);
     for (error, gains) in found {
         sum.0 += error;
@@ -158,6 +117,74 @@ fn gains(readers: &[Reader], gone: &[u32]) -> Option<(f64, Vec<f64>)> {
             .for_each(|(sum, gain)| *sum += gain);
     }
     Some(sum)
+}
+
+/// The same of one reader.
+fn gains_of(reader: &Reader, gone: &[u32]) -> Option<(f64, Vec<f64>)> {
+    let all = columns(reader, gone);
+    if all.is_empty() {
+        return Some((0.0, vec![0.0; gone.len()]));
+    }
+    match reader.parts(&all) {
+        Ok((part, block)) => joint_gains(reader, gone, &part, &block),
+        Err(costs) => {
+            let mut costs = costs.iter();
+            let of_unit = |unit: &u32| {
+                costs
+                    .by_ref()
+                    .take(reader.columns[*unit as usize].len())
+                    .sum::<f64>()
+            };
+            let gains: Vec<f64> = gone.iter().map(of_unit).collect();
+            Some((gains.iter().sum(), gains))
+        }
+    }
+}
+
+/// The same where columns go together, from the weights of those that are gone and their block of the inverse covariance.
+fn joint_gains(
+    reader: &Reader,
+    gone: &[u32],
+    part: &Mat<f64>,
+    block: &Mat<f64>,
+) -> Option<(f64, Vec<f64>)> {
+    let all = block.nrows();
+    let inverse = block
+        .llt(Side::Lower)
+        .ok()?
+        .solve(Mat::<f64>::identity(all, all));
+    let multipliers = part * &inverse;
+    let error: f64 = (0..part.nrows())
+        .map(|row| {
+            (0..all)
+                .map(|at| multipliers[(row, at)] * part[(row, at)])
+                .sum::<f64>()
+        })
+        .sum();
+    let mut start = 0;
+    let mut gains = Vec::with_capacity(gone.len());
+    for unit in gone {
+        let width = reader.columns[*unit as usize].len();
+        let own = Mat::from_fn(width, width, |a, b| inverse[(start + a, start + b)]);
+        let of_unit = Mat::from_fn(part.nrows(), width, |row, at| {
+            multipliers[(row, start + at)]
+        });
+        let energy = of_unit.transpose() * &of_unit;
+        let gain = match width {
+            0 => 0.0,
+            _ => own
+                .llt(Side::Lower)
+                .ok()?
+                .solve(&energy)
+                .diagonal()
+                .column_vector()
+                .iter()
+                .sum(),
+        };
+        gains.push(0.5 * gain / reader.variance());
+        start += width;
+    }
+    Some((0.5 * error / reader.variance(), gains))
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use super::job::Job;
 use super::local::Masks;
 use super::parts::SparsePart;
 use super::pattern::SparsityPattern;
-use super::run::Job;
 use super::score::SparseScore;
 use crate::recover::{Candidate, Selector};
 

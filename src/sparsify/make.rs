@@ -2,9 +2,9 @@
 
 use super::Error;
 use super::chooser::{ChoiceRule, Chooser};
+use super::job::Job;
 use super::local::{Local, Masks, zero};
 use super::parts::SparsePart;
-use super::run::Job;
 use super::score::SparseScore;
 use super::shares::{Measuring, pooled, uniform};
 use crate::analysis::Selection;

@@ -8,6 +8,7 @@
 
 mod chooser;
 mod error;
+mod job;
 mod local;
 mod make;
 mod mask;

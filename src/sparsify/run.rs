@@ -1,19 +1,19 @@
 //! The order of the steps.
 
+use super::job::Job;
 use super::make::{Made, SPARED};
 use super::measure::DenseOutputs;
 use super::parts::{LeftDense, SparsePart, parts};
-use super::pattern::SparsityPattern;
 use super::request::{Data, SparseLayer, SparsifyOutcome, SparsifyRequest};
 use super::{Error, SparsePlan};
-use crate::analysis::{Analysis, Options, Selection, analyse};
+use crate::analysis::{Options, analyse};
 use crate::calibrate::held_out;
 use crate::inputs::digest;
 use crate::linear::views;
 use crate::model::Model;
 use crate::plan::{Fit, FitInputs};
 use crate::progress::{Phase, Work};
-use crate::recover::{Method, Repair, Teacher};
+use crate::recover::{Method, Repair};
 use crate::run::{Runtime, choose};
 
 /// Runs that variants are held against the original on, at most.
@@ -69,22 +69,6 @@ fn named((runtime, _): &(&dyn Runtime, DenseOutputs)) -> (String, String) {
     (runtime.name().to_owned(), runtime.version().to_owned())
 }
 
-/// What the steps have in common.
-pub(super) struct Job<'a> {
-    pub model: &'a Model,
-    pub analysis: &'a Analysis,
-    pub parts: &'a [SparsePart],
-    pub pattern: SparsityPattern,
-    pub request: &'a SparsifyRequest,
-    pub data: Data<'a>,
-    /// What runs the models, and the original in it.
-    pub engine: Option<(&'a dyn Runtime, DenseOutputs<'a>)>,
-    /// Why nothing runs.
-    pub reason: String,
-    pub work: &'a Work<'a>,
-    pub remarks: Vec<String>,
-}
-
 impl<'a> Job<'a> {
     /// Makes the original ready, if it is to be run. Errors: it has to run and does not.
     fn start(&mut self, runtime: Option<&'a dyn Runtime>) -> Result<(), Error> {
@@ -121,15 +105,6 @@ impl<'a> Job<'a> {
             return Err(Error::NeedsData(self.request.score.to_string()));
         }
         Ok(())
-    }
-
-    /// The original as what layers are fitted to.
-    pub fn teacher<'b>(&'b self, selection: &'b Selection) -> Teacher<'b> {
-        Teacher {
-            model: self.model,
-            analysis: self.analysis,
-            selection,
-        }
     }
 
     /// From masks to the finished model.

@@ -42,47 +42,8 @@ impl JointMoments {
             fit.iter().map(|part| part.positions).sum::<usize>(),
             fit.iter().map(|part| part.rows).sum::<usize>(),
         );
-        let mut second_factors = vec![0.0; second.units()];
-        for row in points
-            .iter()
-            .flat_map(|point| point.follows.chunks_exact(second.units()))
-        {
-            second_factors
-                .iter_mut()
-                .zip(row)
-                .for_each(|(sum, follows)| *sum += f64::from(*follows).powi(2));
-        }
-        second_factors
-            .iter_mut()
-            .for_each(|factor| *factor /= rows.max(1) as f64);
-        // How much a unit of the first layer moves the sums, over all columns of the second that read it.
-        let weight = pair.split(now)[2];
-        let reach: Vec<f64> = (0..second.groups * second.columns)
-            .map(|at| {
-                let (group, column) = (at / second.columns, at % second.columns);
-                let unit = |row: usize| group * second.rows + row;
-                (0..second.rows)
-                    .map(|row| {
-                        weight[unit(row) * second.columns + column].powi(2)
-                            * second_factors[unit(row)]
-                    })
-                    .sum()
-            })
-            .collect();
-        let mut first_factors = vec![0.0; first.units()];
-        for (part, point) in fit.iter().zip(points) {
-            for (at, place) in part
-                .places
-                .iter()
-                .enumerate()
-                .filter(|(_, place)| **place != NOWHERE)
-            {
-                let (group, column) = (at / (part.rows * second.columns), at % second.columns);
-                let slope = f64::from(point.slopes[*place as usize]);
-                first_factors[*place as usize % first.units()] +=
-                    slope * slope * reach[group * second.columns + column];
-            }
-        }
+        let mut second_factors = second_factors(second, points, rows);
+        let mut first_factors = first_factors(pair, (fit, points), now, &second_factors);
         first_factors
             .iter_mut()
             .for_each(|factor| *factor /= positions.max(1) as f64);
@@ -173,6 +134,63 @@ impl JointMoments {
             |factor| 1.0 / factor,
         )
     }
+}
+
+/// How much the errors follow the sums of each unit of the second layer: squared, the mean over all rows.
+fn second_factors(second: &Half, points: &[JointPoint], rows: usize) -> Vec<f64> {
+    let mut factors = vec![0.0; second.units()];
+    for row in points
+        .iter()
+        .flat_map(|point| point.follows.chunks_exact(second.units()))
+    {
+        factors
+            .iter_mut()
+            .zip(row)
+            .for_each(|(sum, follows)| *sum += f64::from(*follows).powi(2));
+    }
+    factors
+        .iter_mut()
+        .for_each(|factor| *factor /= rows.max(1) as f64);
+    factors
+}
+
+/// How much each unit of the first layer moves the second one's sums, over all positions.
+fn first_factors(
+    pair: &PointPair,
+    (fit, points): (&[Patches], &[JointPoint]),
+    now: &[f64],
+    second_factors: &[f64],
+) -> Vec<f64> {
+    let (first, second) = (&pair.first, &pair.second);
+    let reach = reach(second, pair.split(now)[2], second_factors);
+    let mut factors = vec![0.0; first.units()];
+    for (part, point) in fit.iter().zip(points) {
+        for (at, place) in part
+            .places
+            .iter()
+            .enumerate()
+            .filter(|(_, place)| **place != NOWHERE)
+        {
+            let (group, column) = (at / (part.rows * second.columns), at % second.columns);
+            let slope = f64::from(point.slopes[*place as usize]);
+            factors[*place as usize % first.units()] +=
+                slope * slope * reach[group * second.columns + column];
+        }
+    }
+    factors
+}
+
+/// How much each column of the second layer moves its sums, group by group.
+fn reach(second: &Half, weight: &[f64], factors: &[f64]) -> Vec<f64> {
+    (0..second.groups * second.columns)
+        .map(|at| {
+            let (group, column) = (at / second.columns, at % second.columns);
+            let unit = |row: usize| group * second.rows + row;
+            (0..second.rows)
+                .map(|row| weight[unit(row) * second.columns + column].powi(2) * factors[unit(row)])
+                .sum()
+        })
+        .collect()
 }
 
 /// Second moments of a layer's inputs, with a one beside them where there is a bias, group by group.

@@ -1,0 +1,100 @@
+//! The way down to targets: as many steps as they take, then back where more was taken than they ask for.
+
+use super::{Path, PathStep};
+use crate::allocate::{Choice, TOLERANCE, Target, Unreachable};
+use crate::analysis::ClassId;
+use crate::cost::{Cost, IncrementalCost};
+
+impl Path<'_> {
+    /// The choice that meets all targets and leaves as much as they allow: steps are taken until every target holds, then
+    /// the last ones are taken back where that still holds.
+    pub fn meet(&self, targets: &[Target]) -> Result<Choice, Unreachable> {
+        if self.fits(targets, &self.original) {
+            return Ok(self.choice(&self.counts(0)));
+        }
+        let fits = |step: &PathStep| self.fits(targets, &step.cost);
+        let Some(last) = self.steps.iter().position(fits) else {
+            let closest = self.choice(&self.counts(self.len()));
+            let cost = self.steps.last().map_or(self.original, |step| step.cost);
+            return closest.near_enough(targets, &cost, &self.original);
+        };
+        let mut gone = self.counts(last + 1);
+        let mut ledger = IncrementalCost::new(self.cost, self.analysis.classes.classes.len());
+        gone.iter()
+            .enumerate()
+            .for_each(|(place, gone)| ledger.set(&self.shares(place, *gone)));
+        let taken = &self.steps[..=last];
+        self.take_back_steps(taken, targets, &mut ledger, &mut gone);
+        self.take_back_units(taken, targets, &mut ledger, &mut gone);
+        Ok(self.choice(&gone))
+    }
+
+    /// Whether a cost meets all targets.
+    fn fits(&self, targets: &[Target], cost: &Cost) -> bool {
+        targets
+            .iter()
+            .all(|target| target.of(cost, &self.original) <= target.fraction() + 1e-9)
+    }
+
+    /// Takes back whole steps, the last one first, while the targets still hold.
+    fn take_back_steps(
+        &self,
+        taken: &[PathStep],
+        targets: &[Target],
+        ledger: &mut IncrementalCost,
+        gone: &mut [usize],
+    ) {
+        for step in taken.iter().rev() {
+            // Only a group's last step can be taken back.
+            if gone[step.place] != step.to {
+                continue;
+            }
+            let back = self.shares_back(step.place, step.to, step.from);
+            if self.fits(targets, &ledger.with(&back)) {
+                ledger.set(&back);
+                gone[step.place] = step.from;
+            }
+        }
+    }
+
+    /// Takes back single units where aligned steps are coarse for the whole: one group ends at a width of its own.
+    fn take_back_units(
+        &self,
+        taken: &[PathStep],
+        targets: &[Target],
+        ledger: &mut IncrementalCost,
+        gone: &mut [usize],
+    ) {
+        let short = |cost: &Cost| {
+            targets
+                .iter()
+                .all(|target| target.of(cost, &self.original) < target.fraction() - TOLERANCE)
+        };
+        for PathStep { place, .. } in taken.iter().copied().rev() {
+            // What went as a whole stays away.
+            let whole = gone[place] == self.analysis.groups[self.groups[place]].units.len();
+            let first = self.widths[place].first;
+            let least = if first > 1 { first } else { 0 };
+            while !whole && gone[place] > least && short(&ledger.cost()) {
+                let back = self.shares_back(place, gone[place], gone[place] - 1);
+                if !self.fits(targets, &ledger.with(&back)) {
+                    break;
+                }
+                ledger.set(&back);
+                gone[place] -= 1;
+            }
+        }
+    }
+
+    /// What each class of a group keeps where `fewer` units are gone instead of `gone`; classes that lose nothing any more come
+    /// back whole.
+    fn shares_back(&self, place: usize, gone: usize, fewer: usize) -> Vec<(ClassId, f64)> {
+        let mut back = self.shares(place, fewer);
+        for (class, _) in self.shares(place, gone) {
+            if !back.iter().any(|(other, _)| *other == class) {
+                back.push((class, 1.0));
+            }
+        }
+        back
+    }
+}

@@ -1,0 +1,38 @@
+//! What all steps of one run see.
+
+use super::measure::DenseOutputs;
+use super::parts::SparsePart;
+use super::pattern::SparsityPattern;
+use super::request::{Data, SparsifyRequest};
+use crate::analysis::{Analysis, Selection};
+use crate::model::Model;
+use crate::progress::Work;
+use crate::recover::Teacher;
+use crate::run::Runtime;
+
+/// What the steps have in common.
+pub(super) struct Job<'a> {
+    pub model: &'a Model,
+    pub analysis: &'a Analysis,
+    pub parts: &'a [SparsePart],
+    pub pattern: SparsityPattern,
+    pub request: &'a SparsifyRequest,
+    pub data: Data<'a>,
+    /// What runs the models, and the original in it.
+    pub engine: Option<(&'a dyn Runtime, DenseOutputs<'a>)>,
+    /// Why nothing runs.
+    pub reason: String,
+    pub work: &'a Work<'a>,
+    pub remarks: Vec<String>,
+}
+
+impl Job<'_> {
+    /// The original as what layers are fitted to.
+    pub fn teacher<'b>(&'b self, selection: &'b Selection) -> Teacher<'b> {
+        Teacher {
+            model: self.model,
+            analysis: self.analysis,
+            selection,
+        }
+    }
+}
