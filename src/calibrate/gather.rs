@@ -39,18 +39,32 @@ pub fn picks(key: &str, run: usize, positions: usize, limit: usize) -> Vec<usize
     picks
 }
 
+/// Runs on some of the inputs.
+#[derive(Clone, Copy)]
+pub struct ChosenRuns<'a> {
+    /// All inputs.
+    pub batches: &'a dyn Batches,
+    /// Which of them, by number.
+    pub numbers: &'a [usize],
+    /// What runs the model.
+    pub runtime: &'a dyn Runtime,
+}
+
 /// Moments of the activations that some products read, over some runs of the original. Unless they are to be `added` to those
 /// of other runs, columns of which these runs cannot tell how they go together are followed one by one.
 /// The same runs give the same numbers, whatever the number of threads.
 pub fn gather(
     model: &Model,
     views: &[Linear],
-    batches: &dyn Batches,
-    runs: &[usize],
+    on: ChosenRuns,
     added: bool,
-    runtime: &dyn Runtime,
     work: &Work,
 ) -> Result<Statistics, GatherError> {
+    let ChosenRuns {
+        batches,
+        numbers: runs,
+        runtime,
+    } = on;
     work.progress.begin(Phase::Calibrate, runs.len() as u64);
     let mut wanted: BTreeMap<String, &Linear> = BTreeMap::new();
     views.iter().for_each(|view| {

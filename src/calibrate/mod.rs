@@ -12,7 +12,7 @@ mod saved;
 mod specs;
 
 pub use dataset::{Apart, Dataset};
-pub use gather::{POSITIONS, SPARED, gather, held_out, picks, stack};
+pub use gather::{ChosenRuns, POSITIONS, SPARED, gather, held_out, picks, stack};
 pub use gauges::doubts;
 pub use made_up::MadeUp;
 pub use moments::{Covariance, Moments, Statistics};

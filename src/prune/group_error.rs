@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::PruneError;
 use super::statistics::{gathering, narrow_views};
 use crate::analysis::{ClassId, Selection};
-use crate::calibrate::{Dataset, Statistics, gather};
+use crate::calibrate::{ChosenRuns, Dataset, Statistics, gather};
 use crate::evaluate::{Baseline, RunSetup, fitted_runs};
 use crate::linear::{Bias, Linear, units_of_columns};
 use crate::model::Model;
@@ -71,16 +71,13 @@ impl<'a> GroupErrorModel<'a> {
             .filter(|(_, columns)| can_go(columns))
             .map(|(view, _)| view.clone())
             .collect();
-        let statistics = gather(
-            &prepared.working,
-            &read,
-            inputs,
-            &runs,
-            false,
-            setup.runtime,
-            setup.work,
-        )
-        .map_err(gathering)?;
+        let on = ChosenRuns {
+            batches: inputs,
+            numbers: &runs,
+            runtime: setup.runtime,
+        };
+        let statistics =
+            gather(&prepared.working, &read, on, false, setup.work).map_err(gathering)?;
         Ok(GroupErrorModel {
             prepared,
             views,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::PruneError;
 use crate::analysis::{Analysis, Granularity, Selection, analyse};
-use crate::calibrate::{Statistics, gather};
+use crate::calibrate::{ChosenRuns, Statistics, gather};
 use crate::evaluate::RunSetup;
 use crate::inputs::{Batches, GatherError};
 use crate::linear::{Linear, units_of_columns, views};
@@ -58,16 +58,12 @@ pub fn calibrate(
     };
     views.retain(|view| loses(&prepared.analysis, view) || loses(&fine, view));
     in_either(runtime, |runtime| {
-        gather(
-            &prepared.working,
-            &views,
+        let on = ChosenRuns {
             batches,
-            runs,
-            true,
+            numbers: runs,
             runtime,
-            work,
-        )
-        .map_err(gathering)
+        };
+        gather(&prepared.working, &views, on, true, work).map_err(gathering)
     })
 }
 
@@ -108,16 +104,12 @@ pub(super) fn mend(
     };
     let inputs = &*setup.data.inputs;
     let runs: Vec<usize> = (0..inputs.count()).collect();
-    recover(
-        teacher,
-        cut,
-        inputs,
-        &runs,
-        setup.runtime,
-        &RepairOptions { method },
-        setup.work,
-    )
-    .map_err(gathering)
+    let on = ChosenRuns {
+        batches: inputs,
+        numbers: &runs,
+        runtime: setup.runtime,
+    };
+    recover(teacher, cut, on, &RepairOptions { method }, setup.work).map_err(gathering)
 }
 
 pub(super) fn gathering(error: GatherError) -> PruneError {

@@ -373,6 +373,7 @@ impl GramProduct for Cell {
 #[cfg(test)]
 mod tests {
     use crate::analysis::{Options, analyse};
+    use crate::calibrate::ChosenRuns;
     use crate::model::{TensorRef, text};
     use crate::progress::Work;
     use crate::recover::{self, Teacher, recover};
@@ -422,9 +423,11 @@ mod tests {
         let (mended, repairs) = recover(
             teacher,
             cut.clone(),
-            &batches,
-            &runs,
-            &runtime,
+            ChosenRuns {
+                batches: &batches,
+                numbers: &runs,
+                runtime: &runtime,
+            },
             &recover::RepairOptions::default(),
             &Work::new(&()),
         )

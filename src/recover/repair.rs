@@ -15,7 +15,7 @@ use super::solve::Method;
 use super::support::Selector;
 use super::task::{Found, NamedLayer, Task, tasks};
 use crate::analysis::{Facts, Pins, infer};
-use crate::calibrate::held_out;
+use crate::calibrate::{ChosenRuns, held_out};
 use crate::inputs::{Batches, GatherError};
 use crate::model::{Model, NodeId};
 use crate::progress::{Phase, Work};
@@ -26,9 +26,7 @@ use crate::run::{Runtime, Tensors};
 pub fn recover(
     teacher: Teacher,
     pruned: Model,
-    batches: &dyn Batches,
-    runs: &[usize],
-    runtime: &dyn Runtime,
+    on: ChosenRuns,
     options: &RepairOptions,
     work: &Work,
 ) -> Result<(Model, Vec<Repair>), GatherError> {
@@ -42,9 +40,9 @@ pub fn recover(
     };
     let all = Passes {
         teacher,
-        batches,
-        runs,
-        runtime,
+        batches: on.batches,
+        runs: on.numbers,
+        runtime: on.runtime,
         fitting,
         work,
     };

@@ -8,7 +8,7 @@ use super::parts::SparsePart;
 use super::score::SparseScore;
 use super::shares::{Measuring, pooled, uniform};
 use crate::analysis::Selection;
-use crate::calibrate::{Statistics, gather, held_out};
+use crate::calibrate::{ChosenRuns, Statistics, gather, held_out};
 use crate::linear::Linear;
 use crate::model::Model;
 use crate::recover::{Method, Repair, fitted_layers, recover_on};
@@ -77,15 +77,12 @@ impl Job<'_> {
             .filter(|view| view.columns <= WIDEST)
             .cloned()
             .collect();
-        Ok(gather(
-            self.model,
-            &views,
-            self.data.inputs,
-            &runs,
-            false,
+        let on = ChosenRuns {
+            batches: self.data.inputs,
+            numbers: &runs,
             runtime,
-            self.work,
-        )?)
+        };
+        Ok(gather(self.model, &views, on, false, self.work)?)
     }
 
     /// Masks alone, all other weights as they were.
