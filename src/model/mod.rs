@@ -15,6 +15,8 @@ mod index;
 mod load;
 mod names;
 mod origins;
+mod rename;
+mod resolve;
 mod save;
 mod tensor;
 #[doc(hidden)]
@@ -31,6 +33,7 @@ pub use index::{GraphEntry, GraphId, Index, NodeEntry, NodeId, Origin, ValueEntr
 pub use load::{Limits, load};
 pub use names::Names;
 pub use origins::{Family, Origins};
+pub use rename::rename;
 pub use save::{encoded_len, save, stage};
 pub use tensor::{TensorError, TensorRef};
 pub use unshare::{Copies, Sharing, reshare, shared, unshare};

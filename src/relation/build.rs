@@ -226,7 +226,15 @@ impl Builder {
         );
     }
 
+    /// Holds the relation against the laws. Errors: what breaks one.
     fn check(&self) -> Result<(), String> {
+        self.check_extents()?;
+        self.check_bytes()?;
+        self.check_reach()
+    }
+
+    /// Law 2: layouts add up to the axes, and picks lie within their labels.
+    fn check_extents(&self) -> Result<(), String> {
         let labels = &self.relation.labels;
         for (port, layout) in &self.relation.ports {
             let dims = &self.shapes[port];
@@ -244,19 +252,31 @@ impl Builder {
                         "axis {axis} of {port} is {dim}, its layout gives {extent}"
                     ));
                 }
-                for segment in &layout.0 {
-                    if let Segment::Pick(label, indices) = segment
-                        && let Some(extent) = labels[label.index()].extent.num()
-                        && indices.iter().any(|index| i64::from(*index) >= extent)
-                    {
-                        return Err(format!(
-                            "axis {axis} of {port} picks beyond label '{}'",
-                            labels[label.index()].name
-                        ));
-                    }
+                if let Some(label) = layout.0.iter().find_map(|part| self.picked_beyond(part)) {
+                    return Err(format!(
+                        "axis {axis} of {port} picks beyond label '{}'",
+                        label.name
+                    ));
                 }
             }
         }
+        Ok(())
+    }
+
+    /// The label of a segment that picks indices which the label does not have.
+    fn picked_beyond(&self, segment: &Segment) -> Option<&Label> {
+        let Segment::Pick(label, indices) = segment else {
+            return None;
+        };
+        let label = &self.relation.labels[label.index()];
+        let extent = label.extent.num()?;
+        let beyond = indices.iter().any(|index| i64::from(*index) >= extent);
+        beyond.then_some(label)
+    }
+
+    /// Packed bytes are the innermost part of an input's last axis.
+    fn check_bytes(&self) -> Result<(), String> {
+        let labels = &self.relation.labels;
         for (port, layout) in &self.relation.ports {
             let all: Vec<LabelId> = layout.axes.iter().flat_map(Layout::labels).collect();
             let packs = |label: &LabelId| labels[label.index()].packs.is_some();
@@ -269,6 +289,12 @@ impl Builder {
                 ));
             }
         }
+        Ok(())
+    }
+
+    /// Law 3: a label whose indices may go reaches an output or is summed over.
+    fn check_reach(&self) -> Result<(), String> {
+        let labels = &self.relation.labels;
         let mut reaches = vec![false; labels.len()];
         for (port, layout) in &self.relation.ports {
             if matches!(port, Port::Out(_) | Port::Formal(..)) {

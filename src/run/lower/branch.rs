@@ -7,7 +7,7 @@ use super::inferred::InferredFacts;
 use super::lowering::Lowering;
 use super::rule::refusal;
 use crate::model::edit::NodeExt;
-use crate::model::functions::rename;
+use crate::model::rename;
 use crate::proto::{GraphProto, NodeProto};
 use crate::run::Unverifiable;
 

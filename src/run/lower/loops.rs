@@ -8,7 +8,7 @@ use super::lowering::Lowering;
 use super::rule::refusal;
 use crate::model::TensorRef;
 use crate::model::edit::{NodeExt, each_node};
-use crate::model::functions::rename;
+use crate::model::rename;
 use crate::proto::{AttributeProto, Dtype, GraphProto, NodeProto, TensorProto};
 use crate::run::Unverifiable;
 
