@@ -26,6 +26,7 @@ mod expand;
 mod fit;
 mod frozen;
 mod gather;
+mod heads;
 mod image;
 mod join;
 #[cfg(test)]
