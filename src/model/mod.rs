@@ -32,11 +32,11 @@ pub use extract::extract_subgraph;
 pub use index::{GraphEntry, GraphId, Index, NodeEntry, NodeId, Origin, ValueEntry, ValueId};
 pub use load::{Limits, load};
 pub use names::Names;
-pub use origins::{Family, Origins};
+pub use origins::{Copies, Family, Origins};
 pub use rename::rename;
 pub use save::{encoded_len, save, stage};
 pub use tensor::{TensorError, TensorRef};
-pub use unshare::{Copies, Sharing, reshare, shared, unshare};
+pub use unshare::{Sharing, reshare, shared, unshare};
 
 use self::edit::NodeExt;
 use crate::files::Stamp;

@@ -4,6 +4,7 @@
 //! One family of operators a file; each lists its rules, and [`registry`] finds them.
 //! Invariant: a rule sees its own node only: no other nodes, no weights' values, no choices.
 
+mod along;
 mod arithmetic;
 mod attention;
 mod axes;
@@ -18,6 +19,7 @@ mod contraction;
 mod control;
 mod conv;
 mod conv_causal;
+mod conv_deform;
 mod edit;
 mod einsum;
 mod elements;
@@ -32,6 +34,7 @@ mod join;
 #[cfg(test)]
 mod laws;
 mod linear_attention;
+mod logic;
 mod loss;
 pub mod make;
 mod matmul;
@@ -43,6 +46,7 @@ mod microsoft;
 mod ml;
 mod norm;
 mod norm_fused;
+mod norm_last;
 mod operand;
 mod packed;
 mod pad;
@@ -73,10 +77,10 @@ pub use edit::{Cut, Demand, NodeEdit, RewriteError, Setting};
 pub use gather::ONE_READ;
 pub use meaning::{
     Along, BiasInput, ChannelAxis, Control, Decides, Flow, LinearMap, Meaning, OfConstant, Pick,
-    Positions, Recurrence, StoredStatistics, WeightRows, flow, meaning,
+    Positions, Recurrence, StoredStatistics, WeightRows,
 };
 pub use pool::POSITIONS;
-pub use registry::{Rule, lookup};
+pub use registry::{Rule, flow, lookup, meaning};
 pub use view::{Branch, NodeView};
 
 use crate::facts::Fact;

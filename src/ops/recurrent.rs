@@ -53,11 +53,8 @@ fn extents(
             r.len()
         )));
     };
-    let d = Dim::Num(if node.string("direction") == Some("bidirectional") {
-        2
-    } else {
-        1
-    });
+    let both = node.string("direction") == Some("bidirectional");
+    let d = Dim::Num(if both { 2 } else { 1 });
     let (w_rows, w_columns, r_rows, r_columns) = if transposed {
         (w_2, w_1, r_2, r_1)
     } else {

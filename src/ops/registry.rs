@@ -9,6 +9,7 @@ use super::meaning::{
     StoredStatistics,
 };
 use crate::model::normal_domain;
+use crate::proto::NodeProto;
 
 /// One line of a family's table.
 #[derive(Clone, Copy)]
@@ -142,6 +143,7 @@ impl Rule {
 /// The families' tables.
 static FAMILIES: &[&[Rule]] = &[
     super::conv::RULES,
+    super::conv_deform::RULES,
     super::conv_causal::RULES,
     super::einsum::RULES,
     super::matmul::RULES,
@@ -150,6 +152,7 @@ static FAMILIES: &[&[Rule]] = &[
     super::matrix::RULES,
     super::image::RULES,
     super::norm::RULES,
+    super::norm_last::RULES,
     super::norm_fused::RULES,
     super::pool::RULES,
     super::quant::RULES,
@@ -185,6 +188,7 @@ static FAMILIES: &[&[Rule]] = &[
     super::training::RULES,
     super::elementwise::RULES,
     super::reduce::RULES,
+    super::along::RULES,
     super::shape::RULES,
     super::softmax::RULES,
 ];
@@ -210,6 +214,17 @@ pub(super) fn rule_of(domain: &str, op_type: &str) -> Option<&'static Rule> {
 /// What an operator means, if it has a rule.
 pub fn lookup(domain: &str, op_type: &str) -> Option<&'static dyn Operator> {
     rule_of(domain, op_type).map(|rule| rule.operator)
+}
+
+/// The facts of a node's operator; none are known of one without a rule.
+pub fn meaning(node: &NodeProto) -> &'static Meaning {
+    static UNKNOWN: Meaning = Meaning::UNKNOWN;
+    rule_of(node.domain(), node.op_type()).map_or(&UNKNOWN, |rule| &rule.meaning)
+}
+
+/// Where the numbers of a node's first output come from.
+pub fn flow(node: &NodeProto) -> Flow {
+    meaning(node).flow
 }
 
 /// Rules by domain and name.

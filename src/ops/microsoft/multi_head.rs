@@ -80,18 +80,6 @@ struct HeadExtents {
     form: HeadForm,
 }
 
-/// The labels of a MultiHeadAttention, called as its extents are.
-struct HeadLabels {
-    b: LabelId,
-    s: LabelId,
-    h: LabelId,
-    d: LabelId,
-    e: LabelId,
-    n: LabelId,
-    t: LabelId,
-    p: Option<LabelId>,
-}
-
 /// Form, batch, query positions, keys, and head sizes.
 type GivenExtent = (HeadForm, Dim, Dim, Dim, Dim, Dim);
 
@@ -183,7 +171,13 @@ impl MultiHead {
         }))
     }
 
-    fn labels(&self, builder: &mut Builder, node: &NodeView, at: &HeadExtents) -> HeadLabels {
+    /// The labels of [`Self::data`], of all keys, and of the cache.
+    fn labels(
+        &self,
+        builder: &mut Builder,
+        node: &NodeView,
+        at: &HeadExtents,
+    ) -> ([LabelId; 6], LabelId, Option<LabelId>) {
         let b = builder.free("b", at.b.clone());
         let causal = node.int("unidirectional").unwrap_or(0) != 0;
         let together = matches!(at.form, HeadForm::Rows | HeadForm::Together);
@@ -214,16 +208,7 @@ impl MultiHead {
             builder.fixed("t", at.t.clone(), KEYS)
         };
         let p = at.p.clone().map(|p| builder.fixed("p", p, CACHE));
-        HeadLabels {
-            b,
-            s,
-            h,
-            d,
-            e,
-            n,
-            t,
-            p,
-        }
+        ([b, s, n, h, d, e], t, p)
     }
 
     /// Whether the cache is written in place.
@@ -329,17 +314,9 @@ impl Operator for MultiHead {
             return frozen_misfit(node);
         };
         let mut builder = node.relation();
-        let HeadLabels {
-            b,
-            s,
-            h,
-            d,
-            e,
-            n,
-            t,
-            p,
-        } = self.labels(&mut builder, node, &at);
-        self.data(&mut builder, at.form, [b, s, n, h, d, e]);
+        let (data, t, p) = self.labels(&mut builder, node, &at);
+        let [b, s, n, h, d, e] = data;
+        self.data(&mut builder, at.form, data);
         self.masks(
             &mut builder,
             node,

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::contents::constant_of;
-use super::inferred::InferredFacts;
+use super::inferred::{InferredFacts, constant_of};
 use super::lowering::Lowering;
 use super::rule::refusal;
 use crate::model::edit::NodeExt;
