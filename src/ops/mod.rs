@@ -61,6 +61,7 @@ pub mod registry;
 mod reshape;
 mod resize;
 mod rotary;
+mod rule;
 mod scatter;
 mod sequence;
 mod shape;
@@ -80,7 +81,8 @@ pub use meaning::{
     Positions, Recurrence, StoredStatistics, WeightRows,
 };
 pub use pool::POSITIONS;
-pub use registry::{Rule, flow, lookup, meaning};
+pub use registry::{flow, lookup, meaning};
+pub use rule::Rule;
 pub use view::{Branch, NodeView};
 
 use crate::facts::Fact;
