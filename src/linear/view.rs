@@ -235,7 +235,7 @@ impl Linear {
         Some(matrix)
     }
 
-    /// The weight matrices: groups × rows × columns. `None`: the constant can not be read as numbers.
+    /// The weight matrices: groups × rows × columns. `None`: the constant cannot be read as numbers.
     pub fn matrix(&self, model: &Model) -> Option<Vec<f64>> {
         let (dims, numbers) = self.weight.read(model)?;
         Some(
@@ -249,7 +249,7 @@ impl Linear {
         )
     }
 
-    /// Puts weight matrices back. `None`: the constant can not be written, for it is shared or of a type that holds no real numbers.
+    /// Puts weight matrices back. `None`: the constant cannot be written, for it is shared or of a type that holds no real numbers.
     pub fn set_matrix(&self, model: &mut Model, matrix: &[f64]) -> Option<()> {
         let (dims, mut numbers) = self.weight.read(model)?;
         for (place, number) in self.places(&dims)?.into_iter().zip(matrix) {

@@ -71,7 +71,7 @@ pub struct Source {
     pub total_bytes: u64,
     /// Whether weights stood in files of their own; saving then does the same.
     pub external: bool,
-    /// Fields that this tool's schema does not know and therefore can not write back.
+    /// Fields that this tool's schema does not know and therefore cannot write back.
     pub unknown_fields: Vec<String>,
 }
 

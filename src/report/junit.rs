@@ -80,7 +80,7 @@ fn element((name, outcome, message): &JunitCase) -> String {
     format!("    <testcase classname=\"onnx-prune\" name=\"{name}\">{content}</testcase>\n")
 }
 
-/// Text for XML; control characters that it can not hold are left out.
+/// Text for XML; control characters that it cannot hold are left out.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
