@@ -8,6 +8,7 @@
 
 mod bias;
 mod operand;
+mod read;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -16,5 +17,6 @@ mod walk;
 
 pub use bias::Bias;
 pub use operand::{Operand, encode};
+pub use read::views;
 pub use units::units_of_columns;
-pub use view::{Linear, views};
+pub use view::Linear;

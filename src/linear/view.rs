@@ -1,11 +1,7 @@
-//! One product, as its relation describes it.
+//! One product: its matrices, read from tensors and put back into them.
 
-use std::sync::Arc;
-
-use crate::analysis::port_value;
-use crate::model::{Index, Model, NodeId, TensorRef, ValueId};
-use crate::ops::{WeightRows, meaning};
-use crate::relation::{LabelId, PortLayout, Relation, Segment, Term, Window};
+use crate::model::{Model, NodeId, TensorRef, ValueId};
+use crate::relation::{LabelId, Window};
 
 use super::operand::Operand;
 use super::walk::{Axis, Strides, mixed};
@@ -31,200 +27,28 @@ pub struct Linear {
     pub columns: usize,
     /// The summed labels that the activation has.
     pub(super) summed: Vec<LabelId>,
-    window: Window,
-    extents: Vec<Option<usize>>,
-    data_axes: Vec<Axis>,
-    weight_axes: Vec<Axis>,
-    output_axes: Vec<Axis>,
-    position: Vec<LabelId>,
-    group: Vec<LabelId>,
-    row: Vec<LabelId>,
+    pub(super) window: Window,
+    pub(super) extents: Vec<Option<usize>>,
+    pub(super) data_axes: Vec<Axis>,
+    pub(super) weight_axes: Vec<Axis>,
+    pub(super) output_axes: Vec<Axis>,
+    pub(super) position: Vec<LabelId>,
+    pub(super) group: Vec<LabelId>,
+    pub(super) row: Vec<LabelId>,
     /// Places in the output and within the window, in the order of the spatial axes.
-    slides: Vec<LabelId>,
-    taps: Vec<LabelId>,
+    pub(super) slides: Vec<LabelId>,
+    pub(super) taps: Vec<LabelId>,
 }
 
-/// All products of the main graph with constant weights.
-pub fn views(model: &Model, relations: &[Arc<Relation>]) -> Vec<Linear> {
-    let mut views = Vec::new();
-    for (node, entry) in model
-        .index()
-        .nodes()
-        .filter(|(_, entry)| entry.graph == Index::MAIN)
-    {
-        let relation = &relations[node.index()];
-        if entry.subgraphs.is_empty() {
-            views.extend(
-                relation
-                    .terms
-                    .iter()
-                    .filter_map(|term| Linear::read(model, node, relation, term)),
-            );
-        }
-    }
-    views
-}
-
-/// The labels of a sum of products by the part that they play; the names are those of [`Linear`]'s fields.
-struct ViewParts {
-    summed: Vec<LabelId>,
-    taps: Vec<LabelId>,
-    group: Vec<LabelId>,
-    row: Vec<LabelId>,
-    position: Vec<LabelId>,
-    slides: Vec<LabelId>,
-}
-
-impl ViewParts {
-    fn of(term: &Term, on_data: &[LabelId], on_weight: &[LabelId]) -> Self {
-        let of = |labels: &[LabelId], wanted: &dyn Fn(&LabelId) -> bool| -> Vec<LabelId> {
-            labels
-                .iter()
-                .copied()
-                .filter(|label| wanted(label))
-                .collect()
-        };
-        let is_summed = |label: &LabelId| term.summed.contains(label);
-        let (data, weight) = (
-            |label: &LabelId| on_data.contains(label),
-            |label: &LabelId| on_weight.contains(label),
-        );
-        ViewParts {
-            summed: of(&term.summed, &data),
-            taps: of(&term.summed, &|label| !data(label)),
-            group: of(on_weight, &|label| data(label) && !is_summed(label)),
-            row: of(on_weight, &|label| !data(label) && !is_summed(label)),
-            position: of(&term.labels, &|label| data(label) && !weight(label)),
-            slides: of(&term.labels, &|label| !data(label) && !weight(label)),
-        }
-    }
-}
-
-/// The axes of an activation, and how many of them a window slides over: those whose label no multiplication is counted for.
-fn sliding_axes(layout: &PortLayout, term: &Term) -> Option<(Vec<Axis>, usize)> {
-    let mut sliding = 0;
-    let mut found = axes(layout)?;
-    for axis in &mut found {
-        if axis.labels.iter().any(|label| !term.labels.contains(label)) {
-            if axis.labels.len() != 1 {
-                return None;
-            }
-            axis.slide = Some(sliding);
-            sliding += 1;
-        }
-    }
-    Some((found, sliding))
+/// A window over an activation of some dims.
+struct SlidWindow {
+    /// The places within it.
+    taps: Vec<Vec<usize>>,
+    /// Length and stride of each axis that it slides over.
+    spatial: Vec<(usize, usize)>,
 }
 
 impl Linear {
-    fn read(model: &Model, node: NodeId, relation: &Relation, term: &Term) -> Option<Self> {
-        let weight_port = term.weight?;
-        let operand = |port| Operand::trace(model, port_value(model, node, port)?);
-        // Either factor may be the constant one.
-        let (data_port, weight_port, weight) = match (operand(weight_port), operand(term.data)) {
-            (Some(weight), None) => (term.data, weight_port, weight),
-            (None, Some(weight)) if term.window.is_none() => (weight_port, term.data, weight),
-            _ => return None,
-        };
-        let crate::relation::Port::In(input) = weight_port else {
-            return None;
-        };
-        let data = port_value(model, node, data_port)?;
-        let layout = |port| relation.ports.get(&port);
-        let (data_layout, weight_layout) = (layout(data_port)?, layout(weight_port)?);
-        let weight_axes = axes(weight_layout)?;
-        let on_data: Vec<LabelId> = labels(data_layout);
-        let on_weight: Vec<LabelId> = labels(weight_layout);
-        let window = term.window.clone().unwrap_or_default();
-        let parts = ViewParts::of(term, &on_data, &on_weight);
-        let spatial = parts.taps.len();
-        if parts.slides.len() != spatial
-            || (spatial > 0 && (window.kernel.len() != spatial || window.pads.len() != 2 * spatial))
-        {
-            return None;
-        }
-        let (data_axes, sliding) = sliding_axes(data_layout, term)?;
-        let unique = |labels: &[LabelId]| {
-            labels
-                .iter()
-                .enumerate()
-                .all(|(at, label)| !labels[..at].contains(label))
-        };
-        if sliding != spatial || !unique(&on_weight) || !unique(&on_data) || !unique(&term.summed) {
-            return None;
-        }
-        let extents: Vec<Option<usize>> = relation
-            .labels
-            .iter()
-            .map(|label| label.extent.num().and_then(|n| usize::try_from(n).ok()))
-            .collect();
-        let number = |labels: &[LabelId]| {
-            labels
-                .iter()
-                .map(|label| extents[label.index()])
-                .product::<Option<usize>>()
-        };
-        let (groups, rows, columns) = (
-            number(&parts.group)?,
-            number(&parts.row)?,
-            number(&parts.summed)?.checked_mul(number(&parts.taps)?)?,
-        );
-        let mut view = Linear {
-            node,
-            input: input as usize,
-            data,
-            weight,
-            output: None,
-            groups,
-            rows,
-            columns,
-            summed: parts.summed,
-            window,
-            extents,
-            data_axes,
-            weight_axes,
-            output_axes: Vec::new(),
-            position: parts.position,
-            group: parts.group,
-            row: parts.row,
-            slides: parts.slides,
-            taps: parts.taps,
-        };
-        view.output = view.find_output(model, relation);
-        Some(view)
-    }
-
-    /// The output, if its axes are the positions, groups and rows, and nothing else is done to the sum.
-    fn find_output(&mut self, model: &Model, relation: &Relation) -> Option<ValueId> {
-        let message = model.node(self.node);
-        // Weights whose channels stand group by group along their second axis are not laid out in rows here.
-        if meaning(message).product?.rows == WeightRows::Grouped {
-            return None;
-        }
-        if message
-            .attribute
-            .iter()
-            .any(|attribute| matches!(attribute.name(), "alpha" | "beta") && attribute.f() != 1.0)
-        {
-            return None;
-        }
-        let port = crate::relation::Port::Out(0);
-        let layout = relation.ports.get(&port)?;
-        let mut found = labels(layout);
-        let mut wanted: Vec<LabelId> = [&self.position, &self.slides, &self.group, &self.row]
-            .into_iter()
-            .flatten()
-            .copied()
-            .collect();
-        found.sort();
-        wanted.sort();
-        if found != wanted {
-            return None;
-        }
-        self.output_axes = axes(layout)?;
-        port_value(model, self.node, port)
-    }
-
     /// What tells views with the same activation matrix: the activation, and how windows and groups read it.
     pub fn key(&self, model: &Model) -> String {
         let labels = |labels: &[LabelId]| {
@@ -311,30 +135,15 @@ impl Linear {
         let numbers = data.to_f32()?;
         let groups = strides.offsets(&self.group);
         let inner = strides.offsets(&self.summed);
-        let taps = mixed(
-            &self
-                .taps
-                .iter()
-                .map(|label| self.extents[label.index()])
-                .collect::<Option<Vec<_>>>()?,
-        );
+        let window = self.slid_window(&data.dims)?;
         let extents: Vec<usize> = self
             .position
             .iter()
             .chain(&self.slides)
             .map(|label| strides.extents[label.index()])
             .collect();
-        let spatial: Vec<(usize, usize)> = (0..self.slides.len())
-            .map(|at| {
-                let axis = self
-                    .data_axes
-                    .iter()
-                    .position(|axis| axis.slide == Some(at))?;
-                Some((data.dims[axis], data.dims[axis + 1..].iter().product()))
-            })
-            .collect::<Option<_>>()?;
         let mut matrix = vec![0.0f32; groups.len() * picks.len() * self.columns];
-        let mut places: Vec<Option<usize>> = vec![None; taps.len()];
+        let mut places: Vec<Option<usize>> = vec![None; window.taps.len()];
         let mut index = vec![0usize; extents.len()];
         for (at, pick) in picks.iter().enumerate() {
             let mut rest = *pick;
@@ -342,27 +151,7 @@ impl Linear {
                 *digit = rest % extent.max(&1);
                 rest /= extent.max(&1);
             }
-            let (fixed, slid) = index.split_at(self.position.len());
-            let base: usize = self
-                .position
-                .iter()
-                .zip(fixed)
-                .map(|(label, digit)| strides.of(*label) * digit)
-                .sum();
-            for (place, tap) in places.iter_mut().zip(&taps) {
-                *place = Some(base);
-                for (axis, ((digit, tap), (length, stride))) in
-                    slid.iter().zip(tap).zip(&spatial).enumerate()
-                {
-                    let window = &self.window;
-                    let offset = *digit as i64 * window.strides[axis]
-                        + *tap as i64 * window.dilations[axis]
-                        - window.pads[axis];
-                    *place = (*place)
-                        .filter(|_| offset >= 0 && offset < *length as i64)
-                        .map(|place| place + offset as usize * stride);
-                }
-            }
+            self.place(&window, &strides, &index, &mut places);
             for (group, offset) in groups.iter().enumerate() {
                 let row = &mut matrix[(group * picks.len() + at) * self.columns..][..self.columns];
                 for (tap, place) in places.iter().enumerate() {
@@ -374,6 +163,56 @@ impl Linear {
             }
         }
         Some(matrix)
+    }
+
+    /// The window over an activation of these dims. `None`: an extent of it is not known.
+    fn slid_window(&self, dims: &[usize]) -> Option<SlidWindow> {
+        let extents: Option<Vec<usize>> = self
+            .taps
+            .iter()
+            .map(|label| self.extents[label.index()])
+            .collect();
+        let spatial = (0..self.slides.len()).map(|at| {
+            let axis = self
+                .data_axes
+                .iter()
+                .position(|axis| axis.slide == Some(at))?;
+            Some((dims[axis], dims[axis + 1..].iter().product()))
+        });
+        Some(SlidWindow {
+            taps: mixed(&extents?),
+            spatial: spatial.collect::<Option<_>>()?,
+        })
+    }
+
+    /// Finds where each place within the window lies in the activation, at one position; `None` where that is padding.
+    fn place(
+        &self,
+        window: &SlidWindow,
+        strides: &Strides,
+        index: &[usize],
+        places: &mut [Option<usize>],
+    ) {
+        let (fixed, slid) = index.split_at(self.position.len());
+        let base: usize = self
+            .position
+            .iter()
+            .zip(fixed)
+            .map(|(label, digit)| strides.of(*label) * digit)
+            .sum();
+        for (place, tap) in places.iter_mut().zip(&window.taps) {
+            *place = Some(base);
+            for (axis, ((digit, tap), (length, stride))) in
+                slid.iter().zip(tap).zip(&window.spatial).enumerate()
+            {
+                let offset = *digit as i64 * self.window.strides[axis]
+                    + *tap as i64 * self.window.dilations[axis]
+                    - self.window.pads[axis];
+                *place = (*place)
+                    .filter(|_| offset >= 0 && offset < *length as i64)
+                    .map(|place| place + offset as usize * stride);
+            }
+        }
     }
 
     /// The output's numbers at some positions: groups × picks × rows. `None`: no plain output, or the tensor does not fit.
@@ -396,7 +235,7 @@ impl Linear {
         Some(matrix)
     }
 
-    /// The weight matrices: groups × rows × columns. `None`: the constant can not be read as numbers.
+    /// The weight matrices: groups × rows × columns. `None`: the constant cannot be read as numbers.
     pub fn matrix(&self, model: &Model) -> Option<Vec<f64>> {
         let (dims, numbers) = self.weight.read(model)?;
         Some(
@@ -410,7 +249,7 @@ impl Linear {
         )
     }
 
-    /// Puts weight matrices back. `None`: the constant can not be written, for it is shared or of a type that holds no real numbers.
+    /// Puts weight matrices back. `None`: the constant cannot be written, for it is shared or of a type that holds no real numbers.
     pub fn set_matrix(&self, model: &mut Model, matrix: &[f64]) -> Option<()> {
         let (dims, mut numbers) = self.weight.read(model)?;
         for (place, number) in self.places(&dims)?.into_iter().zip(matrix) {
@@ -517,24 +356,4 @@ impl Linear {
                 .collect(),
         ))
     }
-}
-
-/// The axes of a port whose layouts are plain products.
-fn axes(layout: &PortLayout) -> Option<Vec<Axis>> {
-    let axis = |layout: &crate::relation::Layout| match &layout.0[..] {
-        [Segment::Product(labels)] => Some(Axis {
-            labels: labels.to_vec(),
-            slide: None,
-        }),
-        [] => Some(Axis {
-            labels: Vec::new(),
-            slide: None,
-        }),
-        _ => None,
-    };
-    layout.axes.iter().map(axis).collect()
-}
-
-fn labels(layout: &PortLayout) -> Vec<LabelId> {
-    layout.axes.iter().flat_map(|axis| axis.labels()).collect()
 }

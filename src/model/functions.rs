@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::calls::CallTable;
 use super::edit::NodeExt;
 use super::names::Names;
+use super::rename::{bind, rename};
 use super::{LoadError, Model, normal_domain};
 use crate::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto};
 
@@ -160,32 +161,10 @@ impl Inliner<'_, '_> {
                 call.input.get(at).cloned().unwrap_or_default(),
             );
         }
-        // Plans prefix names by the function's; its domain stands before it only where another function is called so, too.
-        let alone = self
-            .functions
-            .iter()
-            .filter(|other| other.name() == function.name())
-            .count()
-            == 1;
-        let prefix = if alone {
-            format!("{}/", function.name())
-        } else {
-            format!("{}.{}/", function.domain(), function.name())
-        };
+        let prefix = self.prefix(function);
         let mut nodes = function.node.clone();
         nodes.retain(|node| !self.lift(node, &prefix, &mut names));
-        let mut aliases = Vec::new();
-        for (at, formal) in function.output.iter().enumerate() {
-            let Some(actual) = call.output.get(at).filter(|name| !name.is_empty()) else {
-                continue;
-            };
-            // An output that is an input or a constant handed through, or that is given twice, needs a node of its own.
-            if names.contains_key(formal) {
-                aliases.push((formal.clone(), actual.clone()));
-            } else {
-                names.insert(formal.clone(), actual.clone());
-            }
-        }
+        let aliases = name_results(call, function, &mut names);
         let mut attributes: BTreeMap<&str, &AttributeProto> = function
             .attribute_proto
             .iter()
@@ -221,6 +200,22 @@ impl Inliner<'_, '_> {
             });
         }
         nodes
+    }
+
+    /// What plans prefix names in a function by: the function's name, with its domain before it only where another function
+    /// is called so, too.
+    fn prefix(&self, function: &FunctionProto) -> String {
+        let alone = self
+            .functions
+            .iter()
+            .filter(|other| other.name() == function.name())
+            .count()
+            == 1;
+        if alone {
+            format!("{}/", function.name())
+        } else {
+            format!("{}.{}/", function.domain(), function.name())
+        }
     }
 
     /// Makes a constant of a function one of the main graph, for all calls. False for other nodes.
@@ -260,6 +255,27 @@ impl Inliner<'_, '_> {
         names.insert(output.clone(), name);
         true
     }
+}
+
+/// Gives a function's results the names that the call has for them. Those that are an input or a constant handed through, or
+/// that are given twice, need a node of their own: their names in the function and in the call.
+fn name_results(
+    call: &NodeProto,
+    function: &FunctionProto,
+    names: &mut BTreeMap<String, String>,
+) -> Vec<(String, String)> {
+    let mut aliases = Vec::new();
+    for (at, formal) in function.output.iter().enumerate() {
+        let Some(actual) = call.output.get(at).filter(|name| !name.is_empty()) else {
+            continue;
+        };
+        if names.contains_key(formal) {
+            aliases.push((formal.clone(), actual.clone()));
+        } else {
+            names.insert(formal.clone(), actual.clone());
+        }
+    }
+    aliases
 }
 
 /// Notes what a node's results, and the names in its subgraphs, were called in the function. Results of the call have
@@ -315,78 +331,6 @@ fn first_output(node: &NodeProto) -> &str {
         .iter()
         .find(|name| !name.is_empty())
         .map_or("", String::as_str)
-}
-
-/// Replaces references to the function's attributes by their values; those without a value are left out.
-fn bind(node: &mut NodeProto, attributes: &BTreeMap<&str, &AttributeProto>) {
-    let own = std::mem::take(&mut node.attribute);
-    node.attribute = own
-        .into_iter()
-        .filter_map(|attribute| match attribute.ref_attr_name.as_deref() {
-            None | Some("") => Some(attribute),
-            Some(reference) => {
-                let mut value = (*attributes.get(reference)?).clone();
-                value.name = attribute.name;
-                Some(value)
-            }
-        })
-        .collect();
-    for graph in node.subgraphs_mut() {
-        graph
-            .node
-            .iter_mut()
-            .for_each(|node| bind(node, attributes));
-    }
-}
-
-/// Gives every name of a node and its subgraphs its place in the graph around it; `fresh` makes names for those that are new.
-pub fn rename(
-    node: &mut NodeProto,
-    names: &mut BTreeMap<String, String>,
-    fresh: &mut impl FnMut(&str) -> String,
-) {
-    for input in node.input.iter_mut() {
-        if let Some(new) = names.get(input) {
-            *input = new.clone();
-        }
-    }
-    for graph in node.subgraphs_mut() {
-        let mut inner = names.clone();
-        let defined = graph
-            .initializer
-            .iter()
-            .map(|tensor| tensor.name())
-            .chain(graph.input.iter().map(|input| input.name()));
-        for name in defined.map(str::to_owned).collect::<Vec<_>>() {
-            let new = fresh(&name);
-            inner.insert(name, new);
-        }
-        let renamed = |name: &mut Option<String>, inner: &BTreeMap<String, String>| {
-            if let Some(new) = name.as_ref().and_then(|name| inner.get(name)) {
-                *name = Some(new.clone());
-            }
-        };
-        graph
-            .initializer
-            .iter_mut()
-            .for_each(|tensor| renamed(&mut tensor.name, &inner));
-        graph
-            .input
-            .iter_mut()
-            .for_each(|input| renamed(&mut input.name, &inner));
-        graph
-            .node
-            .iter_mut()
-            .for_each(|node| rename(node, &mut inner, fresh));
-        graph
-            .output
-            .iter_mut()
-            .for_each(|output| renamed(&mut output.name, &inner));
-    }
-    for output in node.output.iter_mut().filter(|output| !output.is_empty()) {
-        let new = names.entry(output.clone()).or_insert_with(|| fresh(output));
-        *output = new.clone();
-    }
 }
 
 #[cfg(test)]

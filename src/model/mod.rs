@@ -15,6 +15,8 @@ mod index;
 mod load;
 mod names;
 mod origins;
+mod rename;
+mod resolve;
 mod save;
 mod tensor;
 #[doc(hidden)]
@@ -30,10 +32,11 @@ pub use extract::extract_subgraph;
 pub use index::{GraphEntry, GraphId, Index, NodeEntry, NodeId, Origin, ValueEntry, ValueId};
 pub use load::{Limits, load};
 pub use names::Names;
-pub use origins::{Family, Origins};
+pub use origins::{Copies, Family, Origins};
+pub use rename::rename;
 pub use save::{encoded_len, save, stage};
 pub use tensor::{TensorError, TensorRef};
-pub use unshare::{Copies, Sharing, reshare, shared, unshare};
+pub use unshare::{Sharing, reshare, shared, unshare};
 
 use self::edit::NodeExt;
 use crate::files::Stamp;
@@ -68,7 +71,7 @@ pub struct Source {
     pub total_bytes: u64,
     /// Whether weights stood in files of their own; saving then does the same.
     pub external: bool,
-    /// Fields that this tool's schema does not know and therefore can not write back.
+    /// Fields that this tool's schema does not know and therefore cannot write back.
     pub unknown_fields: Vec<String>,
 }
 

@@ -6,8 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Copies, Index, Model, ValueId};
+use super::{Index, Model, ValueId};
 use crate::proto::TensorProto;
+
+/// Which copies were made: name of the copy → name of the original.
+pub type Copies = BTreeMap<String, String>;
 
 /// Names of a working model's constants that the file has under another name, or has not.
 #[derive(Clone, Debug, Default, PartialEq)]

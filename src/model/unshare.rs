@@ -7,16 +7,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::origins::same;
+use super::origins::{Copies, same};
 use super::{Index, LoadError, Model, Names, Origin, ValueId};
 use crate::proto::NodeProto;
 use crate::proto::{Dtype, TensorProto};
 
 /// Matrices above this size are never copied because they look like an accident.
 const LARGEST_COPY: i64 = 4096;
-
-/// Which copies were made: name of the copy → name of the original.
-pub type Copies = BTreeMap<String, String>;
 
 /// How a constant comes to have several readers, as far as it tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,17 +3,13 @@
 
 use super::fit::{expect, frozen_misfit, unless_ranked};
 use super::frozen::outputs;
+use super::heads::{
+    CACHE, CAUSAL, KEYS, broadcast_port, cached, keep_scale, scores_and_values, set_heads,
+};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
 use crate::proto::Dtype;
-use crate::relation::{Builder, LabelId, Layout, Port, Reason, Relation, Term};
-
-/// Softmax runs over the keys.
-pub(super) const KEYS: Reason = Reason::operator("softmax over keys");
-/// Keys that earlier calls left.
-pub(super) const CACHE: Reason = Reason::operator("positions of a cache");
-/// Queries that know their position.
-pub(super) const CAUSAL: Reason = Reason::operator("causal attention counts positions");
+use crate::relation::{Builder, LabelId, Layout, Port, Relation};
 
 /// Attention (23 and later); FlexAttention has three inputs of four axes, one output, and no attributes but the scale.
 struct Attention;
@@ -70,40 +66,37 @@ impl AttentionExtents {
             _ => return Err(frozen_misfit()),
         };
         let r = heads.exact_div(&k).ok_or_else(frozen_misfit)?;
-        match q.len() {
-            3 => {
-                expect(node, 1, &[b, n, &(&k * &d)])?;
-                expect(node, 2, &[b, n, &(&k * &e)])?;
-            }
-            _ => {
-                expect(node, 1, &[b, &k, n, &d])?;
-                expect(node, 2, &[b, &k, n, &e])?;
-            }
-        }
-        let p = match (node.shape(4), node.shape(5)) {
-            (None, None) => None,
-            (Some([_, _, p, _]), Some(_)) => Some(p.clone()),
-            _ => {
-                return Err(InferError(
-                    "past_key and past_value must both have 4 axes".into(),
-                ));
-            }
-        };
-        if let Some(p) = &p {
-            expect(node, 4, &[b, &k, p, &d])?;
-            expect(node, 5, &[b, &k, p, &e])?;
-        }
-        expect(node, 6, &[b])?;
-        Ok(Some(AttentionExtents {
+        let at = AttentionExtents {
             b: b.clone(),
             k,
             r,
             s: s.clone(),
             n: n.clone(),
-            p,
+            p: None,
             d,
             e,
-        }))
+        };
+        at.complete(node, q.len() == 3).map(Some)
+    }
+
+    /// Reads the cache. Errors: an input has other extents than it must have.
+    fn complete(mut self, node: &NodeView, packed: bool) -> Result<Self, InferError> {
+        let AttentionExtents { b, k, n, d, e, .. } = &self;
+        if packed {
+            expect(node, 1, &[b, n, &(k * d)])?;
+            expect(node, 2, &[b, n, &(k * e)])?;
+        } else {
+            expect(node, 1, &[b, k, n, d])?;
+            expect(node, 2, &[b, k, n, e])?;
+        }
+        let p = cached(node, 4)?.map(|[p, _]| p.clone());
+        if let Some(p) = &p {
+            expect(node, 4, &[b, k, p, d])?;
+            expect(node, 5, &[b, k, p, e])?;
+        }
+        expect(node, 6, &[b])?;
+        self.p = p;
+        Ok(self)
     }
 
     /// Query heads.
@@ -119,43 +112,91 @@ impl AttentionExtents {
     }
 }
 
-/// An axis of a mask that is broadcast to `layout`: it is tied where it has the same extent, comes from nowhere where it is 1,
-/// and holds `labels` fast where neither is known.
-pub(super) fn broadcast(builder: &mut Builder, dim: &Dim, extent: &Dim, layout: Layout) -> Layout {
-    if dim == extent {
-        return layout;
-    }
-    if dim.is_one() {
-        return builder.fill(1i64).into();
-    }
-    let labels: Vec<LabelId> = layout.labels().collect();
-    for label in labels {
-        builder.fix(label, Reason::Dynamic);
-    }
-    builder.fixed("", dim.clone(), Reason::Dynamic).into()
+/// The labels of an attention, called as its extents are; `t` for the keys of this call.
+#[derive(Clone, Copy)]
+struct AttentionLabels {
+    b: LabelId,
+    s: LabelId,
+    k: LabelId,
+    r: LabelId,
+    d: LabelId,
+    e: LabelId,
+    p: Option<LabelId>,
+    t: LabelId,
 }
 
-/// Describes an input that is broadcast to `axes` from the right.
-pub(super) fn broadcast_port(
-    builder: &mut Builder,
-    node: &NodeView,
-    input: usize,
-    name: &'static str,
-    axes: &[(Dim, Layout)],
-) {
-    let Some(dims) = node.shape(input) else {
-        return;
-    };
-    if dims.len() > axes.len() {
-        return;
+impl AttentionLabels {
+    fn new(builder: &mut Builder, node: &NodeView, at: &AttentionExtents) -> Self {
+        let window = |name| node.int(name).is_some_and(|size| size >= 0);
+        let positions = node.int("is_causal").unwrap_or(0) != 0
+            || window("left_window_size")
+            || window("right_window_size");
+        let b = builder.free("b", at.b.clone());
+        let s = if positions {
+            builder.fixed("s", at.s.clone(), CAUSAL)
+        } else {
+            builder.free("s", at.s.clone())
+        };
+        let k = builder.free("k", at.k.clone());
+        let r = builder.free("r", at.r.clone());
+        let d = builder.free("d", at.d.clone());
+        let e = builder.free("e", at.e.clone());
+        let p = at.p.clone().map(|p| builder.fixed("p", p, CACHE));
+        let t = builder.fixed("t", at.n.clone(), KEYS);
+        AttentionLabels {
+            b,
+            s,
+            k,
+            r,
+            d,
+            e,
+            p,
+            t,
+        }
     }
-    let axes = &axes[axes.len() - dims.len()..];
-    let layouts: Vec<Layout> = dims
-        .iter()
-        .zip(axes)
-        .map(|(dim, (extent, layout))| broadcast(builder, dim, extent, layout.clone()))
-        .collect();
-    builder.port(Port::In(input as u32), name, layouts);
+
+    /// Axes of queries, keys or values: in a packed tensor heads stand beside the width.
+    fn axes(
+        &self,
+        packed: bool,
+        positions: LabelId,
+        heads: &[LabelId],
+        width: LabelId,
+    ) -> Vec<Layout> {
+        match packed {
+            true => vec![
+                self.b.into(),
+                positions.into(),
+                Layout::product(&[heads, &[width]].concat()),
+            ],
+            false => vec![
+                self.b.into(),
+                Layout::product(heads),
+                positions.into(),
+                width.into(),
+            ],
+        }
+    }
+
+    /// Earlier keys, and all.
+    fn keys(&self) -> [Layout; 2] {
+        let past: Vec<LabelId> = self.p.into_iter().collect();
+        let all: Vec<LabelId> = past.iter().copied().chain([self.t]).collect();
+        [Layout::sum(&past), Layout::sum(&all)]
+    }
+
+    /// Describes the cache that comes in, and the one that goes out.
+    fn caches(&self, builder: &mut Builder) {
+        let [past, all] = self.keys();
+        for (at, names, width) in [
+            (0, ["pastk", "nextk"], self.d),
+            (1, ["pastv", "nextv"], self.e),
+        ] {
+            let axes = |keys: &Layout| [self.b.into(), self.k.into(), keys.clone(), width.into()];
+            builder.port(Port::In(4 + at), names[0], axes(&past));
+            builder.port(Port::Out(1 + at), names[1], axes(&all));
+        }
+    }
 }
 
 impl Operator for Attention {
@@ -195,74 +236,33 @@ impl Operator for Attention {
         let Ok(Some(at)) = AttentionExtents::of(node) else {
             return frozen_misfit(node);
         };
-        let window = |name| node.int(name).is_some_and(|size| size >= 0);
-        let positions = node.int("is_causal").unwrap_or(0) != 0
-            || window("left_window_size")
-            || window("right_window_size");
-        let (heads, keys) = (at.heads(), at.keys());
         let mut builder = node.relation();
-        let b = builder.free("b", at.b.clone());
-        let s = if positions {
-            builder.fixed("s", at.s.clone(), CAUSAL)
-        } else {
-            builder.free("s", at.s.clone())
-        };
-        let k = builder.free("k", at.k);
-        let r = builder.free("r", at.r);
-        let d = builder.free("d", at.d);
-        let e = builder.free("e", at.e);
-        let p = at.p.map(|p| builder.fixed("p", p, CACHE));
-        let t = builder.fixed("t", at.n, KEYS);
-        let past: Vec<LabelId> = p.into_iter().collect();
-        let all = Layout::sum(&past.iter().copied().chain([t]).collect::<Vec<_>>());
+        let labels = AttentionLabels::new(&mut builder, node, &at);
+        let AttentionLabels {
+            b,
+            s,
+            k,
+            r,
+            d,
+            e,
+            p,
+            t,
+        } = labels;
         let packed = node.shape(0).is_some_and(|dims| dims.len() == 3);
-        let axes = |positions: LabelId, heads: &[LabelId], width: LabelId| -> Vec<Layout> {
-            match packed {
-                true => vec![
-                    b.into(),
-                    positions.into(),
-                    Layout::product(&[heads, &[width]].concat()),
-                ],
-                false => vec![
-                    b.into(),
-                    Layout::product(heads),
-                    positions.into(),
-                    width.into(),
-                ],
-            }
-        };
-        builder.port(Port::In(0), "q", axes(s, &[k, r], d));
-        builder.port(Port::In(1), "key", axes(t, &[k], d));
-        builder.port(Port::In(2), "v", axes(t, &[k], e));
+        builder.port(Port::In(0), "q", labels.axes(packed, s, &[k, r], d));
+        builder.port(Port::In(1), "key", labels.axes(packed, t, &[k], d));
+        builder.port(Port::In(2), "v", labels.axes(packed, t, &[k], e));
+        let [_, all] = labels.keys();
         let full = [
-            (at.b, b.into()),
-            (heads, Layout::product(&[k, r])),
-            (at.s, s.into()),
-            (keys, all.clone()),
+            (at.b.clone(), b.into()),
+            (at.heads(), Layout::product(&[k, r])),
+            (at.s.clone(), s.into()),
+            (at.keys(), all),
         ];
         broadcast_port(&mut builder, node, 3, "mask", &full);
-        builder.port(
-            Port::In(4),
-            "pastk",
-            [b.into(), k.into(), Layout::sum(&past), d.into()],
-        );
-        builder.port(
-            Port::In(5),
-            "pastv",
-            [b.into(), k.into(), Layout::sum(&past), e.into()],
-        );
+        labels.caches(&mut builder);
         builder.port(Port::In(6), "lengths", [b]);
-        builder.port(Port::Out(0), "y", axes(s, &[k, r], e));
-        builder.port(
-            Port::Out(1),
-            "nextk",
-            [b.into(), k.into(), all.clone(), d.into()],
-        );
-        builder.port(
-            Port::Out(2),
-            "nextv",
-            [b.into(), k.into(), all.clone(), e.into()],
-        );
+        builder.port(Port::Out(0), "y", labels.axes(packed, s, &[k, r], e));
         let scores = full.map(|(_, layout)| layout);
         builder.port(Port::Out(3), "qk", scores.clone());
         for branch in 0..node.branches.len() as u32 {
@@ -302,94 +302,6 @@ impl Operator for Attention {
             vec![at.b.clone(), at.heads(), at.s.clone(), at.keys()],
         )]
     }
-}
-
-/// The two products of attention: queries with keys (`d`), and probabilities, which exist only inside, with values (`e`).
-/// `from`: the inputs that hold queries, keys and values. `past`: earlier keys, and the input that holds them (their values are
-/// the next one).
-pub(super) fn scores_and_values(
-    builder: &mut Builder,
-    [q, k, v]: [u32; 3],
-    outer: &[LabelId],
-    [d, e]: [LabelId; 2],
-    t: LabelId,
-    past: Option<(LabelId, u32)>,
-) {
-    let mut term = |data, weight, t: LabelId, width: LabelId, summed: LabelId| {
-        let labels = outer.iter().copied().chain([t, width]).collect();
-        builder.term(Term {
-            data,
-            weight: Some(Port::In(weight)),
-            zero: None,
-            labels,
-            summed: vec![summed],
-            window: None,
-        });
-    };
-    term(Port::In(q), k, t, d, d);
-    term(Port::Out(0), v, t, e, t);
-    if let Some((p, at)) = past {
-        term(Port::In(q), at, p, d, d);
-        term(Port::Out(0), at + 1, p, e, p);
-    }
-}
-
-/// The same where queries, keys and values exist only inside.
-pub(super) fn inner_products(
-    builder: &mut Builder,
-    outer: &[LabelId],
-    [d, e]: [LabelId; 2],
-    t: LabelId,
-) {
-    for (width, summed) in [(d, d), (e, t)] {
-        let labels = outer.iter().copied().chain([t, width]).collect();
-        builder.term(Term {
-            data: Port::Out(0),
-            weight: None,
-            zero: None,
-            labels,
-            summed: vec![summed],
-            window: None,
-        });
-    }
-}
-
-/// Head counts held in attributes: of queries (`k·r`) and of keys (`k`).
-pub(super) fn set_heads(
-    node: &NodeView,
-    cut: &Cut,
-    edit: &mut NodeEdit,
-    queries: &'static str,
-    keys: &'static str,
-) -> Result<(), RewriteError> {
-    let count = |name: &str| cut.extent_of(name).and_then(|extent| extent.num());
-    let (Some(k), Some(r)) = (count("k"), count("r")) else {
-        return Err(RewriteError("head counts are not known numbers".into()));
-    };
-    for (name, heads) in [(queries, k * r), (keys, k)] {
-        if node.int(name).is_some() {
-            edit.set_int(name, heads);
-        }
-    }
-    Ok(())
-}
-
-/// The factor before softmax is 1/√d of the original d, unless it is given: it must not change with d.
-pub(super) fn keep_scale(cut: &Cut, edit: &mut NodeEdit, given: bool) -> Result<(), RewriteError> {
-    let Some(d) = cut.relation.named("d") else {
-        return Ok(());
-    };
-    if given || cut.kept(d).is_none() {
-        return Ok(());
-    }
-    let extent = cut
-        .relation
-        .label(d)
-        .extent
-        .num()
-        .ok_or_else(|| RewriteError("head size is no known number".into()))?;
-    edit.set_float("scale", (1.0 / (extent as f64).sqrt()) as f32);
-    Ok(())
 }
 
 pub(super) static RULES: &[Rule] = &[

@@ -1,6 +1,7 @@
 //! Shapes computed backwards: what the inputs of a node must hold so that its output holds what is wanted.
 
-use super::meaning::{Flow, flow};
+use super::meaning::Flow;
+use super::registry::flow;
 use super::{Demand, NodeView};
 use crate::facts::Dim;
 

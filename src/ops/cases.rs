@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use super::case::OpCase;
 use super::lookup;
-use super::registry::{Rule, rules};
+use super::registry::rules;
+use super::rule::Rule;
 
 /// Operators whose relation is that of the graphs that they hold, which a line does not show, with what a reader is told.
 const OF_GRAPHS: &[(&str, &str)] = &[

@@ -144,77 +144,85 @@ impl Contraction {
         })
     }
 
-    /// A sum over what both factors have; what only one has is first summed in it alone. Sums of more than two factors are
-    /// not products of data and weights, and so count as plain sums.
+    /// Describes the sums. Those of more than two factors are not products of data and weights, and so count as plain sums.
     fn sums(&self, builder: &mut Builder, carried: &[Vec<LabelId>], output: &[LabelId]) {
-        let gone = |has: &[LabelId]| {
-            has.iter()
-                .copied()
-                .filter(|label| !output.contains(label))
-                .collect::<Vec<_>>()
-        };
         let ports: Vec<Port> = self
             .factors
             .iter()
             .map(|factor| Port::In(factor.input))
             .collect();
-        let alone = |data: Port, has: &[LabelId], summed: Vec<LabelId>| Term {
+        match (ports.as_slice(), carried) {
+            ([data], [has]) => alone(builder, *data, has, gone(has, output)),
+            ([data, weight], [left, right]) => {
+                self.product(builder, [*data, *weight], [left, right], output);
+            }
+            // A product of many is nothing where one of them is: each index is silenced in the first that has it.
+            _ => {
+                let mut seen: Vec<LabelId> = Vec::new();
+                for (port, has) in ports.iter().zip(carried) {
+                    let summed: Vec<LabelId> = gone(has, output)
+                        .into_iter()
+                        .filter(|label| !seen.contains(label))
+                        .collect();
+                    seen.extend(&summed);
+                    alone(builder, *port, has, summed);
+                }
+            }
+        }
+    }
+
+    /// A sum over what both factors have; what only one has is first summed in it alone.
+    fn product(
+        &self,
+        builder: &mut Builder,
+        [data, weight]: [Port; 2],
+        [left, right]: [&[LabelId]; 2],
+        output: &[LabelId],
+    ) {
+        let (both, mine): (Vec<_>, Vec<_>) = gone(left, output)
+            .into_iter()
+            .partition(|label| right.contains(label));
+        let others: Vec<_> = gone(right, output)
+            .into_iter()
+            .filter(|label| !left.contains(label))
+            .collect();
+        let all = left
+            .iter()
+            .chain(right.iter().filter(|label| !left.contains(label)));
+        builder.term(Term {
+            data,
+            weight: Some(weight),
+            zero: self.zero.map(Port::In),
+            labels: all
+                .copied()
+                .filter(|label| !mine.contains(label) && !others.contains(label))
+                .collect(),
+            summed: both,
+            window: None,
+        });
+        alone(builder, data, left, mine);
+        alone(builder, weight, right, others);
+    }
+}
+
+/// The labels of a factor that are summed over.
+fn gone(has: &[LabelId], output: &[LabelId]) -> Vec<LabelId> {
+    has.iter()
+        .copied()
+        .filter(|label| !output.contains(label))
+        .collect()
+}
+
+/// A sum within one factor, if there is anything to sum over.
+fn alone(builder: &mut Builder, data: Port, has: &[LabelId], summed: Vec<LabelId>) {
+    if !summed.is_empty() {
+        builder.term(Term {
             data,
             weight: None,
             zero: None,
             labels: has.to_vec(),
             summed,
             window: None,
-        };
-        match (ports.as_slice(), carried) {
-            ([data], [has]) => {
-                let summed = gone(has);
-                if !summed.is_empty() {
-                    builder.term(alone(*data, has, summed));
-                }
-            }
-            ([data, weight], [left, right]) => {
-                let (both, mine): (Vec<_>, Vec<_>) = gone(left)
-                    .into_iter()
-                    .partition(|label| right.contains(label));
-                let others: Vec<_> = gone(right)
-                    .into_iter()
-                    .filter(|label| !left.contains(label))
-                    .collect();
-                let all = left
-                    .iter()
-                    .chain(right.iter().filter(|label| !left.contains(label)));
-                builder.term(Term {
-                    data: *data,
-                    weight: Some(*weight),
-                    zero: self.zero.map(Port::In),
-                    labels: all
-                        .copied()
-                        .filter(|label| !mine.contains(label) && !others.contains(label))
-                        .collect(),
-                    summed: both,
-                    window: None,
-                });
-                for (port, has, summed) in [(*data, left, mine), (*weight, right, others)] {
-                    if !summed.is_empty() {
-                        builder.term(alone(port, has, summed));
-                    }
-                }
-            }
-            // A product of many is nothing where one of them is: each index is silenced in the first that has it.
-            _ => {
-                let mut seen: Vec<LabelId> = Vec::new();
-                for (port, has) in ports.iter().zip(carried) {
-                    let summed: Vec<LabelId> = gone(has)
-                        .into_iter()
-                        .filter(|label| !seen.contains(label))
-                        .collect();
-                    seen.extend(&summed);
-                    if !summed.is_empty() {
-                        builder.term(alone(*port, has, summed));
-                    }
-                }
-            }
-        }
+        });
     }
 }

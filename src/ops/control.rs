@@ -1,13 +1,18 @@
 //! Control flow. A value that crosses the boundary of a subgraph is the same value on both sides: its indices go together.
 //! Captured values need nothing, for they are one value inside and outside.
 
+mod facts;
+mod ties;
+
+use self::facts::{body, carried, declared, settled, single, stacked};
+use self::ties::{carry, free_of, named, stack, tie, tie_slices};
 use super::fit::freeze_port;
 use super::frozen::{extent_in, outputs};
 use super::meaning::{Control, Decides};
 use super::{Branch, InferError, NodeView, Operator, Rule};
 use crate::facts::{Contents, Dim, Element, Fact};
-use crate::proto::{Dtype, GraphProto, type_proto};
-use crate::relation::{Builder, LabelId, Port, Reason, Relation};
+use crate::proto::Dtype;
+use crate::relation::{Port, Reason, Relation};
 
 /// If: either branch's results are the outputs.
 struct If;
@@ -19,95 +24,6 @@ struct Loop;
 struct Scan;
 
 const CONDITION: Reason = Reason::operator("condition of control flow");
-const VARIES: Reason = Reason::operator("extent differs between branches or steps");
-const STEPS: Reason = Reason::operator("steps of a loop");
-
-/// Ties the axes of tensors that are one value.
-fn tie(builder: &mut Builder, ports: Vec<(Port, String)>) {
-    let shapes: Vec<Vec<Dim>> = ports
-        .iter()
-        .filter_map(|(port, _)| builder.shape(*port).map(<[Dim]>::to_vec))
-        .collect();
-    let Some(first) = shapes.first().filter(|_| shapes.len() == ports.len()) else {
-        return ports
-            .into_iter()
-            .for_each(|(port, name)| free_of(builder, port, name));
-    };
-    if shapes.iter().any(|dims| dims.len() != first.len()) {
-        return ports
-            .into_iter()
-            .for_each(|(port, name)| free_of(builder, port, name));
-    }
-    let common: Vec<Option<LabelId>> = (0..first.len())
-        .map(|axis| {
-            shapes
-                .iter()
-                .all(|dims| dims[axis] == first[axis])
-                .then(|| builder.free("a", first[axis].clone()))
-        })
-        .collect();
-    for ((port, name), dims) in ports.into_iter().zip(&shapes) {
-        let axes: Vec<LabelId> = common
-            .iter()
-            .zip(dims)
-            .map(|(label, dim)| label.unwrap_or_else(|| builder.fixed("", dim.clone(), VARIES)))
-            .collect();
-        builder.port(port, name, axes);
-    }
-}
-
-/// Describes a tensor that nothing can be tied to: all its indices stay.
-fn free_of(builder: &mut Builder, port: Port, name: String) {
-    let dims = builder.shape(port).map(<[Dim]>::to_vec).unwrap_or_default();
-    let axes: Vec<LabelId> = dims
-        .into_iter()
-        .map(|dim| builder.fixed("", dim, VARIES))
-        .collect();
-    builder.port(port, name, axes);
-}
-
-/// Ties a tensor to its slices across `axis`, which counts `steps`.
-fn tie_slices(
-    builder: &mut Builder,
-    (whole, name): (Port, String),
-    (slice, slice_name): (Port, String),
-    axis: i64,
-) {
-    let dims = |builder: &Builder, port| builder.shape(port).map(<[Dim]>::to_vec);
-    let (Some(mut all), Some(inner)) = (dims(builder, whole), dims(builder, slice)) else {
-        free_of(builder, whole, name);
-        return free_of(builder, slice, slice_name);
-    };
-    let (rank, fits) = (all.len(), all.len() == inner.len() + 1);
-    let Some(axis) = NodeView::axis(axis, rank).filter(|_| fits) else {
-        free_of(builder, whole, name);
-        return free_of(builder, slice, slice_name);
-    };
-    let steps = builder.fixed("t", all.remove(axis), STEPS);
-    let mut outer = Vec::new();
-    let mut within = Vec::new();
-    for (dim, other) in all.into_iter().zip(inner) {
-        if dim == other {
-            let label = builder.free("a", dim);
-            outer.push(label);
-            within.push(label);
-        } else {
-            outer.push(builder.fixed("", dim, VARIES));
-            within.push(builder.fixed("", other, VARIES));
-        }
-    }
-    outer.insert(axis, steps);
-    builder.port(whole, name, outer);
-    builder.port(slice, slice_name, within);
-}
-
-/// Whether the node names an output.
-fn named(node: &NodeView, output: usize) -> bool {
-    node.node
-        .output
-        .get(output)
-        .is_some_and(|name| !name.is_empty())
-}
 
 /// Which branch runs, when the condition is known.
 fn taken(node: &NodeView) -> Option<usize> {
@@ -207,142 +123,6 @@ impl Operator for If {
     }
 }
 
-fn body<'a>(node: &NodeView<'a>) -> Option<&'a GraphProto> {
-    node.attribute("body")?.g.as_ref()
-}
-
-/// Element type and rank that a subgraph declares for one of its inputs.
-fn declared(graph: Option<&GraphProto>, formal: usize) -> (Option<Dtype>, Option<usize>) {
-    let value = graph.and_then(|graph| graph.input.get(formal)?.r#type.as_ref()?.value.as_ref());
-    match value {
-        Some(type_proto::Value::TensorType(tensor)) => (
-            tensor.elem_type.and_then(Dtype::from_code),
-            tensor.shape.as_ref().map(|shape| shape.dim.len()),
-        ),
-        _ => (None, None),
-    }
-}
-
-/// A scalar, or the list of one that the subgraph declares.
-fn single(graph: Option<&GraphProto>, formal: usize, dtype: Dtype, element: Element) -> Fact {
-    let dims = if declared(graph, formal).1 == Some(1) {
-        vec![Dim::Num(1)]
-    } else {
-        Vec::new()
-    };
-    Fact::new(Some(dtype), dims).with_contents(Contents::new(vec![element]))
-}
-
-/// What a carried value is at the start of any step. First as the input says; once the subgraph was inferred with that, an
-/// extent that a step changes is unknown. Asked again and again, this settles: an extent that became unknown stays so.
-fn carried(node: &NodeView, branch: u32, input: usize, formal: usize, result: usize) -> Fact {
-    let start = node
-        .input(input)
-        .cloned()
-        .unwrap_or_default()
-        .with_contents(None);
-    let known = node
-        .branches
-        .get(branch as usize)
-        .and_then(|branch| Some((branch.formals.get(formal)?, branch.results.get(result)?)));
-    let Some((before, after)) =
-        known.filter(|(before, _)| before.dtype.is_some() || before.shape.is_some())
-    else {
-        return start;
-    };
-    let shape = match (&before.shape, &after.shape) {
-        (Some(before), Some(after)) if before.len() == after.len() => {
-            let name = body(node)
-                .and_then(|graph| graph.input.get(formal))
-                .map_or("", |input| input.name());
-            let varying = |axis: usize| Dim::symbol(&format!("?{name}.{axis}"));
-            Some(
-                before
-                    .iter()
-                    .zip(after)
-                    .enumerate()
-                    .map(|(axis, (a, b))| if a == b { a.clone() } else { varying(axis) })
-                    .collect(),
-            )
-        }
-        _ => None,
-    };
-    Fact {
-        dtype: start.dtype,
-        shape,
-        contents: None,
-    }
-}
-
-/// What a carried value is after the last step: the extents that no step changes.
-fn settled(
-    node: &NodeView,
-    branch: &Branch,
-    output: usize,
-    input: usize,
-    formal: usize,
-    result: usize,
-) -> Fact {
-    let dtype = node
-        .dtype(input)
-        .or_else(|| branch.results.get(result)?.dtype);
-    let shapes = (
-        node.shape(input),
-        branch
-            .formals
-            .get(formal)
-            .and_then(|fact| fact.shape.as_ref()),
-        branch
-            .results
-            .get(result)
-            .and_then(|fact| fact.shape.as_ref()),
-    );
-    let shape = match shapes {
-        (Some(a), Some(b), Some(c)) if a.len() == b.len() && b.len() == c.len() => Some(
-            (0..a.len())
-                .map(|axis| {
-                    if a[axis] == b[axis] && b[axis] == c[axis] {
-                        a[axis].clone()
-                    } else {
-                        node.unknown(output, axis)
-                    }
-                })
-                .collect(),
-        ),
-        _ => None,
-    };
-    Fact {
-        dtype,
-        shape,
-        contents: None,
-    }
-}
-
-/// A stack of one result of all steps. Extents that are not known before the subgraph runs have no meaning outside.
-fn stacked(node: &NodeView, result: Option<&Fact>, output: usize, axis: i64, steps: Dim) -> Fact {
-    let Some(Fact { dtype, shape, .. }) = result else {
-        return Fact::default();
-    };
-    let shape = shape.as_ref().and_then(|inner| {
-        let axis = NodeView::axis(axis, inner.len() + 1)?;
-        let mut dims = inner.clone();
-        dims.insert(axis, steps);
-        let outside = |(at, dim): (usize, Dim)| {
-            if at != axis && dim.to_string().contains('?') {
-                node.unknown(output, at)
-            } else {
-                dim
-            }
-        };
-        Some(dims.into_iter().enumerate().map(outside).collect())
-    });
-    Fact {
-        dtype: *dtype,
-        shape,
-        contents: None,
-    }
-}
-
 impl Loop {
     /// How many values are carried.
     fn carried(node: &NodeView) -> usize {
@@ -413,38 +193,6 @@ impl Operator for Loop {
         let values =
             (0..Self::carried(node)).map(|at| carried(node, branch, 2 + at, 2 + at, 1 + at));
         [step, go].into_iter().chain(values).collect()
-    }
-}
-
-/// Ties a carried value: input, formal input, result, output.
-fn carry(
-    builder: &mut Builder,
-    node: &NodeView,
-    output: usize,
-    [input, formal, result]: [usize; 3],
-) {
-    let mut ports = vec![
-        (Port::In(input as u32), format!("x{output}")),
-        (Port::Formal(0, formal as u32), format!("in{output}")),
-        (Port::Result(0, result as u32), format!("out{output}")),
-    ];
-    if named(node, output) {
-        ports.push((Port::Out(output as u32), format!("y{output}")));
-    }
-    tie(builder, ports);
-}
-
-/// Ties a stacked output to the result of one step.
-fn stack(builder: &mut Builder, node: &NodeView, output: usize, result: usize, axis: i64) {
-    let slice = (Port::Result(0, result as u32), format!("out{output}"));
-    match named(node, output) {
-        true => tie_slices(
-            builder,
-            (Port::Out(output as u32), format!("y{output}")),
-            slice,
-            axis,
-        ),
-        false => free_of(builder, slice.0, slice.1),
     }
 }
 

@@ -3,6 +3,7 @@
 //! The channel axis is always read as groups × channels of a group: a plain convolution has one group, a depthwise
 //! one has groups of one channel, and neither is a case of its own.
 
+use super::edit::set_extent;
 use super::meaning::{BiasInput, ChannelAxis, LinearMap, WeightRows};
 use super::operand::{self, fixed, per_axis, scalars};
 use super::window::{Geometry, KERNEL, SPATIAL};
@@ -12,7 +13,7 @@ use crate::proto::Dtype;
 use crate::relation::{Builder, LabelId, Layout, Port, Reason, Relation, Term};
 
 /// A convolution, by where its operands stand.
-struct Conv {
+pub(super) struct Conv {
     weight: u32,
     bias: Option<u32>,
     /// A tensor that is added to the output.
@@ -30,7 +31,7 @@ struct Conv {
     channels_last: bool,
 }
 
-const PLAIN: Conv = Conv {
+pub(super) const PLAIN: Conv = Conv {
     weight: 1,
     bias: Some(2),
     residual: None,
@@ -71,11 +72,17 @@ const QUANTIZED: Conv = Conv {
     ..PLAIN
 };
 
+/// The same with offsets before the bias.
+pub(super) const OFFSET: Conv = Conv {
+    bias: Some(3),
+    ..PLAIN
+};
+
 /// Why a filter's axis loses indices at a loss.
 const NEIGHBOURS: Reason = Reason::operator("neighbours are filtered together");
 
 /// Shapes of the two operands, read once.
-struct ConvOperands<'a> {
+pub(super) struct ConvOperands<'a> {
     batch: &'a Dim,
     spatial: &'a [Dim],
     kernel: &'a [Dim],
@@ -88,7 +95,10 @@ struct ConvOperands<'a> {
 }
 
 impl Conv {
-    fn operands<'a>(&self, node: &NodeView<'a>) -> Result<Option<ConvOperands<'a>>, InferError> {
+    pub(super) fn operands<'a>(
+        &self,
+        node: &NodeView<'a>,
+    ) -> Result<Option<ConvOperands<'a>>, InferError> {
         let (Some(x), Some(w)) = (node.shape(0), node.shape(self.weight as usize)) else {
             return Ok(None);
         };
@@ -149,14 +159,14 @@ fn geometry(node: &NodeView, kernel: &[Dim]) -> Result<Option<Geometry>, InferEr
 }
 
 /// The labels of a convolution.
-struct Labels {
-    b: LabelId,
-    g: LabelId,
-    i: LabelId,
+pub(super) struct Labels {
+    pub(super) b: LabelId,
+    pub(super) g: LabelId,
+    pub(super) i: LabelId,
     o: LabelId,
     s: Vec<LabelId>,
     k: Vec<LabelId>,
-    t: Vec<LabelId>,
+    pub(super) t: Vec<LabelId>,
 }
 
 /// Axes of an activation: batch, channels, positions, or the channels last.
@@ -211,28 +221,6 @@ impl Operator for Conv {
     }
 }
 
-/// Sets an attribute to the extent of a label, if that changed.
-pub(super) fn set_extent(
-    cut: &Cut,
-    edit: &mut NodeEdit,
-    label: &str,
-    attribute: &'static str,
-) -> Result<(), RewriteError> {
-    let Some(label) = cut
-        .relation
-        .named(label)
-        .filter(|label| cut.kept(*label).is_some())
-    else {
-        return Ok(());
-    };
-    let extent = cut
-        .extent(label)
-        .num()
-        .ok_or_else(|| RewriteError(format!("attribute {attribute}")))?;
-    edit.set_int(attribute, extent);
-    Ok(())
-}
-
 impl Conv {
     /// Whether this is a filter of one map, or of the greatest and the mean of several, whose every index gives one of the same
     /// place: channels that look at their neighbours (efficient channel attention; triplet attention, turned by a right angle).
@@ -252,7 +240,12 @@ impl Conv {
         one && steps && at.spatial == positions
     }
 
-    fn labels(&self, node: &NodeView, builder: &mut Builder, at: &ConvOperands) -> Option<Labels> {
+    pub(super) fn labels(
+        &self,
+        node: &NodeView,
+        builder: &mut Builder,
+        at: &ConvOperands,
+    ) -> Option<Labels> {
         let positions = match (at.last, node.output_shape(0)?) {
             (false, [_, _, positions @ ..]) | (true, [_, positions @ .., _]) => positions,
             _ => return None,
@@ -282,7 +275,7 @@ impl Conv {
         })
     }
 
-    fn describe(
+    pub(super) fn describe(
         &self,
         node: &NodeView,
         builder: &mut Builder,
@@ -328,7 +321,7 @@ impl Conv {
 
     /// A convolution sums over channels and window. A transposed one sums over channels only, once for every position
     /// of the window and of the input, and then adds up what falls on the same place: no window slides over its input.
-    fn term(&self, node: &NodeView, at: &ConvOperands, labels: &Labels) -> Term {
+    pub(super) fn term(&self, node: &NodeView, at: &ConvOperands, labels: &Labels) -> Term {
         let Labels {
             b,
             g,
@@ -366,55 +359,6 @@ impl Conv {
     }
 }
 
-/// A convolution whose samples are taken at offsets that the model computes.
-struct DeformConv;
-
-impl Operator for DeformConv {
-    fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        PLAIN.infer(node)
-    }
-
-    fn relate(&self, node: &NodeView) -> Relation {
-        operand::describe_or_freeze(node, |node, builder| {
-            let conv = Conv {
-                bias: Some(3),
-                ..PLAIN
-            };
-            let at = conv.operands(node).ok().flatten()?;
-            let labels = conv.labels(node, builder, &at)?;
-            conv.describe(node, builder, &at, &labels)?;
-            // Offsets move the samples of each window: no grid of windows describes what is multiplied.
-            let mut term = conv.term(node, &at, &labels);
-            if let Some(window) = &mut term.window {
-                window.pads.clear();
-            }
-            builder.term(term);
-            if node.int("offset_group").unwrap_or(1) != 1 {
-                let reason = Reason::operator("channels in offset groups");
-                builder.fix(labels.g, reason.clone());
-                builder.fix(labels.i, reason);
-            }
-            let offsets = Reason::operator("sampling offsets");
-            for (input, name) in [(2, "offset"), (4, "mask")] {
-                let Some([_, per_place, ..]) = node.shape(input) else {
-                    continue;
-                };
-                let axis = builder.fixed("d", per_place.clone(), offsets.clone());
-                let axes: Vec<LabelId> = [labels.b, axis]
-                    .into_iter()
-                    .chain(labels.t.iter().copied())
-                    .collect();
-                builder.port(Port::In(input as u32), name, axes);
-            }
-            Some(())
-        })
-    }
-
-    fn rewrite(&self, node: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {
-        PLAIN.rewrite(node, cut, edit)
-    }
-}
-
 /// Sums over input channels and the window.
 const PRODUCT: LinearMap = LinearMap {
     bias: Some(BiasInput {
@@ -435,7 +379,6 @@ pub(super) static RULES: &[Rule] = &[
     Rule::onnx("ConvTranspose", &TRANSPOSED).product(TRANSPOSED_PRODUCT),
     Rule::onnx("ConvInteger", &INTEGER).counts_steps(),
     Rule::onnx("QLinearConv", &QUANTIZED).counts_steps(),
-    Rule::onnx("DeformConv", &DeformConv),
     Rule::microsoft("FusedConv", &FUSED),
     Rule::microsoft("NhwcConv", &NHWC),
     Rule::microsoft("NhwcFusedConv", &NHWC),

@@ -4,7 +4,7 @@ use super::operand::{self, per_axis};
 use super::window::{KERNEL, SPATIAL};
 use super::{InferError, NodeView, Operator, Rule};
 use crate::facts::{Dim, Fact};
-use crate::relation::{LabelId, Layout, Port, Reason, Relation, Term};
+use crate::relation::{Builder, LabelId, Layout, Port, Reason, Relation, Term};
 
 /// A depthwise convolution over the past, which it hands on.
 struct CausalConv;
@@ -83,6 +83,76 @@ impl<'a> Axes<'a> {
     }
 }
 
+impl Axes<'_> {
+    /// How many channels each row of the weight sums over. `None`: weights or states are others.
+    fn depthwise(&self, node: &NodeView) -> Option<Dim> {
+        let expected = self.state();
+        let fits = |dims: &[Dim]| {
+            dims.len() == expected.len()
+                && !dims
+                    .iter()
+                    .zip(&expected)
+                    .any(|(dim, state)| dim.differs(state))
+        };
+        let states = [node.shape(3), node.output_shape(1)];
+        if states.into_iter().flatten().any(|dims| !fits(dims)) {
+            return None;
+        }
+        let [rows, one, ..] = node.shape(1)? else {
+            return None;
+        };
+        (!rows.differs(&Dim::product(self.channels))).then(|| one.clone())
+    }
+
+    /// Describes ports and sums; a row of the weight sums over `one` channel.
+    fn describe(&self, builder: &mut Builder, one: Dim) -> Option<()> {
+        let b = builder.free("b", self.batch.clone());
+        let c = operand::free(builder, "c", self.channels);
+        let s = operand::fixed(builder, "s", self.positions, &SPATIAL);
+        let i = builder.fixed("i", one, Reason::operator("a depthwise weight"));
+        let k = operand::fixed(builder, "k", self.kernel, &KERNEL);
+        let q = builder.fixed("q", self.held.clone(), SPATIAL);
+        let w = (self.window > 0).then(|| builder.fixed("w", self.window, SPATIAL));
+        let before = s.split_last().map_or(&[][..], |(_, before)| before);
+        let order = |positions: &[LabelId]| {
+            if self.last {
+                [positions, &c].concat()
+            } else {
+                [&c, positions].concat()
+            }
+        };
+        let data: Vec<LabelId> = [vec![b], order(&s)].concat();
+        let state: Vec<LabelId> = w
+            .into_iter()
+            .chain([b])
+            .chain(order(&[before, &[q]].concat()))
+            .collect();
+        let all = Layout::product(&c);
+        builder.port(Port::In(0), "x", data.clone());
+        builder.port(
+            Port::In(1),
+            "w",
+            [all.clone(), i.into()]
+                .into_iter()
+                .chain(k.iter().map(|label| Layout::from(*label))),
+        );
+        per_axis(builder, 2, "bias", &all, &Dim::product(self.channels))?;
+        builder.port(Port::In(3), "past", state.clone());
+        builder.port(Port::Out(0), "y", data.clone());
+        builder.port(Port::Out(1), "present", state);
+        let labels = [data, k.clone()].concat();
+        builder.term(Term {
+            data: Port::In(0),
+            weight: Some(Port::In(1)),
+            zero: None,
+            labels,
+            summed: k,
+            window: None,
+        });
+        Some(())
+    }
+}
+
 impl Operator for CausalConv {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let dtype = node.dtype(0);
@@ -115,83 +185,8 @@ impl Operator for CausalConv {
     fn relate(&self, node: &NodeView) -> Relation {
         operand::describe_or_freeze(node, |node, builder| {
             let axes = Axes::of(node)?;
-            let fits = |dims: &[Dim]| {
-                let state = axes.state();
-                dims.len() == state.len()
-                    && !dims
-                        .iter()
-                        .zip(&state)
-                        .any(|(dim, state)| dim.differs(state))
-            };
-            if [node.shape(3), node.output_shape(1)]
-                .into_iter()
-                .flatten()
-                .any(|dims| !fits(dims))
-            {
-                return None;
-            }
-            let b = builder.free("b", axes.batch.clone());
-            let c: Vec<LabelId> = axes
-                .channels
-                .iter()
-                .map(|dim| builder.free("c", dim.clone()))
-                .collect();
-            let s: Vec<LabelId> = axes
-                .positions
-                .iter()
-                .map(|dim| builder.fixed("s", dim.clone(), SPATIAL))
-                .collect();
-            let [rows, one, ..] = node.shape(1)? else {
-                return None;
-            };
-            if rows.differs(&Dim::product(axes.channels)) {
-                return None;
-            }
-            let i = builder.fixed("i", one.clone(), Reason::operator("a depthwise weight"));
-            let k: Vec<LabelId> = axes
-                .kernel
-                .iter()
-                .map(|dim| builder.fixed("k", dim.clone(), KERNEL))
-                .collect();
-            let q = builder.fixed("q", axes.held.clone(), SPATIAL);
-            let w = (axes.window > 0).then(|| builder.fixed("w", axes.window, SPATIAL));
-            let before = s.split_last().map_or(&[][..], |(_, before)| before);
-            let order = |positions: Vec<LabelId>| {
-                if axes.last {
-                    [positions, c.clone()].concat()
-                } else {
-                    [c.clone(), positions].concat()
-                }
-            };
-            let data: Vec<LabelId> = [vec![b], order(s.clone())].concat();
-            let state: Vec<LabelId> = w
-                .into_iter()
-                .chain([b])
-                .chain(order([before, &[q]].concat()))
-                .collect();
-            let all = Layout::product(&c);
-            builder.port(Port::In(0), "x", data.clone());
-            builder.port(
-                Port::In(1),
-                "w",
-                [all.clone(), i.into()]
-                    .into_iter()
-                    .chain(k.iter().map(|label| Layout::from(*label))),
-            );
-            per_axis(builder, 2, "bias", &all, &Dim::product(axes.channels))?;
-            builder.port(Port::In(3), "past", state.clone());
-            builder.port(Port::Out(0), "y", data.clone());
-            builder.port(Port::Out(1), "present", state);
-            let labels = [data, k.clone()].concat();
-            builder.term(Term {
-                data: Port::In(0),
-                weight: Some(Port::In(1)),
-                zero: None,
-                labels,
-                summed: k,
-                window: None,
-            });
-            Some(())
+            let one = axes.depthwise(node)?;
+            axes.describe(builder, one)
         })
     }
 }

@@ -185,3 +185,25 @@ impl NodeEdit {
         self.scales.push((input, factor));
     }
 }
+
+/// Sets an attribute to the extent of a label, if that changed.
+pub(super) fn set_extent(
+    cut: &Cut,
+    edit: &mut NodeEdit,
+    label: &str,
+    attribute: &'static str,
+) -> Result<(), RewriteError> {
+    let Some(label) = cut
+        .relation
+        .named(label)
+        .filter(|label| cut.kept(*label).is_some())
+    else {
+        return Ok(());
+    };
+    let extent = cut
+        .extent(label)
+        .num()
+        .ok_or_else(|| RewriteError(format!("attribute {attribute}")))?;
+    edit.set_int(attribute, extent);
+    Ok(())
+}

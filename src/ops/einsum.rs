@@ -70,61 +70,13 @@ impl Indices {
 
 /// The contraction that the equation describes; `None` when a rank is unknown.
 fn contraction(node: &NodeView) -> Result<Option<Contraction>, InferError> {
-    let equation: String = node
-        .string("equation")
-        .unwrap_or_default()
-        .chars()
-        .filter(|letter| !letter.is_whitespace())
-        .collect();
-    let (inputs, output) = match equation.split_once("->") {
-        Some((inputs, output)) => (inputs, Some(names(output)?)),
-        None => (equation.as_str(), None),
+    let (inputs, output) = equation(node)?;
+    let Some(ellipses) = ellipses(node, &inputs)? else {
+        return Ok(None);
     };
-    let inputs = inputs
-        .split(',')
-        .map(names)
-        .collect::<Result<Vec<_>, _>>()?;
-    if inputs.len() != node.inputs.len() {
-        return Err(InferError(format!(
-            "an equation of {} tensors for {} inputs",
-            inputs.len(),
-            node.inputs.len()
-        )));
-    }
-    let mut ellipses = Vec::new();
-    for (at, names) in inputs.iter().enumerate() {
-        let Some(rank) = node.shape(at).map(<[_]>::len) else {
-            return Ok(None);
-        };
-        let letters = names.iter().filter(|name| **name != Name::Ellipsis).count();
-        match rank.checked_sub(letters) {
-            Some(rest) if rest == 0 || names.contains(&Name::Ellipsis) => ellipses.push(rest),
-            _ => {
-                return Err(InferError(format!(
-                    "{letters} letters for an input of {rank} axes"
-                )));
-            }
-        }
-    }
     let ellipsis = ellipses.iter().copied().max().unwrap_or(0);
-    let mut counts: BTreeMap<char, usize> = BTreeMap::new();
-    let mut order = Vec::new();
-    for name in inputs.iter().flatten() {
-        if let Name::Letter(letter) = name {
-            let count = counts.entry(*letter).or_default();
-            *count += 1;
-            if *count == 1 {
-                order.push(*letter);
-            }
-        }
-    }
-    let once = || {
-        counts
-            .iter()
-            .filter(|(_, count)| **count == 1)
-            .map(|(letter, _)| Name::Letter(*letter))
-    };
-    let output = output.unwrap_or_else(|| std::iter::once(Name::Ellipsis).chain(once()).collect());
+    let (order, once) = letters(&inputs);
+    let output = output.unwrap_or_else(|| std::iter::once(Name::Ellipsis).chain(once).collect());
     let letters = order
         .iter()
         .enumerate()
@@ -148,6 +100,74 @@ fn contraction(node: &NodeView) -> Result<Option<Contraction>, InferError> {
         output: indices.of(&output, ellipsis)?,
         zero: None,
     }))
+}
+
+/// The names of the equation: for each input, and for the output where that is written. Errors: an equation that is none, or
+/// one of another number of inputs.
+fn equation(node: &NodeView) -> Result<(Vec<Vec<Name>>, Option<Vec<Name>>), InferError> {
+    let equation: String = node
+        .string("equation")
+        .unwrap_or_default()
+        .chars()
+        .filter(|letter| !letter.is_whitespace())
+        .collect();
+    let (inputs, output) = match equation.split_once("->") {
+        Some((inputs, output)) => (inputs, Some(names(output)?)),
+        None => (equation.as_str(), None),
+    };
+    let inputs = inputs
+        .split(',')
+        .map(names)
+        .collect::<Result<Vec<_>, _>>()?;
+    if inputs.len() != node.inputs.len() {
+        return Err(InferError(format!(
+            "an equation of {} tensors for {} inputs",
+            inputs.len(),
+            node.inputs.len()
+        )));
+    }
+    Ok((inputs, output))
+}
+
+/// How many axes the ellipsis of each input stands for; `None` when a rank is unknown. Errors: a rank that does not fit.
+fn ellipses(node: &NodeView, inputs: &[Vec<Name>]) -> Result<Option<Vec<usize>>, InferError> {
+    let mut ellipses = Vec::new();
+    for (at, names) in inputs.iter().enumerate() {
+        let Some(rank) = node.shape(at).map(<[_]>::len) else {
+            return Ok(None);
+        };
+        let letters = names.iter().filter(|name| **name != Name::Ellipsis).count();
+        match rank.checked_sub(letters) {
+            Some(rest) if rest == 0 || names.contains(&Name::Ellipsis) => ellipses.push(rest),
+            _ => {
+                return Err(InferError(format!(
+                    "{letters} letters for an input of {rank} axes"
+                )));
+            }
+        }
+    }
+    Ok(Some(ellipses))
+}
+
+/// The letters of the inputs as they come, and, sorted, those that come once.
+fn letters(inputs: &[Vec<Name>]) -> (Vec<char>, Vec<Name>) {
+    let mut counts: BTreeMap<char, usize> = BTreeMap::new();
+    let mut order = Vec::new();
+    for name in inputs.iter().flatten() {
+        if let Name::Letter(letter) = name {
+            let count = counts.entry(*letter).or_default();
+            *count += 1;
+            if *count == 1 {
+                order.push(*letter);
+            }
+        }
+    }
+    let once = counts
+        .iter()
+        .filter(|(_, count)| **count == 1)
+        .map(|(letter, _)| Name::Letter(*letter))
+        .collect();
+    (order, once)
 }
 
 impl Operator for Einsum {

@@ -154,6 +154,56 @@ fn wide(heads: &[LabelId], width: LabelId) -> Layout {
     Layout::product(&[heads, &[width]].concat())
 }
 
+/// Describes gates of tokens `[b, t]`: one number for each head, one for each place of `each`, or one for all. `None`: they fit
+/// none of these.
+fn gates(
+    builder: &mut Builder,
+    (input, name): (u32, &'static str),
+    [b, t]: [LabelId; 2],
+    (number, heads): &(Dim, Layout),
+    each: Option<Layout>,
+) -> Option<()> {
+    let Some(last) = builder
+        .shape(Port::In(input))
+        .and_then(<[Dim]>::last)
+        .cloned()
+    else {
+        return Some(());
+    };
+    let layout = match each {
+        _ if last == *number => heads.clone(),
+        Some(each) if last == builder.extent(&each) => each,
+        _ if last.is_one() => builder.fill(1i64).into(),
+        _ => return None,
+    };
+    builder.port(Port::In(input), name, [b.into(), t.into(), layout]);
+    Some(())
+}
+
+/// The two products with the keys: the one that reads the state for its update, and the one that gives the output.
+fn update_and_read(
+    builder: &mut Builder,
+    [b, t]: [LabelId; 2],
+    heads: &[LabelId],
+    [d, e]: [LabelId; 2],
+) {
+    for _product in 0..2 {
+        let labels = [b, t]
+            .into_iter()
+            .chain(heads.iter().copied())
+            .chain([d, e])
+            .collect();
+        builder.term(Term {
+            data: Port::Out(0),
+            weight: Some(Port::In(1)),
+            zero: None,
+            labels,
+            summed: vec![d],
+            window: None,
+        });
+    }
+}
+
 impl Operator for LinearAttention {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let Some(at) = LinearExtents::of(node)? else {
@@ -189,67 +239,28 @@ impl Operator for LinearAttention {
         );
         let e = builder.free("e", at.e.clone());
         let states = Layout::product(&heads.states);
-        builder.port(
-            Port::In(0),
-            "q",
-            [b.into(), t.into(), wide(&heads.queries, d)],
-        );
-        builder.port(
-            Port::In(1),
-            "key",
-            [b.into(), t.into(), wide(&heads.keys, d)],
-        );
-        builder.port(
-            Port::In(2),
-            "v",
-            [b.into(), t.into(), wide(&heads.states, e)],
-        );
+        let row = |heads: &[LabelId], width: LabelId| [b.into(), t.into(), wide(heads, width)];
+        builder.port(Port::In(0), "q", row(&heads.queries, d));
+        builder.port(Port::In(1), "key", row(&heads.keys, d));
+        builder.port(Port::In(2), "v", row(&heads.states, e));
         let window = (at.window > 0).then(|| Layout::from(builder.fixed("w", at.window, STEPS)));
         let state: Vec<Layout> = window
             .into_iter()
             .chain([b.into(), states.clone(), d.into(), e.into()])
             .collect();
         builder.port(Port::In(3), "past", state.clone());
-        let number = Dim::Num(at.states);
-        let gates =
-            |builder: &mut Builder, input: usize, name: &'static str, all: Option<Layout>| {
-                let Some(last) = node.shape(input).and_then(<[Dim]>::last) else {
-                    return Some(());
-                };
-                let layout = match all {
-                    _ if *last == number => states.clone(),
-                    Some(all) if *last == builder.extent(&all) => all,
-                    _ if last.is_one() => builder.fill(1i64).into(),
-                    _ => return None,
-                };
-                builder.port(Port::In(input as u32), name, [b.into(), t.into(), layout]);
-                Some(())
-            };
-        let decay = gates(&mut builder, 4, "decay", Some(wide(&heads.states, d)));
-        if decay.and(gates(&mut builder, 5, "beta", None)).is_none() {
+        let of_heads = (Dim::Num(at.states), states);
+        let each = wide(&heads.states, d);
+        let decay = gates(&mut builder, (4, "decay"), [b, t], &of_heads, Some(each));
+        if decay
+            .and(gates(&mut builder, (5, "beta"), [b, t], &of_heads, None))
+            .is_none()
+        {
             return frozen_misfit(node);
         }
-        builder.port(
-            Port::Out(0),
-            "y",
-            [b.into(), t.into(), wide(&heads.outputs, e)],
-        );
+        builder.port(Port::Out(0), "y", row(&heads.outputs, e));
         builder.port(Port::Out(1), "next", state);
-        for _update_and_read in 0..2 {
-            let labels = [b, t]
-                .into_iter()
-                .chain(heads.outputs.iter().copied())
-                .chain([d, e])
-                .collect();
-            builder.term(Term {
-                data: Port::Out(0),
-                weight: Some(Port::In(1)),
-                zero: None,
-                labels,
-                summed: vec![d],
-                window: None,
-            });
-        }
+        update_and_read(&mut builder, [b, t], &heads.outputs, [d, e]);
         builder.finish()
     }
 

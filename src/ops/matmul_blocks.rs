@@ -1,7 +1,7 @@
 //! Products with weights in blocks that are not MatMulNBits: small floats with a scale for each block, and several products of one
 //! input.
 
-use super::conv::set_extent;
+use super::edit::set_extent;
 use super::matmul_packed::{BLOCK, Packing, Sum, set_sum};
 use super::operand::{self, describe_or_freeze, layouts, per_axis, scalars};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};

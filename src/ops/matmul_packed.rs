@@ -1,6 +1,6 @@
 //! Products with weights of a few bits, packed in blocks.
 
-use super::conv::set_extent;
+use super::edit::set_extent;
 use super::operand::{self, layouts, per_axis};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};

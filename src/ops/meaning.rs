@@ -2,7 +2,6 @@
 //! inputs pick entries, where a product takes its bias.
 
 use super::NodeView;
-use super::registry::rule_of;
 use crate::model::edit::NodeExt;
 use crate::proto::{Dtype, NodeProto};
 
@@ -290,17 +289,6 @@ impl Pick {
 
 /// Positions in tensors of more axes than this are not followed.
 const MOST_AXES: i64 = 16;
-
-/// The facts of a node's operator; none are known of one without a rule.
-pub fn meaning(node: &NodeProto) -> &'static Meaning {
-    static UNKNOWN: Meaning = Meaning::UNKNOWN;
-    rule_of(node.domain(), node.op_type()).map_or(&UNKNOWN, |rule| &rule.meaning)
-}
-
-/// Where the numbers of a node's first output come from.
-pub fn flow(node: &NodeProto) -> Flow {
-    meaning(node).flow
-}
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 //! One family of operators a file; each lists its rules, and [`registry`] finds them.
 //! Invariant: a rule sees its own node only: no other nodes, no weights' values, no choices.
 
+mod along;
 mod arithmetic;
 mod attention;
 mod axes;
@@ -18,6 +19,7 @@ mod contraction;
 mod control;
 mod conv;
 mod conv_causal;
+mod conv_deform;
 mod edit;
 mod einsum;
 mod elements;
@@ -26,11 +28,13 @@ mod expand;
 mod fit;
 mod frozen;
 mod gather;
+mod heads;
 mod image;
 mod join;
 #[cfg(test)]
 mod laws;
 mod linear_attention;
+mod logic;
 mod loss;
 pub mod make;
 mod matmul;
@@ -42,6 +46,7 @@ mod microsoft;
 mod ml;
 mod norm;
 mod norm_fused;
+mod norm_last;
 mod operand;
 mod packed;
 mod pad;
@@ -56,6 +61,7 @@ pub mod registry;
 mod reshape;
 mod resize;
 mod rotary;
+mod rule;
 mod scatter;
 mod sequence;
 mod shape;
@@ -72,10 +78,11 @@ pub use edit::{Cut, Demand, NodeEdit, RewriteError, Setting};
 pub use gather::ONE_READ;
 pub use meaning::{
     Along, BiasInput, ChannelAxis, Control, Decides, Flow, LinearMap, Meaning, OfConstant, Pick,
-    Positions, Recurrence, StoredStatistics, WeightRows, flow, meaning,
+    Positions, Recurrence, StoredStatistics, WeightRows,
 };
 pub use pool::POSITIONS;
-pub use registry::{Rule, lookup};
+pub use registry::{flow, lookup, meaning};
+pub use rule::Rule;
 pub use view::{Branch, NodeView};
 
 use crate::facts::Fact;

@@ -1,8 +1,9 @@
 //! ONNX Runtime's normalisations, fused with the sum before them.
 
-use super::conv::set_extent;
+use super::edit::set_extent;
 use super::meaning::{Along, Pick};
-use super::norm::{READ, SPANNED, like, mean_square};
+use super::norm::{SPANNED, like};
+use super::norm_last::{READ, mean_square};
 use super::operand::{self, aligned, describe_or_freeze, gives, layouts, per_axis};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};

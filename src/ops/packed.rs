@@ -1,6 +1,6 @@
 //! ONNX Runtime's other weights that are quantized in blocks: tables of which rows are looked up, and weights in one row of bytes.
 
-use super::conv::set_extent;
+use super::edit::set_extent;
 use super::matmul_packed::{BLOCK, RAGGED, bytes};
 use super::meaning::{Along, Pick};
 use super::operand::{self, describe_or_freeze, layouts};

@@ -211,45 +211,66 @@ impl Operator for Pad {
                 continue;
             }
             let kept = x.labels().next().and_then(|label| cut.kept(label));
-            let extents = cut.segments(y);
-            // Added indices are the outer segments; cropped ones are those of the input's that are kept but not read.
-            let cropped = |outside: &dyn Fn(i64) -> bool, all: i64| {
-                kept.map_or(all, |kept| {
-                    kept.iter().filter(|at| outside(i64::from(**at))).count() as i64
-                })
-            };
-            let extent = shape[ends.axis].num().unwrap_or(i64::MAX);
-            let new_before = match old_before {
-                1.. => extents.first().and_then(Dim::num).unwrap_or(old_before),
-                0 => 0,
-                _ => -cropped(&|at| at < -old_before, -old_before),
-            };
-            let new_after = match old_after {
-                1.. => extents.last().and_then(Dim::num).unwrap_or(old_after),
-                0 => 0,
-                _ => -cropped(&|at| at >= extent + old_after, -old_after),
-            };
+            let (new_before, new_after) = new_ends(
+                (old_before, old_after),
+                shape[ends.axis].num().unwrap_or(i64::MAX),
+                kept,
+                &cut.segments(y),
+            );
             before[place] = (new_before != old_before).then_some(Dim::Num(new_before));
             after[place] = (new_after != old_after).then_some(Dim::Num(new_after));
         }
         before.extend(after);
-        if before.iter().any(Option::is_some) {
-            match node.ints("pads") {
-                None => edit.demand(1, before),
-                Some(old) => {
-                    let new = old
-                        .iter()
-                        .zip(before)
-                        .map(|(old, new)| new.and_then(|new| new.num()).unwrap_or(*old));
-                    edit.set_ints("pads", new.collect());
-                }
-            }
-        }
+        set_pads(node, edit, before);
         Ok(())
     }
 
     fn shape_inputs(&self, _node: &NodeView) -> Vec<u32> {
         vec![1, 3]
+    }
+}
+
+/// What is added (or, below zero, taken away) before and after an axis of this extent once `kept` of its indices stay; `extents`
+/// are those of the padded axis' segments then.
+fn new_ends(
+    (before, after): (i64, i64),
+    extent: i64,
+    kept: Option<&[u32]>,
+    extents: &[Dim],
+) -> (i64, i64) {
+    // Added indices are the outer segments; cropped ones are those of the input's that are kept but not read.
+    let cropped = |outside: &dyn Fn(i64) -> bool, all: i64| {
+        kept.map_or(all, |kept| {
+            kept.iter().filter(|at| outside(i64::from(**at))).count() as i64
+        })
+    };
+    let new_before = match before {
+        1.. => extents.first().and_then(Dim::num).unwrap_or(before),
+        0 => 0,
+        _ => -cropped(&|at| at < -before, -before),
+    };
+    let new_after = match after {
+        1.. => extents.last().and_then(Dim::num).unwrap_or(after),
+        0 => 0,
+        _ => -cropped(&|at| at >= extent + after, -after),
+    };
+    (new_before, new_after)
+}
+
+/// Gives the node other pads, in its attribute or as an input, where any change.
+fn set_pads(node: &NodeView, edit: &mut NodeEdit, pads: Vec<Option<Dim>>) {
+    if pads.iter().all(Option::is_none) {
+        return;
+    }
+    match node.ints("pads") {
+        None => edit.demand(1, pads),
+        Some(old) => {
+            let new = old
+                .iter()
+                .zip(pads)
+                .map(|(old, new)| new.and_then(|new| new.num()).unwrap_or(*old));
+            edit.set_ints("pads", new.collect());
+        }
     }
 }
 

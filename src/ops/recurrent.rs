@@ -6,7 +6,7 @@ use super::frozen::outputs;
 use super::meaning::Recurrence;
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
-use crate::relation::{LabelId, Layout, Port, Reason, Relation, Term};
+use crate::relation::{Builder, LabelId, Layout, Port, Reason, Relation, Term};
 
 /// LSTM, GRU, RNN. Exact for each: unit j of the last step enters the next one only through column j of `R` (GRU: scaled by its
 /// reset gate, before the product or after it), and its own cell state and peepholes only itself.
@@ -53,11 +53,8 @@ fn extents(
             r.len()
         )));
     };
-    let d = Dim::Num(if node.string("direction") == Some("bidirectional") {
-        2
-    } else {
-        1
-    });
+    let both = node.string("direction") == Some("bidirectional");
+    let d = Dim::Num(if both { 2 } else { 1 });
     let (w_rows, w_columns, r_rows, r_columns) = if transposed {
         (w_2, w_1, r_2, r_1)
     } else {
@@ -88,25 +85,33 @@ fn extents(
     } else {
         (first, second)
     };
-    expect(node, 3, &[&d, &(&rows + &rows)])?;
-    expect(node, 4, &[b])?;
-    let state = if batch_first {
-        [b, &d, &h]
-    } else {
-        [&d, b, &h]
-    };
-    expect(node, 5, &state)?;
-    expect(node, 6, &state)?;
-    expect(node, 7, &[&d, &(&h * &Dim::Num(3))])?;
-    let (t, b, i) = (t.clone(), b.clone(), i.clone());
-    Ok(Some(RecurrentExtents {
+    let extents = RecurrentExtents {
+        t: t.clone(),
+        b: b.clone(),
+        i: i.clone(),
         d,
-        t,
-        b,
-        i,
         h,
         batch_first,
-    }))
+    };
+    extents.check(node, &rows)?;
+    Ok(Some(extents))
+}
+
+impl RecurrentExtents {
+    /// Holds the optional inputs against the extents; `rows` is how many rows the weights of a direction have.
+    fn check(&self, node: &NodeView, rows: &Dim) -> Result<(), InferError> {
+        let RecurrentExtents { d, b, h, .. } = self;
+        expect(node, 3, &[d, &(rows + rows)])?;
+        expect(node, 4, &[b])?;
+        let state = if self.batch_first {
+            [b, d, h]
+        } else {
+            [d, b, h]
+        };
+        expect(node, 5, &state)?;
+        expect(node, 6, &state)?;
+        expect(node, 7, &[d, &(h * &Dim::Num(3))])
+    }
 }
 
 fn facts(node: &NodeView, extents: Option<RecurrentExtents>) -> Vec<Fact> {
@@ -142,6 +147,24 @@ fn facts(node: &NodeView, extents: Option<RecurrentExtents>) -> Vec<Fact> {
     )
 }
 
+/// The two products of a recurrent layer: over input features `i`, and over hidden units `h`.
+fn sums(builder: &mut Builder, node: &NodeView, products: &[LabelId], [i, h]: [LabelId; 2]) {
+    let term = |data, weight, summed: LabelId| Term {
+        data,
+        weight: Some(weight),
+        zero: None,
+        labels: products.iter().copied().chain([summed]).collect(),
+        summed: vec![summed],
+        window: None,
+    };
+    builder.term(term(Port::In(0), Port::In(1), i));
+    // The hidden state inside: the output that holds it stands for it.
+    let hidden = (0..3)
+        .find(|output| node.output(*output).is_some())
+        .unwrap_or(0);
+    builder.term(term(Port::Out(hidden as u32), Port::In(2), h));
+}
+
 impl Operator for Recurrent {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         Ok(facts(node, extents(node, self.gates, false)?))
@@ -164,20 +187,11 @@ impl Operator for Recurrent {
         let rows = gates.map_or_else(|| Layout::from(h), |gates| Layout::product(&[gates, h]));
         let biases = builder.fixed("", 2 * self.gates, GATES);
         let peepholes = builder.fixed("", 3i64, GATES);
-        let state = if extents.batch_first {
-            [b, d, h]
-        } else {
-            [d, b, h]
+        let (x, state, y) = match extents.batch_first {
+            true => ([b, t, i], [b, d, h], [b, t, d, h]),
+            false => ([t, b, i], [d, b, h], [t, d, b, h]),
         };
-        builder.port(
-            Port::In(0),
-            "x",
-            if extents.batch_first {
-                [b, t, i]
-            } else {
-                [t, b, i]
-            },
-        );
+        builder.port(Port::In(0), "x", x);
         builder.port(Port::In(1), "w", [d.into(), rows.clone(), i.into()]);
         builder.port(Port::In(2), "r", [d.into(), rows, h.into()]);
         builder.port(
@@ -193,32 +207,11 @@ impl Operator for Recurrent {
             "p",
             [d.into(), Layout::product(&[peepholes, h])],
         );
-        builder.port(
-            Port::Out(0),
-            "y",
-            if extents.batch_first {
-                [b, t, d, h]
-            } else {
-                [t, d, b, h]
-            },
-        );
+        builder.port(Port::Out(0), "y", y);
         builder.port(Port::Out(1), "yh", state);
         builder.port(Port::Out(2), "yc", state);
         let products: Vec<LabelId> = [d, t, b].into_iter().chain(gates).chain([h]).collect();
-        let term = |data, weight, summed: LabelId| Term {
-            data,
-            weight: Some(weight),
-            zero: None,
-            labels: products.iter().copied().chain([summed]).collect(),
-            summed: vec![summed],
-            window: None,
-        };
-        builder.term(term(Port::In(0), Port::In(1), i));
-        // The hidden state inside: the output that holds it stands for it.
-        let hidden = (0..3)
-            .find(|output| node.output(*output).is_some())
-            .unwrap_or(0);
-        builder.term(term(Port::Out(hidden as u32), Port::In(2), h));
+        sums(&mut builder, node, &products, [i, h]);
         builder.finish()
     }
 

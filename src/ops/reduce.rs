@@ -1,7 +1,7 @@
-//! Operators that combine the entries along axes: sums, means, extremes, norms, cumulative sums.
+//! Operators that combine the entries along axes into one: sums, means, extremes, norms.
 
 use super::arithmetic::{self as math, Compute};
-use super::broadcast::{axis_name, broadcast};
+use super::broadcast::axis_name;
 use super::constant;
 use super::fit::unless_ranked;
 use super::meaning::{Decides, Flow};
@@ -289,86 +289,6 @@ impl Operator for GlobalPool {
     }
 }
 
-/// CumSum and CumProd: the axis is read in order.
-struct Cumulative;
-
-impl Operator for Cumulative {
-    fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        Ok(vec![Fact {
-            contents: None,
-            ..node.input(0).cloned().unwrap_or_default()
-        }])
-    }
-
-    fn relate(&self, node: &NodeView) -> Relation {
-        if let Some(frozen) = unless_ranked(node) {
-            return frozen;
-        }
-        let dims = node.output_shape(0).unwrap_or_default();
-        let axis = match node.numbers(1).as_deref() {
-            Some([axis]) => NodeView::axis(*axis, dims.len()),
-            _ => None,
-        };
-        let Some(axis) = axis else {
-            return node.frozen(Reason::operator("axis known only at run time"));
-        };
-        let mut builder = node.relation();
-        let labels = broadcast(
-            &mut builder,
-            dims,
-            [(Port::In(0), "x"), (Port::Out(0), "y")],
-        );
-        if let Some(label) = labels.get(axis) {
-            builder.fix(*label, Reason::operator("the axis is accumulated in order"));
-        }
-        builder.whole(Port::In(1), "axis", &Reason::operator("numbers of axes"));
-        builder.finish()
-    }
-
-    fn shape_inputs(&self, _: &NodeView) -> Vec<u32> {
-        vec![1]
-    }
-}
-
-/// LpNormalization: divides by a norm, to which a zero adds nothing.
-struct LpNormalization;
-
-impl Operator for LpNormalization {
-    fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        Ok(vec![Fact {
-            contents: None,
-            ..node.input(0).cloned().unwrap_or_default()
-        }])
-    }
-
-    fn relate(&self, node: &NodeView) -> Relation {
-        if let Some(frozen) = unless_ranked(node) {
-            return frozen;
-        }
-        let dims = node.output_shape(0).unwrap_or_default();
-        let mut builder = node.relation();
-        let labels = broadcast(
-            &mut builder,
-            dims,
-            [(Port::In(0), "x"), (Port::Out(0), "y")],
-        );
-        let axis = NodeView::axis(node.int("axis").unwrap_or(-1), dims.len())
-            .and_then(|axis| labels.get(axis).copied());
-        let Some(axis) = axis else {
-            return node.frozen(Reason::operator("an axis that does not exist"));
-        };
-        builder.term(Term {
-            data: Port::In(0),
-            weight: None,
-            zero: None,
-            labels,
-            summed: vec![axis],
-            window: None,
-        });
-        builder.finish()
-    }
-}
-
 pub(super) static RULES: &[Rule] = &[
     Rule::onnx(
         "ReduceSum",
@@ -423,9 +343,6 @@ pub(super) static RULES: &[Rule] = &[
     Rule::onnx("GlobalAveragePool", &GlobalPool).constant(constant::same),
     Rule::onnx("GlobalMaxPool", &GlobalPool).constant(constant::same),
     Rule::onnx("GlobalLpPool", &GlobalPool).constant(constant::zero),
-    Rule::onnx("CumSum", &Cumulative),
-    Rule::onnx("CumProd", &Cumulative),
-    Rule::onnx("LpNormalization", &LpNormalization).normalises(),
 ];
 
 #[cfg(test)]
@@ -483,15 +400,6 @@ mod tests {
             .input("bx10")
             .expect_shapes("b")
             .expect_relation("x[i, j] → y[i]");
-        OpCase::op("CumSum")
-            .input("2x8")
-            .number(-1)
-            .expect_shapes("2x8")
-            .expect_relation("x[i, j] axis[] → y[i, j]");
-        OpCase::op("LpNormalization")
-            .input("2x8")
-            .expect_shapes("2x8")
-            .expect_relation("x[i, j] → y[i, j]  Σ j");
         OpCase::op("GlobalAveragePool")
             .input("bx8x5x4")
             .expect_shapes("bx8x1x1")

@@ -16,6 +16,31 @@ impl Reshape {
     }
 }
 
+/// What one open element takes: -1, or one that is not known. More than one cannot be told. Errors: the elements do not fit.
+fn left_over(input: &[Dim], dims: &[Option<Dim>]) -> Result<Option<Dim>, InferError> {
+    let open = dims.iter().filter(|dim| dim.is_none()).count();
+    if open > 1 {
+        return Ok(None);
+    }
+    let (total, told) = (Dim::product(input), Dim::product(dims.iter().flatten()));
+    if open == 0 {
+        return if total.differs(&told) {
+            Err(InferError(format!(
+                "{total} elements do not fit into {told}"
+            )))
+        } else {
+            Ok(None)
+        };
+    }
+    let rest = total.exact_div(&told);
+    if rest.is_none() && total.num().is_some() && told.num().is_some_and(|told| told != 0) {
+        return Err(InferError(format!(
+            "{total} elements do not divide into {told}"
+        )));
+    }
+    Ok(rest)
+}
+
 impl Operator for Reshape {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let untold = Fact {
@@ -44,33 +69,7 @@ impl Operator for Reshape {
                 element => element,
             });
         }
-        // One open element, -1 or not known, takes what the others leave; more cannot be told.
-        let open = dims.iter().filter(|dim| dim.is_none()).count();
-        let rest = match (input, open) {
-            (Some(input), 1) => {
-                let (total, others) = (Dim::product(input), Dim::product(dims.iter().flatten()));
-                let rest = total.exact_div(&others);
-                if rest.is_none()
-                    && total.num().is_some()
-                    && others.num().is_some_and(|others| others != 0)
-                {
-                    return Err(InferError(format!(
-                        "{total} elements do not divide into {others}"
-                    )));
-                }
-                rest
-            }
-            (Some(input), 0) => {
-                let (total, asked) = (Dim::product(input), Dim::product(dims.iter().flatten()));
-                if total.differs(&asked) {
-                    return Err(InferError(format!(
-                        "{total} elements do not fit into {asked}"
-                    )));
-                }
-                None
-            }
-            _ => None,
-        };
+        let rest = input.map_or(Ok(None), |input| left_over(input, &dims))?;
         let dims = dims.into_iter().enumerate().map(|(axis, dim)| {
             dim.or_else(|| rest.clone())
                 .unwrap_or_else(|| node.unknown(0, axis))

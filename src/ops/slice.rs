@@ -274,33 +274,7 @@ impl Operator for Slice {
             let (Some(kept), SliceRange::Picked { start, step, count }) = (kept, range) else {
                 continue;
             };
-            if step.abs() != 1 {
-                return Err(RewriteError(
-                    "a slice that takes every so-manieth index".into(),
-                ));
-            }
-            let (first, last) = (
-                start.min(start + step * (count - 1)),
-                start.max(start + step * (count - 1)),
-            );
-            let before = |index: i64| kept.partition_point(|at| i64::from(*at) < index) as i64;
-            let (low, high, extent) = (before(first), before(last + 1), kept.len() as i64);
-            let (from, to) = if step < 0 {
-                (high - 1, low - 1)
-            } else {
-                (low, high)
-            };
-            // What is written stays where it still means the same and does not depend on how much went.
-            let element = |written: &Option<Dim>, wanted: i64, is_end: bool| {
-                let written = written.as_ref().and_then(Dim::num)?;
-                let lasts = written <= 0 || written >= extent;
-                if lasts && resolve(written, extent, step < 0, is_end) == wanted {
-                    return None;
-                }
-                Some(Dim::Num(if wanted < 0 { -extent - 1 } else { wanted }))
-            };
-            starts[place] = element(&bounds.start, from.max(0), false);
-            ends[place] = element(&bounds.end, to, true);
+            [starts[place], ends[place]] = new_bounds(bounds, kept, [start, step, count])?;
         }
         // Where all is taken, an end computed from the very extent that is cut follows it.
         edit.accept(2, whole);
@@ -325,6 +299,44 @@ impl Operator for Slice {
     fn shape_inputs(&self, _node: &NodeView) -> Vec<u32> {
         vec![1, 2, 3, 4]
     }
+}
+
+/// Start and end of a slice of `[start, step, count]` once `kept` indices stay; `None` where what is written holds still.
+/// Errors: a step that is not one.
+fn new_bounds(
+    bounds: &SliceBounds,
+    kept: &[u32],
+    [start, step, count]: [i64; 3],
+) -> Result<[Option<Dim>; 2], RewriteError> {
+    if step.abs() != 1 {
+        return Err(RewriteError(
+            "a slice that takes every so-manieth index".into(),
+        ));
+    }
+    let (first, last) = (
+        start.min(start + step * (count - 1)),
+        start.max(start + step * (count - 1)),
+    );
+    let before = |index: i64| kept.partition_point(|at| i64::from(*at) < index) as i64;
+    let (low, high, extent) = (before(first), before(last + 1), kept.len() as i64);
+    let (from, to) = if step < 0 {
+        (high - 1, low - 1)
+    } else {
+        (low, high)
+    };
+    // What is written stays where it still means the same and does not depend on how much went.
+    let element = |written: &Option<Dim>, wanted: i64, is_end: bool| {
+        let written = written.as_ref().and_then(Dim::num)?;
+        let lasts = written <= 0 || written >= extent;
+        if lasts && resolve(written, extent, step < 0, is_end) == wanted {
+            return None;
+        }
+        Some(Dim::Num(if wanted < 0 { -extent - 1 } else { wanted }))
+    };
+    Ok([
+        element(&bounds.start, from.max(0), false),
+        element(&bounds.end, to, true),
+    ])
 }
 
 pub(super) static RULES: &[Rule] = &[Rule::onnx("Slice", &Slice).flow(Flow::Moved)];

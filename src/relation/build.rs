@@ -184,7 +184,7 @@ impl Builder {
     /// Completes and checks the relation. What was left out is fixed (law 1); a layout whose extents do not add up
     /// to the axis (law 2), or a label that goes nowhere (law 3), makes the whole node fixed, for then the rule is wrong.
     pub fn finish(mut self) -> Relation {
-        if let Err(problem) = self.check() {
+        if let Some(problem) = self.broken_law() {
             debug_assert!(false, "relation breaks a law: {problem}\n{}", self.relation);
             return Self::frozen(self.shapes, Reason::NotDescribed(problem));
         }
@@ -226,12 +226,20 @@ impl Builder {
         );
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// What breaks a law, if anything does.
+    fn broken_law(&self) -> Option<String> {
+        self.misfit()
+            .or_else(|| self.misplaced_bytes())
+            .or_else(|| self.lost_label())
+    }
+
+    /// A layout that does not add up to its axis, or that picks beyond its label (law 2).
+    fn misfit(&self) -> Option<String> {
         let labels = &self.relation.labels;
         for (port, layout) in &self.relation.ports {
             let dims = &self.shapes[port];
             if layout.axes.len() != dims.len() {
-                return Err(format!(
+                return Some(format!(
                     "{port} has {} axes, {} are described",
                     dims.len(),
                     layout.axes.len()
@@ -240,23 +248,35 @@ impl Builder {
             for (axis, (layout, dim)) in layout.axes.iter().zip(dims).enumerate() {
                 let extent = layout.extent(labels);
                 if extent.differs(dim) {
-                    return Err(format!(
+                    return Some(format!(
                         "axis {axis} of {port} is {dim}, its layout gives {extent}"
                     ));
                 }
-                for segment in &layout.0 {
-                    if let Segment::Pick(label, indices) = segment
-                        && let Some(extent) = labels[label.index()].extent.num()
-                        && indices.iter().any(|index| i64::from(*index) >= extent)
-                    {
-                        return Err(format!(
-                            "axis {axis} of {port} picks beyond label '{}'",
-                            labels[label.index()].name
-                        ));
-                    }
+                if let Some(label) = layout.0.iter().find_map(|part| self.picked_beyond(part)) {
+                    return Some(format!(
+                        "axis {axis} of {port} picks beyond label '{}'",
+                        label.name
+                    ));
                 }
             }
         }
+        None
+    }
+
+    /// The label of a segment that picks indices which the label does not have.
+    fn picked_beyond(&self, segment: &Segment) -> Option<&Label> {
+        let Segment::Pick(label, indices) = segment else {
+            return None;
+        };
+        let label = &self.relation.labels[label.index()];
+        let extent = label.extent.num()?;
+        let beyond = indices.iter().any(|index| i64::from(*index) >= extent);
+        beyond.then_some(label)
+    }
+
+    /// Packed bytes that are not the innermost part of an input's last axis.
+    fn misplaced_bytes(&self) -> Option<String> {
+        let labels = &self.relation.labels;
         for (port, layout) in &self.relation.ports {
             let all: Vec<LabelId> = layout.axes.iter().flat_map(Layout::labels).collect();
             let packs = |label: &LabelId| labels[label.index()].packs.is_some();
@@ -264,11 +284,17 @@ impl Builder {
             if all.iter().rev().skip(1).any(packs)
                 || (all.last().is_some_and(packs) && !(innermost && matches!(port, Port::In(_))))
             {
-                return Err(format!(
+                return Some(format!(
                     "bytes of {port} that are not the innermost part of its last axis"
                 ));
             }
         }
+        None
+    }
+
+    /// A label whose indices may go, but that reaches no output and is not summed over (law 3).
+    fn lost_label(&self) -> Option<String> {
+        let labels = &self.relation.labels;
         let mut reaches = vec![false; labels.len()];
         for (port, layout) in &self.relation.ports {
             if matches!(port, Port::Out(_) | Port::Formal(..)) {
@@ -287,14 +313,9 @@ impl Builder {
         self.unread
             .iter()
             .for_each(|label| reaches[label.index()] = true);
-        match labels.iter().zip(&reaches).find(|(label, reaches)| {
+        let lost = labels.iter().zip(&reaches).find(|(label, reaches)| {
             !**reaches && label.fate == Fate::Free && !label.extent.is_one()
-        }) {
-            Some((label, _)) => Err(format!(
-                "label '{}' reaches no output and is not summed",
-                label.name
-            )),
-            None => Ok(()),
-        }
+        });
+        lost.map(|(label, _)| format!("label '{}' reaches no output and is not summed", label.name))
     }
 }

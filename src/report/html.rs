@@ -4,7 +4,7 @@ use minijinja::value::Serde;
 use minijinja::{Environment, context};
 use serde::Serialize;
 
-use super::{Report, ReportError, units, view};
+use super::{Report, ReportError, sentences, units, view};
 
 /// A bar of the chart: widths of one group before and after.
 #[derive(Serialize)]
@@ -70,15 +70,15 @@ pub(super) fn html(report: &Report) -> Result<String, ReportError> {
     .collect();
     Ok(page.render(context! {
         report => Serde(report),
-        counted_at => view::counted_at(report),
+        counted_at => sentences::counted_at(report),
         costs => Serde(view::costs(report)),
-        exactness => view::exactness(report),
-        drift => view::drift(report),
-        labelled => view::labelled(report),
+        exactness => sentences::exactness(report),
+        drift => sentences::drift(report),
+        labelled => sentences::labelled(report),
         tables,
         height => bars.len() * STEP,
         bars => Serde(&bars),
-        seconds => view::seconds(report),
+        seconds => sentences::seconds(report),
         memory => report.peak_rss_bytes.map(units::bytes),
     })?)
 }

@@ -1,40 +1,20 @@
 //! Reports for CI servers: every check is a test case.
 
-use super::{CheckVerdict, ExactnessVerdict, Report, view};
+use super::{CheckVerdict, ExactnessVerdict, Report, sentences};
 
 /// The report as JUnit XML.
 pub fn junit(report: &Report) -> String {
-    let mut cases = Vec::new();
-    let exactness = match report.exactness.verdict {
-        ExactnessVerdict::Exact => CheckVerdict::Pass,
-        ExactnessVerdict::Inexact => CheckVerdict::Fail,
-        ExactnessVerdict::Unverifiable => CheckVerdict::Unverifiable,
-        ExactnessVerdict::Skipped => CheckVerdict::Skipped,
-    };
-    cases.push(("exactness".to_owned(), exactness, view::exactness(report)));
-    cases.extend(
-        report
-            .checks
-            .iter()
-            .map(|check| (check.name.clone(), check.verdict, check.message.clone())),
-    );
-    if !report.drift.outputs.is_empty() {
-        cases.push((
-            "drift measured".to_owned(),
-            CheckVerdict::Pass,
-            view::drift(report),
-        ));
-    }
-    let count = |outcomes: &[CheckVerdict]| {
+    let cases = cases(report);
+    let count = |wanted: CheckVerdict| {
         cases
             .iter()
-            .filter(|(_, outcome, _)| outcomes.contains(outcome))
+            .filter(|(_, outcome, _)| *outcome == wanted)
             .count()
     };
     let (failures, errors, skipped) = (
-        count(&[CheckVerdict::Fail]),
-        count(&[CheckVerdict::Unverifiable]),
-        count(&[CheckVerdict::Skipped]),
+        count(CheckVerdict::Fail),
+        count(CheckVerdict::Unverifiable),
+        count(CheckVerdict::Skipped),
     );
     let seconds: f64 = report.seconds.values().sum();
     let suite = escape(&report.model.path);
@@ -49,23 +29,58 @@ pub fn junit(report: &Report) -> String {
             escape(&fed.line)
         );
     }
-    for (name, outcome, message) in &cases {
-        let (name, message) = (escape(name), escape(message));
-        text += &format!("    <testcase classname=\"onnx-prune\" name=\"{name}\">");
-        text += &match outcome {
-            CheckVerdict::Fail => format!("<failure message=\"{message}\"/>"),
-            CheckVerdict::Unverifiable => format!("<error message=\"{message}\"/>"),
-            CheckVerdict::Skipped => "<skipped/>".to_owned(),
-            CheckVerdict::Pass | CheckVerdict::Measured => {
-                format!("<system-out>{message}</system-out>")
-            }
-        };
-        text += "</testcase>\n";
-    }
+    text.extend(cases.iter().map(element));
     text + "  </testsuite>\n</testsuites>\n"
 }
 
-/// Text for XML; control characters that it can not hold are left out.
+/// Name, outcome and message of a test case.
+type JunitCase = (String, CheckVerdict, String);
+
+/// The test cases: exactness, the checks, and that the drift was measured.
+fn cases(report: &Report) -> Vec<JunitCase> {
+    let mut cases = Vec::new();
+    let exactness = match report.exactness.verdict {
+        ExactnessVerdict::Exact => CheckVerdict::Pass,
+        ExactnessVerdict::Inexact => CheckVerdict::Fail,
+        ExactnessVerdict::Unverifiable => CheckVerdict::Unverifiable,
+        ExactnessVerdict::Skipped => CheckVerdict::Skipped,
+    };
+    cases.push((
+        "exactness".to_owned(),
+        exactness,
+        sentences::exactness(report),
+    ));
+    cases.extend(
+        report
+            .checks
+            .iter()
+            .map(|check| (check.name.clone(), check.verdict, check.message.clone())),
+    );
+    if !report.drift.outputs.is_empty() {
+        cases.push((
+            "drift measured".to_owned(),
+            CheckVerdict::Pass,
+            sentences::drift(report),
+        ));
+    }
+    cases
+}
+
+/// One test case as a line of XML.
+fn element((name, outcome, message): &JunitCase) -> String {
+    let (name, message) = (escape(name), escape(message));
+    let content = match outcome {
+        CheckVerdict::Fail => format!("<failure message=\"{message}\"/>"),
+        CheckVerdict::Unverifiable => format!("<error message=\"{message}\"/>"),
+        CheckVerdict::Skipped => "<skipped/>".to_owned(),
+        CheckVerdict::Pass | CheckVerdict::Measured => {
+            format!("<system-out>{message}</system-out>")
+        }
+    };
+    format!("    <testcase classname=\"onnx-prune\" name=\"{name}\">{content}</testcase>\n")
+}
+
+/// Text for XML; control characters that it cannot hold are left out.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

@@ -1,5 +1,6 @@
 //! Reports for pull requests and wikis.
 
+use super::sentences;
 use super::view::{self, TextTable};
 use super::{Report, units};
 
@@ -10,18 +11,21 @@ pub fn markdown(report: &Report) -> String {
         escape(&report.model.path),
         table(&view::costs(report))
     );
-    let at = view::counted_at(report);
+    let at = sentences::counted_at(report);
     if !at.is_empty() {
         text += &format!("\n{}\n", escape(&at));
     }
     if let Some(fed) = &report.fed {
         text += &format!("\n- **Inputs:** {}", escape(&fed.line));
     }
-    text += &format!("\n- **Exactness:** {}\n", escape(&view::exactness(report)));
+    text += &format!(
+        "\n- **Exactness:** {}\n",
+        escape(&sentences::exactness(report))
+    );
     if !report.drift.outputs.is_empty() {
-        text += &format!("- **Drift:** {}\n", escape(&view::drift(report)));
+        text += &format!("- **Drift:** {}\n", escape(&sentences::drift(report)));
     }
-    if let Some(labelled) = view::labelled(report) {
+    if let Some(labelled) = sentences::labelled(report) {
         text += &format!("- **Top-1 accuracy on labels:** {labelled}\n");
     }
     report

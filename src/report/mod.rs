@@ -6,6 +6,7 @@ mod html;
 mod json;
 mod junit;
 mod markdown;
+mod sentences;
 mod terminal;
 mod types;
 mod units;
@@ -16,10 +17,10 @@ use std::path::{Path, PathBuf};
 pub use json::json;
 pub use junit::junit;
 pub use markdown::markdown;
+pub use sentences::exactness as told_exactness;
 pub use terminal::{inspection, latencies, sparsification, summary, verification};
 pub use types::*;
 pub use units::error as number;
-pub use view::exactness as told_exactness;
 
 /// A report that cannot be made.
 #[derive(Debug, thiserror::Error)]

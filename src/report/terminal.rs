@@ -2,6 +2,7 @@
 
 use comfy_table::{CellAlignment, Table as Drawn, presets};
 
+use super::sentences;
 use super::view::{self, TextTable};
 use super::{CostRow, Report, units};
 
@@ -51,7 +52,7 @@ pub fn inspection(report: &Report) -> String {
         units::count(report.params_prunable),
         units::count(report.original.params),
         units::percent(report.params_prunable as f64 / params as f64),
-        view::plural(report.groups.len(), "group")
+        sentences::plural(report.groups.len(), "group")
     );
     report
         .remarks
@@ -123,7 +124,7 @@ pub fn latencies(report: &Report, models: &[(String, CostRow, f64)]) -> String {
             ratio,
         ]);
     }
-    let at = view::counted_at(report);
+    let at = sentences::counted_at(report);
     draw(&table)
         + &if at.is_empty() {
             at
@@ -133,7 +134,7 @@ pub fn latencies(report: &Report, models: &[(String, CostRow, f64)]) -> String {
 }
 
 fn costs(report: &Report) -> String {
-    let at = view::counted_at(report);
+    let at = sentences::counted_at(report);
     draw(&view::costs(report))
         + &if at.is_empty() {
             at
@@ -148,23 +149,23 @@ fn verdicts(report: &Report, text: &mut String) {
         line("inputs", &fed.line);
     }
     if report.exactness.verdict != super::ExactnessVerdict::Skipped {
-        line("exactness", &view::exactness(report));
+        line("exactness", &sentences::exactness(report));
     }
     if !report.drift.outputs.is_empty() {
-        line("drift", &view::drift(report));
+        line("drift", &sentences::drift(report));
     }
-    if let Some(labelled) = view::labelled(report) {
+    if let Some(labelled) = sentences::labelled(report) {
         line("top-1", &labelled);
     }
     if let Some(latency) = &report.latency {
-        line("latency", &view::latency(latency));
+        line("latency", &sentences::latency(latency));
     }
     if let Some(sparsity) = &report.sparsity {
         line("speed", &sparsity.speed);
     }
     for check in &report.checks {
         line(
-            view::outcome(check.verdict),
+            sentences::outcome(check.verdict),
             &format!("{}: {}", check.name, check.message),
         );
     }
@@ -180,7 +181,7 @@ fn part(text: &mut String, title: &str, table: &TextTable, what: &str) {
     }
     *text += &format!("\n{title}\n{}", draw(table));
     if table.left_out > 0 {
-        *text += &format!(" and {} more\n", view::plural(table.left_out, what));
+        *text += &format!(" and {} more\n", sentences::plural(table.left_out, what));
     }
 }
 

@@ -28,7 +28,7 @@ pub struct Report {
     pub params_prunable: u64,
     /// What can be removed, and what stays of it.
     pub groups: Vec<GroupRow>,
-    /// What can not, most parameters first.
+    /// What cannot, most parameters first.
     pub frozen: Vec<FrozenRow>,
     /// Inputs and outputs whose shape changed.
     pub io_changed: Vec<IoChanged>,

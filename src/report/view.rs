@@ -1,10 +1,9 @@
-//! A report as rows of text: what the terminal, Markdown and HTML show in common.
+//! A report as tables of text: what the terminal, Markdown and HTML show in common.
 
 use serde::Serialize;
 
-use super::types::{
-    CheckVerdict, CostRow, ExactnessVerdict, ExtentValue, Foreseen, GroupRow, IoChanged, Report,
-};
+use super::sentences::outcome;
+use super::types::{CostRow, ExtentValue, GroupRow, IoChanged, Report};
 use super::units;
 
 /// A table of text.
@@ -58,38 +57,6 @@ pub fn costs(report: &Report) -> TextTable {
     table
 }
 
-/// One sentence on the shapes at which operations are counted; empty where nothing depends on them.
-pub fn counted_at(report: &Report) -> String {
-    /// Inputs named, at most.
-    const NAMED: usize = 4;
-    if report.counted_at.is_empty() || report.original.macs.is_none() {
-        return String::new();
-    }
-    let shape = |dims: &[i64]| match dims {
-        [] => "a single number".to_owned(),
-        dims => dims
-            .iter()
-            .map(i64::to_string)
-            .collect::<Vec<_>>()
-            .join("×"),
-    };
-    let named = report
-        .counted_at
-        .iter()
-        .take(NAMED)
-        .map(|(name, dims)| format!("{name} {}", shape(dims)));
-    let more = report.counted_at.len().saturating_sub(NAMED);
-    let more = if more > 0 {
-        format!(" and {}", plural(more, "more input"))
-    } else {
-        String::new()
-    };
-    format!(
-        "MACs are of one run with {}{more}",
-        named.collect::<Vec<_>>().join(", ")
-    )
-}
-
 const UNKNOWN: &str = "–";
 
 fn lines(cost: &CostRow) -> [(&'static str, String, f64); 4] {
@@ -108,116 +75,6 @@ fn lines(cost: &CostRow) -> [(&'static str, String, f64); 4] {
             cost.latency_ms.unwrap_or(f64::NAN),
         ),
     ]
-}
-
-/// One sentence on exactness; empty where there is nothing to say.
-pub fn exactness(report: &Report) -> String {
-    let exactness = &report.exactness;
-    let inputs = plural(exactness.inputs, "input");
-    let error = exactness
-        .max_relative_error
-        .map(units::error)
-        .unwrap_or_default();
-    let reason = exactness.reason.as_deref();
-    match exactness.verdict {
-        ExactnessVerdict::Exact if exactness.inputs == 0 => {
-            format!("exact: {}", reason.unwrap_or("nothing was removed"))
-        }
-        ExactnessVerdict::Exact => {
-            let equal = format!(
-                "exact: equals the masked original on {inputs} (largest relative error {error})"
-            );
-            reason.map_or(equal.clone(), |reason| format!("{equal}; {reason}"))
-        }
-        ExactnessVerdict::Inexact if exactness.inputs == 0 => format!(
-            "INEXACT: {}; the surgery is wrong",
-            reason.unwrap_or_default()
-        ),
-        ExactnessVerdict::Inexact => {
-            let reason = reason
-                .map(|reason| format!(" ({reason})"))
-                .unwrap_or_default();
-            format!(
-                "INEXACT: differs from the masked original by {error} on {inputs}{reason}; the surgery is wrong"
-            )
-        }
-        ExactnessVerdict::Unverifiable => format!(
-            "unverifiable: {}",
-            exactness.reason.as_deref().unwrap_or("unknown reason")
-        ),
-        ExactnessVerdict::Skipped => "not checked".to_owned(),
-    }
-}
-
-/// One sentence on the drift; empty where nothing ran.
-pub fn drift(report: &Report) -> String {
-    let Some(worst) = report.drift.worst() else {
-        return String::new();
-    };
-    let made_up = if report.drift.synthetic {
-        " made-up"
-    } else {
-        ""
-    };
-    let number = |number: usize| {
-        format!(
-            "{number}{made_up} input{}",
-            if number == 1 { "" } else { "s" }
-        )
-    };
-    let inputs = match report.drift.held_out {
-        Some(0) => format!(
-            "{}, which were fitted to as well",
-            number(report.drift.inputs)
-        ),
-        Some(apart) if apart < report.drift.inputs => {
-            format!("{apart} of {}, kept apart", number(report.drift.inputs))
-        }
-        _ => number(report.drift.inputs),
-    };
-    let mut text = format!(
-        "{} ({}, {inputs})",
-        units::error(worst.relative_l2),
-        worst.name
-    );
-    if let Some(agreement) = report
-        .drift
-        .outputs
-        .iter()
-        .filter_map(|output| output.top1_agreement)
-        .min_by(f64::total_cmp)
-    {
-        text += &format!(", same top-1 class {}", units::percent(agreement));
-    }
-    text
-}
-
-/// One sentence on a latency aimed at.
-pub fn latency(latency: &Foreseen) -> String {
-    let [predicted, measured] =
-        [latency.predicted_ms, latency.measured_ms].map(units::milliseconds);
-    format!(
-        "{predicted} predicted, {measured} measured, table corrected {}",
-        times(latency.corrections)
-    )
-}
-
-fn times(number: usize) -> String {
-    if number == 1 {
-        "once".to_owned()
-    } else {
-        format!("{number} times")
-    }
-}
-
-/// One sentence on the labelled metric.
-pub fn labelled(report: &Report) -> Option<String> {
-    let labelled = report.drift.labelled.as_ref()?;
-    Some(format!(
-        "{} → {}",
-        units::percent(labelled.original),
-        units::percent(labelled.pruned)
-    ))
 }
 
 /// Drift output by output.
@@ -503,36 +360,6 @@ pub fn checks(report: &Report) -> TextTable {
         })
         .collect();
     table
-}
-
-/// An outcome in a word.
-pub fn outcome(outcome: CheckVerdict) -> &'static str {
-    match outcome {
-        CheckVerdict::Pass => "met",
-        CheckVerdict::Fail => "not met",
-        CheckVerdict::Unverifiable => "unverifiable",
-        CheckVerdict::Measured => "measured",
-        CheckVerdict::Skipped => "skipped",
-    }
-}
-
-/// Seconds by phase.
-pub fn seconds(report: &Report) -> String {
-    report
-        .seconds
-        .iter()
-        .map(|(phase, seconds)| format!("{phase} {}", units::seconds(*seconds)))
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
-/// `1 input`, `3 inputs`.
-pub fn plural(number: usize, name: &str) -> String {
-    if number == 1 {
-        format!("1 {name}")
-    } else {
-        format!("{number} {name}s")
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Running models: one door for every runtime, and what has to be done to a model before one can be trusted with it.
 //!
-//! Invariant: knows nothing of pruning. A runtime never answers silently what it can not compute rightly: it says
+//! Invariant: knows nothing of pruning. A runtime never answers silently what it cannot compute rightly: it says
 //! [`Unverifiable`], with the operator's name, and no panic of its own leaves this room.
 
 mod budget;

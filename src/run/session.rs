@@ -10,7 +10,7 @@ use crate::model::{Ends, Model, TensorRef};
 /// Tensors by the names of the values that they stand for.
 pub type Tensors = IndexMap<String, TensorRef>;
 
-/// Why a model can not be run here and trusted: names the operator and the node.
+/// Why a model cannot be run here and trusted: names the operator and the node.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Unverifiable {

@@ -44,41 +44,47 @@ pub fn agrees(
         else {
             continue;
         };
-        let Some(before) = &analysis.facts.of(value).shape else {
+        let Some(kept) = kept_extents(analysis, selection, value) else {
             continue;
         };
-        let kept: Vec<Dim> = before
-            .iter()
-            .enumerate()
-            .map(|(axis, dim)| {
-                analysis
-                    .new_extent(value, axis, selection)
-                    .unwrap_or_else(|| dim.clone())
-            })
-            .collect();
-        // Bytes of packed numbers become fewer with the numbers, which are no slices of the axis.
-        let packed = |axis: usize| {
-            analysis
-                .spaces
-                .axis(value, axis)
-                .is_some_and(|axis| !analysis.spaces.packed(axis).is_empty())
-        };
-        let differs = |(axis, (kept, now)): (usize, (&Dim, &Dim))| match (kept.num(), now.num()) {
-            (Some(kept), Some(now)) if packed(axis) => now > kept,
-            _ => kept.differs(now),
-        };
-        if kept.len() != now.len() || kept.iter().zip(now).enumerate().any(differs) {
-            let list = |dims: &[Dim]| {
-                dims.iter()
-                    .map(ToString::to_string)
-                    .collect::<Vec<_>>()
-                    .join("×")
-            };
-            return wrong(
-                &entry.name,
-                format!("{} is left, {} was kept", list(now), list(&kept)),
-            );
+        if !fits(analysis, value, &kept, now) {
+            let what = format!("{} is left, {} was kept", listed(now), listed(&kept));
+            return wrong(&entry.name, what);
         }
     }
     Ok(())
+}
+
+/// The extents that a selection leaves of a value; `None` where its rank is not known.
+fn kept_extents(analysis: &Analysis, selection: &Selection, value: ValueId) -> Option<Vec<Dim>> {
+    let before = analysis.facts.of(value).shape.as_ref()?;
+    let kept = |(axis, dim): (usize, &Dim)| {
+        analysis
+            .new_extent(value, axis, selection)
+            .unwrap_or_else(|| dim.clone())
+    };
+    Some(before.iter().enumerate().map(kept).collect())
+}
+
+/// Whether what is left of a value may have the extents that were kept.
+fn fits(analysis: &Analysis, value: ValueId, kept: &[Dim], now: &[Dim]) -> bool {
+    // Bytes of packed numbers become fewer with the numbers, which are no slices of the axis.
+    let packed = |axis: usize| {
+        analysis
+            .spaces
+            .axis(value, axis)
+            .is_some_and(|axis| !analysis.spaces.packed(axis).is_empty())
+    };
+    let differs = |(axis, (kept, now)): (usize, (&Dim, &Dim))| match (kept.num(), now.num()) {
+        (Some(kept), Some(now)) if packed(axis) => now > kept,
+        _ => kept.differs(now),
+    };
+    kept.len() == now.len() && !kept.iter().zip(now).enumerate().any(differs)
+}
+
+fn listed(dims: &[Dim]) -> String {
+    dims.iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("×")
 }

@@ -10,7 +10,7 @@ use crate::ops::{ChannelAxis, meaning};
 use crate::proto::GraphProto;
 
 /// The products that are left with their biases, by output, and the selection in which every group that is gone
-/// altogether keeps a unit: what that leaves of the branch is taken out at its end. Errors: a group that can not go.
+/// altogether keeps a unit: what that leaves of the branch is taken out at its end. Errors: a group that cannot go.
 pub(super) fn emptied(
     model: &Model,
     analysis: &Analysis,

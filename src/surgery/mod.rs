@@ -16,7 +16,7 @@ use crate::analysis::{Analysis, Selection, rewrite};
 use crate::model::{Index, Model};
 use crate::proto::StringStringEntryProto;
 
-/// A cut that can not be carried through.
+/// A cut that cannot be carried through.
 #[derive(Debug)]
 pub struct SurgeryError {
     node: String,
@@ -67,7 +67,7 @@ impl std::error::Error for SurgeryError {}
 
 /// Applies a selection. `notes` (key, value) are recorded in the model's metadata.
 ///
-/// Errors: an attribute or shape operand that can not follow, though trials said that it could; a group of which nothing
+/// Errors: an attribute or shape operand that cannot follow, though trials said that it could; a group of which nothing
 /// stays and that is no branch.
 pub fn apply(
     model: &Model,

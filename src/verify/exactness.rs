@@ -4,20 +4,13 @@
 //! Being exact is a property of graph and plan. So the two are compared at the outputs and wherever a node sums over removed
 //! slices, and where what goes is silent on the inputs at hand, also with other weights under which it is not.
 
-use std::collections::BTreeMap;
-
-use rand::Rng;
-
-use super::alive::alive;
+use super::copy::Copied;
+use super::cut::{CutModels, Trial};
 use super::mask::masked;
-use super::taps::{Sights, Tap, sights};
+use super::taps::{BUDGET, Sights, Tap, batches, moves, sights};
 use super::trial::{Broken, Pair, Seen, outputs, session};
-use crate::analysis::{Analysis, Selection};
 use crate::model::{Model, TensorRef, extract_subgraph};
-use crate::proto::{Dtype, TensorProto};
-use crate::rng::rng;
 use crate::run::{Runtime, Tensors};
-use crate::surgery;
 
 /// The outcome of the check.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,35 +38,6 @@ pub struct Exactness {
     pub reason: Option<String>,
 }
 
-/// A cut, to be judged.
-#[derive(Clone, Copy)]
-pub struct CutModels<'a> {
-    /// The model that was analysed.
-    pub working: &'a Model,
-    /// What is known of it.
-    pub analysis: &'a Analysis,
-    /// What goes.
-    pub selection: &'a Selection,
-    /// What became of it.
-    pub pruned: &'a Model,
-}
-
-/// Relative error that rounding explains in single precision.
-pub const TOLERANCE: f64 = 1e-4;
-/// The same for models that compute in half precision.
-pub const HALF_TOLERANCE: f64 = 1e-2;
-/// How far a value inside may be apart as a whole (root of the mean square), by what the model computes in.
-const INSIDE: f64 = 1e-3;
-const INSIDE_HALF: f64 = 2e-2;
-/// Steps of a quantized model go either way where a number lies between two of them.
-const INSIDE_QUANTIZED: f64 = 5e-2;
-/// What masking must move a value inside by, to count as something that was seen.
-const ALIVE: f64 = 1e-4;
-/// Bytes of values inside that are looked at in one run.
-const BUDGET: usize = 64 << 20;
-/// Inputs for the copy with other weights.
-const COPIED: usize = 2;
-
 /// Compares the pruned model with the masked original, and that with what the untouched `original` gives for `inputs`.
 /// Outputs that lost slices are compared on those that stay.
 /// `noise` is what two ways of running the original on these inputs differ by.
@@ -84,39 +48,7 @@ pub fn exactness(
     inputs: &[Tensors],
     noise: f64,
 ) -> Exactness {
-    let (half, quantized) = precision(cut.working);
-    let floor = if half { HALF_TOLERANCE } else { TOLERANCE };
-    let inside = match (quantized, half) {
-        (true, _) => INSIDE_QUANTIZED,
-        (_, true) => INSIDE_HALF,
-        _ => INSIDE,
-    };
-    let trial = Trial {
-        runtime,
-        cut,
-        original,
-        inputs,
-        tolerance: floor.max(10.0 * noise),
-        inside,
-    };
-    trial.judge()
-}
-
-struct Trial<'a> {
-    runtime: &'a dyn Runtime,
-    cut: &'a CutModels<'a>,
-    original: &'a [Vec<TensorRef>],
-    inputs: &'a [Tensors],
-    /// At the outputs, and inside.
-    tolerance: f64,
-    inside: f64,
-}
-
-/// What the copy with other weights says.
-enum Copied {
-    Same { moved: bool },
-    Differs(String),
-    Nothing(String),
+    Trial::new(runtime, cut, original, inputs, noise).judge()
 }
 
 impl Trial<'_> {
@@ -154,27 +86,9 @@ impl Trial<'_> {
         let sights = sights(working, analysis, selection, pruned, example);
         let seen = match self.compare(&masked, pruned, &sights) {
             Ok(seen) => seen,
-            Err(Broken::Pruned(reason)) => {
-                return self.verdict(
-                    Verdict::Inexact,
-                    None,
-                    Some(format!(
-                        "the pruned model does not run, though the original does: {reason}"
-                    )),
-                );
-            }
-            Err(Broken::Masked(reason)) => {
-                return self.unverifiable(format!("the masked original does not run: {reason}"));
-            }
-            Err(Broken::Both(reason)) => match self.before(&masked, &sights) {
-                Some(seen) => seen,
-                None => {
-                    return self.by_copy(
-                        &sights,
-                        None,
-                        &format!("neither the masked nor the pruned model runs on these inputs ({reason})"),
-                    );
-                }
+            Err(broken) => match self.broken(broken, &masked, &sights) {
+                Ok(seen) => seen,
+                Err(verdict) => return verdict,
             },
         };
         if seen.error > self.tolerance {
@@ -196,6 +110,28 @@ impl Trial<'_> {
             Some(&seen),
             "what goes is silent on the inputs at hand",
         )
+    }
+
+    /// What there is to be seen all the same where the two do not run. Errors: nothing, with the verdict then.
+    fn broken(&self, broken: Broken, masked: &Model, sights: &Sights) -> Result<Seen, Exactness> {
+        match broken {
+            Broken::Pruned(reason) => Err(self.verdict(
+                Verdict::Inexact,
+                None,
+                Some(format!(
+                    "the pruned model does not run, though the original does: {reason}"
+                )),
+            )),
+            Broken::Masked(reason) => {
+                Err(self.unverifiable(format!("the masked original does not run: {reason}")))
+            }
+            Broken::Both(reason) => self.before(masked, sights).ok_or_else(|| {
+                let why = format!(
+                    "neither the masked nor the pruned model runs on these inputs ({reason})"
+                );
+                self.by_copy(sights, None, &why)
+            }),
+        }
     }
 
     /// Runs both on all inputs with as many taps as fit, and on one with the others.
@@ -330,195 +266,4 @@ impl Trial<'_> {
             Copied::Nothing(_) => self.unverifiable(why.to_owned()),
         }
     }
-
-    /// Makes the same cut in a copy with random weights, and compares there.
-    fn copied(&self, sights: &Sights) -> Copied {
-        let CutModels {
-            working,
-            analysis,
-            selection,
-            pruned,
-        } = *self.cut;
-        if let Some(name) = surgery::apply(working, analysis, selection, &[])
-            .ok()
-            .and_then(|again| unlike(&again, pruned))
-        {
-            return Copied::Differs(format!(
-                "'{name}' holds other numbers than the plan leaves of it"
-            ));
-        }
-        let working = alive(working, &analysis.relations);
-        let made = masked(&working, analysis, selection).map_err(|error| error.to_string());
-        let cut =
-            surgery::apply(&working, analysis, selection, &[]).map_err(|error| error.to_string());
-        let (masked, pruned) = match (made, cut) {
-            (Ok(masked), Ok(pruned)) => (masked, pruned),
-            (Err(error), _) | (_, Err(error)) => return Copied::Nothing(error),
-        };
-        let inputs: Vec<Tensors> = self.inputs.iter().take(COPIED).map(enlivened).collect();
-        let Some(example) = inputs.first() else {
-            return Copied::Nothing("no inputs".to_owned());
-        };
-        let taps = batches(&sights.taps).into_iter().next().unwrap_or_default();
-        let original = session(self.runtime, &working, taps, example)
-            .and_then(|session| session.run(example).map_err(|error| error.to_string()));
-        let pair = match Pair::prepare(self.runtime, (&masked, &pruned), taps, sights, example) {
-            Ok(pair) => pair,
-            Err(Broken::Pruned(reason)) => {
-                return Copied::Differs(format!("the pruned model does not run: {reason}"));
-            }
-            Err(Broken::Masked(reason) | Broken::Both(reason)) => return Copied::Nothing(reason),
-        };
-        let untouched: Vec<TensorRef> = original.clone().unwrap_or_default();
-        let count = outputs(&working).len().min(untouched.len());
-        let seen = match pair.run(&inputs, &[untouched[..count].to_vec()]) {
-            Ok(seen) => seen,
-            Err(Broken::Pruned(reason)) => {
-                return Copied::Differs(format!("the pruned model does not run: {reason}"));
-            }
-            Err(Broken::Masked(reason) | Broken::Both(reason)) => return Copied::Nothing(reason),
-        };
-        // Where numbers grow beyond all bounds, rounding decides which of them end.
-        if !seen.apart.is_finite() || seen.taps.iter().any(|(apart, _)| !apart.is_finite()) {
-            return Copied::Nothing("numbers there are not finite".to_owned());
-        }
-        if let Some((at, apart)) = seen.worst().filter(|(_, apart)| *apart > self.inside) {
-            return Copied::Differs(format!(
-                "'{}' differs by {apart:.1e}",
-                taps.get(at).map_or("", |tap| &tap.name)
-            ));
-        }
-        // Of a choice the share that differs is looked at, of which rounding explains little.
-        if seen.apart > self.inside.max(0.1)
-            || (sights.chosen.is_empty() && seen.apart > self.inside)
-        {
-            return Copied::Differs(format!("the outputs differ by {:.1e}", seen.apart));
-        }
-        Copied::Same {
-            moved: seen.moved > self.tolerance
-                || self.any_moves(taps, &untouched, &masked, example, count),
-        }
-    }
-
-    fn any_moves(
-        &self,
-        taps: &[Tap],
-        original: &[TensorRef],
-        masked: &Model,
-        example: &Tensors,
-        outputs: usize,
-    ) -> bool {
-        let masked = session(self.runtime, masked, taps, example)
-            .ok()
-            .and_then(|session| session.run(example).ok());
-        masked.is_some_and(|masked| {
-            moves(taps, original, &masked, outputs)
-                .iter()
-                .any(|moves| *moves)
-        })
-    }
-}
-
-/// The first initializer that two models have and that is not the same in both.
-fn unlike(one: &Model, other: &Model) -> Option<String> {
-    let tensors = |model: &Model| {
-        model
-            .proto
-            .graph
-            .iter()
-            .flat_map(|graph| graph.initializer.clone())
-            .collect::<Vec<_>>()
-    };
-    let others: BTreeMap<String, TensorRef> = tensors(other)
-        .iter()
-        .filter_map(|tensor| {
-            Some((
-                tensor.name().to_owned(),
-                TensorRef::from_proto(tensor).ok()?,
-            ))
-        })
-        .collect();
-    let differs = |tensor: &&TensorProto| {
-        let Some(other) = others.get(tensor.name()) else {
-            return false;
-        };
-        TensorRef::from_proto(tensor).is_ok_and(|tensor| tensor != *other)
-    };
-    tensors(one)
-        .iter()
-        .find(differs)
-        .map(|tensor| tensor.name().to_owned())
-}
-
-/// Whether masking moves each of some values.
-fn moves(taps: &[Tap], original: &[TensorRef], masked: &[TensorRef], outputs: usize) -> Vec<bool> {
-    let pairs = original
-        .iter()
-        .skip(outputs)
-        .zip(masked.iter().skip(outputs));
-    let moves = |(tap, (original, masked)): (&Tap, (&TensorRef, &TensorRef))| {
-        super::compare::distance(&tap.of(original), &tap.of(masked))
-            .is_some_and(|(apart, _)| apart > ALIVE)
-    };
-    taps.iter().zip(pairs).map(moves).collect()
-}
-
-/// Taps as many at a time as fit; one empty batch where there are none.
-fn batches(taps: &[Tap]) -> Vec<&[Tap]> {
-    let (mut batches, mut start, mut bytes) = (Vec::new(), 0, 0);
-    for (at, tap) in taps.iter().enumerate() {
-        if at > start && bytes + tap.bytes > BUDGET {
-            batches.push(&taps[start..at]);
-            (start, bytes) = (at, 0);
-        }
-        bytes += tap.bytes;
-    }
-    batches.push(&taps[start..]);
-    batches
-}
-
-/// Inputs in which real numbers are not all the same.
-fn enlivened(inputs: &Tensors) -> Tensors {
-    let one = |(name, tensor): (&String, &TensorRef)| {
-        let numbers = tensor
-            .to_f32()
-            .filter(|_| tensor.dtype == Dtype::Float)
-            .unwrap_or_default();
-        let flat =
-            numbers.len() > 1 && numbers.iter().all(|number| Some(number) == numbers.first());
-        let mut rng = rng(0, name);
-        let drawn = |_: &f32| rng.random_range(-1.7f32..1.7);
-        let tensor = if flat {
-            TensorRef::from_f32(
-                tensor.dims.clone(),
-                &numbers.iter().map(drawn).collect::<Vec<_>>(),
-            )
-        } else {
-            tensor.clone()
-        };
-        (name.clone(), tensor)
-    };
-    inputs.iter().map(one).collect()
-}
-
-/// Whether a model computes in half precision, and in whole numbers that stand for steps.
-fn precision(model: &Model) -> (bool, bool) {
-    let half = |code: i32| {
-        matches!(
-            Dtype::from_code(code),
-            Some(Dtype::Float16 | Dtype::Bfloat16)
-        )
-    };
-    let half = model.index().values().any(|(value, _)| {
-        model
-            .tensor_proto(value)
-            .is_some_and(|tensor| half(tensor.data_type()))
-    });
-    (
-        half,
-        model
-            .index()
-            .nodes()
-            .any(|(node, _)| crate::ops::meaning(model.node(node)).counts_steps),
-    )
 }

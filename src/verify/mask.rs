@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::zero::Zero;
 use crate::analysis::{Analysis, Selection, port_value};
 use crate::model::{LoadError, Model, Names, NodeId, TensorRef, ValueId};
 use crate::ops::make;
@@ -42,11 +43,11 @@ struct Edit {
     constants: Vec<(String, TensorRef)>,
 }
 
-/// The numbers that mean zero: one, or one for each index of an axis of the constant.
-#[derive(Clone, Debug)]
-struct Zero {
-    numbers: Vec<i64>,
-    axis: Option<usize>,
+/// Where a node is put.
+enum Beside {
+    Before,
+    /// With the name that it gives its output, where that is given.
+    Behind(Option<String>),
 }
 
 struct Masker<'a> {
@@ -248,7 +249,7 @@ impl Masker<'_> {
                 };
                 let indices: Vec<i64> = kept.iter().map(|index| i64::from(*index)).collect();
                 let source = self.input_name(node, input);
-                let gathered = self.gather(node, source, axis, &indices, true, None);
+                let gathered = self.gather(node, source, axis, &indices, Beside::Before);
                 self.edits
                     .entry(node)
                     .or_default()
@@ -286,24 +287,26 @@ impl Masker<'_> {
                 let position = |index: u32| kept.binary_search(&index).map_or(0, |at| at as i64);
                 let indices: Vec<i64> = (0..length as u32).map(position).collect();
                 let target = (at + 1 == last).then(|| self.model.node(node).output[output].clone());
-                source = self.gather(node, source, axis, &indices, false, target);
+                source = self.gather(node, source, axis, &indices, Beside::Behind(target));
             }
         }
     }
 
+    /// Puts a gather beside a node; gives the name of what it gives.
     fn gather(
         &mut self,
         node: NodeId,
         source: String,
         axis: usize,
         indices: &[i64],
-        before: bool,
-        target: Option<String>,
+        side: Beside,
     ) -> String {
-        let (name, output) = (
-            self.fresh("indices"),
-            target.unwrap_or_else(|| self.fresh("gathered")),
-        );
+        let name = self.fresh("indices");
+        let (before, target) = match side {
+            Beside::Before => (true, None),
+            Beside::Behind(target) => (false, target),
+        };
+        let output = target.unwrap_or_else(|| self.fresh("gathered"));
         let edit = self.edits.entry(node).or_default();
         edit.constants.push((
             name.clone(),
@@ -368,51 +371,7 @@ impl Masker<'_> {
         let Ok(tensor) = TensorRef::from_proto(target) else {
             return;
         };
-        let bits = tensor.dtype.bits();
-        let block = tensor.dims[axis + 1..].iter().product::<usize>();
-        let mut bytes = tensor.bytes.to_vec();
-        let mut keeps = vec![false; tensor.dims[axis]];
-        kept.iter().for_each(|index| keeps[*index as usize] = true);
-        // How far apart elements with the next zero point lie.
-        let (stride, count) = match zero.axis {
-            Some(axis) if zero.numbers.len() == tensor.dims[axis] => (
-                tensor.dims[axis + 1..].iter().product::<usize>().max(1),
-                zero.numbers.len(),
-            ),
-            _ => (1, 1),
-        };
-        let zero_at = |element: usize| {
-            zero.numbers
-                .get(element / stride % count.max(1))
-                .copied()
-                .unwrap_or(0)
-        };
-        for row in 0..tensor.dims[..axis].iter().product::<usize>() * tensor.dims[axis] {
-            if keeps[row % tensor.dims[axis]] {
-                continue;
-            }
-            if bits >= 8 {
-                let range = row * block * bits / 8..(row + 1) * block * bits / 8;
-                // Only bytes can have a zero point that is not 0.
-                if bits == 8 && !tensor.dtype.is_float() {
-                    range.for_each(|element| bytes[element] = zero_at(element) as u8);
-                } else {
-                    bytes[range].fill(0);
-                }
-            } else {
-                for element in row * block..(row + 1) * block {
-                    let (byte, shift) = (element * bits / 8, element * bits % 8);
-                    let mask = ((1u16 << bits) - 1) as u8;
-                    bytes[byte] =
-                        bytes[byte] & !(mask << shift) | (zero_at(element) as u8 & mask) << shift;
-                }
-            }
-        }
         let name = target.name().to_owned();
-        *target = TensorRef {
-            bytes: bytes.into(),
-            ..tensor
-        }
-        .to_proto(&name);
+        *target = zero.silenced(tensor, axis, &kept).to_proto(&name);
     }
 }

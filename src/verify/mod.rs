@@ -5,6 +5,8 @@
 mod agreement;
 mod alive;
 mod compare;
+mod copy;
+mod cut;
 mod drift;
 mod exactness;
 mod labels;
@@ -13,10 +15,12 @@ mod taps;
 #[cfg(test)]
 mod tests;
 mod trial;
+mod zero;
 
 pub use agreement::Agreement;
 pub use compare::{kept, largest_error, relative_error};
+pub use cut::{CutModels, HALF_TOLERANCE, TOLERANCE};
 pub use drift::{Drift, OutputDrift, worst};
-pub use exactness::{CutModels, Exactness, HALF_TOLERANCE, TOLERANCE, Verdict, exactness};
+pub use exactness::{Exactness, Verdict, exactness};
 pub use labels::Top1;
 pub use mask::masked;

@@ -2,12 +2,21 @@
 
 use std::collections::BTreeSet;
 
+use super::compare::distance;
 use crate::analysis::{Analysis, Pins, Selection, infer};
-use crate::model::{GraphId, Index, LoadError, Model, NodeId, ValueId, is_constant_node};
+use crate::facts::Fact;
+use crate::model::{
+    GraphId, Index, LoadError, Model, NodeId, TensorRef, ValueId, is_constant_node,
+};
 use crate::ops::meaning;
 use crate::proto::ValueInfoProto;
 use crate::relation::Fate;
 use crate::run::Tensors;
+
+/// What masking must move a value inside by, to count as something that was seen.
+const ALIVE: f64 = 1e-4;
+/// Bytes of values inside that are looked at in one run.
+pub(super) const BUDGET: usize = 64 << 20;
 
 /// One value of the main graph, and what stays of each of its axes.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,26 +90,68 @@ pub(super) fn sights(
                 continue;
             }
             let fact = facts.of(*value);
-            let (Some(shape), Some(dtype)) = (&fact.shape, fact.dtype) else {
-                continue;
-            };
-            let kept: Vec<_> = (0..shape.len())
-                .map(|axis| analysis.kept_axis(*value, axis, selection))
-                .collect();
-            // Of a branch that is gone altogether a constant is left.
-            if kept.iter().flatten().any(Vec::is_empty) {
-                continue;
-            }
-            let elements: usize = shape.iter().map(|dim| dim.count().unwrap_or(1)).product();
-            sights.taps.push(Tap {
-                name: name.clone(),
-                kept,
-                bytes: dtype.bytes_for(elements),
-                chosen,
-            });
+            sights
+                .taps
+                .extend(tap(analysis, selection, (*value, name), fact, chosen));
         }
     }
     sights
+}
+
+/// A value to be looked at; `None` where its shape or its type is not known, or where a constant is left of it.
+fn tap(
+    analysis: &Analysis,
+    selection: &Selection,
+    (value, name): (ValueId, &str),
+    fact: &Fact,
+    chosen: bool,
+) -> Option<Tap> {
+    let (shape, dtype) = (fact.shape.as_ref()?, fact.dtype?);
+    let kept: Vec<_> = (0..shape.len())
+        .map(|axis| analysis.kept_axis(value, axis, selection))
+        .collect();
+    // Of a branch that is gone altogether a constant is left.
+    if kept.iter().flatten().any(Vec::is_empty) {
+        return None;
+    }
+    let elements: usize = shape.iter().map(|dim| dim.count().unwrap_or(1)).product();
+    Some(Tap {
+        name: name.to_owned(),
+        kept,
+        bytes: dtype.bytes_for(elements),
+        chosen,
+    })
+}
+
+/// Whether masking moves each of some values.
+pub(super) fn moves(
+    taps: &[Tap],
+    original: &[TensorRef],
+    masked: &[TensorRef],
+    outputs: usize,
+) -> Vec<bool> {
+    let pairs = original
+        .iter()
+        .skip(outputs)
+        .zip(masked.iter().skip(outputs));
+    let moves = |(tap, (original, masked)): (&Tap, (&TensorRef, &TensorRef))| {
+        distance(&tap.of(original), &tap.of(masked)).is_some_and(|(apart, _)| apart > ALIVE)
+    };
+    taps.iter().zip(pairs).map(moves).collect()
+}
+
+/// Taps as many at a time as fit; one empty batch where there are none.
+pub(super) fn batches(taps: &[Tap]) -> Vec<&[Tap]> {
+    let (mut batches, mut start, mut bytes) = (Vec::new(), 0, 0);
+    for (at, tap) in taps.iter().enumerate() {
+        if at > start && bytes + tap.bytes > BUDGET {
+            batches.push(&taps[start..at]);
+            (start, bytes) = (at, 0);
+        }
+        bytes += tap.bytes;
+    }
+    batches.push(&taps[start..]);
+    batches
 }
 
 /// The same model with these values among its outputs, behind those that it has.

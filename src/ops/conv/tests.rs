@@ -203,23 +203,6 @@ fn group_follows_the_groups() {
 }
 
 #[test]
-fn offset_groups_fix_the_channels() {
-    let start = OpCase::op("DeformConv")
-        .input("1x4x5x5")
-        .weight("6x4x3x3")
-        .input("1x36x3x3")
-        .int("offset_group", 2);
-    let relation = start.view(|view| DeformConv.relate(view));
-    let fixed = |name| {
-        matches!(
-            relation.label(relation.named(name).unwrap()).fate,
-            crate::relation::Fate::Fixed(_)
-        )
-    };
-    assert!(fixed("g") && fixed("i") && !fixed("o"));
-}
-
-#[test]
 fn an_unknown_rank_fixes_the_node() {
     let mut conv = OpCase::op("Conv")
         .input("1x4x5x5")

@@ -7,6 +7,7 @@ use super::{
 use crate::ops::Rule;
 use crate::ops::arithmetic as math;
 use crate::ops::constant;
+use crate::ops::logic;
 use crate::ops::meaning::{Decides, Flow};
 
 pub(in crate::ops) static RULES: &[Rule] = &[
@@ -52,7 +53,7 @@ pub(in crate::ops) static RULES: &[Rule] = &[
         "Not",
         &Elementwise {
             dtype: truth,
-            ..unary(math::not)
+            ..unary(logic::not)
         },
     ),
     Rule::onnx("Reciprocal", &unary(math::reciprocal)),
@@ -122,14 +123,14 @@ pub(in crate::ops) static RULES: &[Rule] = &[
     Rule::onnx("BitwiseAnd", &BINARY),
     Rule::onnx("BitwiseOr", &BINARY),
     Rule::onnx("BitwiseXor", &BINARY),
-    Rule::onnx("Equal", &predicate(math::equal)).chooses(Decides::Always),
-    Rule::onnx("Greater", &predicate(math::greater)).chooses(Decides::Always),
-    Rule::onnx("GreaterOrEqual", &predicate(math::greater_or_equal)).chooses(Decides::Always),
-    Rule::onnx("Less", &predicate(math::less)).chooses(Decides::Always),
-    Rule::onnx("LessOrEqual", &predicate(math::less_or_equal)).chooses(Decides::Always),
-    Rule::onnx("And", &predicate(math::and)),
-    Rule::onnx("Or", &predicate(math::or)),
-    Rule::onnx("Xor", &predicate(math::xor)),
+    Rule::onnx("Equal", &predicate(logic::equal)).chooses(Decides::Always),
+    Rule::onnx("Greater", &predicate(logic::greater)).chooses(Decides::Always),
+    Rule::onnx("GreaterOrEqual", &predicate(logic::greater_or_equal)).chooses(Decides::Always),
+    Rule::onnx("Less", &predicate(logic::less)).chooses(Decides::Always),
+    Rule::onnx("LessOrEqual", &predicate(logic::less_or_equal)).chooses(Decides::Always),
+    Rule::onnx("And", &predicate(logic::and)),
+    Rule::onnx("Or", &predicate(logic::or)),
+    Rule::onnx("Xor", &predicate(logic::xor)),
     Rule::onnx("Sum", &variadic(math::add)).flow(Flow::Summed),
     Rule::onnx("Max", &variadic(math::max)).flow(Flow::Largest),
     Rule::onnx("Min", &variadic(math::min)).flow(Flow::Smallest),
@@ -140,7 +141,7 @@ pub(in crate::ops) static RULES: &[Rule] = &[
             names: &["cond", "a", "b"],
             dtype: |node| node.dtype(1).or_else(|| node.dtype(2)),
             partial: true,
-            ..binary(math::choose)
+            ..binary(logic::choose)
         },
     )
     .flow(Flow::Selected),

@@ -8,7 +8,7 @@ use crate::model::TensorRef;
 use crate::ops::back;
 use crate::ops::case::OpCase;
 use crate::ops::laws::outcome;
-use crate::ops::registry::rules;
+use crate::ops::registry::{flow, meaning, rules};
 
 /// Inputs as numbers (empty where one is left out), with their dims, and the first output.
 struct Run {

@@ -2,11 +2,11 @@
 //! and keys stay, for they meet only inside, behind the bias.
 
 use crate::facts::{Dim, Fact};
-use crate::ops::attention::{CACHE, KEYS, broadcast, broadcast_port, inner_products};
 use crate::ops::fit::{expect, freeze_port, frozen_misfit, unless_ranked};
 use crate::ops::frozen::{FrozenOperator, outputs, same, unknown};
+use crate::ops::heads::{CACHE, KEYS, broadcast, broadcast_port, inner_products};
 use crate::ops::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
-use crate::relation::{LabelId, Layout, Port, Reason, Relation, Segment, Term};
+use crate::relation::{Builder, LabelId, Layout, Port, Reason, Relation, Segment, Term};
 
 /// Attention; QAttention, which is the same with quantized data and weights and other input numbers; and
 /// DecoderMaskedSelfAttention, which takes one token at a time and knows which beam each came from.
@@ -131,6 +131,108 @@ impl Fused {
     }
 }
 
+/// The labels of a fused attention, called as its extents are.
+struct FusedLabels {
+    b: LabelId,
+    s: LabelId,
+    c: LabelId,
+    h: LabelId,
+    d: LabelId,
+    e: LabelId,
+    t: LabelId,
+}
+
+impl FusedLabels {
+    /// Queries, keys and values, one after the other.
+    fn projections(&self) -> Layout {
+        let pair = |width: LabelId| Segment::Product([self.h, width].into_iter().collect());
+        Layout(
+            [pair(self.d), pair(self.d), pair(self.e)]
+                .into_iter()
+                .collect(),
+        )
+    }
+}
+
+impl Fused {
+    fn labels(&self, builder: &mut Builder, node: &NodeView, at: &PackedExtents) -> FusedLabels {
+        let b = builder.free("b", at.b.clone());
+        let s = builder.fixed("s", at.s.clone(), KEYS);
+        let c = builder.free("c", at.c.clone());
+        let h = builder.free("h", at.h.clone());
+        let d = builder.fixed("d", at.d.clone(), INSIDE);
+        let e = if self.together(node) {
+            builder.fix(d, TOGETHER);
+            d
+        } else {
+            builder.free("e", at.e.clone())
+        };
+        let t = builder.fixed("t", at.t.clone(), KEYS);
+        FusedLabels {
+            b,
+            s,
+            c,
+            h,
+            d,
+            e,
+            t,
+        }
+    }
+
+    /// The product with the weights: queries and keys apart from the values where these have another width.
+    fn project(&self, builder: &mut Builder, node: &NodeView, labels: &FusedLabels) {
+        let FusedLabels {
+            b, s, c, h, d, e, ..
+        } = *labels;
+        let zero = (self.quantized && node.has_input(7)).then_some(Port::In(7));
+        let term = |labels: &[LabelId]| Term {
+            data: Port::In(0),
+            weight: Some(Port::In(1)),
+            zero,
+            labels: labels.to_vec(),
+            summed: vec![c],
+            window: None,
+        };
+        let parts = builder.fixed("", if d == e { 3i64 } else { 2 }, INSIDE);
+        builder.term(term(&[b, s, c, parts, h, d]));
+        if d != e {
+            builder.term(term(&[b, s, c, h, e]));
+        }
+    }
+}
+
+/// Describes the scales and zero points of data and weights.
+fn quantization(builder: &mut Builder, node: &NodeView, projections: &Layout) {
+    const ONE: Reason = Reason::operator("one scale for all");
+    freeze_port(builder, node, 3, "xscale", &ONE);
+    freeze_port(builder, node, 6, "xzero", &ONE);
+    for (input, name) in [(4, "wscale"), (7, "wzero")] {
+        match node.shape(input) {
+            Some([columns]) if !columns.is_one() => {
+                builder.port(Port::In(input as u32), name, [projections.clone()])
+            }
+            _ => freeze_port(builder, node, input, name, &ONE),
+        }
+    }
+}
+
+/// Describes what is added to the scores, and what is known of the cache.
+fn scores(builder: &mut Builder, node: &NodeView, at: PackedExtents, labels: &FusedLabels) {
+    let full = [
+        (at.b, labels.b.into()),
+        (at.h, labels.h.into()),
+        (at.s, labels.s.into()),
+        (at.t, labels.t.into()),
+    ];
+    broadcast_port(builder, node, 5, "add", &full);
+    for (input, name) in [(6, "length"), (7, "beam_width"), (8, "beams")] {
+        freeze_port(builder, node, input, name, &MASK);
+    }
+    if node.has_input(8) {
+        builder.fix(labels.b, MASK);
+    }
+}
+
 impl Operator for Fused {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let dtype = node.dtype(if self.quantized { 3 } else { 0 });
@@ -161,22 +263,17 @@ impl Operator for Fused {
             return frozen_misfit(node);
         };
         let mut builder = node.relation();
-        let b = builder.free("b", at.b.clone());
-        let s = builder.fixed("s", at.s.clone(), KEYS);
-        let c = builder.free("c", at.c);
-        let h = builder.free("h", at.h.clone());
-        let d = builder.fixed("d", at.d, INSIDE);
-        let e = if self.together(node) {
-            d
-        } else {
-            builder.free("e", at.e)
-        };
-        if self.together(node) {
-            builder.fix(d, TOGETHER);
-        }
-        let t = builder.fixed("t", at.t.clone(), KEYS);
-        let pair = |width: LabelId| Segment::Product([h, width].into_iter().collect());
-        let projections = Layout([pair(d), pair(d), pair(e)].into_iter().collect());
+        let labels = self.labels(&mut builder, node, &at);
+        let FusedLabels {
+            b,
+            s,
+            c,
+            h,
+            d,
+            e,
+            t,
+        } = labels;
+        let projections = labels.projections();
         builder.port(Port::In(0), "x", [b, s, c]);
         builder.port(Port::In(1), "w", [c.into(), projections.clone()]);
         builder.port(Port::In(2), "bias", [projections.clone()]);
@@ -193,53 +290,14 @@ impl Operator for Fused {
             );
         }
         let two = builder.fixed("", 2i64, TOGETHER);
-        if let Some(p) = at.p {
+        if let Some(p) = at.p.clone() {
             let p = builder.fixed("p", p, CACHE);
             builder.port(Port::In(self.past() as u32), "past", [two, b, h, p, d]);
         }
         if self.quantized {
-            freeze_port(
-                &mut builder,
-                node,
-                3,
-                "xscale",
-                &Reason::operator("one scale for all"),
-            );
-            freeze_port(
-                &mut builder,
-                node,
-                6,
-                "xzero",
-                &Reason::operator("one scale for all"),
-            );
-            for (input, name) in [(4, "wscale"), (7, "wzero")] {
-                match node.shape(input) {
-                    Some([columns]) if !columns.is_one() => {
-                        builder.port(Port::In(input as u32), name, [projections.clone()])
-                    }
-                    _ => freeze_port(
-                        &mut builder,
-                        node,
-                        input,
-                        name,
-                        &Reason::operator("one scale for all"),
-                    ),
-                }
-            }
+            quantization(&mut builder, node, &projections);
         } else {
-            let full = [
-                (at.b, b.into()),
-                (at.h, h.into()),
-                (at.s, s.into()),
-                (at.t, t.into()),
-            ];
-            broadcast_port(&mut builder, node, 5, "add", &full);
-            for (input, name) in [(6, "length"), (7, "beam_width"), (8, "beams")] {
-                freeze_port(&mut builder, node, input, name, &MASK);
-            }
-            if node.has_input(8) {
-                builder.fix(b, MASK);
-            }
+            scores(&mut builder, node, at, &labels);
         }
         builder.port(
             Port::Out(0),
@@ -247,28 +305,7 @@ impl Operator for Fused {
             [b.into(), s.into(), Layout::product(&[h, e])],
         );
         builder.port(Port::Out(1), "next", [two, b, h, t, d]);
-        let zero = (self.quantized && node.has_input(7)).then_some(Port::In(7));
-        let term = |data, weight, labels: &[LabelId], summed| {
-            let zero = zero.filter(|_| weight == Some(Port::In(1)));
-            Term {
-                data,
-                weight,
-                zero,
-                labels: labels.to_vec(),
-                summed: vec![summed],
-                window: None,
-            }
-        };
-        let parts = builder.fixed("", if d == e { 3i64 } else { 2 }, INSIDE);
-        builder.term(term(
-            Port::In(0),
-            Some(Port::In(1)),
-            &[b, s, c, parts, h, d],
-            c,
-        ));
-        if d != e {
-            builder.term(term(Port::In(0), Some(Port::In(1)), &[b, s, c, h, e], c));
-        }
+        self.project(&mut builder, node, &labels);
         inner_products(&mut builder, &[b, h, s], [d, e], t);
         builder.finish()
     }

@@ -1,11 +1,13 @@
 //! Attention of grouped queries without projections, with a cache: GroupQueryAttention, and SparseAttention, in which heads see
 //! chosen blocks of keys.
 
-use super::multi_head::{MASK, heads, split};
+use super::attention::MASK;
 use crate::facts::{Dim, Fact};
-use crate::ops::attention::{CACHE, CAUSAL, KEYS, broadcast_port, scores_and_values, set_heads};
 use crate::ops::fit::{expect, freeze_port, frozen_misfit, unless_ranked};
 use crate::ops::frozen::outputs;
+use crate::ops::heads::{
+    CACHE, CAUSAL, KEYS, broadcast_port, cached, heads, scores_and_values, set_heads, split,
+};
 use crate::ops::rotary::ROTATION;
 use crate::ops::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::proto::Dtype;
@@ -63,16 +65,8 @@ impl Grouped {
                 _ => expect(node, input, &[b, &n, &(&k * &d)])?,
             }
         }
-        let past = match (node.shape(3), node.shape(4)) {
-            (Some([_, _, p, c]), Some(_)) => Some((p, c)),
-            (None, None) => None,
-            _ => {
-                return Err(InferError(
-                    "past_key and past_value must both have 4 axes".into(),
-                ));
-            }
-        };
-        if let Some((p, c)) = past {
+        let past = cached(node, 3)?;
+        if let Some([p, c]) = past {
             // A quantized cache may hold two numbers in a byte.
             let width = if node.dtype(3) == Some(Dtype::Uint8) {
                 c
@@ -82,7 +76,7 @@ impl Grouped {
             expect(node, 3, &[b, &k, p, width]).and(expect(node, 4, &[b, &k, p, width]))?;
         }
         let t = match past {
-            Some((p, _)) if sparse => p.clone(),
+            Some([p, _]) if sparse => p.clone(),
             Some(_) => node.unknown(1, 2),
             None => n.clone(),
         };
@@ -135,6 +129,41 @@ pub(super) fn cache_scales(
     }
 }
 
+/// Inputs that are held for all heads, of GroupQueryAttention.
+const DENSE: &[(usize, &str)] = &[
+    (5, "lengths"),
+    (6, "length"),
+    (7, "cos"),
+    (8, "sin"),
+    (9, "at"),
+    (16, "queries"),
+];
+/// The same of SparseAttention.
+const BLOCKED: &[(usize, &str)] = &[
+    (5, "rows"),
+    (6, "columns"),
+    (7, "length"),
+    (8, "lengths"),
+    (9, "cos"),
+    (10, "sin"),
+];
+
+/// Fixes heads that see different blocks of keys by turns.
+fn fix_turns(builder: &mut Builder, node: &NodeView, at: &Grouped, [k, r]: [LabelId; 2]) {
+    let layouts = node
+        .shape(5)
+        .and_then(<[Dim]>::first)
+        .cloned()
+        .unwrap_or(Dim::Num(1));
+    if !layouts.is_one() {
+        builder.fix(r, TURNS);
+        // Key heads may go where each has its queries see all the layouts.
+        if at.r.exact_div(&layouts).is_none() {
+            builder.fix(k, TURNS);
+        }
+    }
+}
+
 impl GroupQuery {
     /// Describes the caches that come in and go out.
     fn caches(&self, builder: &mut Builder, node: &NodeView, [b, k, t, d]: [LabelId; 4]) {
@@ -171,38 +200,11 @@ impl GroupQuery {
         at: &Grouped,
         [b, k, r, s, d]: [LabelId; 5],
     ) {
-        const ALL: &[(usize, &str)] = &[
-            (5, "lengths"),
-            (6, "length"),
-            (7, "cos"),
-            (8, "sin"),
-            (9, "at"),
-            (16, "queries"),
-        ];
-        const SPARSE: &[(usize, &str)] = &[
-            (5, "rows"),
-            (6, "columns"),
-            (7, "length"),
-            (8, "lengths"),
-            (9, "cos"),
-            (10, "sin"),
-        ];
-        for (input, name) in if self.sparse { SPARSE } else { ALL } {
+        for (input, name) in if self.sparse { BLOCKED } else { DENSE } {
             freeze_port(builder, node, *input, name, &MASK);
         }
         if self.sparse {
-            let layouts = node
-                .shape(5)
-                .and_then(<[Dim]>::first)
-                .cloned()
-                .unwrap_or(Dim::Num(1));
-            if !layouts.is_one() {
-                builder.fix(r, TURNS);
-                // Key heads may go where each has its queries see all the layouts.
-                if at.r.exact_div(&layouts).is_none() {
-                    builder.fix(k, TURNS);
-                }
-            }
+            fix_turns(builder, node, at, [k, r]);
             return;
         }
         let total = node

@@ -4,7 +4,7 @@ use crate::facts::{Dim, Fact};
 use crate::ops::fit::{expect, frozen_misfit, unless_ranked};
 use crate::ops::frozen::same;
 use crate::ops::{InferError, NodeView, Operator, Rule};
-use crate::relation::{LabelId, Layout, Port, Reason, Relation, Term};
+use crate::relation::{Builder, LabelId, Layout, Port, Reason, Relation, Term};
 
 /// MoE: two layers per expert, or three with separate gates.
 struct Mixture;
@@ -42,6 +42,38 @@ fn extents(node: &NodeView) -> Option<(Dim, Dim, Dim, Gates)> {
         .and(expect(node, 7, &[experts, n]));
     let channels = node.shape(0)?.last()?;
     (fits.is_ok() && !channels.differs(c)).then(|| (experts.clone(), n.clone(), c.clone(), gates))
+}
+
+/// The products with the layers of every expert; `two` is the label of a first layer's gates beside its neurons.
+fn sums(
+    builder: &mut Builder,
+    node: &NodeView,
+    outer: &[LabelId],
+    [n, c]: [LabelId; 2],
+    two: Option<LabelId>,
+) {
+    let mut term = |data, weight, summed: LabelId, twice: bool| {
+        let labels = outer
+            .iter()
+            .copied()
+            .chain([n, c])
+            .chain(two.filter(|_| twice))
+            .collect();
+        builder.term(Term {
+            data,
+            weight: Some(Port::In(weight)),
+            zero: None,
+            labels,
+            summed: vec![summed],
+            window: None,
+        });
+    };
+    term(Port::In(0), 2, c, true);
+    if node.has_input(6) {
+        term(Port::In(0), 6, c, false);
+    }
+    // The neurons exist only inside.
+    term(Port::Out(0), 4, n, false);
 }
 
 impl Operator for Mixture {
@@ -87,28 +119,9 @@ impl Operator for Mixture {
         builder.port(Port::In(6), "w3", [experts, n, c]);
         builder.port(Port::In(7), "bias3", [experts, n]);
         builder.port(Port::Out(0), "y", data);
-        let mut term = |data, weight, summed: LabelId, twice: bool| {
-            let labels = tokens
-                .iter()
-                .copied()
-                .chain([used, n, c])
-                .chain(twice.then_some(two))
-                .collect();
-            builder.term(Term {
-                data,
-                weight: Some(Port::In(weight)),
-                zero: None,
-                labels,
-                summed: vec![summed],
-                window: None,
-            });
-        };
-        term(Port::In(0), 2, c, gates != Gates::None);
-        if node.has_input(6) {
-            term(Port::In(0), 6, c, false);
-        }
-        // The neurons exist only inside.
-        term(Port::Out(0), 4, n, false);
+        let outer = [&tokens[..], &[used]].concat();
+        let two = (gates != Gates::None).then_some(two);
+        sums(&mut builder, node, &outer, [n, c], two);
         builder.finish()
     }
 }

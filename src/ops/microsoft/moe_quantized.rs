@@ -295,38 +295,45 @@ impl ExpertExtents {
         }
         builder.port(Port::Out(0), "y", data);
         let labels: Vec<LabelId> = [&tokens[..], &[used], &n.numbers, &c.numbers].concat();
-        let mut term = |data, weight, labels: Vec<LabelId>, summed: &[LabelId]| {
-            builder.term(Term {
-                data,
-                weight,
-                zero: None,
-                labels,
-                summed: summed.to_vec(),
-                window: None,
-            });
-        };
-        // The weights' bytes are no numbers, so that what goes must become zero in the data, or in the scales.
-        let with_gates = labels
-            .iter()
-            .copied()
-            .chain(two.map(|(two, _)| two))
-            .collect();
-        term(Port::In(0), None, with_gates, &c.numbers);
-        if node.has_input(8) {
-            term(Port::In(0), None, labels.clone(), &c.numbers);
-        }
-        // Neurons exist only inside: one whose first layer is zero, and so is its bias, says nothing.
-        let scale = if node.has_input(3) { 3 } else { 2 };
-        term(Port::Out(0), Some(Port::In(scale)), labels, &n.numbers);
-        if node.has_input(4) {
-            term(
-                Port::Out(0),
-                Some(Port::In(4)),
-                n.numbers.clone(),
-                &n.numbers,
-            );
-        }
+        sums(builder, node, labels, [&n, &c], two.map(|(two, _)| two));
         Some(())
+    }
+}
+
+/// What is summed over: channels in the first layers, neurons in the last; `two` is the label of gates beside neurons.
+fn sums(
+    builder: &mut Builder,
+    node: &NodeView,
+    labels: Vec<LabelId>,
+    [n, c]: [&BlockAxis; 2],
+    two: Option<LabelId>,
+) {
+    let mut term = |data, weight, labels: Vec<LabelId>, summed: &[LabelId]| {
+        builder.term(Term {
+            data,
+            weight,
+            zero: None,
+            labels,
+            summed: summed.to_vec(),
+            window: None,
+        });
+    };
+    // The weights' bytes are no numbers, so that what goes must become zero in the data, or in the scales.
+    let with_gates = labels.iter().copied().chain(two).collect();
+    term(Port::In(0), None, with_gates, &c.numbers);
+    if node.has_input(8) {
+        term(Port::In(0), None, labels.clone(), &c.numbers);
+    }
+    // Neurons exist only inside: one whose first layer is zero, and so is its bias, says nothing.
+    let scale = if node.has_input(3) { 3 } else { 2 };
+    term(Port::Out(0), Some(Port::In(scale)), labels, &n.numbers);
+    if node.has_input(4) {
+        term(
+            Port::Out(0),
+            Some(Port::In(4)),
+            n.numbers.clone(),
+            &n.numbers,
+        );
     }
 }
 

@@ -1,12 +1,14 @@
 //! Attention without projections, with as many key heads as query heads: MultiHeadAttention, and DecoderMaskedMultiHeadAttention,
 //! which takes one query at a time.
 
+use super::attention::MASK;
 use crate::facts::{Dim, Fact};
-use crate::ops::attention::{
-    CACHE, CAUSAL, KEYS, broadcast, broadcast_port, keep_scale, scores_and_values,
-};
 use crate::ops::fit::{expect, freeze_port, frozen_misfit, unless_ranked};
 use crate::ops::frozen::outputs;
+use crate::ops::heads::{
+    CACHE, CAUSAL, KEYS, broadcast, broadcast_port, cached, heads, keep_scale, scores_and_values,
+    split,
+};
 use crate::ops::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::relation::{Builder, LabelId, Layout, Port, Reason, Relation, Segment};
 
@@ -43,25 +45,10 @@ const DECODER: MultiHead = MultiHead {
     alike: true,
 };
 
-/// Positions in masks and caches.
-pub(super) const MASK: Reason = Reason::operator("positions of an attention mask");
 /// Queries, keys and values in one tensor.
 const PARTS: Reason = Reason::operator("queries, keys and values in one tensor");
 /// A cache whose keys are not in the order of their dimensions.
 const REORDERED: Reason = Reason::operator("keys of a cache in an order of their own");
-
-pub(super) fn heads(node: &NodeView, name: &str) -> Result<Dim, InferError> {
-    node.int(name)
-        .filter(|heads| *heads > 0)
-        .map(Dim::Num)
-        .ok_or_else(|| InferError(format!("no {name}")))
-}
-
-pub(super) fn split(width: &Dim, heads: &Dim) -> Result<Dim, InferError> {
-    width
-        .exact_div(heads)
-        .ok_or_else(|| InferError(format!("{width} is no multiple of {heads} heads")))
-}
 
 /// How queries, keys and values come in.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -158,15 +145,7 @@ impl MultiHead {
             HeadForm::Rows => {}
         }
         expect(node, self.bias, &[&(&h * &(&(&d + &d) + &e))])?;
-        let p = match (node.shape(self.past), node.shape(self.past + 1)) {
-            (None, None) => None,
-            (Some([_, _, p, _]), Some(_)) => Some(p.clone()),
-            _ => {
-                return Err(InferError(
-                    "past_key and past_value must both have 4 axes".into(),
-                ));
-            }
-        };
+        let p = cached(node, self.past)?.map(|[p, _]| p.clone());
         if let Some(p) = &p {
             expect(node, self.past, &[&b, &h, p, &d]).and(expect(
                 node,
@@ -190,6 +169,46 @@ impl MultiHead {
             t,
             form,
         }))
+    }
+
+    /// The labels of [`Self::data`], of all keys, and of the cache.
+    fn labels(
+        &self,
+        builder: &mut Builder,
+        node: &NodeView,
+        at: &HeadExtents,
+    ) -> ([LabelId; 6], LabelId, Option<LabelId>) {
+        let b = builder.free("b", at.b.clone());
+        let causal = node.int("unidirectional").unwrap_or(0) != 0;
+        let together = matches!(at.form, HeadForm::Rows | HeadForm::Together);
+        let reason = if causal { CAUSAL } else { KEYS };
+        let s = if causal || together {
+            builder.fixed("s", at.s.clone(), reason)
+        } else {
+            builder.free("s", at.s.clone())
+        };
+        let h = builder.free("h", at.h.clone());
+        let d = builder.free("d", at.d.clone());
+        let e = if self.alike(node, at.form) {
+            d
+        } else {
+            builder.free("e", at.e.clone())
+        };
+        if node.has_input(self.bias) {
+            builder.fix(d, Reason::operator("queries and keys meet behind a bias"));
+        }
+        let n = if together {
+            s
+        } else {
+            builder.fixed("n", at.n.clone(), KEYS)
+        };
+        let t = if at.t == at.n {
+            n
+        } else {
+            builder.fixed("t", at.t.clone(), KEYS)
+        };
+        let p = at.p.clone().map(|p| builder.fixed("p", p, CACHE));
+        ([b, s, n, h, d, e], t, p)
     }
 
     /// Whether the cache is written in place.
@@ -295,37 +314,9 @@ impl Operator for MultiHead {
             return frozen_misfit(node);
         };
         let mut builder = node.relation();
-        let b = builder.free("b", at.b.clone());
-        let causal = node.int("unidirectional").unwrap_or(0) != 0;
-        let together = matches!(at.form, HeadForm::Rows | HeadForm::Together);
-        let reason = if causal { CAUSAL } else { KEYS };
-        let s = if causal || together {
-            builder.fixed("s", at.s.clone(), reason)
-        } else {
-            builder.free("s", at.s.clone())
-        };
-        let h = builder.free("h", at.h.clone());
-        let d = builder.free("d", at.d);
-        let e = if self.alike(node, at.form) {
-            d
-        } else {
-            builder.free("e", at.e)
-        };
-        if node.has_input(self.bias) {
-            builder.fix(d, Reason::operator("queries and keys meet behind a bias"));
-        }
-        let n = if together {
-            s
-        } else {
-            builder.fixed("n", at.n.clone(), KEYS)
-        };
-        let t = if at.t == at.n {
-            n
-        } else {
-            builder.fixed("t", at.t.clone(), KEYS)
-        };
-        let p = at.p.map(|p| builder.fixed("p", p, CACHE));
-        self.data(&mut builder, at.form, [b, s, n, h, d, e]);
+        let (data, t, p) = self.labels(&mut builder, node, &at);
+        let [b, s, n, h, d, e] = data;
+        self.data(&mut builder, at.form, data);
         self.masks(
             &mut builder,
             node,

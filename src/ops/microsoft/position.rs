@@ -1,10 +1,10 @@
 //! What heads know of positions: rotations of queries and keys, and biases by distance.
 
 use super::attention::MASK;
-use super::multi_head::{heads, split};
 use crate::facts::{Dim, Fact};
 use crate::ops::fit::{expect, freeze_port, frozen_misfit, unless_ranked};
 use crate::ops::frozen::{extent_in, outputs};
+use crate::ops::heads::{heads, split};
 use crate::ops::rotary::{POSITIONS, ROTATION};
 use crate::ops::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::proto::Dtype;
@@ -191,6 +191,79 @@ const DISTANCES: Reason = Reason::operator("distances of positions");
 /// GatedRelativePositionBias: a bias by distance, times a gate that each head computes from its queries.
 struct Gated;
 
+impl Gated {
+    /// Batch, heads, positions of queries and keys, head size, and gates; `None`: inputs that do not fit each other.
+    fn sizes(node: &NodeView) -> Option<[Dim; 6]> {
+        let h = heads(node, "num_heads").ok()?;
+        let width = node.shape(0)?.last()?;
+        let ([_, _, s, t], [_, gates], [b, ..]) =
+            (node.shape(2)?, node.shape(3)?, node.output_shape(0)?)
+        else {
+            return None;
+        };
+        let d = split(width, &h).ok()?;
+        let fits = expect(node, 1, &[width])
+            .and(expect(node, 2, &[&Dim::Num(1), &h, s, t]))
+            .and(expect(node, 3, &[&d, gates]))
+            .and(expect(
+                node,
+                5,
+                &[&Dim::Num(1), &h, &Dim::Num(1), &Dim::Num(1)],
+            ));
+        fits.ok()?;
+        Some([b.clone(), h, s.clone(), t.clone(), d, gates.clone()])
+    }
+
+    fn describe(node: &NodeView, [b, h, s, t, d, gates]: [Dim; 6]) -> Relation {
+        let mut builder = node.relation();
+        let data = node.shape(0).and_then(<[Dim]>::split_last);
+        let front = data.map_or(&[][..], |(_, front)| front);
+        let front: Vec<LabelId> = front
+            .iter()
+            .map(|dim| builder.fixed("p", dim.clone(), DISTANCES))
+            .collect();
+        let h = builder.free("h", h);
+        let (s, t) = (
+            builder.fixed("s", s, DISTANCES),
+            builder.fixed("t", t, DISTANCES),
+        );
+        let b = builder.fixed("b", b, MASK);
+        let d = builder.fixed(
+            "d",
+            d,
+            Reason::operator("all dimensions of a head give its gate"),
+        );
+        let gates = builder.fixed("g", gates, Reason::operator("gates"));
+        let one = builder.fill(1i64);
+        let query = Layout::product(&[h, d]);
+        builder.port(
+            Port::In(0),
+            "q",
+            front
+                .iter()
+                .map(|label| Layout::from(*label))
+                .chain([query.clone()]),
+        );
+        builder.port(Port::In(1), "qbias", [query]);
+        builder.port(Port::In(2), "distances", [one, h, s, t]);
+        builder.port(Port::In(3), "w", [d, gates]);
+        builder.port(Port::In(4), "bias", [gates]);
+        builder.port(Port::In(5), "scale", [one, h, one, one]);
+        freeze_port(&mut builder, node, 6, "offsets", &MASK);
+        builder.port(Port::Out(0), "y", [b, h, s, t]);
+        let labels = front.into_iter().chain([h, d, gates]).collect();
+        builder.term(Term {
+            data: Port::In(0),
+            weight: Some(Port::In(3)),
+            zero: None,
+            labels,
+            summed: vec![d],
+            window: None,
+        });
+        builder.finish()
+    }
+}
+
 impl Operator for Gated {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let (h, Some(rel)) = (heads(node, "num_heads")?, node.shape(2)) else {
@@ -214,72 +287,10 @@ impl Operator for Gated {
         if let Some(relation) = unless_ranked(node) {
             return relation;
         }
-        let described = || {
-            let h = heads(node, "num_heads").ok()?;
-            let [front @ .., width] = node.shape(0)? else {
-                return None;
-            };
-            let ([_, _, s, t], [_, gates], [b, ..]) =
-                (node.shape(2)?, node.shape(3)?, node.output_shape(0)?)
-            else {
-                return None;
-            };
-            let d = split(width, &h).ok()?;
-            let fits = expect(node, 1, &[width])
-                .and(expect(node, 2, &[&Dim::Num(1), &h, s, t]))
-                .and(expect(node, 3, &[&d, gates]))
-                .and(expect(
-                    node,
-                    5,
-                    &[&Dim::Num(1), &h, &Dim::Num(1), &Dim::Num(1)],
-                ));
-            fits.ok()?;
-            let mut builder = node.relation();
-            let front: Vec<LabelId> = front
-                .iter()
-                .map(|dim| builder.fixed("p", dim.clone(), DISTANCES))
-                .collect();
-            let h = builder.free("h", h);
-            let (s, t) = (
-                builder.fixed("s", s.clone(), DISTANCES),
-                builder.fixed("t", t.clone(), DISTANCES),
-            );
-            let b = builder.fixed("b", b.clone(), MASK);
-            let d = builder.fixed(
-                "d",
-                d,
-                Reason::operator("all dimensions of a head give its gate"),
-            );
-            let gates = builder.fixed("g", gates.clone(), Reason::operator("gates"));
-            let one = builder.fill(1i64);
-            let query = Layout::product(&[h, d]);
-            builder.port(
-                Port::In(0),
-                "q",
-                front
-                    .iter()
-                    .map(|label| Layout::from(*label))
-                    .chain([query.clone()]),
-            );
-            builder.port(Port::In(1), "qbias", [query]);
-            builder.port(Port::In(2), "distances", [one, h, s, t]);
-            builder.port(Port::In(3), "w", [d, gates]);
-            builder.port(Port::In(4), "bias", [gates]);
-            builder.port(Port::In(5), "scale", [one, h, one, one]);
-            freeze_port(&mut builder, node, 6, "offsets", &MASK);
-            builder.port(Port::Out(0), "y", [b, h, s, t]);
-            let labels = front.into_iter().chain([h, d, gates]).collect();
-            builder.term(Term {
-                data: Port::In(0),
-                weight: Some(Port::In(3)),
-                zero: None,
-                labels,
-                summed: vec![d],
-                window: None,
-            });
-            Some(builder.finish())
-        };
-        described().unwrap_or_else(|| frozen_misfit(node))
+        match Gated::sizes(node) {
+            Some(sizes) => Gated::describe(node, sizes),
+            None => frozen_misfit(node),
+        }
     }
 
     fn rewrite(&self, _: &NodeView, cut: &Cut, edit: &mut NodeEdit) -> Result<(), RewriteError> {

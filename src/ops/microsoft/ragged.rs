@@ -3,13 +3,13 @@
 
 use super::attention::{INSIDE, MASK, sizes};
 use super::group_query::{cache_scales, head_size};
-use super::multi_head::{heads, split};
 use crate::facts::{Dim, Fact};
-use crate::ops::attention::{
-    CACHE, KEYS, broadcast_port, inner_products, keep_scale, scores_and_values, set_heads,
-};
 use crate::ops::fit::{expect, freeze_port, frozen_misfit, unless_ranked};
 use crate::ops::frozen::outputs;
+use crate::ops::heads::{
+    CACHE, KEYS, broadcast_port, heads, inner_products, keep_scale, scores_and_values, set_heads,
+    split,
+};
 use crate::ops::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::relation::{Builder, LabelId, Layout, Port, Reason, Relation, Segment, Term};
 
@@ -67,6 +67,70 @@ impl PackedRows {
     }
 }
 
+impl PackedRows {
+    /// Describes data and projections; gives the layout of queries, keys and values one after the other.
+    fn data(
+        &self,
+        builder: &mut Builder,
+        node: &NodeView,
+        together: bool,
+        [t, h, d, e]: [LabelId; 4],
+    ) -> Layout {
+        let pair = |width: LabelId| Segment::Product([h, width].into_iter().collect());
+        let three = Layout([pair(d), pair(d), pair(e)].into_iter().collect());
+        if self.inside {
+            let c = builder.free(
+                "c",
+                node.shape(0)
+                    .and_then(<[Dim]>::last)
+                    .cloned()
+                    .unwrap_or(Dim::Num(1)),
+            );
+            builder.port(Port::In(0), "x", [t, c]);
+            builder.port(Port::In(1), "w", [c.into(), three.clone()]);
+            let parts = builder.fixed("", 2i64, INSIDE);
+            for labels in [vec![t, c, parts, h, d], vec![t, c, h, e]] {
+                builder.term(Term {
+                    data: Port::In(0),
+                    weight: Some(Port::In(1)),
+                    zero: None,
+                    labels,
+                    summed: vec![c],
+                    window: None,
+                });
+            }
+        } else if together {
+            let parts = builder.fixed("", 3i64, INSIDE);
+            builder.port(Port::In(0), "qkv", [t, h, parts, d]);
+        } else {
+            for (input, name, width) in [(0, "q", d), (1, "key", d), (2, "v", e)] {
+                builder.port(
+                    Port::In(input),
+                    name,
+                    [t.into(), Layout::product(&[h, width])],
+                );
+            }
+        }
+        three
+    }
+}
+
+/// Describes what is added to the scores of some heads.
+fn added(builder: &mut Builder, node: &NodeView, add: usize, (heads, h): (Dim, LabelId)) {
+    let added = node.shape(add).unwrap_or_default();
+    let held = |builder: &mut Builder, axis: usize| {
+        let dim = added.get(axis).cloned().unwrap_or(Dim::Num(1));
+        (dim.clone(), Layout::from(builder.fixed("", dim, MASK)))
+    };
+    let full = [
+        held(builder, 0),
+        (heads, h.into()),
+        held(builder, 2),
+        held(builder, 3),
+    ];
+    broadcast_port(builder, node, add, "add", &full);
+}
+
 impl Operator for PackedRows {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let dtype = node.dtype(0);
@@ -107,56 +171,11 @@ impl Operator for PackedRows {
         } else if node.has_input(bias) {
             builder.fix(d, Reason::operator("queries and keys meet behind a bias"));
         }
-        let pair = |width: LabelId| Segment::Product([h, width].into_iter().collect());
-        let three = Layout([pair(d), pair(d), pair(e)].into_iter().collect());
-        if self.inside {
-            let c = builder.free(
-                "c",
-                node.shape(0)
-                    .and_then(<[Dim]>::last)
-                    .cloned()
-                    .unwrap_or(Dim::Num(1)),
-            );
-            builder.port(Port::In(0), "x", [t, c]);
-            builder.port(Port::In(1), "w", [c.into(), three.clone()]);
-            let parts = builder.fixed("", 2i64, INSIDE);
-            for labels in [vec![t, c, parts, h, d], vec![t, c, h, e]] {
-                builder.term(Term {
-                    data: Port::In(0),
-                    weight: Some(Port::In(1)),
-                    zero: None,
-                    labels,
-                    summed: vec![c],
-                    window: None,
-                });
-            }
-        } else if at.together {
-            let parts = builder.fixed("", 3i64, INSIDE);
-            builder.port(Port::In(0), "qkv", [t, h, parts, d]);
-        } else {
-            for (input, name, width) in [(0, "q", d), (1, "key", d), (2, "v", e)] {
-                builder.port(
-                    Port::In(input),
-                    name,
-                    [t.into(), Layout::product(&[h, width])],
-                );
-            }
-        }
+        let three = self.data(&mut builder, node, at.together, [t, h, d, e]);
         builder.port(Port::In(bias as u32), "bias", [three]);
         freeze_port(&mut builder, node, offsets, "offsets", &TOKENS);
         freeze_port(&mut builder, node, offsets + 1, "starts", &TOKENS);
-        let added = node.shape(add).unwrap_or_default();
-        let held = |builder: &mut Builder, axis: usize| {
-            let dim = added.get(axis).cloned().unwrap_or(Dim::Num(1));
-            (dim.clone(), Layout::from(builder.fixed("", dim, MASK)))
-        };
-        let full = [
-            held(&mut builder, 0),
-            (at.h, h.into()),
-            held(&mut builder, 2),
-            held(&mut builder, 3),
-        ];
-        broadcast_port(&mut builder, node, add, "add", &full);
+        added(&mut builder, node, add, (at.h, h));
         builder.port(Port::Out(0), "y", [t.into(), Layout::product(&[h, e])]);
         match (self.inside, at.together) {
             (true, _) => inner_products(&mut builder, &[h], [d, e], t),
@@ -223,6 +242,28 @@ impl Paged {
     }
 }
 
+impl Paged {
+    /// Describes the pages that come in and go out.
+    fn caches(builder: &mut Builder, node: &NodeView, [k, d]: [LabelId; 2]) {
+        for (input, names) in [(3u32, ["keys", "nextk"]), (4, ["values", "nextv"])] {
+            let Some([pages, places, _, bytes]) = node.shape(input as usize) else {
+                continue;
+            };
+            let (pages, places) = (
+                builder.fixed("", pages.clone(), CACHE),
+                builder.fixed("", places.clone(), CACHE),
+            );
+            let bytes = if *bytes == builder.extent(&d.into()) {
+                d
+            } else {
+                builder.fixed("", bytes.clone(), head_size(node))
+            };
+            builder.port(Port::In(input), names[0], [pages, places, k, bytes]);
+            builder.port(Port::Out(input - 2), names[1], [pages, places, k, bytes]);
+        }
+    }
+}
+
 impl Operator for Paged {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let dtype = node.dtype(0);
@@ -280,22 +321,7 @@ impl Operator for Paged {
         );
         builder.port(Port::In(1), "key", [s.into(), keys.clone()]);
         builder.port(Port::In(2), "v", [s.into(), keys]);
-        for (input, names) in [(3u32, ["keys", "nextk"]), (4, ["values", "nextv"])] {
-            let Some([pages, places, _, bytes]) = node.shape(input as usize) else {
-                continue;
-            };
-            let (pages, places) = (
-                builder.fixed("", pages.clone(), CACHE),
-                builder.fixed("", places.clone(), CACHE),
-            );
-            let bytes = if *bytes == builder.extent(&d.into()) {
-                d
-            } else {
-                builder.fixed("", bytes.clone(), head_size(node))
-            };
-            builder.port(Port::In(input), names[0], [pages, places, k, bytes]);
-            builder.port(Port::Out(input - 2), names[1], [pages, places, k, bytes]);
-        }
+        Self::caches(&mut builder, node, [k, d]);
         for (input, name) in [
             (5, "starts"),
             (6, "lengths"),

@@ -128,14 +128,12 @@ fn rows(node: &NodeProto, site: &mut Site) -> Result<Change, Unverifiable> {
     );
     let size = node.int_or("block_size", 128);
     let strange = || refusal(node, "its blocks cannot be read");
-    let width = *usize::try_from(along)
-        .ok()
-        .and_then(|axis| table.dims.get(axis))
-        .ok_or_else(strange)? as i64;
-    let blocks = *usize::try_from(along)
-        .ok()
-        .and_then(|axis| scales.dims.get(axis))
-        .ok_or_else(strange)? as i64;
+    let extent = |tensor: &TensorRef| {
+        let axis = usize::try_from(along).ok()?;
+        tensor.dims.get(axis).map(|extent| *extent as i64)
+    };
+    let width = extent(&table).ok_or_else(strange)?;
+    let blocks = extent(&scales).ok_or_else(strange)?;
     let bits = node.int_or("bits", 4);
     // Numbers of fewer than eight bits stand alone where the file gives them a type of their own.
     let packed = bits < 8

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::contents::constant_of;
-use super::inferred::InferredFacts;
+use super::inferred::{InferredFacts, constant_of};
 use super::lowering::Lowering;
 use super::rule::refusal;
 use crate::model::edit::NodeExt;
-use crate::model::functions::rename;
+use crate::model::rename;
 use crate::proto::{GraphProto, NodeProto};
 use crate::run::Unverifiable;
 

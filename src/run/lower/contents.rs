@@ -4,7 +4,7 @@ use super::inferred::InferredFacts;
 use super::lowering::Lowering;
 use crate::model::TensorRef;
 use crate::model::edit::{NodeExt, retain_live};
-use crate::proto::{Dtype, GraphProto, NodeProto};
+use crate::proto::{Dtype, NodeProto};
 
 /// Whether there are operators that tract does better with constants.
 pub(super) fn wanted(lowering: &Lowering) -> bool {
@@ -23,20 +23,6 @@ pub(super) fn wanted(lowering: &Lowering) -> bool {
 /// Products of doubles are written in another way, which takes knowing the type.
 fn makes_doubles(node: &NodeProto) -> bool {
     node.op_type() == "Cast" && node.int("to") == Some(i64::from(Dtype::Double.code()))
-}
-
-/// A value of the main graph that is known: a constant of it, or computed from such.
-pub(super) fn constant_of(
-    name: &str,
-    graph: &GraphProto,
-    known: &InferredFacts,
-) -> Option<TensorRef> {
-    let constant = graph
-        .initializer
-        .iter()
-        .find(|tensor| tensor.name() == name)
-        .and_then(|tensor| TensorRef::from_proto(tensor).ok());
-    constant.or_else(|| known.contents.get(name).cloned())
 }
 
 /// Replaces computed values whose contents are known; says whether there were any.

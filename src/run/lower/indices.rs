@@ -12,7 +12,7 @@ pub(super) const RULES: &[LoweringRule] = &[
     LoweringRule::code("", "GatherND", gathered_from_the_end),
 ];
 
-/// tract takes int64 values that are cast for extents, which it can not add up at run time. Positions and counts fit 32 bits.
+/// tract takes int64 values that are cast for extents, which it cannot add up at run time. Positions and counts fit 32 bits.
 fn cumulate(node: &NodeProto, site: &mut Site) -> Result<Change, Unverifiable> {
     let x = node.input(0).unwrap_or_default();
     match site.dtype(Some(x)) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::TensorRef;
-use crate::proto::{Dtype, ModelProto};
+use crate::proto::{Dtype, GraphProto, ModelProto};
 
 /// What is known of values of the main graph, by name; what stands here is certain, what is missing is merely not known.
 #[derive(Clone, Debug, Default)]
@@ -22,3 +22,17 @@ pub struct InferredFacts {
 
 /// Infers what is known of a model whose inputs have concrete shapes.
 pub type Infer = dyn Fn(&ModelProto) -> InferredFacts + Send + Sync;
+
+/// A value of the main graph that is known: a constant of it, or computed from such.
+pub(super) fn constant_of(
+    name: &str,
+    graph: &GraphProto,
+    known: &InferredFacts,
+) -> Option<TensorRef> {
+    let constant = graph
+        .initializer
+        .iter()
+        .find(|tensor| tensor.name() == name)
+        .and_then(|tensor| TensorRef::from_proto(tensor).ok());
+    constant.or_else(|| known.contents.get(name).cloned())
+}

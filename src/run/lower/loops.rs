@@ -8,7 +8,7 @@ use super::lowering::Lowering;
 use super::rule::refusal;
 use crate::model::TensorRef;
 use crate::model::edit::{NodeExt, each_node};
-use crate::model::functions::rename;
+use crate::model::rename;
 use crate::proto::{AttributeProto, Dtype, GraphProto, NodeProto, TensorProto};
 use crate::run::Unverifiable;
 
@@ -200,31 +200,12 @@ fn turn(
         .get(2..2 + states)
         .ok_or_else(malformed)?
         .to_vec();
-    let mut constant = |hint: &str, tensor: TensorRef| {
-        let name = lowering.names.fresh(hint);
-        seen.constant(graph, tensor.to_proto(&name));
-        name
-    };
-    let at = constant(
-        "turn",
-        TensorRef {
-            dims: Vec::new(),
-            ..TensorRef::from_i64(vec![1], &[turns])
-        },
-    );
-    let goes = constant(
-        "goes",
-        TensorRef {
-            dtype: Dtype::Bool,
-            dims: Vec::new(),
-            bytes: vec![1u8].into(),
-        },
-    );
+    let firsts = turn_and_condition(turns, graph, seen, lowering);
     let mut names: BTreeMap<String, String> = body
         .input
         .iter()
         .map(|formal| formal.name().to_owned())
-        .zip([at, goes].into_iter().chain(given))
+        .zip(firsts.into_iter().chain(given))
         .collect();
     for tensor in &body.initializer {
         let mut tensor = tensor.clone();
@@ -261,6 +242,36 @@ fn turn(
     node.attribute.retain(|attribute| attribute.name() != TURNS);
     node.attribute.push(AttributeProto::int(TURNS, turns + 1));
     Ok(())
+}
+
+/// Stores the number of a turn, and that it goes on, as constants; gives their names.
+fn turn_and_condition(
+    turn: i64,
+    graph: &mut GraphProto,
+    seen: &mut LoopUses,
+    lowering: &mut Lowering,
+) -> [String; 2] {
+    let mut constant = |hint: &str, tensor: TensorRef| {
+        let name = lowering.names.fresh(hint);
+        seen.constant(graph, tensor.to_proto(&name));
+        name
+    };
+    let at = constant(
+        "turn",
+        TensorRef {
+            dims: Vec::new(),
+            ..TensorRef::from_i64(vec![1], &[turn])
+        },
+    );
+    let goes = constant(
+        "goes",
+        TensorRef {
+            dtype: Dtype::Bool,
+            dims: Vec::new(),
+            bytes: vec![1u8].into(),
+        },
+    );
+    [at, goes]
 }
 
 /// Gives the outputs; false where an output that scans has no turn to show its shape.

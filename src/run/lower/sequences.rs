@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::builder::GraphBuilder;
-use super::contents::constant_of;
-use super::inferred::InferredFacts;
+use super::inferred::{InferredFacts, constant_of};
 use super::lowering::Lowering;
 use crate::model::TensorRef;
 use crate::model::edit::NodeExt;

@@ -28,9 +28,7 @@ fn transform(node: &NodeProto, site: &mut Site) -> Result<Change, Unverifiable> 
     let axis = match node.input(2) {
         _ if opset < AXIS_IS_INPUT => Some(node.int_or("axis", 1)),
         None => Some(-2),
-        given => site
-            .tensor(given)
-            .and_then(|axis| axis.to_i64()?.first().copied()),
+        Some(given) => number(site, given),
     };
     let Some(axis) = axis else {
         return Ok(Change::NeedsFacts);
@@ -49,10 +47,7 @@ fn transform(node: &NodeProto, site: &mut Site) -> Result<Change, Unverifiable> 
     // A real signal of a given length from half its spectrum: tract reads that length.
     let back = node.int_or("inverse", 0) != 0 && node.int_or("onesided", 0) != 0;
     let length = match node.input(1) {
-        Some(length) if !back => match site
-            .tensor(Some(length))
-            .and_then(|length| length.to_i64()?.first().copied())
-        {
+        Some(length) if !back => match number(site, length) {
             Some(length) => Some(length),
             None => return Ok(Change::NeedsFacts),
         },
@@ -71,23 +66,40 @@ fn transform(node: &NodeProto, site: &mut Site) -> Result<Change, Unverifiable> 
         Some(length) if length > *extent => lengthened(site, x, &dims, from_start, length - extent),
         _ => x.to_owned(),
     };
+    let length = node.input(1).filter(|_| back);
+    rewritten(node, site, (&signal, length), (from_start, rank));
+    Ok(Change::Replaced)
+}
+
+/// The first number of a constant.
+fn number(site: &Site, name: &str) -> Option<i64> {
+    site.tensor(Some(name))
+        .and_then(|tensor| tensor.to_i64()?.first().copied())
+}
+
+/// Writes the transform of a signal, with a length where tract reads one, along an axis counted from the start of `rank`.
+fn rewritten(
+    node: &NodeProto,
+    site: &mut Site,
+    (signal, length): (&str, Option<&str>),
+    (axis, rank): (i64, i64),
+) {
     let mut attributes: Vec<_> = node
         .attribute
         .iter()
         .filter(|attribute| attribute.name() != "axis")
         .cloned()
         .collect();
-    let axis = if opset < AXIS_IS_INPUT {
-        attributes.push(AttributeProto::int("axis", from_start - rank));
+    let axis = if site.builder.opset < AXIS_IS_INPUT {
+        attributes.push(AttributeProto::int("axis", axis - rank));
         None
     } else {
         Some(
             site.builder
-                .constant(&TensorRef::from_i64(Vec::new(), &[from_start])),
+                .constant(&TensorRef::from_i64(Vec::new(), &[axis])),
         )
     };
-    let length = node.input(1).filter(|_| back);
-    let mut inputs = vec![signal.as_str()];
+    let mut inputs = vec![signal];
     match (length, &axis) {
         (None, None) => {}
         (length, None) => inputs.extend(length),
@@ -95,7 +107,6 @@ fn transform(node: &NodeProto, site: &mut Site) -> Result<Change, Unverifiable> 
     }
     let value = site.builder.op("DFT", &inputs, attributes);
     site.builder.bind_output(&value, node, 0);
-    Ok(Change::Replaced)
 }
 
 /// The signal with zeros behind it.

@@ -7,7 +7,7 @@ use super::guard::guard;
 use super::skeleton::parse_hollow;
 use super::support;
 use super::tensor::{dtype, from_tract};
-use crate::analysis;
+use crate::analysis::{self, Facts};
 use crate::model::edit::NodeExt;
 use crate::model::{Index, Model, Source};
 use crate::ops::lookup;
@@ -145,6 +145,32 @@ struct RefusedNode {
     main: bool,
 }
 
+/// Types and shapes of the main graph.
+fn told(model: &Model, facts: &Facts) -> InferredFacts {
+    let mut known = InferredFacts::default();
+    for (value, entry) in model
+        .index()
+        .values()
+        .filter(|(_, entry)| entry.graph == Index::MAIN)
+    {
+        let fact = facts.of(value);
+        if let Some(dtype) = fact.dtype {
+            known.dtypes.insert(entry.name.clone(), dtype);
+        }
+        if let Some(shape) = &fact.shape {
+            known.ranks.insert(entry.name.clone(), shape.len());
+        }
+        let dims: Option<Vec<i64>> = fact
+            .shape
+            .as_ref()
+            .and_then(|shape| shape.iter().map(|dim| dim.num()).collect());
+        if let Some(dims) = dims {
+            known.shapes.insert(entry.name.clone(), dims);
+        }
+    }
+    known
+}
+
 fn by_rules(proto: &ModelProto) -> KnownByRules {
     let mut proto = proto.clone();
     for node in proto.graph.iter_mut().flat_map(|graph| &mut graph.node) {
@@ -158,27 +184,10 @@ fn by_rules(proto: &ModelProto) -> KnownByRules {
         return KnownByRules::default();
     };
     let facts = analysis::infer(&model, &analysis::Pins::new());
-    let mut rules = KnownByRules::default();
-    for (value, entry) in model
-        .index()
-        .values()
-        .filter(|(_, entry)| entry.graph == Index::MAIN)
-    {
-        let fact = facts.of(value);
-        if let Some(dtype) = fact.dtype {
-            rules.known.dtypes.insert(entry.name.clone(), dtype);
-        }
-        if let Some(shape) = &fact.shape {
-            rules.known.ranks.insert(entry.name.clone(), shape.len());
-        }
-        let dims: Option<Vec<i64>> = fact
-            .shape
-            .as_ref()
-            .and_then(|shape| shape.iter().map(|dim| dim.num()).collect());
-        if let Some(dims) = dims {
-            rules.known.shapes.insert(entry.name.clone(), dims);
-        }
-    }
+    let mut rules = KnownByRules {
+        known: told(&model, &facts),
+        refused: None,
+    };
     for (id, entry) in model.index().nodes() {
         let node = model.node(id);
         let main = entry.graph == Index::MAIN;

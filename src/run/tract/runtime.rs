@@ -211,6 +211,14 @@ fn allowed(graph: &GraphProto) -> f64 {
     }
 }
 
+/// The largest relative difference between two runs in their first `outputs` tensors.
+fn noise(one: &[TensorRef], other: &[TensorRef], outputs: usize) -> f64 {
+    let pairs = one.iter().zip(other).take(outputs);
+    pairs
+        .filter_map(|(one, other)| difference(one, other))
+        .fold(0.0, f64::max)
+}
+
 /// The session with the plan that agrees with the plain one on the example: the fastest such, or the plain one where no
 /// optimized one runs. Errors: they disagree, or the plain one fails.
 fn settle(
@@ -245,10 +253,7 @@ fn settle(
         let Ok(first) = session.run_once(&plan, example) else {
             continue;
         };
-        let pairs = first.iter().zip(&right).take(outputs);
-        let noise = pairs
-            .filter_map(|(first, second)| difference(first, second))
-            .fold(0.0, f64::max);
+        let noise = noise(&first, &right, outputs);
         if noise <= allowed {
             return Ok((
                 TractSession {
