@@ -12,8 +12,8 @@ use crate::model::{Index, Model};
 /// Bytes of inputs that are kept where making them takes long.
 const CACHED: usize = 512 << 20;
 
-/// The inputs of the model that are tensors of known rank. One whose rank is not declared has that of its pin, or of the
-/// arrays in `data`.
+/// The inputs of the model that are tensors of known rank. One whose rank is not declared has that of its pin, or the
+/// shape of the arrays in `data`, any number of samples.
 pub fn declared_inputs(model: &Model, pins: &Pins, data: Option<&Path>) -> Vec<InputSpec> {
     let facts: BTreeMap<&str, Fact> = model
         .graph(Index::MAIN)
@@ -24,23 +24,28 @@ pub fn declared_inputs(model: &Model, pins: &Pins, data: Option<&Path>) -> Vec<I
     let unknown = facts
         .values()
         .any(|fact| fact.dtype.is_some() && fact.shape.is_none());
-    let ranks = data
+    let given = data
         .filter(|_| unknown)
-        .map(inputs::ranks)
+        .map(inputs::shapes)
         .unwrap_or_default();
     let spec = |name: &String| {
         let fact = facts.get(name.as_str()).cloned().unwrap_or_default();
         let dtype = fact.dtype?;
-        let axes = pins
-            .get(name)
-            .map(Vec::len)
-            .or_else(|| ranks.get(name).or(ranks.get("")).copied());
-        let open = |axes: usize| -> Vec<Dim> {
-            (0..axes)
-                .map(|axis| Dim::symbol(&format!("?{name}.{axis}")))
-                .collect()
+        let open = |axis: usize| Dim::symbol(&format!("?{name}.{axis}"));
+        let pinned = || Some((0..pins.get(name)?.len()).map(open).collect());
+        // Samples lie along the first axis of arrays.
+        let as_given = || -> Option<Vec<Dim>> {
+            let dims = given.get(name).or(given.get(""))?;
+            let inner = dims.iter().skip(1).map(|dim| Dim::from(*dim));
+            Some(
+                dims.first()
+                    .map(|_| open(0))
+                    .into_iter()
+                    .chain(inner)
+                    .collect(),
+            )
         };
-        let shape = fact.shape.or_else(|| axes.map(open))?;
+        let shape = fact.shape.or_else(pinned).or_else(as_given)?;
         Some(InputSpec::new(name, dtype, shape))
     };
     let values = &model.index().graph(Index::MAIN).inputs;

@@ -46,6 +46,9 @@ pub(super) fn error(error: PruneError) -> anyhow::Error {
         PruneError::SearchNeedsRun(_) => {
             anyhow!("{error}; name a size instead, with --target macs=0.7 for example")
         }
+        PruneError::CurvesNeedRun(_) => {
+            anyhow!("{error}; choose by weights alone instead, with --score l2 --recover none")
+        }
         PruneError::Plan(PlanError::NoSuchGroup(group)) => anyhow!(
             "the plan's group '{group}' is not one of this model's; was it made with other --units or --input?"
         ),

@@ -41,6 +41,8 @@ pub(super) fn run(args: &Calibrate, stop: &Stop) -> anyhow::Result<Exit> {
         ..Default::default()
     };
     let runtime = engine::runtime(args.engine.runtime, true, watch.memory)?;
+    let mut given = data::GivenData::told(&inputs)?;
+    given.doubt(&model, &*runtime, &watch);
     let gathered = prune::calibrate(&model, &options, &inputs, &runs, &*runtime, &watch.work());
     let statistics = match super::ran(gathered, &watch)? {
         Ok(statistics) => statistics,
@@ -54,7 +56,8 @@ pub(super) fn run(args: &Calibrate, stop: &Stop) -> anyhow::Result<Exit> {
     watch.finish();
     if !args.common.quiet {
         output::print(&format!(
-            "{} samples, {} activation matrices; {} more are kept apart to measure on\n",
+            "inputs: {}\n{} samples, {} activation matrices; {} more are kept apart to measure on\n",
+            given.line(),
             statistics.samples,
             statistics.of.len(),
             apart.len()

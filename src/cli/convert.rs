@@ -174,6 +174,7 @@ pub(super) fn outcome(report: &mut Report, outcome: &Outcome, request: &Request,
             params: point.cost.params.round() as u64,
             bytes: point.cost.bytes.round() as u64,
             drift: point.drift,
+            option: format!("--target drift={}", report::ceiling(point.drift)),
         })
         .collect();
     report.latency = outcome.forecast.map(|foreseen| report::Foreseen {

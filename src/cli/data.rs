@@ -72,6 +72,20 @@ pub(super) struct GivenData {
 }
 
 impl GivenData {
+    /// Inputs that nothing is measured on here. Errors: they cannot be read.
+    pub fn told(inputs: &Inputs) -> anyhow::Result<Self> {
+        let fed = Fed::look(inputs, inputs)?;
+        Ok(GivenData {
+            data: Dataset::new(cached(inputs.clone())),
+            fed: Some(convert::fed(&fed)),
+        })
+    }
+
+    /// What the model is fed, in one line.
+    pub fn line(&self) -> &str {
+        self.fed.as_ref().map_or("none", |fed| fed.line.as_str())
+    }
+
     /// Holds what a model knows of the inputs that it was made for against these, and warns.
     pub fn doubt(&mut self, model: &Model, runtime: &dyn Runtime, watch: &Watch) {
         let Some(fed) = &mut self.fed else { return };

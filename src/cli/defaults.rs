@@ -60,7 +60,7 @@ pub(super) fn drift(args: &Prune) -> f64 {
 pub(super) fn by_weights(args: &Prune, request: &Request, error: &PruneError) -> Option<Request> {
     let does_not_run = matches!(
         error,
-        PruneError::Unverifiable(_) | PruneError::SearchNeedsRun(_)
+        PruneError::Unverifiable(_) | PruneError::SearchNeedsRun(_) | PruneError::CurvesNeedRun(_)
     );
     let chosen = args.score.is_some() || args.recover.is_some() || measured(args);
     let wanted = !request.targets.is_empty() && request.score.needs() != Needs::Weights;

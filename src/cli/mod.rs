@@ -132,7 +132,9 @@ fn ran<T>(result: Result<T, PruneError>, watch: &watch::Watch) -> anyhow::Result
     };
     watch.finish();
     match error {
-        PruneError::Unverifiable(_) | PruneError::SearchNeedsRun(_) => {
+        PruneError::Unverifiable(_)
+        | PruneError::SearchNeedsRun(_)
+        | PruneError::CurvesNeedRun(_) => {
             complain(&format!("{:#}", advice::error(error)));
             Ok(Err(Exit::Unverifiable))
         }

@@ -165,7 +165,7 @@ fn compare(
         return Ok(Err(none));
     };
     let sessions = prepare(both, runtime, &example);
-    let (before, after) = match sessions {
+    let [before, after] = match sessions {
         Ok(sessions) => sessions,
         Err(failure) => return Ok(Err(failure)),
     };
@@ -209,13 +209,13 @@ fn prepare(
     both: [(&Model, &Path); 2],
     runtime: &dyn Runtime,
     example: &Tensors,
-) -> Result<(Box<dyn Session>, Box<dyn Session>), EngineFailure> {
+) -> Result<[Box<dyn Session>; 2], EngineFailure> {
     let session = |at: usize| {
         runtime
             .prepare(both[at].0, example, &[])
             .map_err(|error| failed(both, at, error.to_string()))
     };
-    Ok((session(0)?, session(1)?))
+    Ok([session(0)?, session(1)?])
 }
 
 /// A failure of one of both models, with its file.

@@ -19,7 +19,7 @@ pub enum FileError {
         one: String,
         other: String,
     },
-    #[error("cannot write {}: {source}", path.display())]
+    #[error("cannot write {}", path.display())]
     Io { path: PathBuf, source: io::Error },
     /// A stop was asked for; nothing is written any more.
     #[error("stopped")]

@@ -260,24 +260,24 @@ pub fn sources(path: &Path) -> Vec<PathBuf> {
     }
 }
 
-/// How many axes the arrays of a file, or the tensors of the first of some test sets, have, by name; the only array of an `.npy`
+/// The shapes of the arrays of a file, or of the tensors of the first of some test sets, by name; the only array of an `.npy`
 /// has none. Nothing where that is no such file.
-pub fn ranks(path: &Path) -> BTreeMap<String, usize> {
+pub fn shapes(path: &Path) -> BTreeMap<String, Vec<usize>> {
     if path.is_dir() {
         return testsets::find(path)
             .ok()
             .flatten()
-            .and_then(|sets| Some(testsets::ranks(sets.first()?)))
+            .and_then(|sets| Some(testsets::shapes(sets.first()?)))
             .unwrap_or_default();
     }
     if let Ok(arrays) = npz::open_npz(path, Memory::default()) {
         return arrays
             .into_iter()
-            .map(|(name, array)| (name, array.dims.len()))
+            .map(|(name, array)| (name, array.dims.clone()))
             .collect();
     }
     npz::open_npy(path, Memory::default())
-        .map(|array| BTreeMap::from([(String::new(), array.dims.len())]))
+        .map(|array| BTreeMap::from([(String::new(), array.dims.clone())]))
         .unwrap_or_default()
 }
 

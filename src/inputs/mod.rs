@@ -33,7 +33,7 @@ pub use cached::CachedBatches;
 pub use digest::digest;
 pub use error::{CALIBRATE, DataError, GIVE_INPUTS, GIVE_SHAPE, SCALING};
 pub use fed::{Fed, FedInput};
-pub use load::{Inputs, LoadOptions, load, ranks, sources};
+pub use load::{Inputs, LoadOptions, load, shapes, sources};
 pub use npz::{read_npy, read_npz, write_archive, write_npy, write_npz};
 pub use preprocess::Preprocess;
 pub use spec::{InputKind, InputSpec};

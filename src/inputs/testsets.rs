@@ -43,12 +43,18 @@ pub(super) fn files(folder: &Path) -> impl Iterator<Item = PathBuf> {
         .take_while(|path| path.is_file())
 }
 
-/// How many axes the tensors of a set have, by name; what can not be read is left out.
-pub(super) fn ranks(folder: &Path) -> BTreeMap<String, usize> {
+/// The shapes of the tensors of a set, by name; what cannot be read is left out.
+pub(super) fn shapes(folder: &Path) -> BTreeMap<String, Vec<usize>> {
     let tensors = files(folder)
         .filter_map(|path| TensorProto::decode(bytes::Bytes::from(std::fs::read(path).ok()?)).ok());
     tensors
-        .map(|tensor| (tensor.name().to_owned(), tensor.dims.len()))
+        .map(|tensor| {
+            let dims = tensor
+                .dims
+                .iter()
+                .map(|dim| usize::try_from(*dim).unwrap_or(0));
+            (tensor.name().to_owned(), dims.collect())
+        })
         .collect()
 }
 

@@ -102,9 +102,11 @@ fn contraction(node: &NodeView) -> Result<Option<Contraction>, InferError> {
     }))
 }
 
-/// The names of the equation: for each input, and for the output where that is written. Errors: an equation that is none, or
-/// one of another number of inputs.
-fn equation(node: &NodeView) -> Result<(Vec<Vec<Name>>, Option<Vec<Name>>), InferError> {
+/// The names of an equation: for each input, and for the output where that is written.
+type Equation = (Vec<Vec<Name>>, Option<Vec<Name>>);
+
+/// Reads the equation. Errors: one that is none, or is of another number of inputs.
+fn equation(node: &NodeView) -> Result<Equation, InferError> {
     let equation: String = node
         .string("equation")
         .unwrap_or_default()

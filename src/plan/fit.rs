@@ -71,7 +71,7 @@ impl Fit {
         let (here, there) = self.inputs.as_ref().zip(other.inputs.as_ref())?;
         (here.digest != there.digest).then(|| {
             format!(
-                "the weights were fitted {} here, {} when the plan was made",
+                "the weights were fitted to other inputs than when the plan was made: {} here, {} then",
                 self.describe(),
                 other.describe()
             )

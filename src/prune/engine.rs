@@ -133,7 +133,10 @@ fn hinted(mut outcome: Outcome, missing: &str) -> Outcome {
 fn is_settled(outcome: &Result<Outcome, PruneError>) -> bool {
     match outcome {
         Err(
-            PruneError::Unverifiable(_) | PruneError::SearchNeedsRun(_) | PruneError::Broken(_),
+            PruneError::Unverifiable(_)
+            | PruneError::SearchNeedsRun(_)
+            | PruneError::CurvesNeedRun(_)
+            | PruneError::Broken(_),
         ) => false,
         Err(_) => true,
         Ok(outcome) => outcome.checks.as_ref().is_none_or(is_told),

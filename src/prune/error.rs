@@ -60,6 +60,11 @@ pub enum PruneError {
     /// The same, while the most that may go within a drift is searched for; a size can be reached without.
     #[error("the search for a drift needs to run the model, and cannot: {0}")]
     SearchNeedsRun(String),
+    /// What cuts do to the outputs cannot be measured: the model does not run.
+    #[error(
+        "what cuts of its groups do to the outputs is measured by running the model, which fails: {0}"
+    )]
+    CurvesNeedRun(String),
     /// A form of the model does not run, though the original does: a fault of this crate.
     #[error("a pruned form of the model does not run, though the original does: {0}")]
     Broken(String),

@@ -49,8 +49,12 @@ pub(super) struct RoundState {
 impl Rounds<'_> {
     /// Meets the request's targets, or comes as near to its drift as it can. Errors: the model does not run, a stop asked for.
     pub fn run(&self) -> Result<Decision, PruneError> {
-        if self.measures() || self.request.targets.is_empty() {
+        if self.request.targets.is_empty() {
             require(self.bench)?;
+        } else if self.measures()
+            && let Some(reason) = self.bench.failure()
+        {
+            return Err(PruneError::CurvesNeedRun(reason.to_owned()));
         }
         let mut state = RoundState {
             prepared: None,

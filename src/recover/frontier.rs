@@ -28,7 +28,8 @@ pub(super) struct Frontier {
 
 /// A part of a model made ready, and what it gives.
 pub(super) struct FrontierPart {
-    session: Box<dyn Session>,
+    /// `None` where inputs and what is kept are all that is asked for.
+    session: Option<Box<dyn Session>>,
     /// Names of its outputs.
     pub outputs: Vec<String>,
     /// Those that are to be kept.
@@ -73,11 +74,9 @@ impl Frontier {
             .collect();
         let part =
             extract_subgraph(model, &computed, &starts).map_err(|error| error.to_string())?;
-        let session = runtime
-            .prepare_variant(&part, &example)
-            .map_err(|error| error.to_string())?;
+        let session = (!computed.is_empty()).then(|| runtime.prepare_variant(&part, &example));
         Ok(FrontierPart {
-            session,
+            session: session.transpose().map_err(|error| error.to_string())?,
             outputs: computed,
             next,
         })
@@ -96,10 +95,10 @@ impl Frontier {
     /// Runs a part on one of the runs (the `at`th); gives all its outputs, the inputs and what was kept, by name.
     pub fn run(&self, part: &FrontierPart, at: usize, inputs: Tensors) -> Result<Tensors, String> {
         let inputs = self.inputs(at, inputs)?;
-        let outputs = part
-            .session
-            .run(&inputs)
-            .map_err(|error| error.to_string())?;
+        let outputs = match &part.session {
+            Some(session) => session.run(&inputs).map_err(|error| error.to_string())?,
+            None => Vec::new(),
+        };
         let mut named: Tensors = part.outputs.iter().cloned().zip(outputs).collect();
         inputs.into_iter().for_each(|(name, tensor)| {
             named.entry(name).or_insert(tensor);

@@ -21,6 +21,7 @@ pub use sentences::exactness as told_exactness;
 pub use terminal::{inspection, latencies, sparsification, summary, verification};
 pub use types::*;
 pub use units::error as number;
+pub use view::ceiling;
 
 /// A report that cannot be made.
 #[derive(Debug, thiserror::Error)]

@@ -102,6 +102,9 @@ pub fn verification(report: &Report) -> String {
     if report.drift.outputs.len() > 1 {
         part(&mut text, "Outputs", &view::outputs(report), "output");
     }
+    if let Some(runtime) = &report.runtime {
+        text += &format!("\nrun in {} {}\n", runtime.name, runtime.version);
+    }
     text
 }
 

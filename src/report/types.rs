@@ -282,6 +282,9 @@ pub struct PointRow {
     pub params: u64,
     pub bytes: u64,
     pub drift: f64,
+    /// What asks for it on the command line; for people.
+    #[serde(skip)]
+    pub option: String,
 }
 
 /// A latency aimed at.

@@ -323,14 +323,14 @@ pub fn tradeoff(report: &Report) -> TextTable {
             macs,
             units::ratio(point.bytes as f64, report.original.bytes as f64),
             units::error(point.drift),
-            format!("--target drift={}", ceiling(point.drift)),
+            point.option.clone(),
         ]);
     }
     table
 }
 
 /// Two digits, not less than the number.
-fn ceiling(number: f64) -> String {
+pub fn ceiling(number: f64) -> String {
     if !number.is_finite() || number <= 0.0 {
         return "0".to_owned();
     }

@@ -35,7 +35,7 @@ pub struct ScoreEntry {
     pub make: fn(u64) -> Arc<dyn Score>,
 }
 
-const NO_READER: &str = "no product with constant weights reads them";
+const NO_READER: &str = "no product reads them whose weights stand in the file as they are";
 
 /// All scores, those that look at activations first.
 ///

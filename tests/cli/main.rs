@@ -8,6 +8,7 @@ mod files;
 mod kills;
 mod quality;
 mod runtime;
+mod said;
 mod sparsify;
 mod words;
 

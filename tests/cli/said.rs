@@ -1,0 +1,109 @@
+//! What commands say of their inputs, their engine and their limits.
+
+use onnx_prune::inputs::{Tensors, write_npz};
+use onnx_prune::model::{TensorRef, save, text};
+
+use super::{code, run};
+
+fn stdout(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn verify_names_its_engine() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = "verify @digits_cnn.onnx @digits_cnn.onnx --data @digits_test.npz --samples 4 --runtime tract";
+    let said = stdout(&run(folder.path(), line));
+    assert!(said.contains("run in tract 0."), "{said}");
+}
+
+#[test]
+fn calibrate_says_what_it_feeds_and_doubts_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let line =
+        "calibrate @digits_cnn.onnx --data @digits_calibration.npz --samples 16 -o {}/s.stats";
+    let said = stdout(&run(folder.path(), line));
+    assert!(
+        said.contains("inputs: 16 samples → input 1×1×8×8"),
+        "{said}"
+    );
+    // Constants of 0–255 on numbers of 0–1 leave next to nothing of them.
+    let (status, said) = code(folder.path(), &format!("{line} --mean 123 --std 58"));
+    assert_eq!(status, 0);
+    assert!(said.contains("check --scale, --mean and --std"), "{said}");
+}
+
+#[test]
+fn a_size_that_needs_runs_is_not_called_a_search_for_a_drift() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let model = "opset 18\ninput x f32[1,4,6,6]\nconst a f32[8,4,3,3]\nconst b f32[4,8,1,1]\nc = Conv(x, a)\np = LpPool(c) {kernel_shape=[2,2], p=3}\ny = Conv(p, b)\noutput y";
+    save(&text::model(model).unwrap(), &path.join("m.onnx")).unwrap();
+    let line = "{}/m.onnx -o {}/x.onnx --target macs=0.7 --score obs --runtime tract";
+    let (status, said) = code(path, line);
+    assert_eq!(status, 3, "{said}");
+    assert!(
+        said.contains("--score l2") && !said.contains("search for a drift"),
+        "{said}"
+    );
+    assert!(!path.join("x.onnx").exists());
+}
+
+#[test]
+fn an_input_of_unknown_rank_is_counted_at_the_shape_of_its_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let net = "input x f32[n,12]\nconst a f32[12,32]\nconst b f32[32,4]\nh = MatMul(x, a)\nr = Relu(h)\ny = MatMul(r, b)\noutput y";
+    let mut model = text::model(net).unwrap();
+    let input = &mut model.proto.graph.as_mut().unwrap().input[0];
+    let Some(onnx_prune::proto::type_proto::Value::TensorType(tensor)) =
+        input.r#type.as_mut().and_then(|kind| kind.value.as_mut())
+    else {
+        panic!("x is a tensor")
+    };
+    tensor.shape = None;
+    save(&model, &path.join("m.onnx")).unwrap();
+    let numbers: Vec<f32> = (0..64 * 12).map(|at| (at as f32 * 0.7).sin()).collect();
+    let inputs = Tensors::from([("x".to_owned(), TensorRef::from_f32(vec![64, 12], &numbers))]);
+    write_npz(&path.join("d.npz"), &inputs).unwrap();
+    let said = stdout(&run(
+        path,
+        "{}/m.onnx -o {}/x.onnx --target macs=0.5 --data {}/d.npz --force",
+    ));
+    assert!(
+        said.contains("MACs are of one run with x 1×12") && said.contains("512"),
+        "{said}"
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_process_without_memory_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let tool = env!("CARGO_BIN_EXE_onnx-prune");
+    let model = super::fixture("digits_cnn.onnx");
+    let mut refused = 0;
+    for megabytes in [40, 60, 100, 200, 300] {
+        let line = format!(
+            "ulimit -v {}; {tool} {} -o {}/x.onnx --target macs=0.7 --samples 4",
+            megabytes * 1024,
+            model.display(),
+            folder.path().display()
+        );
+        let output = std::process::Command::new("sh")
+            .args(["-c", &line])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            matches!(output.status.code(), Some(0..=2)),
+            "{megabytes} MB: {:?}: {said}",
+            output.status
+        );
+        if said.contains("out of memory") {
+            refused += 1;
+            assert_eq!(output.status.code(), Some(2));
+        }
+    }
+    assert!(refused > 0);
+}
