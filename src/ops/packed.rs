@@ -98,6 +98,9 @@ impl Operator for GatherBlockQuantized {
         describe_or_freeze(node, |node, builder| {
             let (data, indices, scales) = (node.shape(0)?, node.shape(1)?, node.shape(2)?);
             let table = PackedTable::read(node, data)?;
+            if scales.len() != data.len() {
+                return None;
+            }
             let rows = operand::free(builder, "i", indices);
             let (mut from, mut scale, mut zero, mut to) =
                 (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -236,8 +239,8 @@ pub(super) static RULES: &[Rule] = &[
 
 #[cfg(test)]
 mod tests {
-    use crate::ops::Setting;
     use crate::ops::case::OpCase;
+    use crate::ops::{Operator, Setting};
 
     #[test]
     fn columns_of_a_table_go_by_blocks() {
@@ -268,6 +271,8 @@ mod tests {
         shared.expect_shapes("bx64").expect_relation(
             "data[v, q·z] indices[i] scales[v, q] zero_points[v, q/2] → y[i, q·j]",
         );
+        let misfit = table().weight("u8:100x32x2").input("i64:b").weight("100");
+        assert!(misfit.view(|view| super::GatherBlockQuantized.relate(view).terms.is_empty()));
     }
 
     #[test]

@@ -153,6 +153,9 @@ impl Operator for MaxUnpool {
             let [_, _, places @ ..] = node.output_shape(0)? else {
                 return None;
             };
+            if node.shape(1)?.len() != positions.len() + 2 {
+                return None;
+            }
             let (b, c) = (
                 builder.fixed("b", batch.clone(), POSITIONS),
                 builder.fixed("c", channels.clone(), POSITIONS),
@@ -329,6 +332,7 @@ pub(super) static RULES: &[Rule] = &[
 
 #[cfg(test)]
 mod tests {
+    use crate::ops::Operator;
     use crate::ops::case::OpCase;
 
     #[test]
@@ -401,6 +405,11 @@ mod tests {
         unpool
             .expect_shapes("1x8x8x8")
             .expect_relation("x[b, c, s, s2] indices[b, c, s, s2] → y[b, c, t, t2]");
+        let misfit = OpCase::op("MaxUnpool")
+            .input("1x8x4x4")
+            .input("i64:8")
+            .ints("kernel_shape", &[2, 2]);
+        assert!(misfit.view(|view| super::MaxUnpool.relate(view).terms.is_empty()));
     }
 
     #[test]

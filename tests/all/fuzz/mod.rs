@@ -18,6 +18,8 @@ use target::{Progress, Range};
 const SHORT: u64 = 300;
 /// The longest that one command may take on a small model; more on a machine that does other work beside this.
 const HANG: Duration = Duration::from_secs(20);
+/// What is said of a model at which that is over.
+const NO_END: &str = "no end after";
 /// Address space of a worker, in KiB: what asks for more dies of it, and is found.
 const SPACE: u64 = 8 << 20;
 /// Environment variable by which a worker is told its range and its folder.
@@ -95,17 +97,30 @@ fn watch(mut range: Range, folder: &Path) -> Report {
         match end {
             None => break,
             Some(what) => {
-                report.failures.push(format!(
-                    "model {} ({}): {what}",
-                    progress.model,
-                    progress.step()
-                ));
+                let what = match what.starts_with(NO_END) {
+                    true => again(progress.model, folder, &mut report),
+                    false => Some(what),
+                };
+                let found =
+                    |what| format!("model {} ({}): {what}", progress.model, progress.step());
+                report.failures.extend(what.map(found));
                 range.next = progress.model + 1;
             }
         }
     }
     report.failures.extend(target::complaints(folder));
     report
+}
+
+/// Tries a model once more: on a machine that is busy with other things, one that takes its time looks like one without end.
+fn again(model: u64, folder: &Path, report: &mut Report) -> Option<String> {
+    let alone = Range {
+        next: model,
+        end: model + 1,
+    };
+    let (progress, end) = supervise(&mut spawn(&alone, folder), folder);
+    report.executions += progress.executions;
+    end
 }
 
 fn spawn(range: &Range, folder: &Path) -> Child {
@@ -158,7 +173,7 @@ fn supervise(child: &mut Child, folder: &Path) -> (Progress, Option<String>) {
         } else if since.elapsed() > HANG {
             child.kill().unwrap();
             child.wait().unwrap();
-            return (seen, Some(format!("no end after {} s", HANG.as_secs())));
+            return (seen, Some(format!("{NO_END} {} s", HANG.as_secs())));
         }
         std::thread::sleep(Duration::from_millis(20));
     }
