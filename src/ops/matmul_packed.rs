@@ -295,6 +295,7 @@ pub(super) static RULES: &[Rule] = &[Rule::microsoft("MatMulNBits", &MatMulNBits
 
 #[cfg(test)]
 mod tests {
+    use super::Packing;
     use crate::ops::case::OpCase;
 
     fn start() -> OpCase {
@@ -390,16 +391,29 @@ mod tests {
 
     #[test]
     fn attributes_of_other_numbers_are_an_error() {
-        let infer = |case: OpCase| {
-            let operator = crate::ops::lookup(case.node.domain(), case.node.op_type()).unwrap();
-            case.view(|view| operator.infer(view).map(|_| ()).map_err(|error| error.0))
+        let fits = |case: OpCase, weight: &str, sum: i64| {
+            let case = case.int("K", 128).weight(weight).weight("24");
+            case.view(|view| {
+                let attributes = Packing {
+                    sum,
+                    ..Packing::read(view, "N").unwrap()
+                };
+                attributes.fits(view).map_err(|error| error.0)
+            })
         };
-        let packed = |weight: &str| start().int("K", 128).weight(weight).weight("24");
-        assert_eq!(infer(packed("u8:6x4x16")), Ok(()));
-        assert!(infer(packed("u8:6x3x16")).unwrap_err().contains("K=128"));
-        let large = start().int("K", i64::from(i32::MAX));
-        let error = infer(large.weight("u8:6x4x16").weight("24")).unwrap_err();
+        assert_eq!(fits(start(), "u8:6x4x16", 128), Ok(()));
+        let error = fits(start(), "u8:6x4x16", i64::from(i32::MAX)).unwrap_err();
         assert_eq!(error, "K=2147483647 for other data");
+        let unknown = || {
+            OpCase::op("MatMulNBits")
+                .domain("com.microsoft")
+                .at(1)
+                .input("bxk")
+                .int("N", 6)
+                .int("block_size", 32)
+        };
+        let error = fits(unknown(), "u8:6x4x16", 256).unwrap_err();
+        assert!(error.contains("N=6 and K=256"), "{error}");
     }
 
     #[test]

@@ -271,7 +271,7 @@ mod tests {
         shared.expect_shapes("bx64").expect_relation(
             "data[v, q·z] indices[i] scales[v, q] zero_points[v, q/2] → y[i, q·j]",
         );
-        let misfit = table().weight("u8:100x32x2").input("i64:b").weight("100");
+        let misfit = table().weight("u8:100x32").input("i64:b").weight("100");
         assert!(misfit.view(|view| super::GatherBlockQuantized.relate(view).terms.is_empty()));
     }
 
