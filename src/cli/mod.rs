@@ -3,6 +3,7 @@
 //! Invariant: decides nothing about models; `anyhow` ends here.
 
 mod advice;
+mod allocator;
 mod args;
 mod bench;
 mod calibrate;
@@ -30,6 +31,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
+pub use allocator::OrExit;
 use args::{Cli, Command};
 pub use engine::onnxruntime;
 use stop::Stop;
