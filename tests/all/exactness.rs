@@ -128,7 +128,19 @@ fn fixtures_are_exact() {
 #[test]
 fn real_models_are_exact() {
     let only = std::env::var("ONNX_PRUNE_ONLY").ok();
-    check_all(&corpus_cases(only.as_deref()), &[1], 0);
+    let cases = corpus_cases(only.as_deref());
+    // Two at a time, the larger ones spread over both.
+    let (even, odd): (Vec<_>, Vec<_>) = cases
+        .into_iter()
+        .enumerate()
+        .partition(|(at, _)| at % 2 == 0);
+    let [even, odd] =
+        [even, odd].map(|half| half.into_iter().map(|(_, case)| case).collect::<Vec<_>>());
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| check_all(&odd, &[1], 0));
+        check_all(&even, &[1], 0);
+        other.join().unwrap();
+    });
 }
 
 /// Two layers share one large weight: the first may lose outputs, the second inputs, and together they could lose nothing.
