@@ -85,7 +85,7 @@ fn a_process_without_memory_says_so() {
     let mut refused = 0;
     for megabytes in [100, 200, 300, 400] {
         let line = format!(
-            "ulimit -v {}; {tool} {} -o {}/x.onnx --target macs=0.7 --samples 4",
+            "ulimit -v {}; {tool} {} -o {}/x.onnx --target macs=0.7 --samples 4 --threads 2",
             megabytes * 1024,
             model.display(),
             folder.path().display()
