@@ -9,6 +9,7 @@ mod ranking;
 
 use std::fmt;
 
+use crate::analysis::{Analysis, Selection};
 use crate::cost::Cost;
 
 pub use align::{Align, Width, cheapest};
@@ -49,6 +50,16 @@ pub struct Choice {
 }
 
 impl Choice {
+    /// What stays and what goes, by class.
+    pub(crate) fn selection(&self, analysis: &Analysis) -> Selection {
+        let cut = self
+            .removed
+            .iter()
+            .enumerate()
+            .filter(|(_, units)| !units.is_empty());
+        analysis.select(cut.map(|(group, units)| (group, units.as_slice())))
+    }
+
     /// The choice that comes closest to targets out of reach, where its cost is near enough to them.
     fn near_enough(
         self,

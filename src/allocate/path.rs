@@ -319,13 +319,7 @@ impl<'a> Path<'a> {
 
     /// The selection of a choice.
     pub fn selection(&self, choice: &Choice) -> Selection {
-        let cut = choice
-            .removed
-            .iter()
-            .enumerate()
-            .filter(|(_, units)| !units.is_empty());
-        self.analysis
-            .select(cut.map(|(group, units)| (group, units.as_slice())))
+        choice.selection(self.analysis)
     }
 
     /// The cost of a choice.

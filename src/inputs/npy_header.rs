@@ -128,10 +128,10 @@ impl<'a> Fields<'a> {
     fn read(text: &'a [u8]) -> Result<Self, usize> {
         let mut cursor = Cursor { text, at: 0 };
         let mut fields = Fields::default();
-        cursor.expect(b'{')?;
+        cursor.require(b'{')?;
         while !cursor.take(b'}') {
             let key = cursor.string()?;
-            cursor.expect(b':')?;
+            cursor.require(b':')?;
             match key {
                 "descr" => fields.descr = Some(cursor.descr()?),
                 "fortran_order" => fields.fortran = Some(cursor.truth()?),
@@ -139,7 +139,7 @@ impl<'a> Fields<'a> {
                 _ => return Err(cursor.at),
             }
             if !cursor.take(b',') {
-                cursor.expect(b'}')?;
+                cursor.require(b'}')?;
                 break;
             }
         }
@@ -166,7 +166,7 @@ impl<'a> Cursor<'a> {
         found
     }
 
-    fn expect(&mut self, wanted: u8) -> Result<(), usize> {
+    fn require(&mut self, wanted: u8) -> Result<(), usize> {
         if self.take(wanted) {
             Ok(())
         } else {
@@ -197,7 +197,7 @@ impl<'a> Cursor<'a> {
             .ok_or(self.at)?;
         self.at += 1;
         let inside = self.while_in(|character| character != quote)?;
-        self.expect(quote)?;
+        self.require(quote)?;
         Ok(inside)
     }
 
@@ -237,14 +237,14 @@ impl<'a> Cursor<'a> {
 
     fn numbers(&mut self) -> Result<Vec<u64>, usize> {
         let mut numbers = Vec::new();
-        self.expect(b'(')?;
+        self.require(b'(')?;
         while !self.take(b')') {
             let digits = self.while_in(|character| character.is_ascii_digit())?;
             numbers.push(digits.parse().map_err(|_| self.at)?);
             // Long numbers of Python 2 end with a letter.
             self.take(b'L');
             if !self.take(b',') {
-                self.expect(b')')?;
+                self.require(b')')?;
                 break;
             }
         }

@@ -2,6 +2,7 @@
 
 use super::broadcast::broadcast;
 use super::fit::unless_ranked;
+use super::frozen::same;
 use super::{InferError, NodeView, Operator, Rule};
 use crate::facts::Fact;
 use crate::relation::{Port, Reason, Relation, Term};
@@ -11,10 +12,7 @@ struct Cumulative;
 
 impl Operator for Cumulative {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        Ok(vec![Fact {
-            contents: None,
-            ..node.input(0).cloned().unwrap_or_default()
-        }])
+        same(node)
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
@@ -52,10 +50,7 @@ struct LpNormalization;
 
 impl Operator for LpNormalization {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        Ok(vec![Fact {
-            contents: None,
-            ..node.input(0).cloned().unwrap_or_default()
-        }])
+        same(node)
     }
 
     fn relate(&self, node: &NodeView) -> Relation {

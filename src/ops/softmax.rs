@@ -3,6 +3,7 @@
 use super::broadcast::{axis_name, broadcast};
 use super::elementwise::dtype_attribute;
 use super::fit::unless_ranked;
+use super::frozen::same;
 use super::meaning::Decides;
 use super::{InferError, NodeView, Operator, Rule};
 use crate::facts::{Contents, Dim, Element, Fact};
@@ -14,10 +15,7 @@ struct Softmax;
 
 impl Operator for Softmax {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        Ok(vec![Fact {
-            contents: None,
-            ..node.input(0).cloned().unwrap_or_default()
-        }])
+        same(node)
     }
 
     fn relate(&self, node: &NodeView) -> Relation {
