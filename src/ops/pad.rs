@@ -247,12 +247,12 @@ fn new_ends(
     let new_before = match before {
         1.. => extents.first().and_then(Dim::num).unwrap_or(before),
         0 => 0,
-        _ => -cropped(&|at| at < -before, -before),
+        _ => -cropped(&|at| at < before.saturating_neg(), before.saturating_neg()),
     };
     let new_after = match after {
         1.. => extents.last().and_then(Dim::num).unwrap_or(after),
         0 => 0,
-        _ => -cropped(&|at| at >= extent + after, -after),
+        _ => -cropped(&|at| at >= extent + after, after.saturating_neg()),
     };
     (new_before, new_after)
 }
@@ -284,7 +284,7 @@ fn segments(
 ) -> Layout {
     let mut layout = Layout::from(label);
     if let (true, Some(extent)) = (before < 0 || after < 0, extent.num()) {
-        let read = (-before).max(0)..extent - (-after).max(0);
+        let read = before.saturating_neg().max(0)..extent - after.saturating_neg().max(0);
         layout = Layout::pick(label, read.filter_map(|at| u32::try_from(at).ok()));
     }
     let mut fill = |count: i64| {

@@ -45,7 +45,7 @@ fn extents(
     let (Some(x), Some(w), Some(r)) = (node.shape(0), node.shape(1), node.shape(2)) else {
         return Ok(None);
     };
-    let ([first, second, i], [w_d, w_1, w_2], [_, r_1, r_2]) = (x, w, r) else {
+    let ([first, second, i], [w_d, w_1, w_2], [r_d, r_1, r_2]) = (x, w, r) else {
         return Err(InferError(format!(
             "X, W, R have {}, {}, {} axes, 3 each are expected",
             x.len(),
@@ -65,7 +65,8 @@ fn extents(
         .map_or_else(|| r_columns.clone(), Dim::Num);
     let rows = &h * &Dim::Num(gates);
     let pairs = [
-        (w_d, &d, "directions"),
+        (w_d, &d, "directions of W"),
+        (r_d, &d, "directions of R"),
         (w_rows, &rows, "rows of W"),
         (w_columns, i, "columns of W"),
         (r_rows, &rows, "rows of R"),
@@ -415,17 +416,30 @@ mod tests {
             .weight("1x12x4")
             .weight("1x12x3")
             .named();
-        let facts = [vec![7, 2, 3], vec![1, 12, 4], vec![1, 12, 3]]
-            .map(|dims| Fact::new(None, dims.into_iter().map(Dim::Num).collect()));
-        let view = NodeView {
-            node: &node,
-            opset: 14,
-            inputs: facts.iter().map(Some).collect(),
-            outputs: vec![],
-            branches: vec![],
-            magnitudes: false,
+        let error = |w: [i64; 3], r: [i64; 3]| {
+            let facts = [vec![7, 2, 3], w.to_vec(), r.to_vec()]
+                .map(|dims| Fact::new(None, dims.into_iter().map(Dim::Num).collect()));
+            let view = NodeView {
+                node: &node,
+                opset: 14,
+                inputs: facts.iter().map(Some).collect(),
+                outputs: vec![],
+                branches: vec![],
+                magnitudes: false,
+            };
+            Recurrent { gates: 4 }
+                .infer(&view)
+                .err()
+                .map(|error| error.0)
         };
-        assert!(Recurrent { gates: 4 }.infer(&view).is_err());
+        let says = |w, r, part: &str| {
+            let said = error(w, r).unwrap_or_default();
+            assert!(said.starts_with(part), "{said}");
+        };
+        assert_eq!(error([1, 12, 3], [1, 12, 3]), None);
+        says([1, 12, 4], [1, 12, 3], "columns of W");
+        says([2, 12, 3], [1, 12, 3], "directions of W");
+        says([1, 12, 3], [2, 12, 3], "directions of R");
     }
 
     #[test]

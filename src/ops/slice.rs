@@ -308,7 +308,7 @@ fn new_bounds(
     kept: &[u32],
     [start, step, count]: [i64; 3],
 ) -> Result<[Option<Dim>; 2], RewriteError> {
-    if step.abs() != 1 {
+    if step.unsigned_abs() != 1 {
         return Err(RewriteError(
             "a slice that takes every so-manieth index".into(),
         ));

@@ -477,6 +477,29 @@ fn what_does_not_fit_is_refused_by_name() {
 }
 
 #[test]
+fn a_pad_as_wide_as_numbers_go_does_not_overflow() {
+    for mode in ["constant", "wrap", "edge"] {
+        for pads in [
+            [i64::MIN, 0],
+            [0, i64::MIN],
+            [i64::MAX, i64::MAX],
+            [i64::MIN; 2],
+        ] {
+            let [before, after] = pads;
+            let text = format!(
+                "opset 19\ninput x f32[4]\nconst p i64[2] = {before}, {after}\ny = Pad(x, p) {{mode=\"{mode}\"}}\noutput y"
+            );
+            let grown = of_text(&text, &[("x", floats(&[4], 0.0))]).and_then(|session| {
+                let run = session.run(&feeds(&[("x", floats(&[4], 0.0))]));
+                run.map_err(|error| Unverifiable::new(error.0))
+            });
+            let len = grown.map_or(0, |values| values[0].dims.iter().product());
+            assert!(len <= 4, "{text}");
+        }
+    }
+}
+
+#[test]
 fn an_index_that_is_not_there_names_its_input() {
     let text = "const t f32[4,3]\ninput i i64[2]\nconst last i64[1] = 1\np = Unsqueeze(i, last)\ny = GatherND(t, p)\noutput y";
     let session = of_text(text, &[("i", TensorRef::from_i64(vec![2], &[0, 3]))]).unwrap();

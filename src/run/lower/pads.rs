@@ -48,7 +48,7 @@ fn pad(node: &NodeProto, site: &mut Site) -> Result<Change, Unverifiable> {
         let end = if *after < 0 { *after } else { i64::MAX };
         value = site
             .builder
-            .slice(&value, *axis, ((-before).max(0), end, 1));
+            .slice(&value, *axis, (before.saturating_neg().max(0), end, 1));
     }
     let rest: Vec<i64> = ends
         .iter()
@@ -125,8 +125,8 @@ fn wrapped(
             return Ok(Change::Unchanged);
         };
         // Cropped first, then wrapped.
-        let first = (-before).max(0);
-        let left = extent - first + after.min(&0);
+        let first = before.saturating_neg().max(0);
+        let left = extent.saturating_sub(first).saturating_add(*after.min(&0));
         let (before, after) = (*before.max(&0), *after.max(&0));
         if left <= 0 || before.saturating_add(after).saturating_add(left) > LONG {
             return Ok(Change::Unchanged);
