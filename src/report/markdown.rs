@@ -28,10 +28,13 @@ pub fn markdown(report: &Report) -> String {
     if let Some(labelled) = sentences::labelled(report) {
         text += &format!("- **Top-1 accuracy on labels:** {labelled}\n");
     }
-    report
-        .remarks
-        .iter()
-        .for_each(|remark| text += &format!("- {}\n", escape(remark)));
+    sentences::said(report).for_each(|(what, said)| {
+        let mark = match what {
+            "Note" => String::new(),
+            what => format!("**{what}:** "),
+        };
+        text += &format!("- {mark}{}\n", escape(said));
+    });
     for (title, part) in [
         ("Zeros", view::sparsity(report)),
         ("Checks", view::checks(report)),
