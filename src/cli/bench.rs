@@ -12,6 +12,7 @@ use super::engine::{self, Done, EngineFailure};
 use super::stop::Stop;
 use super::watch::Watch;
 use super::{Exit, convert, data, output, verify};
+use crate::cost;
 use crate::latency::latency;
 use crate::model::Model;
 use crate::progress::{Phase, Progress};
@@ -83,10 +84,10 @@ pub(super) fn run(args: &Bench, stop: &Stop) -> anyhow::Result<Exit> {
     report.runtime = Some(convert::runtime(runtime));
     report.original = costs.first().copied().unwrap_or_default();
     report.pruned = costs.get(1).copied();
+    report.uncounted = convert::uncounted(&cost::uncounted(first, &pins));
     report.counted_at = pins;
     report.drift.synthetic = given.synthetic;
-    report.seconds = watch.finish();
-    report.peak_rss_bytes = output::peak_rss_bytes();
+    output::close(&mut report, &watch);
     show(args, report, &costs, runtime)?;
     Ok(Exit::Done)
 }

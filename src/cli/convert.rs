@@ -61,6 +61,15 @@ pub(super) fn cost_of(model: &Model, pins: &analysis::Pins) -> report::CostRow {
     self::cost(&cost::cost(model, pins), None)
 }
 
+/// Nodes whose operations are not counted.
+pub(super) fn uncounted(nodes: &[cost::Uncounted]) -> Vec<report::UncountedRow> {
+    let row = |node: &cost::Uncounted| report::UncountedRow {
+        node: node.node.clone(),
+        operator: node.operator.clone(),
+    };
+    nodes.iter().map(row).collect()
+}
+
 /// Fills in groups and reasons. `removed` counts the units that go, by group of the analysis.
 fn known(
     report: &mut Report,
@@ -74,6 +83,7 @@ fn known(
         .iter()
         .filter_map(|at| Some((*at, analysis.groups.get(*at)?)))
         .collect();
+    report.uncounted = uncounted(workspace.cost.uncounted());
     let ledger = IncrementalCost::new(&workspace.cost, analysis.classes.classes.len());
     report.groups = groups
         .iter()

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser};
 
 use super::args::Cli;
 
@@ -139,7 +139,7 @@ pub(super) fn first_word(arguments: &[String]) -> Option<String> {
     if names.iter().any(|name| name == word) {
         return None;
     }
-    if let Some(near) = names.iter().find(|name| strsim(name, word) <= 2) {
+    if let Some(near) = names.iter().find(|name| edits(name, word) <= 2) {
         return Some(format!(
             "there is no subcommand '{word}'; is '{near}' meant?"
         ));
@@ -153,6 +153,49 @@ pub(super) fn first_word(arguments: &[String]) -> Option<String> {
     Some(format!(
         "there is no subcommand '{word}': write onnx-prune MODEL.onnx to prune{here}; the subcommands are {}",
         names.join(", ")
+    ))
+}
+
+/// What a word after the model was meant for; `None` where something else is wrong.
+pub(super) fn second_word(error: &clap::Error, arguments: &[String]) -> Option<String> {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
+        return None;
+    };
+    let model_before = |at: &usize| Cli::try_parse_from(&arguments[..*at]).ok()?.prune.model;
+    let (at, model) = (1..arguments.len())
+        .filter(|at| arguments[*at] == *word)
+        .find_map(|at| Some((at, model_before(&at)?)))?;
+    let model = model.display();
+    let rest: String = arguments[at + 1..]
+        .iter()
+        .map(|argument| format!(" {argument}"))
+        .collect();
+    if word == "prune" {
+        return Some(format!(
+            "there is no subcommand 'prune': write onnx-prune {model}{rest} to prune"
+        ));
+    }
+    if subcommands().contains(word) || word == "help" {
+        return Some(format!(
+            "the subcommand comes before the model: onnx-prune {word} {model}{rest}"
+        ));
+    }
+    if !word.ends_with(".onnx") {
+        let near = subcommands()
+            .into_iter()
+            .find(|name| edits(name, word) <= 2)
+            .map(|name| format!("; is this meant: onnx-prune {name} {model}{rest}?"));
+        return Some(format!(
+            "unexpected argument '{word}': there is a model already, '{model}', and no option takes it{} (--help lists all options)",
+            near.unwrap_or_default()
+        ));
+    }
+    let named = match Path::new(word).exists() {
+        true => String::new(),
+        false => format!("; -o {word} names the result"),
+    };
+    Some(format!(
+        "one model is pruned at a time, here '{model}'; onnx-prune verify {model} {word} compares two, onnx-prune bench {model} {word} times them{named}"
     ))
 }
 
@@ -223,7 +266,7 @@ fn amount(option: &str, arguments: &[String]) -> String {
 }
 
 /// Edits from one word to another.
-fn strsim(one: &str, other: &str) -> usize {
+fn edits(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (at, character) in one.chars().enumerate() {
@@ -282,6 +325,50 @@ mod tests {
             .iter()
             .all(|line| said(line).is_none())
         );
+    }
+
+    #[test]
+    fn words_after_the_model_are_explained() {
+        let said =
+            |line: &str| second_word(&Cli::try_parse_from(words(line)).unwrap_err(), &words(line));
+        for line in [
+            "a.onnx b.onnx",
+            "a.onnx -o c.onnx b.onnx",
+            "-o c.onnx --target macs=0.5 a.onnx b.onnx",
+            "a.onnx b.onnx --force",
+        ] {
+            let said = said(line).unwrap();
+            assert!(
+                said.starts_with("one model is pruned at a time, here 'a.onnx';")
+                    && said.contains("verify a.onnx b.onnx compares two")
+                    && said.contains("bench a.onnx b.onnx times them"),
+                "{line}: {said}"
+            );
+        }
+        let same = said("a.onnx a.onnx").unwrap();
+        assert!(same.contains("verify a.onnx a.onnx compares"), "{same}");
+        assert_eq!(
+            said("a.onnx inspect --json").unwrap(),
+            "the subcommand comes before the model: onnx-prune inspect a.onnx --json"
+        );
+        assert!(
+            said("a.onnx verify b.onnx")
+                .unwrap()
+                .ends_with("onnx-prune verify a.onnx b.onnx")
+        );
+        assert!(
+            said("a.onnx prune --force")
+                .unwrap()
+                .ends_with("write onnx-prune a.onnx --force to prune")
+        );
+        let near = said("a.onnx inspct --json").unwrap();
+        assert!(
+            near.contains("is this meant: onnx-prune inspect a.onnx --json?"),
+            "{near}"
+        );
+        let other = said("a.onnx data.npz").unwrap();
+        assert!(other.starts_with("unexpected argument 'data.npz'") && !other.contains("meant"));
+        assert!(said("a.onnx --nonsense").is_none() && said("inspect a.onnx b.onnx").is_none());
     }
 
     #[test]

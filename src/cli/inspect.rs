@@ -42,8 +42,7 @@ pub(super) fn run(args: &Inspect, stop: &Stop) -> anyhow::Result<Exit> {
     if kinds.contains(&Kind::Layers) {
         report.remarks.push(layers(&prepared, &request, &chosen));
     }
-    report.seconds = watch.finish();
-    report.peak_rss_bytes = output::peak_rss_bytes();
+    output::close(&mut report, &watch);
     output::print(&if args.json {
         report::json(&report)
     } else {

@@ -69,7 +69,8 @@ fn parsed(words: Vec<OsString>) -> Result<Cli, u8> {
         .collect();
     let result = Cli::try_parse_from(words);
     let hint = hints::first_word(&arguments)
-        .or_else(|| hints::unknown_option(result.as_ref().err()?, &arguments));
+        .or_else(|| hints::unknown_option(result.as_ref().err()?, &arguments))
+        .or_else(|| hints::second_word(result.as_ref().err()?, &arguments));
     match (hint, result) {
         (None, Ok(cli)) => Ok(cli),
         (Some(hint), result) if !result.as_ref().is_err_and(|error| !error.use_stderr()) => {

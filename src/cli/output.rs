@@ -55,6 +55,13 @@ pub(super) fn load(path: &Path, watch: &super::watch::Watch, stop: &Stop) -> any
     Ok(model)
 }
 
+/// Ends the work: puts into its report what it took and what was warned of.
+pub(super) fn close(report: &mut Report, watch: &super::watch::Watch) {
+    report.seconds = watch.finish();
+    report.warnings = watch.warnings();
+    report.peak_rss_bytes = peak_rss_bytes();
+}
+
 /// Notes files that the command reads. Errors: one of them is to be written.
 pub(super) fn reads<'a>(
     stop: &Stop,

@@ -66,8 +66,7 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     if stands {
         places.stage(&outcome.model, &outcome.plan.to_json(), &mut staged)?;
     }
-    report.seconds = watch.finish();
-    report.peak_rss_bytes = output::peak_rss_bytes();
+    output::close(&mut report, &watch);
     output::stage_reports(&report, &places.reports, &mut staged)?;
     // All that can fail comes before any file gets its name: a run that ends with an error has written nothing.
     if !args.common.quiet {

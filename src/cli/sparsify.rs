@@ -10,6 +10,7 @@ use super::stop::Stop;
 use super::values::{Recovery, Storage};
 use super::watch::Watch;
 use super::{Exit, convert, data, engine, gate, output};
+use crate::cost;
 use crate::files::Staged;
 use crate::model::{Model, encoded_len};
 use crate::progress::{Phase, Progress};
@@ -67,8 +68,7 @@ pub(super) fn run(args: &Sparsify, stop: &Stop) -> anyhow::Result<Exit> {
     if stands {
         places.stage(&outcome.model, &outcome.plan.to_json(), &mut staged)?;
     }
-    report.seconds = watch.finish();
-    report.peak_rss_bytes = output::peak_rss_bytes();
+    output::close(&mut report, &watch);
     output::stage_reports(&report, &places.reports, &mut staged)?;
     if !args.common.quiet {
         output::print(&report::sparsification(&report))?;
@@ -222,6 +222,7 @@ fn fill(
 ) {
     report.kind = Some("sparsify".to_owned());
     report.original = convert::cost_of(model, &request.pins);
+    report.uncounted = convert::uncounted(&cost::uncounted(model, &request.pins));
     report.pruned = Some(report::CostRow {
         bytes: encoded_len(&outcome.model),
         ..report.original

@@ -13,6 +13,7 @@ use super::watch::Watch;
 use super::{Exit, convert, data, gate, output};
 use crate::analysis::{Pins, infer};
 use crate::calibrate::Dataset;
+use crate::cost;
 use crate::evaluate::{Compared, Comparison};
 use crate::facts::Dim;
 use crate::files::Staged;
@@ -43,8 +44,7 @@ pub(super) fn run(args: &Verify, stop: &Stop) -> anyhow::Result<Exit> {
         (Some(Exit::Unverifiable), Exit::Done) if !args.gate.allow_unverified => Exit::Unverifiable,
         (_, exit) => exit,
     };
-    report.seconds = watch.finish();
-    report.peak_rss_bytes = output::peak_rss_bytes();
+    output::close(&mut report, &watch);
     let mut staged = Staged::new(&stop.outputs);
     output::stage_reports(&report, &reports, &mut staged)?;
     if args.json {
@@ -97,6 +97,7 @@ fn verified(
     let pins = data::counted(original, &specs);
     report.original = convert::cost_of(original, &pins);
     report.pruned = Some(convert::cost_of(pruned, &pins));
+    report.uncounted = convert::uncounted(&cost::uncounted(original, &pins));
     report.counted_at = pins;
     let both = [
         (original, args.original.as_path()),

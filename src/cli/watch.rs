@@ -19,6 +19,7 @@ pub(super) struct Watch {
     quiet: bool,
     bar: Option<ProgressBar>,
     times: Mutex<PhaseTimes>,
+    warnings: Mutex<Vec<String>>,
     stop: Stop,
 }
 
@@ -75,6 +76,7 @@ impl Watch {
             quiet: common.quiet,
             bar,
             times: Mutex::default(),
+            warnings: Mutex::default(),
             stop: stop.clone(),
         }
     }
@@ -87,11 +89,20 @@ impl Watch {
         }
     }
 
-    /// Tells the user something on stderr.
+    /// Tells the user something on stderr, and keeps it for the report.
     pub fn warn(&self, text: &str) {
+        let text = one_line(text);
         if !self.quiet {
-            self.print(&format!("warning: {}", one_line(text)));
+            self.print(&format!("warning: {text}"));
         }
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        warnings.push(text);
+    }
+
+    /// What was warned of so far.
+    pub fn warnings(&self) -> Vec<String> {
+        let warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        warnings.clone()
     }
 
     /// Tells the user what became of a file.

@@ -1,9 +1,11 @@
 //! Multiply-accumulates of a model as it is.
 
+use std::sync::Arc;
+
 use crate::analysis::{Facts, Pins, constants, infer, relate};
 use crate::facts::Dim;
 use crate::model::{GraphId, Model, NodeId};
-use crate::ops::meaning;
+use crate::ops::{lookup, meaning};
 use crate::relation::{Relation, Term};
 
 /// Multiply-accumulates of one run at these input shapes. What depends on constants alone is not computed in a run.
@@ -19,6 +21,19 @@ pub(super) fn macs(model: &Model, pins: &Pins) -> f64 {
             * terms.map(|term| size(relation, term)).sum::<f64>()
     });
     counts.sum()
+}
+
+/// The nodes that run and whose operations are not known: those of operators without a rule, and products whose operands
+/// could not be read.
+pub(super) fn uncounted(model: &Model, relations: &[Arc<Relation>]) -> Vec<NodeId> {
+    let unknown = |node: &NodeId| {
+        let proto = model.node(*node);
+        let meaning = meaning(proto);
+        let multiplies = meaning.product.is_some() || meaning.recurrence.is_some();
+        lookup(proto.domain(), proto.op_type()).is_none()
+            || (multiplies && relations[node.index()].terms.is_empty())
+    };
+    products(model).into_iter().filter(unknown).collect()
 }
 
 /// The nodes that run: all whose results do not depend on constants alone.

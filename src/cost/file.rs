@@ -1,8 +1,8 @@
 //! What a model's file costs as it is.
 
-use super::Cost;
-use super::count::macs;
-use crate::analysis::Pins;
+use super::count::{self, macs};
+use super::{Cost, Uncounted};
+use crate::analysis::{Pins, infer, relate};
 use crate::model::{Model, encoded_len, functions, is_constant_node};
 use crate::proto::{AttributeProto, NodeProto, TensorProto, is_weight};
 
@@ -16,6 +16,17 @@ pub fn cost(model: &Model, pins: &Pins) -> Cost {
         bytes: bytes(model),
         time: 0.0,
     }
+}
+
+/// The nodes that the operations of [`cost`] leave out, in the order of the file.
+pub fn uncounted(model: &Model, pins: &Pins) -> Vec<Uncounted> {
+    let inlined = functions::inlined(model).ok().flatten();
+    let flat = inlined.as_ref().map_or(model, |(inlined, _)| inlined);
+    let relations = relate(flat, &infer(flat, pins));
+    count::uncounted(flat, &relations)
+        .into_iter()
+        .map(|node| Uncounted::of(flat, node))
+        .collect()
 }
 
 /// Parameters of a model, those of its functions included.

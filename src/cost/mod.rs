@@ -9,12 +9,37 @@ mod model;
 mod share;
 mod stored;
 
-pub use file::{bytes, cost, params};
+pub use file::{bytes, cost, params, uncounted};
 pub use grid::{Grid, Timed};
 pub use model::{Cost, CostModel, IncrementalCost, NOTES};
 pub use share::{KeptShare, width};
 
 use crate::analysis::Analysis;
+use crate::model::{Model, NodeId};
+
+/// A node of which nobody knows how many operations it takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Uncounted {
+    /// The node's name, or its first output's.
+    pub node: String,
+    /// `domain:Type`.
+    pub operator: String,
+}
+
+impl Uncounted {
+    fn of(model: &Model, node: NodeId) -> Self {
+        let proto = model.node(node);
+        let domain = match proto.domain() {
+            "" => "ai.onnx",
+            domain => domain,
+        };
+        Uncounted {
+            node: model.node_label(node).to_owned(),
+            operator: format!("{domain}:{}", proto.op_type()),
+        }
+    }
+}
 
 /// An analysed model, and what it costs.
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::count::{is_numeric, once_if_branch, products, size};
+use super::Uncounted;
+use super::count::{is_numeric, once_if_branch, products, size, uncounted};
 use super::grid::Timed;
 use super::share::{KeptShare, share};
 use super::stored::{Constants, Stored};
@@ -59,6 +60,8 @@ pub struct CostModel {
     /// Milliseconds of what is.
     times: Vec<Timed>,
     fixed_time: f64,
+    /// What the operations leave out.
+    uncounted: Vec<Uncounted>,
     /// Parameters and bytes of the file, where the model was made ready for analysis.
     file: Option<(f64, f64)>,
 }
@@ -96,6 +99,8 @@ impl CostModel {
             concrete = relate(model, &facts);
             &concrete
         };
+        let uncounted = uncounted(model, counted).into_iter();
+        cost.uncounted = uncounted.map(|node| Uncounted::of(model, node)).collect();
         for node in products(model) {
             let (relation, counted) = (&relations[node.index()], &counted[node.index()]);
             let weight = once_if_branch(model, model.index().node(node).graph);
@@ -113,6 +118,11 @@ impl CostModel {
             }
         }
         cost
+    }
+
+    /// The nodes that the operations leave out, for nobody knows how many they take.
+    pub fn uncounted(&self) -> &[Uncounted] {
+        &self.uncounted
     }
 
     /// How many entries a table has.

@@ -2,8 +2,8 @@
 
 use super::Note;
 use super::decide::Decision;
-use super::stages::Stages;
-use crate::dead::{DeadUnits, removable, spare};
+use super::stages::{Candidates, Stages};
+use crate::dead::{DeadUnits, spare};
 use crate::workspace::Workspace;
 
 impl Stages<'_> {
@@ -12,13 +12,13 @@ impl Stages<'_> {
     pub(super) fn add_dead(
         &self,
         workspace: &Workspace,
-        groups: &[usize],
+        candidates: &Candidates,
         decision: &mut Decision,
     ) {
+        let Candidates { groups, dead, .. } = candidates;
         if self.request.plan.is_some() || groups.is_empty() {
             return;
         }
-        let dead = removable(workspace);
         decision.choice.removed.resize(dead.len(), Vec::new());
         let mut going = vec![Vec::new(); dead.len()];
         let mut has_more = false;

@@ -53,6 +53,8 @@ pub(super) struct Scored<'a> {
     pub request: &'a Request,
     /// The groups that may be cut.
     pub groups: &'a [usize],
+    /// Units that no output can tell of, by group of the analysis: they go first, whatever the score.
+    pub dead: &'a [Vec<u32>],
     pub data: &'a Dataset,
     pub baseline: &'a Baseline<'a>,
     pub work: &'a Work<'a>,
@@ -98,7 +100,12 @@ impl Scored<'_> {
             model: &self.workspace.working,
             analysis,
         };
-        let saliency = scorer.score(evidence, &groups);
+        let mut saliency = scorer.score(evidence, &groups);
+        for (group, saliency) in self.groups.iter().zip(&mut saliency) {
+            for unit in &self.dead[*group] {
+                saliency[*unit as usize] = f64::NEG_INFINITY;
+            }
+        }
         let silent: Vec<&str> = scorer
             .silent(evidence, &groups)
             .into_iter()

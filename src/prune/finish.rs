@@ -41,8 +41,9 @@ impl Stages<'_> {
         workspace.check(&recovered.model, &cut.selection)?;
         let checks = self.check(&workspace, &cut, &recovered, baseline)?;
         let (before, after) = self.costs(&workspace, &cut.selection, &recovered.model);
+        let ran = self.known.runs && baseline.failure().is_none();
         let mut outcome = Outcome {
-            engine: self.runtime.filter(|_| self.known.runs).map(Engine::of),
+            engine: self.runtime.filter(|_| ran).map(Engine::of),
             changed_ends: io::changed_ends(&workspace.working, &workspace.analysis, &cut.selection),
             model: recovered.model,
             plan: cut.plan,

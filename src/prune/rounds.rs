@@ -27,6 +27,8 @@ pub(super) struct Rounds<'a> {
     pub request: &'a Request,
     /// Groups of the original that may be cut.
     pub candidates: &'a [usize],
+    /// Units of the original that no output can tell of, by group: they go first, whatever the score.
+    pub dead: &'a [Vec<u32>],
     pub data: &'a Dataset,
     pub bench: &'a Baseline<'a>,
     /// Measured times, where a latency is aimed at.
@@ -211,6 +213,10 @@ impl Rounds<'_> {
                 curves
             }
         };
+        for ((group, _), curve) in matched.iter().zip(&mut curves) {
+            let dead = self.dead_left(state, *group);
+            *curve = std::mem::take(curve).with_free(&dead);
+        }
         if self.measures() {
             quality.scale(&groups, &mut curves, &widths, self.bench, self.setup())?;
         }
@@ -219,6 +225,16 @@ impl Rounds<'_> {
             widths,
             curves,
         })
+    }
+
+    /// The dead units of a group of the original that are left, by their numbers among those that are.
+    fn dead_left(&self, state: &RoundState, group: usize) -> Vec<u32> {
+        let gone = &state.gone[group];
+        self.dead[group]
+            .iter()
+            .filter(|unit| gone.binary_search(unit).is_err())
+            .map(|unit| unit - gone.partition_point(|other| other < unit) as u32)
+            .collect()
     }
 
     /// The candidates that are left, as numbers in the original and in the model so far. Groups keep their ids; one that is down

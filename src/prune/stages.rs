@@ -7,6 +7,7 @@ use super::{Outcome, PruneError, Request, statistics, unmatched};
 use crate::allocate::Align;
 use crate::analysis::{self, Selection};
 use crate::calibrate::Dataset;
+use crate::dead;
 use crate::evaluate::Baseline;
 use crate::latency::LatencyModel;
 use crate::model::Model;
@@ -44,6 +45,8 @@ pub(super) struct Known {
 #[derive(Clone)]
 pub(super) struct Candidates {
     pub groups: Vec<usize>,
+    /// Units that no output can tell of, by group of the analysis; none where a plan says what goes.
+    pub dead: Vec<Vec<u32>>,
     pub unrun: Vec<UnrunBranch>,
     pub unmatched: Vec<String>,
 }
@@ -171,9 +174,16 @@ impl Stages<'_> {
             Some(runtime) => Unrun::find(&workspace.working, &*self.data.inputs, runtime)?,
             None => Unrun::default(),
         };
+        let unrun_branches = unrun.branches(workspace, &groups);
+        let groups = unrun.without(workspace, groups);
+        let dead = match self.request.plan.is_some() || groups.is_empty() {
+            true => vec![Vec::new(); workspace.analysis.groups.len()],
+            false => dead::removable(workspace),
+        };
         Ok(Candidates {
-            unrun: unrun.branches(workspace, &groups),
-            groups: unrun.without(workspace, groups),
+            groups,
+            dead,
+            unrun: unrun_branches,
             unmatched,
         })
     }
@@ -244,11 +254,13 @@ impl Stages<'_> {
     ) -> Result<Decision, PruneError> {
         let request = self.request;
         let (workspace, groups) = (&prepared.workspace, &*prepared.candidates.groups);
+        let dead = &*prepared.candidates.dead;
         if let Some(runtime) = self.by_curves(groups, baseline) {
             let rounds = Rounds {
                 original: workspace,
                 request,
                 candidates: groups,
+                dead,
                 data: self.data,
                 bench: baseline,
                 latency,
@@ -267,6 +279,7 @@ impl Stages<'_> {
             workspace,
             request,
             groups,
+            dead,
             data: self.data,
             baseline,
             work: self.work,
@@ -293,7 +306,7 @@ impl Stages<'_> {
         baseline: &Baseline,
     ) -> Result<Outcome, PruneError> {
         let workspace = &prepared.workspace;
-        self.add_dead(workspace, &prepared.candidates.groups, &mut decision);
+        self.add_dead(workspace, &prepared.candidates, &mut decision);
         let cut = self.cut(workspace, &decision, sha256.to_owned())?;
         let recovered = self.recover(workspace, &cut, decision.made.take(), baseline)?;
         self.finish(prepared, decision, cut, recovered, baseline)

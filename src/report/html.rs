@@ -75,6 +75,7 @@ pub(super) fn html(report: &Report) -> Result<String, ReportError> {
         exactness => sentences::exactness(report),
         drift => sentences::drift(report),
         labelled => sentences::labelled(report),
+        said => Serde(sentences::said(report).collect::<Vec<_>>()),
         tables,
         height => bars.len() * STEP,
         bars => Serde(&bars),

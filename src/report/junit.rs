@@ -30,6 +30,12 @@ pub fn junit(report: &Report) -> String {
         );
     }
     text.extend(cases.iter().map(element));
+    let lines: Vec<String> = sentences::said(report)
+        .map(|(what, said)| escape(&format!("{what}: {said}")))
+        .collect();
+    if !lines.is_empty() {
+        text += &format!("    <system-out>{}</system-out>\n", lines.join("\n"));
+    }
     text + "  </testsuite>\n</testsuites>\n"
 }
 

@@ -28,10 +28,7 @@ pub fn markdown(report: &Report) -> String {
     if let Some(labelled) = sentences::labelled(report) {
         text += &format!("- **Top-1 accuracy on labels:** {labelled}\n");
     }
-    report
-        .remarks
-        .iter()
-        .for_each(|remark| text += &format!("- {}\n", escape(remark)));
+    text.extend(sentences::said(report).map(line));
     for (title, part) in [
         ("Zeros", view::sparsity(report)),
         ("Checks", view::checks(report)),
@@ -63,6 +60,15 @@ pub fn markdown(report: &Report) -> String {
         text += &format!("\nSHA-256 of the original: `{digest}`\n");
     }
     text
+}
+
+/// A warning or note as a line of the list.
+fn line((what, said): (&str, &str)) -> String {
+    let mark = match what {
+        "Note" => String::new(),
+        what => format!("**{what}:** "),
+    };
+    format!("- {mark}{}\n", escape(said))
 }
 
 fn table(table: &TextTable) -> String {

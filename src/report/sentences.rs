@@ -3,12 +3,25 @@
 use super::types::{CheckVerdict, ExactnessVerdict, Foreseen, Report};
 use super::units;
 
-/// One sentence on the shapes at which operations are counted; empty where nothing depends on them.
+/// One sentence on what operations are counted of; empty where nothing depends on shapes and nothing is left out.
 pub fn counted_at(report: &Report) -> String {
+    if report.original.macs.is_none() {
+        return String::new();
+    }
+    match (shapes(report), uncounted(report)) {
+        (None, None) => String::new(),
+        (Some(shapes), None) => format!("MACs are of one run with {shapes}"),
+        (Some(shapes), Some(rest)) => format!("MACs are of one run with {shapes}, without {rest}"),
+        (None, Some(rest)) => format!("MACs are of one run, without {rest}"),
+    }
+}
+
+/// The shapes of the inputs at which operations are counted.
+fn shapes(report: &Report) -> Option<String> {
     /// Inputs named, at most.
     const NAMED: usize = 4;
-    if report.counted_at.is_empty() || report.original.macs.is_none() {
-        return String::new();
+    if report.counted_at.is_empty() {
+        return None;
     }
     let shape = |dims: &[i64]| match dims {
         [] => "a single number".to_owned(),
@@ -29,10 +42,23 @@ pub fn counted_at(report: &Report) -> String {
     } else {
         String::new()
     };
-    format!(
-        "MACs are of one run with {}{more}",
-        named.collect::<Vec<_>>().join(", ")
-    )
+    Some(format!("{}{more}", named.collect::<Vec<_>>().join(", ")))
+}
+
+/// The nodes whose operations are not known: how many, and the first.
+fn uncounted(report: &Report) -> Option<String> {
+    let first = report.uncounted.first()?;
+    let name = format!("'{}' ({})", first.node, first.operator);
+    Some(match report.uncounted.len() {
+        1 => format!("the node {name}, whose cost is not known"),
+        count => format!("{count} nodes whose cost is not known, the first of them {name}"),
+    })
+}
+
+/// Warnings and notes, one sentence each, and which of both each is.
+pub fn said(report: &Report) -> impl Iterator<Item = (&'static str, &str)> {
+    let warnings = report.warnings.iter().map(|text| ("Warning", &**text));
+    warnings.chain(report.remarks.iter().map(|text| ("Note", &**text)))
 }
 
 /// One sentence on exactness; empty where there is nothing to say.

@@ -24,6 +24,9 @@ pub struct Report {
     pub pruned: Option<CostRow>,
     /// The shapes of the inputs at which operations are counted.
     pub counted_at: BTreeMap<String, Vec<i64>>,
+    /// Nodes whose operations are not counted, for nobody knows how many they take.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub uncounted: Vec<UncountedRow>,
     /// Parameters that belong to at least one removable unit.
     pub params_prunable: u64,
     /// What can be removed, and what stays of it.
@@ -58,6 +61,9 @@ pub struct Report {
     pub peak_rss_bytes: Option<u64>,
     /// Targets and thresholds, and whether they hold.
     pub checks: Vec<Check>,
+    /// What was warned of on the way, one sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// What the user should know, one sentence each.
     pub remarks: Vec<String>,
 }
@@ -118,6 +124,14 @@ pub struct CostRow {
     pub bytes: u64,
     /// Milliseconds of one run.
     pub latency_ms: Option<f64>,
+}
+
+/// A node whose operations are not counted.
+#[derive(Clone, Debug, Default, Serialize)]
+#[allow(missing_docs)]
+pub struct UncountedRow {
+    pub node: String,
+    pub operator: String,
 }
 
 /// Units that span the same axes.

@@ -46,6 +46,32 @@ impl Curve {
         Curve { order, error }
     }
 
+    /// The same where some units are lost for nothing: these go first.
+    pub(crate) fn with_free(self, free: &[u32]) -> Self {
+        if free.is_empty() {
+            return self;
+        }
+        let losses = self.error.windows(2).map(|pair| pair[1] - pair[0]);
+        let (mut first, rest): (Vec<_>, Vec<_>) = self
+            .order
+            .iter()
+            .copied()
+            .zip(losses)
+            .partition(|(unit, _)| free.contains(unit));
+        first.iter_mut().for_each(|(_, loss)| *loss = 0.0);
+        let mut curve = Curve {
+            order: Vec::with_capacity(self.order.len()),
+            error: vec![0.0],
+        };
+        let mut gone = 0.0;
+        for (unit, loss) in first.into_iter().chain(rest) {
+            gone += loss;
+            curve.order.push(unit);
+            curve.error.push(gone);
+        }
+        curve
+    }
+
     /// The lower convex envelope, as a slope for each removal: what the next unit costs if whole stretches of the curve are
     /// taken at once. Never falls from one to the next.
     pub fn slopes(&self) -> Vec<f64> {
@@ -76,6 +102,17 @@ mod tests {
         assert_eq!(
             (curve.order.as_slice(), curve.error.as_slice()),
             ([1, 0, 2].as_slice(), [0.0, 0.125, 0.5, 1.0].as_slice())
+        );
+    }
+
+    #[test]
+    fn what_is_lost_for_nothing_goes_first() {
+        let curve = Curve::from_losses(&[0.25, 0.5, 1.0]);
+        assert_eq!(curve.clone().with_free(&[]), curve);
+        let curve = curve.with_free(&[2]);
+        assert_eq!(
+            (curve.order, curve.error),
+            (vec![2, 0, 1], vec![0.0, 0.0, 0.25, 0.75])
         );
     }
 

@@ -5,6 +5,8 @@
 //! which W and H⁻¹ are updated (Hassibi and Stork, 1993; for whole structures OSSCAR, Meng et al., 2024). Costs of all
 //! readers are added, each as a share of its output's variance. One greedy pass gives the error for every width.
 
+use std::borrow::Cow;
+
 use faer::linalg::solvers::Solve;
 use faer::{Mat, Side};
 use rayon::prelude::*;
@@ -12,7 +14,7 @@ use rayon::prelude::*;
 use super::columns::columns_by_unit;
 use super::{ByReaders, Calibrated, Curve, Evidence, Norm, Score};
 use crate::analysis::Group;
-use crate::calibrate::Covariance;
+use crate::calibrate::{Covariance, Moments};
 
 /// Damping of the covariance, as a share of its mean diagonal.
 const DAMPING: f64 = 1e-2;
@@ -77,12 +79,9 @@ pub fn readers(calibrated: &Calibrated, group: &Group) -> Vec<Reader> {
                 None => Covariance::Diagonal(vec![1.0; view.columns]),
             };
             let size = view.rows * view.columns;
-            Reader::new(
-                at,
-                &matrix[number * size..(number + 1) * size],
-                covariance,
-                columns.clone(),
-            )
+            let weights = &matrix[number * size..(number + 1) * size];
+            let weights = without_silent(weights, moments, (number, view.columns));
+            Reader::new(at, &weights, covariance, columns.clone())
         };
         (0..view.groups).filter_map(reader).collect()
     };
@@ -91,6 +90,29 @@ pub fn readers(calibrated: &Calibrated, group: &Group) -> Vec<Reader> {
         .map(read)
         .collect();
     found.into_iter().flatten().collect()
+}
+
+/// The weights of a group of a reader, zero in columns that carry nothing but zeros: nothing is lost with these, though the
+/// damping takes them to vary. `(number, columns)`: which group, and how wide it is.
+fn without_silent<'a>(
+    weights: &'a [f64],
+    moments: Option<&Moments>,
+    (number, columns): (usize, usize),
+) -> Cow<'a, [f64]> {
+    let Some(moments) = moments else {
+        return weights.into();
+    };
+    let silent: Vec<usize> = (0..columns)
+        .filter(|column| moments.square(number, *column) == 0.0)
+        .collect();
+    if silent.is_empty() {
+        return weights.into();
+    }
+    let mut alive = weights.to_vec();
+    for row in alive.chunks_exact_mut(columns) {
+        silent.iter().for_each(|column| row[*column] = 0.0);
+    }
+    alive.into()
 }
 
 impl Reader {

@@ -79,6 +79,44 @@ fn statistics_weigh_what_readers_get() {
 }
 
 #[test]
+fn what_readers_never_get_is_lost_for_nothing() {
+    let model = text::model(PAIR).unwrap();
+    let analysis = analyse(&model, &Options::default());
+    let views = views(&model, &analysis.relations);
+    let reader = views
+        .iter()
+        .find(|view| model.index().value(view.data).name == "h")
+        .unwrap();
+    let evidence = Evidence {
+        model: &model,
+        analysis: &analysis,
+    };
+    // Few rows tell of single columns, more of how they go together. The second column is zero, though its weights are not.
+    for rows in [2, 20] {
+        let mut moments = Moments::new(1, 3);
+        for row in 0..rows {
+            moments.add(&[row as f32 * 1e-3, 0.0, (row * row % 7) as f32 * 1e-3]);
+        }
+        let statistics = Statistics {
+            samples: rows,
+            of: BTreeMap::from([(reader.key(&model), moments)]),
+        };
+        let calibrated = Calibrated {
+            evidence,
+            views: &views,
+            statistics: Some(&statistics),
+        };
+        let ByReaders::Curve(curve) =
+            super::obs::Obs.by_readers(&calibrated, group(&analysis, "v:0"))
+        else {
+            panic!("a product reads the group")
+        };
+        assert_eq!((curve.order[0], curve.error[1]), (1, 0.0), "{rows}");
+        assert!(curve.error[2] > 0.0, "{rows}");
+    }
+}
+
+#[test]
 fn distances_are_those_of_the_weight_vectors() {
     let model = text::model(PAIR).unwrap();
     let analysis = analyse(&model, &Options::default());

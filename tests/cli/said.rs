@@ -34,6 +34,115 @@ fn calibrate_says_what_it_feeds_and_doubts_it() {
 }
 
 #[test]
+fn every_form_of_report_tells_what_was_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let forms = ["json", "md", "html", "xml"];
+    let reports: String = forms
+        .iter()
+        .map(|form| format!(" --report {{}}/r.{form}"))
+        .collect();
+    let odd = "--data @digits_calibration.npz --samples 16 --mean 123 --std 58 --runtime tract";
+    for command in [
+        "@digits_cnn.onnx -o {}/x.onnx --target macs=0.9 --score l2 --recover none --force",
+        "verify @digits_cnn.onnx @digits_cnn.onnx",
+        "sparsify @digits_cnn.onnx -o {}/s.onnx --sparsity 0.1 --score magnitude --recover none --force",
+    ] {
+        let (status, said) = code(path, &format!("{command} {odd}{reports}"));
+        assert!(
+            status < 2 && said.contains("warning: the mean 123"),
+            "{said}"
+        );
+        for form in forms {
+            let report = std::fs::read_to_string(path.join(format!("r.{form}"))).unwrap();
+            assert!(
+                report.contains("the mean 123 does not lie among numbers")
+                    && report.contains("check --scale, --mean and --std"),
+                "{command}: {form}: {report}"
+            );
+        }
+    }
+    // What is said to nobody is told of all the same.
+    let line = format!("@digits_cnn.onnx -o {{}}/x.onnx --target macs=0.99 --score l2 -q{reports}");
+    assert_eq!(code(path, &line), (0, String::new()));
+    for form in forms {
+        let report = std::fs::read_to_string(path.join(format!("r.{form}"))).unwrap();
+        assert!(report.contains("run on made-up inputs"), "{form}: {report}");
+    }
+}
+
+/// Writes a model with an operator that nobody knows between its products.
+fn write_unknown(folder: &std::path::Path) {
+    let net = "input x f32[1,16]\nconst a f32[16,32]\nconst c f32[32,32]\nconst b f32[32,4]\n\
+               h = MatMul(x, a)\nr = Relu(h)\nz = MatMul(r, c)\nk = my.dom.Foo(z)\nf = Relu(k)\ny = MatMul(f, b)\noutput y";
+    save(&text::model(net).unwrap(), &folder.join("m.onnx")).unwrap();
+}
+
+#[test]
+fn no_engine_is_named_where_none_ran() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    write_unknown(path);
+    let line = "{}/m.onnx -o {}/x.onnx --target macs=0.7 --score l2 --report {}/r.json --report {}/r.md --report {}/r.html";
+    let output = run(path, line);
+    let said = stdout(&output);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("unverifiable: my.dom:Foo"), "{said}");
+    assert!(!said.contains("run in"), "{said}");
+    assert!(super::json(&path.join("r.json"))["runtime"].is_null());
+    for form in ["md", "html"] {
+        let report = std::fs::read_to_string(path.join(format!("r.{form}"))).unwrap();
+        assert!(!report.contains("tract 0."), "{report}");
+    }
+}
+
+#[test]
+fn operations_that_are_not_counted_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    write_unknown(path);
+    let wanted = "MACs are of one run with x 1×16, without 2 nodes whose cost is not known, the first of them 'k' (my.dom:Foo)";
+    for line in [
+        "inspect {}/m.onnx",
+        "{}/m.onnx -o {}/x.onnx --target macs=0.7 --score l2",
+        "verify {}/m.onnx {}/m.onnx",
+    ] {
+        let said = stdout(&run(path, line));
+        assert!(said.contains(wanted), "{line}: {said}");
+    }
+    let found: serde_json::Value =
+        serde_json::from_str(&stdout(&run(path, "inspect {}/m.onnx --json"))).unwrap();
+    let rows = found["uncounted"].as_array().unwrap();
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    assert_eq!(rows[0]["operator"], "my.dom:Foo");
+    assert_eq!(rows[1]["node"], "y");
+    let known = stdout(&run(path, "inspect @digits_cnn.onnx --json"));
+    assert!(known.contains("counted_at") && !known.contains("uncounted"));
+}
+
+#[test]
+fn a_second_model_and_swapped_words_are_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    for (line, wanted) in [
+        (
+            "a.onnx b.onnx",
+            "onnx-prune verify a.onnx b.onnx compares two, onnx-prune bench a.onnx b.onnx times them",
+        ),
+        ("a.onnx inspect", "onnx-prune inspect a.onnx\n"),
+        ("a.onnx prune", "write onnx-prune a.onnx to prune\n"),
+        ("a.onnx verify b.onnx", "onnx-prune verify a.onnx b.onnx\n"),
+    ] {
+        let (status, said) = code(path, line);
+        assert_eq!((status, said.lines().count()), (2, 1), "{said}");
+        assert!(
+            said.starts_with("error: ") && said.contains(wanted),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn a_size_that_needs_runs_is_not_called_a_search_for_a_drift() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
