@@ -44,6 +44,8 @@ pub(super) struct Known {
 #[derive(Clone)]
 pub(super) struct Candidates {
     pub groups: Vec<usize>,
+    /// Those that would be among them if an input reached them.
+    pub never_ran: Vec<usize>,
     pub unrun: Vec<UnrunBranch>,
     pub unmatched: Vec<String>,
 }
@@ -171,9 +173,14 @@ impl Stages<'_> {
             Some(runtime) => Unrun::find(&workspace.working, &*self.data.inputs, runtime)?,
             None => Unrun::default(),
         };
+        let branches = unrun.branches(workspace, &groups);
+        let (groups, never_ran) = groups
+            .into_iter()
+            .partition(|group| unrun.reaches(workspace, *group));
         Ok(Candidates {
-            unrun: unrun.branches(workspace, &groups),
-            groups: unrun.without(workspace, groups),
+            groups,
+            never_ran,
+            unrun: branches,
             unmatched,
         })
     }
