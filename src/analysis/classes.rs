@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Granularity;
-use super::freeze::{Allowed, Cause, Freezer};
+use super::freeze::{Allowed, Cause, Freezer, Holder};
 use super::numbering::Numbering;
 use super::spaces::{SpaceId, Spaces};
 use super::unite::FactorUnion;
-use crate::model::{Model, NodeId};
+use crate::model::Model;
 use crate::relation::{Reason, Relation};
 
 /// Slices that all free classes together may have; what is beyond holds no weights that fit in memory either.
@@ -43,8 +43,8 @@ pub struct Class {
     pub free: bool,
     /// Why they may not, or why another factor of the same axes is removed instead.
     pub frozen: Option<Reason>,
-    /// The node that fixed them, where one did.
-    pub held_by: Option<NodeId>,
+    /// What fixed them, where that is known.
+    pub held_by: Option<Holder>,
     /// Why removing them changes what an operator computes for the rest.
     pub lossy: Option<Reason>,
 }
@@ -140,10 +140,10 @@ fn finish(
         factors,
         ..
     } = found;
-    for (class, (reason, node)) in causes {
+    for (class, (reason, holder)) in causes {
         let class = &mut classes[class.index()];
         if class.frozen.is_none() {
-            (class.frozen, class.held_by) = (Some(reason.clone()), *node);
+            (class.frozen, class.held_by) = (Some(reason.clone()), *holder);
         }
     }
     choose_carriers(&mut classes, &levels, &builder.numbers, &factors);
@@ -191,7 +191,7 @@ impl NumberedClasses {
             extent: extent.unwrap_or(0),
             free: false,
             frozen: frozen.map(|(reason, _)| reason.clone()),
-            held_by: frozen.and_then(|(_, node)| *node),
+            held_by: frozen.and_then(|(_, holder)| *holder),
             lossy: lossy.cloned(),
         });
         self.levels.push(0);

@@ -13,8 +13,27 @@ use crate::relation::{Fate, LabelId, Port, Reason, Relation};
 /// Axes that the user allows to shrink although callers see them, as (value name, axis).
 pub type Allowed = BTreeSet<(String, usize)>;
 
-/// Why a class is frozen, and the node that freezes it, where it is one.
-pub(super) type Cause = (Reason, Option<NodeId>);
+/// What freezes a class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// A node that fixes it.
+    Node(NodeId),
+    /// An input or output of the model that has it.
+    End(ValueId),
+}
+
+impl Holder {
+    /// The name of the node, or of the input or output.
+    pub fn name(self, model: &Model) -> &str {
+        match self {
+            Holder::Node(node) => model.node_label(node),
+            Holder::End(value) => &model.index().value(value).name,
+        }
+    }
+}
+
+/// Why a class is frozen, and what freezes it, where that is known.
+pub(super) type Cause = (Reason, Option<Holder>);
 
 /// Collects the causes that freeze classes, or make them lossy.
 pub(super) struct Freezer<'a> {
@@ -34,11 +53,11 @@ impl Freezer<'_> {
             .collect()
     }
 
-    fn freeze(&mut self, space: SpaceId, reason: &Reason, node: Option<NodeId>) {
+    fn freeze(&mut self, space: SpaceId, reason: &Reason, holder: Option<Holder>) {
         for root in self.roots(space) {
             self.frozen
                 .entry(root)
-                .or_insert_with(|| (reason.clone(), node));
+                .or_insert_with(|| (reason.clone(), holder));
         }
     }
 
@@ -74,7 +93,7 @@ impl Freezer<'_> {
                 self.freeze_value(
                     spaces,
                     *value,
-                    (&reason, None),
+                    (&reason, Some(Holder::End(*value))),
                     allowed,
                     &model.index().value(*value).name,
                 );
@@ -88,7 +107,7 @@ impl Freezer<'_> {
             let space = spaces.label(node, LabelId(at as u32));
             match &label.fate {
                 Fate::Free => {}
-                Fate::Fixed(reason) => self.freeze(space, reason, Some(node)),
+                Fate::Fixed(reason) => self.freeze(space, reason, Some(Holder::Node(node))),
                 Fate::Lossy(reason) => {
                     for root in self.roots(space) {
                         self.lossy.entry(root).or_insert_with(|| reason.clone());
@@ -116,7 +135,8 @@ impl Freezer<'_> {
             {
                 if let Some(value) = port_value(model, node, port) {
                     let reason = Reason::NotDescribed(port.to_string());
-                    self.freeze_value(spaces, value, (&reason, Some(node)), &Allowed::new(), "");
+                    let cause = (&reason, Some(Holder::Node(node)));
+                    self.freeze_value(spaces, value, cause, &Allowed::new(), "");
                 }
             }
         }
@@ -126,13 +146,13 @@ impl Freezer<'_> {
         &mut self,
         spaces: &Spaces,
         value: ValueId,
-        (reason, node): (&Reason, Option<NodeId>),
+        (reason, holder): (&Reason, Option<Holder>),
         allowed: &Allowed,
         name: &str,
     ) {
         for (axis, space) in spaces.axes(value).enumerate() {
             if !allowed.contains(&(name.to_owned(), axis)) {
-                self.freeze(space, reason, node);
+                self.freeze(space, reason, holder);
             }
         }
     }

@@ -1,16 +1,22 @@
 //! What cannot be removed, and why.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::classes::{Class, ClassId};
-use super::freeze::Cause;
+use super::freeze::{Cause, Holder};
 use super::relate::port_value;
 use super::roles::constants;
 use super::spaces::{Correspondence, SpaceId};
 use super::{Analysis, Group};
 use crate::model::{Family, Model, NodeId, Origins, ValueId};
 use crate::proto::is_weight;
-use crate::relation::{Port, PortLayout, Reason};
+use crate::relation::{Layout, Port, PortLayout, Reason};
+
+/// What is to be said of a weight none of whose axes is wide enough to lose anything.
+const NARROW: Reason = Reason::operator("a single number, or a width of one");
+
+/// What is to be said of an axis whose indices make one unit.
+const TIED: Reason = Reason::operator("all of its indices could only go together");
 
 /// Parameters out of reach for one reason.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,9 +25,10 @@ pub struct Frozen {
     pub reason: Reason,
     /// How many parameters.
     pub params: u64,
-    /// The nodes that read them.
+    /// The nodes that read them, without those whose copies could lose something.
     pub nodes: Vec<String>,
-    /// The nodes that fixed the axes which could have gone; empty where that is no node's doing.
+    /// The nodes that fixed the axes which could have gone, or the inputs and outputs of the model that have them; empty where
+    /// that is not known.
     pub held_by: Vec<String>,
 }
 
@@ -29,7 +36,8 @@ pub struct Frozen {
 /// that do not, with the reasons, most parameters first. Groups that are not among them are out of reach for what makes them
 /// lossy, or for their kind.
 ///
-/// What several readers hold copies of counts once, and belongs to a unit where one of the copies does.
+/// What several readers hold copies of counts once, and belongs to a unit where all copies do: the file keeps what one of them
+/// needs.
 pub fn frozen<'a>(
     model: &Model,
     analysis: &Analysis,
@@ -66,9 +74,15 @@ pub fn frozen_beside<'a>(
             continue;
         };
         let params = tensor.dims.iter().product::<i64>().max(0) as u64;
-        let Some((reason, held_by)) = causes.of_all(&members) else {
-            prunable += params;
+        if params == 0 {
             continue;
+        }
+        let (held, (reason, held_by)) = match causes.of_all(&members) {
+            Some(cause) => cause,
+            None => {
+                prunable += params;
+                continue;
+            }
         };
         let frozen = reasons.entry(reason.clone()).or_insert(Frozen {
             reason,
@@ -77,7 +91,7 @@ pub fn frozen_beside<'a>(
             held_by: Vec::new(),
         });
         frozen.params += params;
-        let readers = members
+        let readers = held
             .iter()
             .flat_map(|value| &model.index().value(*value).readers);
         frozen
@@ -85,7 +99,7 @@ pub fn frozen_beside<'a>(
             .extend(readers.map(|(node, _)| model.node_label(*node).to_owned()));
         frozen
             .held_by
-            .extend(held_by.map(|node| model.node_label(node).to_owned()));
+            .extend(held_by.map(|holder| holder.name(model).to_owned()));
     }
     let mut frozen: Vec<Frozen> = reasons.into_values().collect();
     for names in frozen
@@ -106,7 +120,7 @@ pub fn frozen_beside<'a>(
 /// What is to be said of one weight.
 enum FrozenVerdict {
     Prunable,
-    Held(Reason, Option<NodeId>),
+    Held(Reason, Option<Holder>),
 }
 
 /// What there is to say of the classes of a model.
@@ -115,14 +129,26 @@ struct FrozenCauses<'a> {
     analysis: &'a Analysis,
     reachable: Vec<bool>,
     /// Why classes that are free are out of reach.
-    left_out: BTreeMap<ClassId, Reason>,
+    left_out: BTreeMap<ClassId, Cause>,
+    /// By value: whether it is computed from constants alone.
+    constants: Vec<bool>,
     /// Classes of axes that a product with a constant has in common with what it reads or gives: channels, neurons.
     channels: Vec<bool>,
 }
 
-/// How near to being removable something is, the nearest smallest: whether it is no channel, the rank of its reason, whether no
-/// output has its axis.
-type Nearness = (u8, u8, bool);
+/// How near to being removable something is, the nearest smallest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Nearness {
+    /// Whether it is something that an operator cannot be without, such as the directions of a recurrence.
+    structure: bool,
+    /// Whether only the constant has it, and nothing that its readers read or give besides: rows that are looked up.
+    alone: bool,
+    not_a_channel: bool,
+    /// The rank of its reason.
+    rank: u8,
+    /// Whether no output has its axis.
+    not_given: bool,
+}
 
 impl<'a> FrozenCauses<'a> {
     fn new<'g>(
@@ -143,35 +169,36 @@ impl<'a> FrozenCauses<'a> {
                 .iter()
                 .filter(|class| !reachable[class.index()])
             {
-                left_out.insert(*class, why(group));
+                left_out.insert(*class, (why(group), None));
             }
         }
+        let constants = constants(model);
         FrozenCauses {
             model,
             analysis,
             reachable,
             left_out,
-            channels: channels(model, analysis),
+            channels: channels(model, analysis, &constants),
+            constants,
         }
     }
 
-    /// Why all constants that stand for one of the file are out of reach; `None` where one is not.
-    fn of_all(&self, members: &[ValueId]) -> Option<Cause> {
-        let mut why: Option<Cause> = None;
+    /// Why those of the constants that stand for one of the file which cannot go cannot, and which these are; `None` where all
+    /// can. What no node reads is no copy that anything needs.
+    fn of_all(&self, members: &[ValueId]) -> Option<(Vec<ValueId>, Cause)> {
+        let (mut held, mut why, mut goes): (_, Option<Cause>, _) = (Vec::new(), None, false);
         for member in members {
             match self.of(*member) {
-                FrozenVerdict::Prunable => return None,
-                FrozenVerdict::Held(reason, node)
-                    if why
-                        .as_ref()
-                        .is_none_or(|(before, _)| *before == Reason::Unused) =>
-                {
-                    why = Some((reason, node))
+                FrozenVerdict::Prunable => goes = true,
+                FrozenVerdict::Held(Reason::Unused, _) => {}
+                FrozenVerdict::Held(reason, holder) => {
+                    held.push(*member);
+                    why.get_or_insert((reason, holder));
                 }
-                FrozenVerdict::Held(..) => {}
             }
         }
-        why
+        let unused = || (!goes).then_some((Reason::Unused, None));
+        Some((held, why.or_else(unused)?))
     }
 
     fn of(&self, value: ValueId) -> FrozenVerdict {
@@ -190,38 +217,44 @@ impl<'a> FrozenCauses<'a> {
                 .map(move |(label, _)| (axis, *label));
             std::iter::once((axis, space)).chain(packed)
         });
+        let shared = self.shared(value);
         for (axis, space) in all {
             for factor in self.analysis.classes.factors(space) {
                 let class = self.analysis.classes.get(factor.class);
                 if class.free && self.reachable[factor.class.index()] {
                     return FrozenVerdict::Prunable;
                 }
-                let (rank, reason) = self.reason(factor.class, class);
-                let key = (
-                    u8::from(!self.channels[factor.class.index()]),
+                let (rank, cause) = self.cause(factor.class, class);
+                let nearness = Nearness {
+                    structure: matches!(cause.0, Reason::Structure(_)),
+                    alone: !shared.contains(&factor.class),
+                    not_a_channel: !self.channels[factor.class.index()],
                     rank,
-                    !self.gives(value, axis),
-                );
-                if best.as_ref().is_none_or(|(other, _)| key < *other) {
-                    best = Some((key, (reason, class.held_by.filter(|_| !class.free))));
+                    not_given: !self.gives(value, axis),
+                };
+                // Positions of a window are never units: then it is the channels that are too few.
+                if nearness.structure && nearness.not_a_channel {
+                    continue;
+                }
+                if best.as_ref().is_none_or(|(other, _)| nearness < *other) {
+                    best = Some((nearness, cause));
                 }
             }
         }
-        let none =
-            || FrozenVerdict::Held(Reason::operator("a single number, or a width of one"), None);
-        best.map_or_else(none, |(_, (reason, node))| {
-            FrozenVerdict::Held(reason, node)
-        })
+        let (reason, holder) = best.map_or((NARROW, None), |(_, cause)| cause);
+        FrozenVerdict::Held(reason, holder)
     }
 
     /// Why a class is out of reach, and how near to it what is out of reach is: what could go if it were asked for comes first,
     /// what callers feed and read last.
-    fn reason(&self, id: ClassId, class: &Class) -> (u8, Reason) {
+    fn cause(&self, id: ClassId, class: &Class) -> (u8, Cause) {
         if class.free {
-            let reason = self.left_out.get(&id).cloned();
-            return reason.map_or((7, Reason::operator("a width of one")), |reason| {
-                (0, reason)
-            });
+            let tied = || match class.extent {
+                0 | 1 => (7, (NARROW, None)),
+                _ => (4, (TIED, None)),
+            };
+            let cause = self.left_out.get(&id).cloned();
+            return cause.map_or_else(tied, |cause| (0, cause));
         }
         let reason = class
             .frozen
@@ -236,7 +269,32 @@ impl<'a> FrozenCauses<'a> {
             Reason::GraphOutput | Reason::GraphInput => 6,
             _ => 4,
         };
-        (rank, reason)
+        (rank, (reason, class.held_by))
+    }
+
+    /// The classes of what the readers of a constant read or give besides constants.
+    fn shared(&self, value: ValueId) -> BTreeSet<ClassId> {
+        let Analysis {
+            relations,
+            spaces,
+            classes,
+            ..
+        } = self.analysis;
+        let mut shared = BTreeSet::new();
+        for (node, _) in &self.model.index().value(value).readers {
+            for (port, layout) in &relations[node.index()].ports {
+                if port_value(self.model, *node, *port)
+                    .is_none_or(|value| self.constants[value.index()])
+                {
+                    continue;
+                }
+                let labels = layout.axes.iter().flat_map(Layout::labels);
+                let factors =
+                    labels.flat_map(|label| classes.factors(spaces.label(*node, label)).iter());
+                shared.extend(factors.map(|factor| factor.class));
+            }
+        }
+        shared
     }
 
     /// Whether a reader of a constant has one of its axes in what it gives: a row of weights for each output.
@@ -267,15 +325,17 @@ fn holds(port: &PortLayout, label: crate::relation::LabelId) -> bool {
 }
 
 /// By class: whether an axis of it is one that a product shares between its constant and what it reads or gives.
-fn channels(model: &Model, analysis: &Analysis) -> Vec<bool> {
+fn channels(model: &Model, analysis: &Analysis, constants: &[bool]) -> Vec<bool> {
     let mut channels = vec![false; analysis.classes.classes.len()];
-    let constants = constants(model);
     for (node, _) in model.index().nodes() {
         let relation = &analysis.relations[node.index()];
         for term in &relation.terms {
             let Some(weight) = term.weight else { continue };
             for port in [weight, term.data] {
-                if !port_value(model, node, port).is_some_and(|value| constants[value.index()]) {
+                let is_constant = |port| {
+                    port_value(model, node, port).is_some_and(|value| constants[value.index()])
+                };
+                if !is_constant(port) {
                     continue;
                 }
                 let Some(own) = relation.ports.get(&port) else {
@@ -285,7 +345,7 @@ fn channels(model: &Model, analysis: &Analysis) -> Vec<bool> {
                     relation
                         .ports
                         .iter()
-                        .any(|(other, layout)| *other != port && holds(layout, label))
+                        .any(|(other, layout)| !is_constant(*other) && holds(layout, label))
                 };
                 let labels = own
                     .axes
@@ -305,7 +365,7 @@ fn channels(model: &Model, analysis: &Analysis) -> Vec<bool> {
 }
 
 /// Why classes that are free make no unit: an operator picks their indices out of, or into, an axis that stays.
-fn picked(analysis: &Analysis) -> BTreeMap<ClassId, Reason> {
+fn picked(analysis: &Analysis) -> BTreeMap<ClassId, Cause> {
     let classes = &analysis.classes;
     let carriers = |space: SpaceId| -> Vec<ClassId> {
         let pieces = 0..analysis.spaces.get(space).pieces.len();
@@ -314,7 +374,7 @@ fn picked(analysis: &Analysis) -> BTreeMap<ClassId, Reason> {
             .map(|factor| factor.class)
             .collect()
     };
-    let mut reasons = BTreeMap::new();
+    let mut causes = BTreeMap::new();
     for correspondence in &analysis.spaces.correspondences {
         let Correspondence::Pick { axis, label, .. } = correspondence else {
             continue;
@@ -324,14 +384,14 @@ fn picked(analysis: &Analysis) -> BTreeMap<ClassId, Reason> {
                 continue;
             }
             let mut factors = classes.factors(other).iter();
-            let Some(reason) = factors.find_map(|factor| classes.get(factor.class).frozen.clone())
-            else {
+            let cause = |class: &Class| Some((class.frozen.clone()?, class.held_by));
+            let Some(cause) = factors.find_map(|factor| cause(classes.get(factor.class))) else {
                 continue;
             };
             carriers(one).into_iter().for_each(|class| {
-                reasons.entry(class).or_insert_with(|| reason.clone());
+                causes.entry(class).or_insert_with(|| cause.clone());
             });
         }
     }
-    reasons
+    causes
 }

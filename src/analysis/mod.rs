@@ -39,7 +39,7 @@ use std::sync::Arc;
 pub use bounds::bounds;
 pub use branch::ends as branch_ends;
 pub use classes::{Class, ClassId, Classes, Factor};
-pub use freeze::Allowed;
+pub use freeze::{Allowed, Holder};
 pub use frozen::{Frozen, frozen, frozen_beside};
 pub use groups::{Group, Kind, Selection};
 pub use infer::{Facts, Pins, declared, infer};
@@ -216,7 +216,7 @@ fn blame_groups(
         {
             causes
                 .entry(*class)
-                .or_insert_with(|| (failure.reason.clone(), Some(failure.node)));
+                .or_insert_with(|| (failure.reason.clone(), Some(Holder::Node(failure.node))));
         }
     }
 }
@@ -234,7 +234,7 @@ fn record_causes(
             if let Some(factor) = analysis.classes.carrier(space, piece) {
                 causes
                     .entry(factor.class)
-                    .or_insert_with(|| (failure.reason.clone(), Some(failure.node)));
+                    .or_insert_with(|| (failure.reason.clone(), Some(Holder::Node(failure.node))));
             }
         }
     }

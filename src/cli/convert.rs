@@ -163,16 +163,28 @@ pub(super) fn inspection(
     request: &Request,
     chosen: &[usize],
 ) {
-    let left_out = |group: &Group| request.left_out(&prepared.working, group);
+    let left_out = |group: &Group| request.left_out(&prepared.working, group, true);
     known(report, prepared, chosen, &left_out, |_| 0);
 }
 
 /// What the main job did.
 pub(super) fn outcome(report: &mut Report, outcome: &Outcome, request: &Request, synthetic: bool) {
     let workspace = &outcome.workspace;
-    let left_out = |group: &Group| request.left_out(&workspace.working, group);
+    let never_ran = |group: &Group| {
+        let groups = &workspace.analysis.groups;
+        let mut unrun = outcome.never_ran.iter().filter_map(|at| groups.get(*at));
+        unrun.any(|unrun| unrun.id == group.id)
+    };
+    let left_out = |group: &Group| request.left_out(&workspace.working, group, !never_ran(group));
     let removed = |group: usize| outcome.choice.removed.get(group).map_or(0, Vec::len);
-    known(report, workspace, &outcome.candidates, &left_out, removed);
+    // A plan may cut what no input took.
+    let cut = outcome
+        .never_ran
+        .iter()
+        .filter(|group| removed(**group) > 0);
+    let mut chosen: Vec<usize> = outcome.candidates.iter().chain(cut).copied().collect();
+    chosen.sort_unstable();
+    known(report, workspace, &chosen, &left_out, removed);
     let latency = outcome.checks.as_ref().and_then(|checks| checks.latency);
     report.original = cost(&outcome.before, latency.map(|latency| latency.original));
     report.pruned = Some(cost(&outcome.after, latency.map(|latency| latency.pruned)));

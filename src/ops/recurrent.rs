@@ -32,8 +32,8 @@ struct RecurrentExtents {
 }
 
 const STEPS: Reason = Reason::operator("time steps of a recurrence");
-const DIRECTIONS: Reason = Reason::operator("directions of a recurrence");
-const GATES: Reason = Reason::operator("gates of a recurrence");
+const DIRECTIONS: Reason = Reason::structure("directions of a recurrence");
+const GATES: Reason = Reason::structure("gates of a recurrence");
 
 /// Reads the extents; `None` when the rank of the data or of the weights is unknown. With `transposed`, the weights' gates
 /// come last.
@@ -226,6 +226,32 @@ impl Operator for Recurrent {
 /// features go, silenced in the data and not only in the weight.
 struct QuantizedLstm;
 
+/// Describes what a [`QuantizedLstm`] has beside its weights: bias, peepholes, and the scales and zero points of the weights, one
+/// for each direction or for each of its columns.
+fn beside(builder: &mut Builder, node: &NodeView, d: LabelId, gates: LabelId, h: LabelId) {
+    for (input, name, rows) in [(3, "bias", 8i64), (7, "p", 3)] {
+        let rows = builder.fixed("", rows, GATES);
+        let axes = [d.into(), Layout::product(&[rows, h])];
+        builder.port(Port::In(input), name, axes);
+    }
+    let axes = [d.into(), Layout::product(&[gates, h])];
+    let weights = [node.shape(1), node.shape(1), node.shape(2), node.shape(2)];
+    for ((input, name), weight) in (8..).zip(["ws", "wz", "rs", "rz"]).zip(weights) {
+        let (Some([directions, _, columns]), Some(shape)) = (weight, node.shape(input)) else {
+            continue;
+        };
+        let fits = match shape {
+            [one] => !one.differs(directions),
+            [one, each] => !one.differs(directions) && !each.differs(columns),
+            _ => false,
+        };
+        if fits {
+            let axes = axes.iter().take(shape.len()).cloned();
+            builder.port(Port::In(input as u32), name, axes);
+        }
+    }
+}
+
 impl Operator for QuantizedLstm {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         Ok(facts(node, extents(node, 4, true)?))
@@ -253,6 +279,7 @@ impl Operator for QuantizedLstm {
         builder.port(Port::In(0), "x", [t, b, i]);
         builder.port(Port::In(1), "w", [d.into(), i.into(), columns.clone()]);
         builder.port(Port::In(2), "r", [d.into(), h.into(), columns]);
+        beside(&mut builder, node, d, gates, h);
         for state in [5, 6] {
             builder.port(Port::In(state), format!("state{state}"), [d, b, h]);
         }
@@ -453,5 +480,21 @@ mod tests {
             .weight("i8:1x5x20")
             .expect_shapes("7x1x2x5 1x2x5 1x2x5")
             .expect_relation("x[t, b, i] w[D, i, 4·h] r[D, h, 4·h] → y[t, D, b, h] yh[D, b, h] yc[D, b, h]  Σ i; Σ i; Σ h");
+        OpCase::op("DynamicQuantizeLSTM")
+            .domain("com.microsoft")
+            .int("hidden_size", 5)
+            .input("7x2x3")
+            .weight("i8:1x3x20")
+            .weight("i8:1x5x20")
+            .weight("1x40")
+            .none()
+            .none()
+            .none()
+            .weight("1x15")
+            .weight("1")
+            .weight("i8:1")
+            .weight("1x20")
+            .weight("i8:1x20")
+            .expect_relation("x[t, b, i] w[D, i, 4·h] r[D, h, 4·h] bias[D, 8·h] p[D, 3·h] ws[D] wz[D] rs[D, 4·h] rz[D, 4·h] → y[t, D, b, h]  Σ i; Σ i; Σ h");
     }
 }

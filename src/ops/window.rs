@@ -10,7 +10,7 @@ use crate::relation::{Reason, Window};
 /// Why the axes that a window slides over keep their indices.
 pub(super) const SPATIAL: Reason = Reason::operator("spatial positions");
 /// Why the axes of the window itself keep their indices.
-pub(super) const KERNEL: Reason = Reason::operator("positions within the window");
+pub(super) const KERNEL: Reason = Reason::structure("positions within the window");
 
 /// How a window is padded.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -50,6 +50,7 @@ impl Stages<'_> {
             choice: decision.choice,
             workspace,
             candidates: candidates.groups,
+            never_ran: candidates.never_ran,
             before,
             after,
             forecast: decision.forecast,

@@ -58,6 +58,9 @@ pub struct Outcome {
     /// The groups that could be cut under the request, as numbers into the analysis.
     #[doc(hidden)]
     pub candidates: Vec<usize>,
+    /// Groups that could be cut too, but no input took their branches.
+    #[doc(hidden)]
+    pub never_ran: Vec<usize>,
     /// Costs of the original.
     pub before: Cost,
     /// Costs of the pruned model.

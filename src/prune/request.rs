@@ -168,11 +168,15 @@ impl Request {
             .collect()
     }
 
-    /// Why a group that could be cut is not among the [`candidates`](Self::candidates).
+    /// Why a group that could be cut is not among the [`candidates`](Self::candidates), or not cut for all that. `ran`: whether
+    /// the inputs reach it.
     #[doc(hidden)]
-    pub fn left_out(&self, working: &Model, group: &Group) -> Reason {
+    pub fn left_out(&self, working: &Model, group: &Group, ran: bool) -> Reason {
         const UNSCORED: Reason =
             Reason::operator("left out: the scores that are given do not name it");
+        const UNRUN: Reason = Reason::operator("left out: its branch never ran on these inputs");
+        const COPIED: Reason =
+            Reason::operator("left out: copies for other readers would take more than goes");
         let names = names(working, group);
         let matches = |globs: &[Pattern]| {
             globs
@@ -183,7 +187,9 @@ impl Request {
         match () {
             () if matches(&self.exclude) => Reason::Excluded,
             () if !self.only.is_empty() && !matches(&self.only) => Reason::NotNamed,
-            () if self.kinds.contains(&group.kind) => UNSCORED,
+            () if !ran => UNRUN,
+            () if !self.score.score().covers(group) => UNSCORED,
+            () if self.kinds.contains(&group.kind) => COPIED,
             () => group
                 .lossy
                 .clone()

@@ -47,6 +47,8 @@ pub(super) struct Candidates {
     pub groups: Vec<usize>,
     /// Units that no output can tell of, by group of the analysis; none where a plan says what goes.
     pub dead: Vec<Vec<u32>>,
+    /// Groups that would be among them if an input reached them.
+    pub never_ran: Vec<usize>,
     pub unrun: Vec<UnrunBranch>,
     pub unmatched: Vec<String>,
 }
@@ -174,8 +176,10 @@ impl Stages<'_> {
             Some(runtime) => Unrun::find(&workspace.working, &*self.data.inputs, runtime)?,
             None => Unrun::default(),
         };
-        let unrun_branches = unrun.branches(workspace, &groups);
-        let groups = unrun.without(workspace, groups);
+        let branches = unrun.branches(workspace, &groups);
+        let (groups, never_ran): (Vec<usize>, Vec<usize>) = groups
+            .into_iter()
+            .partition(|group| unrun.reaches(workspace, *group));
         let dead = match self.request.plan.is_some() || groups.is_empty() {
             true => vec![Vec::new(); workspace.analysis.groups.len()],
             false => dead::removable(workspace),
@@ -183,7 +187,8 @@ impl Stages<'_> {
         Ok(Candidates {
             groups,
             dead,
-            unrun: unrun_branches,
+            never_ran,
+            unrun: branches,
             unmatched,
         })
     }

@@ -109,16 +109,10 @@ impl Unrun {
         }
     }
 
-    /// Those of some groups that not only branches read that never ran.
-    pub fn without(&self, prepared: &Workspace, groups: Vec<usize>) -> Vec<usize> {
-        let runs = |at: &usize| {
-            prepared
-                .analysis
-                .groups
-                .get(*at)
-                .is_some_and(|group| self.holds(&prepared.working, group).is_none())
-        };
-        groups.into_iter().filter(runs).collect()
+    /// Whether not only branches that never ran read a group's weights.
+    pub fn reaches(&self, prepared: &Workspace, group: usize) -> bool {
+        let group = prepared.analysis.groups.get(group);
+        group.is_some_and(|group| self.holds(&prepared.working, group).is_none())
     }
 
     /// The branches that hold weights, the outermost only, and what would be left whole of these groups.

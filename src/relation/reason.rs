@@ -24,6 +24,8 @@ pub enum Reason {
     NotDescribed(String),
     /// What the operator does with the axis, in a few words.
     Operator(Cow<'static, str>),
+    /// What the axis is to the operator, in a few words, which no network does without: positions of a window, gates.
+    Structure(Cow<'static, str>),
     /// No node reads it.
     Unused,
     /// It could go, but other groups were asked for by name.
@@ -38,6 +40,11 @@ impl Reason {
     /// What an operator does with the axis, in a few words.
     pub const fn operator(text: &'static str) -> Self {
         Reason::Operator(Cow::Borrowed(text))
+    }
+
+    /// What the axis is to an operator, in a few words.
+    pub const fn structure(text: &'static str) -> Self {
+        Reason::Structure(Cow::Borrowed(text))
     }
 }
 
@@ -54,7 +61,7 @@ impl fmt::Display for Reason {
             }
             Reason::Demand(what) => write!(f, "cannot rewrite {what}"),
             Reason::NotDescribed(what) => write!(f, "not described by the rule: {what}"),
-            Reason::Operator(text) => f.write_str(text),
+            Reason::Operator(text) | Reason::Structure(text) => f.write_str(text),
             Reason::Unused => f.write_str("unused: no node reads it"),
             Reason::NotNamed => f.write_str("left out: other groups are named"),
             Reason::Excluded => f.write_str("excluded"),

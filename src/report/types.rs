@@ -162,7 +162,7 @@ pub struct FrozenRow {
     pub reason: String,
     pub params: u64,
     pub nodes: Vec<String>,
-    /// The nodes that fixed the axes which could have gone.
+    /// The nodes that fixed the axes which could have gone, or the inputs and outputs of the model that have them.
     pub held_by: Vec<String>,
 }
 

@@ -45,3 +45,50 @@ fn all_commands_count_alike_and_say_for_which_shapes() {
     let text = String::from_utf8(run(path, "bench {}/m.onnx -q").stdout).unwrap();
     assert!(text.contains("MACs are of one run with ids 1×32"), "{text}");
 }
+
+#[test]
+fn what_can_go_is_no_more_than_a_run_takes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    // The first reader of a weight lets its columns go, the second needs them all.
+    let model = "input x f32[n,8]\nconst w f32[8,12]\nconst v f32[12,64]\nconst u f32[64,4]
+        a = MatMul(x, w)\nr = Relu(a)\nb = MatMul(r, v)\ns = Relu(b)\ny = MatMul(s, u)\nc = MatMul(x, w)\nz = Tanh(c)\noutput y\noutput z";
+    save(&text::model(model).unwrap(), &path.join("m.onnx")).unwrap();
+    let known: Value =
+        serde_json::from_slice(&run(path, "inspect {}/m.onnx --json").stdout).unwrap();
+    let (all, goes) = (8 * 12 + 12 * 64 + 64 * 4, 12 * 64 + 64 * 4);
+    assert_eq!(known["original"]["params"], all);
+    assert_eq!(known["params_prunable"], goes);
+    let row = &known["frozen"][0];
+    assert_eq!(
+        (&row["reason"], &row["params"]),
+        (&"output of the model".into(), &96.into())
+    );
+    assert_eq!(
+        (&row["nodes"], &row["held_by"]),
+        (&serde_json::json!(["c"]), &serde_json::json!(["z"]))
+    );
+    let line = "{}/m.onnx -o {}/p.onnx --target params=0.01 --align 1 --no-verify --force --report {}/r.json";
+    run(path, line);
+    let left = json(&path.join("r.json"))["pruned"]["params"].as_u64();
+    // Nor does it leave more than the first reader's columns and one unit of the others.
+    let bounds = all - goes..=96 + 12 + 4;
+    assert!(
+        left.is_some_and(|left| bounds.contains(&left)),
+        "{left:?}, {bounds:?}"
+    );
+}
+
+#[test]
+fn a_group_whose_cut_would_only_copy_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let model = "input x f32[n,1]\ninput u f32[n,12]\nconst s f32[12]\nconst a i64[1] = 1\nm = Mul(x, s)\nr = ReduceSum(m, a) {keepdims=0}\nz = Add(u, s)\noutput r\noutput z";
+    save(&text::model(model).unwrap(), &path.join("m.onnx")).unwrap();
+    let known: Value =
+        serde_json::from_slice(&run(path, "inspect {}/m.onnx --json").stdout).unwrap();
+    assert_eq!(
+        known["frozen"][0]["reason"],
+        "left out: copies for other readers would take more than goes"
+    );
+}

@@ -385,6 +385,12 @@ fn branches_that_never_ran_are_named_and_left_whole() {
             "{groups:?}"
         );
         assert!(groups[0]["kept"].as_u64() < Some(32), "{groups:?}");
+        let frozen = report["frozen"].as_array().unwrap();
+        let never = "left out: its branch never ran on these inputs";
+        let whole = frozen.iter().find(|row| row["reason"] == never);
+        let nodes = whole.map(|row| &row["nodes"]);
+        assert_eq!(nodes, Some(&serde_json::json!(["k", "m"])), "{frozen:?}");
+        assert!(!said.contains("scores that are given"), "{said}");
     }
     // What runs nothing rests on weights alone.
     assert_eq!(
@@ -404,10 +410,24 @@ fn branches_that_never_ran_are_named_and_left_whole() {
     );
     let output = run(
         path,
-        "{}/m.onnx -o {}/y.onnx --plan {}/p.json --data {}/d.npz",
+        "{}/m.onnx -o {}/y.onnx --plan {}/p.json --data {}/d.npz --report {}/y.json",
     );
     assert!(
         String::from_utf8_lossy(&output.stdout).contains("neither measured nor checked"),
         "{output:?}"
     );
+    // What the plan cuts there is not left out.
+    let report = json(&path.join("y.json"));
+    let units: Vec<_> = report["groups"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|group| group["units"].as_u64())
+        .collect();
+    assert!(
+        units.contains(&Some(32)) && units.contains(&Some(24)),
+        "{report:#}"
+    );
+    let said = report["frozen"].to_string();
+    assert!(!said.contains("left out"), "{said}");
 }

@@ -99,7 +99,7 @@ impl Operator for Mixture {
         let experts = builder.fixed("E", experts, ROUTED);
         let n = builder.free("n", n);
         let c = builder.free("c", c);
-        let two = builder.fixed("", 2i64, Reason::operator("gates"));
+        let two = builder.fixed("", 2i64, Reason::structure("gates"));
         let rows = match gates {
             Gates::None => n.into(),
             Gates::Interleaved => Layout::product(&[n, two]),

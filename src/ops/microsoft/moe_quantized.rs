@@ -269,7 +269,7 @@ impl ExpertExtents {
         let c = BlockAxis::new(builder, ["c", "b"], self.channels, self.block());
         let two = (self.gates != Gates::None).then(|| {
             (
-                builder.fixed("", 2i64, Reason::operator("gates")),
+                builder.fixed("", 2i64, Reason::structure("gates")),
                 self.gates,
             )
         });

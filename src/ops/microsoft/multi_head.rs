@@ -46,7 +46,7 @@ const DECODER: MultiHead = MultiHead {
 };
 
 /// Queries, keys and values in one tensor.
-const PARTS: Reason = Reason::operator("queries, keys and values in one tensor");
+const PARTS: Reason = Reason::structure("queries, keys and values in one tensor");
 /// A cache whose keys are not in the order of their dimensions.
 const REORDERED: Reason = Reason::operator("keys of a cache in an order of their own");
 

@@ -233,7 +233,7 @@ impl Gated {
             d,
             Reason::operator("all dimensions of a head give its gate"),
         );
-        let gates = builder.fixed("g", gates, Reason::operator("gates"));
+        let gates = builder.fixed("g", gates, Reason::structure("gates"));
         let one = builder.fill(1i64);
         let query = Layout::product(&[h, d]);
         builder.port(
