@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::count::{is_numeric, once_if_branch, products, size};
+use super::count::{CountedTerm, counts, is_numeric};
 use super::grid::Timed;
 use super::share::{KeptShare, share};
 use super::stored::{Constants, Stored};
 use crate::analysis::{Analysis, ClassId, Classes, Pins, Selection, infer, relate};
 use crate::model::{Model, Origins};
-use crate::relation::LabelId;
 
 /// Multiply-accumulates, parameters and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -88,30 +87,26 @@ impl CostModel {
             constants,
             ..Default::default()
         };
-        let concrete;
         let counted = if is_numeric(model, facts) {
-            relations
+            counts(model, facts, relations)
         } else {
             let facts = infer(model, pins);
-            concrete = relate(model, &facts);
-            &concrete
+            counts(model, &facts, &relate(model, &facts))
         };
-        for node in products(model) {
-            let (relation, counted) = (&relations[node.index()], &counted[node.index()]);
-            let weight = once_if_branch(model, model.index().node(node).graph);
-            for (term, counted_term) in relation.terms.iter().zip(&counted.terms) {
-                if !relation.multiplies(term) || relation.terms.len() != counted.terms.len() {
-                    continue;
-                }
-                let extents = term.labels.iter().filter_map(|label: &LabelId| {
-                    share(spaces, classes, spaces.label(node, *label))
-                });
-                cost.macs.push(CostTerm {
-                    factor: size(counted, counted_term) * weight,
-                    extents: extents.collect(),
-                });
-            }
-        }
+        let widths = |count: &CountedTerm| -> Vec<KeptShare> {
+            // A sum that is known at these shapes alone cannot be cut.
+            let terms = &relations[count.node.index()].terms;
+            let term = terms.get(count.term).filter(|_| terms.len() == count.of);
+            let labels = term.into_iter().flat_map(|term| &term.labels);
+            labels
+                .filter_map(|label| share(spaces, classes, spaces.label(count.node, *label)))
+                .collect()
+        };
+        let terms = counted.iter().map(|count| CostTerm {
+            factor: count.macs,
+            extents: widths(count),
+        });
+        cost.macs = terms.collect();
         cost
     }
 

@@ -29,8 +29,13 @@ pub fn counted_at(report: &Report) -> String {
     } else {
         String::new()
     };
+    let mean = if report.mean_of_branches {
+        "; where the inputs' numbers choose a branch, the branches count in equal parts"
+    } else {
+        ""
+    };
     format!(
-        "MACs are of one run with {}{more}",
+        "MACs are of one run with {}{more}{mean}",
         named.collect::<Vec<_>>().join(", ")
     )
 }

@@ -24,6 +24,9 @@ pub struct Report {
     pub pruned: Option<CostRow>,
     /// The shapes of the inputs at which operations are counted.
     pub counted_at: BTreeMap<String, Vec<i64>>,
+    /// Whether the numbers of the inputs decide which branches run, so that operations are a mean over them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub mean_of_branches: bool,
     /// Parameters that belong to at least one removable unit.
     pub params_prunable: u64,
     /// What can be removed, and what stays of it.
