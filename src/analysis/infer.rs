@@ -13,6 +13,9 @@ use crate::proto::{
 /// Concrete extents for graph inputs, by name.
 pub type Pins = BTreeMap<String, Vec<i64>>;
 
+/// Extents for graph inputs, by name; a symbol where one is left open.
+pub type InputShapes = BTreeMap<String, Vec<Dim>>;
+
 /// Facts by value, and what went wrong by node.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
@@ -35,14 +38,23 @@ impl Facts {
 /// Works out what is known of every value. Total: where a rule fails or is missing, the file's own `value_info`
 /// is believed, and else nothing is known.
 pub fn infer(model: &Model, pins: &Pins) -> Facts {
-    let mut facts = seed(model, pins);
+    let numbers = |dims: &Vec<i64>| dims.iter().map(|dim| Dim::Num(*dim)).collect();
+    let shapes = pins
+        .iter()
+        .map(|(name, dims)| (name.clone(), numbers(dims)));
+    infer_open(model, &shapes.collect())
+}
+
+/// The same, where some extents of these shapes are open.
+pub(super) fn infer_open(model: &Model, shapes: &InputShapes) -> Facts {
+    let mut facts = seed(model, shapes);
     let declared = Declared::new(model);
     graph(model, &declared, &mut facts, Index::MAIN);
     facts
 }
 
 /// What is known before any node: graph inputs and constants.
-pub(super) fn seed(model: &Model, pins: &Pins) -> Facts {
+pub(super) fn seed(model: &Model, shapes: &InputShapes) -> Facts {
     let mut facts = Facts {
         values: vec![Fact::default(); model.index().values().len()],
         problems: BTreeMap::new(),
@@ -51,7 +63,11 @@ pub(super) fn seed(model: &Model, pins: &Pins) -> Facts {
         let fact = match entry.origin {
             Origin::Input(position) if entry.graph == Index::MAIN => {
                 let input = &model.graph(entry.graph).input[position as usize];
-                pinned(declared(input), pins.get(&entry.name))
+                let fact = declared(input);
+                Fact {
+                    shape: shapes.get(&entry.name).cloned().or(fact.shape),
+                    ..fact
+                }
             }
             Origin::Initializer(_) => constant_fact(model, id),
             Origin::Sparse(position) => model
@@ -90,13 +106,6 @@ pub(super) fn constant_fact(model: &Model, value: ValueId) -> Fact {
         None
     };
     Fact::new(Dtype::from_code(tensor.data_type()), shape).with_contents(contents)
-}
-
-fn pinned(mut fact: Fact, pin: Option<&Vec<i64>>) -> Fact {
-    if let Some(pin) = pin {
-        fact.shape = Some(pin.iter().map(|dim| Dim::Num(*dim)).collect());
-    }
-    fact
 }
 
 /// The type that a `ValueInfoProto` declares. Extents without a name or number get a symbol of their own.

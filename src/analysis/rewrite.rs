@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::Analysis;
 use super::demand::Operands;
 use super::groups::Selection;
-use super::infer::{Declared, Facts, Pins, leave, results, seed, view};
+use super::infer::{Declared, Facts, InputShapes, leave, results, seed, view};
 use super::spaces::SpaceId;
 use crate::facts::Dim;
 use crate::model::{GraphId, Index, Model, NodeId, ValueId};
@@ -38,7 +38,7 @@ pub fn rewrite(
     analysis: &Analysis,
     selection: &Selection,
 ) -> Result<(), Vec<Failure>> {
-    let facts = seed(model, &Pins::new());
+    let facts = seed(model, &InputShapes::new());
     let tainted = vec![false; model.index().values().len()];
     let declared = Declared::new(original);
     let operands = Operands::new(model);

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{MadeUp, Statistics, cached, declared_inputs, pinned_inputs};
+use super::{MadeUp, ModelInputs, Statistics, cached, declared_inputs};
 use crate::analysis::Pins;
 use crate::inputs::{Batches, DataError, Inputs, LoadOptions, Part, Tensors, apart, load};
 use crate::model::Model;
@@ -79,20 +79,20 @@ impl Dataset {
     /// An eighth of them is kept apart to measure on. Errors: files that cannot be read, or that do not fit the model's inputs.
     pub fn read(model: &Model, path: &Path, samples: Option<usize>) -> Result<Self, DataError> {
         let pins = Pins::new();
-        let specs = pinned_inputs(model, declared_inputs(model, &pins, Some(path)), &pins)?;
+        let wanted = ModelInputs::new(model, declared_inputs(model, &pins, Some(path)), &pins)?;
         let options = LoadOptions {
             samples,
             ..Default::default()
         };
-        Ok(Dataset::split(load(path, &specs, &options)?))
+        Ok(Dataset::split(load(path, &wanted.specs, &options)?))
     }
 
     /// Makes up inputs from what a model declares; the same seed makes the same. They say little of how the model behaves on
     /// real ones. Errors: an input whose type cannot be made up.
     pub fn made_up(model: &Model, samples: usize, seed: u64) -> Result<Self, DataError> {
         let pins = Pins::new();
-        let specs = pinned_inputs(model, declared_inputs(model, &pins, None), &pins)?;
-        let made = MadeUp::of(&specs, samples, seed, Memory::default())?;
+        let wanted = ModelInputs::new(model, declared_inputs(model, &pins, None), &pins)?;
+        let made = MadeUp::of(&wanted.closed(), samples, seed, Memory::default())?;
         Ok(made.dataset())
     }
 

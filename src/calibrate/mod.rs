@@ -9,6 +9,7 @@ mod gauges;
 mod made_up;
 mod moments;
 mod saved;
+mod shapes;
 mod specs;
 
 pub use dataset::{Apart, Dataset};
@@ -16,4 +17,4 @@ pub use gather::{ChosenRuns, POSITIONS, SPARED, gather, held_out, picks, stack};
 pub use gauges::doubts;
 pub use made_up::MadeUp;
 pub use moments::{Covariance, Moments, Statistics};
-pub use specs::{cached, classes, declared_inputs, pinned_inputs, unranked_input};
+pub use specs::{ModelInputs, cached, classes, declared_inputs, unranked_input};

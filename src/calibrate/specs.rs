@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::shapes::shapes;
 use crate::analysis::{Pins, bounds, declared, infer};
 use crate::facts::{Dim, Fact};
 use crate::inputs::{self, Batches, CachedBatches, DataError, InputKind, InputSpec, Inputs};
@@ -55,22 +56,45 @@ pub fn declared_inputs(model: &Model, pins: &Pins, data: Option<&Path>) -> Vec<I
         .collect()
 }
 
-/// The same with shapes pinned, and with the range of whole numbers that pick entries of tables. Errors: pins that do not fit.
-pub fn pinned_inputs(
-    model: &Model,
-    mut specs: Vec<InputSpec>,
-    pins: &Pins,
-) -> Result<Vec<InputSpec>, DataError> {
-    InputSpec::pin(&mut specs, pins)?;
-    // Numbers that pick entries stay within the axes that made-up inputs have.
-    let bounds = bounds(model, &InputSpec::made_up(&specs));
-    for spec in &mut specs {
-        spec.range = bounds.get(&spec.name).copied();
-        if spec.kind == InputKind::TokenTypes && spec.range.is_some_and(|(_, last)| last < 1) {
-            spec.kind = InputKind::Indices;
+/// The inputs of a model: what it takes, and one shape of each.
+#[derive(Clone, Debug, Default)]
+pub struct ModelInputs {
+    /// What it takes: symbols stand for extents that are free.
+    pub specs: Vec<InputSpec>,
+    /// Shapes without symbols, by name: those at which operations are counted, and that made-up inputs have.
+    pub shapes: Pins,
+}
+
+impl ModelInputs {
+    /// Shapes pinned, and whole numbers that pick entries of tables given the range of these. Errors: pins that do not fit.
+    pub fn new(model: &Model, mut specs: Vec<InputSpec>, pins: &Pins) -> Result<Self, DataError> {
+        InputSpec::pin(&mut specs, pins)?;
+        let shapes = shapes(model, &specs);
+        let bounds = bounds(model, &shapes);
+        for spec in &mut specs {
+            spec.range = bounds.get(&spec.name).copied();
+            if spec.kind == InputKind::TokenTypes && spec.range.is_some_and(|(_, last)| last < 1) {
+                spec.kind = InputKind::Indices;
+            }
         }
+        Ok(ModelInputs { specs, shapes })
     }
-    Ok(specs)
+
+    /// What is made up: inputs of these shapes.
+    pub fn closed(&self) -> Vec<InputSpec> {
+        let mut closed = self.specs.clone();
+        for spec in &mut closed {
+            if let Some(dims) = self.shapes.get(&spec.name) {
+                spec.shape = dims.iter().map(|dim| Dim::Num(*dim)).collect();
+            }
+        }
+        closed
+    }
+
+    /// Whether an extent of the shapes is a guess.
+    pub fn guesses(&self) -> bool {
+        self.specs.iter().any(|spec| spec.fixed().is_none())
+    }
 }
 
 /// A tensor of unknown rank, for which nothing can be made up.

@@ -53,7 +53,11 @@ pub(super) fn run(args: &Bench, stop: &Stop) -> anyhow::Result<Exit> {
         bail!("no model given")
     };
     check_inputs(first, &models)?;
-    let given = data::inputs(first, &args.data, data::Use::default(), &watch)?.data;
+    let pins = data::pins(&args.data.input);
+    let ends = data::wanted(first, &pins, args.data.data.as_deref())?;
+    let given = data::inputs((first, &ends), &args.data, data::Use::default(), &watch)?;
+    let hint = given.guess();
+    let given = given.data;
     let Some(example) = given.inputs.example()? else {
         bail!("there are no inputs to run")
     };
@@ -64,28 +68,25 @@ pub(super) fn run(args: &Bench, stop: &Stop) -> anyhow::Result<Exit> {
             Ok(done) => done,
             Err(failure) => {
                 watch.finish();
-                super::complain(&failure.reason);
+                super::complain(&failure.said(&hint));
                 return Ok(failure.exit());
             }
         };
     watch.begin(Phase::Analyse, 0);
-    let pins = data::pins(&args.data.input);
-    let specs = data::specs(first, &pins, args.data.data.as_deref())?;
-    let pins = data::counted(first, &specs);
     let costs: Vec<report::CostRow> = models
         .iter()
         .zip(&times)
         .map(|(model, time)| report::CostRow {
             latency_ms: Some(*time),
-            ..convert::cost_of(model, &pins)
+            ..convert::cost_of(model, &ends.shapes)
         })
         .collect();
     let mut report = convert::begin(first, args.json);
     report.runtime = Some(convert::runtime(runtime));
     report.original = costs.first().copied().unwrap_or_default();
     report.pruned = costs.get(1).copied();
-    report.uncounted = convert::uncounted(&cost::uncounted(first, &pins));
-    report.counted_at = pins;
+    convert::counted(&mut report, first, &ends.shapes);
+    report.uncounted = convert::uncounted(&cost::uncounted(first, &ends.shapes));
     report.drift.synthetic = given.synthetic;
     output::close(&mut report, &watch);
     show(args, report, &costs, runtime)?;

@@ -24,18 +24,17 @@ pub(super) fn run(args: &Calibrate, stop: &Stop) -> anyhow::Result<Exit> {
     let watch = Watch::new(&args.common, stop);
     watch.begin(Phase::Load, 0);
     let model = output::load(&args.model, &watch, stop)?;
-    let specs = data::specs(
+    let ends = data::wanted(
         &model,
         &data::pins(&args.data.input),
         args.data.data.as_deref(),
     )?;
-    let inputs = data::read(path, &specs, &args.data, &watch)?;
+    let inputs = data::read(path, &ends.specs, &args.data, &watch)?;
     // Whoever prunes by these statistics and gives the same inputs measures on those that are in no statistics.
     let apart = crate::inputs::apart(inputs.len(), inputs.samples);
     let runs = runs_of_shard(args, inputs.len(), &apart)?;
-    let pins = data::counted(&model, &specs);
     let options = Options {
-        pins,
+        pins: ends.shapes,
         memory: watch.memory,
         allowed: advice::allowed(&model, &args.allow)?,
         ..Default::default()
@@ -44,7 +43,7 @@ pub(super) fn run(args: &Calibrate, stop: &Stop) -> anyhow::Result<Exit> {
     let mut given = data::GivenData::told(&inputs)?;
     given.doubt(&model, &*runtime, &watch);
     let gathered = prune::calibrate(&model, &options, &inputs, &runs, &*runtime, &watch.work());
-    let statistics = match super::ran(gathered, &watch)? {
+    let statistics = match super::ran(gathered, "", &watch)? {
         Ok(statistics) => statistics,
         Err(exit) => return Ok(exit),
     };

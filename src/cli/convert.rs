@@ -56,6 +56,12 @@ pub(super) fn cost(cost: &Cost, latency_ms: Option<f64>) -> report::CostRow {
     }
 }
 
+/// Notes at which shapes operations are counted, and whether that is a mean over branches.
+pub(super) fn counted(report: &mut Report, model: &Model, shapes: &analysis::Pins) {
+    report.counted_at = shapes.clone();
+    report.mean_of_branches = cost::averages_branches(model, shapes);
+}
+
 /// The cost of a model as it is.
 pub(super) fn cost_of(model: &Model, pins: &analysis::Pins) -> report::CostRow {
     self::cost(&cost::cost(model, pins), None)

@@ -7,25 +7,29 @@ use anyhow::bail;
 
 use super::args::DataArgs;
 use super::convert;
+use super::labels::labels_of;
 use super::watch::Watch;
 use crate::analysis::Pins;
-use crate::calibrate::{self, Apart, Dataset, MadeUp, cached, classes, doubts};
+use crate::calibrate::{self, Apart, Dataset, MadeUp, ModelInputs, cached, classes, doubts};
 use crate::cost::cost;
-use crate::inputs::{self, Batches, Fed, InputSpec, Inputs, Part, Preprocess, read_npy};
+use crate::inputs::{self, Batches, Fed, InputSpec, Inputs, Part, Preprocess};
 use crate::model::{Index, Model};
 use crate::report;
 use crate::run::Runtime;
 
 /// Runs on made-up inputs: to measure with, and to fit to or choose by.
 const SYNTHETIC: usize = 4;
+/// Inputs named in a message, at most.
+const NAMED: usize = 6;
 
 /// What the model wants, with the shapes that the user pinned; inputs without a declared rank have that of the pin, or of the arrays
-/// in `data`. Errors: pins that do not fit.
-pub(super) fn specs(
+/// in `data`. Operations are counted at its shapes: the same in all commands, whatever inputs are at hand. Errors: pins that do
+/// not fit.
+pub(super) fn wanted(
     model: &Model,
     pins: &Pins,
     data: Option<&Path>,
-) -> anyhow::Result<Vec<InputSpec>> {
+) -> anyhow::Result<ModelInputs> {
     let declared = calibrate::declared_inputs(model, pins, data);
     // Sequences, maps and inputs of unknown rank can be given by test sets only, which need no specification.
     for value in &model.index().graph(Index::MAIN).inputs {
@@ -34,7 +38,7 @@ pub(super) fn specs(
             bail!("input '{name}' is no tensor, so --input cannot pin it");
         }
     }
-    Ok(calibrate::pinned_inputs(model, declared, pins)?)
+    Ok(ModelInputs::new(model, declared, pins)?)
 }
 
 /// The pins of the command line.
@@ -42,13 +46,6 @@ pub(super) fn pins(args: &[super::values::Pin]) -> Pins {
     args.iter()
         .map(|pin| (pin.name.clone(), pin.dims.clone()))
         .collect()
-}
-
-/// The input shapes at which operations are counted: the same in all commands, whatever inputs are at hand. What is not
-/// pinned is as made-up inputs are: batch 1, sequences of 32 (or, where the model computes nothing of so few, 512 or 16000),
-/// pictures of 224 × 224.
-pub(super) fn counted(model: &Model, specs: &[InputSpec]) -> Pins {
-    inputs::counting_shapes(specs, |shapes| cost(model, shapes).macs > 0.0)
 }
 
 /// What inputs are wanted for.
@@ -69,6 +66,8 @@ pub(super) struct Use<'a> {
 pub(super) struct GivenData {
     pub data: Dataset,
     pub fed: Option<report::FedReport>,
+    /// The shapes that were fed, where some extents of them are guesses.
+    pub guessed: Option<Pins>,
 }
 
 impl GivenData {
@@ -78,7 +77,26 @@ impl GivenData {
         Ok(GivenData {
             data: Dataset::new(cached(inputs.clone())),
             fed: Some(convert::fed(&fed)),
+            guessed: None,
         })
+    }
+
+    /// What to say where the model does not run on inputs of guessed shapes: what these are, and how to give others; else nothing.
+    pub fn guess(&self) -> String {
+        let Some(shapes) = &self.guessed else {
+            return String::new();
+        };
+        let shape =
+            |(name, dims): (&String, &Vec<i64>)| format!("{name} {}", inputs::dims_text(dims));
+        let named: Vec<String> = shapes.iter().take(NAMED).map(shape).collect();
+        let more = match shapes.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!(
+            "; it was fed {}{more}, shapes that are guessed where the model leaves them open: give others with --input NAME=SHAPE, or inputs with --data",
+            named.join(", ")
+        )
     }
 
     /// What the model is fed, in one line.
@@ -107,15 +125,14 @@ impl GivenData {
 
 /// Opens the inputs, or makes some up. Errors name the file, the array and what was expected.
 pub(super) fn inputs(
-    model: &Model,
+    (model, ends): (&Model, &ModelInputs),
     args: &DataArgs,
     wanted: Use,
     watch: &Watch,
 ) -> anyhow::Result<GivenData> {
-    let specs = specs(model, &pins(&args.input), args.data.as_deref())?;
-    let mut opened = OpenedData::open(model, &specs, args, wanted, watch)?;
+    let mut opened = OpenedData::open((model, ends), args, wanted, watch)?;
     if let Some(path) = wanted.verify {
-        let others = others(path, &specs, args, watch)?;
+        let others = others(path, &ends.specs, args, watch)?;
         let labels = wanted.labels_of(model, &others, &all(&others))?;
         return opened.beside(others, labels);
     }
@@ -184,24 +201,25 @@ struct OpenedData {
     kept: Vec<usize>,
     /// Names of inputs of which the file does not tell which numbers come together.
     guessed: Vec<String>,
+    /// The shapes of what was made up, where some extents are guesses.
+    guessed_shapes: Option<Pins>,
 }
 
 impl OpenedData {
     fn open(
-        model: &Model,
-        specs: &[InputSpec],
+        (model, ends): (&Model, &ModelInputs),
         args: &DataArgs,
         wanted: Use,
         watch: &Watch,
     ) -> anyhow::Result<Self> {
         let (read, kept, guessed) = match &args.data {
             Some(path) => {
-                let read = read(path, specs, args, watch)?;
+                let read = read(path, &ends.specs, args, watch)?;
                 let kept = inputs::apart(read.len(), read.samples);
                 (read, kept, Vec::new())
             }
             None => {
-                let made = made_up(model, specs, args, wanted, watch)?;
+                let made = made_up((model, ends), args, wanted, watch)?;
                 (made.inputs, made.apart, made.guessed)
             }
         };
@@ -212,6 +230,7 @@ impl OpenedData {
             ready,
             kept,
             guessed,
+            guessed_shapes: (args.data.is_none() && ends.guesses()).then(|| ends.shapes.clone()),
         })
     }
 
@@ -235,6 +254,7 @@ impl OpenedData {
         } else {
             self.ready.clone()
         };
+        let guessed = self.guessed_shapes.take();
         let data = Dataset {
             apart: Some(apart),
             ..self.dataset(fitted)
@@ -242,23 +262,26 @@ impl OpenedData {
         Ok(GivenData {
             data,
             fed: Some(said),
+            guessed,
         })
     }
 
     /// Fits to all and measures on all, with these labels.
-    fn whole(self, labels: Option<Vec<i64>>) -> GivenData {
+    fn whole(mut self, labels: Option<Vec<i64>>) -> GivenData {
         let fed = Some(convert::fed(&self.fed));
+        let guessed = self.guessed_shapes.take();
         let inputs = self.ready.clone();
         let data = Dataset {
             labels,
             ..self.dataset(inputs)
         };
-        GivenData { data, fed }
+        GivenData { data, fed, guessed }
     }
 
     /// Measures on the runs that are kept apart, with these labels.
-    fn divided(self, labels: Option<Vec<i64>>) -> GivenData {
+    fn divided(mut self, labels: Option<Vec<i64>>) -> GivenData {
         let fed = Some(convert::fed(&self.fed));
+        let guessed = self.guessed_shapes.take();
         let (kept, rest) = Part::split(&self.ready, &self.kept);
         let apart = Apart {
             inputs: Arc::new(kept),
@@ -269,7 +292,7 @@ impl OpenedData {
             apart: Some(apart),
             ..self.dataset(Arc::new(rest))
         };
-        GivenData { data, fed }
+        GivenData { data, fed, guessed }
     }
 
     fn dataset(self, inputs: Arc<dyn Batches>) -> Dataset {
@@ -285,13 +308,13 @@ impl OpenedData {
 
 /// Makes up inputs. Errors: one that cannot be made up.
 fn made_up(
-    model: &Model,
-    specs: &[InputSpec],
+    (model, ends): (&Model, &ModelInputs),
     args: &DataArgs,
     wanted: Use,
     watch: &Watch,
 ) -> anyhow::Result<MadeUp> {
-    unranked(model, specs)?;
+    unranked(model, &ends.specs)?;
+    let specs = &ends.closed();
     watch.warn("no --data: the model is run on made-up inputs, which say little about how it behaves on real ones");
     let (seed, memory) = (args.seed, watch.memory);
     let few = if wanted.chooses && wanted.verify.is_none() {
@@ -302,7 +325,7 @@ fn made_up(
     let made = match args.samples {
         Some(samples) => MadeUp::of(specs, samples, seed, memory),
         None if wanted.fits => {
-            let macs = cost(model, &counted(model, specs)).macs;
+            let macs = cost(model, &ends.shapes).macs;
             MadeUp::worth(specs, macs, seed, memory)
         }
         None => MadeUp::of(specs, few, seed, memory),
@@ -349,49 +372,4 @@ pub(super) fn read(
         .iter()
         .for_each(|note| watch.warn(&format!("{}: {note}", path.display())));
     Ok(read)
-}
-
-/// The labels of all samples of some runs, in order.
-fn labels_of(
-    inputs: &Inputs,
-    runs: &[usize],
-    file: &Path,
-    classes: Option<i64>,
-) -> anyhow::Result<Vec<i64>> {
-    let array = read_npy(file)?;
-    let Some(labels) = array.to_i64() else {
-        bail!(
-            "{}: labels are whole numbers, this array holds {}",
-            file.display(),
-            array.dtype
-        );
-    };
-    let places = runs.iter().flat_map(|run| inputs.places(*run));
-    let labelled: Option<Vec<i64>> = places.map(|place| labels.get(place).copied()).collect();
-    if let Some(classes) = classes
-        && let Some((place, label)) = labels
-            .iter()
-            .enumerate()
-            .find(|(_, label)| !(0..classes).contains(*label))
-    {
-        let from_one = if !labels.contains(&0) && labels.iter().max() == Some(&classes) {
-            "; are they counted from 1?"
-        } else {
-            ""
-        };
-        bail!(
-            "{}: label {label} of sample {place} is none of the model's {classes} classes, 0 to {}{from_one}",
-            file.display(),
-            classes - 1
-        );
-    }
-    match labelled {
-        Some(labelled) => Ok(labelled),
-        None => bail!(
-            "{}: {} labels are fewer than the {} samples",
-            file.display(),
-            labels.len(),
-            inputs.samples
-        ),
-    }
 }

@@ -64,6 +64,12 @@ impl EngineFailure {
             Exit::Missed
         }
     }
+
+    /// Why, with a hint at the inputs where it is the original that does not take them.
+    pub fn said(&self, hint: &str) -> String {
+        let hint = if self.model == 0 { hint } else { "" };
+        format!("{}{hint}", self.reason)
+    }
 }
 
 /// What was done in one runtime.

@@ -15,9 +15,8 @@ pub(super) fn run(args: &Inspect, stop: &Stop) -> anyhow::Result<Exit> {
     watch.begin(Phase::Load, 0);
     let model = output::load(&args.model, &watch, stop)?;
     let mut report = convert::begin(&model, args.json);
-    let specs = data::specs(&model, &data::pins(&args.input), None)?;
-    let pins = data::counted(&model, &specs);
-    report.counted_at = pins.clone();
+    let pins = data::wanted(&model, &data::pins(&args.input), None)?.shapes;
+    convert::counted(&mut report, &model, &pins);
     watch.begin(Phase::Analyse, 0);
     let kinds = &args.units.0;
     let request = Request {

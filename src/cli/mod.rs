@@ -15,6 +15,7 @@ mod engine;
 mod gate;
 mod hints;
 mod inspect;
+mod labels;
 mod memory;
 mod output;
 mod places;
@@ -127,8 +128,12 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// What work gave, or the exit code where a model that it needs does not run, which is said.
-fn ran<T>(result: Result<T, PruneError>, watch: &watch::Watch) -> anyhow::Result<Result<T, Exit>> {
+/// What work gave, or the exit code where a model that it needs does not run, which is said, with `hint`.
+fn ran<T>(
+    result: Result<T, PruneError>,
+    hint: &str,
+    watch: &watch::Watch,
+) -> anyhow::Result<Result<T, Exit>> {
     let error = match result {
         Ok(found) => return Ok(Ok(found)),
         Err(error) => error,
@@ -138,7 +143,7 @@ fn ran<T>(result: Result<T, PruneError>, watch: &watch::Watch) -> anyhow::Result
         PruneError::Unverifiable(_)
         | PruneError::SearchNeedsRun(_)
         | PruneError::CurvesNeedRun(_) => {
-            complain(&format!("{:#}", advice::error(error)));
+            complain(&format!("{:#}{hint}", advice::error(error)));
             Ok(Err(Exit::Unverifiable))
         }
         PruneError::Broken(_) => {

@@ -13,6 +13,7 @@ use super::watch::Watch;
 use super::{Exit, advice, calibrate, convert, data, defaults, engine, gate, output};
 use crate::allocate::{Align, Target};
 use crate::analysis::{Allowed, Kind};
+use crate::calibrate::ModelInputs;
 use crate::files::Staged;
 use crate::model::Model;
 use crate::plan::Plan;
@@ -36,9 +37,9 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     watch.begin(Phase::Load, 0);
     let model = output::load(path, &watch, stop)?;
     request.allowed = advice::allowed(&model, &args.allow)?;
-    let specs = data::specs(&model, &request.pins, args.data.data.as_deref())?;
-    let mut given = inputs(args, &request, &model, &watch)?;
-    request.pins = data::counted(&model, &specs);
+    let ends = data::wanted(&model, &request.pins, args.data.data.as_deref())?;
+    let mut given = inputs(args, &request, (&model, &ends), &watch)?;
+    request.pins = ends.shapes;
     let runtime = match given {
         Some(_) => Some(engine::runtime(args.engine.runtime, true, watch.memory)?),
         None => None,
@@ -47,10 +48,12 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     if let (Some(given), Some(runtime)) = (&mut given, runtime) {
         given.doubt(&model, runtime, &watch);
     }
-    let GivenData { data, fed } = given.unwrap_or_default();
+    let given = given.unwrap_or_default();
+    let hint = given.guess();
+    let GivenData { data, fed, .. } = given;
     let pruner = Pruner::new(&model, &data, runtime, watch.work());
     let found = pruned(args, &pruner, &mut request, &watch);
-    let outcome = match super::ran(found, &watch)? {
+    let outcome = match super::ran(found, &hint, &watch)? {
         Ok(outcome) => outcome,
         Err(exit) => return Ok(exit),
     };
@@ -74,7 +77,7 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     }
     stop.commit(staged)?;
     let written = places.model.is_some() && stands;
-    say(&watch, exit, written, args, &target, &report);
+    say(&watch, (exit, &hint), written, args, &target, &report);
     Ok(exit)
 }
 
@@ -102,7 +105,7 @@ fn pruned(
 fn inputs(
     args: &Prune,
     request: &Request,
-    model: &Model,
+    (model, ends): (&Model, &ModelInputs),
     watch: &Watch,
 ) -> anyhow::Result<Option<GivenData>> {
     let searches = request.targets.is_empty() && request.plan.is_none();
@@ -124,7 +127,7 @@ fn inputs(
             && (request.recover.is_some()
                 || request.plan.is_none() && request.score.needs() != Needs::Weights),
     };
-    let mut given = data::inputs(model, &args.data, wanted, watch)?;
+    let mut given = data::inputs((model, ends), &args.data, wanted, watch)?;
     if !args.stats.is_empty() {
         let statistics = calibrate::read(&args.stats, model)?;
         watch.say(&format!("statistics of {} samples", statistics.samples));
@@ -154,7 +157,7 @@ fn report_of(
 ) -> Report {
     let mut report = convert::begin(model, !args.outputs.report.is_empty());
     report.runtime = outcome.engine.as_ref().map(convert::engine);
-    report.counted_at = request.pins.clone();
+    convert::counted(&mut report, model, &request.pins);
     convert::outcome(&mut report, outcome, request, synthetic);
     gate::targets(
         &mut report,
@@ -200,8 +203,15 @@ fn claim(args: &Prune, target: &Path, stop: &Stop) -> anyhow::Result<Places> {
     Ok(places)
 }
 
-/// Says how the run ended.
-fn say(watch: &Watch, exit: Exit, written: bool, args: &Prune, target: &Path, report: &Report) {
+/// Says how the run ended, with the hint where the model does not run.
+fn say(
+    watch: &Watch,
+    (exit, hint): (Exit, &str),
+    written: bool,
+    args: &Prune,
+    target: &Path,
+    report: &Report,
+) {
     if report.exactness.verdict == ExactnessVerdict::Inexact {
         super::complain(&format!(
             "{}. That is a fault of onnx-prune, so nothing is written; please report it, with the model or its graph and this command",
@@ -239,7 +249,7 @@ fn say(watch: &Watch, exit: Exit, written: bool, args: &Prune, target: &Path, re
         )),
         Exit::Unverifiable => {
             super::complain(&format!(
-                "the result could not be verified{reason}; {}",
+                "the result could not be verified{reason}{hint}; {}",
                 ending("--allow-unverified accepts it")
             ));
         }

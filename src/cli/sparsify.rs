@@ -33,12 +33,12 @@ pub(super) fn run(args: &Sparsify, stop: &Stop) -> anyhow::Result<Exit> {
     watch.begin(Phase::Load, 0);
     let model = output::load(&args.model, &watch, stop)?;
     let runs = !args.no_verify || request.score.needs_data();
+    let ends = data::wanted(&model, &request.pins, args.data.data.as_deref())?;
     let mut given = match runs {
-        true => data::inputs(&model, &args.data, wanted(args, &request), &watch)?,
+        true => data::inputs((&model, &ends), &args.data, wanted(args, &request), &watch)?,
         false => data::GivenData::default(),
     };
-    let specs = data::specs(&model, &request.pins, args.data.data.as_deref())?;
-    request.pins = data::counted(&model, &specs);
+    request.pins = ends.shapes;
     let runtime = runs
         .then(|| engine::runtime(args.engine.runtime, true, watch.memory))
         .transpose()?;
@@ -46,8 +46,9 @@ pub(super) fn run(args: &Sparsify, stop: &Stop) -> anyhow::Result<Exit> {
     if let Some(runtime) = runtime {
         given.doubt(&model, runtime, &watch);
     }
+    let hint = given.guess();
     let made = sparsify::sparsify(&model, &request, lent(&given.data), runtime, &watch.work());
-    let mut outcome = match told(made, &watch)? {
+    let mut outcome = match told(made, &hint, &watch)? {
         Ok(outcome) => outcome,
         Err(exit) => return Ok(exit),
     };
@@ -74,7 +75,7 @@ pub(super) fn run(args: &Sparsify, stop: &Stop) -> anyhow::Result<Exit> {
         output::print(&report::sparsification(&report))?;
     }
     stop.commit(staged)?;
-    say(&watch, exit, written, (args, &target), &report);
+    say(&watch, (exit, &hint), written, (args, &target), &report);
     Ok(exit)
 }
 
@@ -101,7 +102,7 @@ fn reported(
 ) -> Report {
     let mut report = convert::begin(model, !args.outputs.report.is_empty());
     report.fed = given.fed.clone();
-    report.counted_at = request.pins.clone();
+    convert::counted(&mut report, model, &request.pins);
     fill(&mut report, (model, outcome), request, stored);
     drift(&mut report, outcome, &given.data, args.no_verify);
     if let (Some(path), Some(planned)) = (
@@ -193,13 +194,14 @@ fn wanted<'a>(args: &'a Sparsify, request: &SparsifyRequest) -> data::Use<'a> {
 /// What was made, or the exit code where a model that has to run does not, which is said.
 fn told(
     made: Result<SparsifyOutcome, Error>,
+    hint: &str,
     watch: &Watch,
 ) -> anyhow::Result<Result<SparsifyOutcome, Exit>> {
     match made {
         Ok(outcome) => Ok(Ok(outcome)),
         Err(Error::Unverifiable(reason)) => {
             watch.finish();
-            super::complain(&reason);
+            super::complain(&format!("{reason}{hint}"));
             Ok(Err(Exit::Unverifiable))
         }
         Err(broken @ Error::Broken(_)) => {
@@ -303,7 +305,7 @@ fn drift(
 
 fn say(
     watch: &Watch,
-    exit: Exit,
+    (exit, hint): (Exit, &str),
     written: bool,
     (args, target): (&Sparsify, &Path),
     report: &Report,
@@ -323,7 +325,7 @@ fn say(
             super::complain(&format!("thresholds are not met: {reasons}; {ending}"));
         }
         Exit::Unverifiable => super::complain(&format!(
-            "the result could not be verified: {reasons}; {ending}; --allow-unverified accepts it"
+            "the result could not be verified: {reasons}{hint}; {ending}; --allow-unverified accepts it"
         )),
         _ if written => watch.say(&format!("wrote {}", target.display())),
         _ => watch.say("nothing written (--dry-run)"),

@@ -85,20 +85,20 @@ fn verified(
         labels: args.labels.as_deref(),
         ..Default::default()
     };
-    let mut given = data::inputs(original, &args.data, wanted, watch)?;
+    let pins = data::pins(&args.data.input);
+    let ends = data::wanted(original, &pins, args.data.data.as_deref())?;
+    let mut given = data::inputs((original, &ends), &args.data, wanted, watch)?;
+    let hint = given.guess();
     let runtime = engine::runtime(args.engine.runtime, true, watch.memory)?;
     let mut report = convert::begin(original, args.json || !args.report.is_empty());
     given.doubt(original, &*runtime, watch);
     report.fed = given.fed;
     let given = given.data;
     watch.begin(Phase::Analyse, 0);
-    let pins = data::pins(&args.data.input);
-    let specs = data::specs(original, &pins, args.data.data.as_deref())?;
-    let pins = data::counted(original, &specs);
-    report.original = convert::cost_of(original, &pins);
-    report.pruned = Some(convert::cost_of(pruned, &pins));
-    report.uncounted = convert::uncounted(&cost::uncounted(original, &pins));
-    report.counted_at = pins;
+    report.original = convert::cost_of(original, &ends.shapes);
+    report.pruned = Some(convert::cost_of(pruned, &ends.shapes));
+    convert::counted(&mut report, original, &ends.shapes);
+    report.uncounted = convert::uncounted(&cost::uncounted(original, &ends.shapes));
     let both = [
         (original, args.original.as_path()),
         (pruned, args.pruned.as_path()),
@@ -120,7 +120,7 @@ fn verified(
             } else {
                 CheckVerdict::Unverifiable
             };
-            report.remarks.push(failure.reason.clone());
+            report.remarks.push(failure.said(&hint));
             Some(failure.exit())
         }
     };

@@ -1,26 +1,75 @@
-//! Multiply-accumulates of a model as it is.
+//! Multiply-accumulates of one run.
 
 use std::sync::Arc;
 
-use crate::analysis::{Facts, Pins, constants, infer, relate};
+use crate::analysis::{Facts, Pins, Runs, constants, infer, relate};
 use crate::facts::Dim;
-use crate::model::{GraphId, Model, NodeId};
+use crate::model::{Model, NodeId};
 use crate::ops::{lookup, meaning};
 use crate::relation::{Relation, Term};
 
-/// Multiply-accumulates of one run at these input shapes. What depends on constants alone is not computed in a run.
-pub(super) fn macs(model: &Model, pins: &Pins) -> f64 {
-    let relations = relate(model, &infer(model, pins));
-    let counts = products(model).into_iter().map(|node| {
+/// What one run does for one sum of products.
+pub(super) struct CountedTerm {
+    pub node: NodeId,
+    /// Number of the term in its node's relation.
+    pub term: usize,
+    /// How many terms that has at these shapes.
+    pub of: usize,
+    /// Multiply-accumulates, those of a branch by the share of runs that take it.
+    pub macs: f64,
+    /// Whether only a share of all runs does it.
+    pub sometimes: bool,
+}
+
+/// What one run does, at the shapes of these facts; all that is ever said of operations is counted here. What depends on
+/// constants alone is not computed in a run.
+pub(super) fn counts(
+    model: &Model,
+    facts: &Facts,
+    relations: &[Arc<Relation>],
+) -> Vec<CountedTerm> {
+    let runs = Runs::new(model, facts);
+    let of_node = |node: NodeId| {
         let relation = &relations[node.index()];
-        let terms = relation
-            .terms
-            .iter()
-            .filter(|term| relation.multiplies(term));
-        once_if_branch(model, model.index().node(node).graph)
-            * terms.map(|term| size(relation, term)).sum::<f64>()
-    });
-    counts.sum()
+        let share = runs.share(model.index().node(node).graph);
+        let multiplies = |(_, term): &(usize, &Term)| share > 0.0 && relation.multiplies(term);
+        let terms = relation.terms.iter().enumerate().filter(multiplies);
+        terms
+            .map(|(number, term)| CountedTerm {
+                node,
+                term: number,
+                of: relation.terms.len(),
+                macs: share * size(relation, term),
+                sometimes: share < 1.0,
+            })
+            .collect::<Vec<_>>()
+    };
+    products(model).into_iter().flat_map(of_node).collect()
+}
+
+/// What shapes of the inputs come to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ShapeTrial {
+    /// Multiply-accumulates of one run.
+    pub macs: f64,
+    /// Nodes that do not take the shapes that reach them.
+    pub misfits: usize,
+}
+
+/// Tries shapes of the inputs; calls of functions are to be inlined before.
+pub fn trial(model: &Model, pins: &Pins) -> ShapeTrial {
+    let facts = infer(model, pins);
+    ShapeTrial {
+        macs: macs(model, &facts),
+        misfits: Runs::new(model, &facts).misfits,
+    }
+}
+
+/// Multiply-accumulates of one run at the shapes of these facts.
+pub(super) fn macs(model: &Model, facts: &Facts) -> f64 {
+    let counts = counts(model, facts, &relate(model, facts));
+    counts.iter().map(|count| count.macs).sum()
 }
 
 /// The nodes that run and whose operations are not known: those of operators without a rule, and products whose operands
@@ -37,7 +86,7 @@ pub(super) fn uncounted(model: &Model, relations: &[Arc<Relation>]) -> Vec<NodeI
 }
 
 /// The nodes that run: all whose results do not depend on constants alone.
-pub(super) fn products(model: &Model) -> Vec<NodeId> {
+fn products(model: &Model) -> Vec<NodeId> {
     let constants = constants(model);
     let computed = |(_, entry): &(NodeId, &crate::model::NodeEntry)| {
         entry
@@ -55,7 +104,7 @@ pub(super) fn products(model: &Model) -> Vec<NodeId> {
 }
 
 /// The product of the extents that a term runs over.
-pub(super) fn size(relation: &Relation, term: &Term) -> f64 {
+fn size(relation: &Relation, term: &Term) -> f64 {
     term.labels
         .iter()
         .map(|label| number(&relation.label(*label).extent))
@@ -76,23 +125,4 @@ pub(super) fn is_numeric(model: &Model, facts: &Facts) -> bool {
             .as_ref()
             .is_none_or(|shape| shape.iter().all(|dim| dim.num().is_some()))
     })
-}
-
-/// Only one branch of an `If` runs; each counts by its share.
-pub(super) fn once_if_branch(model: &Model, graph: GraphId) -> f64 {
-    let entry = model.index().graph(graph);
-    match entry.parent {
-        None => 1.0,
-        Some(node) => {
-            let own = if meaning(model.node(node))
-                .control
-                .is_some_and(|control| control.alternative)
-            {
-                0.5
-            } else {
-                1.0
-            };
-            own * once_if_branch(model, model.index().node(node).graph)
-        }
-    }
 }

@@ -1,9 +1,10 @@
 //! What a model's file costs as it is.
 
-use super::count::{self, macs};
+use super::count::{self, counts, macs};
 use super::{Cost, Uncounted};
 use crate::analysis::{Pins, infer, relate};
 use crate::model::{Model, encoded_len, functions, is_constant_node};
+use crate::ops::meaning;
 use crate::proto::{AttributeProto, NodeProto, TensorProto, is_weight};
 
 /// What a model costs as it is, at these input shapes. What it computes from constants is no operation of a run.
@@ -11,7 +12,7 @@ pub fn cost(model: &Model, pins: &Pins) -> Cost {
     let inlined = functions::inlined(model).ok().flatten();
     let flat = inlined.as_ref().map_or(model, |(inlined, _)| inlined);
     Cost {
-        macs: macs(flat, pins),
+        macs: macs(flat, &infer(flat, pins)),
         params: params(model),
         bytes: bytes(model),
         time: 0.0,
@@ -27,6 +28,20 @@ pub fn uncounted(model: &Model, pins: &Pins) -> Vec<Uncounted> {
         .into_iter()
         .map(|node| Uncounted::of(flat, node))
         .collect()
+}
+
+/// Whether operations are counted in branches of which each runs in a part of the runs only, because the inputs' numbers decide.
+pub fn averages_branches(model: &Model, pins: &Pins) -> bool {
+    let inlined = functions::inlined(model).ok().flatten();
+    let flat = inlined.as_ref().map_or(model, |(inlined, _)| inlined);
+    let branches = |node| meaning(flat.node(node)).control;
+    let any = flat.index().nodes().filter_map(|(node, _)| branches(node));
+    if !any.into_iter().any(|control| control.alternative) {
+        return false;
+    }
+    let facts = infer(flat, pins);
+    let counts = counts(flat, &facts, &relate(flat, &facts));
+    counts.iter().any(|count| count.sometimes)
 }
 
 /// Parameters of a model, those of its functions included.

@@ -9,7 +9,8 @@ mod model;
 mod share;
 mod stored;
 
-pub use file::{bytes, cost, params, uncounted};
+pub use count::{ShapeTrial, trial};
+pub use file::{averages_branches, bytes, cost, params, uncounted};
 pub use grid::{Grid, Timed};
 pub use model::{Cost, CostModel, IncrementalCost, NOTES};
 pub use share::{KeptShare, width};

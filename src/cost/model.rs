@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Uncounted;
-use super::count::{is_numeric, once_if_branch, products, size, uncounted};
+use super::count::{CountedTerm, counts, is_numeric, uncounted};
 use super::grid::Timed;
 use super::share::{KeptShare, share};
 use super::stored::{Constants, Stored};
 use crate::analysis::{Analysis, ClassId, Classes, Pins, Selection, infer, relate};
 use crate::model::{Model, Origins};
-use crate::relation::LabelId;
 
 /// Multiply-accumulates, parameters and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -91,32 +90,31 @@ impl CostModel {
             constants,
             ..Default::default()
         };
-        let concrete;
-        let counted = if is_numeric(model, facts) {
-            relations
+        let (at_shapes, related);
+        let (facts, known) = if is_numeric(model, facts) {
+            (facts, &relations[..])
         } else {
-            let facts = infer(model, pins);
-            concrete = relate(model, &facts);
-            &concrete
+            at_shapes = infer(model, pins);
+            related = relate(model, &at_shapes);
+            (&at_shapes, &related[..])
         };
-        let uncounted = uncounted(model, counted).into_iter();
+        let counted = counts(model, facts, known);
+        let uncounted = uncounted(model, known).into_iter();
         cost.uncounted = uncounted.map(|node| Uncounted::of(model, node)).collect();
-        for node in products(model) {
-            let (relation, counted) = (&relations[node.index()], &counted[node.index()]);
-            let weight = once_if_branch(model, model.index().node(node).graph);
-            for (term, counted_term) in relation.terms.iter().zip(&counted.terms) {
-                if !relation.multiplies(term) || relation.terms.len() != counted.terms.len() {
-                    continue;
-                }
-                let extents = term.labels.iter().filter_map(|label: &LabelId| {
-                    share(spaces, classes, spaces.label(node, *label))
-                });
-                cost.macs.push(CostTerm {
-                    factor: size(counted, counted_term) * weight,
-                    extents: extents.collect(),
-                });
-            }
-        }
+        let widths = |count: &CountedTerm| -> Vec<KeptShare> {
+            // A sum that is known at these shapes alone cannot be cut.
+            let terms = &relations[count.node.index()].terms;
+            let term = terms.get(count.term).filter(|_| terms.len() == count.of);
+            let labels = term.into_iter().flat_map(|term| &term.labels);
+            labels
+                .filter_map(|label| share(spaces, classes, spaces.label(count.node, *label)))
+                .collect()
+        };
+        let terms = counted.iter().map(|count| CostTerm {
+            factor: count.macs,
+            extents: widths(count),
+        });
+        cost.macs = terms.collect();
         cost
     }
 

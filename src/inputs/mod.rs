@@ -36,8 +36,9 @@ pub use fed::{Fed, FedInput};
 pub use load::{Inputs, LoadOptions, load, shapes, sources};
 pub use npz::{read_npy, read_npz, write_archive, write_npy, write_npz};
 pub use preprocess::Preprocess;
-pub use spec::{InputKind, InputSpec};
+pub use spec::{InputKind, InputSpec, dims_text};
 pub use styles::Style;
-pub use synthetic::{counting_shapes, synthetic, synthetic_styled, synthetic_within};
+pub use symbols::{Extents, SEQUENCE};
+pub use synthetic::{synthetic, synthetic_styled, synthetic_within};
 
 pub use crate::run::Tensors;

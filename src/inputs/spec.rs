@@ -127,7 +127,7 @@ impl InputSpec {
     }
 
     /// All extents, if none is dynamic.
-    pub(super) fn fixed(&self) -> Option<Vec<usize>> {
+    pub fn fixed(&self) -> Option<Vec<usize>> {
         self.shape.iter().map(Dim::count).collect()
     }
 
@@ -149,7 +149,8 @@ pub(super) fn shape_text(shape: &[Dim]) -> String {
     dims_text(shape)
 }
 
-pub(super) fn dims_text(dims: &[impl std::fmt::Display]) -> String {
+/// Extents as people write them: `1×3×224×224`.
+pub fn dims_text(dims: &[impl std::fmt::Display]) -> String {
     if dims.is_empty() {
         "a scalar".into()
     } else {

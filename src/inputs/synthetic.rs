@@ -1,11 +1,10 @@
 //! Inputs made up from what a model declares, for models that come without data. They exercise the model; they say little
 //! about how it behaves on real inputs.
 
-use std::collections::BTreeMap;
-
 use super::error::GIVE_INPUTS;
 use super::recipe::Recipe;
-use super::{DataError, InputSpec, Inputs, Style, symbols};
+use super::symbols::{Extents, SEQUENCE, resolve};
+use super::{DataError, InputSpec, Inputs, Style};
 use crate::progress::{MORE_MEMORY, Memory, size_text};
 use crate::proto::Dtype;
 
@@ -46,7 +45,7 @@ pub fn synthetic_styled(
             )));
         }
     }
-    let dims = symbols::resolve(specs, symbols::SEQUENCE);
+    let dims = resolve(specs, SEQUENCE, &Extents::new());
     for (spec, dims) in specs.iter().zip(&dims) {
         // Numbers are drawn as doubles and then converted.
         let size = dims
@@ -84,28 +83,10 @@ pub fn synthetic_styled(
     }))
 }
 
-/// How long sequences are taken to be where a model computes nothing of shorter ones: frames and seconds of sound.
-const LONGER: [i64; 2] = [512, 16000];
-
-/// The shapes at which operations are counted, by input: those that made-up inputs have, with the extents that are pinned.
-/// Where `counts` says that nothing is computed at these, longer sequences are tried.
-pub fn counting_shapes(
-    specs: &[InputSpec],
-    counts: impl Fn(&BTreeMap<String, Vec<i64>>) -> bool,
-) -> BTreeMap<String, Vec<i64>> {
-    let usual = InputSpec::made_up(specs);
-    let open = specs.iter().any(|spec| spec.fixed().is_none());
-    if !open || counts(&usual) {
-        return usual;
-    }
-    let mut longer = LONGER
-        .into_iter()
-        .map(|sequence| InputSpec::with_sequences(specs, sequence));
-    longer.find(|shapes| counts(shapes)).unwrap_or(usual)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::facts::Dim;
 
@@ -222,16 +203,5 @@ mod tests {
             );
         }
         assert!(synthetic(&[spec("x", Dtype::String, &["2"])], 1, 0).is_err());
-    }
-
-    #[test]
-    fn operations_are_counted_at_the_shapes_of_made_up_inputs() {
-        let specs = [spec("x", Dtype::Float, &["batch", "frames"])];
-        let counted =
-            |least: i64| counting_shapes(&specs, |shapes| shapes["x"][1] >= least)["x"].clone();
-        assert_eq!(
-            [counted(1), counted(100), counted(1000), counted(1 << 20)],
-            [[1, 32], [1, 512], [1, 16000], [1, 32]]
-        );
     }
 }

@@ -8,11 +8,18 @@ pub fn counted_at(report: &Report) -> String {
     if report.original.macs.is_none() {
         return String::new();
     }
+    let mean = if report.mean_of_branches {
+        "; where the inputs' numbers choose a branch, the branches count in equal parts"
+    } else {
+        ""
+    };
     match (shapes(report), uncounted(report)) {
-        (None, None) => String::new(),
-        (Some(shapes), None) => format!("MACs are of one run with {shapes}"),
-        (Some(shapes), Some(rest)) => format!("MACs are of one run with {shapes}, without {rest}"),
-        (None, Some(rest)) => format!("MACs are of one run, without {rest}"),
+        (None, None) => mean.trim_start_matches("; ").to_owned(),
+        (Some(shapes), None) => format!("MACs are of one run with {shapes}{mean}"),
+        (Some(shapes), Some(rest)) => {
+            format!("MACs are of one run with {shapes}, without {rest}{mean}")
+        }
+        (None, Some(rest)) => format!("MACs are of one run, without {rest}{mean}"),
     }
 }
 

@@ -27,6 +27,9 @@ pub struct Report {
     /// Nodes whose operations are not counted, for nobody knows how many they take.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub uncounted: Vec<UncountedRow>,
+    /// Whether the numbers of the inputs decide which branches run, so that operations are a mean over them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub mean_of_branches: bool,
     /// Parameters that belong to at least one removable unit.
     pub params_prunable: u64,
     /// What can be removed, and what stays of it.

@@ -92,3 +92,63 @@ fn a_group_whose_cut_would_only_copy_says_so() {
         "left out: copies for other readers would take more than goes"
     );
 }
+
+/// A recurrence on what a condition on shapes makes of the input, so that its rank is known at given shapes alone; which of two
+/// such parts runs, another input decides.
+fn conditional() -> String {
+    let part = |name: &str| {
+        format!(
+            "graph {name}\nc = Conv(x, k{name})\nt = Transpose(c) {{perm=[2,0,1]}}\ns = Shape(t)\nd = Gather(s, one)\nq = Equal(d, number)
+            u = If(q) {{then_branch=@{name}_as, else_branch=@{name}_more}}\nl, m = LSTM(u, w{name}, r{name}) {{hidden_size=6}}\noutput m\nend
+            graph {name}_as\ni = Identity(t)\noutput i\nend\ngraph {name}_more\ni = Unsqueeze(t, number)\noutput i\nend\n"
+        )
+    };
+    let weights = |name: &str, window: i64, channels: i64| {
+        format!(
+            "const k{name} f32[{channels},1,{window}]\nconst w{name} f32[1,24,{channels}]\nconst r{name} f32[1,24,6]\n"
+        )
+    };
+    format!(
+        "input x f32[n,1,frames]\ninput rate bool[]\nconst one i64[] = 1\nconst number i64[1] = 1\n{}{}
+        y = If(rate) {{then_branch=@high, else_branch=@low}}\noutput y\n{}{}",
+        weights("low", 4, 5),
+        weights("high", 8, 7),
+        part("low"),
+        part("high")
+    )
+}
+
+#[test]
+fn what_only_shapes_tell_and_what_runs_in_branches_counts_alike_everywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    save(&text::model(&conditional()).unwrap(), &path.join("m.onnx")).unwrap();
+    let read = |line: &str| -> Value { serde_json::from_slice(&run(path, line).stdout).unwrap() };
+    let part = |steps: i64, window: i64, channels: i64| {
+        steps * (window * channels + 24 * channels + 24 * 6)
+    };
+    // Where both branches take the input each counts half; one that does not take it does not run.
+    for (frames, macs, mean) in [
+        (16, (part(13, 4, 5) + part(9, 8, 7)) / 2, true),
+        (6, part(3, 4, 5), false),
+    ] {
+        let pin = format!("--input x=1x1x{frames}");
+        let (line, m) = ("--target macs=0.9 --no-verify --force", "{}/m.onnx");
+        run(
+            path,
+            &format!("{m} -o {{}}/p.onnx {line} --report {{}}/r.json {pin}"),
+        );
+        let reports = [
+            read(&format!("inspect {m} --json {pin}")),
+            read(&format!("verify {m} {m} --json -q {pin}")),
+            read(&format!("bench {m} --json -q {pin}")),
+            json(&path.join("r.json")),
+        ];
+        for report in &reports {
+            assert_eq!(report["original"]["macs"], macs, "{frames}: {report:#}");
+            assert_eq!(report["mean_of_branches"].as_bool().unwrap_or(false), mean);
+        }
+        let said = String::from_utf8(run(path, &format!("inspect {m} {pin}")).stdout).unwrap();
+        assert_eq!(said.contains("the branches count in equal parts"), mean);
+    }
+}

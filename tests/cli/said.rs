@@ -185,6 +185,56 @@ fn an_input_of_unknown_rank_is_counted_at_the_shape_of_its_data() {
     );
 }
 
+#[test]
+fn what_is_counted_is_what_is_fed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    // Windows of 40 on sequences of any length; the state's samples are those of the sequence.
+    let net = "input x f32[p,1,q]\ninput h f32[1,m,6]\nconst k f32[5,1,40]\nconst w f32[1,24,5]\nconst r f32[1,24,6]
+        c = Conv(x, k)\nt = Transpose(c) {perm=[2,0,1]}\ny, z = LSTM(t, w, r, , , h) {hidden_size=6}\noutput y\noutput z";
+    save(&text::model(net).unwrap(), &path.join("m.onnx")).unwrap();
+    let output = run(path, "verify {}/m.onnx {}/m.onnx --runtime tract --json -q");
+    assert!(output.status.success(), "{output:?}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["counted_at"]["x"], serde_json::json!([1, 1, 512]));
+    assert_eq!(report["counted_at"]["h"], serde_json::json!([1, 1, 6]));
+    for fed in report["fed"]["inputs"].as_array().unwrap() {
+        assert_eq!(
+            fed["dims"],
+            report["counted_at"][fed["name"].as_str().unwrap()]
+        );
+    }
+    let steps = 512 - 40 + 1;
+    assert_eq!(
+        report["original"]["macs"],
+        steps * (5 * 40 + 24 * 5 + 24 * 6)
+    );
+}
+
+#[test]
+fn a_model_that_does_not_run_at_guessed_shapes_says_which_and_how_to_give_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let net = "input x f32[batch,2,frames]\ninput gain f32[2,1]\nconst k f32[8,2,20000]\ng = Mul(x, gain)\ny = Conv(g, k)\noutput y";
+    save(&text::model(net).unwrap(), &path.join("m.onnx")).unwrap();
+    let told = "; it was fed gain 2×1, x 1×2×32, shapes that are guessed where the model leaves them open: give others with --input NAME=SHAPE, or inputs with --data";
+    for line in [
+        "verify {}/m.onnx {}/m.onnx --runtime tract",
+        "bench {}/m.onnx --runtime tract",
+        "{}/m.onnx -o {}/p.onnx --runtime tract",
+        "sparsify {}/m.onnx -o {}/p.onnx --sparsity 0.5 --score obs --runtime tract",
+    ] {
+        let (status, said) = code(path, line);
+        assert_eq!(status, 3, "{line}: {said}");
+        assert!(said.contains(told), "{line}: {said}");
+    }
+    let pinned = "verify {}/m.onnx {}/m.onnx --runtime tract --input x=1x2x32";
+    let (status, said) = code(path, pinned);
+    assert!(status == 3 && !said.contains("it was fed"), "{said}");
+    let longer = "verify {}/m.onnx {}/m.onnx --runtime tract --input x=1x2x20001";
+    assert_eq!(code(path, longer).0, 0);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_process_without_memory_says_so() {
