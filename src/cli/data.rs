@@ -14,7 +14,7 @@ use crate::cost::cost;
 use crate::inputs::{self, Batches, Fed, InputSpec, Inputs, Part, Preprocess, read_npy};
 use crate::model::{Index, Model};
 use crate::report;
-use crate::run::Runtime;
+use crate::run::{Runtime, misfit};
 
 /// Runs on made-up inputs: to measure with, and to fit to or choose by.
 const SYNTHETIC: usize = 4;
@@ -292,6 +292,9 @@ fn made_up(
     watch: &Watch,
 ) -> anyhow::Result<MadeUp> {
     unranked(model, specs)?;
+    if misfit(model, &InputSpec::made_up(specs)).is_some() {
+        return Ok(MadeUp::hollow(specs, watch.memory)?);
+    }
     watch.warn("no --data: the model is run on made-up inputs, which say little about how it behaves on real ones");
     let (seed, memory) = (args.seed, watch.memory);
     let few = if wanted.chooses && wanted.verify.is_none() {
@@ -342,7 +345,6 @@ pub(super) fn read(
         samples: args.samples,
         batch: None,
         preprocess,
-        memory: watch.memory,
     };
     let read = inputs::load(path, specs, &options)?;
     read.notes

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use super::{Tensors, Unverifiable};
 use crate::analysis::{Facts, Pins, constants, infer, relate};
 use crate::facts::{Dim, Fact};
-use crate::model::{GraphId, Index, Model, NodeId, Origin, ValueId, functions, normal_domain};
+use crate::model::{
+    GraphId, Index, Model, NodeId, Origin, TensorRef, ValueId, functions, normal_domain,
+};
+use crate::ops::lookup;
 use crate::progress::{MORE_MEMORY, Memory, size_text};
 use crate::proto::Dtype;
 use crate::relation::Relation;
@@ -16,16 +19,27 @@ use crate::relation::Relation;
 const MOST_WORK: f64 = (1u64 << 44) as f64;
 /// What a node costs beside its elements.
 const PER_NODE: f64 = 100.0;
+/// Bytes that any run may have in use.
+const ANY: u64 = 256 << 20;
+/// Beyond that, so many for each byte of the inputs and the weights: a model that makes far more of little computes nothing
+/// that somebody waits for.
+const GROWTH: u64 = 1024;
+/// Numbers of inputs beyond which nothing is made ready for a model that does not fit them.
+const MANY: u64 = 1 << 24;
 
 /// Whether a model can be run on inputs like the example within so much memory, and within a time that somebody waits for.
 /// What is not known before a run counts as nothing.
 ///
-/// Errors: the node that is too large, how large, and what is allowed.
+/// Errors: the node that is too large, how large, and what is allowed; a node that does not fit inputs that are large.
 pub fn within(model: &Model, example: &Tensors, memory: Memory) -> Result<(), Unverifiable> {
     if let Some(problem) = functions::endless(model) {
         return Err(Unverifiable::new(problem));
     }
-    measured(model, example, memory, |need| {
+    measured(model, &shapes(example), memory, |mut need| {
+        let inputs = need.inputs();
+        if let Some(problem) = need.misfit(inputs) {
+            return Err(problem);
+        }
         let weights = need
             .model
             .index()
@@ -34,42 +48,52 @@ pub fn within(model: &Model, example: &Tensors, memory: Memory) -> Result<(), Un
         let held = weights
             .filter_map(|(value, _)| bytes(need.facts.of(value)))
             .fold(0, u64::saturating_add);
+        need.given = held.saturating_add(inputs.saturating_mul(4));
         need.memory(Index::MAIN, held)?;
         need.work()
+    })
+}
+
+/// Why a model cannot be run on inputs of these shapes, by name, that would take long to make; `None` where it can, where that
+/// is not known, and where they would not.
+pub fn misfit(model: &Model, shapes: &Pins) -> Option<Unverifiable> {
+    let numbers = |dims: &Vec<i64>| dims.iter().map(|dim| *dim as f64).product::<f64>();
+    if shapes.values().map(numbers).sum::<f64>() < MANY as f64 {
+        return None;
+    }
+    measured(model, shapes, Memory::default(), |need| {
+        need.misfit(need.inputs())
     })
 }
 
 /// Multiplications and elements of one run on inputs like the example, beside a fixed number for each node. What is not known
 /// before a run counts as nothing.
 pub fn work(model: &Model, example: &Tensors) -> f64 {
-    measured(model, example, Memory::default(), |need| need.total().0)
+    measured(model, &shapes(example), Memory::default(), |need| {
+        need.total().0
+    })
+}
+
+fn shapes(example: &Tensors) -> Pins {
+    let dims = |tensor: &TensorRef| tensor.dims.iter().map(|dim| *dim as i64).collect();
+    example
+        .iter()
+        .map(|(name, tensor)| (name.clone(), dims(tensor)))
+        .collect()
 }
 
 /// Looks at a model, its functions inlined, at the shapes of one run.
-fn measured<T>(
-    model: &Model,
-    example: &Tensors,
-    memory: Memory,
-    look: impl FnOnce(&Need) -> T,
-) -> T {
+fn measured<T>(model: &Model, pins: &Pins, memory: Memory, look: impl FnOnce(Need) -> T) -> T {
     let inlined = functions::inlined(model).ok().flatten();
     let model = inlined.as_ref().map_or(model, |(inlined, _)| inlined);
-    let pins: Pins = example
-        .iter()
-        .map(|(name, tensor)| {
-            (
-                name.clone(),
-                tensor.dims.iter().map(|dim| *dim as i64).collect(),
-            )
-        })
-        .collect();
-    let facts = infer(model, &pins);
-    look(&Need {
+    let facts = infer(model, pins);
+    look(Need {
         model,
         facts: &facts,
         relations: relate(model, &facts),
         constants: constants(model),
         memory,
+        given: u64::MAX,
     })
 }
 
@@ -81,9 +105,41 @@ struct Need<'a> {
     /// Values that do not depend on inputs.
     constants: Vec<bool>,
     memory: Memory,
+    /// Bytes of the inputs and the weights.
+    given: u64,
 }
 
 impl Need<'_> {
+    /// Numbers of all inputs.
+    fn inputs(&self) -> u64 {
+        let inputs = &self.model.index().graph(Index::MAIN).inputs;
+        let numbers = |value: &ValueId| elements(self.facts.of(*value).shape.iter().flatten());
+        inputs
+            .iter()
+            .filter_map(numbers)
+            .fold(0, u64::saturating_add)
+    }
+
+    /// The first node that does not fit these many numbers, where they are many.
+    fn misfit(&self, inputs: u64) -> Option<Unverifiable> {
+        if inputs < MANY {
+            return None;
+        }
+        let index = self.model.index();
+        // An operator without a rule is none that does not fit, and a branch that is not taken need not.
+        let fits = |node: NodeId| {
+            let message = self.model.node(node);
+            index.node(node).graph != Index::MAIN
+                || lookup(message.domain(), message.op_type()).is_none()
+        };
+        let mut problems = self.facts.problems.iter();
+        let (node, problem) = problems.find(|(node, _)| !fits(**node))?;
+        Some(Unverifiable::new(format!(
+            "{}: {problem}",
+            self.label(*node)
+        )))
+    }
+
     /// Goes through a graph as it would run, beside so many bytes that are held. Errors: more than is allowed.
     fn memory(&self, graph: GraphId, held: u64) -> Result<(), Unverifiable> {
         let index = self.model.index();
@@ -166,7 +222,9 @@ impl Need<'_> {
         what: &dyn Fn() -> String,
     ) -> Result<u64, Unverifiable> {
         let total = bytes.and_then(|bytes| live.checked_add(bytes));
-        if self.memory.holds(total) {
+        let fits = self.memory.holds(total);
+        let explained = Memory(self.given.saturating_mul(GROWTH).max(ANY));
+        if fits && explained.holds(total) {
             return Ok(total.unwrap_or(live));
         }
         let size = bytes.map_or_else(
@@ -178,11 +236,18 @@ impl Need<'_> {
         } else {
             String::new()
         };
+        let allowed = if fits {
+            format!(
+                "{explained} are allowed for a model whose inputs and weights have {}",
+                size_text(self.given as f64)
+            )
+        } else {
+            format!("{} are allowed; {MORE_MEMORY}", self.memory)
+        };
         Err(Unverifiable::new(format!(
-            "{}: {} takes {size}{beside}, and {} are allowed; {MORE_MEMORY}",
+            "{}: {} takes {size}{beside}, and {allowed}",
             self.label(node),
             what(),
-            self.memory
         )))
     }
 
@@ -382,7 +447,7 @@ fn elements<'a>(dims: impl Iterator<Item = &'a Dim>) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{TensorRef, text};
+    use crate::model::text;
 
     fn checked(model: &str, dims: &[usize], memory: u64) -> Result<(), String> {
         let model = text::model(model).unwrap();
@@ -422,6 +487,39 @@ mod tests {
         )
         .unwrap_err();
         assert!(problem.starts_with("c15 (Concat)"), "{problem}");
+    }
+
+    #[test]
+    fn what_little_grows_to_is_limited_whatever_memory_there_is() {
+        let doubling = |times: usize, weight: usize| {
+            let steps: String = (0..times)
+                .map(|at| format!("c{} = Concat(c{at}, c{at}) {{axis=1}}\n", at + 1))
+                .collect();
+            format!(
+                "input x f32[n,8]\nconst w f32[8,{weight}]\nm = MatMul(x, w)\nd = ReduceSum(m) {{keepdims=1}}\nc0 = Add(x, d)\n{steps}y = ReduceSum(c{times}) {{keepdims=1}}\noutput y"
+            )
+        };
+        let problem = checked(&doubling(23, 1), &[1, 8], u64::MAX).unwrap_err();
+        assert!(
+            problem
+                .starts_with("c23 (Concat): a result of 1×67108864 takes 256 MiB beside 128 MiB")
+                && problem.ends_with(
+                    "and 256 MiB are allowed for a model whose inputs and weights have 64 bytes"
+                ),
+            "{problem}"
+        );
+        assert_eq!(checked(&doubling(22, 1), &[1, 8], u64::MAX), Ok(()));
+        // The same of a model with more weights.
+        assert_eq!(checked(&doubling(23, 1 << 16), &[1, 8], u64::MAX), Ok(()));
+    }
+
+    #[test]
+    fn what_large_inputs_do_not_fit_is_told_before_they_are_made() {
+        let model = text::model("input x f32[n,5]\nconst w f32[5,2]\na = MatMul(x, w)\nconst v f32[3]\ny = Add(a, v)\noutput y").unwrap();
+        let at = |rows: i64| misfit(&model, &Pins::from([("x".to_owned(), vec![rows, 5])]));
+        assert!(at(1 << 20).is_none());
+        let problem = at(1 << 22).unwrap().reason;
+        assert!(problem.starts_with("y (Add): "), "{problem}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod session;
 mod tests;
 mod tract;
 
-pub use budget::work as work_of_a_run;
+pub use budget::{misfit, work as work_of_a_run};
 pub use choose::{Chosen, Engines, Find, choose};
 pub use lower::{Infer, InferredFacts, without_sequences};
 pub use ort::{OrtRuntime, libraries};
