@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::shared::RunBytes;
 use super::{Tensors, Unverifiable};
 use crate::analysis::{Facts, Pins, constants, infer, relate};
 use crate::facts::{Dim, Fact};
@@ -28,10 +29,14 @@ const GROWTH: u64 = 1024;
 const MANY: u64 = 1 << 24;
 
 /// Whether a model can be run on inputs like the example within so much memory, and within a time that somebody waits for.
-/// What is not known before a run counts as nothing.
+/// What is not known before a run counts as nothing. Gives what a run takes.
 ///
 /// Errors: the node that is too large, how large, and what is allowed; a node that does not fit inputs that are large.
-pub fn within(model: &Model, example: &Tensors, memory: Memory) -> Result<(), Unverifiable> {
+pub(super) fn within(
+    model: &Model,
+    example: &Tensors,
+    memory: Memory,
+) -> Result<RunBytes, Unverifiable> {
     if let Some(problem) = functions::endless(model) {
         return Err(Unverifiable::new(problem));
     }
@@ -49,8 +54,12 @@ pub fn within(model: &Model, example: &Tensors, memory: Memory) -> Result<(), Un
             .filter_map(|(value, _)| bytes(need.facts.of(value)))
             .fold(0, u64::saturating_add);
         need.given = held.saturating_add(inputs.saturating_mul(4));
-        need.memory(Index::MAIN, held)?;
-        need.work()
+        let most = need.memory(Index::MAIN, held)?;
+        need.work()?;
+        Ok(RunBytes {
+            weights: held,
+            most,
+        })
     })
 }
 
@@ -140,29 +149,30 @@ impl Need<'_> {
         )))
     }
 
-    /// Goes through a graph as it would run, beside so many bytes that are held. Errors: more than is allowed.
-    fn memory(&self, graph: GraphId, held: u64) -> Result<(), Unverifiable> {
+    /// The most bytes in use while a graph runs beside so many that are held. Errors: more than is allowed.
+    fn memory(&self, graph: GraphId, held: u64) -> Result<u64, Unverifiable> {
         let index = self.model.index();
         let nodes = &index.graph(graph).nodes;
         let mut ends = self.ends(graph);
-        let mut live = held;
+        let (mut live, mut most) = (held, held);
         for (at, node) in nodes.iter().enumerate() {
             for output in index.node(*node).outputs.iter().flatten() {
                 live = self.add(*node, live, bytes(self.facts.of(*output)), &|| {
                     self.shape(*output)
                 })?;
             }
-            self.add(*node, live, self.workspace(*node), &|| {
+            let working = self.add(*node, live, self.workspace(*node), &|| {
                 "its workspace".to_owned()
             })?;
+            most = most.max(working);
             for subgraph in &index.node(*node).subgraphs {
-                self.memory(*subgraph, live)?;
+                most = most.max(self.memory(*subgraph, live)?);
             }
             for value in ends.remove(&at).unwrap_or_default() {
                 live = live.saturating_sub(bytes(self.facts.of(value)).unwrap_or(0));
             }
         }
-        Ok(())
+        Ok(most)
     }
 
     /// For each place in a graph's order the values that are not needed after it.
@@ -455,7 +465,9 @@ mod tests {
             "x".to_owned(),
             TensorRef::from_f32(dims.to_vec(), &vec![0.5; dims.iter().product()]),
         )]);
-        within(&model, &example, Memory(memory)).map_err(|error| error.reason)
+        let run = within(&model, &example, Memory(memory)).map_err(|error| error.reason)?;
+        assert!(run.weights <= run.most && run.most <= memory);
+        Ok(())
     }
 
     #[test]

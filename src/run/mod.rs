@@ -13,6 +13,7 @@ mod lower;
 mod ort;
 mod quiet;
 mod session;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod tract;
