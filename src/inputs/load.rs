@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use super::array::Array;
 use super::columns::{Column, Columns, Wanted};
 use super::error::DataErrorKind;
-use super::recipe::{Made, Recipe};
+use super::recipe::{MadeAmount, Recipe};
 use super::{DataError, InputSpec, Preprocess, Tensors, images, npz, testsets};
 use crate::files;
 use crate::model::TensorRef;
@@ -130,9 +130,11 @@ impl Inputs {
             InputSource::Sets { .. } => (many("test set"), String::new(), String::new()),
             InputSource::Recipe(recipe) => {
                 let what = match recipe.made {
-                    Made::All => many("made-up sample"),
-                    Made::Fewer => many("made-up sample") + ", as many as fit",
-                    Made::Nothing => "nothing, as the model does not fit its inputs".to_owned(),
+                    MadeAmount::All => many("made-up sample"),
+                    MadeAmount::Fewer => many("made-up sample") + ", as many as fit",
+                    MadeAmount::Nothing => {
+                        "nothing, as the model does not fit its inputs".to_owned()
+                    }
                 };
                 (what, String::new(), String::new())
             }
@@ -141,7 +143,7 @@ impl Inputs {
 
     /// Whether they are zeros in place of numbers.
     pub(super) fn is_hollow(&self) -> bool {
-        matches!(&self.source, InputSource::Recipe(recipe) if recipe.made == Made::Nothing)
+        matches!(&self.source, InputSource::Recipe(recipe) if recipe.made == MadeAmount::Nothing)
     }
 
     /// Why the way in which a batch was prepared is doubtful.

@@ -21,12 +21,12 @@ pub(super) struct Recipe {
     /// One for each batch.
     pub styles: Vec<Style>,
     pub per_batch: usize,
-    pub made: Made,
+    pub made: MadeAmount,
 }
 
 /// How much is made of what was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Made {
+pub(super) enum MadeAmount {
     All,
     /// As many batches as fit in memory.
     Fewer,
@@ -55,7 +55,7 @@ impl Recipe {
                 self.seed,
                 &format!("{}#{}", spec.name, if same { 0 } else { number }),
             );
-            let bytes = if self.made == Made::Nothing {
+            let bytes = if self.made == MadeAmount::Nothing {
                 Some(vec![0; spec.dtype.bytes_for(dims.iter().product())])
             } else {
                 fill(spec, dims, sequence, style, &mut random)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::cached::KEPT;
 use super::error::GIVE_INPUTS;
-use super::recipe::{Made, Recipe};
+use super::recipe::{MadeAmount, Recipe};
 use super::{DataError, InputSpec, Inputs, Style, symbols};
 use crate::progress::{MORE_MEMORY, Memory, size_text};
 use crate::proto::Dtype;
@@ -51,9 +51,9 @@ pub fn synthetic_styled(
         styles: styles(batches.min(most)),
         per_batch,
         made: if batches > most {
-            Made::Fewer
+            MadeAmount::Fewer
         } else {
-            Made::All
+            MadeAmount::All
         },
     }))
 }
@@ -66,7 +66,7 @@ pub fn hollow(specs: &[InputSpec], memory: Memory) -> Result<Inputs, DataError> 
         seed: 0,
         styles: vec![Style::Plain],
         per_batch: 1,
-        made: Made::Nothing,
+        made: MadeAmount::Nothing,
     }))
 }
 

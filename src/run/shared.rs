@@ -22,18 +22,18 @@ pub(super) struct RunBytes {
 
 /// What one run takes of the memory that all runs share.
 #[derive(Clone, Debug)]
-pub(super) struct Share {
+pub(super) struct RunShare {
     in_use: Arc<InUse>,
     bytes: u64,
     allowed: u64,
 }
 
 /// Bytes that a run has in use until this is dropped.
-pub(super) struct Taken<'a>(&'a Share);
+pub(super) struct Taken<'a>(&'a RunShare);
 
-impl Share {
+impl RunShare {
     pub fn new(in_use: Arc<InUse>, run: RunBytes, memory: Memory) -> Self {
-        Share {
+        RunShare {
             in_use,
             bytes: run.most.saturating_sub(run.weights),
             allowed: memory.0.saturating_sub(run.weights),
@@ -60,7 +60,7 @@ impl Share {
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        let Share { in_use, bytes, .. } = self.0;
+        let RunShare { in_use, bytes, .. } = self.0;
         *in_use.bytes.lock().unwrap_or_else(PoisonError::into_inner) -= bytes;
         in_use.freed.notify_all();
     }
@@ -79,7 +79,7 @@ mod tests {
             weights: 4,
             most: 7,
         };
-        let share = Share::new(Arc::default(), run, Memory(memory));
+        let share = RunShare::new(Arc::default(), run, Memory(memory));
         let (now, most) = (AtomicU64::new(0), AtomicU64::new(0));
         std::thread::scope(|scope| {
             for _ in 0..8 {

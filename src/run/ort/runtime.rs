@@ -18,7 +18,7 @@ use crate::progress::Memory;
 use crate::proto::ValueInfoProto;
 use crate::run::quiet::quiet;
 use crate::run::session::{difference, fitted};
-use crate::run::shared::{InUse, Share};
+use crate::run::shared::{InUse, RunShare};
 use crate::run::{RunError, Runtime, Session, Tensors, Unverifiable, budget};
 
 /// Turns of a loop beyond which a model is not run.
@@ -138,7 +138,7 @@ impl OrtRuntime {
             loops,
             noise: 0.0,
             ends: model.ends.clone(),
-            share: Share::new(self.in_use.clone(), run, self.memory),
+            share: RunShare::new(self.in_use.clone(), run, self.memory),
         })
     }
 }
@@ -187,7 +187,7 @@ struct OrtSession {
     noise: f64,
     /// What of the inputs it takes.
     ends: Ends,
-    share: Share,
+    share: RunShare,
 }
 
 impl OrtSession {

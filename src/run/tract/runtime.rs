@@ -14,7 +14,7 @@ use crate::progress::Memory;
 use crate::proto::GraphProto;
 use crate::run::lower::{Infer, lower};
 use crate::run::session::{difference, fitted};
-use crate::run::shared::{InUse, Share};
+use crate::run::shared::{InUse, RunShare};
 use crate::run::{RunError, Runtime, Session, Tensors, Unverifiable, budget};
 
 /// tract.
@@ -115,7 +115,7 @@ impl TractRuntime {
             results: made.results,
             noise: 0.0,
             ends: model.ends.clone(),
-            share: Share::new(self.in_use.clone(), run, self.memory),
+            share: RunShare::new(self.in_use.clone(), run, self.memory),
         };
         if !self_check {
             return Ok(Box::new(session));

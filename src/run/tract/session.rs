@@ -8,7 +8,7 @@ use super::plan::{TractPlan, run};
 use super::tensor::{from_tract, to_tract};
 use crate::model::{Ends, TensorRef};
 use crate::run::session::fitted;
-use crate::run::shared::Share;
+use crate::run::shared::RunShare;
 use crate::run::{RunError, Session, Tensors};
 
 /// An input and the shape that it was prepared for.
@@ -61,7 +61,7 @@ pub(super) struct TractSession {
     pub(super) noise: f64,
     /// What of the inputs it takes.
     pub(super) ends: Ends,
-    pub(super) share: Share,
+    pub(super) share: RunShare,
 }
 
 impl TractSession {
