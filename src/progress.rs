@@ -76,7 +76,7 @@ pub trait Progress: Sync {
 /// Ignores it.
 impl Progress for () {}
 
-/// Bytes that one step of the work may take: folding a constant, making up an input, running a model.
+/// Bytes that a step of the work may take: folding a constant, making up inputs, all runs of models at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Memory(pub u64);
 

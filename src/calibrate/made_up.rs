@@ -2,7 +2,9 @@
 //! a result holds on numbers unlike those that it was made with: real ones are unlike all that can be made up.
 
 use super::{SPARED, held_out};
-use crate::inputs::{DataError, InputKind, InputSpec, Inputs, Style, apart, synthetic_styled};
+use crate::inputs::{
+    DataError, InputKind, InputSpec, Inputs, Style, apart, hollow, synthetic_styled,
+};
 use crate::progress::Memory;
 
 /// Operations that one pass over all inputs may take.
@@ -53,6 +55,15 @@ impl MadeUp {
             (runs - kept..runs).collect()
         };
         MadeUp::split(specs, fitted + fitted.div_ceil(APART), seed, memory, split)
+    }
+
+    /// Zeros for a model that is not to be run. Errors: as [`MadeUp::of`].
+    pub fn hollow(specs: &[InputSpec], memory: Memory) -> Result<Self, DataError> {
+        Ok(MadeUp {
+            inputs: hollow(specs, memory)?,
+            apart: Vec::new(),
+            guessed: Vec::new(),
+        })
     }
 
     fn split(

@@ -7,11 +7,8 @@ use std::sync::Arc;
 use super::shapes::shapes;
 use crate::analysis::{Pins, bounds, declared, infer};
 use crate::facts::{Dim, Fact};
-use crate::inputs::{self, Batches, CachedBatches, DataError, InputKind, InputSpec, Inputs};
+use crate::inputs::{self, Batches, CachedBatches, DataError, InputKind, InputSpec, Inputs, KEPT};
 use crate::model::{Index, Model};
-
-/// Bytes of inputs that are kept where making them takes long.
-const CACHED: usize = 512 << 20;
 
 /// The inputs of the model that are tensors of known rank. One whose rank is not declared has that of its pin, or the
 /// shape of the arrays in `data`, any number of samples.
@@ -126,7 +123,7 @@ pub fn classes(model: &Model) -> Option<i64> {
 /// Inputs, kept within a budget where they take long to make: recovery goes over them once for every layer.
 pub fn cached(inputs: Inputs) -> Arc<dyn Batches> {
     if inputs.slow() {
-        Arc::new(CachedBatches::new(inputs, CACHED))
+        Arc::new(CachedBatches::new(inputs, KEPT))
     } else {
         Arc::new(inputs)
     }

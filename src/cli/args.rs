@@ -58,7 +58,8 @@ pub(super) struct Common {
     /// Threads to use; 0 is one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
-    /// The most memory that one step may take (folding, made-up inputs, a run), 4GiB or 500MB; half of what is free if not given
+    /// The most memory that folding, made-up inputs, or all runs at a time may take, beside what is kept: 4GiB, 500MB; half of
+    /// what is free if not given
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     pub memory: Option<Memory>,
     /// Say more on stderr; twice for much more

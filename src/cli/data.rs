@@ -15,7 +15,7 @@ use crate::cost::cost;
 use crate::inputs::{self, Batches, Fed, InputSpec, Inputs, Part, Preprocess};
 use crate::model::{Index, Model};
 use crate::report;
-use crate::run::Runtime;
+use crate::run::{Runtime, misfit};
 
 /// Runs on made-up inputs: to measure with, and to fit to or choose by.
 const SYNTHETIC: usize = 4;
@@ -314,6 +314,9 @@ fn made_up(
     watch: &Watch,
 ) -> anyhow::Result<MadeUp> {
     unranked(model, &ends.specs)?;
+    if misfit(model, &ends.shapes).is_some() {
+        return Ok(MadeUp::hollow(&ends.closed(), watch.memory)?);
+    }
     let specs = &ends.closed();
     watch.warn("no --data: the model is run on made-up inputs, which say little about how it behaves on real ones");
     let (seed, memory) = (args.seed, watch.memory);
@@ -365,7 +368,6 @@ pub(super) fn read(
         samples: args.samples,
         batch: None,
         preprocess,
-        memory: watch.memory,
     };
     let read = inputs::load(path, specs, &options)?;
     read.notes

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::DataError;
+use super::column_major::row_major;
 use super::pictures::Pictures;
 use crate::model::TensorRef;
 use crate::proto::Dtype;
@@ -24,23 +25,32 @@ pub(super) struct Array {
 #[derive(Clone, Debug)]
 enum ArraySource {
     Memory(Bytes),
-    /// Elements in row-major order from a place of a file on; `swapped`: each with its last byte first.
+    /// Elements from a place of a file on, entry after entry of the first axis.
     File {
         file: Arc<Mutex<File>>,
         start: u64,
-        swapped: bool,
+        layout: FileLayout,
     },
     Pictures(Arc<Pictures>),
 }
 
+/// How numbers lie in a file.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct FileLayout {
+    /// Whether each has its last byte first.
+    pub swapped: bool,
+    /// Whether each entry of the first axis is in column-major order.
+    pub fortran: bool,
+}
+
 impl Array {
-    /// Numbers in a file, row-major, from `start` on.
+    /// Numbers in a file, entry after entry of the first axis, from `start` on.
     pub fn filed(
         dtype: Dtype,
         dims: Vec<usize>,
         file: Arc<Mutex<File>>,
         start: u64,
-        swapped: bool,
+        layout: FileLayout,
     ) -> Self {
         Array {
             dtype,
@@ -48,7 +58,7 @@ impl Array {
             source: ArraySource::File {
                 file,
                 start,
-                swapped,
+                layout,
             },
         }
     }
@@ -114,20 +124,15 @@ impl Array {
 
     fn entries(&self, path: &Path, start: usize, count: usize) -> Result<Bytes, DataError> {
         let size = self.dtype.bits() / 8;
-        let row = self
-            .dims
-            .get(1..)
-            .unwrap_or_default()
-            .iter()
-            .product::<usize>()
-            * size;
+        let inner = self.dims.get(1..).unwrap_or_default();
+        let row = inner.iter().product::<usize>() * size;
         match &self.source {
             ArraySource::Memory(bytes) => Ok(bytes
                 .slice((start * row).min(bytes.len())..((start + count) * row).min(bytes.len()))),
             ArraySource::File {
                 file,
                 start: begin,
-                swapped,
+                layout,
             } => {
                 let mut bytes = vec![0; count * row];
                 let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
@@ -136,10 +141,16 @@ impl Array {
                     .and_then(|_| file.read_exact(&mut bytes));
                 drop(file);
                 read.map_err(|error| DataError::new(path, error))?;
-                if *swapped {
+                if layout.swapped {
                     bytes
                         .chunks_exact_mut(size.max(1))
                         .for_each(<[u8]>::reverse);
+                }
+                if layout.fortran && inner.len() > 1 {
+                    for entry in bytes.chunks_exact_mut(row.max(1)) {
+                        let sorted = row_major(entry, inner, size);
+                        entry.copy_from_slice(&sorted);
+                    }
                 }
                 Ok(bytes.into())
             }

@@ -6,6 +6,9 @@ use std::sync::Mutex;
 use super::batches::size;
 use super::{Batches, DataError, Tensors};
 
+/// Bytes of batches that are kept.
+pub const KEPT: usize = 512 << 20;
+
 /// Batches of which as many are kept as fit, once they were made; the others are made anew each time. Whoever goes over all
 /// of them again and again finds the first ones ready each time, where keeping the latest would never help.
 #[derive(Debug)]

@@ -47,7 +47,7 @@ impl Fed {
         let count = batches.count();
         for at in 0..count.min(LOOKED_AT) {
             let tensors = batches.fetch(at * count / count.min(LOOKED_AT))?;
-            fed.add(&tensors);
+            fed.add(&tensors, inputs.is_hollow());
             if let Some(doubt) = inputs.doubt(&tensors).filter(|_| fed.doubts.is_empty()) {
                 fed.doubts.push(doubt);
             }
@@ -55,7 +55,8 @@ impl Fed {
         Ok(fed)
     }
 
-    fn add(&mut self, tensors: &Tensors) {
+    /// Adds what is seen of some tensors; `hollow`: their numbers are not looked at.
+    fn add(&mut self, tensors: &Tensors, hollow: bool) {
         for (name, tensor) in tensors {
             let at = self
                 .inputs
@@ -71,7 +72,7 @@ impl Fed {
                     });
                     self.inputs.len() - 1
                 });
-            let numbers = if tensor.dtype == Dtype::String {
+            let numbers = if hollow || tensor.dtype == Dtype::String {
                 None
             } else {
                 tensor.to_f64()

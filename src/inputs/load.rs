@@ -8,11 +8,10 @@ use indexmap::IndexMap;
 use super::array::Array;
 use super::columns::{Column, Columns, Wanted};
 use super::error::DataErrorKind;
-use super::recipe::Recipe;
+use super::recipe::{MadeAmount, Recipe};
 use super::{DataError, InputSpec, Preprocess, Tensors, images, npz, testsets};
 use crate::files;
 use crate::model::TensorRef;
-use crate::progress::Memory;
 
 /// How inputs are read.
 #[derive(Clone, Debug, Default)]
@@ -23,8 +22,6 @@ pub struct LoadOptions {
     pub batch: Option<usize>,
     /// From stored numbers to the model's.
     pub preprocess: Preprocess,
-    /// What an array that has to be held in memory may take.
-    pub memory: Memory,
 }
 
 /// Batches of inputs. Nothing is cut or converted before it is asked for.
@@ -131,8 +128,22 @@ impl Inputs {
                 )
             }
             InputSource::Sets { .. } => (many("test set"), String::new(), String::new()),
-            InputSource::Recipe(_) => (many("made-up sample"), String::new(), String::new()),
+            InputSource::Recipe(recipe) => {
+                let what = match recipe.made {
+                    MadeAmount::All => many("made-up sample"),
+                    MadeAmount::Fewer => many("made-up sample") + ", as many as fit",
+                    MadeAmount::Nothing => {
+                        "nothing, as the model does not fit its inputs".to_owned()
+                    }
+                };
+                (what, String::new(), String::new())
+            }
         }
+    }
+
+    /// Whether they are zeros in place of numbers.
+    pub(super) fn is_hollow(&self) -> bool {
+        matches!(&self.source, InputSource::Recipe(recipe) if recipe.made == MadeAmount::Nothing)
     }
 
     /// Why the way in which a batch was prepared is doubtful.
@@ -186,7 +197,7 @@ pub fn load(path: &Path, specs: &[InputSpec], options: &LoadOptions) -> Result<I
         read.map_err(|error| DataError::new(path, error))?;
     }
     if start.starts_with(b"PK") {
-        let (columns, notes) = by_name(path, npz::open_npz(path, options.memory)?, specs)?;
+        let (columns, notes) = by_name(path, npz::open_npz(path)?, specs)?;
         let mut inputs = arranged(path, columns, None, options)?;
         inputs.notes.splice(0..0, notes);
         return Ok(inputs);
@@ -203,7 +214,7 @@ pub fn load(path: &Path, specs: &[InputSpec], options: &LoadOptions) -> Result<I
         let column = Column {
             spec: spec.clone(),
             name: spec.name.clone(),
-            array: npz::open_npy(path, options.memory)?,
+            array: npz::open_npy(path)?,
         };
         return arranged(path, vec![column], None, options);
     }
@@ -270,14 +281,11 @@ pub fn shapes(path: &Path) -> BTreeMap<String, Vec<usize>> {
             .and_then(|sets| Some(testsets::shapes(sets.first()?)))
             .unwrap_or_default();
     }
-    if let Ok(arrays) = npz::open_npz(path, Memory::default()) {
-        return arrays
-            .into_iter()
-            .map(|(name, array)| (name, array.dims.clone()))
-            .collect();
+    if let Ok(shapes) = npz::npz_shapes(path) {
+        return shapes.into_iter().collect();
     }
-    npz::open_npy(path, Memory::default())
-        .map(|array| BTreeMap::from([(String::new(), array.dims.clone())]))
+    npz::npy_shape(path)
+        .map(|shape| BTreeMap::from([(String::new(), shape)]))
         .unwrap_or_default()
 }
 

@@ -1,14 +1,15 @@
 //! Inputs to run a model on: from files of arrays, folders of images, ONNX test sets, or made up from declared shapes.
 //!
 //! Whatever there is much of stays where it lies, and is read, decoded, scaled and converted batch by batch when a batch is
-//! asked for: memory does not grow with the number of samples. Two kinds of arrays are held in memory: compressed ones of
-//! up to 64 MiB (larger ones are inflated to a temporary file), and those in column-major order.
+//! asked for: memory does not grow with the number of samples. Held in memory are arrays of up to 64 MiB that are compressed or
+//! in column-major order; larger ones are inflated, and put into rows, in a temporary file.
 //! Invariant: knows a model's inputs by [`InputSpec`] alone, no graph.
 
 mod apart;
 mod array;
 mod batches;
 mod cached;
+mod column_major;
 mod columns;
 mod dead_leaves;
 mod digest;
@@ -29,7 +30,7 @@ mod testsets;
 
 pub use apart::{Part, apart};
 pub use batches::{Batches, GatherError, in_order, run_in_order, size};
-pub use cached::CachedBatches;
+pub use cached::{CachedBatches, KEPT};
 pub use digest::digest;
 pub use error::{CALIBRATE, DataError, GIVE_INPUTS, GIVE_SHAPE, SCALING};
 pub use fed::{Fed, FedInput};
@@ -39,6 +40,6 @@ pub use preprocess::Preprocess;
 pub use spec::{InputKind, InputSpec, dims_text};
 pub use styles::Style;
 pub use symbols::{Extents, SEQUENCE};
-pub use synthetic::{synthetic, synthetic_styled, synthetic_within};
+pub use synthetic::{hollow, synthetic, synthetic_styled, synthetic_within};
 
 pub use crate::run::Tensors;

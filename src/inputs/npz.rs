@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use indexmap::IndexMap;
 
-use super::array::Array;
+use super::array::{Array, FileLayout};
+use super::column_major::{row_major, rows_first};
 use super::error::DataErrorKind;
 use super::npy_header::{Header, LONGEST as HEADER};
 use super::{DataError, Tensors};
 use crate::files;
 use crate::model::TensorRef;
-use crate::progress::{Memory, size_text};
 use crate::proto::Dtype;
 
 /// Bytes of a compressed array that are held in memory; what is larger goes to a temporary file.
@@ -22,21 +22,20 @@ const INFLATED: u64 = 64 << 20;
 
 /// Reads an `.npy` file. Errors: not readable, no numpy array, an element type that no tensor has.
 pub fn read_npy(path: &Path) -> Result<TensorRef, DataError> {
-    open_npy(path, Memory::default())?.whole(path)
+    open_npy(path)?.whole(path)
 }
 
 /// Reads all arrays of an `.npz` file, in the file's order. Errors: as [`read_npy`], naming the array; no zip.
 pub fn read_npz(path: &Path) -> Result<Tensors, DataError> {
-    open_npz(path, Memory::default())?
+    open_npz(path)?
         .into_iter()
         .map(|(name, array)| Ok((name, array.whole(path)?)))
         .collect()
 }
 
-/// Opens an `.npy` file. Its numbers stay there until they are asked for; an array in column-major order is read to memory.
-/// Errors: as [`read_npy`]; one that does not fit in memory.
-pub(super) fn open_npy(path: &Path, memory: Memory) -> Result<Array, DataError> {
-    let fail = |problem: String| DataError::new(path, DataErrorKind::Format(problem));
+/// Opens an `.npy` file. Its numbers stay there until they are asked for; a large array in column-major order is put into rows
+/// in a temporary file. Errors: as [`read_npy`].
+pub(super) fn open_npy(path: &Path) -> Result<Array, DataError> {
     let (mut stream, file) = files::open(path)
         .and_then(|stream| Ok((stream, files::open(path)?)))
         .map_err(|error| DataError::new(path, error))?;
@@ -44,46 +43,25 @@ pub(super) fn open_npy(path: &Path, memory: Memory) -> Result<Array, DataError> 
         .metadata()
         .map_err(|error| DataError::new(path, error))?
         .len();
-    opened(
-        &mut stream,
-        HEADER,
-        Some(&StoredEntry {
-            file: Arc::new(Mutex::new(file)),
-            start: 0,
-            size,
-        }),
-        memory,
-    )
-    .map_err(fail)
+    let stored = StoredEntry {
+        file: Arc::new(Mutex::new(file)),
+        start: 0,
+        size,
+    };
+    opened(&mut stream, INFLATED, Some(stored)).map_err(|problem| wrong(path, problem))
 }
 
 /// Opens all arrays of an `.npz` file, in the file's order. The numbers of those that are not compressed stay there until
-/// they are asked for; a large one that is compressed is inflated to a temporary file; a small one, or one in column-major
-/// order, is read to memory. Errors: as [`read_npz`]; one that does not fit in memory.
-pub(super) fn open_npz(path: &Path, memory: Memory) -> Result<IndexMap<String, Array>, DataError> {
-    let fail = |problem: String| DataError::new(path, DataErrorKind::Format(problem));
-    let open = || files::open(path).map_err(|error| DataError::new(path, error));
-    let (stream, file) = (BufReader::new(open()?), open()?);
+/// they are asked for; a large one that is compressed is inflated to a temporary file, and one in column-major order is put
+/// into rows there; a small one is read to memory. Errors: as [`read_npz`].
+pub(super) fn open_npz(path: &Path) -> Result<IndexMap<String, Array>, DataError> {
+    let file = files::open(path).map_err(|error| DataError::new(path, error))?;
     let total = file
         .metadata()
         .map_err(|error| DataError::new(path, error))?
         .len();
     let file = Arc::new(Mutex::new(file));
-    let mut archive =
-        zip::ZipArchive::new(stream).map_err(|error| fail(format!("no .npz file: {error}")))?;
-    let mut arrays = IndexMap::new();
-    for entry in 0..archive.len() {
-        let mut entry = archive
-            .by_index(entry)
-            .map_err(|error| fail(format!("a damaged .npz file: {error}")))?;
-        if entry.is_dir() {
-            continue;
-        }
-        let name = entry
-            .name()
-            .strip_suffix(".npy")
-            .unwrap_or(entry.name())
-            .to_owned();
+    of_entries(path, |entry| {
         let plain = entry.compression() == zip::CompressionMethod::Stored && !entry.encrypted();
         let size = entry.size();
         let start = entry
@@ -94,12 +72,52 @@ pub(super) fn open_npz(path: &Path, memory: Memory) -> Result<IndexMap<String, A
             start,
             size,
         });
-        let limit = if stored.is_some() { HEADER } else { INFLATED };
-        let array = opened(&mut entry, limit, stored.as_ref(), memory)
-            .map_err(|problem| fail(format!("array '{name}': {problem}")))?;
-        arrays.insert(name, array);
+        opened(entry, INFLATED, stored)
+    })
+}
+
+/// The shapes of all arrays of an `.npz` file, by name; only their headers are read. Errors: as [`read_npz`].
+pub(super) fn npz_shapes(path: &Path) -> Result<IndexMap<String, Vec<usize>>, DataError> {
+    of_entries(path, |entry| Ok(header(entry)?.0.dims))
+}
+
+/// The shape of the array of an `.npy` file. Errors: as [`read_npy`].
+pub(super) fn npy_shape(path: &Path) -> Result<Vec<usize>, DataError> {
+    let mut file = files::open(path).map_err(|error| DataError::new(path, error))?;
+    let (header, _) = header(&mut file).map_err(|problem| wrong(path, problem))?;
+    Ok(header.dims)
+}
+
+fn wrong(path: &Path, problem: String) -> DataError {
+    DataError::new(path, DataErrorKind::Format(problem))
+}
+
+/// What is made of every array of an `.npz` file, by name, in the file's order.
+fn of_entries<T>(
+    path: &Path,
+    make: impl Fn(&mut zip::read::ZipFile<BufReader<File>>) -> Result<T, String>,
+) -> Result<IndexMap<String, T>, DataError> {
+    let stream = files::open(path).map_err(|error| DataError::new(path, error))?;
+    let mut archive = zip::ZipArchive::new(BufReader::new(stream))
+        .map_err(|error| wrong(path, format!("no .npz file: {error}")))?;
+    let mut made = IndexMap::new();
+    for entry in 0..archive.len() {
+        let mut entry = archive
+            .by_index(entry)
+            .map_err(|error| wrong(path, format!("a damaged .npz file: {error}")))?;
+        if entry.is_dir() {
+            continue;
+        }
+        let name = entry
+            .name()
+            .strip_suffix(".npy")
+            .unwrap_or(entry.name())
+            .to_owned();
+        let one = make(&mut entry)
+            .map_err(|problem| wrong(path, format!("array '{name}': {problem}")))?;
+        made.insert(name, one);
     }
-    Ok(arrays)
+    Ok(made)
 }
 
 /// Where an array lies in a file as it is.
@@ -109,27 +127,32 @@ struct StoredEntry {
     size: u64,
 }
 
+/// What a stream's beginning says, and what was read of it.
+fn header(stream: &mut impl Read) -> Result<(Header, Vec<u8>), String> {
+    let mut bytes = Vec::new();
+    stream
+        .take(HEADER)
+        .read_to_end(&mut bytes)
+        .map_err(|error| error.to_string())?;
+    Ok((Header::read(&bytes)?, bytes))
+}
+
 /// An array from a stream of bytes: left where it is `stored`, else held in memory if it has no more than `limit` bytes.
 /// However much the stream has, no more is read than the header tells.
 fn opened(
     stream: &mut impl Read,
     limit: u64,
-    stored: Option<&StoredEntry>,
-    memory: Memory,
+    stored: Option<StoredEntry>,
 ) -> Result<Array, String> {
-    // The size that an archive claims is not believed: memory grows as bytes really come.
-    let mut bytes = Vec::new();
-    stream
-        .take(limit.min(HEADER))
-        .read_to_end(&mut bytes)
-        .map_err(|error| error.to_string())?;
-    let header = Header::read(&bytes)?;
-    if let (Some(stored), false) = (stored, header.fortran) {
+    let (header, mut bytes) = header(stream)?;
+    let is_large = header.end as u64 > limit;
+    if let Some(stored) = stored.filter(|_| is_large || !header.fortran) {
         header.fits(stored.size)?;
-        return Ok(header.filed(stored.file.clone(), stored.start));
+        return header.filed(stored.file, stored.start);
     }
+    // The size that an archive claims is not believed: memory grows as bytes really come.
     let mut rest = stream.take((header.end as u64).saturating_sub(bytes.len() as u64));
-    if header.end as u64 > limit && !header.fortran {
+    if is_large {
         let mut copied = || -> std::io::Result<(File, u64)> {
             let mut file = tempfile::tempfile()?;
             file.write_all(&bytes)?;
@@ -139,14 +162,7 @@ fn opened(
         let (file, length) =
             copied().map_err(|error| format!("cannot be inflated to a temporary file: {error}"))?;
         header.fits(length)?;
-        return Ok(header.filed(Arc::new(Mutex::new(file)), 0));
-    }
-    // Beside the numbers as they lie stand those in their new order.
-    if !memory.holds((header.end as u64).checked_mul(if header.fortran { 2 } else { 1 })) {
-        let size = size_text(header.end as f64);
-        return Err(format!(
-            "{size} in column-major order are too much to hold in memory ({memory} are allowed); save it in row-major order, with numpy.ascontiguousarray"
-        ));
+        return header.filed(Arc::new(Mutex::new(file)), 0);
     }
     rest.read_to_end(&mut bytes)
         .map_err(|error| error.to_string())?;
@@ -176,41 +192,22 @@ impl Header {
         })
     }
 
-    /// The array in a file, in which the header stands at `offset`.
-    fn filed(self, file: Arc<Mutex<File>>, offset: u64) -> Array {
-        Array::filed(
-            self.dtype,
-            self.dims,
-            file,
-            offset + self.start as u64,
-            self.swapped,
-        )
+    /// The array in a file, in which the header stands at `offset`. Errors: a temporary file that cannot be written.
+    fn filed(self, file: Arc<Mutex<File>>, offset: u64) -> Result<Array, String> {
+        let start = offset + self.start as u64;
+        let (file, start) = if self.fortran {
+            let rows = rows_first(&file, start, &self.dims, self.dtype.bits() / 8)
+                .map_err(|error| format!("cannot be put into rows in a temporary file: {error}"))?;
+            (Arc::new(Mutex::new(rows)), 0)
+        } else {
+            (file, start)
+        };
+        let layout = FileLayout {
+            swapped: self.swapped,
+            fortran: self.fortran,
+        };
+        Ok(Array::filed(self.dtype, self.dims, file, start, layout))
     }
-}
-
-/// Elements in column-major order, put into row-major order.
-fn row_major(bytes: &[u8], dims: &[usize], size: usize) -> Vec<u8> {
-    let mut strides = Vec::with_capacity(dims.len());
-    dims.iter().fold(size, |stride, dim| {
-        strides.push(stride);
-        stride * dim
-    });
-    let mut sorted = Vec::with_capacity(bytes.len());
-    let mut index = vec![0; dims.len()];
-    let mut at = 0;
-    for _ in 0..bytes.len() / size {
-        sorted.extend_from_slice(bytes.get(at..at + size).unwrap_or_default());
-        for axis in (0..dims.len()).rev() {
-            index[axis] += 1;
-            at += strides[axis];
-            if index[axis] < dims[axis] {
-                break;
-            }
-            at -= strides[axis] * dims[axis];
-            index[axis] = 0;
-        }
-    }
-    sorted
 }
 
 /// Writes one array. Errors: what the file system says, and element types that numpy lacks.
@@ -285,7 +282,7 @@ mod tests {
     use super::*;
 
     fn parse_npy(bytes: Bytes) -> Result<TensorRef, String> {
-        opened(&mut Cursor::new(bytes), INFLATED, None, Memory::default())?
+        opened(&mut Cursor::new(bytes), INFLATED, None)?
             .whole(Path::new(""))
             .map_err(|error| error.to_string())
     }
@@ -324,25 +321,15 @@ mod tests {
             let bytes = npy(descr, "False", "(5, 4)", &numbers);
             let held = parse_npy(bytes.clone()).unwrap();
             let limit = bytes.len() as u64 - 7;
-            let inflated = opened(
-                &mut Cursor::new(bytes.clone()),
-                limit,
-                None,
-                Memory::default(),
-            )
-            .unwrap();
+            let inflated = opened(&mut Cursor::new(bytes.clone()), limit, None).unwrap();
             assert_eq!(inflated.whole(path).unwrap(), held);
-            let cut = opened(
-                &mut Cursor::new(bytes.slice(..limit as usize + 3)),
-                limit,
-                None,
-                Memory::default(),
-            );
+            let cut = bytes.slice(..limit as usize + 3);
+            let cut = opened(&mut Cursor::new(cut), limit, None);
             assert!(cut.unwrap_err().contains("cut off"));
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("x.npy");
             std::fs::write(&file, &bytes).unwrap();
-            let rows = open_npy(&file, Memory::default())
+            let rows = open_npy(&file)
                 .unwrap()
                 .cut(&file, 3, 2, true)
                 .unwrap()
@@ -352,7 +339,7 @@ mod tests {
                 ([2, 4].as_slice(), held.to_i64().unwrap()[12..].to_vec())
             );
             assert!(
-                open_npy(&file, Memory::default())
+                open_npy(&file)
                     .unwrap()
                     .cut(&file, 4, 2, true)
                     .unwrap()
@@ -368,19 +355,40 @@ mod tests {
         bytes.resize(1 << 22, 0);
         let mut stream = Cursor::new(bytes.clone());
         // More than a header's length is not read ahead either.
-        assert_eq!(
-            opened(&mut stream, INFLATED, None, Memory(2 * end))
-                .unwrap()
-                .dims,
-            [2, 3]
-        );
-        assert!(stream.position() <= HEADER);
-        let refused =
-            opened(&mut Cursor::new(bytes), INFLATED, None, Memory(2 * end - 1)).unwrap_err();
-        assert!(
-            refused.contains("column-major") && refused.contains("numpy.ascontiguousarray"),
-            "{refused}"
-        );
+        for limit in [INFLATED, end - 1] {
+            let array = opened(&mut stream, limit, None).unwrap();
+            assert_eq!(array.dims, [2, 3]);
+            assert!(stream.position() <= HEADER);
+            stream.set_position(0);
+        }
+    }
+
+    #[test]
+    fn a_large_array_in_column_major_order_is_read_as_a_small_one_is() {
+        let numbers: Vec<u8> = (0..48).collect();
+        let path = Path::new("");
+        for descr in ["<i2", ">i2"] {
+            let bytes = npy(descr, "True", "(4, 3, 2)", &numbers);
+            let held = parse_npy(bytes.clone()).unwrap();
+            let filed = opened(&mut Cursor::new(bytes.clone()), 40, None).unwrap();
+            assert_eq!(filed.whole(path).unwrap(), held);
+            let entry = filed.cut(path, 2, 1, false).unwrap().unwrap();
+            assert_eq!(
+                (entry.dims.as_slice(), &entry.bytes[..]),
+                ([3, 2].as_slice(), &held.bytes[24..36])
+            );
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("x.npy");
+            std::fs::write(&file, &bytes).unwrap();
+            let stored = StoredEntry {
+                file: Arc::new(Mutex::new(File::open(&file).unwrap())),
+                start: 0,
+                size: bytes.len() as u64,
+            };
+            let left = opened(&mut Cursor::new(bytes), 40, Some(stored)).unwrap();
+            assert_eq!(left.whole(path).unwrap(), held);
+            assert_eq!(npy_shape(&file).unwrap(), [4, 3, 2]);
+        }
     }
 
     #[test]

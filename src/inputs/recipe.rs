@@ -21,6 +21,17 @@ pub(super) struct Recipe {
     /// One for each batch.
     pub styles: Vec<Style>,
     pub per_batch: usize,
+    pub made: MadeAmount,
+}
+
+/// How much is made of what was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MadeAmount {
+    All,
+    /// As many batches as fit in memory.
+    Fewer,
+    /// Zeros in place of numbers.
+    Nothing,
 }
 
 impl Recipe {
@@ -44,7 +55,11 @@ impl Recipe {
                 self.seed,
                 &format!("{}#{}", spec.name, if same { 0 } else { number }),
             );
-            let bytes = fill(spec, dims, sequence, style, &mut random);
+            let bytes = if self.made == MadeAmount::Nothing {
+                Some(vec![0; spec.dtype.bytes_for(dims.iter().product())])
+            } else {
+                fill(spec, dims, sequence, style, &mut random)
+            };
             let bytes = bytes.ok_or_else(|| {
                 DataError::spec(format!(
                     "input '{}' is {}, which cannot be made up",

@@ -1,8 +1,9 @@
 //! Inputs made up from what a model declares, for models that come without data. They exercise the model; they say little
 //! about how it behaves on real inputs.
 
+use super::cached::KEPT;
 use super::error::GIVE_INPUTS;
-use super::recipe::Recipe;
+use super::recipe::{MadeAmount, Recipe};
 use super::symbols::{Extents, SEQUENCE, resolve};
 use super::{DataError, InputSpec, Inputs, Style};
 use crate::progress::{MORE_MEMORY, Memory, size_text};
@@ -35,6 +36,58 @@ pub fn synthetic_styled(
     memory: Memory,
     styles: impl Fn(usize) -> Vec<Style>,
 ) -> Result<Inputs, DataError> {
+    let dims = fitting(specs, memory)?;
+    let per_batch = dims
+        .iter()
+        .find_map(|dims| dims.first().copied())
+        .unwrap_or(1)
+        .max(1);
+    let batches = samples.max(1).div_ceil(per_batch);
+    let most = most(specs, &dims, memory);
+    Ok(Inputs::made(Recipe {
+        specs: specs.iter().cloned().zip(dims).collect(),
+        seed,
+        styles: styles(batches.min(most)),
+        per_batch,
+        made: if batches > most {
+            MadeAmount::Fewer
+        } else {
+            MadeAmount::All
+        },
+    }))
+}
+
+/// One batch of zeros, for a model that is not to be run on it. Errors: as [`synthetic_within`].
+pub fn hollow(specs: &[InputSpec], memory: Memory) -> Result<Inputs, DataError> {
+    let dims = fitting(specs, memory)?;
+    Ok(Inputs::made(Recipe {
+        specs: specs.iter().cloned().zip(dims).collect(),
+        seed: 0,
+        styles: vec![Style::Plain],
+        per_batch: 1,
+        made: MadeAmount::Nothing,
+    }))
+}
+
+/// How many batches are kept ready at once. Drawing them all at once takes three times as much, as doubles stand beside them,
+/// and leaves the models more than half of the memory.
+fn most(specs: &[InputSpec], dims: &[Vec<usize>], memory: Memory) -> usize {
+    let bytes = |(spec, dims): (&InputSpec, &Vec<usize>)| {
+        dims.iter().fold(spec.dtype.bytes_for(1), |product, dim| {
+            product.saturating_mul(*dim)
+        })
+    };
+    let each: usize = specs
+        .iter()
+        .zip(dims)
+        .map(bytes)
+        .fold(0, usize::saturating_add);
+    let kept = usize::try_from(memory.0 / 8).map_or(KEPT, |share| share.min(KEPT));
+    (kept / each.max(1)).max(1)
+}
+
+/// The extents of made-up inputs. Errors: one that cannot be made up, or takes more memory than allowed.
+fn fitting(specs: &[InputSpec], memory: Memory) -> Result<Vec<Vec<usize>>, DataError> {
     for spec in specs {
         let known = spec.dtype.is_float() || spec.dtype.is_integer() || spec.dtype == Dtype::Bool;
         if !known {
@@ -69,18 +122,7 @@ pub fn synthetic_styled(
             )));
         }
     }
-    let per_batch = dims
-        .iter()
-        .find_map(|dims| dims.first().copied())
-        .unwrap_or(1)
-        .max(1);
-    let batches = samples.max(1).div_ceil(per_batch);
-    Ok(Inputs::made(Recipe {
-        specs: specs.iter().cloned().zip(dims).collect(),
-        seed,
-        styles: styles(batches),
-        per_batch,
-    }))
+    Ok(dims)
 }
 
 #[cfg(test)]
@@ -164,6 +206,31 @@ mod tests {
                 .to_string()
                 .contains("more bytes than can be counted")
         );
+    }
+
+    #[test]
+    fn no_more_are_made_than_can_be_kept() {
+        let specs = [spec("x", Dtype::Float, &["n", "100"])];
+        let made = |memory| synthetic_within(&specs, 8, 0, Memory(memory)).unwrap();
+        let said = |inputs: &Inputs| inputs.describe().0;
+        // An eighth of the memory holds three of 400 bytes each.
+        let few = made(8 * 1599);
+        assert_eq!(
+            (few.len(), few.samples, said(&few).as_str()),
+            (3, 3, "3 made-up samples, as many as fit")
+        );
+        let all = made(8 * 3200);
+        assert_eq!((all.len(), said(&all).as_str()), (8, "8 made-up samples"));
+        assert_eq!(few.batch(2).unwrap(), all.batch(2).unwrap());
+        assert_eq!(made(1200).len(), 1);
+    }
+
+    #[test]
+    fn nothing_is_drawn_for_a_model_that_is_not_run() {
+        let specs = [spec("x", Dtype::Float, &["n", "3"])];
+        let inputs = hollow(&specs, Memory(36)).unwrap();
+        assert_eq!(inputs.batch(0).unwrap()["x"].to_f32().unwrap(), [0.0; 3]);
+        assert!(hollow(&specs, Memory(35)).is_err());
     }
 
     #[test]

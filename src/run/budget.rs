@@ -1,31 +1,48 @@
 //! What a run takes, counted from shapes before anything runs: a runtime that is asked for more than there is ends the
 //! process or never comes back.
 
+mod effort;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::shared::RunBytes;
 use super::{Tensors, Unverifiable};
 use crate::analysis::{Facts, Pins, constants, infer, relate};
 use crate::facts::{Dim, Fact};
-use crate::model::{GraphId, Index, Model, NodeId, Origin, ValueId, functions, normal_domain};
+use crate::model::{
+    GraphId, Index, Model, NodeId, Origin, TensorRef, ValueId, functions, normal_domain,
+};
+use crate::ops::lookup;
 use crate::progress::{MORE_MEMORY, Memory, size_text};
 use crate::proto::Dtype;
 use crate::relation::Relation;
 
-/// Multiplications and elements that one run may have: hours of one core.
-const MOST_WORK: f64 = (1u64 << 44) as f64;
-/// What a node costs beside its elements.
-const PER_NODE: f64 = 100.0;
+/// Bytes that any run may have in use.
+const ANY: u64 = 256 << 20;
+/// Beyond that, so many for each byte of the inputs and the weights: a model that makes far more of little computes nothing
+/// that somebody waits for.
+const GROWTH: u64 = 1024;
+/// Numbers of inputs beyond which nothing is made ready for a model that does not fit them.
+const MANY: u64 = 1 << 24;
 
 /// Whether a model can be run on inputs like the example within so much memory, and within a time that somebody waits for.
-/// What is not known before a run counts as nothing.
+/// What is not known before a run counts as nothing. Gives what a run takes.
 ///
-/// Errors: the node that is too large, how large, and what is allowed.
-pub fn within(model: &Model, example: &Tensors, memory: Memory) -> Result<(), Unverifiable> {
+/// Errors: the node that is too large, how large, and what is allowed; a node that does not fit inputs that are large.
+pub(super) fn within(
+    model: &Model,
+    example: &Tensors,
+    memory: Memory,
+) -> Result<RunBytes, Unverifiable> {
     if let Some(problem) = functions::endless(model) {
         return Err(Unverifiable::new(problem));
     }
-    measured(model, example, memory, |need| {
+    measured(model, &shapes(example), memory, |mut need| {
+        let inputs = need.inputs();
+        if let Some(problem) = need.misfit(inputs) {
+            return Err(problem);
+        }
         let weights = need
             .model
             .index()
@@ -34,42 +51,56 @@ pub fn within(model: &Model, example: &Tensors, memory: Memory) -> Result<(), Un
         let held = weights
             .filter_map(|(value, _)| bytes(need.facts.of(value)))
             .fold(0, u64::saturating_add);
-        need.memory(Index::MAIN, held)?;
-        need.work()
+        need.given = held.saturating_add(inputs.saturating_mul(4));
+        let most = need.memory(Index::MAIN, held)?;
+        need.work()?;
+        Ok(RunBytes {
+            weights: held,
+            most,
+        })
+    })
+}
+
+/// Why a model cannot be run on inputs of these shapes, by name, that would take long to make; `None` where it can, where that
+/// is not known, and where they would not.
+pub fn misfit(model: &Model, shapes: &Pins) -> Option<Unverifiable> {
+    let numbers = |dims: &Vec<i64>| dims.iter().map(|dim| *dim as f64).product::<f64>();
+    if shapes.values().map(numbers).sum::<f64>() < MANY as f64 {
+        return None;
+    }
+    measured(model, shapes, Memory::default(), |need| {
+        need.misfit(need.inputs())
     })
 }
 
 /// Multiplications and elements of one run on inputs like the example, beside a fixed number for each node. What is not known
 /// before a run counts as nothing.
 pub fn work(model: &Model, example: &Tensors) -> f64 {
-    measured(model, example, Memory::default(), |need| need.total().0)
+    measured(model, &shapes(example), Memory::default(), |need| {
+        need.total().0
+    })
+}
+
+fn shapes(example: &Tensors) -> Pins {
+    let dims = |tensor: &TensorRef| tensor.dims.iter().map(|dim| *dim as i64).collect();
+    example
+        .iter()
+        .map(|(name, tensor)| (name.clone(), dims(tensor)))
+        .collect()
 }
 
 /// Looks at a model, its functions inlined, at the shapes of one run.
-fn measured<T>(
-    model: &Model,
-    example: &Tensors,
-    memory: Memory,
-    look: impl FnOnce(&Need) -> T,
-) -> T {
+fn measured<T>(model: &Model, pins: &Pins, memory: Memory, look: impl FnOnce(Need) -> T) -> T {
     let inlined = functions::inlined(model).ok().flatten();
     let model = inlined.as_ref().map_or(model, |(inlined, _)| inlined);
-    let pins: Pins = example
-        .iter()
-        .map(|(name, tensor)| {
-            (
-                name.clone(),
-                tensor.dims.iter().map(|dim| *dim as i64).collect(),
-            )
-        })
-        .collect();
-    let facts = infer(model, &pins);
-    look(&Need {
+    let facts = infer(model, pins);
+    look(Need {
         model,
         facts: &facts,
         relations: relate(model, &facts),
         constants: constants(model),
         memory,
+        given: u64::MAX,
     })
 }
 
@@ -81,32 +112,65 @@ struct Need<'a> {
     /// Values that do not depend on inputs.
     constants: Vec<bool>,
     memory: Memory,
+    /// Bytes of the inputs and the weights.
+    given: u64,
 }
 
 impl Need<'_> {
-    /// Goes through a graph as it would run, beside so many bytes that are held. Errors: more than is allowed.
-    fn memory(&self, graph: GraphId, held: u64) -> Result<(), Unverifiable> {
+    /// Numbers of all inputs.
+    fn inputs(&self) -> u64 {
+        let inputs = &self.model.index().graph(Index::MAIN).inputs;
+        let numbers = |value: &ValueId| elements(self.facts.of(*value).shape.iter().flatten());
+        inputs
+            .iter()
+            .filter_map(numbers)
+            .fold(0, u64::saturating_add)
+    }
+
+    /// The first node that does not fit these many numbers, where they are many.
+    fn misfit(&self, inputs: u64) -> Option<Unverifiable> {
+        if inputs < MANY {
+            return None;
+        }
+        let index = self.model.index();
+        // An operator without a rule is none that does not fit, and a branch that is not taken need not.
+        let fits = |node: NodeId| {
+            let message = self.model.node(node);
+            index.node(node).graph != Index::MAIN
+                || lookup(message.domain(), message.op_type()).is_none()
+        };
+        let mut problems = self.facts.problems.iter();
+        let (node, problem) = problems.find(|(node, _)| !fits(**node))?;
+        Some(Unverifiable::new(format!(
+            "{}: {problem}",
+            self.label(*node)
+        )))
+    }
+
+    /// The most bytes in use while a graph runs beside so many that are held. Errors: more than is allowed.
+    fn memory(&self, graph: GraphId, held: u64) -> Result<u64, Unverifiable> {
         let index = self.model.index();
         let nodes = &index.graph(graph).nodes;
         let mut ends = self.ends(graph);
-        let mut live = held;
+        let (mut live, mut most) = (held, held);
         for (at, node) in nodes.iter().enumerate() {
             for output in index.node(*node).outputs.iter().flatten() {
                 live = self.add(*node, live, bytes(self.facts.of(*output)), &|| {
                     self.shape(*output)
                 })?;
             }
-            self.add(*node, live, self.workspace(*node), &|| {
+            let working = self.add(*node, live, self.workspace(*node), &|| {
                 "its workspace".to_owned()
             })?;
+            most = most.max(working);
             for subgraph in &index.node(*node).subgraphs {
-                self.memory(*subgraph, live)?;
+                most = most.max(self.memory(*subgraph, live)?);
             }
             for value in ends.remove(&at).unwrap_or_default() {
                 live = live.saturating_sub(bytes(self.facts.of(value)).unwrap_or(0));
             }
         }
-        Ok(())
+        Ok(most)
     }
 
     /// For each place in a graph's order the values that are not needed after it.
@@ -166,7 +230,9 @@ impl Need<'_> {
         what: &dyn Fn() -> String,
     ) -> Result<u64, Unverifiable> {
         let total = bytes.and_then(|bytes| live.checked_add(bytes));
-        if self.memory.holds(total) {
+        let fits = self.memory.holds(total);
+        let explained = Memory(self.given.saturating_mul(GROWTH).max(ANY));
+        if fits && explained.holds(total) {
             return Ok(total.unwrap_or(live));
         }
         let size = bytes.map_or_else(
@@ -178,11 +244,18 @@ impl Need<'_> {
         } else {
             String::new()
         };
+        let allowed = if fits {
+            format!(
+                "{explained} are allowed for a model whose inputs and weights have {}",
+                size_text(self.given as f64)
+            )
+        } else {
+            format!("{} are allowed; {MORE_MEMORY}", self.memory)
+        };
         Err(Unverifiable::new(format!(
-            "{}: {} takes {size}{beside}, and {} are allowed; {MORE_MEMORY}",
+            "{}: {} takes {size}{beside}, and {allowed}",
             self.label(node),
             what(),
-            self.memory
         )))
     }
 
@@ -240,119 +313,6 @@ impl Need<'_> {
         )?
         .checked_mul(4)
     }
-
-    /// The work of one run, and the node that has most of it.
-    fn total(&self) -> (f64, (f64, Option<NodeId>)) {
-        let (mut total, mut most) = (0.0, (0.0, None));
-        for (node, entry) in self.model.index().nodes() {
-            let work = self.turns(entry.graph) * self.work_of(node);
-            total += work;
-            if work > most.0 {
-                most = (work, Some(node));
-            }
-        }
-        (total, most)
-    }
-
-    /// Errors: the run would not end within hours.
-    fn work(&self) -> Result<(), Unverifiable> {
-        let (total, most) = self.total();
-        match most.1.filter(|_| total > MOST_WORK) {
-            None => Ok(()),
-            Some(node) if total.is_infinite() => Err(Unverifiable::new(format!(
-                "the loop that runs {} never ends: it has no number of turns, and its condition stays true",
-                self.label(node)
-            ))),
-            Some(node) => Err(Unverifiable::new(format!(
-                "one run would take {total:.1e} operations, most of them for {}, and {MOST_WORK:.1e} are what can be waited for; give smaller inputs",
-                self.label(node)
-            ))),
-        }
-    }
-
-    fn work_of(&self, node: NodeId) -> f64 {
-        let relation = &self.relations[node.index()];
-        let number = |dim: &Dim| dim.num().map_or(1.0, |number| number.max(0) as f64);
-        let products = relation.terms.iter().map(|term| {
-            term.labels
-                .iter()
-                .map(|label| number(&relation.label(*label).extent))
-                .product::<f64>()
-        });
-        let outputs = self.model.index().node(node).outputs.iter().flatten();
-        let elements = outputs.map(|output| {
-            self.facts
-                .of(*output)
-                .shape
-                .iter()
-                .flatten()
-                .map(number)
-                .product::<f64>()
-        });
-        PER_NODE + products.sum::<f64>() + elements.sum::<f64>()
-    }
-
-    /// How often the nodes of a graph run.
-    fn turns(&self, graph: GraphId) -> f64 {
-        let index = self.model.index();
-        let Some(node) = index.graph(graph).parent else {
-            return 1.0;
-        };
-        let input = |at: usize| {
-            index
-                .node(node)
-                .inputs
-                .get(at)
-                .copied()
-                .flatten()
-                .map(|value| self.facts.of(value))
-        };
-        let holds = |value: ValueId| {
-            self.facts
-                .of(value)
-                .contents
-                .as_ref()
-                .and_then(|contents| contents.numbers())
-                .is_some_and(|truth| truth == [1])
-        };
-        let goes_on = |body: GraphId| {
-            index
-                .graph(body)
-                .outputs
-                .first()
-                .is_some_and(|goes| holds(*goes))
-        };
-        let number = |dim: Option<i64>| dim.map_or(1.0, |number| number.max(0) as f64);
-        let own = match self.model.node(node).op_type() {
-            // A condition may end it early.
-            "Loop"
-                if index
-                    .node(node)
-                    .inputs
-                    .get(1)
-                    .copied()
-                    .flatten()
-                    .is_none_or(holds)
-                    && goes_on(graph) =>
-            {
-                let trips = index.node(node).inputs.first().copied().flatten();
-                let trips = trips.map(|trips| self.facts.of(trips).contents.as_ref());
-                match trips {
-                    // Nothing ends it.
-                    None => f64::INFINITY,
-                    Some(trips) => {
-                        number(trips.and_then(|trips| trips.numbers()?.first().copied()))
-                    }
-                }
-            }
-            "Scan" => {
-                let last = index.node(node).inputs.len().saturating_sub(1);
-                number(input(last).and_then(|fact| fact.shape.as_ref()?.first()?.num()))
-            }
-            _ => 1.0,
-        };
-        own * self.turns(index.node(node).graph)
-    }
 }
 
 /// Bytes of a value as runtimes hold it; 0 where its shape is not known, `None` where they cannot be counted.
@@ -382,7 +342,7 @@ fn elements<'a>(dims: impl Iterator<Item = &'a Dim>) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{TensorRef, text};
+    use crate::model::text;
 
     fn checked(model: &str, dims: &[usize], memory: u64) -> Result<(), String> {
         let model = text::model(model).unwrap();
@@ -390,7 +350,9 @@ mod tests {
             "x".to_owned(),
             TensorRef::from_f32(dims.to_vec(), &vec![0.5; dims.iter().product()]),
         )]);
-        within(&model, &example, Memory(memory)).map_err(|error| error.reason)
+        let run = within(&model, &example, Memory(memory)).map_err(|error| error.reason)?;
+        assert!(run.weights <= run.most && run.most <= memory);
+        Ok(())
     }
 
     #[test]
@@ -422,6 +384,39 @@ mod tests {
         )
         .unwrap_err();
         assert!(problem.starts_with("c15 (Concat)"), "{problem}");
+    }
+
+    #[test]
+    fn what_little_grows_to_is_limited_whatever_memory_there_is() {
+        let doubling = |times: usize, weight: usize| {
+            let steps: String = (0..times)
+                .map(|at| format!("c{} = Concat(c{at}, c{at}) {{axis=1}}\n", at + 1))
+                .collect();
+            format!(
+                "input x f32[n,8]\nconst w f32[8,{weight}]\nm = MatMul(x, w)\nd = ReduceSum(m) {{keepdims=1}}\nc0 = Add(x, d)\n{steps}y = ReduceSum(c{times}) {{keepdims=1}}\noutput y"
+            )
+        };
+        let problem = checked(&doubling(23, 1), &[1, 8], u64::MAX).unwrap_err();
+        assert!(
+            problem
+                .starts_with("c23 (Concat): a result of 1×67108864 takes 256 MiB beside 128 MiB")
+                && problem.ends_with(
+                    "and 256 MiB are allowed for a model whose inputs and weights have 64 bytes"
+                ),
+            "{problem}"
+        );
+        assert_eq!(checked(&doubling(22, 1), &[1, 8], u64::MAX), Ok(()));
+        // The same of a model with more weights.
+        assert_eq!(checked(&doubling(23, 1 << 16), &[1, 8], u64::MAX), Ok(()));
+    }
+
+    #[test]
+    fn what_large_inputs_do_not_fit_is_told_before_they_are_made() {
+        let model = text::model("input x f32[n,5]\nconst w f32[5,2]\na = MatMul(x, w)\nconst v f32[3]\ny = Add(a, v)\noutput y").unwrap();
+        let at = |rows: i64| misfit(&model, &Pins::from([("x".to_owned(), vec![rows, 5])]));
+        assert!(at(1 << 20).is_none());
+        let problem = at(1 << 22).unwrap().reason;
+        assert!(problem.starts_with("y (Add): "), "{problem}");
     }
 
     #[test]

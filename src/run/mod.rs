@@ -13,11 +13,12 @@ mod lower;
 mod ort;
 mod quiet;
 mod session;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod tract;
 
-pub use budget::work as work_of_a_run;
+pub use budget::{misfit, work as work_of_a_run};
 pub use choose::{Chosen, Engines, Find, choose};
 pub use lower::{Infer, InferredFacts, without_sequences};
 pub use ort::{OrtRuntime, libraries};

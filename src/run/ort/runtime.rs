@@ -18,6 +18,7 @@ use crate::progress::Memory;
 use crate::proto::ValueInfoProto;
 use crate::run::quiet::quiet;
 use crate::run::session::{difference, fitted};
+use crate::run::shared::{InUse, RunShare};
 use crate::run::{RunError, Runtime, Session, Tensors, Unverifiable, budget};
 
 /// Turns of a loop beyond which a model is not run.
@@ -32,10 +33,12 @@ pub struct OrtRuntime {
     environment: Environment,
     version: String,
     memory: Memory,
+    in_use: Arc<InUse>,
 }
 
 impl OrtRuntime {
-    /// The same for models that take no more than so much memory; larger ones are not run.
+    /// The same for models that take no more than so much memory; larger ones are not run, and runs that together would take
+    /// more wait for each other.
     pub fn within(self, memory: Memory) -> Self {
         OrtRuntime { memory, ..self }
     }
@@ -49,6 +52,7 @@ impl OrtRuntime {
             environment: loaded.environment,
             version: loaded.version,
             memory: Memory::default(),
+            in_use: Arc::default(),
         })
     }
 }
@@ -68,8 +72,7 @@ impl Runtime for OrtRuntime {
         example: &Tensors,
         taps: &[String],
     ) -> Result<Box<dyn Session>, Unverifiable> {
-        budget::within(model, &fitted(&model.ends, example), self.memory)?;
-        let mut session = self.session(model, taps)?;
+        let mut session = self.session(model, example, taps)?;
         if taps.is_empty() {
             session.noise = session.check(example)?;
         }
@@ -81,13 +84,18 @@ impl Runtime for OrtRuntime {
         model: &Model,
         example: &Tensors,
     ) -> Result<Box<dyn Session>, Unverifiable> {
-        budget::within(model, &fitted(&model.ends, example), self.memory)?;
-        Ok(Box::new(self.session(model, &[])?))
+        Ok(Box::new(self.session(model, example, &[])?))
     }
 }
 
 impl OrtRuntime {
-    fn session(&self, model: &Model, taps: &[String]) -> Result<OrtSession, Unverifiable> {
+    fn session(
+        &self,
+        model: &Model,
+        example: &Tensors,
+        taps: &[String],
+    ) -> Result<OrtSession, Unverifiable> {
+        let run = budget::within(model, &fitted(&model.ends, example), self.memory)?;
         refuse_endless(model)?;
         let main = model.index().graph(Index::MAIN);
         let name = |value: &crate::model::ValueId| model.index().value(*value).name.clone();
@@ -130,6 +138,7 @@ impl OrtRuntime {
             loops,
             noise: 0.0,
             ends: model.ends.clone(),
+            share: RunShare::new(self.in_use.clone(), run, self.memory),
         })
     }
 }
@@ -178,6 +187,7 @@ struct OrtSession {
     noise: f64,
     /// What of the inputs it takes.
     ends: Ends,
+    share: RunShare,
 }
 
 impl OrtSession {
@@ -204,6 +214,7 @@ impl OrtSession {
         session: &mut ort::session::Session,
         inputs: &Tensors,
     ) -> Result<Vec<TensorRef>, RunError> {
+        let _taken = self.share.take();
         let values = self.convert(inputs)?;
         let ran = quiet(|| -> Result<Tensors, String> {
             let mut found = Tensors::new();

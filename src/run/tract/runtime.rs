@@ -14,6 +14,7 @@ use crate::progress::Memory;
 use crate::proto::GraphProto;
 use crate::run::lower::{Infer, lower};
 use crate::run::session::{difference, fitted};
+use crate::run::shared::{InUse, RunShare};
 use crate::run::{RunError, Runtime, Session, Tensors, Unverifiable, budget};
 
 /// tract.
@@ -26,6 +27,7 @@ pub struct TractRuntime {
     /// The fastest way of computing that no self-check found wrong: a model's masked and pruned forms are computed as it is.
     trusted: Mutex<Trust>,
     memory: Memory,
+    in_use: Arc<InUse>,
 }
 
 impl TractRuntime {
@@ -42,6 +44,7 @@ impl TractRuntime {
             infer,
             weights: Arc::default(),
             memory: Memory::default(),
+            in_use: Arc::default(),
             trusted: Mutex::new(Trust::Optimized(Extent::Full)),
         }
     }
@@ -51,7 +54,8 @@ impl TractRuntime {
         self.memory
     }
 
-    /// The same for models that take no more than so much memory; larger ones are not run.
+    /// The same for models that take no more than so much memory; larger ones are not run, and runs that together would take
+    /// more wait for each other.
     pub fn within(self, memory: Memory) -> Self {
         TractRuntime { memory, ..self }
     }
@@ -95,7 +99,7 @@ impl TractRuntime {
     ) -> Result<Box<dyn Session>, Unverifiable> {
         self.weights.tidy();
         let example = &*fitted(&model.ends, example);
-        budget::within(model, example, self.memory)?;
+        let run = budget::within(model, example, self.memory)?;
         let made = TypedForm::new(model, example, taps, &*self.infer, &self.weights)?;
         let trusted = *self.trusted.lock().unwrap_or_else(PoisonError::into_inner);
         let (plan, trust) = fastest(&made.typed, &made.graph, trusted)?;
@@ -111,6 +115,7 @@ impl TractRuntime {
             results: made.results,
             noise: 0.0,
             ends: model.ends.clone(),
+            share: RunShare::new(self.in_use.clone(), run, self.memory),
         };
         if !self_check {
             return Ok(Box::new(session));

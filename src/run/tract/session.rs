@@ -8,6 +8,7 @@ use super::plan::{TractPlan, run};
 use super::tensor::{from_tract, to_tract};
 use crate::model::{Ends, TensorRef};
 use crate::run::session::fitted;
+use crate::run::shared::RunShare;
 use crate::run::{RunError, Session, Tensors};
 
 /// An input and the shape that it was prepared for.
@@ -60,6 +61,7 @@ pub(super) struct TractSession {
     pub(super) noise: f64,
     /// What of the inputs it takes.
     pub(super) ends: Ends,
+    pub(super) share: RunShare,
 }
 
 impl TractSession {
@@ -128,6 +130,7 @@ impl TractSession {
         plan: &TractPlan,
         inputs: &Tensors,
     ) -> Result<Vec<TensorRef>, RunError> {
+        let _taken = self.share.take();
         let computed =
             run(plan, self.convert(inputs)?).map_err(|error| self.explain(RunError(error)))?;
         self.results
