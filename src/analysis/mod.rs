@@ -42,6 +42,7 @@ pub use classes::{Class, ClassId, Classes, Factor};
 pub use freeze::Allowed;
 pub use frozen::{Frozen, frozen, frozen_beside};
 pub use groups::{Group, Kind, Selection};
+pub(crate) use infer::view;
 pub use infer::{Facts, Pins, declared, infer};
 pub use known::known;
 pub use pieces::{Block, Pieces, StrideChain};

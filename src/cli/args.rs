@@ -192,10 +192,14 @@ pub(super) struct Prune {
     /// and neither
     #[arg(long, value_name = "NAME", value_parser = values::score)]
     pub score: Option<Scoring>,
-    /// How the weights that stay are mended: none, statistics, least-squares; least-squares where obs is the score, else none, if
-    /// not given
+    /// How the weights that stay are mended: none, statistics, least-squares, distill (least squares, then training with the
+    /// original as teacher; with --data, no labels needed, minutes to an hour); least-squares where obs is the score, else
+    /// none, if not given
     #[arg(long, value_name = "NAME", value_parser = values::recovery)]
     pub recover: Option<Recovery>,
+    /// Steps of training, with --recover distill; by the size of the model if not given
+    #[arg(long, value_name = "N", value_parser = values::positive)]
+    pub steps: Option<usize>,
     /// Score, cut and recover so many times on the way to the targets (with --data)
     #[arg(long, value_name = "N", value_parser = values::positive, default_value = "1")]
     pub rounds: usize,

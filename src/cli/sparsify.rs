@@ -156,6 +156,9 @@ fn request(args: &Sparsify) -> anyhow::Result<SparsifyRequest> {
         recover: match args.recover {
             Some(Recovery::Nothing) => None,
             Some(Recovery::With(method)) => Some(method),
+            Some(Recovery::Distill) => {
+                bail!("sparsify does not train yet; --recover least-squares, statistics or none")
+            }
             None => default_recovery(plan.as_ref(), fits),
         },
         plan,

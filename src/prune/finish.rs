@@ -12,8 +12,12 @@ use crate::model::{Index, Model};
 use crate::plan::Plan;
 use crate::run::without_sequences;
 use crate::surgery;
+use crate::train::TrainingRecord;
 use crate::verify::Agreement;
 use crate::workspace::{OriginalRuns, Workspace};
+
+/// How plans name weights that were trained.
+pub const TRAINED: &str = "distill";
 
 impl Stages<'_> {
     /// Records what the weights were fitted to, checks the result and says what was found.
@@ -35,6 +39,10 @@ impl Stages<'_> {
             .request
             .recover
             .filter(|_| fitted && recovered.undone.is_none());
+        let method = match recovered.training {
+            Some(_) => Some(TRAINED.to_owned()),
+            None => method.map(|method| method.to_string()),
+        };
         cut.plan.fit = Some(fit::fit(self.data, method, self.request.needs_digest())?);
         surgery::annotate(&mut recovered.model, &cut.notes);
         self.model.source.check()?;
@@ -54,12 +62,18 @@ impl Stages<'_> {
             forecast: decision.forecast,
             checks,
             repairs: recovered.repairs,
+            training: recovered.training,
             unrun: candidates.unrun,
             tradeoff: decision.tradeoff,
             reached: decision.reached,
             notes: decision.notes,
         };
-        let said = recovered.undone.into_iter().chain(candidates.unmatched);
+        let learnt = outcome.training.as_ref().map(trained);
+        let said = recovered
+            .undone
+            .into_iter()
+            .chain(learnt)
+            .chain(candidates.unmatched);
         outcome.notes.extend(said.map(Note::Other));
         self.judge(&mut outcome);
         Ok(outcome)
@@ -172,6 +186,24 @@ impl Stages<'_> {
         .into_iter()
         .flatten()
     }
+}
+
+/// What is said of training.
+fn trained(record: &TrainingRecord) -> String {
+    let (before, after) = record.errors();
+    let stops = match record.stops.len() {
+        0 => String::new(),
+        count => format!(
+            "; what {} and {} nodes more read stayed as it was, for they have no derivative",
+            record.stops[0],
+            count - 1
+        ),
+    };
+    format!(
+        "trained for {} steps of {} inputs (views: {}): squared error of the outputs on {} inputs that were not learnt from \
+         {before:.4} → {after:.4} of their variance{stops}",
+        record.steps, record.batch, record.views, record.judged_by
+    )
 }
 
 /// What to know of a drift where no output is a real number.

@@ -1,0 +1,1 @@
+//! Networks against the runtime, gradients against finite differences, and training that learns.
