@@ -1,7 +1,8 @@
 //! Functions of one array, element by element.
 
-use super::array::Array;
-use super::broadcast::zip;
+use rayon::prelude::*;
+
+use super::array::{Array, CHUNK};
 use super::function::{Function, Misfit, Operands, Point, operand, wants};
 
 /// A function of a number with its derivative, which is given `(x, y = f(x))`.
@@ -22,13 +23,23 @@ where
     }
 
     fn pull_back(&self, point: &Point, wanted: &[bool]) -> Vec<Option<Array>> {
-        let slopes = point
-            .input(0)
-            .filter(|_| wants(wanted, 0))
-            .and_then(|x| zip(x, point.output, &self.slope).ok());
-        let product =
-            |slopes: Array| zip(&slopes, point.gradient, |slope, gradient| slope * gradient).ok();
-        vec![slopes.and_then(product)]
+        let Some(x) = point.input(0).filter(|_| wants(wanted, 0)) else {
+            return Vec::new();
+        };
+        let mut out = point.gradient.clone();
+        let read = x
+            .data
+            .par_chunks(CHUNK)
+            .zip(point.output.data.par_chunks(CHUNK));
+        out.data
+            .par_chunks_mut(CHUNK)
+            .zip(read)
+            .for_each(|(out, (x, y))| {
+                for (gradient, (x, y)) in out.iter_mut().zip(x.iter().zip(y)) {
+                    *gradient *= (self.slope)(*x, *y);
+                }
+            });
+        vec![Some(out)]
     }
 }
 

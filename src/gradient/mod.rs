@@ -13,6 +13,7 @@ mod moves;
 mod norm;
 mod pool;
 mod product;
+mod recurrent;
 mod reduce;
 #[cfg(test)]
 mod tests;
@@ -27,5 +28,6 @@ pub use moves::{Concat, Ends, Expand, Gather, Pad, Part, Permute, Relabel, Resha
 pub use norm::{LayerNorm, StoredNorm};
 pub use pool::{Pool, Pooled};
 pub use product::{Gemm, MatMul};
+pub use recurrent::{Cell, Recurrent};
 pub use reduce::{Reduce, Softmax};
 pub use window::Padding;

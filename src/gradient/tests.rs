@@ -370,3 +370,35 @@ fn what_does_not_fit_is_an_error() {
     assert!(Gather { axis: 0 }.value(&[Some(&a), Some(&far)]).is_err());
     assert!(Times.value(&[Some(&a)]).is_err());
 }
+
+#[test]
+fn recurrences() {
+    let cells = [
+        Cell::Lstm,
+        Cell::Gru {
+            resets_product: false,
+        },
+        Cell::Gru {
+            resets_product: true,
+        },
+    ];
+    for cell in cells {
+        let gates = if cell == Cell::Lstm { 4 } else { 3 };
+        for reversed in [vec![false], vec![true], vec![false, true]] {
+            for gives_last in [false, true] {
+                let layer = Recurrent {
+                    cell,
+                    reversed: reversed.clone(),
+                    gives_last,
+                };
+                let d = reversed.len();
+                let (x, w) = (random(&[4, 2, 3], 1), random(&[d, gates * 5, 3], 2));
+                let (r, bias) = (
+                    random(&[d, gates * 5, 5], 3),
+                    random(&[d, 2 * gates * 5], 4),
+                );
+                check(&layer, vec![x, w, r, bias], 4);
+            }
+        }
+    }
+}

@@ -6,6 +6,7 @@ mod maps;
 mod moves;
 mod norms;
 mod products;
+mod recurrences;
 mod reductions;
 
 use super::NodeView;
@@ -25,6 +26,7 @@ static TABLES: &[Table] = &[
     moves::TABLE,
     norms::TABLE,
     products::TABLE,
+    recurrences::TABLE,
     reductions::TABLE,
 ];
 
