@@ -5,7 +5,7 @@ use anyhow::Context;
 use super::args::Prune;
 use super::values::{Recovery, Scoring};
 use crate::plan::Plan;
-use crate::prune::TRAINED;
+use crate::train::TRAINED;
 use crate::prune::{DEFAULT_DRIFT, MADE_UP_DRIFT, PruneError, Request};
 use crate::recover::Method;
 use crate::score::{Given, Needs, Scorer};
@@ -60,6 +60,7 @@ pub(super) fn training(args: &Prune, plan: Option<&Plan>) -> Option<Training> {
     (args.recover == Some(Recovery::Distill) || was).then_some(Training {
         steps: args.steps,
         seed: args.data.seed,
+        keeps_zeros: false,
     })
 }
 

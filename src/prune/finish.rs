@@ -12,12 +12,9 @@ use crate::model::{Index, Model};
 use crate::plan::Plan;
 use crate::run::without_sequences;
 use crate::surgery;
-use crate::train::TrainingRecord;
+use crate::train::{TRAINED, TrainingRecord};
 use crate::verify::Agreement;
 use crate::workspace::{OriginalRuns, Workspace};
-
-/// How plans name weights that were trained.
-pub const TRAINED: &str = "distill";
 
 impl Stages<'_> {
     /// Records what the weights were fitted to, checks the result and says what was found.
@@ -68,7 +65,7 @@ impl Stages<'_> {
             reached: decision.reached,
             notes: decision.notes,
         };
-        let learnt = outcome.training.as_ref().map(trained);
+        let learnt = outcome.training.as_ref().map(TrainingRecord::to_string);
         let said = recovered
             .undone
             .into_iter()
@@ -186,24 +183,6 @@ impl Stages<'_> {
         .into_iter()
         .flatten()
     }
-}
-
-/// What is said of training.
-fn trained(record: &TrainingRecord) -> String {
-    let (before, after) = record.errors();
-    let stops = match record.stops.len() {
-        0 => String::new(),
-        count => format!(
-            "; what {} and {} nodes more read stayed as it was, for they have no derivative",
-            record.stops[0],
-            count - 1
-        ),
-    };
-    format!(
-        "trained for {} steps of {} inputs (views: {}): squared error of the outputs on {} inputs that were not learnt from \
-         {before:.4} → {after:.4} of their variance{stops}",
-        record.steps, record.batch, record.views, record.judged_by
-    )
 }
 
 /// What to know of a drift where no output is a real number.

@@ -30,7 +30,6 @@ mod unrun;
 pub use decide::{DEFAULT_DRIFT, MADE_UP_DRIFT};
 pub use engine::Pruner;
 pub use error::PruneError;
-pub use finish::TRAINED;
 pub use io::{Allowance, ChangedEnd, allowed};
 pub use notes::{FAR, Note};
 pub use outcome::{Engine, Outcome, Point};

@@ -21,6 +21,9 @@ use crate::recover::Teacher;
 use crate::rng::rng;
 use crate::run::{Runtime, Tensors};
 
+/// How plans name weights that were trained.
+pub const TRAINED: &str = "distill";
+
 /// How to retrain.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Training {
@@ -28,6 +31,8 @@ pub struct Training {
     pub steps: Option<usize>,
     /// Seed of batches and views.
     pub seed: u64,
+    /// Whether single weights that are zero stay so.
+    pub keeps_zeros: bool,
 }
 
 /// A point of the learning curve.
@@ -64,6 +69,30 @@ impl TrainingRecord {
             errors().next().unwrap_or(0.0),
             errors().fold(f64::INFINITY, f64::min),
         )
+    }
+}
+
+impl std::fmt::Display for TrainingRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (before, after) = self.errors();
+        write!(
+            f,
+            "trained for {} steps of {} inputs (views: {}): squared error of the outputs on {} inputs that were not learnt from \
+             {before:.4} → {after:.4} of their variance",
+            self.steps, self.batch, self.views, self.judged_by
+        )?;
+        match &self.stops[..] {
+            [] => Ok(()),
+            [only] => write!(
+                f,
+                "; what {only} reads stayed as it was, for it has no derivative"
+            ),
+            [first, more @ ..] => write!(
+                f,
+                "; what {first} and {} nodes more read stayed as it was, for they have no derivative",
+                more.len()
+            ),
+        }
     }
 }
 
@@ -111,7 +140,7 @@ struct Course<'a> {
     batch: usize,
     /// About how many multiplications a step takes.
     work: f64,
-    seed: u64,
+    training: Training,
 }
 
 /// Trains the weights of a pruned model towards what the original gives. Errors: nothing can be trained, inputs that cannot be
@@ -252,7 +281,7 @@ impl<'a> Course<'a> {
             judges,
             batch,
             work: work * batch as f64,
-            seed: training.seed,
+            training: *training,
         })
     }
 
@@ -262,7 +291,7 @@ impl<'a> Course<'a> {
         let mut views = Views::possible(&batch);
         let plain = self.teacher.outputs(&batch)?;
         let keeps = |views: Views| -> Result<bool, TrainError> {
-            let seen = views.apply(&batch, &mut rng(self.seed, "views"));
+            let seen = views.apply(&batch, &mut rng(self.training.seed, "views"));
             Ok(agreement(&plain[0], &self.teacher.outputs(&seen)?[0]) >= NEAR)
         };
         views.flip = views.flip
@@ -280,7 +309,7 @@ impl<'a> Course<'a> {
 
     /// One batch, in a view of it.
     fn draw(&self, views: &Views, step: usize) -> Result<Tensors, TrainError> {
-        let mut random: ChaCha8Rng = rng(self.seed, &format!("training step {step}"));
+        let mut random: ChaCha8Rng = rng(self.training.seed, &format!("training step {step}"));
         let runs: Vec<usize> = rand::seq::index::sample(&mut random, self.learnt.len(), self.batch)
             .iter()
             .map(|at| self.learnt[at])
@@ -304,6 +333,9 @@ impl<'a> Course<'a> {
             seeds.push((*value, gradient));
         }
         let mut gradients = network.gradients(&run, &self.student.weights, &given, seeds);
+        if self.training.keeps_zeros {
+            hold_zeros(&self.student.weights, &mut gradients);
+        }
         clip(&mut gradients);
         adam.step(&mut self.student.weights, &gradients);
         Ok(loss)
@@ -344,6 +376,20 @@ fn ran(
 /// Steps that fit into the usual work, where each takes so many multiplications.
 fn steps_within(each: f64) -> usize {
     ((WORK / each.max(1.0)) as usize).clamp(STEPS.0, STEPS.1)
+}
+
+/// Takes the gradients of matrix entries that are zero away.
+fn hold_zeros(weights: &[Array], gradients: &mut [Option<Array>]) {
+    for (weight, gradient) in weights.iter().zip(gradients) {
+        let (Some(gradient), true) = (gradient, weight.dims.len() > 1) else {
+            continue;
+        };
+        for (gradient, weight) in gradient.data.iter_mut().zip(&weight.data) {
+            if *weight == 0.0 {
+                *gradient = 0.0;
+            }
+        }
+    }
 }
 
 /// The longest step that gradients may ask for, as a norm.

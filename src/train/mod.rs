@@ -16,6 +16,6 @@ mod tests;
 mod trainable;
 mod views;
 
-pub use distill::{Lesson, Trained, Training, TrainingRecord, distill};
+pub use distill::{Lesson, TRAINED, Trained, Training, TrainingRecord, distill};
 pub use error::TrainError;
 pub use views::Views;

@@ -244,6 +244,7 @@ fn training_brings_back_what_a_cut_took() {
     let training = Training {
         steps: Some(60),
         seed: 1,
+        keeps_zeros: false,
     };
     for name in ["digits_cnn.onnx", "digits_transformer.onnx"] {
         let (before, after) = trained(name, training).record.errors();
@@ -256,6 +257,7 @@ fn the_same_seed_trains_the_same_weights_on_any_number_of_threads() {
     let training = Training {
         steps: Some(4),
         seed: 7,
+        keeps_zeros: false,
     };
     let on = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new()
@@ -281,6 +283,7 @@ fn training_never_ends_worse_than_it_began() {
     let training = Training {
         steps: Some(5),
         seed: 0,
+        keeps_zeros: false,
     };
     let pruned = workspace.working.clone();
     let trained = distill(
