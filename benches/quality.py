@@ -1,4 +1,4 @@
-"""What pruning costs in quality, without training: one row per model and target.
+"""What pruning costs in quality: one row per model and target. Rows named distill-… are retrained, the others are not.
 
     python benches/quality.py [--corpus ../shared] [--binary target/release/onnx-prune] [NAME ...]
 
@@ -49,6 +49,20 @@ ROWS = {
     "digits-transformer-0.5": digits("digits_transformer"),
     "digits-lstm-0.5": digits("digits_lstm"),
 }
+# Retrained with the original as teacher, by the same unlabelled inputs.
+DISTILL = ["--recover", "distill"]
+ROWS.update({
+    "distill-resnet56-0.47": cifar("cifar10_resnet56_fused", "macs=0.47", 0.8, *DISTILL),
+    "distill-resnet56-0.30": cifar("cifar10_resnet56_fused", "macs=0.3", 2.5, *DISTILL),
+    "distill-resnet20-0.60": cifar("cifar10_resnet20_bn", "macs=0.6", 1.2, *NARROW, *DISTILL),
+    "distill-resnet20-0.50": cifar("cifar10_resnet20_bn", "macs=0.5", 2.2, *NARROW, *DISTILL),
+    "distill-minilm-0.6": ROWS["minilm-0.6"] | dict(allowed=0.003, options=DISTILL),
+    "distill-minilm-0.4": ROWS["minilm-0.6"] | dict(target="macs=0.4", allowed=0.010, options=DISTILL),
+    "distill-efficientnet-0.75": ROWS["efficientnet-0.75"] | dict(options=DISTILL),
+    "distill-digits-cnn-0.25": digits("digits_cnn") | dict(target="macs=0.25", allowed=2.0, options=DISTILL),
+    "distill-digits-transformer-0.25": digits("digits_transformer") | dict(target="macs=0.25", allowed=2.0, options=DISTILL),
+    "distill-digits-lstm-0.25": digits("digits_lstm") | dict(target="macs=0.25", allowed=2.0, options=DISTILL),
+})
 
 
 def alone(model, test, allowed, prepare=(), unit=100.0, evaluate=None, labels=None):

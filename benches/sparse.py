@@ -1,4 +1,5 @@
-"""What zeroing single weights costs in quality, without training: one row per model, pattern and share of zeros.
+"""What zeroing single weights costs in quality: one row per model, pattern and share of zeros; those named distill-… are
+retrained.
 
     python benches/sparse.py [--corpus ../shared] [--binary target/release/onnx-prune] [--score NAME] [NAME ...]
 
@@ -31,6 +32,8 @@ def share(number):
 
 
 TWO_OF_FOUR = ["--pattern", "2:4"]
+# Retrained with the original as teacher, zeros kept.
+DISTILL = ["--recover", "distill"]
 ROWS = {
     "resnet56-70": cifar("cifar10_resnet56_fused", share(0.7), 1.5),
     "resnet56-80": cifar("cifar10_resnet56_fused", share(0.8), 4.0),
@@ -45,6 +48,11 @@ ROWS = {
                              data="sets/imagenet_calib", unit=100.0, second="agreement",
                              evaluate=["classify", "{}", "sets/imagenet_test", "sets/imagenet_test_labels.npy"]),
 }
+ROWS.update({
+    "distill-resnet56-90": cifar("cifar10_resnet56_fused", share(0.9) + DISTILL, 2.96),
+    "distill-resnet20-90": cifar("cifar10_resnet20_bn", share(0.9) + DISTILL, 5.48),
+    "distill-resnet56-2:4": cifar("cifar10_resnet56_fused", TWO_OF_FOUR + DISTILL, 0.3),
+})
 
 
 def zeros(path, weights):

@@ -72,6 +72,8 @@ pub mod facts;
 #[doc(hidden)]
 pub mod files;
 #[doc(hidden)]
+pub mod gradient;
+#[doc(hidden)]
 pub mod hash;
 #[doc(hidden)]
 pub mod inputs;
@@ -107,6 +109,8 @@ pub mod score;
 pub mod sparsify;
 #[doc(hidden)]
 pub mod surgery;
+#[doc(hidden)]
+pub mod train;
 #[doc(hidden)]
 pub mod verify;
 #[doc(hidden)]

@@ -244,7 +244,7 @@ pub(super) fn leave(
 }
 
 /// What a rule sees of a node.
-pub(super) fn view<'a>(
+pub(crate) fn view<'a>(
     model: &'a Model,
     facts: &'a Facts,
     id: NodeId,

@@ -45,6 +45,7 @@ pub use freeze::{Allowed, Holder};
 pub use frozen::{Frozen, frozen, frozen_beside};
 pub use groups::{Group, Kind, Selection};
 pub use implied::implied;
+pub(crate) use infer::view;
 pub use infer::{Facts, InputShapes, Pins, declared, infer};
 pub use known::known;
 pub use pieces::{Block, Pieces, StrideChain};

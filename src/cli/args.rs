@@ -193,10 +193,14 @@ pub(super) struct Prune {
     /// and neither
     #[arg(long, value_name = "NAME", value_parser = values::score)]
     pub score: Option<Scoring>,
-    /// How the weights that stay are mended: none, statistics, least-squares; least-squares where obs is the score, else none, if
-    /// not given
+    /// How the weights that stay are mended: none, statistics, least-squares, distill (least squares, then training with the
+    /// original as teacher; with --data, no labels needed, minutes to an hour); least-squares where obs is the score, else
+    /// none, if not given
     #[arg(long, value_name = "NAME", value_parser = values::recovery)]
     pub recover: Option<Recovery>,
+    /// Steps of training, with --recover distill; by the size of the model if not given
+    #[arg(long, value_name = "N", value_parser = values::positive)]
+    pub steps: Option<usize>,
     /// Score, cut and recover so many times on the way to the targets (with --data)
     #[arg(long, value_name = "N", value_parser = values::positive, default_value = "1")]
     pub rounds: usize,
@@ -345,9 +349,13 @@ pub(super) struct Sparsify {
     /// square), magnitude-layer (the same share of each layer), magnitude-global. obs with --data, else magnitude, if not given
     #[arg(long, value_name = "NAME")]
     pub score: Option<SparseScore>,
-    /// How the weights that stay are fitted: none, statistics, least-squares; least-squares where inputs are run, if not given
+    /// How the weights that stay are fitted: none, statistics, least-squares, distill (least squares, then
+    /// training with the original as teacher, zeros kept; with --data); least-squares where inputs are run, if not given
     #[arg(long, value_name = "NAME", value_parser = values::recovery)]
     pub recover: Option<Recovery>,
+    /// Steps of training, with --recover distill; by the size of the model if not given
+    #[arg(long, value_name = "N", value_parser = values::positive)]
+    pub steps: Option<usize>,
     /// The same share of zeros in every layer
     #[arg(long)]
     pub uniform: bool,

@@ -8,6 +8,8 @@ use crate::plan::Plan;
 use crate::prune::{DEFAULT_DRIFT, MADE_UP_DRIFT, PruneError, Request};
 use crate::recover::Method;
 use crate::score::{Given, Needs, Scorer};
+use crate::train::TRAINED;
+use crate::train::Training;
 
 /// Whether inputs or statistics are the user's own.
 pub(super) fn measured(args: &Prune) -> bool {
@@ -33,6 +35,7 @@ pub(super) fn recovery(args: &Prune, plan: Option<&Plan>, score: &Scorer) -> Opt
     match args.recover {
         Some(Recovery::Nothing) => return None,
         Some(Recovery::With(method)) => return Some(method),
+        Some(Recovery::Distill) => return Some(Method::LeastSquares),
         None => {}
     }
     let Some(fit) = plan.and_then(|plan| plan.fit.as_ref()) else {
@@ -40,10 +43,25 @@ pub(super) fn recovery(args: &Prune, plan: Option<&Plan>, score: &Scorer) -> Opt
     };
     let made_up = fit.inputs.as_ref().is_some_and(|inputs| inputs.synthetic);
     let methods = [Method::LeastSquares, Method::Statistics];
+    if fit.method == TRAINED {
+        return measured(args).then_some(Method::LeastSquares);
+    }
     methods
         .into_iter()
         .find(|method| method.to_string() == fit.method)
         .filter(|_| measured(args) || made_up)
+}
+
+/// How the mended weights are trained: where that is asked for, or where the plan says that they were and there are inputs.
+pub(super) fn training(args: &Prune, plan: Option<&Plan>) -> Option<Training> {
+    let fit = plan.and_then(|plan| plan.fit.as_ref());
+    let was =
+        fit.is_some_and(|fit| fit.method == TRAINED) && args.recover.is_none() && measured(args);
+    (args.recover == Some(Recovery::Distill) || was).then_some(Training {
+        steps: args.steps,
+        seed: args.data.seed,
+        keeps_zeros: false,
+    })
 }
 
 /// The drift allowed.
@@ -67,6 +85,7 @@ pub(super) fn by_weights(args: &Prune, request: &Request, error: &PruneError) ->
     (does_not_run && !chosen && wanted).then(|| Request {
         score: Scorer::norm(),
         recover: None,
+        training: None,
         ..request.clone()
     })
 }

@@ -303,6 +303,12 @@ fn check(
             "--score {score} is computed from activations: give inputs with --data, or statistics with --stats"
         );
     }
+    if args.recover == Some(Recovery::Distill) && !data {
+        bail!("--recover distill learns from inputs; give them with --data");
+    }
+    if args.steps.is_some() && args.recover != Some(Recovery::Distill) {
+        bail!("--steps counts steps of training; it goes with --recover distill");
+    }
     if args.recover == Some(Recovery::With(Method::Statistics)) && !data && stats {
         bail!(
             "--recover statistics compares outputs, so it needs --data; --stats alone are enough for least-squares"
@@ -331,6 +337,7 @@ fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
         watch.warn("--units: dimensions of heads are cut where heads are not in the list; whole heads come first here");
     }
     let recover = defaults::recovery(args, plan.as_ref(), &score);
+    let training = defaults::training(args, plan.as_ref());
     Ok(Request {
         targets,
         drift,
@@ -338,6 +345,7 @@ fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
         cautious,
         score,
         recover,
+        training,
         rounds: args.rounds,
         kinds,
         only: args.only.clone(),

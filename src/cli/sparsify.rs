@@ -19,6 +19,7 @@ use crate::report::{self, ExactnessVerdict, Report};
 use crate::sparsify::{
     self, Data, Error, SparsePlan, SparseScore, SparsifyOutcome, SparsifyRequest, SparsityPattern,
 };
+use crate::train::Training;
 
 pub(super) fn run(args: &Sparsify, stop: &Stop) -> anyhow::Result<Exit> {
     let target = args
@@ -157,12 +158,30 @@ fn request(args: &Sparsify) -> anyhow::Result<SparsifyRequest> {
         recover: match args.recover {
             Some(Recovery::Nothing) => None,
             Some(Recovery::With(method)) => Some(method),
+            Some(Recovery::Distill) => Some(Method::LeastSquares),
             None => default_recovery(plan.as_ref(), fits),
         },
+        training: training(args, measured)?,
         plan,
         keep_plan: args.outputs.plan_out.is_some(),
         pins: data::pins(&args.data.input),
     })
+}
+
+/// How they are trained after that, if they are. Errors: without inputs to learn from.
+fn training(args: &Sparsify, measured: bool) -> anyhow::Result<Option<Training>> {
+    let trains = args.recover == Some(Recovery::Distill);
+    if trains && !measured {
+        bail!("--recover distill learns from inputs; give them with --data");
+    }
+    if args.steps.is_some() && !trains {
+        bail!("--steps counts steps of training; it goes with --recover distill");
+    }
+    Ok(trains.then_some(Training {
+        steps: args.steps,
+        seed: args.data.seed,
+        keeps_zeros: true,
+    }))
 }
 
 /// How the weights that stay are fitted where the user does not say: as the plan says that they were, where there are inputs

@@ -38,6 +38,8 @@ pub(super) struct Pin {
 pub(super) enum Recovery {
     Nothing,
     With(Method),
+    /// By least squares, then by training.
+    Distill,
 }
 
 /// How units are ranked.
@@ -163,12 +165,12 @@ pub(super) fn shard(text: &str) -> Result<Shard, String> {
 }
 
 pub(super) fn recovery(text: &str) -> Result<Recovery, String> {
-    const AVAILABLE: &str = "none, statistics, least-squares";
+    const AVAILABLE: &str = "none, statistics, least-squares, distill";
     match text {
         "none" => Ok(Recovery::Nothing),
         "statistics" => Ok(Recovery::With(Method::Statistics)),
         "least-squares" => Ok(Recovery::With(Method::LeastSquares)),
-        "distill" => Err(later(text, AVAILABLE)),
+        "distill" => Ok(Recovery::Distill),
         _ => Err(format!("no such way to recover; available: {AVAILABLE}")),
     }
 }
@@ -288,10 +290,6 @@ pub(super) fn share(text: &str) -> Result<f64, String> {
         .ok()
         .filter(|share| (0.0..=1.0).contains(share))
         .ok_or_else(|| "a share from 0 to 1".to_owned())
-}
-
-fn later(what: &str, available: &str) -> String {
-    format!("{what} is not available in this version; available: {available}")
 }
 
 /// A pattern of names. Errors: not one.

@@ -28,6 +28,7 @@ mod expand;
 mod fit;
 mod frozen;
 mod gather;
+pub mod gradient;
 mod heads;
 mod image;
 mod join;

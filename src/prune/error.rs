@@ -6,6 +6,7 @@ use crate::model::LoadError;
 use crate::plan::PlanError;
 use crate::score::GivenError;
 use crate::surgery::SurgeryError;
+use crate::train::TrainError;
 use crate::workspace::WorkspaceError;
 
 /// What can go wrong while a model is pruned.
@@ -68,6 +69,9 @@ pub enum PruneError {
     /// A form of the model does not run, though the original does: a fault of this crate.
     #[error("a pruned form of the model does not run, though the original does: {0}")]
     Broken(String),
+    /// The weights cannot be trained.
+    #[error(transparent)]
+    Training(TrainError),
     /// Rounds left a tensor in another shape than the plan does.
     #[error("the rounds left '{0}' in another shape than the plan; prune in one round")]
     Rounds(String),
@@ -91,6 +95,16 @@ impl From<EvaluateError> for PruneError {
         match error {
             EvaluateError::Original(error) => error.into(),
             EvaluateError::Broken(reason) => PruneError::Broken(reason),
+        }
+    }
+}
+
+impl From<TrainError> for PruneError {
+    fn from(error: TrainError) -> Self {
+        match error {
+            TrainError::Cancelled => PruneError::Cancelled,
+            TrainError::Data(error) => PruneError::Inputs(error),
+            other => PruneError::Training(other),
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::model::{Index, Model};
 use crate::plan::Plan;
 use crate::run::without_sequences;
 use crate::surgery;
+use crate::train::{TRAINED, TrainingRecord};
 use crate::verify::Agreement;
 use crate::workspace::{OriginalRuns, Workspace};
 
@@ -35,6 +36,10 @@ impl Stages<'_> {
             .request
             .recover
             .filter(|_| fitted && recovered.undone.is_none());
+        let method = match recovered.training {
+            Some(_) => Some(TRAINED.to_owned()),
+            None => method.map(|method| method.to_string()),
+        };
         cut.plan.fit = Some(fit::fit(self.data, method, self.request.needs_digest())?);
         surgery::annotate(&mut recovered.model, &cut.notes);
         self.model.source.check()?;
@@ -56,12 +61,18 @@ impl Stages<'_> {
             forecast: decision.forecast,
             checks,
             repairs: recovered.repairs,
+            training: recovered.training,
             unrun: candidates.unrun,
             tradeoff: decision.tradeoff,
             reached: decision.reached,
             notes: decision.notes,
         };
-        let said = recovered.undone.into_iter().chain(candidates.unmatched);
+        let learnt = outcome.training.as_ref().map(TrainingRecord::to_string);
+        let said = recovered
+            .undone
+            .into_iter()
+            .chain(learnt)
+            .chain(candidates.unmatched);
         outcome.notes.extend(said.map(Note::Other));
         self.judge(&mut outcome);
         Ok(outcome)

@@ -3,13 +3,12 @@
 use crate::calibrate::Dataset;
 use crate::inputs::{DataError, digest};
 use crate::plan::{Fit, FitInputs};
-use crate::recover::Method;
 
 /// How weights were fitted by a method; the digest of what they were fitted to only where it is asked for, for all inputs
 /// are read for it. Errors: inputs that cannot be read.
 pub(super) fn fit(
     data: &Dataset,
-    method: Option<Method>,
+    method: Option<String>,
     with_digest: bool,
 ) -> Result<Fit, DataError> {
     let Some(method) = method else {
@@ -30,7 +29,7 @@ pub(super) fn fit(
         preprocessing: data.preparation.clone(),
     };
     Ok(Fit {
-        method: method.to_string(),
+        method,
         inputs: Some(inputs),
     })
 }

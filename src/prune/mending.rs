@@ -6,7 +6,8 @@ use super::stages::{FinishedCut, Recovered, Stages};
 use super::statistics;
 use crate::evaluate::{Baseline, RunSetup};
 use crate::model::Model;
-use crate::recover::Repair;
+use crate::recover::{Repair, Teacher};
+use crate::train::distill;
 use crate::workspace::Workspace;
 
 impl Stages<'_> {
@@ -25,6 +26,7 @@ impl Stages<'_> {
         let mut recovered = Recovered {
             model,
             repairs,
+            training: None,
             undone: None,
         };
         // Layers are mended one by one; what counts is what they do together.
@@ -41,7 +43,38 @@ impl Stages<'_> {
             ));
             recovered.model = cut.bare.clone();
         }
+        self.train(workspace, cut, &mut recovered)?;
         Ok(recovered)
+    }
+
+    /// Trains the weights towards what the original gives, if that is asked for.
+    fn train(
+        &self,
+        workspace: &Workspace,
+        cut: &FinishedCut,
+        recovered: &mut Recovered,
+    ) -> Result<(), PruneError> {
+        let runtime = self.runtime.filter(|_| self.known.runs);
+        let (Some(training), Some(runtime)) = (&self.request.training, runtime) else {
+            return Ok(());
+        };
+        let teacher = Teacher {
+            model: &workspace.working,
+            analysis: &workspace.analysis,
+            selection: &cut.selection,
+        };
+        let start = recovered.model.clone();
+        let trained = distill(
+            teacher,
+            start,
+            &*self.data.inputs,
+            runtime,
+            training,
+            self.work,
+        )?;
+        recovered.model = trained.model;
+        recovered.training = Some(trained.record);
+        Ok(())
     }
 
     fn mend(

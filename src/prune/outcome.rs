@@ -9,6 +9,7 @@ use crate::model::Model;
 use crate::plan::Plan;
 use crate::recover::Repair;
 use crate::run::Runtime;
+use crate::train::TrainingRecord;
 use crate::workspace::Workspace;
 
 /// What ran the models.
@@ -72,6 +73,8 @@ pub struct Outcome {
     /// What recovery did to each layer.
     #[doc(hidden)]
     pub repairs: Vec<Repair>,
+    /// How the weights were trained, if they were.
+    pub training: Option<TrainingRecord>,
     /// Branches of conditions that no input took.
     pub unrun: Vec<UnrunBranch>,
     /// Inputs and outputs whose shape changed.

@@ -13,6 +13,7 @@ use crate::plan::Plan;
 use crate::recover::Method;
 use crate::relation::Reason;
 use crate::score::{Needs, Scorer};
+use crate::train::Training;
 use crate::workspace::Workspace;
 
 /// What is asked for. By default nothing but channels and heads may go, by the norms of their weights.
@@ -44,6 +45,8 @@ pub struct Request {
     pub score: Scorer,
     /// How the weights that stay are mended; `None`: they are not.
     pub recover: Option<Method>,
+    /// How the mended weights are trained, with the original as teacher; `None`: they are not.
+    pub training: Option<Training>,
     /// How often to score, cut and recover on the way to the targets.
     pub rounds: usize,
     /// The kinds of groups that may be cut.
@@ -77,6 +80,7 @@ impl Default for Request {
             cautious: false,
             score: Scorer::norm(),
             recover: None,
+            training: None,
             rounds: 1,
             kinds: vec![Kind::Channels, Kind::Heads],
             only: Vec::new(),

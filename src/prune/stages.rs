@@ -16,6 +16,7 @@ use crate::progress::{Phase, Work};
 use crate::recover::Repair;
 use crate::run::{Chosen, Runtime, Tensors};
 use crate::score::Needs;
+use crate::train::TrainingRecord;
 use crate::workspace::Workspace;
 
 /// What all stages share.
@@ -73,6 +74,8 @@ pub(super) struct FinishedCut {
 pub(super) struct Recovered {
     pub model: Model,
     pub repairs: Vec<Repair>,
+    /// How they were trained, if they were.
+    pub training: Option<TrainingRecord>,
     /// Why the weights were left as they were.
     pub undone: Option<String>,
 }

@@ -8,7 +8,7 @@ use crate::model::{Limits, TensorRef, load};
 use crate::proto::Dtype;
 
 /// The corpus, or a visible note that it is not here.
-fn corpus() -> Option<PathBuf> {
+pub(crate) fn corpus() -> Option<PathBuf> {
     let given = std::env::var_os("ONNX_PRUNE_CORPUS").map(PathBuf::from);
     let root = given.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"));
     let found = root.join("data/models").is_dir();

@@ -6,7 +6,7 @@
 mod budget;
 mod choose;
 #[cfg(test)]
-mod corpus;
+pub(crate) mod corpus;
 #[cfg(test)]
 mod equivalence;
 mod lower;

@@ -3,6 +3,7 @@
 use super::mask::MaskError;
 use crate::inputs::{DataError, GatherError};
 use crate::model::LoadError;
+use crate::train::TrainError;
 
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
@@ -24,8 +25,20 @@ pub enum Error {
     Data(#[from] DataError),
     #[error(transparent)]
     Load(#[from] LoadError),
+    #[error(transparent)]
+    Training(TrainError),
     #[error("stopped")]
     Cancelled,
+}
+
+impl From<TrainError> for Error {
+    fn from(error: TrainError) -> Self {
+        match error {
+            TrainError::Cancelled => Error::Cancelled,
+            TrainError::Data(error) => Error::Data(error),
+            other => Error::Training(other),
+        }
+    }
 }
 
 impl From<GatherError> for Error {

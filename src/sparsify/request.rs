@@ -13,6 +13,7 @@ use crate::analysis::Pins;
 use crate::inputs::Batches;
 use crate::model::Model;
 use crate::recover::Method;
+use crate::train::Training;
 
 /// What is asked for.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +30,8 @@ pub struct SparsifyRequest {
     pub exclude: Vec<Glob>,
     /// How the weights that stay are fitted; `None`: they are not.
     pub recover: Option<Method>,
+    /// How they are trained after that, with the original as teacher; `None`: they are not.
+    pub training: Option<Training>,
     /// A plan to apply instead of making one.
     pub plan: Option<SparsePlan>,
     /// Whether the plan is wanted as a file, with digests.

@@ -6,15 +6,17 @@ use super::measure::DenseOutputs;
 use super::parts::{LeftDense, SparsePart, parts};
 use super::request::{Data, SparseLayer, SparsifyOutcome, SparsifyRequest};
 use super::{Error, SparsePlan};
-use crate::analysis::{Options, analyse};
+use crate::analysis::{Options, Selection, analyse};
 use crate::calibrate::held_out;
 use crate::inputs::digest;
 use crate::linear::views;
 use crate::model::Model;
 use crate::plan::{Fit, FitInputs};
 use crate::progress::{Phase, Work};
-use crate::recover::{Method, Repair};
+use crate::recover::Repair;
 use crate::run::{Runtime, choose};
+use crate::train::TRAINED;
+use crate::train::distill;
 
 /// Runs that variants are held against the original on, at most.
 const QUICK: usize = 64;
@@ -128,8 +130,16 @@ impl<'a> Job<'a> {
             masks,
             repairs,
         } = made;
+        let trained = self.train(&mut model)?;
         self.model.source.check()?;
-        let fit = self.fit(method.filter(|_| !repairs.is_empty()))?;
+        let method = method
+            .filter(|_| !repairs.is_empty())
+            .map(|method| method.to_string());
+        let fit = self.fit(if trained {
+            Some(TRAINED.to_owned())
+        } else {
+            method
+        })?;
         let planned = self
             .request
             .plan
@@ -182,7 +192,28 @@ impl<'a> Job<'a> {
         self.parts.iter().map(layer).collect()
     }
 
-    fn fit(&self, method: Option<Method>) -> Result<Fit, Error> {
+    /// Trains the weights that are not zero, if that is asked for.
+    fn train(&mut self, model: &mut Model) -> Result<bool, Error> {
+        let (Some(training), Some((runtime, _))) = (&self.request.training, &self.engine) else {
+            return Ok(false);
+        };
+        let selection = Selection::default();
+        let inputs = self.data.inputs;
+        let start = model.clone();
+        let trained = distill(
+            self.teacher(&selection),
+            start,
+            inputs,
+            *runtime,
+            training,
+            self.work,
+        )?;
+        *model = trained.model;
+        self.remarks.push(trained.record.to_string());
+        Ok(true)
+    }
+
+    fn fit(&self, method: Option<String>) -> Result<Fit, Error> {
         let Some(method) = method else {
             return Ok(Fit::none());
         };
@@ -192,7 +223,7 @@ impl<'a> Job<'a> {
             String::new()
         };
         Ok(Fit {
-            method: method.to_string(),
+            method,
             inputs: Some(FitInputs {
                 number: self.data.inputs.count(),
                 digest,

@@ -179,6 +179,23 @@ const ABSENT: &[Absence] = &[
         ],
     },
     Absence {
+        places: &["gradient"],
+        says: "No ONNX and no other room: arrays in, arrays out.",
+        words: &["crate::", "onnx", "NodeProto", "TensorRef"],
+    },
+    Absence {
+        places: &["train"],
+        says: "No tensor kernels, no cut, no scores: it changes numbers of a model that is given.",
+        words: &[
+            "faer",
+            "matmul",
+            "crate::surgery",
+            "crate::score",
+            "crate::allocate",
+            "crate::plan",
+        ],
+    },
+    Absence {
         places: &["clean"],
         says: "No plan, no scores, no files: nothing goes that an output could tell.",
         words: &[

@@ -1,0 +1,404 @@
+//! Gradients against finite differences, and values against definitions.
+
+use rand::Rng;
+
+use super::*;
+use crate::rng::rng;
+
+fn random(dims: &[usize], seed: u64) -> Array {
+    let mut random = rng(seed, "gradient");
+    let len = dims.iter().product();
+    Array::new(
+        dims.to_vec(),
+        (0..len).map(|_| random.random_range(-1.0..1.0)).collect(),
+    )
+}
+
+/// Σ value · weights, in double precision.
+fn loss(function: &dyn Function, inputs: &[Array], weights: &Array) -> f64 {
+    let operands: Vec<Option<&Array>> = inputs.iter().map(Some).collect();
+    let value = function.value(&operands).unwrap();
+    let products = value.data.iter().zip(&weights.data);
+    products.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+}
+
+/// Holds the derivatives by the first `by` inputs against central differences along random directions.
+fn check(function: &dyn Function, inputs: Vec<Array>, by: usize) {
+    let operands: Vec<Option<&Array>> = inputs.iter().map(Some).collect();
+    let output = function.value(&operands).unwrap();
+    let gradient = random(&output.dims, 99);
+    let wanted: Vec<bool> = (0..inputs.len()).map(|at| at < by).collect();
+    let point = Point {
+        inputs: &operands,
+        output: &output,
+        gradient: &gradient,
+    };
+    let pulled = function.pull_back(&point, &wanted);
+    for at in 0..by {
+        let derivative = pulled[at].as_ref().unwrap();
+        assert_eq!(derivative.dims, inputs[at].dims);
+        for seed in 0..4 {
+            let direction = random(&inputs[at].dims, 1000 + seed);
+            let along: f64 = derivative
+                .data
+                .iter()
+                .zip(&direction.data)
+                .map(|(a, b)| f64::from(a * b))
+                .sum();
+            let step = 1.0 / 256.0;
+            let moved = |sign: f32| {
+                let mut inputs = inputs.clone();
+                for (x, d) in inputs[at].data.iter_mut().zip(&direction.data) {
+                    *x += sign * step * d;
+                }
+                loss(function, &inputs, &gradient)
+            };
+            let difference = (moved(1.0) - moved(-1.0)) / (2.0 * f64::from(step));
+            let scale = along.abs().max(difference.abs()).max(0.1);
+            assert!(
+                (along - difference).abs() < 1e-3 * scale,
+                "operand {at}: {along} against {difference}"
+            );
+        }
+    }
+}
+
+#[test]
+fn element_by_element() {
+    check(
+        &Sum { sign: -1.0 },
+        vec![random(&[2, 3, 4], 1), random(&[3, 1], 2)],
+        2,
+    );
+    check(&Times, vec![random(&[2, 1, 4], 1), random(&[3, 4], 2)], 2);
+    check(&Times, vec![random(&[4], 1), random(&[2, 4], 2)], 2);
+    let divide = Binary {
+        value: |a: f32, b: f32| a / b,
+        by_first: |_: f32, b: f32| 1.0 / b,
+        by_second: |a: f32, b: f32| -a / (b * b),
+    };
+    check(
+        &divide,
+        vec![random(&[2, 3], 1), random(&[1, 3], 2).map(|x| x + 3.0)],
+        2,
+    );
+    let tanh = Map {
+        value: f32::tanh,
+        slope: |_: f32, y: f32| 1.0 - y * y,
+    };
+    check(&tanh, vec![random(&[5, 7], 3)], 1);
+    let gelu = Map {
+        value: |x: f32| x * normal_distribution(x),
+        slope: |x: f32, _: f32| normal_distribution(x) + x * normal_density(x),
+    };
+    check(&gelu, vec![random(&[5, 7], 3)], 1);
+    let condition = random(&[2, 3], 5).map(|x| f32::from(x > 0.0));
+    check(
+        &Chosen3(condition),
+        vec![random(&[2, 3], 6), random(&[3], 7)],
+        2,
+    );
+}
+
+/// [`Choose`] with its condition built in, for a step would change that.
+struct Chosen3(Array);
+
+impl Function for Chosen3 {
+    fn value(&self, inputs: &Operands) -> Result<Array, Misfit> {
+        Choose.value(&[Some(&self.0), inputs[0], inputs[1]])
+    }
+
+    fn pull_back(&self, point: &Point, wanted: &[bool]) -> Vec<Option<Array>> {
+        let inputs = [Some(&self.0), point.inputs[0], point.inputs[1]];
+        let point = Point {
+            inputs: &inputs,
+            ..*point
+        };
+        Choose
+            .pull_back(&point, &[false, wanted[0], wanted[1]])
+            .split_off(1)
+    }
+}
+
+#[test]
+fn products() {
+    check(&MatMul, vec![random(&[2, 3, 4], 1), random(&[4, 5], 2)], 2);
+    check(
+        &MatMul,
+        vec![random(&[2, 3, 4], 1), random(&[2, 4, 5], 2)],
+        2,
+    );
+    check(
+        &MatMul,
+        vec![random(&[2, 1, 3, 4], 1), random(&[3, 4, 5], 2)],
+        2,
+    );
+    check(&MatMul, vec![random(&[3, 4], 1), random(&[2, 4, 5], 2)], 2);
+    check(&MatMul, vec![random(&[4], 1), random(&[4, 5], 2)], 2);
+    check(&MatMul, vec![random(&[2, 3, 4], 1), random(&[4], 2)], 2);
+    check(&MatMul, vec![random(&[4], 1), random(&[2, 4, 3], 2)], 2);
+    for turned in [[false, false], [true, false], [false, true], [true, true]] {
+        let gemm = Gemm {
+            turned,
+            alpha: 0.5,
+            beta: 2.0,
+        };
+        let a = if turned[0] { [4, 3] } else { [3, 4] };
+        let b = if turned[1] { [5, 4] } else { [4, 5] };
+        check(
+            &gemm,
+            vec![random(&a, 1), random(&b, 2), random(&[5], 3)],
+            3,
+        );
+    }
+}
+
+#[test]
+fn convolutions() {
+    let plain = Convolution {
+        groups: 1,
+        strides: vec![1, 1],
+        dilations: vec![1, 1],
+        padding: Padding::Given(vec![0; 4]),
+    };
+    let x = || random(&[3, 4, 6, 5], 1);
+    let with = |weight: &[usize]| vec![x(), random(weight, 2), random(&weight[..1], 3)];
+    check(&plain, with(&[2, 4, 1, 1]), 3);
+    check(&plain, with(&[2, 4, 3, 2]), 3);
+    let odd = Convolution {
+        groups: 2,
+        strides: vec![2, 1],
+        dilations: vec![1, 2],
+        padding: Padding::Given(vec![1, 0, 2, 1]),
+    };
+    check(&odd, with(&[6, 2, 3, 2]), 3);
+    let depthwise = Convolution {
+        groups: 4,
+        ..odd.clone()
+    };
+    check(&depthwise, with(&[4, 1, 3, 3]), 3);
+    let same = Convolution {
+        groups: 1,
+        strides: vec![2, 2],
+        padding: Padding::Same { first: false },
+        dilations: vec![1, 1],
+    };
+    check(&same, with(&[2, 4, 3, 3]), 3);
+    let line = Convolution {
+        groups: 1,
+        strides: vec![2],
+        dilations: vec![2],
+        padding: Padding::Given(vec![2, 1]),
+    };
+    check(
+        &line,
+        vec![
+            random(&[2, 3, 9], 1),
+            random(&[4, 3, 3], 2),
+            random(&[4], 3),
+        ],
+        3,
+    );
+}
+
+#[test]
+fn pools() {
+    let pool = |pooled, rounds_up| Pool {
+        pooled,
+        kernel: vec![3, 2],
+        strides: vec![2, 2],
+        dilations: vec![1, 1],
+        padding: Padding::Given(vec![1, 0, 1, 1]),
+        rounds_up,
+    };
+    let x = || vec![random(&[2, 3, 6, 5], 1)];
+    for rounds_up in [false, true] {
+        check(
+            &pool(
+                Pooled::Mean {
+                    counts_padding: false,
+                },
+                rounds_up,
+            ),
+            x(),
+            1,
+        );
+        check(
+            &pool(
+                Pooled::Mean {
+                    counts_padding: true,
+                },
+                rounds_up,
+            ),
+            x(),
+            1,
+        );
+    }
+    // Elements far enough apart that a step changes no order.
+    let apart = Array::new(
+        vec![1, 1, 6, 5],
+        (0..30).map(|at| ((at * 7) % 30) as f32).collect(),
+    );
+    check(&pool(Pooled::Maximum, false), vec![apart], 1);
+}
+
+#[test]
+fn sums_and_norms() {
+    for (keeps_axes, is_mean) in [(true, false), (false, true)] {
+        let reduce = Reduce {
+            axes: |_: &Operands| Ok(vec![0, 2]),
+            keeps_axes,
+            is_mean,
+        };
+        check(&reduce, vec![random(&[2, 3, 4], 1)], 1);
+    }
+    for is_logarithm in [false, true] {
+        let last = Softmax {
+            axes: |rank| Some((rank - 1, 1)),
+            is_logarithm,
+        };
+        check(&last, vec![random(&[2, 3, 4], 1)], 1);
+        let middle = Softmax {
+            axes: |_| Some((1, 1)),
+            is_logarithm,
+        };
+        check(&middle, vec![random(&[2, 3, 4], 1)], 1);
+    }
+    for is_centred in [false, true] {
+        let norm = LayerNorm {
+            axis: -1,
+            epsilon: 1e-5,
+            is_centred,
+        };
+        check(
+            &norm,
+            vec![random(&[3, 8], 1), random(&[8], 2), random(&[8], 3)],
+            3,
+        );
+    }
+    let stored = StoredNorm { epsilon: 1e-5 };
+    let variance = random(&[3], 5).map(|x| x + 2.0);
+    let operands = vec![
+        random(&[2, 3, 4], 1),
+        random(&[3], 2),
+        random(&[3], 3),
+        random(&[3], 4),
+        variance,
+    ];
+    check(&stored, operands, 3);
+}
+
+#[test]
+fn moved_elements() {
+    let whole = |numbers: &[i64]| {
+        Array::new(
+            vec![numbers.len()],
+            numbers.iter().map(|x| *x as f32).collect(),
+        )
+    };
+    check(
+        &Reshape { allows_zero: false },
+        vec![random(&[2, 3, 4], 1), whole(&[0, -1])],
+        1,
+    );
+    check(
+        &Permute {
+            order: Some(vec![2, 0, 1]),
+        },
+        vec![random(&[2, 3, 4], 1)],
+        1,
+    );
+    check(&Permute { order: None }, vec![random(&[2, 3, 4], 1)], 1);
+    check(
+        &Concat { axis: -2 },
+        vec![random(&[2, 3, 4], 1), random(&[2, 1, 4], 2)],
+        2,
+    );
+    check(
+        &Gather { axis: 1 },
+        vec![random(&[2, 3, 4], 1), whole(&[2, 0, -1, 0])],
+        1,
+    );
+    check(&Expand, vec![random(&[3, 1], 1), whole(&[2, 1, 4])], 1);
+    let parts = Slice {
+        parts: |_: &Operands| {
+            let forward = Part {
+                axis: 2,
+                start: 1,
+                count: 2,
+                step: 2,
+            };
+            Ok(vec![
+                forward,
+                Part {
+                    axis: 0,
+                    start: 1,
+                    count: 2,
+                    step: -1,
+                },
+            ])
+        },
+    };
+    check(&parts, vec![random(&[2, 3, 4], 1)], 1);
+    let pad = Pad {
+        ends: |_: &Operands| {
+            Ok(Ends {
+                counts: vec![(1, 0), (0, 2)],
+                fill: 0.5,
+            })
+        },
+    };
+    check(&pad, vec![random(&[2, 3], 1)], 1);
+}
+
+#[test]
+fn what_does_not_fit_is_an_error() {
+    let (a, b) = (random(&[2, 3], 1), random(&[4, 5], 2));
+    let operands = [Some(&a), Some(&b)];
+    let gemm = Gemm {
+        turned: [false, false],
+        alpha: 1.0,
+        beta: 1.0,
+    };
+    assert!(Times.value(&operands).is_err());
+    assert!(MatMul.value(&operands).is_err());
+    assert!(gemm.value(&operands).is_err());
+    assert!(Concat { axis: 0 }.value(&operands).is_err());
+    assert!(Concat { axis: 5 }.value(&operands).is_err());
+    assert!(Reshape { allows_zero: false }.value(&operands).is_err());
+    let far = b.map(|_| 7.0);
+    assert!(Gather { axis: 0 }.value(&[Some(&a), Some(&far)]).is_err());
+    assert!(Times.value(&[Some(&a)]).is_err());
+}
+
+#[test]
+fn recurrences() {
+    let cells = [
+        Cell::Lstm,
+        Cell::Gru {
+            resets_product: false,
+        },
+        Cell::Gru {
+            resets_product: true,
+        },
+    ];
+    for cell in cells {
+        let gates = if cell == Cell::Lstm { 4 } else { 3 };
+        for reversed in [vec![false], vec![true], vec![false, true]] {
+            for gives_last in [false, true] {
+                let layer = Recurrent {
+                    cell,
+                    reversed: reversed.clone(),
+                    gives_last,
+                };
+                let d = reversed.len();
+                let (x, w) = (random(&[4, 2, 3], 1), random(&[d, gates * 5, 3], 2));
+                let (r, bias) = (
+                    random(&[d, gates * 5, 5], 3),
+                    random(&[d, 2 * gates * 5], 4),
+                );
+                check(&layer, vec![x, w, r, bias], 4);
+            }
+        }
+    }
+}

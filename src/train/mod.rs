@@ -1,0 +1,21 @@
+//! Retraining: gradients of a model's weights, and weights that make a pruned model give what the original gave.
+//!
+//! Deliberately absent: tensor kernels (they are in [`crate::gradient`]), and any operator's name (which function a node is
+//! says [`crate::ops::gradient`]).
+
+mod adamw;
+mod aims;
+mod distill;
+mod error;
+mod loss;
+mod network;
+mod samples;
+mod student;
+#[cfg(test)]
+mod tests;
+mod trainable;
+mod views;
+
+pub use distill::{Lesson, TRAINED, Trained, Training, TrainingRecord, distill};
+pub use error::TrainError;
+pub use views::Views;

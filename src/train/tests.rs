@@ -1,0 +1,321 @@
+//! Networks against the runtime, gradients against finite differences, and training that learns.
+
+use std::path::{Path, PathBuf};
+
+use super::network::{Arrays, Network, array};
+use super::student::Student;
+use super::*;
+use crate::analysis::Selection;
+use crate::calibrate::Dataset;
+use crate::gradient::Array;
+use crate::inputs::read_npz;
+use crate::model::{Index, Limits, Model, load, text};
+use crate::progress::Work;
+use crate::recover::Teacher;
+use crate::run::{Runtime, Tensors, TractRuntime, corpus};
+use crate::workspace::Workspace;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures")
+        .join(name)
+}
+
+fn digits(name: &str) -> (Model, Dataset) {
+    let model = load(&fixture(name), Limits::default()).unwrap();
+    let data = Dataset::read(&model, &fixture("digits_calibration.npz"), None).unwrap();
+    (model, data)
+}
+
+/// Outputs that weights have a part in.
+fn trainable_outputs(model: &Model, example: &Tensors) -> Vec<String> {
+    let outputs = &model.index().graph(Index::MAIN).outputs;
+    let names = outputs
+        .iter()
+        .map(|output| model.index().value(*output).name.clone());
+    names
+        .filter(|name| Network::new(model, example, std::slice::from_ref(name)).is_ok())
+        .collect()
+}
+
+/// How far a network's outputs are from the runtime's, relative to the largest; `None` where nothing can be trained.
+fn apart(model: &Model, example: &Tensors) -> Option<f64> {
+    let names = trainable_outputs(model, example);
+    if names.is_empty() {
+        return None;
+    }
+    let runtime = TractRuntime::new(true);
+    let student = Student::new(model, example, &names, &runtime).unwrap();
+    let found = student.outputs(example).unwrap();
+    let session = runtime.prepare(model, example, &names).unwrap();
+    let outputs = model.index().graph(Index::MAIN).outputs.len();
+    let given = session.run(example).unwrap();
+    let worst = found.iter().zip(&given[outputs..]).map(|(found, given)| {
+        let given = array(given).unwrap();
+        assert_eq!(found.dims, given.dims);
+        let largest = given
+            .data
+            .iter()
+            .fold(1e-30f32, |largest, x| largest.max(x.abs()));
+        let off = found
+            .data
+            .iter()
+            .zip(&given.data)
+            .map(|(a, b)| (a - b).abs());
+        f64::from(off.fold(0.0, f32::max) / largest)
+    });
+    Some(worst.fold(0.0, f64::max))
+}
+
+#[test]
+fn fixtures_give_what_the_runtime_gives() {
+    for name in [
+        "digits_cnn.onnx",
+        "digits_transformer.onnx",
+        "digits_lstm.onnx",
+    ] {
+        let (model, data) = digits(name);
+        let example = data.inputs.fetch(3).unwrap();
+        let worst = apart(&model, &example).unwrap();
+        assert!(worst < 1e-5, "{name}: {worst:e}");
+    }
+}
+
+#[test]
+fn real_models_give_what_the_runtime_gives() {
+    let Some(corpus) = corpus::corpus() else {
+        return;
+    };
+    // What is trained of each is all, or what lies behind the last node without a derivative.
+    let names = [
+        "attacut_c",
+        "cifar10_resnet20_bn",
+        "cifar10_resnet56_fused",
+        "minilm_l6_sentence",
+        "mtcnn_rnet",
+        "ppocr_v2_cls",
+    ];
+    for name in names {
+        let model = load(
+            &corpus.join(format!("models/{name}.onnx")),
+            Limits::default(),
+        )
+        .unwrap();
+        let inputs = read_npz(&corpus.join(format!("inputs/{name}.npz"))).unwrap();
+        let worst = apart(&model, &inputs).unwrap();
+        eprintln!("{name:24} {worst:.1e}");
+        assert!(worst < 1e-4, "{name}: {worst:e}");
+    }
+}
+
+#[test]
+fn gradients_are_those_of_finite_differences() {
+    for name in ["digits_cnn.onnx", "digits_transformer.onnx"] {
+        let (model, data) = digits(name);
+        let example = data.inputs.fetch(3).unwrap();
+        let names = trainable_outputs(&model, &example);
+        let student = Student::new(&model, &example, &names, &TractRuntime::new(true)).unwrap();
+        let given = student.given(&example).unwrap();
+        let network = &student.network;
+        let run = network.run(&student.weights, &given, true).unwrap();
+        let output = network.outputs[0];
+        let seed = run.value(output).unwrap().map(|_| 1.0);
+        let gradients = network.gradients(&run, &student.weights, &given, vec![(output, seed)]);
+        assert!(
+            gradients
+                .iter()
+                .filter(|gradient| gradient.is_some())
+                .count()
+                > 20
+        );
+        let sum = |weights: &[Array]| -> f64 {
+            let run = network.run(weights, &given, false).unwrap();
+            run.value(output)
+                .unwrap()
+                .data
+                .iter()
+                .map(|x| f64::from(*x))
+                .sum()
+        };
+        for (at, gradient) in gradients.iter().enumerate().step_by(5) {
+            let Some(gradient) = gradient else { continue };
+            let norm = gradient.data.iter().map(|x| x * x).sum::<f32>().sqrt();
+            if norm < 1e-3 {
+                continue;
+            }
+            // Along the gradient itself the derivative is its norm.
+            let step = 2e-3 / norm;
+            let moved = |sign: f32| {
+                let mut weights = student.weights.clone();
+                for (w, g) in weights[at].data.iter_mut().zip(&gradient.data) {
+                    *w += sign * step * g;
+                }
+                sum(&weights)
+            };
+            let difference = (moved(1.0) - moved(-1.0)) / (2.0 * f64::from(step));
+            let exact = f64::from(norm).powi(2);
+            assert!(
+                (difference - exact).abs() < 2e-2 * exact,
+                "{name} weight {at}: {difference} against {exact}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_has_no_derivative_holds_what_it_reads() {
+    let model = text::model(
+        "opset 13\ninput x f32[n,4]\nconst w f32[4,4]\nconst v f32[4,4]\na = MatMul(x, w)\nb = Round(a)\ny = MatMul(b, v)\noutput y",
+    )
+    .unwrap();
+    let example = Tensors::from_iter([(
+        "x".to_owned(),
+        crate::model::TensorRef::from_f32(vec![2, 4], &[0.5; 8]),
+    )]);
+    let network = Network::new(&model, &example, &["y".to_owned()]).unwrap();
+    let name = |value| model.index().value(value).name.clone();
+    assert_eq!(
+        network
+            .weights
+            .iter()
+            .map(|weight| name(*weight))
+            .collect::<Vec<_>>(),
+        ["v"]
+    );
+    assert_eq!(network.given.values().cloned().collect::<Vec<_>>(), ["b"]);
+    assert_eq!(network.stops.len(), 1);
+    let error = Network::new(&model, &example, &["a".to_owned()])
+        .err()
+        .unwrap();
+    assert!(error.to_string().contains("Round"), "{error}");
+}
+
+#[test]
+fn extents_of_what_is_trained_do_not_stop_it() {
+    let model = text::model(
+        "opset 13\ninput x f32[n,4]\nconst w f32[4,6]\nconst two i64[1] = 2\nconst rest i64[1] = -1\nconst zero i64[1] = 0\n\
+         a = MatMul(x, w)\ns = Shape(a)\nrows = Gather(s, zero)\nd = Concat(rows, two, rest) {axis=0}\ny = Reshape(a, d)\noutput y",
+    )
+    .unwrap();
+    let example = Tensors::from_iter([(
+        "x".to_owned(),
+        crate::model::TensorRef::from_f32(vec![3, 4], &[0.5; 12]),
+    )]);
+    let network = Network::new(&model, &example, &["y".to_owned()]).unwrap();
+    assert_eq!((network.weights.len(), network.stops.len()), (1, 0));
+    assert!(network.given.values().all(|name| name == "x"));
+}
+
+/// A pruned net, as a cut without repair leaves it.
+fn cut(workspace: &Workspace) -> (Selection, Model) {
+    let groups = workspace.analysis.groups.iter().enumerate();
+    let removed: Vec<(usize, Vec<u32>)> = groups
+        .map(|(at, group)| (at, (0..group.units.len() as u32 / 3).collect()))
+        .collect();
+    let selection = workspace
+        .analysis
+        .select(removed.iter().map(|(at, units)| (*at, units.as_slice())));
+    let model = workspace.cut_unshared(&selection, &[]).unwrap();
+    (selection, workspace.reshare(model).unwrap())
+}
+
+fn trained(name: &str, training: Training) -> Trained {
+    let (model, data) = digits(name);
+    let workspace = Workspace::new(&model, &crate::analysis::Options::default()).unwrap();
+    let (selection, pruned) = cut(&workspace);
+    let teacher = Teacher {
+        model: &workspace.working,
+        analysis: &workspace.analysis,
+        selection: &selection,
+    };
+    distill(
+        teacher,
+        pruned,
+        &*data.inputs,
+        &TractRuntime::new(true),
+        &training,
+        &Work::new(&()),
+    )
+    .unwrap()
+}
+
+#[test]
+fn training_brings_back_what_a_cut_took() {
+    let training = Training {
+        steps: Some(60),
+        seed: 1,
+        keeps_zeros: false,
+    };
+    for name in ["digits_cnn.onnx", "digits_transformer.onnx"] {
+        let (before, after) = trained(name, training).record.errors();
+        assert!(after < 0.5 * before, "{name}: {before} → {after}");
+    }
+}
+
+#[test]
+fn the_same_seed_trains_the_same_weights_on_any_number_of_threads() {
+    let training = Training {
+        steps: Some(4),
+        seed: 7,
+        keeps_zeros: false,
+    };
+    let on = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        pool.install(|| trained("digits_cnn.onnx", training).model.proto)
+    };
+    assert_eq!(on(1), on(2));
+}
+
+#[test]
+fn training_never_ends_worse_than_it_began() {
+    // Nothing was removed: the weights are the best already.
+    let (model, data) = digits("digits_cnn.onnx");
+    let workspace = Workspace::new(&model, &crate::analysis::Options::default()).unwrap();
+    let selection = Selection::default();
+    let teacher = Teacher {
+        model: &workspace.working,
+        analysis: &workspace.analysis,
+        selection: &selection,
+    };
+    let training = Training {
+        steps: Some(5),
+        seed: 0,
+        keeps_zeros: false,
+    };
+    let pruned = workspace.working.clone();
+    let trained = distill(
+        teacher,
+        pruned,
+        &*data.inputs,
+        &TractRuntime::new(true),
+        &training,
+        &Work::new(&()),
+    )
+    .unwrap();
+    assert_eq!(trained.record.errors(), (0.0, 0.0));
+    assert_eq!(trained.model.proto, workspace.working.proto);
+}
+
+#[test]
+fn a_value_that_is_read_twice_has_the_sum_of_both_derivatives() {
+    let model = text::model("opset 13\ninput x f32[1,2]\nconst w f32[2,2] = 1, 2, 3, 4\na = MatMul(x, w)\ny = Mul(a, a)\noutput y").unwrap();
+    let example = Tensors::from_iter([(
+        "x".to_owned(),
+        crate::model::TensorRef::from_f32(vec![1, 2], &[1.0, 1.0]),
+    )]);
+    let network = Network::new(&model, &example, &["y".to_owned()]).unwrap();
+    let weights = network.weights_of(&model).unwrap();
+    let given: Arrays = network
+        .given
+        .keys()
+        .map(|value| (*value, array(&example["x"]).unwrap()))
+        .collect();
+    let run = network.run(&weights, &given, true).unwrap();
+    let seed = Array::new(vec![1, 2], vec![1.0, 1.0]);
+    let gradients = network.gradients(&run, &weights, &given, vec![(network.outputs[0], seed)]);
+    // y = a², a = (4, 6): dy/dw = 2 a for each row of x.
+    assert_eq!(gradients[0].as_ref().unwrap().data, [8.0, 12.0, 8.0, 12.0]);
+}
