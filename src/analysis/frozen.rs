@@ -102,19 +102,19 @@ pub fn frozen_beside<'a>(
             .extend(held_by.map(|holder| holder.name(model).to_owned()));
     }
     let mut frozen: Vec<Frozen> = reasons.into_values().collect();
-    for names in frozen
-        .iter_mut()
-        .flat_map(|frozen| [&mut frozen.nodes, &mut frozen.held_by])
-    {
-        names.sort();
-        names.dedup();
-    }
-    frozen.sort_by(|a, b| {
-        b.params
-            .cmp(&a.params)
-            .then_with(|| a.reason.cmp(&b.reason))
-    });
+    in_order(&mut frozen);
     (prunable, frozen)
+}
+
+/// Sorts rows by what they hold, and the names in each.
+fn in_order(frozen: &mut [Frozen]) {
+    for row in &mut *frozen {
+        for names in [&mut row.nodes, &mut row.held_by] {
+            names.sort();
+            names.dedup();
+        }
+    }
+    frozen.sort_by(|a, b| (b.params, &a.reason).cmp(&(a.params, &b.reason)));
 }
 
 /// What is to be said of one weight.

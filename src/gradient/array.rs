@@ -7,29 +7,29 @@ pub(super) const CHUNK: usize = 1 << 14;
 
 /// A dense array in row-major order.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Array {
+pub struct FloatArray {
     /// Extents; empty for a scalar.
     pub dims: Vec<usize>,
     /// The elements.
     pub data: Vec<f32>,
 }
 
-impl Array {
+impl FloatArray {
     /// Makes an array; `data` has as many elements as `dims` say.
     pub fn new(dims: Vec<usize>, data: Vec<f32>) -> Self {
         debug_assert_eq!(dims.iter().product::<usize>(), data.len());
-        Array { dims, data }
+        FloatArray { dims, data }
     }
 
     /// One number everywhere.
     pub fn full(dims: &[usize], number: f32) -> Self {
         let len = dims.iter().product();
-        Array::new(dims.to_vec(), vec![number; len])
+        FloatArray::new(dims.to_vec(), vec![number; len])
     }
 
     /// Nothing everywhere.
     pub fn zeros(dims: &[usize]) -> Self {
-        Array::full(dims, 0.0)
+        FloatArray::full(dims, 0.0)
     }
 
     /// The elements as whole numbers, where they are read as extents, axes or indices.
@@ -38,7 +38,7 @@ impl Array {
     }
 
     /// Each element by a function of it, on all cores.
-    pub fn map(&self, function: impl Fn(f32) -> f32 + Sync) -> Array {
+    pub fn map(&self, function: impl Fn(f32) -> f32 + Sync) -> FloatArray {
         let mut data = vec![0.0; self.data.len()];
         data.par_chunks_mut(CHUNK)
             .zip(self.data.par_chunks(CHUNK))
@@ -47,11 +47,11 @@ impl Array {
                     *to = function(*from);
                 }
             });
-        Array::new(self.dims.clone(), data)
+        FloatArray::new(self.dims.clone(), data)
     }
 
     /// Adds another array of the same extents.
-    pub fn add(&mut self, other: &Array) {
+    pub fn add(&mut self, other: &FloatArray) {
         self.data
             .par_chunks_mut(CHUNK)
             .zip(other.data.par_chunks(CHUNK))
@@ -63,7 +63,7 @@ impl Array {
     }
 
     /// The same elements under other extents.
-    pub fn reshaped(mut self, dims: Vec<usize>) -> Array {
+    pub fn reshaped(mut self, dims: Vec<usize>) -> FloatArray {
         debug_assert_eq!(dims.iter().product::<usize>(), self.data.len());
         self.dims = dims;
         self
@@ -116,4 +116,33 @@ pub(super) fn rows<const N: usize>(
         index[axis] += 1;
         index[axis + 1..].fill(0);
     }
+}
+
+/// Sums that are kept side by side, for the processor to add at once.
+const LANES: usize = 8;
+
+/// Σ a · b.
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0.0f32; LANES];
+    let (whole, rest) = a.as_chunks::<LANES>();
+    let (other, other_rest) = b.as_chunks::<LANES>();
+    for (a, b) in whole.iter().zip(other) {
+        for lane in 0..LANES {
+            sums[lane] += a[lane] * b[lane];
+        }
+    }
+    let tail: f32 = rest.iter().zip(other_rest).map(|(a, b)| a * b).sum();
+    sums.iter().sum::<f32>() + tail
+}
+
+/// Σ a.
+pub(super) fn sum(a: &[f32]) -> f32 {
+    let mut sums = [0.0f32; LANES];
+    let (whole, rest) = a.as_chunks::<LANES>();
+    for a in whole {
+        for lane in 0..LANES {
+            sums[lane] += a[lane];
+        }
+    }
+    sums.iter().sum::<f32>() + rest.iter().sum::<f32>()
 }

@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::array::{Array, CHUNK, rows, strides};
-use super::function::{Function, Misfit, Operands, Point, operand, wants};
+use super::array::{CHUNK, FloatArray, rows, strides};
+use super::function::{Arguments, Evaluated, Function, Misfit, operand, wants};
 
 /// A function of two numbers with its partial derivatives, each of `(a, b)`.
 pub struct Binary<V, A, B> {
@@ -69,12 +69,12 @@ fn merged(dims: &[usize], steps: [Vec<usize>; 2]) -> (Vec<usize>, [Vec<usize>; 2
 
 /// f of two arrays, on one core for what is repeated, on all for what is not.
 pub(super) fn zip(
-    a: &Array,
-    b: &Array,
+    a: &FloatArray,
+    b: &FloatArray,
     function: impl Fn(f32, f32) -> f32 + Sync,
-) -> Result<Array, Misfit> {
+) -> Result<FloatArray, Misfit> {
     let dims = common(&a.dims, &b.dims)?;
-    let mut out = Array::zeros(&dims);
+    let mut out = FloatArray::zeros(&dims);
     if a.dims == b.dims {
         let pairs = a.data.par_chunks(CHUNK).zip(b.data.par_chunks(CHUNK));
         out.data
@@ -122,16 +122,16 @@ pub(super) fn zip(
 }
 
 /// An array repeated to larger extents.
-pub(super) fn expand(array: &Array, dims: &[usize]) -> Result<Array, Misfit> {
-    zip(array, &Array::zeros(dims), |x, _| x)
+pub(super) fn expand(array: &FloatArray, dims: &[usize]) -> Result<FloatArray, Misfit> {
+    zip(array, &FloatArray::zeros(dims), |x, _| x)
 }
 
 /// The sum over what an array of these extents is repeated along: the transpose of [`expand`].
-pub(super) fn sum_to(array: Array, dims: &[usize]) -> Array {
+pub(super) fn sum_to(array: FloatArray, dims: &[usize]) -> FloatArray {
     if array.dims == dims {
         return array;
     }
-    let mut sum = Array::zeros(dims);
+    let mut sum = FloatArray::zeros(dims);
     let steps = [strides(&array.dims), seen_as(dims, &array.dims)];
     let (merged, steps) = merged(&array.dims, steps);
     let len = merged.last().copied().unwrap_or(1);
@@ -155,15 +155,15 @@ where
     A: Fn(f32, f32) -> f32 + Send + Sync,
     B: Fn(f32, f32) -> f32 + Send + Sync,
 {
-    fn value(&self, inputs: &Operands) -> Result<Array, Misfit> {
+    fn value(&self, inputs: &Arguments) -> Result<FloatArray, Misfit> {
         zip(operand(inputs, 0)?, operand(inputs, 1)?, &self.value)
     }
 
-    fn pull_back(&self, point: &Point, wanted: &[bool]) -> Vec<Option<Array>> {
+    fn pull_back(&self, point: &Evaluated, wanted: &[bool]) -> Vec<Option<FloatArray>> {
         let (Some(a), Some(b)) = (point.input(0), point.input(1)) else {
             return Vec::new();
         };
-        let by = |slope: &(dyn Fn(f32, f32) -> f32 + Sync), of: &Array| {
+        let by = |slope: &(dyn Fn(f32, f32) -> f32 + Sync), of: &FloatArray| {
             let slopes = zip(a, b, slope).ok()?;
             let product = zip(&slopes, point.gradient, |slope, gradient| slope * gradient).ok()?;
             Some(sum_to(product, &of.dims))
@@ -176,20 +176,20 @@ where
 }
 
 /// a + b, whose derivatives are the gradient itself.
-pub struct Sum {
+pub struct Addition {
     /// What the second operand counts: 1, or −1 for a difference.
     pub sign: f32,
 }
 
-impl Function for Sum {
-    fn value(&self, inputs: &Operands) -> Result<Array, Misfit> {
+impl Function for Addition {
+    fn value(&self, inputs: &Arguments) -> Result<FloatArray, Misfit> {
         let sign = self.sign;
         zip(operand(inputs, 0)?, operand(inputs, 1)?, |a, b| {
             a + sign * b
         })
     }
 
-    fn pull_back(&self, point: &Point, wanted: &[bool]) -> Vec<Option<Array>> {
+    fn pull_back(&self, point: &Evaluated, wanted: &[bool]) -> Vec<Option<FloatArray>> {
         let by = |at: usize, sign: f32| {
             let dims = &point.input(at).filter(|_| wants(wanted, at))?.dims;
             let summed = sum_to(point.gradient.clone(), dims);
@@ -204,14 +204,14 @@ impl Function for Sum {
 }
 
 /// a · b.
-pub struct Times;
+pub struct Multiplication;
 
-impl Function for Times {
-    fn value(&self, inputs: &Operands) -> Result<Array, Misfit> {
+impl Function for Multiplication {
+    fn value(&self, inputs: &Arguments) -> Result<FloatArray, Misfit> {
         zip(operand(inputs, 0)?, operand(inputs, 1)?, |a, b| a * b)
     }
 
-    fn pull_back(&self, point: &Point, wanted: &[bool]) -> Vec<Option<Array>> {
+    fn pull_back(&self, point: &Evaluated, wanted: &[bool]) -> Vec<Option<FloatArray>> {
         let by = |at: usize| {
             let (own, other) = (point.input(at)?, point.input(1 - at)?);
             let product = zip(point.gradient, other, |gradient, other| gradient * other).ok()?;
@@ -227,7 +227,7 @@ impl Function for Times {
 pub struct Choose;
 
 impl Function for Choose {
-    fn value(&self, inputs: &Operands) -> Result<Array, Misfit> {
+    fn value(&self, inputs: &Arguments) -> Result<FloatArray, Misfit> {
         let [condition, yes, no] = [
             operand(inputs, 0)?,
             operand(inputs, 1)?,
@@ -246,7 +246,7 @@ impl Function for Choose {
         zip(&first, &second, |first, second| first + second)
     }
 
-    fn pull_back(&self, point: &Point, wanted: &[bool]) -> Vec<Option<Array>> {
+    fn pull_back(&self, point: &Evaluated, wanted: &[bool]) -> Vec<Option<FloatArray>> {
         let by = |at: usize, taken: bool| {
             let (condition, own) = (point.input(0)?, point.input(at)?);
             let chosen = zip(point.gradient, condition, |gradient, condition| {

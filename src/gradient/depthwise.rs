@@ -1,9 +1,9 @@
 //! Convolutions of each channel with a window of its own: no products of matrices, only sums of rows.
 
-use super::convolution::Extents;
+use super::extents::ConvolutionExtents;
 
 /// y of one sample.
-pub(super) fn forward(e: &Extents, x: &[f32], weight: &[f32], y: &mut [f32]) {
+pub(super) fn forward(e: &ConvolutionExtents, x: &[f32], weight: &[f32], y: &mut [f32]) {
     let (taps, places, extent) = (e.window.taps(), e.window.places(), e.window.extent());
     let step = e.window.strides[1];
     let channels = x
@@ -27,7 +27,7 @@ pub(super) fn forward(e: &Extents, x: &[f32], weight: &[f32], y: &mut [f32]) {
 
 /// Adds to the gradient by the weight, and writes that by the data, of one sample.
 pub(super) fn backward(
-    e: &Extents,
+    e: &ConvolutionExtents,
     [x, weight, gradient]: [&[f32]; 3],
     mut by_weight: Option<&mut [f32]>,
     mut by_data: Option<&mut [f32]>,

@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::array::{Array, CHUNK};
-use super::function::{Function, Misfit, Operands, Point, operand, wants};
+use super::array::{CHUNK, FloatArray};
+use super::function::{Arguments, Evaluated, Function, Misfit, operand, wants};
 
 /// A function of a number with its derivative, which is given `(x, y = f(x))`.
 pub struct Map<V, S> {
@@ -18,11 +18,11 @@ where
     V: Fn(f32) -> f32 + Send + Sync,
     S: Fn(f32, f32) -> f32 + Send + Sync,
 {
-    fn value(&self, inputs: &Operands) -> Result<Array, Misfit> {
+    fn value(&self, inputs: &Arguments) -> Result<FloatArray, Misfit> {
         Ok(operand(inputs, 0)?.map(&self.value))
     }
 
-    fn pull_back(&self, point: &Point, wanted: &[bool]) -> Vec<Option<Array>> {
+    fn pull_back(&self, point: &Evaluated, wanted: &[bool]) -> Vec<Option<FloatArray>> {
         let Some(x) = point.input(0).filter(|_| wants(wanted, 0)) else {
             return Vec::new();
         };

@@ -1,8 +1,13 @@
 //! Normalisations: of each row by its own mean and variance, and of each channel by stored ones.
 
-use super::array::Array;
+use rayon::prelude::*;
+
+use super::array::{FloatArray, dot, sum};
 use super::broadcast::{sum_to, zip};
-use super::function::{Function, Misfit, Operands, Point, operand, wants};
+use super::function::{Arguments, Evaluated, Function, Misfit, operand, wants};
+
+/// Rows that one task goes through, at least.
+const ROWS: usize = 64;
 
 /// (x − mean) / √(variance + ε) · scale + bias over the axes from `axis` on (layer normalisation, Ba et al. 2016), or
 /// x / √(mean of x² + ε) · scale (root mean square normalisation, Zhang and Sennrich 2019). Operands: x, scale, bias.
@@ -17,7 +22,7 @@ pub struct LayerNorm {
 
 impl LayerNorm {
     /// How many elements a row has.
-    fn row(&self, x: &Array) -> Result<usize, Misfit> {
+    fn row(&self, x: &FloatArray) -> Result<usize, Misfit> {
         let rank = x.dims.len() as i64;
         let axis = if self.axis < 0 {
             self.axis + rank
@@ -34,50 +39,47 @@ impl LayerNorm {
     }
 
     /// Each row normalised, before scale and bias, and what its deviations were multiplied by.
-    fn normalised(&self, x: &Array) -> Result<(Array, Vec<f32>), Misfit> {
+    fn normalised(&self, x: &FloatArray) -> Result<(FloatArray, Vec<f32>), Misfit> {
         let row = self.row(x)?;
         let mut out = x.clone();
-        let mut factors = Vec::with_capacity(x.data.len() / row);
-        for row in out.data.chunks_mut(row) {
+        let normalise = |row: &mut [f32]| {
             let count = row.len() as f32;
             if self.is_centred {
-                let mean = row.iter().sum::<f32>() / count;
+                let mean = sum(row) / count;
                 row.iter_mut().for_each(|x| *x -= mean);
             }
-            let power = row.iter().map(|x| x * x).sum::<f32>() / count;
-            let factor = 1.0 / (power + self.epsilon).sqrt();
+            let factor = 1.0 / (dot(row, row) / count + self.epsilon).sqrt();
             row.iter_mut().for_each(|x| *x *= factor);
-            factors.push(factor);
-        }
+            factor
+        };
+        let rows = out.data.par_chunks_mut(row).with_min_len(ROWS);
+        let factors = rows.map(normalise).collect();
         Ok((out, factors))
     }
 
     /// Derivative by x: with g the gradient by the normalised row n, factor · (g − mean(g) − n · mean(g · n)).
-    fn by_data(&self, normalised: &Array, factors: &[f32], scaled: Array) -> Array {
-        let row = normalised.data.len() / factors.len().max(1);
+    fn by_data(&self, normalised: &FloatArray, factors: &[f32], scaled: FloatArray) -> FloatArray {
+        let row = (normalised.data.len() / factors.len().max(1)).max(1);
         let mut out = scaled;
-        let rows = out
-            .data
-            .chunks_mut(row.max(1))
-            .zip(normalised.data.chunks(row.max(1)));
-        for ((gradient, normal), factor) in rows.zip(factors) {
+        let rows = out.data.par_chunks_mut(row).with_min_len(ROWS);
+        let others = normalised.data.par_chunks(row).zip(factors);
+        rows.zip(others).for_each(|(gradient, (normal, factor))| {
             let count = gradient.len() as f32;
-            let mean = if self.is_centred {
-                gradient.iter().sum::<f32>() / count
-            } else {
-                0.0
+            let mean = match self.is_centred {
+                true => sum(gradient) / count,
+                false => 0.0,
             };
-            let along = gradient.iter().zip(normal).map(|(g, n)| g * n).sum::<f32>() / count;
+            let along = dot(gradient, normal) / count;
             for (gradient, normal) in gradient.iter_mut().zip(normal) {
                 *gradient = factor * (*gradient - mean - normal * along);
             }
-        }
+        });
         out
     }
 }
 
 impl Function for LayerNorm {
-    fn value(&self, inputs: &Operands) -> Result<Array, Misfit> {
+    fn value(&self, inputs: &Arguments) -> Result<FloatArray, Misfit> {
         let (mut out, _) = self.normalised(operand(inputs, 0)?)?;
         if let Some(scale) = inputs.get(1).copied().flatten() {
             out = zip(&out, scale, |x, scale| x * scale)?;
@@ -88,7 +90,7 @@ impl Function for LayerNorm {
         }
     }
 
-    fn pull_back(&self, point: &Point, wanted: &[bool]) -> Vec<Option<Array>> {
+    fn pull_back(&self, point: &Evaluated, wanted: &[bool]) -> Vec<Option<FloatArray>> {
         let back = || {
             let (normalised, factors) = self.normalised(point.input(0)?).ok()?;
             let by_data = wants(wanted, 0).then(|| {
@@ -126,72 +128,91 @@ pub struct StoredNorm {
     pub epsilon: f32,
 }
 
+/// What a stored norm makes of a channel.
+struct ChannelMap {
+    mean: f32,
+    /// 1 / √(variance + ε).
+    factor: f32,
+    scale: f32,
+    bias: f32,
+}
+
 impl StoredNorm {
-    /// Numbers of the channels, one behind the other, seen as channels of x.
-    fn channels(x: &Array, numbers: &[f32]) -> Result<Array, Misfit> {
-        if x.dims.get(1) != Some(&numbers.len()) {
-            return Err(Misfit(format!(
-                "{} channels for {:?}",
-                numbers.len(),
-                x.dims
-            )));
-        }
-        let mut dims = vec![1; x.dims.len()];
-        dims[1] = numbers.len();
-        Ok(Array::new(dims, numbers.to_vec()))
-    }
-
-    /// What the deviations are multiplied by to have a variance of 1.
-    fn factors(&self, x: &Array, inputs: &Operands) -> Result<Array, Misfit> {
-        let variance = operand(inputs, 4)?;
-        let factors = variance.map(|variance| 1.0 / (variance + self.epsilon).sqrt());
-        Self::channels(x, &factors.data)
-    }
-
-    fn normalised(&self, inputs: &Operands) -> Result<Array, Misfit> {
+    fn channels(&self, inputs: &Arguments) -> Result<Vec<ChannelMap>, Misfit> {
         let x = operand(inputs, 0)?;
-        let mean = Self::channels(x, &operand(inputs, 3)?.data)?;
-        let centred = zip(x, &mean, |x, mean| x - mean)?;
-        zip(&centred, &self.factors(x, inputs)?, |x, factor| x * factor)
+        let of = |at: usize| operand(inputs, at).map(|array| &array.data);
+        let [scale, bias, mean, variance] = [of(1)?, of(2)?, of(3)?, of(4)?];
+        let count = x.dims.get(1).copied().unwrap_or(0);
+        if [scale, bias, mean, variance]
+            .iter()
+            .any(|numbers| numbers.len() != count)
+        {
+            return Err(Misfit(format!("{} channels for {:?}", scale.len(), x.dims)));
+        }
+        let channel = |at: usize| ChannelMap {
+            mean: mean[at],
+            factor: 1.0 / (variance[at] + self.epsilon).sqrt(),
+            scale: scale[at],
+            bias: bias[at],
+        };
+        Ok((0..count).map(channel).collect())
+    }
+
+    /// How many elements a channel of a sample has.
+    fn plane(x: &FloatArray) -> usize {
+        x.dims.iter().skip(2).product()
     }
 }
 
 impl Function for StoredNorm {
-    fn value(&self, inputs: &Operands) -> Result<Array, Misfit> {
-        let x = operand(inputs, 0)?;
-        let scale = Self::channels(x, &operand(inputs, 1)?.data)?;
-        let bias = Self::channels(x, &operand(inputs, 2)?.data)?;
-        let scaled = zip(&self.normalised(inputs)?, &scale, |x, scale| x * scale)?;
-        zip(&scaled, &bias, |x, bias| x + bias)
+    fn value(&self, inputs: &Arguments) -> Result<FloatArray, Misfit> {
+        let channels = self.channels(inputs)?;
+        let mut out = operand(inputs, 0)?.clone();
+        let plane = Self::plane(&out).max(1);
+        let planes = out.data.par_chunks_mut(plane).enumerate();
+        planes.for_each(|(at, plane)| {
+            let channel = &channels[at % channels.len()];
+            let slope = channel.factor * channel.scale;
+            plane
+                .iter_mut()
+                .for_each(|x| *x = (*x - channel.mean) * slope + channel.bias);
+        });
+        Ok(out)
     }
 
-    fn pull_back(&self, point: &Point, wanted: &[bool]) -> Vec<Option<Array>> {
-        let by_data = || {
-            let (x, scale) = (point.input(0)?, point.input(1)?);
-            let scale = Self::channels(x, &scale.data).ok()?;
-            let factors = self.factors(x, point.inputs).ok()?;
-            let both = zip(&scale, &factors, |scale, factor| scale * factor).ok()?;
-            zip(point.gradient, &both, |gradient, both| gradient * both).ok()
+    fn pull_back(&self, point: &Evaluated, wanted: &[bool]) -> Vec<Option<FloatArray>> {
+        let (Some(x), Ok(channels)) = (point.input(0), self.channels(point.inputs)) else {
+            return Vec::new();
         };
-        let summed = |array: Array| {
-            let mut dims = vec![1; array.dims.len()];
-            dims[1] = array.dims[1];
-            let sum = sum_to(array, &dims);
-            let count = sum.data.len();
-            sum.reshaped(vec![count])
-        };
-        let by_scale = || {
-            let normalised = self.normalised(point.inputs).ok()?;
-            let product = zip(point.gradient, &normalised, |gradient, normal| {
-                gradient * normal
+        let (plane, count) = (Self::plane(x).max(1), channels.len());
+        let by_data = wants(wanted, 0).then(|| {
+            let mut out = point.gradient.clone();
+            let planes = out.data.par_chunks_mut(plane).enumerate();
+            planes.for_each(|(at, plane)| {
+                let slope = channels[at % count].factor * channels[at % count].scale;
+                plane.iter_mut().for_each(|gradient| *gradient *= slope);
             });
-            product.ok().map(summed)
+            out
+        });
+        // Sums over samples and places, each channel by itself.
+        let sums: Vec<[f32; 2]> = (0..count)
+            .into_par_iter()
+            .map(|channel| {
+                let map = &channels[channel];
+                let (mut along, mut all) = (0.0f64, 0.0f64);
+                let planes = x.data.chunks(plane).zip(point.gradient.data.chunks(plane));
+                for (x, gradient) in planes.skip(channel).step_by(count) {
+                    let gradients = sum(gradient);
+                    along += f64::from(dot(x, gradient) - map.mean * gradients);
+                    all += f64::from(gradients);
+                }
+                [map.factor * along as f32, all as f32]
+            })
+            .collect();
+        let of = |at: usize| {
+            let data = sums.iter().map(|sums| sums[at]).collect();
+            wants(wanted, at + 1).then(|| FloatArray::new(vec![count], data))
         };
-        let by_bias = || Some(summed(point.gradient.clone()));
-        vec![
-            wants(wanted, 0).then(by_data).flatten(),
-            wants(wanted, 1).then(by_scale).flatten(),
-            wants(wanted, 2).then(by_bias).flatten(),
-        ]
+        vec![by_data, of(0), of(1)]
     }
 }

@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::array::Array;
-use super::function::{Function, Misfit, Operands, Point, operand, wants};
-use super::window::{Padding, Window};
+use super::array::FloatArray;
+use super::function::{Arguments, Evaluated, Function, Misfit, operand, wants};
+use super::window::{WindowGrid, WindowPadding};
 
 /// What a pool makes of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Pooled {
 
 /// Windows over the axes behind batch and channels.
 #[derive(Clone, Debug)]
-pub struct Pool {
+pub struct Pooling {
     /// What is made of a window.
     pub pooled: Pooled,
     /// Extents of a window.
@@ -30,15 +30,15 @@ pub struct Pool {
     /// From one element of a window to the next.
     pub dilations: Vec<usize>,
     /// What is around the data.
-    pub padding: Padding,
+    pub padding: WindowPadding,
     /// Whether a last window may stand out at the end.
     pub rounds_up: bool,
 }
 
-impl Pool {
-    fn window(&self, x: &Array) -> Result<(Window, Vec<usize>), Misfit> {
+impl Pooling {
+    fn window(&self, x: &FloatArray) -> Result<(WindowGrid, Vec<usize>), Misfit> {
         let data = x.dims.get(2..).unwrap_or(&[]);
-        let window = Window::rounded(
+        let window = WindowGrid::rounded(
             data,
             &self.kernel,
             &self.strides,
@@ -54,7 +54,7 @@ impl Pool {
     }
 
     /// For each place what a mean divides by.
-    fn divisors(&self, window: &Window) -> Vec<f32> {
+    fn divisors(&self, window: &WindowGrid) -> Vec<f32> {
         let Pooled::Mean { counts_padding } = self.pooled else {
             return Vec::new();
         };
@@ -80,8 +80,8 @@ impl Pool {
     }
 }
 
-impl Function for Pool {
-    fn value(&self, inputs: &Operands) -> Result<Array, Misfit> {
+impl Function for Pooling {
+    fn value(&self, inputs: &Arguments) -> Result<FloatArray, Misfit> {
         let x = operand(inputs, 0)?;
         let (window, dims) = self.window(x)?;
         let start = if self.pooled == Pooled::Maximum {
@@ -89,7 +89,7 @@ impl Function for Pool {
         } else {
             0.0
         };
-        let mut out = Array::full(&dims, start);
+        let mut out = FloatArray::full(&dims, start);
         let (divisors, step) = (self.divisors(&window), window.strides[1]);
         if window.extent() == 0 {
             return Ok(out);
@@ -115,12 +115,12 @@ impl Function for Pool {
         Ok(out)
     }
 
-    fn pull_back(&self, point: &Point, wanted: &[bool]) -> Vec<Option<Array>> {
+    fn pull_back(&self, point: &Evaluated, wanted: &[bool]) -> Vec<Option<FloatArray>> {
         let back = || {
             let x = point.input(0)?;
             let (window, _) = self.window(x).ok()?;
             let (divisors, step) = (self.divisors(&window), window.strides[1]);
-            let mut out = Array::zeros(&x.dims);
+            let mut out = FloatArray::zeros(&x.dims);
             if window.extent() == 0 {
                 return Some(out);
             }

@@ -4,26 +4,26 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
-use super::array::{Array, rows, strides};
+use super::array::{FloatArray, rows, strides};
 use super::broadcast::{common, sum_to};
-use super::function::{Function, Misfit, Operands, Point, operand, wants};
+use super::function::{Arguments, Evaluated, Function, Misfit, operand, wants};
 
 /// Multiplications that are worth a task of their own.
 const TASK: usize = 1 << 18;
 
 /// A row-major matrix, or the transpose of one.
 #[derive(Clone, Copy)]
-pub(super) struct Matrix<'a> {
+pub(super) struct MatrixView<'a> {
     data: &'a [f32],
     rows: usize,
     columns: usize,
     is_turned: bool,
 }
 
-impl<'a> Matrix<'a> {
+impl<'a> MatrixView<'a> {
     /// A matrix of so many rows and columns.
     pub(super) fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
-        Matrix {
+        MatrixView {
             data: &data[..rows * columns],
             rows,
             columns,
@@ -33,7 +33,7 @@ impl<'a> Matrix<'a> {
 
     /// Its transpose.
     pub(super) fn turned(self) -> Self {
-        Matrix {
+        MatrixView {
             is_turned: !self.is_turned,
             ..self
         }
@@ -63,14 +63,14 @@ impl<'a> Matrix<'a> {
 }
 
 /// out = a · b, or out += a · b, on one core.
-pub(super) fn multiply(out: &mut [f32], a: Matrix, b: Matrix, accum: Accum) {
+pub(super) fn multiply(out: &mut [f32], a: MatrixView, b: MatrixView, accum: Accum) {
     let (rows, columns) = (a.size().0, b.size().1);
     let out = MatMut::from_row_major_slice_mut(&mut out[..rows * columns], rows, columns);
     matmul(out, accum, a.view(), b.view(), 1.0, Par::Seq);
 }
 
 /// out = a · b on all cores: each task makes rows of its own, so that the result is the same on any number of them.
-fn multiply_wide(out: &mut [f32], a: Matrix, b: Matrix) {
+fn multiply_wide(out: &mut [f32], a: MatrixView, b: MatrixView) {
     let ((count, inner), columns) = (a.size(), b.size().1);
     if out.is_empty() {
         return;
@@ -94,7 +94,7 @@ fn multiply_wide(out: &mut [f32], a: Matrix, b: Matrix) {
 pub struct MatMul;
 
 /// How the matrices of a product lie.
-struct Layout {
+struct BatchLayout {
     /// Extents of the result.
     dims: Vec<usize>,
     /// m × k times k × n.
@@ -103,8 +103,8 @@ struct Layout {
     offsets: Vec<[usize; 2]>,
 }
 
-impl Layout {
-    fn new(a: &Array, b: &Array) -> Result<Self, Misfit> {
+impl BatchLayout {
+    fn new(a: &FloatArray, b: &FloatArray) -> Result<Self, Misfit> {
         let refusal = || Misfit(format!("no product of {:?} and {:?}", a.dims, b.dims));
         // A vector is one row before a matrix, and one column behind it.
         let left = if a.dims.len() == 1 {
@@ -144,7 +144,7 @@ impl Layout {
         let mut dims = batch;
         dims.extend((a.dims.len() > 1).then_some(*m));
         dims.extend((b.dims.len() > 1).then_some(*n));
-        Ok(Layout {
+        Ok(BatchLayout {
             dims,
             size: [*m, *k, *n],
             offsets,
@@ -152,7 +152,7 @@ impl Layout {
     }
 
     /// Whether all matrices of the second operand are one, so that those of the first are rows of one.
-    fn is_linear(&self, b: &Array) -> bool {
+    fn is_linear(&self, b: &FloatArray) -> bool {
         b.dims.len() <= 2
     }
 
@@ -164,16 +164,16 @@ impl Layout {
 }
 
 impl Function for MatMul {
-    fn value(&self, inputs: &Operands) -> Result<Array, Misfit> {
+    fn value(&self, inputs: &Arguments) -> Result<FloatArray, Misfit> {
         let (a, b) = (operand(inputs, 0)?, operand(inputs, 1)?);
-        let layout = Layout::new(a, b)?;
-        let mut out = Array::zeros(&layout.dims);
+        let layout = BatchLayout::new(a, b)?;
+        let mut out = FloatArray::zeros(&layout.dims);
         if layout.is_linear(b) {
             let [m, k, n] = layout.flat();
             multiply_wide(
                 &mut out.data,
-                Matrix::new(&a.data, m, k),
-                Matrix::new(&b.data, k, n),
+                MatrixView::new(&a.data, m, k),
+                MatrixView::new(&b.data, k, n),
             );
             return Ok(out);
         }
@@ -186,8 +186,8 @@ impl Function for MatMul {
                     let (a, b) = (&a.data[*at_a..], &b.data[*at_b..]);
                     multiply(
                         out,
-                        Matrix::new(a, m, k),
-                        Matrix::new(b, k, n),
+                        MatrixView::new(a, m, k),
+                        MatrixView::new(b, k, n),
                         Accum::Replace,
                     );
                 });
@@ -195,7 +195,7 @@ impl Function for MatMul {
         Ok(out)
     }
 
-    fn work(&self, inputs: &Operands, output: &Array) -> usize {
+    fn work(&self, inputs: &Arguments, output: &FloatArray) -> usize {
         let inner = inputs
             .first()
             .copied()
@@ -204,66 +204,78 @@ impl Function for MatMul {
         output.data.len() * inner.copied().unwrap_or(1)
     }
 
-    fn pull_back(&self, point: &Point, wanted: &[bool]) -> Vec<Option<Array>> {
+    fn pull_back(&self, point: &Evaluated, wanted: &[bool]) -> Vec<Option<FloatArray>> {
         let (Some(a), Some(b)) = (point.input(0), point.input(1)) else {
             return Vec::new();
         };
-        let Ok(layout) = Layout::new(a, b) else {
+        let Ok(layout) = BatchLayout::new(a, b) else {
             return Vec::new();
         };
-        let [m, k, n] = if layout.is_linear(b) {
-            layout.flat()
-        } else {
-            layout.size
-        };
-        let gradient = &point.gradient.data;
-        let by_a = |g: &[f32], at_b: usize, out: &mut [f32]| {
-            let (g, b) = (
-                Matrix::new(g, m, n),
-                Matrix::new(&b.data[at_b..], k, n).turned(),
-            );
-            (out.len() == m * k).then(|| multiply(out, g, b, Accum::Replace));
-        };
-        if layout.is_linear(b) {
-            let whole = Matrix::new(gradient, m, n);
-            let by = |dims: &[usize], left: Matrix, right: Matrix| {
-                let mut out = Array::zeros(dims);
+        match layout.is_linear(b) {
+            true => layout.pull_rows([a, b], point.gradient, wanted),
+            false => layout.pull_each([a, b], point.gradient, wanted),
+        }
+    }
+}
+
+impl BatchLayout {
+    /// Gradients by both factors where the second is one matrix.
+    fn pull_rows(
+        &self,
+        [a, b]: [&FloatArray; 2],
+        gradient: &FloatArray,
+        wanted: &[bool],
+    ) -> Vec<Option<FloatArray>> {
+        let [m, k, n] = self.flat();
+        let whole = MatrixView::new(&gradient.data, m, n);
+        let by = |at: usize, dims: &[usize], left: MatrixView, right: MatrixView| {
+            wants(wanted, at).then(|| {
+                let mut out = FloatArray::zeros(dims);
                 multiply_wide(&mut out.data, left, right);
                 out
-            };
-            return vec![
-                wants(wanted, 0).then(|| by(&a.dims, whole, Matrix::new(&b.data, k, n).turned())),
-                wants(wanted, 1).then(|| by(&b.dims, Matrix::new(&a.data, m, k).turned(), whole)),
-            ];
-        }
-        let batch = layout.dims[..layout.dims.len() - usize::from(a.dims.len() > 1) - 1].to_vec();
-        let each = |size: [usize; 2], of: &Array, make: &(dyn Fn(usize, &mut [f32]) + Sync)| {
-            let dims = [batch.as_slice(), &size].concat();
-            let mut out = Array::zeros(&dims);
-            out.data
-                .par_chunks_mut((size[0] * size[1]).max(1))
-                .enumerate()
-                .for_each(|(at, out)| make(at, out));
-            let dims = if of.dims.len() == 1 {
-                vec![1, of.dims[0]]
-            } else {
-                of.dims.clone()
-            };
-            sum_to(out, &dims).reshaped(of.dims.clone())
+            })
         };
-        let own = |at: usize| &gradient[at * m * n..][..m * n];
+        let turned = |data, rows, columns| MatrixView::new(data, rows, columns).turned();
         vec![
-            wants(wanted, 0).then(|| {
-                each([m, k], a, &|at, out| {
-                    by_a(own(at), layout.offsets[at][1], out)
-                })
-            }),
-            wants(wanted, 1).then(|| {
-                each([k, n], b, &|at, out| {
-                    let a = Matrix::new(&a.data[layout.offsets[at][0]..], m, k).turned();
-                    multiply(out, a, Matrix::new(own(at), m, n), Accum::Replace);
-                })
-            }),
+            by(0, &a.dims, whole, turned(&b.data, k, n)),
+            by(1, &b.dims, turned(&a.data, m, k), whole),
+        ]
+    }
+
+    /// Gradients by both factors, product by product, summed where a matrix has part in several.
+    fn pull_each(
+        &self,
+        [a, b]: [&FloatArray; 2],
+        gradient: &FloatArray,
+        wanted: &[bool],
+    ) -> Vec<Option<FloatArray>> {
+        let [m, k, n] = self.size;
+        let matrices = usize::from(a.dims.len() > 1) + usize::from(b.dims.len() > 1);
+        let batch = &self.dims[..self.dims.len() - matrices];
+        let each =
+            |size: [usize; 2], of: &FloatArray, make: &(dyn Fn(usize, &mut [f32]) + Sync)| {
+                let mut out = FloatArray::zeros(&[batch, &size].concat());
+                let pieces = out.data.par_chunks_mut((size[0] * size[1]).max(1));
+                pieces.enumerate().for_each(|(at, out)| make(at, out));
+                // A vector before a matrix is one row.
+                let dims = match of.dims[..] {
+                    [len] => vec![1, len],
+                    _ => of.dims.clone(),
+                };
+                sum_to(out, &dims).reshaped(of.dims.clone())
+            };
+        let own = |at: usize| MatrixView::new(&gradient.data[at * m * n..], m, n);
+        let by_first = |at: usize, out: &mut [f32]| {
+            let b = MatrixView::new(&b.data[self.offsets[at][1]..], k, n).turned();
+            multiply(out, own(at), b, Accum::Replace);
+        };
+        let by_second = |at: usize, out: &mut [f32]| {
+            let a = MatrixView::new(&a.data[self.offsets[at][0]..], m, k).turned();
+            multiply(out, a, own(at), Accum::Replace);
+        };
+        vec![
+            wants(wanted, 0).then(|| each([m, k], a, &by_first)),
+            wants(wanted, 1).then(|| each([k, n], b, &by_second)),
         ]
     }
 }
@@ -279,12 +291,12 @@ pub struct Gemm {
 }
 
 impl Gemm {
-    fn factors<'a>(&self, inputs: &Operands<'a>) -> Result<[Matrix<'a>; 2], Misfit> {
+    fn factors<'a>(&self, inputs: &Arguments<'a>) -> Result<[MatrixView<'a>; 2], Misfit> {
         let one = |at: usize| {
             let array = operand(inputs, at)?;
             match array.dims[..] {
                 [rows, columns] => {
-                    Ok(Matrix::new(&array.data, rows, columns).turned_if(self.turned[at]))
+                    Ok(MatrixView::new(&array.data, rows, columns).turned_if(self.turned[at]))
                 }
                 _ => Err(Misfit(format!("{:?} is no matrix", array.dims))),
             }
@@ -301,8 +313,8 @@ impl Gemm {
     }
 
     /// The product of two matrices, times α.
-    fn scaled(&self, left: Matrix, right: Matrix) -> Array {
-        let mut out = Array::zeros(&[left.size().0, right.size().1]);
+    fn scaled(&self, left: MatrixView, right: MatrixView) -> FloatArray {
+        let mut out = FloatArray::zeros(&[left.size().0, right.size().1]);
         multiply_wide(&mut out.data, left, right);
         if self.alpha != 1.0 {
             out = out.map(|x| x * self.alpha);
@@ -312,7 +324,7 @@ impl Gemm {
 }
 
 impl Function for Gemm {
-    fn value(&self, inputs: &Operands) -> Result<Array, Misfit> {
+    fn value(&self, inputs: &Arguments) -> Result<FloatArray, Misfit> {
         let [a, b] = self.factors(inputs)?;
         let out = self.scaled(a, b);
         match inputs.get(2).copied().flatten() {
@@ -321,18 +333,18 @@ impl Function for Gemm {
         }
     }
 
-    fn work(&self, inputs: &Operands, output: &Array) -> usize {
+    fn work(&self, inputs: &Arguments, output: &FloatArray) -> usize {
         let inner = self.factors(inputs).map_or(1, |[a, _]| a.size().1);
         output.data.len() * inner
     }
 
-    fn pull_back(&self, point: &Point, wanted: &[bool]) -> Vec<Option<Array>> {
+    fn pull_back(&self, point: &Evaluated, wanted: &[bool]) -> Vec<Option<FloatArray>> {
         let Ok([a, b]) = self.factors(point.inputs) else {
             return Vec::new();
         };
-        let gradient = Matrix::new(&point.gradient.data, a.size().0, b.size().1);
+        let gradient = MatrixView::new(&point.gradient.data, a.size().0, b.size().1);
         // The gradient by a transposed factor is the transpose of that by the factor.
-        let by = |at: usize, left: Matrix, right: Matrix| {
+        let by = |at: usize, left: MatrixView, right: MatrixView| {
             wants(wanted, at).then(|| match self.turned[at] {
                 true => self.scaled(right.turned(), left.turned()),
                 false => self.scaled(left, right),

@@ -2,12 +2,12 @@
 
 use rayon::prelude::*;
 
-use super::array::{Array, CHUNK};
+use super::array::{CHUNK, FloatArray};
 use super::broadcast::{expand, sum_to};
-use super::function::{Function, Misfit, Operands, Point, operand, wants};
+use super::function::{Arguments, Evaluated, Function, Misfit, operand, wants};
 
 /// The sum or the mean along axes, which follow from the operands.
-pub struct Reduce<F> {
+pub struct AxisSum<F> {
     /// The axes.
     pub axes: F,
     /// Whether reduced axes stay, with extent 1.
@@ -16,9 +16,9 @@ pub struct Reduce<F> {
     pub is_mean: bool,
 }
 
-impl<F: Fn(&Operands) -> Result<Vec<usize>, Misfit>> Reduce<F> {
+impl<F: Fn(&Arguments) -> Result<Vec<usize>, Misfit>> AxisSum<F> {
     /// Extents with the reduced axes as 1, and what each sum is multiplied by.
-    fn shape(&self, inputs: &Operands) -> Result<(Vec<usize>, f32), Misfit> {
+    fn shape(&self, inputs: &Arguments) -> Result<(Vec<usize>, f32), Misfit> {
         let x = operand(inputs, 0)?;
         let mut dims = x.dims.clone();
         let mut count = 1;
@@ -36,8 +36,8 @@ impl<F: Fn(&Operands) -> Result<Vec<usize>, Misfit>> Reduce<F> {
     }
 }
 
-impl<F: Fn(&Operands) -> Result<Vec<usize>, Misfit> + Send + Sync> Function for Reduce<F> {
-    fn value(&self, inputs: &Operands) -> Result<Array, Misfit> {
+impl<F: Fn(&Arguments) -> Result<Vec<usize>, Misfit> + Send + Sync> Function for AxisSum<F> {
+    fn value(&self, inputs: &Arguments) -> Result<FloatArray, Misfit> {
         let (dims, scale) = self.shape(inputs)?;
         let x = operand(inputs, 0)?;
         let mut sum = sum_to(x.clone(), &dims);
@@ -53,7 +53,7 @@ impl<F: Fn(&Operands) -> Result<Vec<usize>, Misfit> + Send + Sync> Function for 
         Ok(sum)
     }
 
-    fn pull_back(&self, point: &Point, wanted: &[bool]) -> Vec<Option<Array>> {
+    fn pull_back(&self, point: &Evaluated, wanted: &[bool]) -> Vec<Option<FloatArray>> {
         let back = || {
             let x = point.input(0)?;
             let (dims, scale) = self.shape(point.inputs).ok()?;
@@ -65,16 +65,16 @@ impl<F: Fn(&Operands) -> Result<Vec<usize>, Misfit> + Send + Sync> Function for 
 }
 
 /// e^x / Σ e^x along an axis (or from an axis on, in old versions), or the logarithm of that.
-pub struct Softmax<F> {
+pub struct SoftmaxFunction<F> {
     /// The axes that are summed over, which follow from the rank: from one on, how many.
     pub axes: F,
     /// Whether its logarithm is the value.
     pub is_logarithm: bool,
 }
 
-impl<F: Fn(usize) -> Option<(usize, usize)>> Softmax<F> {
+impl<F: Fn(usize) -> Option<(usize, usize)>> SoftmaxFunction<F> {
     /// Extents before the axes, of them, and behind.
-    fn around(&self, x: &Array) -> Option<[usize; 3]> {
+    fn around(&self, x: &FloatArray) -> Option<[usize; 3]> {
         let (first, count) = (self.axes)(x.dims.len())?;
         let part = |from: usize, to: usize| x.dims.get(from..to).map(|dims| dims.iter().product());
         Some([
@@ -121,13 +121,13 @@ fn lines(
         });
 }
 
-impl<F: Fn(usize) -> Option<(usize, usize)> + Send + Sync> Function for Softmax<F> {
-    fn value(&self, inputs: &Operands) -> Result<Array, Misfit> {
+impl<F: Fn(usize) -> Option<(usize, usize)> + Send + Sync> Function for SoftmaxFunction<F> {
+    fn value(&self, inputs: &Arguments) -> Result<FloatArray, Misfit> {
         let x = operand(inputs, 0)?;
         let around = self
             .around(x)
             .ok_or_else(|| Misfit(format!("{:?} has no such axis", x.dims)))?;
-        let mut out = Array::zeros(&x.dims);
+        let mut out = FloatArray::zeros(&x.dims);
         lines(around, [&x.data, &x.data], &mut out.data, |[x, _], out| {
             let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let largest = if largest.is_finite() { largest } else { 0.0 };
@@ -147,10 +147,10 @@ impl<F: Fn(usize) -> Option<(usize, usize)> + Send + Sync> Function for Softmax<
         Ok(out)
     }
 
-    fn pull_back(&self, point: &Point, wanted: &[bool]) -> Vec<Option<Array>> {
+    fn pull_back(&self, point: &Evaluated, wanted: &[bool]) -> Vec<Option<FloatArray>> {
         let back = || {
             let around = self.around(point.input(0)?)?;
-            let mut out = Array::zeros(&point.output.dims);
+            let mut out = FloatArray::zeros(&point.output.dims);
             let read: [&[f32]; 2] = [&point.output.data, &point.gradient.data];
             lines(around, read, &mut out.data, |[y, gradient], out| {
                 if self.is_logarithm {

@@ -5,30 +5,30 @@ use rand::Rng;
 use super::*;
 use crate::rng::rng;
 
-fn random(dims: &[usize], seed: u64) -> Array {
+fn random(dims: &[usize], seed: u64) -> FloatArray {
     let mut random = rng(seed, "gradient");
     let len = dims.iter().product();
-    Array::new(
+    FloatArray::new(
         dims.to_vec(),
         (0..len).map(|_| random.random_range(-1.0..1.0)).collect(),
     )
 }
 
 /// Σ value · weights, in double precision.
-fn loss(function: &dyn Function, inputs: &[Array], weights: &Array) -> f64 {
-    let operands: Vec<Option<&Array>> = inputs.iter().map(Some).collect();
+fn loss(function: &dyn Function, inputs: &[FloatArray], weights: &FloatArray) -> f64 {
+    let operands: Vec<Option<&FloatArray>> = inputs.iter().map(Some).collect();
     let value = function.value(&operands).unwrap();
     let products = value.data.iter().zip(&weights.data);
     products.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
 }
 
 /// Holds the derivatives by the first `by` inputs against central differences along random directions.
-fn check(function: &dyn Function, inputs: Vec<Array>, by: usize) {
-    let operands: Vec<Option<&Array>> = inputs.iter().map(Some).collect();
+fn check(function: &dyn Function, inputs: Vec<FloatArray>, by: usize) {
+    let operands: Vec<Option<&FloatArray>> = inputs.iter().map(Some).collect();
     let output = function.value(&operands).unwrap();
     let gradient = random(&output.dims, 99);
     let wanted: Vec<bool> = (0..inputs.len()).map(|at| at < by).collect();
-    let point = Point {
+    let point = Evaluated {
         inputs: &operands,
         output: &output,
         gradient: &gradient,
@@ -66,12 +66,20 @@ fn check(function: &dyn Function, inputs: Vec<Array>, by: usize) {
 #[test]
 fn element_by_element() {
     check(
-        &Sum { sign: -1.0 },
+        &Addition { sign: -1.0 },
         vec![random(&[2, 3, 4], 1), random(&[3, 1], 2)],
         2,
     );
-    check(&Times, vec![random(&[2, 1, 4], 1), random(&[3, 4], 2)], 2);
-    check(&Times, vec![random(&[4], 1), random(&[2, 4], 2)], 2);
+    check(
+        &Multiplication,
+        vec![random(&[2, 1, 4], 1), random(&[3, 4], 2)],
+        2,
+    );
+    check(
+        &Multiplication,
+        vec![random(&[4], 1), random(&[2, 4], 2)],
+        2,
+    );
     let divide = Binary {
         value: |a: f32, b: f32| a / b,
         by_first: |_: f32, b: f32| 1.0 / b,
@@ -101,16 +109,16 @@ fn element_by_element() {
 }
 
 /// [`Choose`] with its condition built in, for a step would change that.
-struct Chosen3(Array);
+struct Chosen3(FloatArray);
 
 impl Function for Chosen3 {
-    fn value(&self, inputs: &Operands) -> Result<Array, Misfit> {
+    fn value(&self, inputs: &Arguments) -> Result<FloatArray, Misfit> {
         Choose.value(&[Some(&self.0), inputs[0], inputs[1]])
     }
 
-    fn pull_back(&self, point: &Point, wanted: &[bool]) -> Vec<Option<Array>> {
+    fn pull_back(&self, point: &Evaluated, wanted: &[bool]) -> Vec<Option<FloatArray>> {
         let inputs = [Some(&self.0), point.inputs[0], point.inputs[1]];
-        let point = Point {
+        let point = Evaluated {
             inputs: &inputs,
             ..*point
         };
@@ -159,7 +167,7 @@ fn convolutions() {
         groups: 1,
         strides: vec![1, 1],
         dilations: vec![1, 1],
-        padding: Padding::Given(vec![0; 4]),
+        padding: WindowPadding::Given(vec![0; 4]),
     };
     let x = || random(&[3, 4, 6, 5], 1);
     let with = |weight: &[usize]| vec![x(), random(weight, 2), random(&weight[..1], 3)];
@@ -169,7 +177,7 @@ fn convolutions() {
         groups: 2,
         strides: vec![2, 1],
         dilations: vec![1, 2],
-        padding: Padding::Given(vec![1, 0, 2, 1]),
+        padding: WindowPadding::Given(vec![1, 0, 2, 1]),
     };
     check(&odd, with(&[6, 2, 3, 2]), 3);
     let depthwise = Convolution {
@@ -180,7 +188,7 @@ fn convolutions() {
     let same = Convolution {
         groups: 1,
         strides: vec![2, 2],
-        padding: Padding::Same { first: false },
+        padding: WindowPadding::Same { first: false },
         dilations: vec![1, 1],
     };
     check(&same, with(&[2, 4, 3, 3]), 3);
@@ -188,7 +196,7 @@ fn convolutions() {
         groups: 1,
         strides: vec![2],
         dilations: vec![2],
-        padding: Padding::Given(vec![2, 1]),
+        padding: WindowPadding::Given(vec![2, 1]),
     };
     check(
         &line,
@@ -203,12 +211,12 @@ fn convolutions() {
 
 #[test]
 fn pools() {
-    let pool = |pooled, rounds_up| Pool {
+    let pool = |pooled, rounds_up| Pooling {
         pooled,
         kernel: vec![3, 2],
         strides: vec![2, 2],
         dilations: vec![1, 1],
-        padding: Padding::Given(vec![1, 0, 1, 1]),
+        padding: WindowPadding::Given(vec![1, 0, 1, 1]),
         rounds_up,
     };
     let x = || vec![random(&[2, 3, 6, 5], 1)];
@@ -235,7 +243,7 @@ fn pools() {
         );
     }
     // Elements far enough apart that a step changes no order.
-    let apart = Array::new(
+    let apart = FloatArray::new(
         vec![1, 1, 6, 5],
         (0..30).map(|at| ((at * 7) % 30) as f32).collect(),
     );
@@ -245,20 +253,20 @@ fn pools() {
 #[test]
 fn sums_and_norms() {
     for (keeps_axes, is_mean) in [(true, false), (false, true)] {
-        let reduce = Reduce {
-            axes: |_: &Operands| Ok(vec![0, 2]),
+        let reduce = AxisSum {
+            axes: |_: &Arguments| Ok(vec![0, 2]),
             keeps_axes,
             is_mean,
         };
         check(&reduce, vec![random(&[2, 3, 4], 1)], 1);
     }
     for is_logarithm in [false, true] {
-        let last = Softmax {
+        let last = SoftmaxFunction {
             axes: |rank| Some((rank - 1, 1)),
             is_logarithm,
         };
         check(&last, vec![random(&[2, 3, 4], 1)], 1);
-        let middle = Softmax {
+        let middle = SoftmaxFunction {
             axes: |_| Some((1, 1)),
             is_logarithm,
         };
@@ -291,13 +299,13 @@ fn sums_and_norms() {
 #[test]
 fn moved_elements() {
     let whole = |numbers: &[i64]| {
-        Array::new(
+        FloatArray::new(
             vec![numbers.len()],
             numbers.iter().map(|x| *x as f32).collect(),
         )
     };
     check(
-        &Reshape { allows_zero: false },
+        &Reshaping { allows_zero: false },
         vec![random(&[2, 3, 4], 1), whole(&[0, -1])],
         1,
     );
@@ -310,19 +318,19 @@ fn moved_elements() {
     );
     check(&Permute { order: None }, vec![random(&[2, 3, 4], 1)], 1);
     check(
-        &Concat { axis: -2 },
+        &Concatenation { axis: -2 },
         vec![random(&[2, 3, 4], 1), random(&[2, 1, 4], 2)],
         2,
     );
     check(
-        &Gather { axis: 1 },
+        &Lookup { axis: 1 },
         vec![random(&[2, 3, 4], 1), whole(&[2, 0, -1, 0])],
         1,
     );
-    check(&Expand, vec![random(&[3, 1], 1), whole(&[2, 1, 4])], 1);
-    let parts = Slice {
-        parts: |_: &Operands| {
-            let forward = Part {
+    check(&Expansion, vec![random(&[3, 1], 1), whole(&[2, 1, 4])], 1);
+    let parts = Slicing {
+        parts: |_: &Arguments| {
+            let forward = AxisPart {
                 axis: 2,
                 start: 1,
                 count: 2,
@@ -330,7 +338,7 @@ fn moved_elements() {
             };
             Ok(vec![
                 forward,
-                Part {
+                AxisPart {
                     axis: 0,
                     start: 1,
                     count: 2,
@@ -340,9 +348,9 @@ fn moved_elements() {
         },
     };
     check(&parts, vec![random(&[2, 3, 4], 1)], 1);
-    let pad = Pad {
-        ends: |_: &Operands| {
-            Ok(Ends {
+    let pad = PadFunction {
+        ends: |_: &Arguments| {
+            Ok(PaddedEnds {
                 counts: vec![(1, 0), (0, 2)],
                 fill: 0.5,
             })
@@ -360,33 +368,33 @@ fn what_does_not_fit_is_an_error() {
         alpha: 1.0,
         beta: 1.0,
     };
-    assert!(Times.value(&operands).is_err());
+    assert!(Multiplication.value(&operands).is_err());
     assert!(MatMul.value(&operands).is_err());
     assert!(gemm.value(&operands).is_err());
-    assert!(Concat { axis: 0 }.value(&operands).is_err());
-    assert!(Concat { axis: 5 }.value(&operands).is_err());
-    assert!(Reshape { allows_zero: false }.value(&operands).is_err());
+    assert!(Concatenation { axis: 0 }.value(&operands).is_err());
+    assert!(Concatenation { axis: 5 }.value(&operands).is_err());
+    assert!(Reshaping { allows_zero: false }.value(&operands).is_err());
     let far = b.map(|_| 7.0);
-    assert!(Gather { axis: 0 }.value(&[Some(&a), Some(&far)]).is_err());
-    assert!(Times.value(&[Some(&a)]).is_err());
+    assert!(Lookup { axis: 0 }.value(&[Some(&a), Some(&far)]).is_err());
+    assert!(Multiplication.value(&[Some(&a)]).is_err());
 }
 
 #[test]
 fn recurrences() {
     let cells = [
-        Cell::Lstm,
-        Cell::Gru {
+        CellKind::Lstm,
+        CellKind::Gru {
             resets_product: false,
         },
-        Cell::Gru {
+        CellKind::Gru {
             resets_product: true,
         },
     ];
     for cell in cells {
-        let gates = if cell == Cell::Lstm { 4 } else { 3 };
+        let gates = if cell == CellKind::Lstm { 4 } else { 3 };
         for reversed in [vec![false], vec![true], vec![false, true]] {
             for gives_last in [false, true] {
-                let layer = Recurrent {
+                let layer = RecurrentLayer {
                     cell,
                     reversed: reversed.clone(),
                     gives_last,

@@ -2,7 +2,7 @@
 
 /// What is around the data.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Padding {
+pub enum WindowPadding {
     /// So many zeros at the start of each axis, then at the end of each.
     Given(Vec<usize>),
     /// As many as give ⌈extent / stride⌉ places; one more at the end (or at the start) where they are odd.
@@ -14,7 +14,7 @@ pub enum Padding {
 
 /// How windows lie over data: two axes (one axis has a first one of extent 1).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Window {
+pub(super) struct WindowGrid {
     pub data: [usize; 2],
     pub kernel: [usize; 2],
     pub strides: [usize; 2],
@@ -25,14 +25,14 @@ pub(super) struct Window {
     pub out: [usize; 2],
 }
 
-impl Window {
+impl WindowGrid {
     /// Windows of these extents; `None` where they do not fit, or lie over more than two axes.
     pub fn new(
         data: &[usize],
         kernel: &[usize],
         strides: &[usize],
         dilations: &[usize],
-        padding: &Padding,
+        padding: &WindowPadding,
     ) -> Option<Self> {
         Self::rounded(data, kernel, strides, dilations, padding, false)
     }
@@ -43,14 +43,14 @@ impl Window {
         kernel: &[usize],
         strides: &[usize],
         dilations: &[usize],
-        padding: &Padding,
+        padding: &WindowPadding,
         up: bool,
     ) -> Option<Self> {
         let axes = data.len();
         if !(1..=2).contains(&axes) || kernel.len() != axes {
             return None;
         }
-        let mut window = Window {
+        let mut window = WindowGrid {
             data: [1; 2],
             kernel: [1; 2],
             strides: [1; 2],
@@ -64,11 +64,11 @@ impl Window {
             let dilation = dilations.get(axis).copied().unwrap_or(1).max(1);
             let reach = dilation * kernel.checked_sub(1)? + 1;
             let (before, after) = match padding {
-                Padding::Given(ends) => (
+                WindowPadding::Given(ends) => (
                     ends.get(axis).copied().unwrap_or(0),
                     ends.get(axes + axis).copied().unwrap_or(0),
                 ),
-                Padding::Same { first } => {
+                WindowPadding::Same { first } => {
                     let needed = (data.div_ceil(stride).saturating_sub(1) * stride + reach)
                         .saturating_sub(data);
                     let half = needed / 2;
@@ -176,7 +176,7 @@ impl Window {
         patches
     }
 
-    /// The transpose of [`Window::patches`]: adds each entry to the element that it was read from.
+    /// The transpose of [`WindowGrid::patches`]: adds each entry to the element that it was read from.
     pub fn add_back(&self, patches: &[f32], channels: usize, data: &mut [f32]) {
         let (taps, places) = (self.taps(), self.places());
         for channel in 0..channels {

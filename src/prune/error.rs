@@ -71,7 +71,7 @@ pub enum PruneError {
     Broken(String),
     /// The weights cannot be trained.
     #[error(transparent)]
-    Training(TrainError),
+    Training(Box<TrainError>),
     /// Rounds left a tensor in another shape than the plan does.
     #[error("the rounds left '{0}' in another shape than the plan; prune in one round")]
     Rounds(String),
@@ -104,7 +104,7 @@ impl From<TrainError> for PruneError {
         match error {
             TrainError::Cancelled => PruneError::Cancelled,
             TrainError::Data(error) => PruneError::Inputs(error),
-            other => PruneError::Training(other),
+            other => PruneError::Training(Box::new(other)),
         }
     }
 }

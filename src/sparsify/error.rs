@@ -26,7 +26,7 @@ pub enum Error {
     #[error(transparent)]
     Load(#[from] LoadError),
     #[error(transparent)]
-    Training(TrainError),
+    Training(Box<TrainError>),
     #[error("stopped")]
     Cancelled,
 }
@@ -36,7 +36,7 @@ impl From<TrainError> for Error {
         match error {
             TrainError::Cancelled => Error::Cancelled,
             TrainError::Data(error) => Error::Data(error),
-            other => Error::Training(other),
+            other => Error::Training(Box::new(other)),
         }
     }
 }

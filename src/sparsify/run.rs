@@ -109,13 +109,17 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
+    /// The model's SHA-256 where a plan is read or kept, else nothing.
+    fn digest(&self) -> String {
+        match self.request.plan.is_some() || self.request.keep_plan {
+            true => self.model.source.sha256(),
+            false => String::new(),
+        }
+    }
+
     /// From masks to the finished model.
     fn finish(mut self, left: Vec<LeftDense>) -> Result<SparsifyOutcome, Error> {
-        let sha256 = if self.request.plan.is_some() || self.request.keep_plan {
-            self.model.source.sha256()
-        } else {
-            String::new()
-        };
+        let sha256 = self.digest();
         let given = match &self.request.plan {
             Some(plan) => Some(plan.masks(self.model, self.parts, &sha256)?),
             None => None,
@@ -132,13 +136,10 @@ impl<'a> Job<'a> {
         } = made;
         let trained = self.train(&mut model)?;
         self.model.source.check()?;
-        let method = method
-            .filter(|_| !repairs.is_empty())
-            .map(|method| method.to_string());
-        let fit = self.fit(if trained {
-            Some(TRAINED.to_owned())
-        } else {
-            method
+        let fitted = method.filter(|_| !repairs.is_empty());
+        let fit = self.fit(match trained {
+            true => Some(TRAINED.to_owned()),
+            false => fitted.map(|method| method.to_string()),
         })?;
         let planned = self
             .request

@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use crate::gradient::Array;
+use crate::gradient::FloatArray;
 
 /// Decay of the first moments (β₁),
 const FIRST: f32 = 0.9;
@@ -29,7 +29,7 @@ pub(super) struct AdamW {
 
 impl AdamW {
     /// For these weights, and so many steps at all.
-    pub fn new(weights: &[Array], rate: f64, steps: usize) -> Self {
+    pub fn new(weights: &[FloatArray], rate: f64, steps: usize) -> Self {
         let zeros = || {
             weights
                 .iter()
@@ -57,7 +57,7 @@ impl AdamW {
     }
 
     /// Takes one step against the gradients; a weight without one stays.
-    pub fn step(&mut self, weights: &mut [Array], gradients: &[Option<Array>]) {
+    pub fn step(&mut self, weights: &mut [FloatArray], gradients: &[Option<FloatArray>]) {
         let rate = self.rate() as f32;
         self.done += 1;
         let correct =
@@ -91,11 +91,11 @@ mod tests {
 
     #[test]
     fn the_rate_rises_then_falls_to_nothing() {
-        let mut adam = AdamW::new(&[Array::zeros(&[1])], 1.0, 100);
+        let mut adam = AdamW::new(&[FloatArray::zeros(&[1])], 1.0, 100);
         let mut rates = Vec::new();
         for _ in 0..100 {
             rates.push(adam.rate());
-            adam.step(&mut [Array::zeros(&[1])], &[None]);
+            adam.step(&mut [FloatArray::zeros(&[1])], &[None]);
         }
         assert!(rates[0] < 0.3 && rates[4] == 1.0 && rates[99] < 1e-3);
         assert!(rates[4..].windows(2).all(|pair| pair[1] <= pair[0]));
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_quadratic_is_minimised() {
-        let mut weights = vec![Array::new(vec![3], vec![1.0, -2.0, 0.5])];
+        let mut weights = vec![FloatArray::new(vec![3], vec![1.0, -2.0, 0.5])];
         let aim = [0.25f32, 0.5, -0.75];
         let mut adam = AdamW::new(&weights, 0.05, 400);
         for _ in 0..400 {
@@ -113,7 +113,7 @@ mod tests {
                 .zip(&aim)
                 .map(|(w, aim)| w - aim)
                 .collect();
-            adam.step(&mut weights, &[Some(Array::new(vec![3], off))]);
+            adam.step(&mut weights, &[Some(FloatArray::new(vec![3], off))]);
         }
         let far = weights[0]
             .data

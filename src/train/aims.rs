@@ -1,10 +1,11 @@
 //! Which values of a pruned model are held against the original's: outputs, and sums of branches inside.
 
-use super::network::is_stored;
-use super::trainable::Trainable;
-use crate::analysis::{Analysis, Facts, Selection};
+use super::TrainError;
+use super::trainable::{Trainable, is_stored};
+use crate::analysis::Facts;
 use crate::model::{Index, Model, ValueId};
 use crate::ops::{Flow, flow};
+use crate::recover::Teacher;
 
 /// A value that both models have.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,14 +19,17 @@ pub(super) struct Shared {
 /// Sums inside that are looked at, at most.
 const MOST: usize = 64;
 
-/// Outputs that weights have a part in, then sums of two branches (wherever a residual is added).
+/// Outputs that weights have a part in, then sums of two branches (wherever a residual is added). Errors: there is no such output.
 pub(super) fn shared(
-    original: &Model,
-    analysis: &Analysis,
-    selection: &Selection,
+    teacher: Teacher,
     pruned: &Model,
     facts: &Facts,
-) -> Vec<Shared> {
+) -> Result<Vec<Shared>, TrainError> {
+    let Teacher {
+        model: original,
+        analysis,
+        selection,
+    } = teacher;
     let by_name = original.index().main_values();
     let trainable = Trainable::find(pruned, facts);
     let in_both = |value: ValueId, is_output: bool| {
@@ -47,6 +51,9 @@ pub(super) fn shared(
         .iter()
         .filter_map(|value| in_both(*value, true))
         .collect();
+    if all.is_empty() {
+        return Err(TrainError::NothingTrainable(trainable.stops));
+    }
     let joins = |value: &Option<ValueId>| {
         value.is_some_and(|value| trainable.depends(value) && !is_stored(pruned, value))
     };
@@ -64,5 +71,5 @@ pub(super) fn shared(
         all.extend(sum.and_then(|sum| in_both(sum, false)));
     }
     all.truncate(outputs.len() + MOST);
-    all
+    Ok(all)
 }

@@ -33,7 +33,7 @@ pub enum TrainError {
     Unverifiable(#[from] Unverifiable),
     /// A part of the model failed to run.
     #[error(transparent)]
-    Run(#[from] RunError),
+    ForwardRun(#[from] RunError),
     /// Somebody asked to stop.
     #[error("stopped")]
     Cancelled,

@@ -1,10 +1,10 @@
 //! What training makes small: the squared error of outputs, and of sums inside, relative to how much the original's vary.
 
-use crate::gradient::Array;
+use crate::gradient::FloatArray;
 
 /// One value that is held against the original's.
 #[derive(Clone, Debug)]
-pub(super) struct Aim {
+pub(super) struct LossTerm {
     /// How much its error counts.
     pub weight: f64,
     /// What stays of each axis of the original's value; `None`: all.
@@ -13,9 +13,9 @@ pub(super) struct Aim {
     pub variance: f64,
 }
 
-impl Aim {
+impl LossTerm {
     /// What the original gives, as far as it stays.
-    pub fn of(&self, original: &Array) -> Array {
+    pub fn of(&self, original: &FloatArray) -> FloatArray {
         let mut value = original.clone();
         for (axis, kept) in self.kept.iter().enumerate() {
             let Some(kept) = kept else { continue };
@@ -29,13 +29,13 @@ impl Aim {
             }
             let mut dims = value.dims.clone();
             dims[axis] = kept.len();
-            value = Array::new(dims, data);
+            value = FloatArray::new(dims, data);
         }
         value
     }
 
     /// weight · mean (y − t)² / variance, and its derivative by y.
-    pub fn error(&self, value: &Array, target: &Array) -> (f64, Array) {
+    pub fn error(&self, value: &FloatArray, target: &FloatArray) -> (f64, FloatArray) {
         let count = value.data.len().max(1) as f64;
         let scale = self.weight / (count * self.variance.max(1e-12));
         let mut gradient = value.clone();
@@ -50,7 +50,7 @@ impl Aim {
 }
 
 /// The variance of all elements of an array.
-pub(super) fn variance(array: &Array) -> f64 {
+pub(super) fn variance(array: &FloatArray) -> f64 {
     let count = array.data.len().max(1) as f64;
     let mean = array.data.iter().map(|x| f64::from(*x)).sum::<f64>() / count;
     array
@@ -67,12 +67,12 @@ mod tests {
 
     #[test]
     fn an_aim_keeps_what_stays() {
-        let aim = Aim {
+        let aim = LossTerm {
             weight: 2.0,
             kept: vec![None, Some(vec![0, 2])],
             variance: 4.0,
         };
-        let original = Array::new(vec![2, 3], vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        let original = FloatArray::new(vec![2, 3], vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
         let target = aim.of(&original);
         assert_eq!(
             (target.dims.clone(), target.data.clone()),
@@ -82,7 +82,7 @@ mod tests {
         let (error, gradient) = aim.error(&value, &target);
         assert_eq!((error, gradient.data), (0.5, vec![0.25; 4]));
         assert_eq!(
-            variance(&Array::new(vec![4], vec![1.0, 1.0, 3.0, 3.0])),
+            variance(&FloatArray::new(vec![4], vec![1.0, 1.0, 3.0, 3.0])),
             1.0
         );
     }

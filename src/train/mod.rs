@@ -5,10 +5,13 @@
 
 mod adamw;
 mod aims;
+mod course;
 mod distill;
 mod error;
+mod limits;
 mod loss;
 mod network;
+mod record;
 mod samples;
 mod student;
 #[cfg(test)]
@@ -16,6 +19,7 @@ mod tests;
 mod trainable;
 mod views;
 
-pub use distill::{Lesson, TRAINED, Trained, Training, TrainingRecord, distill};
+pub use distill::distill;
 pub use error::TrainError;
+pub use record::{Lesson, TRAINED, Trained, Training, TrainingRecord};
 pub use views::Views;

@@ -8,16 +8,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::TrainError;
 use super::trainable::Trainable;
 use crate::analysis::{Facts, Pins, infer, view};
-use crate::gradient::{Array, Function, Operands, Point};
-use crate::model::{Index, Model, Origin, TensorRef, ValueId};
+use crate::gradient::{Arguments, Evaluated, FloatArray, Function};
+use crate::model::{Index, Model, TensorRef, ValueId};
 use crate::ops::gradient::function;
 use crate::run::Tensors;
 
 /// Arrays by the values that they stand for.
-pub(super) type Arrays = HashMap<ValueId, Array>;
+pub(super) type Arrays = HashMap<ValueId, FloatArray>;
 
 /// One function, and where its operands come from.
-struct Step {
+struct NetworkStep {
     function: Box<dyn Function>,
     inputs: Vec<Option<ValueId>>,
     output: ValueId,
@@ -27,7 +27,7 @@ struct Step {
 
 /// A model made ready to be trained.
 pub(super) struct Network {
-    steps: Vec<Step>,
+    steps: Vec<NetworkStep>,
     /// Constants that steps read, those that are not trained.
     constants: Arrays,
     /// Weights that are trained, in the order of the model.
@@ -43,13 +43,13 @@ pub(super) struct Network {
 }
 
 /// What a run of a network left for its derivatives.
-pub(super) struct Run {
+pub(super) struct ForwardRun {
     values: Arrays,
 }
 
-impl Run {
+impl ForwardRun {
     /// A value of the run.
-    pub fn value(&self, of: ValueId) -> Option<&Array> {
+    pub fn value(&self, of: ValueId) -> Option<&FloatArray> {
         self.values.get(&of)
     }
 
@@ -63,8 +63,8 @@ impl Run {
 }
 
 /// An array of numbers of any type; `None` for text and the like.
-pub(super) fn array(tensor: &TensorRef) -> Option<Array> {
-    Some(Array::new(tensor.dims.clone(), tensor.to_f32()?))
+pub(super) fn array(tensor: &TensorRef) -> Option<FloatArray> {
+    Some(FloatArray::new(tensor.dims.clone(), tensor.to_f32()?))
 }
 
 impl Network {
@@ -129,7 +129,7 @@ impl Network {
                         false => self.add_constant(model, facts, *input),
                     }
                 }
-                self.steps.push(Step {
+                self.steps.push(NetworkStep {
                     function,
                     inputs: entry.inputs.clone(),
                     output,
@@ -159,7 +159,7 @@ impl Network {
             let dims: Option<Vec<usize>> =
                 fact.shape.as_ref()?.iter().map(|dim| dim.count()).collect();
             let dims = dims.filter(|dims| dims.iter().product::<usize>() == numbers.len())?;
-            Some(Array::new(
+            Some(FloatArray::new(
                 dims,
                 numbers.iter().map(|number| *number as f32).collect(),
             ))
@@ -174,13 +174,13 @@ impl Network {
     }
 
     /// Takes values that are the same for all inputs as constants, instead of having them handed in.
-    pub fn fix(&mut self, value: ValueId, array: Array) {
+    pub fn fix(&mut self, value: ValueId, array: FloatArray) {
         self.given.remove(&value);
         self.constants.insert(value, array);
     }
 
     /// The weights as the model has them.
-    pub fn weights_of(&self, model: &Model) -> Option<Vec<Array>> {
+    pub fn weights_of(&self, model: &Model) -> Option<Vec<FloatArray>> {
         self.weights
             .iter()
             .map(|weight| array(&model.constant(*weight)?))
@@ -188,8 +188,13 @@ impl Network {
     }
 
     /// Runs the network. With `keeps`, all values stay for [`Network::gradients`]; else only what is asked for.
-    pub fn run(&self, weights: &[Array], given: &Arrays, keeps: bool) -> Result<Run, TrainError> {
-        let by_weight: HashMap<ValueId, &Array> =
+    pub fn run(
+        &self,
+        weights: &[FloatArray],
+        given: &Arrays,
+        keeps: bool,
+    ) -> Result<ForwardRun, TrainError> {
+        let by_weight: HashMap<ValueId, &FloatArray> =
             self.weights.iter().copied().zip(weights).collect();
         let mut values = Arrays::new();
         for (at, step) in self.steps.iter().enumerate() {
@@ -212,16 +217,16 @@ impl Network {
                 }
             }
         }
-        Ok(Run { values })
+        Ok(ForwardRun { values })
     }
 
     fn operands<'a>(
         &'a self,
-        step: &Step,
-        weights: &HashMap<ValueId, &'a Array>,
+        step: &NetworkStep,
+        weights: &HashMap<ValueId, &'a FloatArray>,
         given: &'a Arrays,
         values: &'a Arrays,
-    ) -> Vec<Option<&'a Array>> {
+    ) -> Vec<Option<&'a FloatArray>> {
         let find = |value: &ValueId| {
             let known = values.get(value).or_else(|| self.constants.get(value));
             known
@@ -235,10 +240,10 @@ impl Network {
     }
 
     /// About how many multiplications a run took.
-    pub fn work(&self, run: &Run, weights: &[Array], given: &Arrays) -> f64 {
-        let by_weight: HashMap<ValueId, &Array> =
+    pub fn work(&self, run: &ForwardRun, weights: &[FloatArray], given: &Arrays) -> f64 {
+        let by_weight: HashMap<ValueId, &FloatArray> =
             self.weights.iter().copied().zip(weights).collect();
-        let one = |step: &Step| {
+        let one = |step: &NetworkStep| {
             let operands = self.operands(step, &by_weight, given, &run.values);
             let output = run.value(step.output);
             output.map_or(0, |output| step.function.work(&operands, output)) as f64
@@ -249,12 +254,12 @@ impl Network {
     /// Derivatives of a loss by the weights, from those by values of the run.
     pub fn gradients(
         &self,
-        run: &Run,
-        weights: &[Array],
+        run: &ForwardRun,
+        weights: &[FloatArray],
         given: &Arrays,
-        seeds: Vec<(ValueId, Array)>,
-    ) -> Vec<Option<Array>> {
-        let by_weight: HashMap<ValueId, &Array> =
+        seeds: Vec<(ValueId, FloatArray)>,
+    ) -> Vec<Option<FloatArray>> {
+        let by_weight: HashMap<ValueId, &FloatArray> =
             self.weights.iter().copied().zip(weights).collect();
         let mut gradients = Arrays::new();
         for (value, seed) in seeds {
@@ -274,8 +279,8 @@ impl Network {
                 })
             };
             let wanted: Vec<bool> = step.inputs.iter().map(wants).collect();
-            let operands: &Operands = &operands;
-            let point = Point {
+            let operands: &Arguments = &operands;
+            let point = Evaluated {
                 inputs: operands,
                 output,
                 gradient: &gradient,
@@ -294,7 +299,7 @@ impl Network {
     }
 
     /// Writes weights into the model. Errors: the model does not hold one of them.
-    pub fn store(&self, model: &mut Model, weights: &[Array]) -> Result<(), TrainError> {
+    pub fn store(&self, model: &mut Model, weights: &[FloatArray]) -> Result<(), TrainError> {
         for (value, array) in self.weights.iter().zip(weights) {
             let name = model.index().value(*value).name.clone();
             let tensor = TensorRef::from_f32(array.dims.clone(), &array.data).to_proto(&name);
@@ -307,14 +312,9 @@ impl Network {
     }
 }
 
-fn add_to(gradients: &mut Arrays, value: ValueId, gradient: Array) {
+fn add_to(gradients: &mut Arrays, value: ValueId, gradient: FloatArray) {
     match gradients.get_mut(&value) {
         Some(sum) => sum.add(&gradient),
         None => drop(gradients.insert(value, gradient)),
     }
-}
-
-/// Whether a value is a stored tensor.
-pub(super) fn is_stored(model: &Model, value: ValueId) -> bool {
-    matches!(model.index().value(value).origin, Origin::Initializer(_))
 }

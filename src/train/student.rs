@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use super::TrainError;
-use super::network::{Arrays, Network, Run, array};
+use super::network::{Arrays, ForwardRun, Network, array};
 use crate::analysis::constants;
-use crate::gradient::Array;
+use crate::gradient::FloatArray;
 use crate::model::{Model, ValueId, extract_subgraph};
 use crate::run::{Runtime, Session, Tensors};
 
 /// A network, its weights, and how values that are handed in come from the inputs.
 pub(super) struct Student {
     pub network: Network,
-    pub weights: Vec<Array>,
+    pub weights: Vec<FloatArray>,
     /// Values that are inputs of the model.
     inputs: Vec<(ValueId, String)>,
     /// Values that a part of the model computes.
@@ -89,17 +89,17 @@ impl Student {
     }
 
     /// Runs it on what it was handed.
-    pub fn run(&self, given: &Arrays, keeps: bool) -> Result<Run, TrainError> {
+    pub fn run(&self, given: &Arrays, keeps: bool) -> Result<ForwardRun, TrainError> {
         self.network.run(&self.weights, given, keeps)
     }
 
     /// About how many multiplications a run took. Errors: the part that computes what it is handed fails.
-    pub fn work(&self, run: &Run, batch: &Tensors) -> Result<f64, TrainError> {
+    pub fn work(&self, run: &ForwardRun, batch: &Tensors) -> Result<f64, TrainError> {
         Ok(self.network.work(run, &self.weights, &self.given(batch)?))
     }
 
     /// What it was asked for on a batch, in order.
-    pub fn outputs(&self, batch: &Tensors) -> Result<Vec<Array>, TrainError> {
+    pub fn outputs(&self, batch: &Tensors) -> Result<Vec<FloatArray>, TrainError> {
         let run = self.run(&self.given(batch)?, false)?;
         let outputs = self.network.outputs.iter();
         Ok(outputs

@@ -7,7 +7,7 @@ use super::student::Student;
 use super::*;
 use crate::analysis::Selection;
 use crate::calibrate::Dataset;
-use crate::gradient::Array;
+use crate::gradient::FloatArray;
 use crate::inputs::read_npz;
 use crate::model::{Index, Limits, Model, load, text};
 use crate::progress::Work;
@@ -128,7 +128,7 @@ fn gradients_are_those_of_finite_differences() {
                 .count()
                 > 20
         );
-        let sum = |weights: &[Array]| -> f64 {
+        let sum = |weights: &[FloatArray]| -> f64 {
             let run = network.run(weights, &given, false).unwrap();
             run.value(output)
                 .unwrap()
@@ -194,7 +194,7 @@ fn what_has_no_derivative_holds_what_it_reads() {
 fn extents_of_what_is_trained_do_not_stop_it() {
     let model = text::model(
         "opset 13\ninput x f32[n,4]\nconst w f32[4,6]\nconst two i64[1] = 2\nconst rest i64[1] = -1\nconst zero i64[1] = 0\n\
-         a = MatMul(x, w)\ns = Shape(a)\nrows = Gather(s, zero)\nd = Concat(rows, two, rest) {axis=0}\ny = Reshape(a, d)\noutput y",
+         a = MatMul(x, w)\ns = Shape(a)\nrows = Lookup(s, zero)\nd = Concatenation(rows, two, rest) {axis=0}\ny = Reshaping(a, d)\noutput y",
     )
     .unwrap();
     let example = Tensors::from_iter([(
@@ -314,7 +314,7 @@ fn a_value_that_is_read_twice_has_the_sum_of_both_derivatives() {
         .map(|value| (*value, array(&example["x"]).unwrap()))
         .collect();
     let run = network.run(&weights, &given, true).unwrap();
-    let seed = Array::new(vec![1, 2], vec![1.0, 1.0]);
+    let seed = FloatArray::new(vec![1, 2], vec![1.0, 1.0]);
     let gradients = network.gradients(&run, &weights, &given, vec![(network.outputs[0], seed)]);
     // y = a², a = (4, 6): dy/dw = 2 a for each row of x.
     assert_eq!(gradients[0].as_ref().unwrap().data, [8.0, 12.0, 8.0, 12.0]);

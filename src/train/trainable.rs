@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use super::network::is_stored;
 use crate::analysis::{Facts, view};
 use crate::model::{GraphId, Index, Model, NodeId, Origin, ValueId};
 use crate::ops::gradient::function;
@@ -149,4 +148,9 @@ fn sources(model: &Model, node: NodeId) -> BTreeSet<ValueId> {
     }
     seen.retain(|value| is_stored(model, *value));
     seen
+}
+
+/// Whether a value is a stored tensor.
+pub(super) fn is_stored(model: &Model, value: ValueId) -> bool {
+    matches!(model.index().value(value).origin, Origin::Initializer(_))
 }

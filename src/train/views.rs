@@ -3,7 +3,7 @@
 
 use rand::Rng;
 
-use crate::gradient::Array;
+use crate::gradient::FloatArray;
 use crate::model::TensorRef;
 use crate::run::Tensors;
 
@@ -78,7 +78,7 @@ impl Views {
         let cut = random.random::<f64>();
         for (name, tensor) in inputs {
             let tensor = match tensor.to_f32().filter(|_| are_pictures(tensor)) {
-                Some(data) => self.pictures(Array::new(tensor.dims.clone(), data), random),
+                Some(data) => self.pictures(FloatArray::new(tensor.dims.clone(), data), random),
                 None if self.splice && are_sequences(tensor) => spliced(tensor, cut),
                 None => tensor.clone(),
             };
@@ -87,7 +87,7 @@ impl Views {
         seen
     }
 
-    fn pictures(&self, mut batch: Array, random: &mut impl Rng) -> TensorRef {
+    fn pictures(&self, mut batch: FloatArray, random: &mut impl Rng) -> TensorRef {
         let [count, _, height, width] = batch.dims[..] else {
             return TensorRef::from_f32(batch.dims, &batch.data);
         };
@@ -132,7 +132,7 @@ fn shift(plane: &mut [f32], [height, width]: [usize; 2], [down, right]: [i64; 2]
 }
 
 /// Each picture, and the next one over it (mixup, Zhang et al. 2018).
-fn overlay(batch: &mut Array, share: f32) {
+fn overlay(batch: &mut FloatArray, share: f32) {
     let size = batch.data.len() / batch.dims[0];
     let old = batch.data.clone();
     let next = old.iter().cycle().skip(size);
@@ -142,7 +142,7 @@ fn overlay(batch: &mut Array, share: f32) {
 }
 
 /// Each picture, with a rectangle of the next one (CutMix, Yun et al. 2019).
-fn paste(batch: &mut Array, random: &mut impl Rng) {
+fn paste(batch: &mut FloatArray, random: &mut impl Rng) {
     let [count, channels, height, width] = batch.dims[..] else {
         return;
     };

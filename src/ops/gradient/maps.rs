@@ -1,13 +1,13 @@
 //! Functions element by element.
 
-use super::{MICROSOFT, Table, data, first, given};
+use super::{FunctionTable, MICROSOFT, data, first, given};
 use crate::gradient::{
-    Array, Binary, Choose, Function, Map, Misfit, Operands, Point, Relabel, Sum, Times,
-    normal_density, normal_distribution, sigmoid,
+    Addition, Arguments, Binary, Choose, Evaluated, FloatArray, Function, Map, Misfit,
+    Multiplication, Relabel, normal_density, normal_distribution, sigmoid,
 };
 use crate::ops::NodeView;
 
-pub(super) const TABLE: Table = &[
+pub(super) const TABLE: FunctionTable = &[
     ("", "Relu", |_, at| map(at, |x| x.max(0.0), |x, _| step(x))),
     ("", "LeakyRelu", |node, at| {
         leaky(at, node.float("alpha").unwrap_or(0.01))
@@ -103,9 +103,9 @@ pub(super) const TABLE: Table = &[
             },
         )
     }),
-    ("", "Add", |_, at| first(at, Sum { sign: 1.0 })),
-    ("", "Sub", |_, at| first(at, Sum { sign: -1.0 })),
-    ("", "Mul", |_, at| first(at, Times)),
+    ("", "Add", |_, at| first(at, Addition { sign: 1.0 })),
+    ("", "Sub", |_, at| first(at, Addition { sign: -1.0 })),
+    ("", "Mul", |_, at| first(at, Multiplication)),
     ("", "Div", |_, at| {
         first(
             at,
@@ -130,7 +130,7 @@ pub(super) const TABLE: Table = &[
     ("", "Min", |node, at| extreme(node, at, -1.0)),
     ("", "Sum", |node, at| match node.inputs.len() {
         1 => same(at),
-        2 => first(at, Sum { sign: 1.0 }),
+        2 => first(at, Addition { sign: 1.0 }),
         _ => None,
     }),
     ("", "Where", |_, at| first(at, Choose)),
@@ -153,7 +153,7 @@ fn same(output: usize) -> Option<Box<dyn Function>> {
     first(
         output,
         Relabel {
-            dims: |inputs: &Operands| Some(given(inputs, 0)?.dims.clone()),
+            dims: |inputs: &Arguments| Some(given(inputs, 0)?.dims.clone()),
         },
     )
 }
@@ -275,7 +275,7 @@ struct Clip {
 }
 
 impl Clip {
-    fn ends(&self, inputs: &Operands) -> [f32; 2] {
+    fn ends(&self, inputs: &Arguments) -> [f32; 2] {
         let end = |at: usize, open: f32| {
             let operand = given(inputs, at + 1).and_then(|end| end.data.first().copied());
             operand.or(self.ends[at]).unwrap_or(open)
@@ -285,12 +285,12 @@ impl Clip {
 }
 
 impl Function for Clip {
-    fn value(&self, inputs: &Operands) -> Result<Array, Misfit> {
+    fn value(&self, inputs: &Arguments) -> Result<FloatArray, Misfit> {
         let [low, high] = self.ends(inputs);
         Ok(data(inputs)?.map(|x| x.max(low).min(high)))
     }
 
-    fn pull_back(&self, point: &Point, wanted: &[bool]) -> Vec<Option<Array>> {
+    fn pull_back(&self, point: &Evaluated, wanted: &[bool]) -> Vec<Option<FloatArray>> {
         let [low, high] = self.ends(point.inputs);
         let map = Map {
             value: |x: f32| x,

@@ -10,18 +10,18 @@ mod recurrences;
 mod reductions;
 
 use super::NodeView;
-use crate::gradient::{Array, Function, Misfit, Operands};
+use crate::gradient::{Arguments, FloatArray, Function, Misfit};
 use crate::model::normal_domain;
 
 /// Makes the function that gives one output of a node; `None` where the node's attributes ask for what there is no function of.
 type Make = fn(&NodeView, usize) -> Option<Box<dyn Function>>;
 
 /// Differentiable operators: domain, name, function.
-type Table = &'static [(&'static str, &'static str, Make)];
+type FunctionTable = &'static [(&'static str, &'static str, Make)];
 
 const MICROSOFT: &str = "com.microsoft";
 
-static TABLES: &[Table] = &[
+static TABLES: &[FunctionTable] = &[
     maps::TABLE,
     moves::TABLE,
     norms::TABLE,
@@ -53,12 +53,12 @@ fn first(output: usize, function: impl Function + 'static) -> Option<Box<dyn Fun
 }
 
 /// An operand that may be left out.
-fn given<'a>(inputs: &Operands<'a>, at: usize) -> Option<&'a Array> {
+fn given<'a>(inputs: &Arguments<'a>, at: usize) -> Option<&'a FloatArray> {
     inputs.get(at).copied().flatten()
 }
 
 /// The first operand.
-fn data<'a>(inputs: &Operands<'a>) -> Result<&'a Array, Misfit> {
+fn data<'a>(inputs: &Arguments<'a>) -> Result<&'a FloatArray, Misfit> {
     given(inputs, 0).ok_or_else(|| Misfit("the first operand is missing".to_owned()))
 }
 

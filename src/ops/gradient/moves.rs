@@ -1,18 +1,18 @@
 //! Functions that move elements about.
 
-use super::{MICROSOFT, Table, axes, data, first, given};
+use super::{FunctionTable, MICROSOFT, axes, data, first, given};
 use crate::gradient::{
-    Array, Concat, Ends, Expand, Function, Gather, Misfit, Operands, Pad, Part, Permute, Relabel,
-    Reshape, Slice,
+    Arguments, AxisPart, Concatenation, Expansion, FloatArray, Function, Lookup, Misfit,
+    PadFunction, PaddedEnds, Permute, Relabel, Reshaping, Slicing,
 };
 use crate::ops::NodeView;
 
-pub(super) const TABLE: Table = &[
+pub(super) const TABLE: FunctionTable = &[
     ("", "Reshape", |node, at| {
         // Version 1 has the extents as an attribute.
         let allows_zero = node.int("allowzero").unwrap_or(0) != 0;
         node.has_input(1)
-            .then(|| first(at, Reshape { allows_zero }))
+            .then(|| first(at, Reshaping { allows_zero }))
             .flatten()
     }),
     ("", "Flatten", flatten),
@@ -22,7 +22,7 @@ pub(super) const TABLE: Table = &[
     ("", "Concat", |node, at| {
         first(
             at,
-            Concat {
+            Concatenation {
                 axis: node.int("axis")?,
             },
         )
@@ -32,19 +32,19 @@ pub(super) const TABLE: Table = &[
     ("", "Gather", |node, at| {
         first(
             at,
-            Gather {
+            Lookup {
                 axis: node.int("axis").unwrap_or(0),
             },
         )
     }),
-    ("", "Expand", |_, at| first(at, Expand)),
+    ("", "Expand", |_, at| first(at, Expansion)),
     ("", "Pad", pad),
     (MICROSOFT, "Pad", pad),
 ];
 
 fn flatten(node: &NodeView, output: usize) -> Option<Box<dyn Function>> {
     let axis = node.int("axis").unwrap_or(1);
-    let dims = move |inputs: &Operands| {
+    let dims = move |inputs: &Arguments| {
         let dims = &given(inputs, 0)?.dims;
         let axis = if axis < 0 {
             axis + dims.len() as i64
@@ -58,15 +58,15 @@ fn flatten(node: &NodeView, output: usize) -> Option<Box<dyn Function>> {
 }
 
 /// Axes as an attribute (old versions), or as the second operand.
-fn axes_of(attribute: Option<&[i64]>, inputs: &Operands) -> Option<Vec<i64>> {
+fn axes_of(attribute: Option<&[i64]>, inputs: &Arguments) -> Option<Vec<i64>> {
     attribute
         .map(<[i64]>::to_vec)
-        .or_else(|| given(inputs, 1).map(Array::integers))
+        .or_else(|| given(inputs, 1).map(FloatArray::integers))
 }
 
 fn without_axes(node: &NodeView, output: usize) -> Option<Box<dyn Function>> {
     let attribute = node.ints("axes").map(<[i64]>::to_vec);
-    let dims = move |inputs: &Operands| {
+    let dims = move |inputs: &Arguments| {
         let dims = &given(inputs, 0)?.dims;
         let gone: Vec<usize> = match axes_of(attribute.as_deref(), inputs) {
             Some(list) => axes(&list, dims.len()).ok()?,
@@ -83,7 +83,7 @@ fn without_axes(node: &NodeView, output: usize) -> Option<Box<dyn Function>> {
 
 fn with_axes(node: &NodeView, output: usize) -> Option<Box<dyn Function>> {
     let attribute = node.ints("axes").map(<[i64]>::to_vec);
-    let dims = move |inputs: &Operands| {
+    let dims = move |inputs: &Arguments| {
         let dims = &given(inputs, 0)?.dims;
         let list = axes_of(attribute.as_deref(), inputs)?;
         let rank = dims.len() + list.len();
@@ -117,7 +117,7 @@ fn split(node: &NodeView, output: usize) -> Option<Box<dyn Function>> {
     let pieces = node
         .int("num_outputs")
         .map_or(node.outputs.len(), |count| count.max(1) as usize);
-    let parts = move |inputs: &Operands| {
+    let parts = move |inputs: &Arguments| {
         let dims = &data(inputs)?.dims;
         let axis = axes(&[axis], dims.len())?[0];
         let equal = dims[axis].div_ceil(pieces.max(1));
@@ -134,25 +134,25 @@ fn split(node: &NodeView, output: usize) -> Option<Box<dyn Function>> {
                 (start, equal.min(dims[axis] - start))
             }
         };
-        Ok(vec![Part {
+        Ok(vec![AxisPart {
             axis,
             start,
             count,
             step: 1,
         }])
     };
-    Some(Box::new(Slice { parts }))
+    Some(Box::new(Slicing { parts }))
 }
 
 fn slice(node: &NodeView, output: usize) -> Option<Box<dyn Function>> {
     let [starts, ends, axes_given] =
         ["starts", "ends", "axes"].map(|name| node.ints(name).map(<[i64]>::to_vec));
-    let parts = move |inputs: &Operands| {
+    let parts = move |inputs: &Arguments| {
         let dims = &data(inputs)?.dims;
         let list = |attribute: &Option<Vec<i64>>, at: usize| {
             attribute
                 .clone()
-                .or_else(|| given(inputs, at).map(Array::integers))
+                .or_else(|| given(inputs, at).map(FloatArray::integers))
         };
         let missing = || Misfit("a slice without ends".to_owned());
         let starts = list(&starts, 1).ok_or_else(missing)?;
@@ -166,11 +166,11 @@ fn slice(node: &NodeView, output: usize) -> Option<Box<dyn Function>> {
         })
         .collect()
     };
-    first(output, Slice { parts })
+    first(output, Slicing { parts })
 }
 
 /// What start, end and step take of an axis, as the standard reads them.
-fn part(axis: usize, extent: i64, [start, end, step]: [i64; 3]) -> Result<Part, Misfit> {
+fn part(axis: usize, extent: i64, [start, end, step]: [i64; 3]) -> Result<AxisPart, Misfit> {
     if step == 0 {
         return Err(Misfit("a slice with a step of 0".to_owned()));
     }
@@ -187,7 +187,7 @@ fn part(axis: usize, extent: i64, [start, end, step]: [i64; 3]) -> Result<Part, 
         false => (start.clamp(0, extent - 1), end.clamp(-1, extent - 1)),
     };
     let count = (end - start + step - step.signum()) / step;
-    Ok(Part {
+    Ok(AxisPart {
         axis,
         start: start.max(0) as usize,
         count: count.max(0) as usize,
@@ -204,7 +204,7 @@ fn pad(node: &NodeView, output: usize) -> Option<Box<dyn Function>> {
         node.ints("pads").map(<[i64]>::to_vec),
         node.float("value").unwrap_or(0.0),
     );
-    let ends = move |inputs: &Operands| {
+    let ends = move |inputs: &Arguments| {
         let rank = data(inputs)?.dims.len();
         let pads = axes_of(attribute.as_deref(), inputs)
             .ok_or_else(|| Misfit("a pad without extents".to_owned()))?;
@@ -223,7 +223,7 @@ fn pad(node: &NodeView, output: usize) -> Option<Box<dyn Function>> {
         let fill = given(inputs, 2)
             .and_then(|fill| fill.data.first().copied())
             .unwrap_or(fill);
-        Ok(Ends { counts, fill })
+        Ok(PaddedEnds { counts, fill })
     };
-    first(output, Pad { ends })
+    first(output, PadFunction { ends })
 }

@@ -1,10 +1,10 @@
 //! Normalisations.
 
-use super::{MICROSOFT, Table, first};
+use super::{FunctionTable, MICROSOFT, first};
 use crate::gradient::{Function, LayerNorm, StoredNorm};
 use crate::ops::NodeView;
 
-pub(super) const TABLE: Table = &[
+pub(super) const TABLE: FunctionTable = &[
     ("", "BatchNormalization", stored),
     ("", "LayerNormalization", |node, at| rows(node, at, true)),
     ("", "RMSNormalization", |node, at| rows(node, at, false)),

@@ -1,10 +1,10 @@
 //! Products with weights.
 
-use super::{Table, first};
-use crate::gradient::{Convolution, Function, Gemm, MatMul, Padding};
+use super::{FunctionTable, first};
+use crate::gradient::{Convolution, Function, Gemm, MatMul, WindowPadding};
 use crate::ops::NodeView;
 
-pub(super) const TABLE: Table = &[
+pub(super) const TABLE: FunctionTable = &[
     ("", "MatMul", |_, at| first(at, MatMul)),
     ("", "Gemm", gemm),
     ("", "Conv", convolution),
@@ -46,11 +46,11 @@ pub(super) fn extents(node: &NodeView, name: &str) -> Option<Vec<usize>> {
 }
 
 /// The padding of windows; `None` where the data are cropped.
-pub(super) fn padding(node: &NodeView) -> Option<Padding> {
+pub(super) fn padding(node: &NodeView) -> Option<WindowPadding> {
     match node.string("auto_pad") {
-        Some("SAME_UPPER") => Some(Padding::Same { first: false }),
-        Some("SAME_LOWER") => Some(Padding::Same { first: true }),
-        Some("VALID") => Some(Padding::Given(Vec::new())),
-        _ => extents(node, "pads").map(Padding::Given),
+        Some("SAME_UPPER") => Some(WindowPadding::Same { first: false }),
+        Some("SAME_LOWER") => Some(WindowPadding::Same { first: true }),
+        Some("VALID") => Some(WindowPadding::Given(Vec::new())),
+        _ => extents(node, "pads").map(WindowPadding::Given),
     }
 }

@@ -1,18 +1,20 @@
 //! Sums and means, softmax, pools.
 
 use super::products::{extents, padding};
-use super::{Table, axes, data, first, given};
-use crate::gradient::{Array, Function, Misfit, Operands, Pool, Pooled, Reduce, Softmax};
+use super::{FunctionTable, axes, data, first, given};
+use crate::gradient::{
+    Arguments, AxisSum, FloatArray, Function, Misfit, Pooled, Pooling, SoftmaxFunction,
+};
 use crate::ops::NodeView;
 
-pub(super) const TABLE: Table = &[
+pub(super) const TABLE: FunctionTable = &[
     ("", "ReduceMean", |node, at| reduce(node, at, true)),
     ("", "ReduceSum", |node, at| reduce(node, at, false)),
     ("", "GlobalAveragePool", |_, at| {
         first(
             at,
-            Reduce {
-                axes: |inputs: &Operands| Ok((2..data(inputs)?.dims.len()).collect()),
+            AxisSum {
+                axes: |inputs: &Arguments| Ok((2..data(inputs)?.dims.len()).collect()),
                 keeps_axes: true,
                 is_mean: true,
             },
@@ -30,11 +32,11 @@ pub(super) const TABLE: Table = &[
 fn reduce(node: &NodeView, output: usize, is_mean: bool) -> Option<Box<dyn Function>> {
     let attribute = node.ints("axes").map(<[i64]>::to_vec);
     let none_if_empty = node.int("noop_with_empty_axes").unwrap_or(0) != 0;
-    let of = move |inputs: &Operands| -> Result<Vec<usize>, Misfit> {
+    let of = move |inputs: &Arguments| -> Result<Vec<usize>, Misfit> {
         let rank = data(inputs)?.dims.len();
         let list = attribute
             .clone()
-            .or_else(|| given(inputs, 1).map(Array::integers))
+            .or_else(|| given(inputs, 1).map(FloatArray::integers))
             .unwrap_or_default();
         match list.is_empty() {
             true if none_if_empty => Ok(Vec::new()),
@@ -44,7 +46,7 @@ fn reduce(node: &NodeView, output: usize, is_mean: bool) -> Option<Box<dyn Funct
     };
     first(
         output,
-        Reduce {
+        AxisSum {
             axes: of,
             keeps_axes: node.int("keepdims").unwrap_or(1) != 0,
             is_mean,
@@ -60,7 +62,7 @@ fn softmax(node: &NodeView, output: usize, is_logarithm: bool) -> Option<Box<dyn
         let axis = NodeView::axis(axis, rank)?;
         Some((axis, if is_old { rank - axis } else { 1 }))
     };
-    first(output, Softmax { axes, is_logarithm })
+    first(output, SoftmaxFunction { axes, is_logarithm })
 }
 
 fn pool(node: &NodeView, output: usize, pooled: Pooled) -> Option<Box<dyn Function>> {
@@ -70,7 +72,7 @@ fn pool(node: &NodeView, output: usize, pooled: Pooled) -> Option<Box<dyn Functi
     }
     first(
         output,
-        Pool {
+        Pooling {
             pooled,
             kernel: extents(node, "kernel_shape")?,
             strides: extents(node, "strides")?,
