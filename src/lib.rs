@@ -135,6 +135,8 @@ pub use plan::{Fit, FitInputs, GroupCut, Plan, PlanError, SliceCut};
 pub use recover::Method;
 #[doc(inline)]
 pub use score::{Curve, Evidence, Given, GivenError, Needs, SCORES, Score, ScoreEntry, Scorer};
+#[doc(inline)]
+pub use train::{Lesson, TrainError, Training, TrainingRecord};
 // Models and tensors.
 #[doc(inline)]
 pub use files::FileError;

@@ -214,6 +214,7 @@ pub(super) fn outcome(report: &mut Report, outcome: &Outcome, request: &Request,
     });
     report.io_changed = outcome.changed_ends.iter().map(io_changed).collect();
     report.fit = outcome.plan.fit.clone();
+    report.training.clone_from(&outcome.training);
     let branch = |branch: &UnrunBranch| report::NeverRan {
         node: branch.node.clone(),
         branch: branch.branch.clone(),

@@ -8,8 +8,7 @@ use crate::plan::Plan;
 use crate::prune::{DEFAULT_DRIFT, MADE_UP_DRIFT, PruneError, Request};
 use crate::recover::Method;
 use crate::score::{Given, Needs, Scorer};
-use crate::train::TRAINED;
-use crate::train::Training;
+use crate::train::{TRAINED, Training};
 
 /// Whether inputs or statistics are the user's own.
 pub(super) fn measured(args: &Prune) -> bool {

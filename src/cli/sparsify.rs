@@ -249,6 +249,7 @@ fn fill(
         ..report.original
     });
     report.fit = outcome.plan.fit.clone();
+    report.training.clone_from(&outcome.training);
     report.remarks.extend(outcome.remarks.iter().cloned());
     report.runtime = outcome
         .engine

@@ -126,6 +126,27 @@ pub(super) fn expand(array: &FloatArray, dims: &[usize]) -> Result<FloatArray, M
     zip(array, &FloatArray::zeros(dims), |x, _| x)
 }
 
+/// A fold over what an array of these extents is repeated along.
+pub(super) fn fold_to(
+    array: &FloatArray,
+    dims: &[usize],
+    start: f32,
+    fold: impl Fn(f32, f32) -> f32,
+) -> FloatArray {
+    let mut folded = FloatArray::full(dims, start);
+    let steps = [strides(&array.dims), seen_as(dims, &array.dims)];
+    let (merged, steps) = merged(&array.dims, steps);
+    let len = merged.last().copied().unwrap_or(1);
+    let step = steps[1].last().copied().unwrap_or(0);
+    rows(&merged, &steps, |[from, to]| {
+        for (at, x) in array.data[from..from + len].iter().enumerate() {
+            let to = &mut folded.data[to + at * step];
+            *to = fold(*to, *x);
+        }
+    });
+    folded
+}
+
 /// The sum over what an array of these extents is repeated along: the transpose of [`expand`].
 pub(super) fn sum_to(array: FloatArray, dims: &[usize]) -> FloatArray {
     if array.dims == dims {

@@ -33,5 +33,5 @@ pub use parts::{AxisPart, Concatenation, Lookup, PadFunction, PaddedEnds, Slicin
 pub use pool::{Pooled, Pooling};
 pub use product::{Gemm, MatMul};
 pub use recurrent::{CellKind, RecurrentLayer};
-pub use reduce::{AxisSum, SoftmaxFunction};
+pub use reduce::{AxisReduction, Reduced, SoftmaxFunction};
 pub use window::WindowPadding;

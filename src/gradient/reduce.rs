@@ -3,62 +3,85 @@
 use rayon::prelude::*;
 
 use super::array::{CHUNK, FloatArray};
-use super::broadcast::{expand, sum_to};
+use super::broadcast::{expand, fold_to, sum_to, zip};
 use super::function::{Arguments, Evaluated, Function, Misfit, operand, wants};
 
-/// The sum or the mean along axes, which follow from the operands.
-pub struct AxisSum<F> {
+/// What a reduction makes of the elements along axes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reduced {
+    /// Their sum.
+    Sum,
+    /// Their mean.
+    Mean,
+    /// The root of the sum of their squares.
+    Length,
+    /// The largest of them.
+    Largest,
+    /// The smallest.
+    Smallest,
+}
+
+/// One number of all along axes, which follow from the operands.
+pub struct AxisReduction<F> {
     /// The axes.
     pub axes: F,
     /// Whether reduced axes stay, with extent 1.
     pub keeps_axes: bool,
-    /// Whether the sum is divided by the number of what was added.
-    pub is_mean: bool,
+    /// What is made of the elements.
+    pub reduced: Reduced,
 }
 
-impl<F: Fn(&Arguments) -> Result<Vec<usize>, Misfit>> AxisSum<F> {
-    /// Extents with the reduced axes as 1, and what each sum is multiplied by.
-    fn shape(&self, inputs: &Arguments) -> Result<(Vec<usize>, f32), Misfit> {
+impl<F: Fn(&Arguments) -> Result<Vec<usize>, Misfit>> AxisReduction<F> {
+    /// Extents with the reduced axes as 1, and how many elements make one number.
+    fn shape(&self, inputs: &Arguments) -> Result<(Vec<usize>, usize), Misfit> {
         let x = operand(inputs, 0)?;
         let mut dims = x.dims.clone();
         let mut count = 1;
         for axis in (self.axes)(inputs)? {
             count *= std::mem::replace(&mut dims[axis], 1);
         }
-        Ok((
-            dims,
-            if self.is_mean {
-                1.0 / count as f32
-            } else {
-                1.0
-            },
-        ))
+        Ok((dims, count))
     }
 }
 
-impl<F: Fn(&Arguments) -> Result<Vec<usize>, Misfit> + Send + Sync> Function for AxisSum<F> {
+impl<F: Fn(&Arguments) -> Result<Vec<usize>, Misfit> + Send + Sync> Function for AxisReduction<F> {
     fn value(&self, inputs: &Arguments) -> Result<FloatArray, Misfit> {
-        let (dims, scale) = self.shape(inputs)?;
+        let (dims, count) = self.shape(inputs)?;
         let x = operand(inputs, 0)?;
-        let mut sum = sum_to(x.clone(), &dims);
-        if scale != 1.0 {
-            sum = sum.map(|x| x * scale);
+        let reduced = match self.reduced {
+            Reduced::Sum => sum_to(x.clone(), &dims),
+            Reduced::Mean => sum_to(x.clone(), &dims).map(|x| x / count as f32),
+            Reduced::Length => sum_to(x.map(|x| x * x), &dims).map(f32::sqrt),
+            Reduced::Largest => fold_to(x, &dims, f32::NEG_INFINITY, f32::max),
+            Reduced::Smallest => fold_to(x, &dims, f32::INFINITY, f32::min),
+        };
+        if self.keeps_axes {
+            return Ok(reduced);
         }
-        if !self.keeps_axes {
-            let axes = (self.axes)(inputs)?;
-            let left = (0..dims.len()).filter(|axis| !axes.contains(axis));
-            let left = left.map(|axis| dims[axis]).collect();
-            sum = sum.reshaped(left);
-        }
-        Ok(sum)
+        let axes = (self.axes)(inputs)?;
+        let left = (0..dims.len()).filter(|axis| !axes.contains(axis));
+        Ok(reduced.reshaped(left.map(|axis| dims[axis]).collect()))
     }
 
     fn pull_back(&self, point: &Evaluated, wanted: &[bool]) -> Vec<Option<FloatArray>> {
         let back = || {
             let x = point.input(0)?;
-            let (dims, scale) = self.shape(point.inputs).ok()?;
+            let (dims, count) = self.shape(point.inputs).ok()?;
+            let output = point.output.clone().reshaped(dims.clone());
             let gradient = point.gradient.clone().reshaped(dims);
-            expand(&gradient.map(|x| x * scale), &x.dims).ok()
+            let along = |gradient: &FloatArray| expand(gradient, &x.dims).ok();
+            match self.reduced {
+                Reduced::Sum => along(&gradient),
+                Reduced::Mean => along(&gradient.map(|g| g / count as f32)),
+                Reduced::Length => {
+                    let share = |g: f32, length: f32| if length > 0.0 { g / length } else { 0.0 };
+                    zip(&zip(&gradient, &output, share).ok()?, x, |g, x| g * x).ok()
+                }
+                Reduced::Largest | Reduced::Smallest => {
+                    let taken = zip(x, &output, |x, y| f32::from(x == y)).ok()?;
+                    zip(&taken, &gradient, |taken, g| taken * g).ok()
+                }
+            }
         };
         vec![wants(wanted, 0).then(back).flatten()]
     }

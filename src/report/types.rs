@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::plan::Fit;
 use crate::sparsify::{LeftDense, SparseLayer};
+use crate::train::TrainingRecord;
 use crate::verify::OutputDrift;
 use indexmap::IndexMap;
 use serde::{Serialize, Serializer};
@@ -46,6 +47,9 @@ pub struct Report {
     pub fed: Option<FedReport>,
     /// How the weights that stay were fitted.
     pub fit: Option<Fit>,
+    /// How they were trained, with the learning curve, where they were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub training: Option<TrainingRecord>,
     /// Zeros among the weights, where they were put there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sparsity: Option<Sparsity>,

@@ -13,7 +13,7 @@ use crate::analysis::Pins;
 use crate::inputs::Batches;
 use crate::model::Model;
 use crate::recover::Method;
-use crate::train::Training;
+use crate::train::{Training, TrainingRecord};
 
 /// What is asked for.
 #[derive(Clone, Debug, Default)]
@@ -76,6 +76,8 @@ pub struct SparsifyOutcome {
     pub plan: SparsePlan,
     /// Constant by constant.
     pub layers: Vec<SparseLayer>,
+    /// How the weights were trained, if they were.
+    pub training: Option<TrainingRecord>,
     /// Weights that stay as they are.
     pub left: Vec<LeftDense>,
     /// What ran the models, and its version.

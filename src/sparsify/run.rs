@@ -15,8 +15,7 @@ use crate::plan::{Fit, FitInputs};
 use crate::progress::{Phase, Work};
 use crate::recover::Repair;
 use crate::run::{Runtime, choose};
-use crate::train::TRAINED;
-use crate::train::distill;
+use crate::train::{TRAINED, TrainingRecord, distill};
 
 /// Runs that variants are held against the original on, at most.
 const QUICK: usize = 64;
@@ -134,12 +133,12 @@ impl<'a> Job<'a> {
             masks,
             repairs,
         } = made;
-        let trained = self.train(&mut model)?;
+        let training = self.train(&mut model)?;
         self.model.source.check()?;
         let fitted = method.filter(|_| !repairs.is_empty());
-        let fit = self.fit(match trained {
-            true => Some(TRAINED.to_owned()),
-            false => fitted.map(|method| method.to_string()),
+        let fit = self.fit(match &training {
+            Some(_) => Some(TRAINED.to_owned()),
+            None => fitted.map(|method| method.to_string()),
         })?;
         let planned = self
             .request
@@ -171,6 +170,7 @@ impl<'a> Job<'a> {
         Ok(SparsifyOutcome {
             plan,
             layers,
+            training,
             left,
             engine: self.engine.as_ref().map(named),
             measured,
@@ -194,9 +194,9 @@ impl<'a> Job<'a> {
     }
 
     /// Trains the weights that are not zero, if that is asked for.
-    fn train(&mut self, model: &mut Model) -> Result<bool, Error> {
+    fn train(&mut self, model: &mut Model) -> Result<Option<TrainingRecord>, Error> {
         let (Some(training), Some((runtime, _))) = (&self.request.training, &self.engine) else {
-            return Ok(false);
+            return Ok(None);
         };
         let selection = Selection::default();
         let inputs = self.data.inputs;
@@ -211,7 +211,7 @@ impl<'a> Job<'a> {
         )?;
         *model = trained.model;
         self.remarks.push(trained.record.to_string());
-        Ok(true)
+        Ok(Some(trained.record))
     }
 
     fn fit(&self, method: Option<String>) -> Result<Fit, Error> {

@@ -7,6 +7,7 @@ pub const TRAINED: &str = "distill";
 
 /// How to retrain.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Training {
     /// Steps of a batch; chosen by the model's size where `None`.
     pub steps: Option<usize>,
@@ -18,6 +19,7 @@ pub struct Training {
 
 /// A point of the learning curve.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+#[non_exhaustive]
 pub struct Lesson {
     /// Steps done.
     pub step: usize,
@@ -27,6 +29,7 @@ pub struct Lesson {
 
 /// How a model was retrained, and what came of it.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[non_exhaustive]
 pub struct TrainingRecord {
     /// Steps that were taken.
     pub steps: usize,

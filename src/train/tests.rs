@@ -144,7 +144,7 @@ fn gradients_are_those_of_finite_differences() {
                 continue;
             }
             // Along the gradient itself the derivative is its norm.
-            let step = 2e-3 / norm;
+            let step = 5e-4 / norm;
             let moved = |sign: f32| {
                 let mut weights = student.weights.clone();
                 for (w, g) in weights[at].data.iter_mut().zip(&gradient.data) {
@@ -155,7 +155,7 @@ fn gradients_are_those_of_finite_differences() {
             let difference = (moved(1.0) - moved(-1.0)) / (2.0 * f64::from(step));
             let exact = f64::from(norm).powi(2);
             assert!(
-                (difference - exact).abs() < 2e-2 * exact,
+                (difference - exact).abs() < 3e-2 * exact,
                 "{name} weight {at}: {difference} against {exact}"
             );
         }
@@ -194,7 +194,7 @@ fn what_has_no_derivative_holds_what_it_reads() {
 fn extents_of_what_is_trained_do_not_stop_it() {
     let model = text::model(
         "opset 13\ninput x f32[n,4]\nconst w f32[4,6]\nconst two i64[1] = 2\nconst rest i64[1] = -1\nconst zero i64[1] = 0\n\
-         a = MatMul(x, w)\ns = Shape(a)\nrows = Lookup(s, zero)\nd = Concatenation(rows, two, rest) {axis=0}\ny = Reshaping(a, d)\noutput y",
+         a = MatMul(x, w)\ns = Shape(a)\nrows = Gather(s, zero)\nd = Concat(rows, two, rest) {axis=0}\ny = Reshape(a, d)\noutput y",
     )
     .unwrap();
     let example = Tensors::from_iter([(

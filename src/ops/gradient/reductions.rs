@@ -3,23 +3,23 @@
 use super::products::{extents, padding};
 use super::{FunctionTable, axes, data, first, given};
 use crate::gradient::{
-    Arguments, AxisSum, FloatArray, Function, Misfit, Pooled, Pooling, SoftmaxFunction,
+    Arguments, AxisReduction, FloatArray, Function, Misfit, Pooled, Pooling, Reduced,
+    SoftmaxFunction,
 };
 use crate::ops::NodeView;
 
 pub(super) const TABLE: FunctionTable = &[
-    ("", "ReduceMean", |node, at| reduce(node, at, true)),
-    ("", "ReduceSum", |node, at| reduce(node, at, false)),
-    ("", "GlobalAveragePool", |_, at| {
-        first(
-            at,
-            AxisSum {
-                axes: |inputs: &Arguments| Ok((2..data(inputs)?.dims.len()).collect()),
-                keeps_axes: true,
-                is_mean: true,
-            },
-        )
+    ("", "ReduceMean", |node, at| reduce(node, at, Reduced::Mean)),
+    ("", "ReduceSum", |node, at| reduce(node, at, Reduced::Sum)),
+    ("", "ReduceL2", |node, at| reduce(node, at, Reduced::Length)),
+    ("", "ReduceMax", |node, at| {
+        reduce(node, at, Reduced::Largest)
     }),
+    ("", "ReduceMin", |node, at| {
+        reduce(node, at, Reduced::Smallest)
+    }),
+    ("", "GlobalMaxPool", |_, at| places(at, Reduced::Largest)),
+    ("", "GlobalAveragePool", |_, at| places(at, Reduced::Mean)),
     ("", "Softmax", |node, at| softmax(node, at, false)),
     ("", "LogSoftmax", |node, at| softmax(node, at, true)),
     ("", "MaxPool", |node, at| pool(node, at, Pooled::Maximum)),
@@ -29,7 +29,19 @@ pub(super) const TABLE: FunctionTable = &[
     }),
 ];
 
-fn reduce(node: &NodeView, output: usize, is_mean: bool) -> Option<Box<dyn Function>> {
+/// Over all places of each channel.
+fn places(output: usize, reduced: Reduced) -> Option<Box<dyn Function>> {
+    first(
+        output,
+        AxisReduction {
+            axes: |inputs: &Arguments| Ok((2..data(inputs)?.dims.len()).collect()),
+            keeps_axes: true,
+            reduced,
+        },
+    )
+}
+
+fn reduce(node: &NodeView, output: usize, reduced: Reduced) -> Option<Box<dyn Function>> {
     let attribute = node.ints("axes").map(<[i64]>::to_vec);
     let none_if_empty = node.int("noop_with_empty_axes").unwrap_or(0) != 0;
     let of = move |inputs: &Arguments| -> Result<Vec<usize>, Misfit> {
@@ -46,10 +58,10 @@ fn reduce(node: &NodeView, output: usize, is_mean: bool) -> Option<Box<dyn Funct
     };
     first(
         output,
-        AxisSum {
+        AxisReduction {
             axes: of,
             keeps_axes: node.int("keepdims").unwrap_or(1) != 0,
-            is_mean,
+            reduced,
         },
     )
 }
