@@ -57,7 +57,7 @@ pub(super) fn training(args: &Prune, plan: Option<&Plan>) -> Option<Training> {
     let was =
         fit.is_some_and(|fit| fit.method == TRAINED) && args.recover.is_none() && measured(args);
     (args.recover == Some(Recovery::Distill) || was).then_some(Training {
-        steps: args.steps,
+        steps: args.steps.or(fit.filter(|_| was).and_then(|fit| fit.steps)),
         seed: args.data.seed,
         keeps_zeros: false,
     })

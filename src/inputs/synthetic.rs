@@ -69,6 +69,9 @@ pub fn hollow(specs: &[InputSpec], memory: Memory) -> Result<Inputs, DataError> 
     }))
 }
 
+/// Bytes of a batch from which on two are enough: one to choose by and one kept apart.
+const LARGE: usize = 64 << 20;
+
 /// How many batches are kept ready at once. Drawing them all at once takes three times as much, as doubles stand beside them,
 /// and leaves the models more than half of the memory.
 fn most(specs: &[InputSpec], dims: &[Vec<usize>], memory: Memory) -> usize {
@@ -83,7 +86,8 @@ fn most(specs: &[InputSpec], dims: &[Vec<usize>], memory: Memory) -> usize {
         .map(bytes)
         .fold(0, usize::saturating_add);
     let kept = usize::try_from(memory.0 / 8).map_or(KEPT, |share| share.min(KEPT));
-    (kept / each.max(1)).max(1)
+    let enough = if each > LARGE { 2 } else { usize::MAX };
+    (kept / each.max(1)).clamp(1, enough)
 }
 
 /// The extents of made-up inputs. Errors: one that cannot be made up, or takes more memory than allowed.

@@ -5,8 +5,11 @@ use serde::{Deserialize, Serialize};
 /// What was done to the weights that stay.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 pub struct Fit {
-    /// `least-squares`, `statistics`, or `none` where they are the original's.
+    /// `least-squares`, `statistics`, `distill`, or `none` where they are the original's.
     pub method: String,
+    /// Steps of training, where there was any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<usize>,
     /// What they were fitted to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<FitInputs>,
@@ -33,6 +36,7 @@ impl Fit {
     pub fn none() -> Self {
         Fit {
             method: Self::NONE.to_owned(),
+            steps: None,
             inputs: None,
         }
     }
@@ -92,6 +96,7 @@ mod tests {
         };
         Fit {
             method: "least-squares".to_owned(),
+            steps: None,
             inputs: Some(inputs),
         }
     }

@@ -9,7 +9,7 @@ use crate::cost::{Cost, params};
 use crate::evaluate::{ALLOWANCE, Baseline, Checks};
 use crate::latency::NEAR;
 use crate::model::{Index, Model};
-use crate::plan::Plan;
+use crate::plan::{Fit, Plan};
 use crate::run::without_sequences;
 use crate::surgery;
 use crate::train::{TRAINED, TrainingRecord};
@@ -40,7 +40,9 @@ impl Stages<'_> {
             Some(_) => Some(TRAINED.to_owned()),
             None => method.map(|method| method.to_string()),
         };
-        cut.plan.fit = Some(fit::fit(self.data, method, self.request.needs_digest())?);
+        let steps = recovered.training.as_ref().map(|record| record.steps);
+        let fit = fit::fit(self.data, method, self.request.needs_digest())?;
+        cut.plan.fit = Some(Fit { steps, ..fit });
         surgery::annotate(&mut recovered.model, &cut.notes);
         self.model.source.check()?;
         workspace.check(&recovered.model, &cut.selection)?;

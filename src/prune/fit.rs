@@ -30,6 +30,7 @@ pub(super) fn fit(
     };
     Ok(Fit {
         method,
+        steps: None,
         inputs: Some(inputs),
     })
 }

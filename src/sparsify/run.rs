@@ -140,6 +140,8 @@ impl<'a> Job<'a> {
             Some(_) => Some(TRAINED.to_owned()),
             None => fitted.map(|method| method.to_string()),
         })?;
+        let steps = training.as_ref().map(|record| record.steps);
+        let fit = Fit { steps, ..fit };
         let planned = self
             .request
             .plan
@@ -225,6 +227,7 @@ impl<'a> Job<'a> {
         };
         Ok(Fit {
             method,
+            steps: None,
             inputs: Some(FitInputs {
                 number: self.data.inputs.count(),
                 digest,

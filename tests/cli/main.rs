@@ -10,6 +10,7 @@ mod quality;
 mod runtime;
 mod said;
 mod sparsify;
+mod train;
 mod words;
 
 use std::path::{Path, PathBuf};
