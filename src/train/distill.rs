@@ -12,8 +12,9 @@ use crate::run::Runtime;
 
 /// The largest rate.
 const RATE: f64 = 1e-3;
-/// Multiplications that training may take where the number of steps is not given: some twenty minutes on two cores,
-const WORK: f64 = 2.4e13;
+/// Multiplications that training may take where the number of steps is not given: half an hour to an hour on two
+/// cores,
+const WORK: f64 = 3.2e13;
 /// and the number of steps within which that may move.
 const STEPS: (usize, usize) = (200, 4000);
 /// Looks at inputs that are not learnt from.
