@@ -304,7 +304,12 @@ impl Network {
             let name = model.index().value(*value).name.clone();
             let tensor = TensorRef::from_f32(array.dims.clone(), &array.data).to_proto(&name);
             match model.tensor_proto_mut(*value) {
-                Some(stored) => *stored = tensor,
+                // A tensor within a node may have a name of its own.
+                Some(stored) => {
+                    let own = stored.name.take();
+                    *stored = tensor;
+                    stored.name = own;
+                }
                 None => return Err(TrainError::NothingTrainable(vec![name])),
             }
         }

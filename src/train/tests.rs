@@ -319,3 +319,40 @@ fn a_value_that_is_read_twice_has_the_sum_of_both_derivatives() {
     // y = a², a = (4, 6): dy/dw = 2 a for each row of x.
     assert_eq!(gradients[0].as_ref().unwrap().data, [8.0, 12.0, 8.0, 12.0]);
 }
+
+#[test]
+fn weights_in_nodes_are_trained_and_keep_their_names() {
+    let model = text::model(
+        "opset 13\ninput x f32[1,2]\nconst w f32[2,2] = 1, 2, 3, 4\ny = MatMul(x, w)\noutput y",
+    )
+    .unwrap();
+    let mut proto = model.proto.clone();
+    let graph = proto.graph.as_mut().unwrap();
+    let mut tensor = graph.initializer.remove(0);
+    tensor.name = Some("inside".into());
+    let constant = crate::proto::NodeProto {
+        op_type: Some("Constant".into()),
+        output: vec!["w".into()],
+        attribute: vec![crate::proto::AttributeProto {
+            name: Some("value".into()),
+            t: Some(tensor),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    graph.node.insert(0, constant);
+    let mut model = Model::new(proto, model.source.clone()).unwrap();
+    let example = Tensors::from_iter([(
+        "x".to_owned(),
+        crate::model::TensorRef::from_f32(vec![1, 2], &[1.0, 1.0]),
+    )]);
+    let network = Network::new(&model, &example, &["y".to_owned()]).unwrap();
+    let weights = network.weights_of(&model).unwrap();
+    let double = |weight: &FloatArray| weight.map(|x| 2.0 * x);
+    let doubled: Vec<FloatArray> = weights.iter().map(double).collect();
+    network.store(&mut model, &doubled).unwrap();
+    let stored = model.tensor_proto(network.weights[0]).unwrap();
+    assert_eq!(stored.name(), "inside");
+    let found = network.weights_of(&model).unwrap();
+    assert_eq!(found[0].data, [2.0, 4.0, 6.0, 8.0]);
+}

@@ -150,7 +150,7 @@ fn sources(model: &Model, node: NodeId) -> BTreeSet<ValueId> {
     seen
 }
 
-/// Whether a value is a stored tensor.
+/// Whether a value is a stored tensor: an initializer, or the result of a Constant node.
 pub(super) fn is_stored(model: &Model, value: ValueId) -> bool {
-    matches!(model.index().value(value).origin, Origin::Initializer(_))
+    model.tensor_proto(value).is_some()
 }

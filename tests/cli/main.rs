@@ -103,7 +103,8 @@ fn bad_usage_names_what_there_is() {
     let folder = tempfile::tempdir().unwrap();
     for (options, named) in [
         ("--score nonsense", "available: obs, variance, wanda, l2"),
-        ("--recover distill", "available: none"),
+        ("--recover nonsense", "available: none"),
+        ("--recover distill", "give them with --data"),
         ("--target latency=1.5", "fraction"),
         ("--target latency=0.5 --no-verify", "leave out --no-verify"),
         ("--target macs=1.5", "fraction"),

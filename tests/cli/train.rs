@@ -51,10 +51,10 @@ fn weights_are_trained_and_the_report_says_how() {
 fn zeros_stay_while_the_other_weights_are_trained() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    let line = "sparsify @digits_cnn.onnx -o {}/NAME.onnx --sparsity 0.8 --data @digits_calibration.npz --samples 160 --force";
+    let line = "sparsify @digits_cnn.onnx -o {}/NAME.onnx --sparsity 0.9 --data @digits_calibration.npz --samples 160 --force";
     assert_eq!(code(path, &line.replace("NAME", "fitted")).0, 0);
     let trained = format!(
-        "{} --recover distill --steps 6",
+        "{} --recover distill --steps 30",
         line.replace("NAME", "trained")
     );
     assert_eq!(code(path, &trained).0, 0);
