@@ -1,7 +1,7 @@
 //! Functions of arrays with their vector–Jacobian products: what a network is made of while its weights are trained.
 //!
 //! Everything is single precision, and every sum is made in an order that does not depend on the number of cores. Which
-//! operator is which function is said in [`crate::ops`].
+//! operator is which function is said in `ops/gradient`.
 
 mod array;
 mod broadcast;
