@@ -1,6 +1,7 @@
 //! Pools over windows and regions: every channel for itself.
 
 use super::constant;
+use super::fit::expect;
 use super::meaning::Positions;
 use super::operand::{self, describe_or_freeze, fixed, gives, scalars};
 use super::window::{Geometry, SPATIAL};
@@ -147,13 +148,16 @@ impl Operator for MaxUnpool {
 
     fn relate(&self, node: &NodeView) -> Relation {
         describe_or_freeze(node, |node, builder| {
-            let [batch, channels, positions @ ..] = node.shape(0)? else {
+            let data = node.shape(0)?;
+            let [batch, channels, positions @ ..] = data else {
                 return None;
             };
-            let [_, _, places @ ..] = node.output_shape(0)? else {
+            let [out_batch, out_channels, places @ ..] = node.output_shape(0)? else {
                 return None;
             };
-            if node.shape(1)?.len() != positions.len() + 2 {
+            // There is an index for each element.
+            expect(node, 1, &data.iter().collect::<Vec<_>>()).ok()?;
+            if out_batch.differs(batch) || out_channels.differs(channels) {
                 return None;
             }
             let (b, c) = (
@@ -402,14 +406,22 @@ mod tests {
             .input("i64:1x8x4x4")
             .ints("kernel_shape", &[2, 2])
             .ints("strides", &[2, 2]);
+        // What does not fit is frozen, without a place for its indices.
+        let described = |case: &OpCase| {
+            let relation = case.view(|view| super::MaxUnpool.relate(view));
+            relation.named("t").is_some()
+        };
+        assert!(described(&unpool));
         unpool
             .expect_shapes("1x8x8x8")
             .expect_relation("x[b, c, s, s2] indices[b, c, s, s2] → y[b, c, t, t2]");
-        let misfit = OpCase::op("MaxUnpool")
-            .input("1x8x4x4")
-            .input("i64:8")
-            .ints("kernel_shape", &[2, 2]);
-        assert!(misfit.view(|view| super::MaxUnpool.relate(view).terms.is_empty()));
+        for indices in ["i64:8", "i64:1x4x4x4", "i64:2x8x4x4"] {
+            let misfit = OpCase::op("MaxUnpool")
+                .input("1x8x4x4")
+                .input(indices)
+                .ints("kernel_shape", &[2, 2]);
+            assert!(!described(&misfit), "{indices}");
+        }
     }
 
     #[test]
