@@ -215,11 +215,6 @@ pub(super) fn outcome(report: &mut Report, outcome: &Outcome, request: &Request,
     report.io_changed = outcome.changed_ends.iter().map(io_changed).collect();
     report.fit = outcome.plan.fit.clone();
     report.training.clone_from(&outcome.training);
-    let branch = |branch: &UnrunBranch| report::NeverRan {
-        node: branch.node.clone(),
-        branch: branch.branch.clone(),
-        units: branch.units,
-    };
     report.never_ran = outcome.unrun.iter().map(branch).collect();
     report
         .remarks
@@ -233,6 +228,14 @@ pub(super) fn outcome(report: &mut Report, outcome: &Outcome, request: &Request,
             synthetic,
             checks.labelled,
         );
+    }
+}
+
+fn branch(unrun: &UnrunBranch) -> report::NeverRan {
+    report::NeverRan {
+        node: unrun.node.clone(),
+        branch: unrun.branch.clone(),
+        units: unrun.units,
     }
 }
 

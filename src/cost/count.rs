@@ -74,13 +74,15 @@ pub(super) fn macs(model: &Model, facts: &Facts) -> f64 {
 
 /// The nodes that run and whose operations are not known: those of operators without a rule, and products whose operands
 /// could not be read.
-pub(super) fn uncounted(model: &Model, relations: &[Arc<Relation>]) -> Vec<NodeId> {
+pub(super) fn uncounted(model: &Model, facts: &Facts, relations: &[Arc<Relation>]) -> Vec<NodeId> {
+    let runs = Runs::new(model, facts);
     let unknown = |node: &NodeId| {
         let proto = model.node(*node);
         let meaning = meaning(proto);
         let multiplies = meaning.product.is_some() || meaning.recurrence.is_some();
-        lookup(proto.domain(), proto.op_type()).is_none()
-            || (multiplies && relations[node.index()].terms.is_empty())
+        let is_unknown = lookup(proto.domain(), proto.op_type()).is_none()
+            || (multiplies && relations[node.index()].terms.is_empty());
+        is_unknown && runs.share(model.index().node(*node).graph) > 0.0
     };
     products(model).into_iter().filter(unknown).collect()
 }

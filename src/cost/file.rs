@@ -23,8 +23,8 @@ pub fn cost(model: &Model, pins: &Pins) -> Cost {
 pub fn uncounted(model: &Model, pins: &Pins) -> Vec<Uncounted> {
     let inlined = functions::inlined(model).ok().flatten();
     let flat = inlined.as_ref().map_or(model, |(inlined, _)| inlined);
-    let relations = relate(flat, &infer(flat, pins));
-    count::uncounted(flat, &relations)
+    let facts = infer(flat, pins);
+    count::uncounted(flat, &facts, &relate(flat, &facts))
         .into_iter()
         .map(|node| Uncounted::of(flat, node))
         .collect()

@@ -99,7 +99,7 @@ impl CostModel {
             (&at_shapes, &related[..])
         };
         let counted = counts(model, facts, known);
-        let uncounted = uncounted(model, known).into_iter();
+        let uncounted = uncounted(model, facts, known).into_iter();
         cost.uncounted = uncounted.map(|node| Uncounted::of(model, node)).collect();
         let widths = |count: &CountedTerm| -> Vec<KeptShare> {
             // A sum that is known at these shapes alone cannot be cut.

@@ -30,19 +30,7 @@ impl Stages<'_> {
             workspace,
             candidates,
         } = prepared;
-        let fitted = !recovered.repairs.is_empty()
-            || (self.known.runs && self.data.statistics_alone() && !cut.selection.is_empty());
-        let method = self
-            .request
-            .recover
-            .filter(|_| fitted && recovered.undone.is_none());
-        let method = match recovered.training {
-            Some(_) => Some(TRAINED.to_owned()),
-            None => method.map(|method| method.to_string()),
-        };
-        let steps = recovered.training.as_ref().map(|record| record.steps);
-        let fit = fit::fit(self.data, method, self.request.needs_digest())?;
-        cut.plan.fit = Some(Fit { steps, ..fit });
+        cut.plan.fit = Some(self.fit(&cut, &recovered)?);
         surgery::annotate(&mut recovered.model, &cut.notes);
         self.model.source.check()?;
         workspace.check(&recovered.model, &cut.selection)?;
@@ -78,6 +66,23 @@ impl Stages<'_> {
         outcome.notes.extend(said.map(Note::Other));
         self.judge(&mut outcome);
         Ok(outcome)
+    }
+
+    /// What the weights were fitted to, and how.
+    fn fit(&self, cut: &FinishedCut, recovered: &Recovered) -> Result<Fit, PruneError> {
+        let fitted = !recovered.repairs.is_empty()
+            || (self.known.runs && self.data.statistics_alone() && !cut.selection.is_empty());
+        let method = self
+            .request
+            .recover
+            .filter(|_| fitted && recovered.undone.is_none());
+        let method = match recovered.training {
+            Some(_) => Some(TRAINED.to_owned()),
+            None => method.map(|method| method.to_string()),
+        };
+        let steps = recovered.training.as_ref().map(|record| record.steps);
+        let fit = fit::fit(self.data, method, self.request.needs_digest())?;
+        Ok(Fit { steps, ..fit })
     }
 
     fn check(

@@ -13,7 +13,7 @@ use crate::linear::views;
 use crate::model::Model;
 use crate::plan::{Fit, FitInputs};
 use crate::progress::{Phase, Work};
-use crate::recover::Repair;
+use crate::recover::{Method, Repair};
 use crate::run::{Runtime, choose};
 use crate::train::{TRAINED, TrainingRecord, distill};
 
@@ -136,12 +136,7 @@ impl<'a> Job<'a> {
         let training = self.train(&mut model)?;
         self.model.source.check()?;
         let fitted = method.filter(|_| !repairs.is_empty());
-        let fit = self.fit(match &training {
-            Some(_) => Some(TRAINED.to_owned()),
-            None => fitted.map(|method| method.to_string()),
-        })?;
-        let steps = training.as_ref().map(|record| record.steps);
-        let fit = Fit { steps, ..fit };
+        let fit = self.fit(fitted, training.as_ref())?;
         let planned = self
             .request
             .plan
@@ -216,9 +211,11 @@ impl<'a> Job<'a> {
         Ok(Some(trained.record))
     }
 
-    fn fit(&self, method: Option<String>) -> Result<Fit, Error> {
-        let Some(method) = method else {
-            return Ok(Fit::none());
+    fn fit(&self, fitted: Option<Method>, training: Option<&TrainingRecord>) -> Result<Fit, Error> {
+        let method = match (training, fitted) {
+            (Some(_), _) => TRAINED.to_owned(),
+            (None, Some(method)) => method.to_string(),
+            (None, None) => return Ok(Fit::none()),
         };
         let digest = if self.request.keep_plan || self.request.plan.is_some() {
             digest(self.data.inputs)?
@@ -227,7 +224,7 @@ impl<'a> Job<'a> {
         };
         Ok(Fit {
             method,
-            steps: None,
+            steps: training.map(|record| record.steps),
             inputs: Some(FitInputs {
                 number: self.data.inputs.count(),
                 digest,
