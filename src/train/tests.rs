@@ -228,13 +228,19 @@ fn trained(name: &str, training: Training) -> Trained {
         analysis: &workspace.analysis,
         selection: &selection,
     };
+    taught(teacher, pruned, &data, training)
+}
+
+/// A model trained on inputs of the fixtures.
+fn taught(teacher: Teacher, pruned: Model, data: &Dataset, training: Training) -> Trained {
+    let (runtime, watched) = (TractRuntime::new(true), Work::new(&()));
     distill(
         teacher,
         pruned,
         &*data.inputs,
-        &TractRuntime::new(true),
+        &runtime,
         &training,
-        &Work::new(&()),
+        &watched,
     )
     .unwrap()
 }
@@ -286,15 +292,7 @@ fn training_never_ends_worse_than_it_began() {
         keeps_zeros: false,
     };
     let pruned = workspace.working.clone();
-    let trained = distill(
-        teacher,
-        pruned,
-        &*data.inputs,
-        &TractRuntime::new(true),
-        &training,
-        &Work::new(&()),
-    )
-    .unwrap();
+    let trained = taught(teacher, pruned, &data, training);
     assert_eq!(trained.record.errors(), (0.0, 0.0));
     assert_eq!(trained.model.proto, workspace.working.proto);
 }
