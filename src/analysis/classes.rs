@@ -30,7 +30,7 @@ impl ClassId {
 pub struct Factor {
     /// The class that it belongs to.
     pub class: ClassId,
-    /// How many indices of the piece one step of it spans, in the count of [`Block::index`](super::spaces::Block::index).
+    /// How many indices of the piece one step of it spans, in the count of `Block::index`.
     pub stride: u64,
 }
 

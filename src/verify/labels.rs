@@ -3,7 +3,7 @@
 use super::drift::largest;
 use crate::model::TensorRef;
 
-/// Share of rows of a model's first output, [n, classes] or [n] class ids, that are the labelled class, run after run.
+/// Share of rows of a model's first output, `[n, classes]` or `[n]` class ids, that are the labelled class, run after run.
 #[derive(Clone, Debug)]
 pub struct Top1<'a> {
     /// Labels of the rows to come; `None`: the output is not of that form, or the labels are used up.

@@ -1,4 +1,4 @@
-//! Proof that the surgery is right ([`exactness`]), and measurement of how far the outputs moved ([`Drift`]).
+//! Proof that the surgery is right (`exactness`), and measurement of how far the outputs moved ([`Drift`]).
 //!
 //! Invariant: mends nothing.
 
