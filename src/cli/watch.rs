@@ -38,8 +38,41 @@ struct PhaseTimes {
 impl PhaseTimes {
     fn close(&mut self) {
         if let Some((phase, start)) = self.current.take() {
+            let (done, total) = self.steps;
+            tracing::debug!("{phase}: ended at {done} of {total}");
             *self.seconds.entry(phase.to_string()).or_default() += start.elapsed().as_secs_f64();
         }
+    }
+
+    /// The line that says how far the phase is, and how long the rest of it takes at the pace so far.
+    fn line(&self) -> Option<String> {
+        let (done, total) = self.steps;
+        let (phase, start) = self.current.filter(|_| total > 0)?;
+        let left = total.saturating_sub(done);
+        let rest = start.elapsed().as_secs_f64() / done.max(1) as f64 * left as f64;
+        let left = if left > 0 {
+            format!(", about {} left", span(rest))
+        } else {
+            String::new()
+        };
+        Some(format!("{phase}: {done} of {total}{left}"))
+    }
+
+    /// The line that ends a phase of which a line was due.
+    fn last(&self) -> Option<String> {
+        let (phase, start) = self.current.filter(|(_, start)| start.elapsed() >= SAID)?;
+        Some(format!(
+            "{phase}: done in {}",
+            span(start.elapsed().as_secs_f64())
+        ))
+    }
+}
+
+/// Seconds as people say them.
+fn span(seconds: f64) -> String {
+    match seconds.round() as u64 {
+        seconds @ 0..=119 => format!("{seconds} s"),
+        seconds => format!("{} min", (seconds + 30) / 60),
     }
 }
 
@@ -122,8 +155,16 @@ impl Watch {
             bar.finish_and_clear();
         }
         let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        times.close();
+        self.end(&mut times);
         times.seconds.clone()
+    }
+
+    /// Ends the phase, with a line where it took long and no bar showed it.
+    fn end(&self, times: &mut PhaseTimes) {
+        if let Some(line) = times.last().filter(|_| self.bar.is_none() && !self.quiet) {
+            self.print(&line);
+        }
+        times.close();
     }
 }
 
@@ -131,13 +172,13 @@ impl Progress for Watch {
     fn begin(&self, phase: Phase, total: u64) {
         tracing::info!("{phase}");
         let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        times.close();
+        self.end(&mut times);
         times.current = Some((phase, Instant::now()));
         times.steps = (0, total);
         times.said = times.current.map(|(_, start)| start);
         let Some(bar) = &self.bar else { return };
         let template = if total > 0 {
-            "{msg:20} [{bar:30}] {pos}/{len}"
+            "{msg:20} [{bar:30}] {pos}/{len}, {eta} left"
         } else {
             "{spinner} {msg}"
         };
@@ -157,9 +198,8 @@ impl Progress for Watch {
             Some(bar) => bar.inc(steps),
             None if due && !self.quiet => {
                 times.said = Some(Instant::now());
-                let (done, total) = times.steps;
-                if let Some((phase, _)) = times.current.filter(|_| total > 0) {
-                    self.print(&format!("{phase}: {done} of {total}"));
+                if let Some(line) = times.line() {
+                    self.print(&line);
                 }
             }
             None => {}
@@ -194,4 +234,28 @@ pub(super) fn one_line(text: &str) -> String {
         .filter(|part| !part.is_empty())
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_say_how_far_a_phase_is_and_how_long_it_takes() {
+        let start = Instant::now() - Duration::from_secs(60);
+        let mut times = PhaseTimes {
+            current: Some((Phase::Calibrate, start)),
+            steps: (10, 40),
+            ..PhaseTimes::default()
+        };
+        assert_eq!(
+            times.line().as_deref(),
+            Some("calibrate: 10 of 40, about 3 min left")
+        );
+        times.steps.0 = 40;
+        assert_eq!(times.line().as_deref(), Some("calibrate: 40 of 40"));
+        assert_eq!(times.last().as_deref(), Some("calibrate: done in 60 s"));
+        times.current = Some((Phase::Load, Instant::now()));
+        assert_eq!(times.last(), None);
+    }
 }

@@ -281,7 +281,6 @@ impl Rounds<'_> {
             cost: self.cost(&tried.gone),
             drift: found.drift,
         });
-        self.work.progress.advance(1);
         Ok((tried, found))
     }
 }

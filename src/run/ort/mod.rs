@@ -6,6 +6,7 @@
 
 mod library;
 mod pool;
+mod refuse;
 mod runtime;
 #[cfg(test)]
 mod tests;

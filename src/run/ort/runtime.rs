@@ -12,8 +12,9 @@ use ort::value::DynTensor;
 
 use super::library::load;
 use super::pool::{ModelSource, SessionPool, short};
+use super::refuse::{is_loop, refuse};
 use super::value::{from_ort, to_ort};
-use crate::model::{Ends, Index, Model, NodeId, TensorRef, normal_domain};
+use crate::model::{Ends, Index, Model, TensorRef};
 use crate::progress::Memory;
 use crate::proto::ValueInfoProto;
 use crate::run::quiet::quiet;
@@ -21,8 +22,6 @@ use crate::run::session::{difference, fitted};
 use crate::run::shared::{InUse, RunShare};
 use crate::run::{RunError, Runtime, Session, Tensors, Unverifiable, budget};
 
-/// Turns of a loop beyond which a model is not run.
-const TURNS: i64 = 1 << 20;
 /// How long one run of a model with a loop may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What two ways of running the same graph may differ by and still be called rounding: steps of a quantized one.
@@ -96,7 +95,7 @@ impl OrtRuntime {
         taps: &[String],
     ) -> Result<OrtSession, Unverifiable> {
         let run = budget::within(model, &fitted(&model.ends, example), self.memory)?;
-        refuse_endless(model)?;
+        refuse(model)?;
         let main = model.index().graph(Index::MAIN);
         let name = |value: &crate::model::ValueId| model.index().value(*value).name.clone();
         let given: Vec<String> = main.inputs.iter().map(name).collect();
@@ -146,34 +145,6 @@ impl OrtRuntime {
 /// Only what keeps every operator's meaning: no fusion, no other layout.
 fn plain() -> GraphOptimizationLevel {
     GraphOptimizationLevel::Level1
-}
-
-fn is_loop(model: &Model, node: NodeId) -> bool {
-    let message = model.node(node);
-    message.op_type() == "Loop" && normal_domain(message.domain()).is_empty()
-}
-
-/// Errors: a loop that would not end.
-fn refuse_endless(model: &Model) -> Result<(), Unverifiable> {
-    for (node, entry) in model
-        .index()
-        .nodes()
-        .filter(|(node, _)| is_loop(model, *node))
-    {
-        let trips = entry
-            .inputs
-            .first()
-            .copied()
-            .flatten()
-            .and_then(|value| model.constant(value)?.to_i64()?.first().copied());
-        if let Some(trips) = trips.filter(|trips| *trips > TURNS) {
-            return Err(Unverifiable::new(format!(
-                "{}: up to {trips} turns are more than are run here",
-                model.node_label(node)
-            )));
-        }
-    }
-    Ok(())
 }
 
 struct OrtSession {

@@ -192,6 +192,25 @@ fn a_loop_without_an_end_is_refused() {
     );
 }
 
+#[test]
+fn an_operand_that_is_not_there_is_refused() {
+    let Some(runtime) = runtime() else { return };
+    for node in [
+        "Sum(x, _)",
+        "Max(x, _)",
+        "Einsum(x, _) {equation=\"ij,jk->ik\"}",
+    ] {
+        let text = format!("input x f32[3,3]\ny = {node}\noutput y");
+        let model = text::model(&text).unwrap();
+        let refused = runtime.prepare(&model, &feeds(&[("x", floats(&[3, 3]))]), &[]);
+        let reason = refused.err().map(|refused| refused.reason);
+        assert!(
+            reason.is_some_and(|reason| reason.contains("lacks an operand")),
+            "{node}"
+        );
+    }
+}
+
 /// An operator that tract lacks.
 const LACKED: &str = "input x f32[1,2,6,6]\nconst w f32[3,2,3,3]\nh = Conv(x, w)\ny = LpPool(h) {kernel_shape=[2,2], p=2}\noutput y";
 
