@@ -1,6 +1,7 @@
 //! Progress on stderr, warnings, and the time that each phase took.
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -135,6 +136,7 @@ impl Progress for Watch {
         times.current = Some((phase, Instant::now()));
         times.steps = (0, total);
         times.said = times.current.map(|(_, start)| start);
+        self.stop.is_training(phase == Phase::Train);
         let Some(bar) = &self.bar else { return };
         let template = if total > 0 {
             "{msg:20} [{bar:30}] {pos}/{len}"
@@ -158,12 +160,22 @@ impl Progress for Watch {
             None if due && !self.quiet => {
                 times.said = Some(Instant::now());
                 let (done, total) = times.steps;
-                if let Some((phase, _)) = times.current.filter(|_| total > 0) {
+                // Training says itself how far it is.
+                let told = |(phase, _): &(Phase, Instant)| total > 0 && *phase != Phase::Train;
+                if let Some((phase, _)) = times.current.filter(told) {
                     self.print(&format!("{phase}: {done} of {total}"));
                 }
             }
             None => {}
         }
+    }
+
+    fn remark(&self, text: &str) {
+        self.say(text);
+    }
+
+    fn kept(&self, file: &Path) {
+        self.stop.keeps(file);
     }
 
     fn stop(&self) -> bool {
