@@ -452,9 +452,9 @@ fn transposed_convolutions() {
     };
     let operands = |weight: &[usize], outputs: usize| {
         vec![
-            random(&[2, 4, 3, 5], 1),
+            random(&[1, 4, 2, 3], 1),
             random(weight, 2),
-            random(&[outputs], 3),
+            random(&[outputs], 5),
         ]
     };
     let plain = TransposedConvolution {

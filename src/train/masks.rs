@@ -194,7 +194,7 @@ mod tests {
                     view.set_matrix(&mut scaled, &matrix).unwrap();
                     sum(&scaled)
                 };
-                let difference = (scaled(1.01) - scaled(0.99)) / 0.02;
+                let difference = (scaled(1.001) - scaled(0.999)) / 0.002;
                 let exact = f64::from(numbers[column]);
                 assert!(
                     (difference - exact).abs() < 2e-2 * exact.abs().max(0.02),

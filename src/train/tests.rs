@@ -126,7 +126,7 @@ fn operators_give_what_the_runtime_gives() {
     let rows = "const d i64[3] = 2,4,12\nr = Reshape(h, d)\n";
     let attention = [
         "const w f32[12,36]\nconst b f32[36]\ny = com.microsoft.Attention(r, w, b) {num_heads=3}",
-        "const w f32[12,12]\nconst b f32[36]\nk = MatMul(r, w)\ny = com.microsoft.MultiHeadAttention(r, k, r, b) {num_heads=2}",
+        "const w f32[12,12]\nconst b f32[36]\nz = MatMul(r, w)\ny = com.microsoft.MultiHeadAttention(r, z, r, b) {num_heads=2}",
     ];
     let attention = attention.map(|tail| format!("{rows}{tail}"));
     let tails = tails.iter().map(|tail| (*tail).to_owned()).chain(attention);
