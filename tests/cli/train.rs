@@ -155,7 +155,7 @@ fn what_was_stopped_is_gone_on_with() {
     let path = folder.path();
     let line = |name: &str| {
         format!(
-            "{} -o {}/{name}.onnx --target macs=0.3 --data {} --samples 160 --force --recover distill --steps 120",
+            "{} -o {}/{name}.onnx --target macs=0.3 --data {} --samples 160 --force --recover distill --steps 60",
             super::fixture("digits_cnn.onnx").display(),
             path.display(),
             super::fixture("digits_calibration.npz").display()
@@ -169,7 +169,7 @@ fn what_was_stopped_is_gone_on_with() {
         .unwrap();
     let told = BufReader::new(child.stderr.take().unwrap());
     let mut lines = told.lines().map(|line| line.unwrap());
-    let first = lines.find(|line| line.starts_with("train: step 6 of 120"));
+    let first = lines.find(|line| line.starts_with("train: step 3 of 60"));
     assert!(first.is_some());
     let killed = std::process::Command::new("kill")
         .args(["-TERM", &child.id().to_string()])
@@ -183,14 +183,14 @@ fn what_was_stopped_is_gone_on_with() {
     );
     assert!(path.join("a.checkpoint").exists() && !path.join("a.onnx").exists());
     // Another number of steps is another run.
-    let other = line("a").replace("--steps 120", "--steps 100 --resume");
+    let other = line("a").replace("--steps 60", "--steps 50 --resume");
     let (refused, text) = code(path, &other);
     assert!(
         refused == 2 && text.contains("it is of other settings"),
         "{text}"
     );
     let (ended, text) = code(path, &format!("{} --resume", line("a")));
-    assert!(ended < 2 && !text.contains("train: step 6 of"), "{text}");
+    assert!(ended < 2 && !text.contains("train: step 3 of"), "{text}");
     assert!(!path.join("a.checkpoint").exists());
     let (ended, text) = code(path, &format!("{} --resume", line("b")));
     assert!(ended < 2 && text.contains("training begins anew"), "{text}");
