@@ -136,7 +136,7 @@ pub use recover::Method;
 #[doc(inline)]
 pub use score::{Curve, Evidence, Given, GivenError, Needs, SCORES, Score, ScoreEntry, Scorer};
 #[doc(inline)]
-pub use train::{Lesson, TrainError, Training, TrainingRecord};
+pub use train::{Checkpoint, Lesson, OutputLoss, TrainError, Training, TrainingRecord};
 // Models and tensors.
 #[doc(inline)]
 pub use files::FileError;

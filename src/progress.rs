@@ -1,6 +1,7 @@
 //! What long work tells its caller, and how it is told to stop. Nothing here prints.
 
 use std::fmt;
+use std::path::Path;
 
 /// A part of the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,6 +17,7 @@ pub enum Phase {
     Sensitivity,
     Cut,
     Recover,
+    Train,
     Verify,
     Drift,
     Latency,
@@ -34,6 +36,7 @@ impl fmt::Display for Phase {
             Phase::Cut => "cut",
             Phase::Sensitivity => "measure sensitivity",
             Phase::Recover => "recover",
+            Phase::Train => "train",
             Phase::Verify => "check exactness",
             Phase::Drift => "measure drift",
             Phase::Latency => "measure latency",
@@ -66,6 +69,12 @@ pub trait Progress: Sync {
 
     /// Some of its steps are done.
     fn advance(&self, _steps: u64) {}
+
+    /// How it goes, in words, now and then.
+    fn remark(&self, _text: &str) {}
+
+    /// A file was written from which the work can be gone on with.
+    fn kept(&self, _file: &Path) {}
 
     /// Whether the work should stop; asked between items.
     fn stop(&self) -> bool {

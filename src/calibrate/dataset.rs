@@ -28,7 +28,7 @@ pub struct Dataset {
     pub inputs: Arc<dyn Batches>,
     /// Whether they were made up from the declared shapes.
     pub synthetic: bool,
-    /// Class ids of all rows of all these inputs, in order.
+    /// Class ids of all rows of all these inputs, in order; training may learn from them.
     pub labels: Option<Vec<i64>>,
     /// What drift, agreement and accuracy are measured on instead. Nothing is fitted to them or chosen by them.
     pub apart: Option<Apart>,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use super::train_args::TrainArgs;
 use super::values::{
     self, EngineName, GoalText, Kinds, Numbers, Pin, Recovery, Scoring, Shard, Storage,
 };
@@ -131,7 +132,8 @@ pub(super) struct Thresholds {
 /// What a result is judged on.
 #[derive(Clone, Debug, Args)]
 pub(super) struct JudgedArgs {
-    /// Class ids of all samples, for a labelled metric: of --verify-data where that is given, else of --data
+    /// Class ids of all samples, for a labelled metric, and for --recover distill to learn from: of --data; of --verify-data where
+    /// that is given without --verify-labels, and then not learnt from
     #[arg(long, value_name = "FILE.npy")]
     pub labels: Option<PathBuf>,
     /// Inputs to measure drift, agreement and accuracy on, in the forms of --data and prepared as those; then all of --data
@@ -139,12 +141,7 @@ pub(super) struct JudgedArgs {
     #[arg(long, value_name = "PATH", conflicts_with = "no_verify")]
     pub verify_data: Option<PathBuf>,
     /// Class ids of all samples of --verify-data
-    #[arg(
-        long,
-        value_name = "FILE.npy",
-        requires = "verify_data",
-        conflicts_with = "labels"
-    )]
+    #[arg(long, value_name = "FILE.npy", requires = "verify_data")]
     pub verify_labels: Option<PathBuf>,
 }
 
@@ -187,7 +184,8 @@ pub(super) struct Prune {
     /// Statistics of the model's activations, made by `onnx-prune calibrate`; repeatable, shards are added
     #[arg(long, value_name = "FILE")]
     pub stats: Vec<PathBuf>,
-    /// How units are ranked: obs, variance, wanda (which look at activations, the last two with --data or --stats), l2, l1, bn, lamp,
+    /// How units are ranked: obs, variance, wanda (which look at activations, the last two with --data or --stats), taylor (derivatives, with
+    /// --data), l2, l1, bn, lamp,
     /// geometric-median, random, or FILE.json, your own scores: {"groups": [{"id": "...", "scores": [a number per unit]}]},
     /// groups that are not named are not cut. obs if not given, on made-up inputs without --data or --stats; l2 with --no-verify
     /// and neither
@@ -198,9 +196,8 @@ pub(super) struct Prune {
     /// none, if not given
     #[arg(long, value_name = "NAME", value_parser = values::recovery)]
     pub recover: Option<Recovery>,
-    /// Steps of training, with --recover distill; by the size of the model if not given
-    #[arg(long, value_name = "N", value_parser = values::positive)]
-    pub steps: Option<usize>,
+    #[command(flatten)]
+    pub train: TrainArgs,
     /// Score, cut and recover so many times on the way to the targets (with --data)
     #[arg(long, value_name = "N", value_parser = values::positive, default_value = "1")]
     pub rounds: usize,
@@ -353,9 +350,8 @@ pub(super) struct Sparsify {
     /// training with the original as teacher, zeros kept; with --data); least-squares where inputs are run, if not given
     #[arg(long, value_name = "NAME", value_parser = values::recovery)]
     pub recover: Option<Recovery>,
-    /// Steps of training, with --recover distill; by the size of the model if not given
-    #[arg(long, value_name = "N", value_parser = values::positive)]
-    pub steps: Option<usize>,
+    #[command(flatten)]
+    pub train: TrainArgs,
     /// The same share of zeros in every layer
     #[arg(long)]
     pub uniform: bool,

@@ -53,6 +53,8 @@ pub(super) fn pins(args: &[super::values::Pin]) -> Pins {
 pub(super) struct Use<'a> {
     /// Class ids of what is measured on.
     pub labels: Option<&'a Path>,
+    /// Class ids of what is learnt from.
+    pub learnt: Option<&'a Path>,
     /// Inputs of the user's to measure on.
     pub verify: Option<&'a Path>,
     /// Whether something is fitted to the others or chosen by them, so that some have to be kept apart.
@@ -134,6 +136,7 @@ pub(super) fn inputs(
     if let Some(path) = wanted.verify {
         let others = others(path, &ends.specs, args, watch)?;
         let labels = wanted.labels_of(model, &others, &all(&others))?;
+        opened.learnt = wanted.learnt_of(model, &opened.read, &all(&opened.read))?;
         return opened.beside(others, labels);
     }
     if !wanted.chooses {
@@ -147,6 +150,9 @@ pub(super) fn inputs(
         return Ok(opened.whole(labels));
     }
     let labels = wanted.labels_of(model, &opened.read, &opened.kept)?;
+    let mut rest = all(&opened.read);
+    rest.retain(|run| !opened.kept.contains(run));
+    opened.learnt = wanted.learnt_of(model, &opened.read, &rest)?;
     Ok(opened.divided(labels))
 }
 
@@ -159,6 +165,18 @@ impl Use<'_> {
         runs: &[usize],
     ) -> anyhow::Result<Option<Vec<i64>>> {
         self.labels
+            .map(|file| labels_of(inputs, runs, file, classes(model)))
+            .transpose()
+    }
+
+    /// The same of what is learnt from.
+    fn learnt_of(
+        &self,
+        model: &Model,
+        inputs: &Inputs,
+        runs: &[usize],
+    ) -> anyhow::Result<Option<Vec<i64>>> {
+        self.learnt
             .map(|file| labels_of(inputs, runs, file, classes(model)))
             .transpose()
     }
@@ -197,6 +215,8 @@ struct OpenedData {
     /// The same, those that take long to make kept.
     ready: Arc<dyn Batches>,
     fed: Fed,
+    /// Class ids of what is learnt from.
+    learnt: Option<Vec<i64>>,
     /// Runs to be kept apart where something is fitted to the others.
     kept: Vec<usize>,
     /// Names of inputs of which the file does not tell which numbers come together.
@@ -228,6 +248,7 @@ impl OpenedData {
             fed: Fed::look(&read, &*ready)?,
             read,
             ready,
+            learnt: None,
             kept,
             guessed,
             guessed_shapes: (args.data.is_none() && ends.guesses()).then(|| ends.shapes.clone()),
@@ -298,6 +319,7 @@ impl OpenedData {
     fn dataset(self, inputs: Arc<dyn Batches>) -> Dataset {
         Dataset {
             inputs,
+            labels: self.learnt,
             synthetic: self.read.synthetic,
             preparation: self.fed.preparation(),
             guessed: self.guessed,

@@ -1,14 +1,17 @@
 //! What the main job does where the user does not say.
 
+use std::path::Path;
+
 use anyhow::Context;
 
 use super::args::Prune;
+use super::training;
 use super::values::{Recovery, Scoring};
-use crate::plan::Plan;
+use crate::plan::{Fit, Plan};
 use crate::prune::{DEFAULT_DRIFT, MADE_UP_DRIFT, PruneError, Request};
 use crate::recover::Method;
 use crate::score::{Given, Needs, Scorer};
-use crate::train::{TRAINED, Training};
+use crate::train::{OutputLoss, TRAINED, Training};
 
 /// Whether inputs or statistics are the user's own.
 pub(super) fn measured(args: &Prune) -> bool {
@@ -52,14 +55,24 @@ pub(super) fn recovery(args: &Prune, plan: Option<&Plan>, score: &Scorer) -> Opt
 }
 
 /// How the mended weights are trained: where that is asked for, or where the plan says that they were and there are inputs.
-pub(super) fn training(args: &Prune, plan: Option<&Plan>) -> Option<Training> {
+pub(super) fn training(
+    args: &Prune,
+    plan: Option<&Plan>,
+    target: Option<&Path>,
+) -> Option<Training> {
     let fit = plan.and_then(|plan| plan.fit.as_ref());
     let was =
         fit.is_some_and(|fit| fit.method == TRAINED) && args.recover.is_none() && measured(args);
-    (args.recover == Some(Recovery::Distill) || was).then_some(Training {
-        steps: args.steps.or(fit.filter(|_| was).and_then(|fit| fit.steps)),
-        seed: args.data.seed,
-        keeps_zeros: false,
+    if args.recover != Some(Recovery::Distill) && !was {
+        return None;
+    }
+    let asked = training::training(&args.train, &args.judged, args.data.seed, target);
+    let planned = fit.filter(|_| was);
+    let named = |fit: &Fit| OutputLoss::named(fit.loss.as_deref()?);
+    Some(Training {
+        steps: asked.steps.or(planned.and_then(|fit| fit.steps)),
+        loss: asked.loss.or(planned.and_then(named)),
+        ..asked
     })
 }
 

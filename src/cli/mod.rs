@@ -22,6 +22,8 @@ mod places;
 mod prune;
 mod sparsify;
 mod stop;
+mod train_args;
+mod training;
 mod values;
 mod verify;
 mod watch;

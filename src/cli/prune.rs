@@ -10,7 +10,7 @@ use super::places::{self, Places};
 use super::stop::Stop;
 use super::values::{GoalText, Recovery, Scoring};
 use super::watch::Watch;
-use super::{Exit, advice, calibrate, convert, data, defaults, engine, gate, output};
+use super::{Exit, advice, calibrate, convert, data, defaults, engine, gate, output, training};
 use crate::allocate::{Align, Target};
 use crate::analysis::{Allowed, Kind};
 use crate::calibrate::ModelInputs;
@@ -33,7 +33,8 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
         .unwrap_or_else(|| output::default_output(path));
     let places = claim(args, &target, stop)?;
     let watch = Watch::new(&args.common, stop);
-    let mut request = request(args, &watch)?;
+    let mut request = request(args, &target, &watch)?;
+    training::claim(request.training.as_ref(), &args.outputs, stop, &watch)?;
     watch.begin(Phase::Load, 0);
     let model = output::load(path, &watch, stop)?;
     request.allowed = advice::allowed(&model, &args.allow)?;
@@ -77,6 +78,7 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     }
     stop.commit(staged)?;
     let written = places.model.is_some() && stands;
+    training::done(request.training.as_ref(), written);
     say(&watch, (exit, &hint), written, args, &target, &report);
     Ok(exit)
 }
@@ -121,6 +123,7 @@ fn inputs(
             .verify_labels
             .as_deref()
             .or(args.judged.labels.as_deref()),
+        learnt: training::labels(&args.judged, request.training.as_ref()),
         verify: args.judged.verify_data.as_deref(),
         chooses: request.chooses(measured),
         fits: args.stats.is_empty()
@@ -303,12 +306,10 @@ fn check(
             "--score {score} is computed from activations: give inputs with --data, or statistics with --stats"
         );
     }
-    if args.recover == Some(Recovery::Distill) && !data {
-        bail!("--recover distill learns from inputs; give them with --data");
+    if score.needs() == Needs::Derivatives && !data && args.plan.is_none() {
+        bail!("--score {score} is computed from gradients of the outputs: give inputs with --data");
     }
-    if args.steps.is_some() && args.recover != Some(Recovery::Distill) {
-        bail!("--steps counts steps of training; it goes with --recover distill");
-    }
+    training::check(&args.train, args.recover, &args.data, &args.judged)?;
     if args.recover == Some(Recovery::With(Method::Statistics)) && !data && stats {
         bail!(
             "--recover statistics compares outputs, so it needs --data; --stats alone are enough for least-squares"
@@ -318,7 +319,7 @@ fn check(
 }
 
 /// What is asked for. Errors: options that contradict each other, a plan or scores that cannot be read.
-fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
+fn request(args: &Prune, target: &Path, watch: &Watch) -> anyhow::Result<Request> {
     let plan = args
         .plan
         .as_deref()
@@ -337,7 +338,8 @@ fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
         watch.warn("--units: dimensions of heads are cut where heads are not in the list; whole heads come first here");
     }
     let recover = defaults::recovery(args, plan.as_ref(), &score);
-    let training = defaults::training(args, plan.as_ref());
+    let target = (!args.outputs.dry_run).then_some(target);
+    let training = defaults::training(args, plan.as_ref(), target);
     Ok(Request {
         targets,
         drift,

@@ -9,7 +9,7 @@ use super::places::{self, Places};
 use super::stop::Stop;
 use super::values::{Recovery, Storage};
 use super::watch::Watch;
-use super::{Exit, convert, data, engine, gate, output};
+use super::{Exit, convert, data, engine, gate, output, training};
 use crate::cost;
 use crate::files::Staged;
 use crate::model::{Model, encoded_len};
@@ -30,7 +30,8 @@ pub(super) fn run(args: &Sparsify, stop: &Stop) -> anyhow::Result<Exit> {
     places::reads(stop, args.plan.as_ref(), &args.data, &args.judged)?;
     output::reads(stop, "the model", [&args.model])?;
     let watch = Watch::new(&args.common, stop);
-    let mut request = request(args)?;
+    let mut request = request(args, &target)?;
+    training::claim(request.training.as_ref(), &args.outputs, stop, &watch)?;
     watch.begin(Phase::Load, 0);
     let model = output::load(&args.model, &watch, stop)?;
     let runs = !args.no_verify || request.score.needs_data();
@@ -76,6 +77,7 @@ pub(super) fn run(args: &Sparsify, stop: &Stop) -> anyhow::Result<Exit> {
         output::print(&report::sparsification(&report))?;
     }
     stop.commit(staged)?;
+    training::done(request.training.as_ref(), written);
     say(&watch, (exit, &hint), written, (args, &target), &report);
     Ok(exit)
 }
@@ -88,6 +90,7 @@ fn lent(inputs: &crate::calibrate::Dataset) -> Data<'_> {
     };
     Data {
         inputs: &*inputs.inputs,
+        labels: inputs.labels.as_deref(),
         synthetic: inputs.synthetic,
         measured,
         preparation: &inputs.preparation,
@@ -116,7 +119,7 @@ fn reported(
 }
 
 /// What is asked for. Errors: options that contradict each other, a plan that cannot be read.
-fn request(args: &Sparsify) -> anyhow::Result<SparsifyRequest> {
+fn request(args: &Sparsify, target: &Path) -> anyhow::Result<SparsifyRequest> {
     let plan = args
         .plan
         .as_deref()
@@ -161,7 +164,7 @@ fn request(args: &Sparsify) -> anyhow::Result<SparsifyRequest> {
             Some(Recovery::Distill) => Some(Method::LeastSquares),
             None => default_recovery(plan.as_ref(), fits),
         },
-        training: training(args, measured)?,
+        training: training_of(args, target)?,
         plan,
         keep_plan: args.outputs.plan_out.is_some(),
         pins: data::pins(&args.data.input),
@@ -169,18 +172,14 @@ fn request(args: &Sparsify) -> anyhow::Result<SparsifyRequest> {
 }
 
 /// How they are trained after that, if they are. Errors: without inputs to learn from.
-fn training(args: &Sparsify, measured: bool) -> anyhow::Result<Option<Training>> {
+fn training_of(args: &Sparsify, target: &Path) -> anyhow::Result<Option<Training>> {
+    training::check(&args.train, args.recover, &args.data, &args.judged)?;
+    let target = (!args.outputs.dry_run).then_some(target);
+    let asked = training::training(&args.train, &args.judged, args.data.seed, target);
     let trains = args.recover == Some(Recovery::Distill);
-    if trains && !measured {
-        bail!("--recover distill learns from inputs; give them with --data");
-    }
-    if args.steps.is_some() && !trains {
-        bail!("--steps counts steps of training; it goes with --recover distill");
-    }
     Ok(trains.then_some(Training {
-        steps: args.steps,
-        seed: args.data.seed,
         keeps_zeros: true,
+        ..asked
     }))
 }
 
@@ -204,6 +203,7 @@ fn wanted<'a>(args: &'a Sparsify, request: &SparsifyRequest) -> data::Use<'a> {
             .verify_labels
             .as_deref()
             .or(args.judged.labels.as_deref()),
+        learnt: training::labels(&args.judged, request.training.as_ref()),
         verify: args.judged.verify_data.as_deref(),
         chooses: request.recover.is_some() || request.score.needs_data() || request.plan.is_some(),
         fits: false,

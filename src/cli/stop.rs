@@ -1,8 +1,9 @@
 //! SIGINT and SIGTERM: the work stops at its next item, nothing is written, and the exit code says so. SIGBUS: the same, at
 //! once, for a mapped file has become shorter than it was.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::files::{FileError, Outputs, Staged};
 
@@ -13,6 +14,10 @@ pub(super) struct Stop {
     pub outputs: Outputs,
     /// The signal that came; 0: none.
     signal: Arc<AtomicUsize>,
+    /// Whether weights are trained, which takes longer to come to an end.
+    training: Arc<AtomicBool>,
+    /// A file from which the work can be gone on with.
+    kept: Arc<Mutex<Option<PathBuf>>>,
 }
 
 impl Stop {
@@ -28,6 +33,16 @@ impl Stop {
     /// Whether a signal came.
     pub fn asked(&self) -> bool {
         self.signal.load(Ordering::SeqCst) != 0
+    }
+
+    /// Notes whether weights are trained from now on.
+    pub fn is_training(&self, is: bool) {
+        self.training.store(is, Ordering::SeqCst);
+    }
+
+    /// Notes a file from which the work can be gone on with.
+    pub fn keeps(&self, file: &Path) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(file.to_owned());
     }
 
     /// Gives the outputs their names, unless a signal came.
@@ -52,21 +67,29 @@ impl Stop {
             // The thread that listens is about to end the process.
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
-        Some((code(signal), said(signal)))
+        Some((code(signal), self.said(signal)))
+    }
+
+    /// What is said of a run that was stopped.
+    fn said(&self, signal: usize) -> String {
+        let name = match signal {
+            2 => "SIGINT".to_owned(),
+            15 => "SIGTERM".to_owned(),
+            other => format!("signal {other}"),
+        };
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some(file) => format!(
+                "interrupted by {name}; no model written; --resume goes on from {}",
+                file.display()
+            ),
+            None => format!("interrupted by {name}; nothing written"),
+        }
     }
 }
 
 fn code(signal: usize) -> u8 {
     u8::try_from(128 + signal).unwrap_or(u8::MAX)
-}
-
-fn said(signal: usize) -> String {
-    let name = match signal {
-        2 => "SIGINT".to_owned(),
-        15 => "SIGTERM".to_owned(),
-        other => format!("signal {other}"),
-    };
-    format!("interrupted by {name}; nothing written")
 }
 
 #[cfg(unix)]
@@ -87,6 +110,8 @@ mod listener {
 
     /// How long the work may take to come to its next item.
     const GRACE: Duration = Duration::from_secs(1);
+    /// The same where that is a step of training, after which its state is kept.
+    const STEP: Duration = Duration::from_secs(20);
 
     /// What is said when bytes of a mapped file are gone.
     const SHORTER: &[u8] =
@@ -115,12 +140,13 @@ mod listener {
                 if signals.read_exact(&mut one).is_err() {
                     return;
                 }
+                let is_training = stop.training.load(Ordering::SeqCst);
                 // Whether time is over or a second signal came is all the same.
-                let _ = signals.set_read_timeout(Some(GRACE));
+                let _ = signals.set_read_timeout(Some(if is_training { STEP } else { GRACE }));
                 let _ = signals.read_exact(&mut one);
                 if stop.outputs.close() {
                     let signal = stop.signal.load(Ordering::SeqCst);
-                    tell(super::said(signal));
+                    tell(stop.said(signal));
                     low_level::exit(i32::from(super::code(signal)));
                 }
             })?;

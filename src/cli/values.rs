@@ -8,6 +8,7 @@ use crate::progress::Memory;
 use crate::prune::{Allowance, Pattern, PatternError};
 use crate::recover::Method;
 use crate::score::{SCORES, ScoreEntry};
+use crate::train::OutputLoss;
 
 /// What `--target` asks for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,6 +42,10 @@ pub(super) enum Recovery {
     /// By least squares, then by training.
     Distill,
 }
+
+/// What training holds outputs against the original's by; `None`: by what they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LossText(pub Option<OutputLoss>);
 
 /// How units are ranked.
 #[derive(Clone, Debug)]
@@ -173,6 +178,16 @@ pub(super) fn recovery(text: &str) -> Result<Recovery, String> {
         "distill" => Ok(Recovery::Distill),
         _ => Err(format!("no such way to recover; available: {AVAILABLE}")),
     }
+}
+
+pub(super) fn loss(text: &str) -> Result<LossText, String> {
+    if text == "auto" {
+        return Ok(LossText(None));
+    }
+    let names = OutputLoss::NAMED.map(|(name, _)| name);
+    let found = OutputLoss::named(text)
+        .ok_or_else(|| format!("no such loss; available: auto, {}", names.join(", ")))?;
+    Ok(LossText(Some(found)))
 }
 
 pub(super) fn kinds(text: &str) -> Result<Kinds, String> {
@@ -351,6 +366,14 @@ mod tests {
                 .iter()
                 .all(|wrong| size(wrong).is_err())
         );
+        assert_eq!(
+            (loss("auto"), loss("kl")),
+            (
+                Ok(LossText(None)),
+                Ok(LossText(Some(OutputLoss::Divergence)))
+            )
+        );
+        assert!(loss("hinge").is_err_and(|said| said.contains("squared, embedding, kl")));
         assert!(score("wanda").is_ok() && score("best").is_err());
         assert_eq!(
             goal("latency=0.6"),

@@ -1,6 +1,7 @@
 //! Progress on stderr, warnings, and the time that each phase took.
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -176,6 +177,7 @@ impl Progress for Watch {
         times.current = Some((phase, Instant::now()));
         times.steps = (0, total);
         times.said = times.current.map(|(_, start)| start);
+        self.stop.is_training(phase == Phase::Train);
         let Some(bar) = &self.bar else { return };
         let template = if total > 0 {
             "{msg:20} [{bar:30}] {pos}/{len}, {eta} left"
@@ -198,12 +200,22 @@ impl Progress for Watch {
             Some(bar) => bar.inc(steps),
             None if due && !self.quiet => {
                 times.said = Some(Instant::now());
-                if let Some(line) = times.line() {
+                // Training says itself how far it is.
+                let told = times.current.is_some_and(|(phase, _)| phase != Phase::Train);
+                if let Some(line) = times.line().filter(|_| told) {
                     self.print(&line);
                 }
             }
             None => {}
         }
+    }
+
+    fn remark(&self, text: &str) {
+        self.say(text);
+    }
+
+    fn kept(&self, file: &Path) {
+        self.stop.keeps(file);
     }
 
     fn stop(&self) -> bool {

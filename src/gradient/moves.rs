@@ -89,7 +89,7 @@ impl<F: Fn(&Arguments) -> Option<Vec<usize>> + Send + Sync> Function for Relabel
     }
 }
 
-fn permuted(x: &FloatArray, order: &[usize]) -> FloatArray {
+pub(super) fn permuted(x: &FloatArray, order: &[usize]) -> FloatArray {
     let own = strides(&x.dims);
     let dims: Vec<usize> = order.iter().map(|axis| x.dims[*axis]).collect();
     let steps: Vec<usize> = order.iter().map(|axis| own[*axis]).collect();

@@ -39,7 +39,7 @@ impl LayerNorm {
     }
 
     /// Each row normalised, before scale and bias, and what its deviations were multiplied by.
-    fn normalised(&self, x: &FloatArray) -> Result<(FloatArray, Vec<f32>), Misfit> {
+    pub(super) fn normalised(&self, x: &FloatArray) -> Result<(FloatArray, Vec<f32>), Misfit> {
         let row = self.row(x)?;
         let mut out = x.clone();
         let normalise = |row: &mut [f32]| {
@@ -58,7 +58,12 @@ impl LayerNorm {
     }
 
     /// Derivative by x: with g the gradient by the normalised row n, factor · (g − mean(g) − n · mean(g · n)).
-    fn by_data(&self, normalised: &FloatArray, factors: &[f32], scaled: FloatArray) -> FloatArray {
+    pub(super) fn by_data(
+        &self,
+        normalised: &FloatArray,
+        factors: &[f32],
+        scaled: FloatArray,
+    ) -> FloatArray {
         let row = (normalised.data.len() / factors.len().max(1)).max(1);
         let mut out = scaled;
         let rows = out.data.par_chunks_mut(row).with_min_len(ROWS);

@@ -419,3 +419,175 @@ fn recurrences() {
         }
     }
 }
+
+#[test]
+fn group_norms() {
+    let x = || random(&[2, 4, 3, 2], 1);
+    for (groups, numbers) in [(None, 4), (Some(2), 4), (Some(2), 2)] {
+        let norm = GroupedNorm {
+            groups,
+            epsilon: 1e-5,
+        };
+        check(
+            &norm,
+            vec![x(), random(&[numbers], 2), random(&[numbers], 3)],
+            3,
+        );
+    }
+    let one = GroupedNorm {
+        groups: Some(3),
+        epsilon: 1e-5,
+    };
+    let (x, scale) = (x(), random(&[4], 2));
+    assert!(one.value(&[Some(&x), Some(&scale), Some(&scale)]).is_err());
+}
+
+#[test]
+fn transposed_convolutions() {
+    let of = |groups, strides: &[usize], pads: &[usize]| Convolution {
+        groups,
+        strides: strides.to_vec(),
+        dilations: vec![1, 2],
+        padding: WindowPadding::Given(pads.to_vec()),
+    };
+    let operands = |weight: &[usize], outputs: usize| {
+        vec![
+            random(&[1, 4, 2, 3], 1),
+            random(weight, 2),
+            random(&[outputs], 5),
+        ]
+    };
+    let plain = TransposedConvolution {
+        of: of(1, &[2, 2], &[0, 1, 1, 0]),
+        more: vec![1, 0],
+    };
+    check(&plain, operands(&[4, 3, 3, 2], 3), 3);
+    let grouped = TransposedConvolution {
+        of: of(2, &[1, 3], &[]),
+        more: Vec::new(),
+    };
+    check(&grouped, operands(&[4, 3, 2, 2], 6), 3);
+    // By its definition: each element of x is laid out over the result.
+    let line = TransposedConvolution {
+        of: Convolution {
+            groups: 1,
+            strides: vec![2],
+            dilations: vec![1],
+            padding: WindowPadding::Given(vec![0, 0]),
+        },
+        more: Vec::new(),
+    };
+    let x = FloatArray::new(vec![1, 1, 2], vec![1.0, 2.0]);
+    let weight = FloatArray::new(vec![1, 1, 3], vec![1.0, 10.0, 100.0]);
+    let value = line.value(&[Some(&x), Some(&weight)]).unwrap();
+    assert_eq!(
+        (value.dims, value.data),
+        (vec![1, 1, 5], vec![1.0, 10.0, 102.0, 20.0, 200.0])
+    );
+}
+
+#[test]
+fn contractions() {
+    let axes = |text: &str| text.chars().collect::<Vec<char>>();
+    let of =
+        |a: &str, b: &str, result: &str| AxisContraction::new([axes(a), axes(b)], axes(result));
+    let cases: [(&str, &[usize], &str, &[usize], &str); 4] = [
+        ("bhqd", &[2, 3, 4, 5], "bhkd", &[2, 3, 6, 5], "bhqk"),
+        ("bqhd", &[2, 4, 3, 5], "bkhd", &[2, 6, 3, 5], "hbkq"),
+        ("ij", &[2, 3], "jk", &[3, 4], "ik"),
+        ("i", &[3], "j", &[4], "ji"),
+    ];
+    for (a, dims_a, b, dims_b, result) in cases {
+        let function = of(a, b, result).unwrap();
+        check(&function, vec![random(dims_a, 1), random(dims_b, 2)], 2);
+    }
+    assert!(of("ii", "j", "ij").is_none() && of("ij", "k", "ik").is_none());
+    // Σ_j a_ij b_kj, written out.
+    let a = FloatArray::new(vec![2, 2], vec![1.0, 2.0, 3.0, 4.0]);
+    let b = FloatArray::new(vec![1, 2], vec![5.0, 6.0]);
+    let value = of("ij", "kj", "ki")
+        .unwrap()
+        .value(&[Some(&a), Some(&b)])
+        .unwrap();
+    assert_eq!((value.dims, value.data), (vec![1, 2], vec![17.0, 39.0]));
+}
+
+#[test]
+fn blocks_and_tiles() {
+    let blocks = |dims: &[usize]| {
+        let [rows, columns] = *dims else { return None };
+        Some(AxisBlocks {
+            split: vec![rows, columns / 2, 2],
+            order: vec![2, 0, 1],
+            merged: vec![2 * rows, columns / 2],
+        })
+    };
+    let rearranged = Rearrangement { blocks };
+    check(&rearranged, vec![random(&[3, 4], 1)], 1);
+    let x = FloatArray::new(vec![1, 4], vec![1.0, 2.0, 3.0, 4.0]);
+    assert_eq!(
+        rearranged.value(&[Some(&x)]).unwrap().data,
+        [1.0, 3.0, 2.0, 4.0]
+    );
+    let repeats = FloatArray::new(vec![2], vec![2.0, 3.0]);
+    check(&Tiling, vec![random(&[2, 3], 1), repeats], 1);
+    let x = FloatArray::new(vec![1, 2], vec![1.0, 2.0]);
+    let twice = FloatArray::new(vec![2], vec![2.0, 2.0]);
+    let tiled = Tiling.value(&[Some(&x), Some(&twice)]).unwrap();
+    assert_eq!(tiled.data, [1.0, 2.0, 1.0, 2.0, 1.0, 2.0, 1.0, 2.0]);
+}
+
+#[test]
+fn interpolations() {
+    let axes = |_: &Arguments| {
+        Ok(vec![
+            AxisWeights {
+                axis: 2,
+                places: vec![
+                    vec![(0, 1.0)],
+                    vec![(0, 0.25), (1, 0.75)],
+                    vec![(2, 1.0)],
+                    vec![],
+                ],
+            },
+            AxisWeights {
+                axis: 1,
+                places: vec![vec![(1, 0.5), (0, 0.5)]],
+            },
+        ])
+    };
+    let resized = Interpolation { axes };
+    check(&resized, vec![random(&[2, 2, 3, 2], 1)], 1);
+}
+
+#[test]
+fn attention() {
+    let attention = HeadAttention {
+        heads: 2,
+        scale: None,
+        unseen: -10000.0,
+    };
+    let operands = || {
+        vec![
+            random(&[2, 3, 6], 1),
+            random(&[2, 4, 6], 2),
+            random(&[2, 4, 8], 3),
+            random(&[1, 2, 3, 4], 4),
+        ]
+    };
+    check(&attention, operands(), 4);
+    let mut masked = operands();
+    masked.push(FloatArray::new(
+        vec![2, 4],
+        vec![1.0, 1.0, 0.0, 1.0, 0.0, 1.0, 1.0, 1.0],
+    ));
+    check(&attention, masked.clone(), 4);
+    // What is not seen has no part in it.
+    let value = |operands: &[FloatArray]| {
+        let operands: Vec<Option<&FloatArray>> = operands.iter().map(Some).collect();
+        attention.value(&operands).unwrap()
+    };
+    let before = value(&masked);
+    masked[2].data[2 * 8..3 * 8].fill(7.0);
+    assert_eq!(value(&masked), before);
+}

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::hash::sha256_hex;
+
 /// What was done to the weights that stay.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 pub struct Fit {
@@ -10,6 +12,9 @@ pub struct Fit {
     /// Steps of training, where there was any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<usize>,
+    /// What training held outputs against the original's by, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<String>,
     /// What they were fitted to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<FitInputs>,
@@ -26,6 +31,15 @@ pub struct FitInputs {
     pub synthetic: bool,
     /// How they were prepared.
     pub preprocessing: String,
+    /// SHA-256 of their class ids, where these were learnt from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<String>,
+}
+
+/// SHA-256 of class ids.
+pub fn labels_digest(ids: &[i64]) -> String {
+    let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+    sha256_hex(&bytes)
 }
 
 impl Fit {
@@ -37,6 +51,7 @@ impl Fit {
         Fit {
             method: Self::NONE.to_owned(),
             steps: None,
+            loss: None,
             inputs: None,
         }
     }
@@ -73,7 +88,8 @@ impl Fit {
     /// How the inputs of this fit differ from those of another; `None` where they do not, or one of them had none.
     pub fn differs(&self, other: &Fit) -> Option<String> {
         let (here, there) = self.inputs.as_ref().zip(other.inputs.as_ref())?;
-        (here.digest != there.digest).then(|| {
+        let same = here.digest == there.digest && here.labels == there.labels;
+        (!same).then(|| {
             format!(
                 "the weights were fitted to other inputs than when the plan was made: {} here, {} then",
                 self.describe(),
@@ -93,10 +109,12 @@ mod tests {
             digest: digest.to_owned(),
             synthetic: false,
             preprocessing: "× 1/255".to_owned(),
+            labels: None,
         };
         Fit {
             method: "least-squares".to_owned(),
             steps: None,
+            loss: None,
             inputs: Some(inputs),
         }
     }

@@ -6,7 +6,7 @@ mod slices;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-pub use fit::{Fit, FitInputs};
+pub use fit::{Fit, FitInputs, labels_digest};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};

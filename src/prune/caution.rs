@@ -61,6 +61,12 @@ impl Stages<'_> {
         request.drift = request
             .drift
             .map(|allowed| LESS * allowed * allowed / moved);
+        if let Some(training) = &mut request.training {
+            training.checkpoint = training
+                .checkpoint
+                .as_ref()
+                .map(|checkpoint| checkpoint.of_course(1));
+        }
         let again = with(first.workspace);
         let second = self.within(&request, again, &said, sha256, baseline)?;
         if moved_too_far(&second, &request).is_none() && (!guessed || is_worth_it(&second)) {

@@ -7,7 +7,7 @@ use super::group_error::GroupErrorModel;
 use super::request::Request;
 use crate::allocate::{Choice, Width};
 use crate::analysis::{Group, Selection};
-use crate::calibrate::Dataset;
+use crate::calibrate::{Dataset, MaskDerivatives};
 use crate::evaluate::{Baseline, RunSetup, Stage, Trunk};
 use crate::progress::{Phase, Work};
 use crate::score::{ByReaders, Calibrated, Curve, Evidence, readers, swap_units};
@@ -21,6 +21,7 @@ impl GroupErrorModel<'_> {
         &self,
         candidates: &[usize],
         request: &Request,
+        derivatives: Option<&MaskDerivatives>,
         work: &Work,
     ) -> (Vec<Curve>, Option<String>) {
         work.progress.begin(Phase::Score, candidates.len() as u64);
@@ -32,6 +33,7 @@ impl GroupErrorModel<'_> {
             evidence,
             views: &self.views,
             statistics: Some(&self.statistics),
+            derivatives,
         };
         let groups: Vec<Group> = candidates
             .iter()
@@ -131,6 +133,7 @@ impl GroupErrorModel<'_> {
             evidence,
             views: &self.views,
             statistics: Some(&self.statistics),
+            derivatives: None,
         };
         let mut other = choice.clone();
         for (group, removed) in self.prepared.analysis.groups.iter().zip(&mut other.removed) {

@@ -10,6 +10,7 @@ use crate::model::Model;
 use crate::progress::{Phase, Work};
 use crate::recover::Repair;
 use crate::score::Evidence;
+use crate::train::TrainingRecord;
 use crate::workspace::Workspace;
 
 /// What was decided.
@@ -23,6 +24,8 @@ pub(super) struct Decision {
     pub notes: Vec<Note>,
     /// The model cut and mended on the way, shared constants apart; `None`: it has still to be made.
     pub made: Option<(Model, Vec<Repair>)>,
+    /// How weights were trained between rounds.
+    pub lessons: Vec<TrainingRecord>,
 }
 
 /// Steps of the bisection over the ranked units.

@@ -9,7 +9,7 @@ use crate::cost::{Cost, params};
 use crate::evaluate::{ALLOWANCE, Baseline, Checks};
 use crate::latency::NEAR;
 use crate::model::{Index, Model};
-use crate::plan::{Fit, Plan};
+use crate::plan::{Fit, Plan, labels_digest};
 use crate::run::without_sequences;
 use crate::surgery;
 use crate::train::{TRAINED, TrainingRecord};
@@ -80,9 +80,21 @@ impl Stages<'_> {
             Some(_) => Some(TRAINED.to_owned()),
             None => method.map(|method| method.to_string()),
         };
-        let steps = recovered.training.as_ref().map(|record| record.steps);
-        let fit = fit::fit(self.data, method, self.request.needs_digest())?;
-        Ok(Fit { steps, ..fit })
+        let steps = recovered.training.as_ref().map(TrainingRecord::all_steps);
+        let training = self.request.training.as_ref();
+        let training = training.filter(|_| recovered.training.is_some());
+        let loss = training.and_then(|training| training.loss);
+        let mut fit = fit::fit(self.data, method, self.request.needs_digest())?;
+        let labels = self.data.labels.as_deref();
+        if let Some(inputs) = &mut fit.inputs {
+            let learnt = labels.filter(|_| training.is_some_and(|training| training.labelled));
+            inputs.labels = learnt.map(labels_digest);
+        }
+        Ok(Fit {
+            steps,
+            loss: loss.map(|loss| loss.to_string()),
+            ..fit
+        })
     }
 
     fn check(

@@ -27,10 +27,12 @@ pub(super) fn fit(
         digest,
         synthetic,
         preprocessing: data.preparation.clone(),
+        labels: None,
     };
     Ok(Fit {
         method,
         steps: None,
+        loss: None,
         inputs: Some(inputs),
     })
 }

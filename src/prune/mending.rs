@@ -7,7 +7,7 @@ use super::statistics;
 use crate::evaluate::{Baseline, RunSetup};
 use crate::model::Model;
 use crate::recover::{Repair, Teacher};
-use crate::train::distill;
+use crate::train::{Training, TrainingData, TrainingRecord, distill};
 use crate::workspace::Workspace;
 
 impl Stages<'_> {
@@ -43,18 +43,20 @@ impl Stages<'_> {
             ));
             recovered.model = cut.bare.clone();
         }
-        self.train(workspace, cut, &mut recovered)?;
         Ok(recovered)
     }
 
-    /// Trains the weights towards what the original gives, if that is asked for.
-    fn train(
+    /// Trains the weights towards what the original gives, if that is asked for; the steps that earlier rounds left.
+    pub(super) fn train(
         &self,
         workspace: &Workspace,
         cut: &FinishedCut,
         recovered: &mut Recovered,
+        earlier: &mut Vec<TrainingRecord>,
     ) -> Result<(), PruneError> {
-        let runtime = self.runtime.filter(|_| self.known.runs);
+        // There is nothing to learn for a model that is the original.
+        let runs = self.known.runs && !cut.selection.is_empty();
+        let runtime = self.runtime.filter(|_| runs);
         let (Some(training), Some(runtime)) = (&self.request.training, runtime) else {
             return Ok(());
         };
@@ -63,17 +65,27 @@ impl Stages<'_> {
             analysis: &workspace.analysis,
             selection: &cut.selection,
         };
+        let training = &Training {
+            courses: earlier.len() + 1,
+            ..training.clone()
+        };
         let start = recovered.model.clone();
         let trained = distill(
             teacher,
             start,
-            &*self.data.inputs,
+            TrainingData {
+                inputs: &*self.data.inputs,
+                labels: self.data.labels.as_deref(),
+            },
             runtime,
             training,
             self.work,
         )?;
         recovered.model = trained.model;
-        recovered.training = Some(trained.record);
+        recovered.training = Some(TrainingRecord {
+            earlier: std::mem::take(earlier),
+            ..trained.record
+        });
         Ok(())
     }
 

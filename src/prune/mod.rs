@@ -3,6 +3,7 @@
 //! The only room that knows the order of the stages; each stage is a function of another room over plain data.
 
 mod caution;
+mod courses;
 mod curves;
 mod dead;
 mod decide;

@@ -19,6 +19,7 @@ use crate::progress::Work;
 use crate::recover::Repair;
 use crate::run::Runtime;
 use crate::score::Curve;
+use crate::train::TrainingRecord;
 use crate::workspace::Workspace;
 
 /// Everything that rounds share.
@@ -44,6 +45,10 @@ pub(super) struct RoundState {
     /// Units of the original that are gone, by group.
     pub gone: Vec<Vec<u32>>,
     pub repairs: Vec<Repair>,
+    /// The number of the round whose weights are trained before the next; `None`: they are not.
+    pub course: Option<usize>,
+    /// How weights were trained between rounds.
+    pub lessons: Vec<TrainingRecord>,
     /// Factor by which measured latencies have shown the table of operators to be wrong.
     pub correction: f64,
 }
@@ -62,6 +67,8 @@ impl Rounds<'_> {
             prepared: None,
             gone: vec![Vec::new(); self.original.analysis.groups.len()],
             repairs: Vec::new(),
+            course: None,
+            lessons: Vec::new(),
             correction: 1.0,
         };
         let mut decided = Decision {
@@ -90,6 +97,7 @@ impl Rounds<'_> {
         decided: &mut Decision,
     ) -> Result<RoundState, PruneError> {
         let targets = self.targets(&state, round as f64 / rounds as f64);
+        state.course = (self.trains() && round < rounds).then_some(round);
         let prepared = state.prepared.as_ref().unwrap_or(self.original);
         let known = self.data.statistics.as_ref().filter(|_| round == 1);
         let quality = GroupErrorModel::new(prepared, known, self.setup())?;
@@ -132,17 +140,6 @@ impl Rounds<'_> {
             Err(_) => {}
         }
         Ok(state)
-    }
-
-    /// The request's targets at a share of the way, as fractions of what is left.
-    fn targets(&self, state: &RoundState, share: f64) -> Vec<Target> {
-        let now = self.cost(&state.gone);
-        let whole = self.original.cost.original();
-        let one = |target: &Target| {
-            let left = target.fraction().powf(share) / target.of(&now, &whole);
-            target.with_fraction(left.min(1.0))
-        };
-        self.request.targets.iter().map(one).collect()
     }
 
     /// The choice that meets the targets, and by how much the table of times is wrong.
@@ -206,7 +203,9 @@ impl Rounds<'_> {
         let mut curves = match self.fixed_curves(state, &matched) {
             Some(fixed) => fixed,
             None => {
-                let (curves, remark) = quality.curves(&groups, self.request, self.work);
+                let derivatives = self.derivatives(quality)?;
+                let (curves, remark) =
+                    quality.curves(&groups, self.request, derivatives.as_ref(), self.work);
                 if state.prepared.is_none() {
                     decided.notes.extend(remark.map(Note::Other));
                 }
@@ -298,12 +297,19 @@ impl Rounds<'_> {
         let prepared = state.prepared.as_ref().unwrap_or(self.original);
         let whole = self.original.select(&removed);
         let (model, repairs) = match self.request.recover {
-            Some(_) if !self.measures() => (quality.cut_unshared(selection)?, Vec::new()),
+            // What was trained is not fitted layer by layer again: readers make up for what they lose.
+            Some(_) if !self.measures() || !state.lessons.is_empty() => {
+                (quality.cut_unshared(selection)?, Vec::new())
+            }
             Some(method) if !whole.is_empty() => {
                 let cut = quality.bare_cut(selection)?;
                 mend(self.original, &whole, cut, method, self.setup())?
             }
             _ => (prepared.cut_unshared(selection, &[])?, Vec::new()),
+        };
+        let (model, learnt) = match state.course {
+            Some(number) => self.train(model, &whole, number)?,
+            None => (model, None),
         };
         let options = self.request.options();
         let analysis = analyse(&model, &options);
@@ -322,6 +328,8 @@ impl Rounds<'_> {
             prepared: Some(prepared),
             gone: removed,
             repairs,
+            course: None,
+            lessons: state.lessons.iter().cloned().chain(learnt).collect(),
             correction: state.correction,
         })
     }
@@ -345,6 +353,7 @@ impl Rounds<'_> {
         decided.choice = Choice {
             removed: state.gone,
         };
+        decided.lessons = state.lessons;
         let Some(prepared) = state.prepared else {
             decided.made = Some((self.original.working.clone(), Vec::new()));
             return Ok(decided);

@@ -132,7 +132,12 @@ impl Known {
         let measured = runs && (!data.synthetic || data.statistics.is_some());
         let chooses = request.plan.is_none();
         let needs = request.score.needs();
-        if needs == Needs::Activations && chooses && !measured {
+        let lacks = match needs {
+            Needs::Activations => !measured,
+            Needs::Derivatives => !runs || data.synthetic,
+            _ => false,
+        };
+        if lacks && chooses {
             return Err(PruneError::NeedsData(request.score.to_string()));
         }
         let calibrated = chooses && (measured || (runs && needs == Needs::AnyActivations));
@@ -316,7 +321,8 @@ impl Stages<'_> {
         let workspace = &prepared.workspace;
         self.add_dead(workspace, &prepared.candidates, &mut decision);
         let cut = self.cut(workspace, &decision, sha256.to_owned())?;
-        let recovered = self.recover(workspace, &cut, decision.made.take(), baseline)?;
+        let mut recovered = self.recover(workspace, &cut, decision.made.take(), baseline)?;
+        self.train(workspace, &cut, &mut recovered, &mut decision.lessons)?;
         self.finish(prepared, decision, cut, recovered, baseline)
     }
 

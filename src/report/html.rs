@@ -4,6 +4,7 @@ use minijinja::value::Serde;
 use minijinja::{Environment, context};
 use serde::Serialize;
 
+use super::learning::LearningCurve;
 use super::{Report, ReportError, sentences, units, view};
 
 /// A bar of the chart: widths of one group before and after.
@@ -79,6 +80,7 @@ pub(super) fn html(report: &Report) -> Result<String, ReportError> {
         tables,
         height => bars.len() * STEP,
         bars => Serde(&bars),
+        learning => report.training.as_ref().and_then(LearningCurve::of).map(Serde),
         seconds => sentences::seconds(report),
         memory => report.peak_rss_bytes.map(units::bytes),
     })?)

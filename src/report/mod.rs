@@ -5,6 +5,7 @@
 mod html;
 mod json;
 mod junit;
+mod learning;
 mod markdown;
 mod sentences;
 mod terminal;

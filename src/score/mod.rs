@@ -13,6 +13,7 @@ mod obs;
 mod random;
 mod swap;
 mod table;
+mod taylor;
 #[cfg(test)]
 mod tests;
 mod variance;
@@ -20,7 +21,7 @@ mod wanda;
 mod weights;
 
 use crate::analysis::{Analysis, Group};
-use crate::calibrate::Statistics;
+use crate::calibrate::{MaskDerivatives, Statistics};
 use crate::linear::Linear;
 use crate::model::Model;
 
@@ -34,6 +35,7 @@ pub use obs::readers;
 pub use random::Random;
 pub use swap::improve as swap_units;
 pub use table::{Needs, SCORES, ScoreEntry, Scorer};
+pub use taylor::Taylor;
 
 /// What scores are computed from.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +56,9 @@ pub struct Calibrated<'a> {
     pub views: &'a [Linear],
     /// Moments of their inputs, where there is data.
     pub statistics: Option<&'a Statistics>,
+    /// Derivatives by masks on what those products read, where a score needs them.
+    #[doc(hidden)]
+    pub derivatives: Option<&'a MaskDerivatives>,
 }
 
 /// What a score says of a group by what its readers get.

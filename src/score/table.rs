@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::obs::Obs;
 use super::variance::Variance;
 use super::wanda::Wanda;
-use super::{BatchNorm, GeometricMedian, Given, Lamp, Norm, Random, Score};
+use super::{BatchNorm, GeometricMedian, Given, Lamp, Norm, Random, Score, Taylor};
 
 /// What a score needs besides weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub enum Needs {
     AnyActivations,
     /// Activations on the user's inputs, or statistics of such.
     Activations,
+    /// Derivatives of the outputs on the user's inputs.
+    Derivatives,
 }
 
 /// One score.
@@ -52,6 +54,7 @@ pub static SCORES: &[ScoreEntry] = &[
     ScoreEntry { name: "obs", needs: Needs::AnyActivations, doc: "what its readers lose when the units that stay make up for it as well as they can", silent: NO_READER, make: |_| Arc::new(Obs) },
     ScoreEntry { name: "variance", needs: Needs::Activations, doc: "the variance that goes through it into its readers (FLAP)", silent: NO_READER, make: |_| Arc::new(Variance) },
     ScoreEntry { name: "wanda", needs: Needs::Activations, doc: "the squares of its inputs' norms times its readers' weights (Wanda)", silent: NO_READER, make: |_| Arc::new(Wanda) },
+    ScoreEntry { name: "taylor", needs: Needs::Derivatives, doc: "what the outputs lose with it to first order, squared (Fisher information of masks)", silent: "no product reads them whose weights have derivatives", make: |_| Arc::new(Taylor) },
     ScoreEntry { name: "l2", needs: Needs::Weights, doc: "the norm of its weights", silent: NO_READER, make: |_| Arc::new(Norm::L2) },
     ScoreEntry { name: "l1", needs: Needs::Weights, doc: "the sum of its weights' absolute values", silent: NO_READER, make: |_| Arc::new(Norm::L1) },
     ScoreEntry { name: "bn", needs: Needs::Weights, doc: "the scale of its batch normalisation; the norm of its weights where there is none", silent: "no BatchNormalization holds their channels", make: |_| Arc::new(BatchNorm) },
@@ -66,6 +69,7 @@ pub struct Scorer {
     name: String,
     needs: Needs,
     silent: &'static str,
+    seed: u64,
     score: Arc<dyn Score>,
 }
 
@@ -77,6 +81,7 @@ impl Scorer {
             name: entry.name.to_owned(),
             needs: entry.needs,
             silent: entry.silent,
+            seed,
             score: (entry.make)(seed),
         })
     }
@@ -92,6 +97,7 @@ impl Scorer {
             name: name.to_owned(),
             needs: Needs::Weights,
             silent: NO_READER,
+            seed: 0,
             score: Arc::new(score),
         }
     }
@@ -109,6 +115,11 @@ impl Scorer {
     /// What it needs besides weights.
     pub fn needs(&self) -> Needs {
         self.needs
+    }
+
+    /// The seed of what is random in it.
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// Why it is silent about a group, where it is.

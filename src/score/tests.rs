@@ -58,6 +58,7 @@ fn statistics_weigh_what_readers_get() {
         evidence,
         views: &views,
         statistics: Some(&statistics),
+        derivatives: None,
     };
     let group = group(&analysis, "v:0");
     // Squared norms of the rows of v: 2, 4, 9. Times the variance 2, 0, 9.
@@ -105,6 +106,7 @@ fn what_readers_never_get_is_lost_for_nothing() {
             evidence,
             views: &views,
             statistics: Some(&statistics),
+            derivatives: None,
         };
         let ByReaders::Curve(curve) =
             super::obs::Obs.by_readers(&calibrated, group(&analysis, "v:0"))
@@ -204,4 +206,44 @@ fn given_scores_must_be_those_of_the_groups() {
         .check(&analysis.groups)
         .unwrap_err();
     assert!(matches!(other, GivenError::NoSuchGroup(id) if id == "q:0"));
+}
+
+#[test]
+fn masks_move_outputs_by_their_derivatives() {
+    let model = text::model(PAIR).unwrap();
+    let analysis = analyse(&model, &Options::default());
+    let views = views(&model, &analysis.relations);
+    let reads_h = |view: &crate::linear::Linear| model.index().value(view.data).name == "h";
+    // Two sums: 1, 2, 0 and 3, -2, 0 by the three columns.
+    let known =
+        |view: &crate::linear::Linear| reads_h(view).then(|| vec![1.0, 2.0, 0.0, 3.0, -2.0, 0.0]);
+    let derivatives = MaskDerivatives {
+        samples: 2,
+        of: views.iter().map(known).collect(),
+    };
+    let evidence = Evidence {
+        model: &model,
+        analysis: &analysis,
+    };
+    let calibrated = Calibrated {
+        evidence,
+        views: &views,
+        statistics: None,
+        derivatives: Some(&derivatives),
+    };
+    let group = group(&analysis, "v:0");
+    // Mean squares 5, 4, 0.
+    let curve = super::taylor::curve(&calibrated, group).unwrap();
+    assert_eq!(curve.order, [2, 1, 0]);
+    let shares: Vec<f64> = curve
+        .error
+        .iter()
+        .map(|error| error / curve.error[3])
+        .collect();
+    near(&shares, &[0.0, 0.0, 4.0 / 9.0, 1.0]);
+    let without = Calibrated {
+        derivatives: None,
+        ..calibrated
+    };
+    assert!(super::taylor::curve(&without, group).is_none());
 }

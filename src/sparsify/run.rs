@@ -11,11 +11,11 @@ use crate::calibrate::held_out;
 use crate::inputs::digest;
 use crate::linear::views;
 use crate::model::Model;
-use crate::plan::{Fit, FitInputs};
+use crate::plan::{Fit, FitInputs, labels_digest};
 use crate::progress::{Phase, Work};
 use crate::recover::{Method, Repair};
 use crate::run::{Runtime, choose};
-use crate::train::{TRAINED, TrainingRecord, distill};
+use crate::train::{TRAINED, TrainingData, TrainingRecord, distill};
 
 /// Runs that variants are held against the original on, at most.
 const QUICK: usize = 64;
@@ -196,12 +196,14 @@ impl<'a> Job<'a> {
             return Ok(None);
         };
         let selection = Selection::default();
-        let inputs = self.data.inputs;
         let start = model.clone();
         let trained = distill(
             self.teacher(&selection),
             start,
-            inputs,
+            TrainingData {
+                inputs: self.data.inputs,
+                labels: self.data.labels,
+            },
             *runtime,
             training,
             self.work,
@@ -217,6 +219,13 @@ impl<'a> Job<'a> {
             (None, Some(method)) => method.to_string(),
             (None, None) => return Ok(Fit::none()),
         };
+        let asked = self
+            .request
+            .training
+            .as_ref()
+            .filter(|_| training.is_some());
+        let labels = self.data.labels;
+        let learnt = labels.filter(|_| asked.is_some_and(|training| training.labelled));
         let digest = if self.request.keep_plan || self.request.plan.is_some() {
             digest(self.data.inputs)?
         } else {
@@ -225,11 +234,15 @@ impl<'a> Job<'a> {
         Ok(Fit {
             method,
             steps: training.map(|record| record.steps),
+            loss: asked
+                .and_then(|training| training.loss)
+                .map(|loss| loss.to_string()),
             inputs: Some(FitInputs {
                 number: self.data.inputs.count(),
                 digest,
                 synthetic: self.data.synthetic,
                 preprocessing: self.data.preparation.to_owned(),
+                labels: learnt.map(labels_digest),
             }),
         })
     }

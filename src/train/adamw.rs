@@ -22,7 +22,8 @@ pub(super) struct AdamW {
     /// The largest rate (η).
     rate: f64,
     steps: usize,
-    done: usize,
+    /// Steps done.
+    pub done: usize,
     first: Vec<Vec<f32>>,
     second: Vec<Vec<f32>>,
 }
@@ -43,6 +44,16 @@ impl AdamW {
             first: zeros(),
             second: zeros(),
         }
+    }
+
+    /// The first and the second moments, weight by weight.
+    pub fn moments(&self) -> (&[Vec<f32>], &[Vec<f32>]) {
+        (&self.first, &self.second)
+    }
+
+    /// The same, to be set.
+    pub fn moments_mut(&mut self) -> (&mut [Vec<f32>], &mut [Vec<f32>]) {
+        (&mut self.first, &mut self.second)
     }
 
     /// The rate of the next step.

@@ -1,16 +1,19 @@
 //! All that the steps of training need: both models as networks, what is held against what, and which inputs are for what.
 
+use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::adamw::AdamW;
 use super::aims::{Shared, shared};
+use super::classes::TrueClasses;
 use super::limits::{clip, hold_zeros};
-use super::loss::{LossTerm, variance};
+use super::loss::LossTerm;
+use super::measure::{ErrorMeasure, OutputKind, OutputLoss};
 use super::network::ForwardRun;
 use super::samples::{can_be_stacked, stacked};
 use super::student::Student;
 use super::views::Views;
-use super::{TrainError, Training};
+use super::{TrainError, Training, TrainingData};
 use crate::analysis::{Pins, infer};
 use crate::calibrate::held_out;
 use crate::gradient::FloatArray;
@@ -28,6 +31,9 @@ const BATCH: usize = 64;
 const ALIVE: usize = 1 << 30;
 /// What a run and its derivatives take, in runs.
 const BACKWARD: f64 = 3.0;
+/// The share of batches that are seen as they are, where true classes are known: what is mixed has no class of its own, and
+/// the original alone says what it is to give.
+const UNMIXED: f64 = 0.5;
 /// Inputs that are not learnt from, at most.
 const HELD_OUT: usize = 256;
 /// The share of rows that must keep their class in a view.
@@ -49,12 +55,14 @@ pub(super) struct Course<'a> {
     terms: Vec<LossTerm>,
     /// How many of the terms are of outputs.
     outputs: usize,
+    /// True classes, where they are learnt from.
+    pub classes: Option<TrueClasses>,
     shares: Shares,
     /// Inputs of a step.
     pub batch: usize,
     /// About how many multiplications a step takes.
     pub work: f64,
-    training: Training,
+    training: &'a Training,
 }
 
 impl Shares {
@@ -99,30 +107,39 @@ fn runs_of_a_step(model: &Model, single: &Tensors, kept: usize, learnt: usize) -
     }
 }
 
-/// What is made small, from what the original gives on a batch.
-fn terms(values: Vec<Shared>, seen: &[FloatArray]) -> Vec<LossTerm> {
+/// What is made small, from what the original gives on a batch: outputs by what is asked for, sums inside by squared error.
+fn terms(values: Vec<Shared>, seen: &[FloatArray], asked: Option<OutputLoss>) -> Vec<LossTerm> {
     let outputs = values.iter().filter(|value| value.is_output).count();
     let sums = (values.len() - outputs).max(1) as f64;
-    let term = |(value, seen): (Shared, &FloatArray)| LossTerm {
-        weight: match value.is_output {
-            true => 1.0 / outputs.max(1) as f64,
-            false => SUMS / sums,
-        },
-        kept: value.kept,
-        variance: variance(seen),
+    let term = |(value, seen): (Shared, &FloatArray)| {
+        let (weight, measure) = match value.is_output {
+            true => {
+                let measure = ErrorMeasure::of(asked, OutputKind::of(seen));
+                (1.0 / outputs.max(1) as f64, measure)
+            }
+            false => (SUMS / sums, ErrorMeasure::Squared),
+        };
+        LossTerm {
+            weight,
+            kept: value.kept,
+            measure,
+            variation: measure.variation(seen),
+        }
     };
     values.into_iter().zip(seen).map(term).collect()
 }
 
 impl<'a> Course<'a> {
-    /// Makes both models ready. Errors: no output depends on weights that can be trained, too few inputs, a part that does not run.
+    /// Makes both models ready. Errors: no output depends on weights that can be trained, too few inputs, classes that do not
+    /// fit, a part that does not run.
     pub fn new(
         teacher: Teacher,
         pruned: &Model,
-        inputs: &'a dyn Batches,
+        data: TrainingData<'a>,
         runtime: &dyn Runtime,
-        training: &Training,
+        training: &'a Training,
     ) -> Result<Self, TrainError> {
+        let inputs = data.inputs;
         let shares = Shares::new(inputs.count())?;
         let single = inputs.fetch(0)?;
         let facts = infer(pruned, &pins(&single));
@@ -135,17 +152,32 @@ impl<'a> Course<'a> {
         let batch = runs_of_a_step(pruned, &single, kept.bytes(), shares.learnt.len());
         let example = stacked(inputs, &shares.learnt[..batch])?;
         let teacher = Student::new(teacher.model, &example, &names, runtime)?;
+        let seen = teacher.outputs(&example)?;
+        let labels = data.labels.filter(|_| training.labelled);
+        let classes = labels.map(|ids| TrueClasses::new(ids, inputs, &seen[..outputs]));
         Ok(Course {
             inputs,
             student: Student::new(pruned, &example, &names, runtime)?,
-            terms: terms(values, &teacher.outputs(&example)?),
+            terms: terms(values, &seen, training.loss),
             teacher,
             outputs,
+            classes: classes.transpose()?,
             shares,
             batch,
             work: work * batch as f64,
-            training: *training,
+            training,
         })
+    }
+
+    /// How outputs are held against the original's, in words.
+    pub fn loss(&self) -> String {
+        let mut words: Vec<&str> = Vec::new();
+        for term in self.terms.iter().take(self.outputs) {
+            if !words.contains(&term.measure.words()) {
+                words.push(term.measure.words());
+            }
+        }
+        words.join(" and ")
     }
 
     /// How many inputs weights are judged by.
@@ -175,36 +207,60 @@ impl<'a> Course<'a> {
         Ok(views)
     }
 
-    /// One batch, in a view of it.
-    fn draw(&self, views: &Views, step: usize) -> Result<Tensors, TrainError> {
+    /// One batch, in a view of it, and its true classes where they are known.
+    fn draw(&self, views: &Views, step: usize) -> Result<(Tensors, Option<Vec<i64>>), TrainError> {
         let mut random: ChaCha8Rng = rng(self.training.seed, &format!("training step {step}"));
         let runs: Vec<usize> =
             rand::seq::index::sample(&mut random, self.shares.learnt.len(), self.batch)
                 .iter()
                 .map(|at| self.shares.learnt[at])
                 .collect();
-        Ok(views.apply(&stacked(self.inputs, &runs)?, &mut random))
+        let classes = match &self.classes {
+            Some(classes) if random.random_bool(UNMIXED) => Some(classes.of(&runs)),
+            _ => None,
+        };
+        let views = match classes {
+            Some(_) => Views {
+                mix: false,
+                splice: false,
+                ..*views
+            },
+            None => *views,
+        };
+        Ok((
+            views.apply(&stacked(self.inputs, &runs)?, &mut random),
+            classes,
+        ))
     }
 
+    /// One step; gives its loss.
     pub fn step(
         &mut self,
         adam: &mut AdamW,
         views: &Views,
         step: usize,
     ) -> Result<f64, TrainError> {
-        let batch = self.draw(views, step)?;
+        let (batch, classes) = self.draw(views, step)?;
         let targets = self.teacher.outputs(&batch)?;
         let given = self.student.given(&batch)?;
         let run = self.student.run(&given, true)?;
         let network = &self.student.network;
         let (mut loss, mut seeds) = (0.0, Vec::new());
-        for ((value, aim), target) in network.outputs.iter().zip(&self.terms).zip(&targets) {
+        for ((value, term), target) in network.outputs.iter().zip(&self.terms).zip(&targets) {
             let Some(found) = run.value(*value) else {
                 continue;
             };
-            let (error, gradient) = aim.error(found, &aim.of(target));
+            let (error, gradient) = term.error(found, &term.of(target));
             loss += error;
             seeds.push((*value, gradient));
+        }
+        if let (Some(known), Some(classes)) = (&self.classes, classes) {
+            let output = network.outputs[known.output];
+            if let Some(found) = run.value(output) {
+                let (error, gradient) = known.error(found, &classes)?;
+                loss += error;
+                seeds.push((output, gradient));
+            }
         }
         let mut gradients = network.gradients(&run, &self.student.weights, &given, seeds);
         if self.training.keeps_zeros {
@@ -215,23 +271,31 @@ impl<'a> Course<'a> {
         Ok(loss)
     }
 
-    /// Error of the outputs on inputs that are not learnt from.
+    /// Error of the outputs on inputs that are not learnt from; true classes count there, too.
     pub fn held_out_error(&self) -> Result<f64, TrainError> {
         let (mut sum, mut count) = (0.0, 0);
         for runs in self.shares.judged_batches(self.batch) {
             let batch = stacked(self.inputs, &runs)?;
             let (targets, found) = (self.teacher.outputs(&batch)?, self.student.outputs(&batch)?);
-            let outputs = found
-                .iter()
-                .zip(&targets)
-                .zip(&self.terms)
-                .take(self.outputs);
+            let outputs = found.iter().zip(&targets).zip(&self.terms);
             sum += outputs
-                .map(|((found, target), aim)| aim.error(found, &aim.of(target)).0)
+                .take(self.outputs)
+                .map(|((found, target), term)| term.error(found, &term.of(target)).0)
                 .sum::<f64>();
+            if let Some(classes) = &self.classes {
+                sum += classes.error(&found[classes.output], &classes.of(&runs))?.0;
+            }
             count += 1;
         }
         Ok(sum / count.max(1) as f64)
+    }
+
+    /// The same with other weights.
+    pub fn held_out_error_of(&mut self, weights: &[FloatArray]) -> Result<f64, TrainError> {
+        let own = std::mem::replace(&mut self.student.weights, weights.to_vec());
+        let error = self.held_out_error();
+        self.student.weights = own;
+        error
     }
 }
 

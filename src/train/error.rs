@@ -14,6 +14,17 @@ pub enum TrainError {
     /// Too few inputs to learn from some and judge by others.
     #[error("{0} inputs are too few to learn from some and judge by others")]
     TooFewInputs(usize),
+    /// True classes that do not fit the inputs or the outputs.
+    #[error("labels cannot be learnt from: {0}")]
+    Labels(String),
+    /// The state that training was to go on from.
+    #[error("{}: {problem}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why it is of no use.
+        problem: String,
+    },
     /// Operands that do not fit together.
     #[error("{node}: {problem}")]
     Misfit {

@@ -1,5 +1,7 @@
-//! What training makes small: the squared error of outputs, and of sums inside, relative to how much the original's vary.
+//! What training makes small: how far outputs, and sums inside, are from the original's, relative to how much the original's
+//! vary.
 
+use super::measure::ErrorMeasure;
 use crate::gradient::FloatArray;
 
 /// One value that is held against the original's.
@@ -9,8 +11,10 @@ pub(super) struct LossTerm {
     pub weight: f64,
     /// What stays of each axis of the original's value; `None`: all.
     pub kept: Vec<Option<Vec<u32>>>,
-    /// The variance of the original's value, over all elements.
-    pub variance: f64,
+    /// What its error is.
+    pub measure: ErrorMeasure,
+    /// How much the original's value varies by that measure.
+    pub variation: f64,
 }
 
 impl LossTerm {
@@ -34,31 +38,11 @@ impl LossTerm {
         value
     }
 
-    /// weight · mean (y − t)² / variance, and its derivative by y.
+    /// weight · error / variation, and its derivative by the value.
     pub fn error(&self, value: &FloatArray, target: &FloatArray) -> (f64, FloatArray) {
-        let count = value.data.len().max(1) as f64;
-        let scale = self.weight / (count * self.variance.max(1e-12));
-        let mut gradient = value.clone();
-        let mut sum = 0.0;
-        for (y, t) in gradient.data.iter_mut().zip(&target.data) {
-            let off = *y - t;
-            sum += f64::from(off * off);
-            *y = (2.0 * scale) as f32 * off;
-        }
-        (scale * sum, gradient)
+        let scale = self.weight / self.variation;
+        self.measure.error(value, target, scale)
     }
-}
-
-/// The variance of all elements of an array.
-pub(super) fn variance(array: &FloatArray) -> f64 {
-    let count = array.data.len().max(1) as f64;
-    let mean = array.data.iter().map(|x| f64::from(*x)).sum::<f64>() / count;
-    array
-        .data
-        .iter()
-        .map(|x| (f64::from(*x) - mean).powi(2))
-        .sum::<f64>()
-        / count
 }
 
 #[cfg(test)]
@@ -66,24 +50,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_aim_keeps_what_stays() {
-        let aim = LossTerm {
+    fn a_term_keeps_what_stays() {
+        let term = LossTerm {
             weight: 2.0,
             kept: vec![None, Some(vec![0, 2])],
-            variance: 4.0,
+            measure: ErrorMeasure::Squared,
+            variation: 4.0,
         };
         let original = FloatArray::new(vec![2, 3], vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
-        let target = aim.of(&original);
+        let target = term.of(&original);
         assert_eq!(
             (target.dims.clone(), target.data.clone()),
             (vec![2, 2], vec![0.0, 2.0, 3.0, 5.0])
         );
         let value = target.map(|x| x + 1.0);
-        let (error, gradient) = aim.error(&value, &target);
+        let (error, gradient) = term.error(&value, &target);
         assert_eq!((error, gradient.data), (0.5, vec![0.25; 4]));
-        assert_eq!(
-            variance(&FloatArray::new(vec![4], vec![1.0, 1.0, 3.0, 3.0])),
-            1.0
-        );
     }
 }

@@ -5,12 +5,19 @@
 
 mod adamw;
 mod aims;
+mod checkpoint;
+mod classes;
 mod course;
 mod distill;
 mod error;
+mod lessons;
 mod limits;
 mod loss;
+mod masks;
+mod mean;
+mod measure;
 mod network;
+mod place;
 mod record;
 mod samples;
 mod student;
@@ -21,5 +28,8 @@ mod views;
 
 pub use distill::distill;
 pub use error::TrainError;
-pub use record::{Lesson, TRAINED, Trained, Training, TrainingRecord};
+pub use masks::mask_derivatives;
+pub use measure::OutputLoss;
+pub use place::Checkpoint;
+pub use record::{Lesson, TRAINED, Trained, Training, TrainingData, TrainingRecord};
 pub use views::Views;

@@ -8,9 +8,9 @@ use super::*;
 use crate::analysis::Selection;
 use crate::calibrate::Dataset;
 use crate::gradient::FloatArray;
-use crate::inputs::read_npz;
+use crate::inputs::{Batches, read_npz};
 use crate::model::{Index, Limits, Model, load, text};
-use crate::progress::Work;
+use crate::progress::{Progress, Work};
 use crate::recover::Teacher;
 use crate::run::{Runtime, Tensors, TractRuntime, corpus};
 use crate::workspace::Workspace;
@@ -105,6 +105,38 @@ fn real_models_give_what_the_runtime_gives() {
         let worst = apart(&model, &inputs).unwrap();
         eprintln!("{name:24} {worst:.1e}");
         assert!(worst < 1e-4, "{name}: {worst:e}");
+    }
+}
+
+#[test]
+fn operators_give_what_the_runtime_gives() {
+    let head = "opset 18\ninput x f32[2,4,3,4]\nconst k f32[4,4,1,1]\nh = Conv(x, k)\n";
+    let tails = [
+        "const w f32[4,3,2,2]\nconst b f32[6]\ny = ConvTranspose(h, w, b) {group=2, strides=[2,1], pads=[0,1,0,0], output_padding=[1,0]}",
+        "const s f32[4]\nconst b f32[4]\ny = InstanceNormalization(h, s, b)",
+        "y = DepthToSpace(h) {blocksize=2}",
+        "y = DepthToSpace(h) {blocksize=2, mode=\"CRD\"}",
+        "const v f32[4,4,2,1]\ne = Conv(h, v)\ny = SpaceToDepth(e) {blocksize=2}",
+        "const r i64[4] = 1,2,1,3\ny = Tile(h, r)",
+        "const r f32[4] = 1,1,2,2\ny = Resize(h, _, r) {mode=\"nearest\", coordinate_transformation_mode=\"asymmetric\", nearest_mode=\"floor\"}",
+        "const r f32[4] = 1,1,2,2\ny = Resize(h, _, r) {mode=\"linear\", coordinate_transformation_mode=\"half_pixel\"}",
+        "const u f32[3,5]\ny = Einsum(h, u) {equation=\"bchw,hk->bkcw\"}",
+    ];
+    // ClassRows of 12 for attention.
+    let rows = "const d i64[3] = 2,4,12\nr = Reshape(h, d)\n";
+    let attention = [
+        "const w f32[12,36]\nconst b f32[36]\ny = com.microsoft.Attention(r, w, b) {num_heads=3}",
+        "const w f32[12,12]\nconst b f32[36]\nz = MatMul(r, w)\ny = com.microsoft.MultiHeadAttention(r, z, r, b) {num_heads=2}",
+    ];
+    let attention = attention.map(|tail| format!("{rows}{tail}"));
+    let tails = tails.iter().map(|tail| (*tail).to_owned()).chain(attention);
+    for tail in tails {
+        let model = text::model(&format!("{head}{tail}\noutput y")).unwrap();
+        let data: Vec<f32> = (0..96).map(|at| (at as f32 * 0.7).sin()).collect();
+        let x = crate::model::TensorRef::from_f32(vec![2, 4, 3, 4], &data);
+        let example = Tensors::from_iter([("x".to_owned(), x)]);
+        let worst = apart(&model, &example).expect(&tail);
+        assert!(worst < 1e-5, "{tail}: {worst:e}");
     }
 }
 
@@ -219,7 +251,16 @@ fn cut(workspace: &Workspace) -> (Selection, Model) {
     (selection, workspace.reshare(model).unwrap())
 }
 
-fn trained(name: &str, training: Training) -> Trained {
+fn trained(name: &str, training: &Training) -> Trained {
+    trained_while(name, training, &()).unwrap()
+}
+
+/// The same, watched by somebody who may stop it.
+fn trained_while(
+    name: &str,
+    training: &Training,
+    progress: &dyn Progress,
+) -> Result<Trained, TrainError> {
     let (model, data) = digits(name);
     let workspace = Workspace::new(&model, &crate::analysis::Options::default()).unwrap();
     let (selection, pruned) = cut(&workspace);
@@ -228,51 +269,173 @@ fn trained(name: &str, training: Training) -> Trained {
         analysis: &workspace.analysis,
         selection: &selection,
     };
-    taught(teacher, pruned, &data, training)
+    // Class ids that are true as far as the original is right.
+    let labels = training.labelled.then(|| said(&model, &*data.inputs));
+    taught(teacher, pruned, (&data, labels), (training, progress))
+}
+
+/// The classes that a model gives, row by row.
+fn said(model: &Model, inputs: &dyn Batches) -> Vec<i64> {
+    let example = inputs.fetch(0).unwrap();
+    let session = TractRuntime::new(true)
+        .prepare(model, &example, &[])
+        .unwrap();
+    let one = |run: usize| {
+        let outputs = session.run(&inputs.fetch(run).unwrap()).unwrap();
+        let row = outputs[0].to_f32().unwrap();
+        let most = (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b]));
+        most.unwrap() as i64
+    };
+    (0..inputs.count()).map(one).collect()
 }
 
 /// A model trained on inputs of the fixtures.
-fn taught(teacher: Teacher, pruned: Model, data: &Dataset, training: Training) -> Trained {
-    let (runtime, watched) = (TractRuntime::new(true), Work::new(&()));
+fn taught(
+    teacher: Teacher,
+    pruned: Model,
+    (data, labels): (&Dataset, Option<Vec<i64>>),
+    (training, progress): (&Training, &dyn Progress),
+) -> Result<Trained, TrainError> {
+    let data = TrainingData {
+        inputs: &*data.inputs,
+        labels: labels.as_deref(),
+    };
+    let runtime = TractRuntime::new(true);
     distill(
         teacher,
         pruned,
-        &*data.inputs,
+        data,
         &runtime,
-        &training,
-        &watched,
+        training,
+        &Work::new(progress),
     )
-    .unwrap()
+}
+
+/// So many steps.
+fn steps(count: usize, seed: u64) -> Training {
+    Training {
+        steps: Some(count),
+        seed,
+        ..Default::default()
+    }
 }
 
 #[test]
 fn training_brings_back_what_a_cut_took() {
-    let training = Training {
-        steps: Some(60),
-        seed: 1,
-        keeps_zeros: false,
-    };
     for name in ["digits_cnn.onnx", "digits_transformer.onnx"] {
-        let (before, after) = trained(name, training).record.errors();
+        let (before, after) = trained(name, &steps(60, 1)).record.errors();
         assert!(after < 0.5 * before, "{name}: {before} → {after}");
     }
 }
 
 #[test]
 fn the_same_seed_trains_the_same_weights_on_any_number_of_threads() {
-    let training = Training {
-        steps: Some(4),
-        seed: 7,
-        keeps_zeros: false,
-    };
     let on = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .build()
             .unwrap();
-        pool.install(|| trained("digits_cnn.onnx", training).model.proto)
+        pool.install(|| trained("digits_cnn.onnx", &steps(4, 7)).model.proto)
     };
     assert_eq!(on(1), on(2));
+}
+
+#[test]
+fn every_loss_is_made_small() {
+    for (name, loss) in OutputLoss::NAMED {
+        let training = Training {
+            loss: Some(loss),
+            ..steps(30, 3)
+        };
+        let record = trained("digits_cnn.onnx", &training).record;
+        let (before, after) = record.errors();
+        assert!(after < 0.8 * before, "{name}: {before} → {after}");
+        assert!(!record.loss.is_empty() && record.curve.last().unwrap().averaged.is_some());
+    }
+}
+
+#[test]
+fn true_classes_are_learnt_beside_what_the_original_says() {
+    let training = Training {
+        labelled: true,
+        ..steps(30, 3)
+    };
+    let taught = trained("digits_cnn.onnx", &training);
+    let (before, after) = taught.record.errors();
+    assert!(after < 0.6 * before, "{before} → {after}");
+    assert!(taught.record.labelled > 0);
+    let alone = trained("digits_cnn.onnx", &steps(30, 3));
+    assert_ne!(alone.model.proto, taught.model.proto);
+    let record = taught.record.to_string();
+    assert!(record.contains("and their true classes"), "{record}");
+}
+
+/// Stops after so many looks at whether it should.
+struct Stopping(std::sync::atomic::AtomicUsize);
+
+impl Progress for Stopping {
+    fn stop(&self) -> bool {
+        let left = &self.0;
+        let order = std::sync::atomic::Ordering::SeqCst;
+        left.fetch_update(order, order, |left| left.checked_sub(1))
+            .is_err()
+    }
+}
+
+#[test]
+fn what_was_stopped_ends_as_if_it_had_not_been() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.checkpoint");
+    let whole = trained("digits_cnn.onnx", &steps(12, 5));
+    // Stopped after each number of steps that matters: before a look, and once the mean has begun.
+    for stop in [1, 5, 11] {
+        let training = |resumes: bool| Training {
+            checkpoint: Some(Checkpoint::new(path.clone(), resumes)),
+            ..steps(12, 5)
+        };
+        let stopping = Stopping(std::sync::atomic::AtomicUsize::new(stop));
+        // What the round before left is not asked for, and written over.
+        let stopped = trained_while("digits_cnn.onnx", &training(false), &stopping);
+        assert!(matches!(stopped, Err(TrainError::Cancelled)));
+        let resumed = trained("digits_cnn.onnx", &training(true));
+        assert_eq!(resumed.record, whole.record);
+        assert_eq!(resumed.model.proto, whole.model.proto);
+        // What it came to is kept, too, until the whole run is done.
+        let again = trained("digits_cnn.onnx", &training(true));
+        assert_eq!(again.model.proto, whole.model.proto);
+        if stop != 1 {
+            training(true).checkpoint.unwrap().remove();
+            assert!(!path.exists());
+        }
+    }
+}
+
+#[test]
+fn a_state_of_another_run_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.checkpoint");
+    let training = |count: usize, resumes: bool| Training {
+        checkpoint: Some(Checkpoint::new(path.clone(), resumes)),
+        ..steps(count, 5)
+    };
+    let stopping = Stopping(std::sync::atomic::AtomicUsize::new(2));
+    assert!(trained_while("digits_cnn.onnx", &training(9, false), &stopping).is_err());
+    let refused = |name: &str, count: usize| {
+        let error = trained_while(name, &training(count, true), &()).unwrap_err();
+        error.to_string()
+    };
+    let other = refused("digits_cnn.onnx", 8);
+    assert!(
+        other.contains("a.checkpoint: it is of other settings: 8 steps"),
+        "{other}"
+    );
+    let other = refused("digits_transformer.onnx", 9);
+    assert!(other.contains("another model or plan"), "{other}");
+    std::fs::write(&path, b"short").unwrap();
+    let other = refused("digits_cnn.onnx", 9);
+    assert!(other.contains("this is no state of training"), "{other}");
+    // Without being asked to go on, it is written over.
+    assert!(trained_while("digits_cnn.onnx", &training(2, false), &()).is_ok());
 }
 
 #[test]
@@ -286,13 +449,8 @@ fn training_never_ends_worse_than_it_began() {
         analysis: &workspace.analysis,
         selection: &selection,
     };
-    let training = Training {
-        steps: Some(5),
-        seed: 0,
-        keeps_zeros: false,
-    };
     let pruned = workspace.working.clone();
-    let trained = taught(teacher, pruned, &data, training);
+    let trained = taught(teacher, pruned, (&data, None), (&steps(5, 0), &())).unwrap();
     assert_eq!(trained.record.errors(), (0.0, 0.0));
     assert_eq!(trained.model.proto, workspace.working.proto);
 }

@@ -23,10 +23,16 @@ impl Trainable {
     /// All float tensors of more than one number, less those that a node without a derivative depends on.
     pub fn find(model: &Model, facts: &Facts) -> Self {
         let index = model.index();
+        // Scales of a resizing are floats, and no weights.
+        let nodes = index.graph(Index::MAIN).nodes.iter();
+        let extents: BTreeSet<ValueId> = nodes
+            .flat_map(|node| shape_operands(model, facts, *node))
+            .collect();
         let is_weight = |value: ValueId| {
             let fact = facts.of(value);
             let elements = fact.elements().unwrap_or(0);
-            is_stored(model, value) && fact.dtype == Some(Dtype::Float) && elements > 1
+            let is_float = fact.dtype == Some(Dtype::Float);
+            is_stored(model, value) && is_float && elements > 1 && !extents.contains(&value)
         };
         let mut found = Trainable {
             weights: index
@@ -103,14 +109,18 @@ impl Trainable {
         let mut outputs = entry.outputs.iter().enumerate();
         let lacks = outputs
             .any(|(at, output)| output.is_some_and(is_read) && function(&view, at).is_none());
-        let shapes = lookup(view.node.domain(), view.node.op_type())
-            .map(|operator| operator.shape_inputs(&view));
-        let by_shape = shapes.iter().flatten().any(|at| {
-            let input = entry.inputs.get(*at as usize).copied().flatten();
-            input.is_some_and(|input| self.depends(input) || self.weights.contains(&input))
-        });
-        lacks || by_shape
+        let mut shapes = shape_operands(model, facts, node).into_iter();
+        lacks || shapes.any(|input| self.depends(input) || self.weights.contains(&input))
     }
+}
+
+/// What a node reads as extents.
+fn shape_operands(model: &Model, facts: &Facts, node: NodeId) -> Vec<ValueId> {
+    let (view, entry) = (view(model, facts, node, true), model.index().node(node));
+    let places = lookup(view.node.domain(), view.node.op_type())
+        .map(|operator| operator.shape_inputs(&view));
+    let read = |at: &u32| entry.inputs.get(*at as usize).copied().flatten();
+    places.iter().flatten().filter_map(read).collect()
 }
 
 /// Values whose numbers a node reads, those that its subgraphs read included.

@@ -21,6 +21,7 @@ fn the_readme_lists_every_score_as_the_table_has_it() {
         let needs = match entry.needs {
             Needs::Weights => "",
             Needs::Activations => "`--data` or `--stats`",
+            Needs::Derivatives => "`--data`",
             // Made-up inputs do, too.
             _ => "inputs; made-up ones without `--data` or `--stats`",
         };

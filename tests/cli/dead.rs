@@ -146,7 +146,8 @@ fn units_that_do_nothing_go_before_others_by_every_score() {
     write_silent(path);
     for score in SCORES {
         for data in ["", "--data {}/d.npz"] {
-            if data.is_empty() && score.needs == Needs::Activations {
+            let needs_data = matches!(score.needs, Needs::Activations | Needs::Derivatives);
+            if data.is_empty() && needs_data {
                 continue;
             }
             let how = format!("--target params=0.9 --score {} {data}", score.name);

@@ -102,7 +102,10 @@ fn bad_input_is_one_line_and_two() {
 fn bad_usage_names_what_there_is() {
     let folder = tempfile::tempdir().unwrap();
     for (options, named) in [
-        ("--score nonsense", "available: obs, variance, wanda, l2"),
+        (
+            "--score nonsense",
+            "available: obs, variance, wanda, taylor, l2",
+        ),
         ("--recover nonsense", "available: none"),
         ("--recover distill", "give them with --data"),
         ("--target latency=1.5", "fraction"),

@@ -2,12 +2,14 @@
 //!
 //! A function is made of a node's attributes alone; operands that say extents, axes or indices are read when it is computed.
 
+mod attention;
 mod maps;
 mod moves;
 mod norms;
 mod products;
 mod recurrences;
 mod reductions;
+mod resize;
 
 use super::NodeView;
 use crate::gradient::{Arguments, FloatArray, Function, Misfit};
@@ -22,12 +24,14 @@ type FunctionTable = &'static [(&'static str, &'static str, Make)];
 const MICROSOFT: &str = "com.microsoft";
 
 static TABLES: &[FunctionTable] = &[
+    attention::TABLE,
     maps::TABLE,
     moves::TABLE,
     norms::TABLE,
     products::TABLE,
     recurrences::TABLE,
     reductions::TABLE,
+    resize::TABLE,
 ];
 
 /// The function that gives an output of this node from its inputs; `None` where it cannot be differentiated.

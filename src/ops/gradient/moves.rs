@@ -2,8 +2,8 @@
 
 use super::{FunctionTable, MICROSOFT, axes, data, first, given};
 use crate::gradient::{
-    Arguments, AxisPart, Concatenation, Expansion, FloatArray, Function, Lookup, Misfit,
-    PadFunction, PaddedEnds, Permute, Relabel, Reshaping, Slicing,
+    Arguments, AxisBlocks, AxisPart, Concatenation, Expansion, FloatArray, Function, Lookup,
+    Misfit, PadFunction, PaddedEnds, Permute, Rearrangement, Relabel, Reshaping, Slicing, Tiling,
 };
 use crate::ops::NodeView;
 
@@ -38,6 +38,12 @@ pub(super) const TABLE: FunctionTable = &[
         )
     }),
     ("", "Expand", |_, at| first(at, Expansion)),
+    ("", "Tile", |node, at| {
+        // Version 1 has tiles and axis as operands.
+        (node.opset > 5).then(|| first(at, Tiling)).flatten()
+    }),
+    ("", "DepthToSpace", depth_to_space),
+    ("", "SpaceToDepth", space_to_depth),
     ("", "Pad", pad),
     (MICROSOFT, "Pad", pad),
 ];
@@ -193,6 +199,51 @@ fn part(axis: usize, extent: i64, [start, end, step]: [i64; 3]) -> Result<AxisPa
         count: count.max(0) as usize,
         step: step as isize,
     })
+}
+
+/// Channels into blocks of places, the blocks or the channels first.
+fn depth_to_space(node: &NodeView, output: usize) -> Option<Box<dyn Function>> {
+    let block = usize::try_from(node.int("blocksize")?).ok()?;
+    let blocks_first = node.string("mode").unwrap_or("DCR") == "DCR";
+    let blocks = move |dims: &[usize]| {
+        let [batch, channels, height, width] = *dims else {
+            return None;
+        };
+        let left = channels.checked_div(block * block)?;
+        let (split, order) = match blocks_first {
+            true => (
+                [batch, block, block, left, height, width],
+                [0, 3, 4, 1, 5, 2],
+            ),
+            false => (
+                [batch, left, block, block, height, width],
+                [0, 1, 4, 2, 5, 3],
+            ),
+        };
+        Some(AxisBlocks {
+            split: split.into(),
+            order: order.into(),
+            merged: vec![batch, left, height * block, width * block],
+        })
+    };
+    first(output, Rearrangement { blocks })
+}
+
+/// AxisBlocks of places into channels.
+fn space_to_depth(node: &NodeView, output: usize) -> Option<Box<dyn Function>> {
+    let block = usize::try_from(node.int("blocksize")?).ok()?;
+    let blocks = move |dims: &[usize]| {
+        let [batch, channels, height, width] = *dims else {
+            return None;
+        };
+        let (high, wide) = (height.checked_div(block)?, width.checked_div(block)?);
+        Some(AxisBlocks {
+            split: vec![batch, channels, high, block, wide, block],
+            order: vec![0, 3, 5, 1, 2, 4],
+            merged: vec![batch, channels * block * block, high, wide],
+        })
+    };
+    first(output, Rearrangement { blocks })
 }
 
 /// Constant padding that crops nothing.

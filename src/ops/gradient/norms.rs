@@ -1,11 +1,21 @@
 //! Normalisations.
 
 use super::{FunctionTable, MICROSOFT, first};
-use crate::gradient::{Function, LayerNorm, StoredNorm};
+use crate::gradient::{Function, GroupedNorm, LayerNorm, StoredNorm};
 use crate::ops::NodeView;
 
 pub(super) const TABLE: FunctionTable = &[
     ("", "BatchNormalization", stored),
+    ("", "InstanceNormalization", |node, at| {
+        let epsilon = node.float("epsilon").unwrap_or(1e-5);
+        let groups = None;
+        first(at, GroupedNorm { groups, epsilon })
+    }),
+    ("", "GroupNormalization", |node, at| {
+        let epsilon = node.float("epsilon").unwrap_or(1e-5);
+        let groups = Some(usize::try_from(node.int("num_groups")?).ok()?);
+        first(at, GroupedNorm { groups, epsilon })
+    }),
     ("", "LayerNormalization", |node, at| rows(node, at, true)),
     ("", "RMSNormalization", |node, at| rows(node, at, false)),
     ("", "SimplifiedLayerNormalization", |node, at| {
