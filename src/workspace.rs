@@ -14,7 +14,8 @@ use crate::model::{
     Copies, LoadError, Model, Origins, Sharing, TensorRef, functions, shared, unshare,
 };
 use crate::ops::meaning;
-use crate::plan::Plan;
+use crate::plan::{Plan, Rotation};
+use crate::rotate;
 use crate::run::{Runtime, Tensors, TractRuntime, without_sequences};
 use crate::surgery::SurgeryError;
 use crate::verify::Exactness;
@@ -42,6 +43,17 @@ pub struct Workspace {
     pub cost: CostModel,
     /// What its constants are in the file.
     pub origins: Origins,
+    /// What its constants were before they were brought to another basis, if they were.
+    pub basis: Option<ChangedBasis>,
+}
+
+/// A model before a change of basis, and what was changed.
+#[derive(Clone, Debug)]
+pub struct ChangedBasis {
+    /// The model as it was.
+    pub before: Model,
+    /// The constants that are others now.
+    pub rotations: Vec<Rotation>,
 }
 
 /// Some runs of an original.
@@ -68,7 +80,15 @@ impl Workspace {
             working,
             analysis,
             origins: origins.clone(),
+            basis: None,
         }
+    }
+
+    /// The model in the basis of the file.
+    pub(crate) fn unrotated(&self) -> &Model {
+        self.basis
+            .as_ref()
+            .map_or(&self.working, |basis| &basis.before)
     }
 
     /// What is known of the model and what it costs.
@@ -131,7 +151,7 @@ impl Workspace {
         let original = workspace.cost.original();
         workspace.origins.added = added;
         workspace.working.reindex()?;
-        workspace.analysis = analyse(&workspace.working, options);
+        workspace.analysis = analysed(&workspace.working, options);
         workspace.cost = CostModel::new(
             &workspace.working,
             &workspace.analysis,
@@ -167,7 +187,9 @@ impl Workspace {
 
     /// The model with nothing cut and all that no output needs taken out, without loss; `notes` go into its metadata.
     pub fn cleaned(&self, notes: &[(&str, String)]) -> Result<Model, WorkspaceError> {
-        let mut model = self.cut(&self.analysis.select([]), notes)?;
+        let nothing = self.analysis.select([]);
+        let whole = surgery::apply(self.unrotated(), &self.analysis, &nothing, notes)?;
+        let mut model = self.reshare(whole)?;
         let contents = known(&model);
         let options = clean::CleanOptions {
             contents: Some(&contents),
@@ -234,14 +256,28 @@ impl Workspace {
 
     /// The plan of a choice of units.
     pub fn plan(&self, choice: &Choice, sha256: String) -> Plan {
-        Plan::new(
+        let plan = Plan::new(
             &self.working,
             &self.analysis,
             &self.origins,
             &choice.removed,
             sha256,
-        )
+        );
+        let basis = self.basis.as_ref().filter(|_| !plan.groups.is_empty());
+        Plan {
+            rotations: basis.map_or_else(Vec::new, |basis| basis.rotations.clone()),
+            ..plan
+        }
     }
+}
+
+/// Analyses a model, with the groups of directions that there are where these are asked for.
+fn analysed(model: &Model, options: &Options) -> Analysis {
+    let mut analysis = analyse(model, options);
+    if options.directions {
+        rotate::mark(model, &mut analysis);
+    }
+    analysis
 }
 
 /// What functions called several times compute alike from their constants: each is one of the first.
@@ -316,7 +352,7 @@ fn with_copies(
     let (working, copies) = unshare(model, apart, &|node| meaning(node).reads_extents)?;
     let mut origins = origins.clone();
     origins.copies.extend(copies);
-    let analysis = analyse(&working, options);
+    let analysis = analysed(&working, options);
     Ok(Workspace::plain(working, analysis, &origins, &options.pins))
 }
 

@@ -336,6 +336,9 @@ fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
     if kinds.contains(&Kind::Heads) && kinds.contains(&Kind::HeadDims) {
         watch.warn("--units: dimensions of heads are cut where heads are not in the list; whole heads come first here");
     }
+    if kinds.contains(&Kind::Heads) && kinds.contains(&Kind::Directions) {
+        watch.warn("--units: heads are cut where directions are not in the list; directions of heads come first here");
+    }
     let recover = defaults::recovery(args, plan.as_ref(), &score);
     let training = defaults::training(args, plan.as_ref());
     Ok(Request {

@@ -19,6 +19,7 @@ mod paths;
 mod patterns;
 mod recalibrate;
 mod request;
+mod rotation;
 mod rounds;
 mod search;
 mod stages;

@@ -346,7 +346,7 @@ impl Rounds<'_> {
             removed: state.gone,
         };
         let Some(prepared) = state.prepared else {
-            decided.made = Some((self.original.working.clone(), Vec::new()));
+            decided.made = Some((self.original.unrotated().clone(), Vec::new()));
             return Ok(decided);
         };
         // Rounds speak of units by number: what they removed together must be what the plan removes at once.

@@ -145,7 +145,7 @@ impl Known {
 }
 
 impl Stages<'_> {
-    fn options(&self) -> analysis::Options {
+    pub(super) fn options(&self) -> analysis::Options {
         analysis::Options {
             memory: self.work.memory,
             ..self.request.options()
@@ -162,10 +162,11 @@ impl Stages<'_> {
             let mendable = Workspace::with_recovery_biases(self.model, &options)?;
             workspace = statistics::can_be_tapped(&mendable, example, runtime).then_some(mendable);
         }
-        let workspace = match workspace {
+        let mut workspace = match workspace {
             Some(workspace) => workspace,
             None => Workspace::new(self.model, &options)?,
         };
+        self.rotate(&mut workspace, example)?;
         let scorer = self.request.score.score();
         scorer.check(&workspace.analysis.groups)?;
         Ok(workspace)
