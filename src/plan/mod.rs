@@ -149,7 +149,7 @@ pub enum PlanError {
     )]
     NotItsUnits { value: String, axis: usize },
     #[error(
-        "the plan's directions of '{value}' axis {axis} are in another basis than these inputs give; apply it with the inputs and the recovery that it was made with"
+        "the plan's directions of '{value}' axis {axis} are in another basis than these inputs give; apply it with the inputs that it was made with"
     )]
     OtherBasis { value: String, axis: usize },
 }

@@ -10,34 +10,41 @@ use crate::calibrate::ChosenRuns;
 use crate::evaluate::fitted_runs;
 use crate::model::Model;
 use crate::plan::Rotation;
-use crate::rotate::rotate;
+use crate::rotate::{linear_spaces, rotate};
 use crate::run::{Runtime, Tensors};
 use crate::verify::{TOLERANCE, largest_error};
 use crate::workspace::{ChangedBasis, Workspace};
 
 impl Stages<'_> {
     /// Changes the basis of the groups of directions that may be cut. Where that cannot be done, or the model then computes
-    /// something else, all stays as it is and no group is one of directions.
+    /// something else, all stays as it is and no group is one of directions. Says what the user should know of it.
     ///
     /// Errors: inputs that cannot be read, a stop asked for.
     pub(super) fn rotate(
         &self,
         workspace: &mut Workspace,
         example: Option<&Tensors>,
-    ) -> Result<(), PruneError> {
+    ) -> Result<Vec<String>, PruneError> {
+        if !self.request.directions() {
+            return Ok(Vec::new());
+        }
+        let mut said: Vec<String> = of_heads(workspace).into_iter().collect();
         let groups = self.rotated_groups(workspace);
         if groups.is_empty() {
-            return Ok(());
+            return Ok(said);
         }
-        workspace.basis = self.changed(workspace, &groups, example)?;
-        if workspace.basis.is_none() {
-            let options = crate::analysis::Options {
-                directions: false,
-                ..self.options()
-            };
-            workspace.analysis = analyse(workspace.unrotated(), &options);
+        match self.changed(workspace, &groups, example)? {
+            Ok(basis) => workspace.basis = Some(basis),
+            Err(reason) => {
+                let options = crate::analysis::Options {
+                    directions: false,
+                    ..self.options()
+                };
+                workspace.analysis = analyse(&workspace.working, &options);
+                said.push(format!("no units are directions: {reason}"));
+            }
         }
-        Ok(())
+        Ok(said)
     }
 
     /// The groups to be brought to another basis: those that may be cut, or those that a plan says.
@@ -58,16 +65,15 @@ impl Stages<'_> {
         (0..groups.len()).filter(directions).filter(named).collect()
     }
 
-    /// The model before and what was changed, if it was; `workspace` then holds the model in the new basis.
+    /// The model before and what was changed, where `workspace` now holds the model in the new basis; else why it does not.
     fn changed(
         &self,
         workspace: &mut Workspace,
         groups: &BTreeSet<usize>,
         example: Option<&Tensors>,
-    ) -> Result<Option<ChangedBasis>, PruneError> {
-        // Statistics were taken in the basis of the file.
+    ) -> Result<Result<ChangedBasis, &'static str>, PruneError> {
         if self.data.statistics.is_some() {
-            return Ok(None);
+            return Ok(Err("statistics were taken in the basis of the file"));
         }
         let runtime = self.runtime.filter(|_| self.known.runs);
         let runs = fitted_runs(self.data.inputs.count());
@@ -76,17 +82,13 @@ impl Stages<'_> {
             numbers: &runs,
             runtime,
         });
-        let centred = self.request.recover.is_some();
         let before = &workspace.working;
-        let (rotated, made) = rotate(before, &workspace.analysis, groups, on, centred, self.work)
-            .map_err(gathering)?;
+        let (rotated, made) =
+            rotate(before, &workspace.analysis, groups, on, self.work).map_err(gathering)?;
         if let (Some(runtime), Some(example)) = (runtime, example)
             && !same(before, &rotated, runtime, example)
         {
-            tracing::warn!(
-                "the model computes something else in another basis, so it stays in its own"
-            );
-            return Ok(None);
+            return Ok(Err("the model computes something else in another basis"));
         }
         let (working, origins) = (&workspace.working, &workspace.origins);
         let mut rotations: Vec<Rotation> = made
@@ -101,7 +103,7 @@ impl Stages<'_> {
         rotations.sort();
         rotations.dedup();
         let before = std::mem::replace(&mut workspace.working, rotated);
-        Ok(Some(ChangedBasis { before, rotations }))
+        Ok(Ok(ChangedBasis { before, rotations }))
     }
 }
 
@@ -117,4 +119,20 @@ fn same(one: &Model, other: &Model, runtime: &dyn Runtime, example: &Tensors) ->
         }
         (one, _) => one.is_none(),
     }
+}
+
+/// What is to be said of the heads whose basis is fixed.
+fn of_heads(workspace: &Workspace) -> Option<String> {
+    let (_, refused) = linear_spaces(&workspace.working, &workspace.analysis);
+    let groups = &workspace.analysis.groups;
+    let mut heads = refused
+        .iter()
+        .filter(|refused| groups[refused.group].kind == Kind::HeadDims);
+    let first = heads.next()?;
+    let more = match heads.count() {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    let id = &groups[first.group].id;
+    Some(format!("{id}{more} has no directions: {}", first.reason))
 }

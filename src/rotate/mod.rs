@@ -39,7 +39,7 @@ pub struct AxisRotation {
     pub digest: String,
 }
 
-/// Groups whose basis may be changed become groups of directions; which these are, and why others of attention heads do not.
+/// Groups whose basis may be changed become groups of directions.
 pub fn mark(model: &Model, analysis: &mut Analysis) {
     let (spaces, _) = linear_spaces(model, analysis);
     for space in spaces {
@@ -47,8 +47,8 @@ pub fn mark(model: &Model, analysis: &mut Analysis) {
     }
 }
 
-/// Changes the basis of some groups of directions: by what flows there on some runs, or by the weights alone.
-/// `centred`: whether means count as carried by the biases behind, so that only what varies has to be.
+/// Changes the basis of some groups of directions: by what varies there over some runs (means are left to the biases behind), or
+/// by the weights alone.
 ///
 /// Errors: the model does not run, inputs that cannot be read, a stop asked for.
 pub fn rotate(
@@ -56,7 +56,6 @@ pub fn rotate(
     analysis: &Analysis,
     groups: &BTreeSet<usize>,
     on: Option<ChosenRuns>,
-    centred: bool,
     work: &Work,
 ) -> Result<(Model, Vec<AxisRotation>), GatherError> {
     let (mut spaces, _) = linear_spaces(model, analysis);
@@ -67,7 +66,7 @@ pub fn rotate(
     };
     let (mut rotated, mut made) = (model.clone(), Vec::new());
     for space in &spaces {
-        let operands = moments::operands(model, analysis, space, &seen, centred);
+        let operands = moments::operands(model, analysis, space, &seen);
         let Some(bases) = operands.map(|both| basis::bases(&both, space.orthogonal)) else {
             continue;
         };

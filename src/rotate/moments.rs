@@ -117,7 +117,6 @@ pub(super) fn operands(
     analysis: &Analysis,
     space: &LinearSpace,
     seen: &SeenMoments,
-    centred: bool,
 ) -> Option<SecondMoments> {
     let of_constant = |holder: &SpaceHolder| -> Option<Vec<Mat<f64>>> {
         let tensor = model.constant(holder.value)?;
@@ -141,7 +140,7 @@ pub(super) fn operands(
                     side.push(of_constant(holder)?);
                 }
             } else if let Some(moments) = seen.get(&(space.group, *holder)) {
-                side.push(normalised(moments, centred && fixed));
+                side.push(normalised(moments, fixed));
             }
         }
     }

@@ -138,15 +138,8 @@ fn holds(
     };
     let on = (!weights_alone).then_some(on);
     let work = Work::new(&());
-    let (rotated, made) = rotate(
-        &workspace.working,
-        &workspace.analysis,
-        &groups,
-        on,
-        true,
-        &work,
-    )
-    .map_err(|error| error.to_string())?;
+    let (rotated, made) = rotate(&workspace.working, &workspace.analysis, &groups, on, &work)
+        .map_err(|error| error.to_string())?;
     let changed: BTreeSet<usize> = made.iter().map(|made| made.group).collect();
     if changed != groups {
         return Err(format!(
@@ -217,7 +210,7 @@ fn what_fixes_a_basis_is_left_alone() {
         "q4 = Tanh(q3)\n",
         "const scale f32[4]\nq4 = Mul(q3, scale)\n",
         "const one f32[1]\nq4 = Add(q3, one)\n",
-        "const z i64[1] = 0\nconst t i64[1] = 2\nconst f i64[1] = 4\nconst ax i64[1] = 3\nr1 = Slice(q3, z, t, ax)\nr2 = Slice(q3, t, f, ax)\nr3 = Neg(r2)\nq4 = Concat(r3, r1) {axis=3}\n",
+        "const z i64[1] = 0\nconst t i64[1] = 2\nconst f i64[1] = 4\nconst ax i64[1] = 3\nconst cos f32[4,4]\nconst sin f32[4,4]\nr1 = Slice(q3, z, t, ax)\nr2 = Slice(q3, t, f, ax)\nr3 = Neg(r2)\nr4 = Concat(r3, r1) {axis=3}\nr5 = Mul(r4, sin)\nr6 = Mul(q3, cos)\nq4 = Add(r5, r6)\n",
         "q4 = LpNormalization(q3) {axis=-1}\n",
     ] {
         assert_eq!(queries(between).len(), 1, "{between}");
@@ -307,7 +300,6 @@ fn the_first_directions_carry_what_the_readers_read() {
         &workspace.analysis,
         &groups,
         Some(on),
-        false,
         &work,
     )
     .unwrap();
