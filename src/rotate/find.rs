@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::linear_node::{Contraction, LabelledNode, has};
+use super::places::{ClassPlaces, PlacesOfClass};
 use super::sides::BasisSides;
-use crate::analysis::{Analysis, ClassId, Correspondence, PieceAt, SpaceId, port_value};
+use crate::analysis::{Analysis, ClassId, PieceAt, port_value};
 use crate::model::{Index, Model, NodeId, Origin, ValueId};
 use crate::ops::meaning;
 use crate::proto::Dtype;
@@ -96,67 +97,6 @@ pub fn linear_spaces(model: &Model, analysis: &Analysis) -> (Vec<LinearSpace>, V
         }
     }
     (found, refused)
-}
-
-/// Where a class is carried.
-#[derive(Default)]
-struct PlacesOfClass {
-    /// Axes of values.
-    values: Vec<(ValueId, usize, usize)>,
-    /// Labels of nodes.
-    nodes: BTreeMap<NodeId, BTreeSet<LabelId>>,
-    /// Pairs of places that correspond, axes first.
-    pairs: Vec<(PieceAt, PieceAt)>,
-    /// Whether a node picks some of it.
-    picked: bool,
-}
-
-/// The same for all classes that carry something.
-struct ClassPlaces {
-    of: BTreeMap<ClassId, PlacesOfClass>,
-}
-
-impl ClassPlaces {
-    fn collect(model: &Model, analysis: &Analysis) -> Self {
-        let mut of: BTreeMap<ClassId, PlacesOfClass> = BTreeMap::new();
-        let (spaces, classes) = (&analysis.spaces, &analysis.classes);
-        let carried = |space: SpaceId| {
-            let pieces = 0..spaces.get(space).pieces.len();
-            pieces.filter_map(move |piece| Some((piece, classes.carrier(space, piece)?.class)))
-        };
-        for (value, _) in model.index().values() {
-            for (axis, space) in spaces.axes(value).enumerate() {
-                for (piece, class) in carried(space) {
-                    let values = &mut of.entry(class).or_default().values;
-                    values.push((value, axis, piece));
-                }
-            }
-        }
-        for (node, _) in model.index().nodes() {
-            for label in 0..analysis.relations[node.index()].labels.len() as u32 {
-                for (_, class) in carried(spaces.label(node, LabelId(label))) {
-                    let nodes = &mut of.entry(class).or_default().nodes;
-                    nodes.entry(node).or_default().insert(LabelId(label));
-                }
-            }
-        }
-        for correspondence in &spaces.correspondences {
-            if let Correspondence::Pick { axis, label, .. } = correspondence {
-                for (_, class) in carried(*axis).chain(carried(*label)) {
-                    of.entry(class).or_default().picked = true;
-                }
-            }
-            for (one, two) in spaces.matches(correspondence) {
-                let class = |(space, piece): PieceAt| Some(classes.carrier(space, piece)?.class);
-                if let (Some(first), Some(second)) = (class(one), class(two))
-                    && first == second
-                {
-                    of.entry(first).or_default().pairs.push((one, two));
-                }
-            }
-        }
-        ClassPlaces { of }
-    }
 }
 
 /// The search for what one class consists of.
@@ -289,7 +229,11 @@ impl SpaceSearch<'_> {
             .numbers
             .values()
             .map(|number| sided.sides.find(*number).0);
-        match sets.all(|set| set == 0) {
+        let known = |(value, axis, piece): &(ValueId, usize, usize)| {
+            let space = spaces.axis(*value, *axis);
+            space.is_some_and(|space| sided.numbers.contains_key(&(space, *piece)))
+        };
+        match sets.all(|set| set == 0) && places.values.iter().all(known) {
             true => Ok(sided),
             false => Err("its parts are not connected".to_owned()),
         }

@@ -122,7 +122,9 @@ impl LabelledNode<'_> {
             let on = |label: &LabelId| self.on(Port::In(input), *label);
             self.labels.iter().filter(|label| on(label)).count()
         };
-        let only_first = (1..inputs).all(|input| carries(input) == 0);
+        let all = |input: u32| carries(input) == self.labels.len();
+        let only_first = all(0) && (1..inputs).all(|input| carries(input) == 0);
+        let carrying = (0..inputs).filter(|input| carries(*input) > 0).count();
         match flow {
             Flow::Same
             | Flow::Converted
@@ -137,14 +139,10 @@ impl LabelledNode<'_> {
             Flow::Dropped if only_first && inputs < 3 => Ok(()),
             Flow::Moved if only_first => self.fills_zeros(),
             Flow::Joined => Ok(()),
-            Flow::Add | Flow::Sub | Flow::Summed => {
-                match (0..inputs).all(|input| carries(input) == self.labels.len()) {
-                    true => Ok(()),
-                    false => Err("adds one number to all indices"),
-                }
-            }
-            Flow::Mul if (0..inputs).filter(|input| carries(*input) > 0).count() == 1 => Ok(()),
-            Flow::Div if carries(1) == 0 => Ok(()),
+            Flow::Add | Flow::Sub | Flow::Summed if (0..inputs).all(all) => Ok(()),
+            Flow::Add | Flow::Sub | Flow::Summed => Err("adds one number to all indices"),
+            Flow::Mul if carrying == 1 && (0..inputs).any(all) => Ok(()),
+            Flow::Div if only_first => Ok(()),
             Flow::Mul | Flow::Div => Err("multiplies each index by a number of its own"),
             _ => Err("treats each index by itself"),
         }

@@ -11,6 +11,7 @@ mod basis;
 mod find;
 mod linear_node;
 mod moments;
+mod places;
 mod sides;
 mod stretch;
 #[cfg(test)]
