@@ -132,7 +132,7 @@ pub use analysis::{Group, Kind};
 #[doc(inline)]
 pub use cost::Cost;
 #[doc(inline)]
-pub use plan::{Fit, FitInputs, GroupCut, Plan, PlanError, Rotation, SliceCut};
+pub use plan::{ConstantRotation, Fit, FitInputs, GroupCut, Plan, PlanError, SliceCut};
 #[doc(inline)]
 pub use recover::Method;
 #[doc(inline)]

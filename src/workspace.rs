@@ -13,7 +13,7 @@ use crate::analysis::{Analysis, Options, Pins, Selection, analyse, known, ranked
 use crate::cost::{CostModel, Subject, bytes, params};
 use crate::linear::{Bias, views};
 use crate::model::{Copies, LoadError, Model, Origins, TensorRef, functions};
-use crate::plan::{Plan, Rotation};
+use crate::plan::{ConstantRotation, Plan};
 use crate::rotate;
 use crate::run::{Runtime, Tensors, TractRuntime, without_sequences};
 use crate::surgery::SurgeryError;
@@ -52,7 +52,7 @@ pub struct ChangedBasis {
     /// The model as it was.
     pub before: Model,
     /// The constants that are others now.
-    pub rotations: Vec<Rotation>,
+    pub rotations: Vec<ConstantRotation>,
 }
 
 /// Some runs of an original.

@@ -38,7 +38,7 @@ pub struct Plan {
     pub io: Vec<SliceCut>,
     /// Constants that were brought to another basis before; `removed` then speaks of them in that basis.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub rotations: Vec<Rotation>,
+    pub rotations: Vec<ConstantRotation>,
 }
 
 /// Name and version of a program.
@@ -109,7 +109,7 @@ pub struct SliceCut {
 
 /// A change of basis of one axis of one constant.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Rotation {
+pub struct ConstantRotation {
     /// Its name in the original file, as in [`SliceCut::value`].
     pub value: String,
     /// The axis.
@@ -214,7 +214,7 @@ impl Plan {
 
     /// Errors: a change of basis of the plan that is not among those that were made.
     #[doc(hidden)]
-    pub fn check_rotations(&self, made: &[Rotation]) -> Result<(), PlanError> {
+    pub fn check_rotations(&self, made: &[ConstantRotation]) -> Result<(), PlanError> {
         match self.rotations.iter().find(|wanted| !made.contains(wanted)) {
             None => Ok(()),
             Some(other) => Err(PlanError::OtherBasis {

@@ -156,7 +156,9 @@ impl Request {
         // The user's scores say which groups go: those that they name.
         let scored = |group: &Group| self.score.score().covers(group);
         let admitted = |at: usize, group: &Group| {
-            self.kinds.contains(&group.kind) || self.goes_whole(prepared, at)
+            self.kinds.contains(&group.kind)
+                || (group.kind == Kind::Directions && self.directions())
+                || self.goes_whole(prepared, at)
         };
         let groups = prepared.analysis.groups.iter().enumerate();
         let found: Vec<usize> = groups

@@ -9,7 +9,7 @@ use crate::analysis::{Kind, analyse};
 use crate::calibrate::ChosenRuns;
 use crate::evaluate::fitted_runs;
 use crate::model::Model;
-use crate::plan::Rotation;
+use crate::plan::ConstantRotation;
 use crate::rotate::{linear_spaces, rotate};
 use crate::run::{Runtime, Tensors};
 use crate::verify::{TOLERANCE, largest_error};
@@ -91,10 +91,10 @@ impl Stages<'_> {
             return Ok(Err("the model computes something else in another basis"));
         }
         let (working, origins) = (&workspace.working, &workspace.origins);
-        let mut rotations: Vec<Rotation> = made
+        let mut rotations: Vec<ConstantRotation> = made
             .into_iter()
             .filter(|made| !origins.is_added(working, made.value))
-            .map(|made| Rotation {
+            .map(|made| ConstantRotation {
                 value: origins.in_file(working, made.value),
                 axis: made.axis,
                 digest: made.digest,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::plan::{Fit, Rotation};
+use crate::plan::{ConstantRotation, Fit};
 use crate::sparsify::{LeftDense, SparseLayer};
 use crate::train::TrainingRecord;
 use crate::verify::OutputDrift;
@@ -49,7 +49,7 @@ pub struct Report {
     pub fit: Option<Fit>,
     /// Constants that were brought to another basis before the cut.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub rotations: Vec<Rotation>,
+    pub rotations: Vec<ConstantRotation>,
     /// How they were trained, with the learning curve, where they were.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub training: Option<TrainingRecord>,

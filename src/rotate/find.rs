@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::linear_node::{Contraction, LabelledNode, has};
+use super::linear_node::{LabelledNode, SpaceSum, has};
 use super::places::{ClassPlaces, PlacesOfClass};
 use super::sides::BasisSides;
 use crate::analysis::{Analysis, ClassId, PieceAt, port_value};
@@ -198,7 +198,7 @@ impl SpaceSearch<'_> {
     fn sides(
         &self,
         places: &PlacesOfClass,
-        contractions: &[(NodeId, Contraction)],
+        contractions: &[(NodeId, SpaceSum)],
     ) -> Result<SidedPlaces, String> {
         let (spaces, index) = (&self.analysis.spaces, self.model);
         let (mut same, mut opposite) = (HashSet::new(), HashSet::new());
@@ -242,7 +242,7 @@ impl SpaceSearch<'_> {
     /// What is multiplied and summed over it.
     fn pairs(
         &self,
-        contractions: &[(NodeId, Contraction)],
+        contractions: &[(NodeId, SpaceSum)],
         held: &[SpaceHolder],
     ) -> Vec<[SpaceHolder; 2]> {
         let of = |node: NodeId, port: Port| {

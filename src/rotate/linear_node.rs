@@ -9,7 +9,7 @@ use crate::relation::{LabelId, Port, PortLayout, Relation};
 
 /// A sum over the index space: of what two ports hold.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Contraction {
+pub(super) struct SpaceSum {
     pub label: LabelId,
     pub data: Port,
     pub weight: Port,
@@ -55,7 +55,7 @@ impl LabelledNode<'_> {
 
     /// The sums over the index space, where the node is linear in all that runs over it and treats its indices alike.
     /// Errors: it is not, in a few words.
-    pub fn contractions(&self) -> Result<Vec<Contraction>, &'static str> {
+    pub fn contractions(&self) -> Result<Vec<SpaceSum>, &'static str> {
         let known = meaning(self.message());
         if known.reads_extents {
             return Ok(Vec::new());
@@ -78,7 +78,7 @@ impl LabelledNode<'_> {
         meaning(self.message()).flow == Flow::Moved
     }
 
-    fn of_product(&self) -> Result<Vec<Contraction>, &'static str> {
+    fn of_product(&self) -> Result<Vec<SpaceSum>, &'static str> {
         let [term] = &self.relation().terms[..] else {
             return Err("computes more than one sum");
         };
@@ -89,7 +89,7 @@ impl LabelledNode<'_> {
         for label in self.labels {
             let on = [term.data, weight, Port::Out(0)].map(|port| self.on(port, *label));
             match (term.summed.contains(label), on) {
-                (true, [true, true, false]) => found.push(Contraction {
+                (true, [true, true, false]) => found.push(SpaceSum {
                     label: *label,
                     data: term.data,
                     weight,

@@ -11,7 +11,7 @@ pub(super) struct Stretches {
 }
 
 /// One index of an axis: its offset and what it adds to the number of the block.
-type Step = (usize, usize);
+type AxisStep = (usize, usize);
 
 impl Stretches {
     /// Those of a tensor of these dims. `None`: the dims are others than the analysis says.
@@ -29,7 +29,7 @@ impl Stretches {
         if lists.iter().flatten().any(|offset| *offset >= length) {
             return None;
         }
-        let mut others: Vec<Step> = vec![(0, 0)];
+        let mut others: Vec<AxisStep> = vec![(0, 0)];
         for (axis, extent) in dims.iter().enumerate() {
             if axis == holder.axis {
                 continue;
@@ -139,7 +139,7 @@ impl<'a> BlockNumbers<'a> {
         space: crate::analysis::SpaceId,
         extent: usize,
         stride: usize,
-    ) -> Option<Vec<Step>> {
+    ) -> Option<Vec<AxisStep>> {
         let pieces = &self.analysis.spaces.get(space).pieces;
         let step = |index: usize| {
             let part = match pieces.len() {
