@@ -1,5 +1,7 @@
 //! A change of basis multiplied into the constants.
 
+use std::collections::BTreeMap;
+
 use sha2::{Digest, Sha256};
 
 use super::AxisRotation;
@@ -8,7 +10,7 @@ use super::find::{LinearSpace, SpaceHolder};
 use super::stretch::Stretches;
 use crate::analysis::Analysis;
 use crate::linear::encode;
-use crate::model::Model;
+use crate::model::{Model, TensorRef, ValueId};
 
 /// Changes the basis of all constants that run over a space. `None`, and nothing changed: one of them cannot be read or written.
 pub(super) fn apply(
@@ -18,9 +20,15 @@ pub(super) fn apply(
     bases: &[Basis],
 ) -> Option<Vec<AxisRotation>> {
     let mut made = Vec::new();
-    let mut changed = model.clone();
+    let mut tensors: BTreeMap<ValueId, TensorRef> = BTreeMap::new();
     for holder in &space.constants {
-        write(&mut changed, analysis, space, holder, bases)?;
+        // A constant may run over the space along several axes.
+        let tensor = match tensors.remove(&holder.value) {
+            Some(tensor) => tensor,
+            None => model.constant(holder.value)?,
+        };
+        let changed = changed(&tensor, analysis, space, holder, bases)?;
+        tensors.insert(holder.value, changed);
         made.push(AxisRotation {
             value: holder.value,
             axis: holder.axis,
@@ -28,18 +36,25 @@ pub(super) fn apply(
             digest: digest(bases, holder.dual),
         });
     }
-    *model = changed;
+    for (value, tensor) in tensors {
+        let target = model.tensor_proto_mut(value)?;
+        let mut message = tensor.to_proto("");
+        message.name = target.name.take();
+        message.doc_string = target.doc_string.take();
+        message.metadata_props = std::mem::take(&mut target.metadata_props);
+        *target = message;
+    }
     Some(made)
 }
 
-fn write(
-    model: &mut Model,
+/// A tensor with its stretches along the space multiplied by the matrices of their blocks.
+fn changed(
+    tensor: &TensorRef,
     analysis: &Analysis,
     space: &LinearSpace,
     holder: &SpaceHolder,
     bases: &[Basis],
-) -> Option<()> {
-    let tensor = model.constant(holder.value)?;
+) -> Option<TensorRef> {
     let mut numbers = tensor.to_f32()?;
     let stretches = Stretches::of(analysis, space, holder, &tensor.dims)?;
     for (block, basis) in bases.iter().enumerate() {
@@ -54,24 +69,18 @@ fn write(
                 .iter()
                 .map(|place| numbers.get(*place).copied().map(f64::from))
                 .collect::<Option<_>>()?;
-            for (row, place) in places.iter().enumerate() {
-                let new: f64 = old
-                    .iter()
-                    .enumerate()
-                    .map(|(at, old)| matrix[(row, at)] * old)
-                    .sum();
+            let mut new = vec![0.0; places.len()];
+            for (column, old) in matrix.col_iter().zip(&old) {
+                for (new, entry) in new.iter_mut().zip(column.iter()) {
+                    *new += entry * old;
+                }
+            }
+            for (place, new) in places.iter().zip(new) {
                 numbers[*place] = new as f32;
             }
         }
     }
-    let new = encode(tensor.dtype, tensor.dims, &numbers)?;
-    let target = model.tensor_proto_mut(holder.value)?;
-    let mut message = new.to_proto("");
-    message.name = target.name.take();
-    message.doc_string = target.doc_string.take();
-    message.metadata_props = std::mem::take(&mut target.metadata_props);
-    *target = message;
-    Some(())
+    encode(tensor.dtype, tensor.dims.clone(), &numbers)
 }
 
 /// SHA-256 over matrices, as single-precision numbers, row by row.
