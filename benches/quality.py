@@ -63,6 +63,14 @@ ROWS.update({
     "distill-digits-transformer-0.25": digits("digits_transformer") | dict(target="macs=0.25", allowed=2.0, options=DISTILL),
     "distill-digits-lstm-0.25": digits("digits_lstm") | dict(target="macs=0.25", allowed=2.0, options=DISTILL),
 })
+# Directions of heads and of linear streams, after a change of basis. What is allowed goes by a prototype of such cuts.
+ROWS.update({
+    "directions-minilm-0.9": ROWS["minilm-0.6"] | dict(target="macs=0.9", allowed=0.004, options=["--units", "directions"]),
+    "head-dims-minilm-0.9": ROWS["minilm-0.6"] | dict(target="macs=0.9", allowed=0.02, options=["--units", "head-dims"]),
+    "directions-efficientnet-0.9": ROWS["efficientnet-0.75"] | dict(
+        target="macs=0.9", allowed=20.0, options=["--units", "directions"]),
+    "directions-efficientnet-0.75": ROWS["efficientnet-0.75"] | dict(options=["--units", "channels,directions"]),
+})
 
 
 def alone(model, test, allowed, prepare=(), unit=100.0, evaluate=None, labels=None):

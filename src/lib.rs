@@ -102,6 +102,8 @@ pub mod report;
 #[doc(hidden)]
 pub mod rng;
 #[doc(hidden)]
+pub mod rotate;
+#[doc(hidden)]
 pub mod run;
 #[doc(hidden)]
 pub mod score;
@@ -130,7 +132,7 @@ pub use analysis::{Group, Kind};
 #[doc(inline)]
 pub use cost::Cost;
 #[doc(inline)]
-pub use plan::{Fit, FitInputs, GroupCut, Plan, PlanError, SliceCut};
+pub use plan::{ConstantRotation, Fit, FitInputs, GroupCut, Plan, PlanError, SliceCut};
 #[doc(inline)]
 pub use recover::Method;
 #[doc(inline)]

@@ -3,18 +3,18 @@
 //! Calls of functions become nodes, what is computed from constants is stored, accidents of merging are undone. All that
 //! is noted, so that plans and costs speak of the file.
 
+mod copies;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::allocate::{Choice, least_cuts};
+use crate::allocate::Choice;
 use crate::analysis::{Analysis, Options, Pins, Selection, analyse, known, ranked, unranked};
 use crate::cost::{CostModel, Subject, bytes, params};
 use crate::linear::{Bias, views};
-use crate::model::{
-    Copies, LoadError, Model, Origins, Sharing, TensorRef, functions, shared, unshare,
-};
-use crate::ops::meaning;
-use crate::plan::Plan;
+use crate::model::{Copies, LoadError, Model, Origins, TensorRef, functions};
+use crate::plan::{ConstantRotation, Plan};
+use crate::rotate;
 use crate::run::{Runtime, Tensors, TractRuntime, without_sequences};
 use crate::surgery::SurgeryError;
 use crate::verify::Exactness;
@@ -42,6 +42,17 @@ pub struct Workspace {
     pub cost: CostModel,
     /// What its constants are in the file.
     pub origins: Origins,
+    /// What its constants were before they were brought to another basis, if they were.
+    pub basis: Option<ChangedBasis>,
+}
+
+/// A model before a change of basis, and what was changed.
+#[derive(Clone, Debug)]
+pub struct ChangedBasis {
+    /// The model as it was.
+    pub before: Model,
+    /// The constants that are others now.
+    pub rotations: Vec<ConstantRotation>,
 }
 
 /// Some runs of an original.
@@ -68,7 +79,15 @@ impl Workspace {
             working,
             analysis,
             origins: origins.clone(),
+            basis: None,
         }
+    }
+
+    /// The model in the basis of the file.
+    pub(crate) fn unrotated(&self) -> &Model {
+        self.basis
+            .as_ref()
+            .map_or(&self.working, |basis| &basis.before)
     }
 
     /// What is known of the model and what it costs.
@@ -114,7 +133,7 @@ impl Workspace {
             origins.computed = computed;
             model = Cow::Owned(folded);
         }
-        let mut workspace = apart(model, &origins, options)?;
+        let mut workspace = copies::apart(model, &origins, options)?;
         workspace.cost.set_file(of_the_file.0, of_the_file.1);
         Ok(workspace)
     }
@@ -131,7 +150,7 @@ impl Workspace {
         let original = workspace.cost.original();
         workspace.origins.added = added;
         workspace.working.reindex()?;
-        workspace.analysis = analyse(&workspace.working, options);
+        workspace.analysis = analysed(&workspace.working, options);
         workspace.cost = CostModel::new(
             &workspace.working,
             &workspace.analysis,
@@ -167,7 +186,9 @@ impl Workspace {
 
     /// The model with nothing cut and all that no output needs taken out, without loss; `notes` go into its metadata.
     pub fn cleaned(&self, notes: &[(&str, String)]) -> Result<Model, WorkspaceError> {
-        let mut model = self.cut(&self.analysis.select([]), notes)?;
+        let nothing = self.analysis.select([]);
+        let whole = surgery::apply(self.unrotated(), &self.analysis, &nothing, notes)?;
+        let mut model = self.reshare(whole)?;
         let contents = known(&model);
         let options = clean::CleanOptions {
             contents: Some(&contents),
@@ -234,14 +255,28 @@ impl Workspace {
 
     /// The plan of a choice of units.
     pub fn plan(&self, choice: &Choice, sha256: String) -> Plan {
-        Plan::new(
+        let plan = Plan::new(
             &self.working,
             &self.analysis,
             &self.origins,
             &choice.removed,
             sha256,
-        )
+        );
+        let basis = self.basis.as_ref().filter(|_| !plan.groups.is_empty());
+        Plan {
+            rotations: basis.map_or_else(Vec::new, |basis| basis.rotations.clone()),
+            ..plan
+        }
     }
+}
+
+/// Analyses a model, with the groups of directions that there are where these are asked for.
+fn analysed(model: &Model, options: &Options) -> Analysis {
+    let mut analysis = analyse(model, options);
+    if options.directions {
+        rotate::mark(model, &mut analysis);
+    }
+    analysis
 }
 
 /// What functions called several times compute alike from their constants: each is one of the first.
@@ -258,120 +293,4 @@ fn computed_twice(computed: &BTreeSet<String>, named: &BTreeMap<String, String>)
         }
     }
     copies
-}
-
-/// Analyses a model with copies for the readers of shared constants where these are shared by chance, or where copies pay.
-fn apart(
-    model: Cow<Model>,
-    origins: &Origins,
-    options: &Options,
-) -> Result<Workspace, WorkspaceError> {
-    let sharing = shared(&model);
-    let named = |wanted: &dyn Fn(Sharing) -> bool| -> BTreeSet<String> {
-        sharing
-            .iter()
-            .filter(|(_, sharing)| wanted(**sharing))
-            .map(|(name, _)| name.clone())
-            .collect()
-    };
-    let by_chance = named(&|sharing| sharing == Sharing::Accident);
-    let matrices = named(&|sharing| sharing != Sharing::Accident);
-    if matrices.is_empty() {
-        return with_copies(model.into_owned(), origins, &by_chance, options);
-    }
-    let copied = |apart: &BTreeSet<String>| {
-        let apart = by_chance.union(apart).cloned().collect();
-        with_copies(model.as_ref().clone(), origins, &apart, options)
-    };
-    let tied = copied(&BTreeSet::new())?;
-    let reached = reached(&tied);
-    let stuck: BTreeSet<String> = matrices
-        .iter()
-        .filter(|name| !reached.contains(*name))
-        .cloned()
-        .collect();
-    let small = named(&|sharing| sharing == Sharing::Small);
-    let asked: BTreeSet<String> = stuck.union(&small).cloned().collect();
-    if asked.is_empty() {
-        return Ok(tied);
-    }
-    let all = copied(&asked)?;
-    let paying = paying(&all, &asked, &stuck);
-    if paying == asked {
-        return Ok(all);
-    }
-    if paying.is_empty() {
-        return Ok(tied);
-    }
-    copied(&paying)
-}
-
-/// Analyses a model in which each reader of these constants has its own.
-fn with_copies(
-    model: Model,
-    origins: &Origins,
-    apart: &BTreeSet<String>,
-    options: &Options,
-) -> Result<Workspace, WorkspaceError> {
-    let (working, copies) = unshare(model, apart, &|node| meaning(node).reads_extents)?;
-    let mut origins = origins.clone();
-    origins.copies.extend(copies);
-    let analysis = analyse(&working, options);
-    Ok(Workspace::plain(working, analysis, &origins, &options.pins))
-}
-
-/// The constants that some group reaches, by the name that they had before they were copied.
-fn reached(workspace: &Workspace) -> BTreeSet<String> {
-    let weights = workspace
-        .analysis
-        .groups
-        .iter()
-        .flat_map(|group| &group.weights);
-    weights
-        .map(|(value, _)| workspace.source(*value).to_owned())
-        .collect()
-}
-
-/// Those of some shared matrices for which copies pay: of one that cannot be cut otherwise, where some group's cut saves
-/// more than it costs; of others, where every group's does that has lost half of its units.
-fn paying(
-    workspace: &Workspace,
-    asked: &BTreeSet<String>,
-    stuck: &BTreeSet<String>,
-) -> BTreeSet<String> {
-    let analysis = &workspace.analysis;
-    let mut pays: BTreeMap<&str, (bool, bool)> = asked
-        .iter()
-        .map(|name| (name.as_str(), (false, true)))
-        .collect();
-    let holds = |group: &usize| {
-        analysis.groups[*group]
-            .weights
-            .iter()
-            .any(|(value, _)| asked.contains(workspace.source(*value)))
-    };
-    let holding: Vec<usize> = (0..analysis.groups.len()).filter(holds).collect();
-    for (group, least) in holding
-        .iter()
-        .zip(least_cuts(workspace.subject(), &holding))
-    {
-        let group = &analysis.groups[*group];
-        let once = least.is_some();
-        let soon = least.is_some_and(|least| least * 2 <= group.units.len());
-        for (value, _) in &group.weights {
-            if let Some((some, every)) = pays.get_mut(workspace.source(*value)) {
-                (*some, *every) = (*some || once, *every && soon);
-            }
-        }
-    }
-    let kept = pays
-        .into_iter()
-        .filter(|(name, (some, every))| if stuck.contains(*name) { *some } else { *every });
-    kept.map(|(name, _)| name.to_owned()).collect()
-}
-
-impl Workspace {
-    fn source(&self, value: crate::model::ValueId) -> &str {
-        self.origins.source(&self.working.index().value(value).name)
-    }
 }

@@ -271,6 +271,8 @@ def private(reader_scope, node, slot, tensor):
 
 def zeroed(model, plan):
     """A copy of the model in which every slice that the plan removes is zero. Raises Unknown."""
+    if plan.get("rotations"):
+        raise Unknown("the plan speaks of weights in another basis, which the original lacks")
     changed, found = apart(model)
     roles = Roles(found)
     values, readers = {}, {}

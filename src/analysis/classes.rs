@@ -90,6 +90,11 @@ impl Classes {
         &self.factors[self.numbers.of_space(space)]
     }
 
+    /// The factors of one piece, outermost first; none where the space has not so many pieces.
+    pub fn of_piece(&self, space: SpaceId, piece: usize) -> &[Factor] {
+        &self.factors[self.numbers.of_piece(space, piece)]
+    }
+
     /// One class.
     pub fn get(&self, class: ClassId) -> &Class {
         &self.classes[class.index()]

@@ -28,6 +28,8 @@ pub enum Kind {
     Width,
     /// Whole branches beside a residual stream: a group of another kind that loses all of its units.
     Layers,
+    /// Directions of a linear space: channels or dimensions of heads after a change of basis.
+    Directions,
 }
 
 impl Kind {
@@ -39,6 +41,7 @@ impl Kind {
             Kind::HeadDims => "head-dims",
             Kind::Width => "width",
             Kind::Layers => "layers",
+            Kind::Directions => "directions",
         }
     }
 }

@@ -16,6 +16,7 @@ mod groups;
 mod implied;
 mod infer;
 mod known;
+mod matches;
 mod names;
 mod numbering;
 mod packed_rows;
@@ -48,13 +49,14 @@ pub use implied::implied;
 pub(crate) use infer::view;
 pub use infer::{Facts, InputShapes, Pins, declared, infer};
 pub use known::known;
+pub use matches::PieceAt;
 pub use pieces::{Block, Pieces, StrideChain};
 pub use ranks::{ranked, unranked};
 pub use relate::{port_value, relate};
 pub use rewrite::{Failure, rewrite};
 pub use roles::constants;
 pub use runs::Runs;
-pub use spaces::{Space, SpaceId, Spaces};
+pub use spaces::{Correspondence, Space, SpaceId, Spaces};
 
 use crate::facts::Dim;
 use crate::model::{Model, NodeId, ValueId};
@@ -84,6 +86,8 @@ pub struct Options {
     pub weightless: bool,
     /// What a constant may take while it is folded.
     pub memory: Memory,
+    /// Whether groups whose basis may be changed count as directions.
+    pub directions: bool,
 }
 
 /// What is known of a model for pruning.

@@ -52,6 +52,9 @@ pub(super) fn error(error: PruneError) -> anyhow::Error {
         PruneError::Plan(PlanError::NoSuchGroup(group)) => anyhow!(
             "the plan's group '{group}' is not one of this model's; was it made with other --units or --input?"
         ),
+        PruneError::Plan(PlanError::OtherBasis { .. }) => {
+            anyhow!("{error}: the same --data, --samples and --seed")
+        }
         PruneError::Scores(GivenError::NoSuchGroup(_)) => {
             anyhow!("{error}; `onnx-prune inspect --json` lists the groups")
         }

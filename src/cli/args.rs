@@ -201,7 +201,7 @@ pub(super) struct Prune {
     /// Score, cut and recover so many times on the way to the targets (with --data)
     #[arg(long, value_name = "N", value_parser = values::positive, default_value = "1")]
     pub rounds: usize,
-    /// Which kinds may go, of channels, heads, head-dims, width, layers
+    /// Which kinds may go, of channels, heads, head-dims, width, layers, directions (of what is linear, after a change of basis)
     #[arg(long, value_name = "LIST", value_parser = values::kinds, default_value = "channels,heads")]
     pub units: Kinds,
     /// Only groups whose weights or nodes match; repeatable
@@ -241,7 +241,7 @@ pub(super) struct Inspect {
     /// The model
     #[arg(value_name = "MODEL.onnx")]
     pub model: PathBuf,
-    /// Which kinds may go, of channels, heads, head-dims, width, layers
+    /// Which kinds may go, of channels, heads, head-dims, width, layers, directions (of what is linear, after a change of basis)
     #[arg(long, value_name = "LIST", value_parser = values::kinds, default_value = "channels,heads")]
     pub units: Kinds,
     #[command(flatten)]

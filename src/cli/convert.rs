@@ -214,6 +214,7 @@ pub(super) fn outcome(report: &mut Report, outcome: &Outcome, request: &Request,
     });
     report.io_changed = outcome.changed_ends.iter().map(io_changed).collect();
     report.fit = outcome.plan.fit.clone();
+    report.rotations.clone_from(&outcome.plan.rotations);
     report.training.clone_from(&outcome.training);
     report.never_ran = outcome.unrun.iter().map(branch).collect();
     report

@@ -337,6 +337,9 @@ fn request(args: &Prune, target: &Path, watch: &Watch) -> anyhow::Result<Request
     if kinds.contains(&Kind::Heads) && kinds.contains(&Kind::HeadDims) {
         watch.warn("--units: dimensions of heads are cut where heads are not in the list; whole heads come first here");
     }
+    if kinds.contains(&Kind::Heads) && kinds.contains(&Kind::Directions) {
+        watch.warn("--units: heads are cut where directions are not in the list; directions of heads come first here");
+    }
     let recover = defaults::recovery(args, plan.as_ref(), &score);
     let target = (!args.outputs.dry_run).then_some(target);
     let training = defaults::training(args, plan.as_ref(), target);

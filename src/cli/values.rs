@@ -191,13 +191,14 @@ pub(super) fn loss(text: &str) -> Result<LossText, String> {
 }
 
 pub(super) fn kinds(text: &str) -> Result<Kinds, String> {
-    const AVAILABLE: &str = "channels, heads, head-dims, width, layers";
+    const AVAILABLE: &str = "channels, heads, head-dims, width, layers, directions";
     let kind = |name: &str| match name.trim() {
         "channels" => Ok(Kind::Channels),
         "heads" => Ok(Kind::Heads),
         "head-dims" => Ok(Kind::HeadDims),
         "width" => Ok(Kind::Width),
         "layers" => Ok(Kind::Layers),
+        "directions" => Ok(Kind::Directions),
         other => Err(format!("no such kind '{other}'; there are {AVAILABLE}")),
     };
     text.split(',')

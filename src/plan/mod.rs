@@ -36,6 +36,9 @@ pub struct Plan {
     /// What goes from graph inputs and outputs, for whoever feeds the pruned model.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub io: Vec<SliceCut>,
+    /// Constants that were brought to another basis before; `removed` then speaks of them in that basis.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rotations: Vec<ConstantRotation>,
 }
 
 /// Name and version of a program.
@@ -104,6 +107,18 @@ pub struct SliceCut {
     pub computed: bool,
 }
 
+/// A change of basis of one axis of one constant.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConstantRotation {
+    /// Its name in the original file, as in [`SliceCut::value`].
+    pub value: String,
+    /// The axis.
+    pub axis: usize,
+    /// SHA-256 over the matrices that were multiplied into it, one for each head where there are heads, as single-precision
+    /// numbers row by row.
+    pub digest: String,
+}
+
 /// A plan that does not fit.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
@@ -133,6 +148,10 @@ pub enum PlanError {
         "the plan's slices of '{value}' axis {axis} are not those that its units hold; make the plan again, or edit its groups only"
     )]
     NotItsUnits { value: String, axis: usize },
+    #[error(
+        "the plan's directions of '{value}' axis {axis} are in another basis than these inputs give; apply it with the inputs that it was made with"
+    )]
+    OtherBasis { value: String, axis: usize },
 }
 
 impl Plan {
@@ -179,6 +198,7 @@ impl Plan {
             fit: None,
             allowed: Vec::new(),
             io: slices::of_ends(model, analysis, &selection),
+            rotations: Vec::new(),
         }
     }
 
@@ -190,6 +210,18 @@ impl Plan {
                 .iter()
                 .map(|axis| (allowed.value.clone(), *axis))
         })
+    }
+
+    /// Errors: a change of basis of the plan that is not among those that were made.
+    #[doc(hidden)]
+    pub fn check_rotations(&self, made: &[ConstantRotation]) -> Result<(), PlanError> {
+        match self.rotations.iter().find(|wanted| !made.contains(wanted)) {
+            None => Ok(()),
+            Some(other) => Err(PlanError::OtherBasis {
+                value: other.value.clone(),
+                axis: other.axis,
+            }),
+        }
     }
 
     /// Reads a plan file.

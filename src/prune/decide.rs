@@ -37,12 +37,14 @@ pub(super) fn planned(
     plan: &crate::plan::Plan,
     sha256: &str,
 ) -> Result<Decision, PruneError> {
+    let made = prepared.basis.as_ref().map(|basis| &*basis.rotations);
     let removed = plan.check(
         &prepared.working,
         &prepared.analysis,
         &prepared.origins,
         sha256,
     )?;
+    plan.check_rotations(made.unwrap_or_default())?;
     Ok(Decision {
         choice: Choice { removed },
         reached: true,

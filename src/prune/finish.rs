@@ -195,7 +195,12 @@ impl Stages<'_> {
         let sequences = without_sequences(self.model).map(|_| {
             "sequences of known length were replaced by the tensors that they hold".to_owned()
         });
+        let rotated = outcome.plan.rotations.len();
+        let rotated = (rotated > 0).then(|| {
+            format!("{rotated} constants were brought to another basis, whose directions are units")
+        });
         [
+            rotated,
             unrun::remark(&outcome.unrun, planned.is_none()),
             planned.and_then(differs),
             calls,

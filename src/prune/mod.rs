@@ -20,6 +20,7 @@ mod paths;
 mod patterns;
 mod recalibrate;
 mod request;
+mod rotation;
 mod rounds;
 mod search;
 mod stages;

@@ -100,7 +100,7 @@ impl Request {
     /// Heads are whole factors; their dimensions are the inner ones.
     pub(super) fn granularity(&self) -> Granularity {
         let dims = self.kinds.contains(&Kind::HeadDims) && !self.kinds.contains(&Kind::Heads);
-        if dims {
+        if dims || self.directions() {
             Granularity::Fine
         } else {
             Granularity::Coarse
@@ -114,6 +114,7 @@ impl Request {
         let allowed = self.allowed.iter().cloned().chain(planned).collect();
         Options {
             granularity: self.granularity(),
+            directions: self.directions(),
             allowed,
             pins: self.pins.clone(),
             ..Default::default()
@@ -155,7 +156,9 @@ impl Request {
         // The user's scores say which groups go: those that they name.
         let scored = |group: &Group| self.score.score().covers(group);
         let admitted = |at: usize, group: &Group| {
-            self.kinds.contains(&group.kind) || self.goes_whole(prepared, at)
+            self.kinds.contains(&group.kind)
+                || (group.kind == Kind::Directions && self.directions())
+                || self.goes_whole(prepared, at)
         };
         let groups = prepared.analysis.groups.iter().enumerate();
         let found: Vec<usize> = groups
@@ -199,6 +202,12 @@ impl Request {
                 .clone()
                 .unwrap_or(Reason::OtherKind(group.kind.name())),
         }
+    }
+
+    /// Whether groups whose basis may be changed are directions: where that is asked for, or a plan says so.
+    pub(super) fn directions(&self) -> bool {
+        let rotated = |plan: &Plan| !plan.rotations.is_empty();
+        self.kinds.contains(&Kind::Directions) || self.plan.as_ref().is_some_and(rotated)
     }
 
     /// Whether whole branches may go.

@@ -355,7 +355,7 @@ impl Rounds<'_> {
         };
         decided.lessons = state.lessons;
         let Some(prepared) = state.prepared else {
-            decided.made = Some((self.original.working.clone(), Vec::new()));
+            decided.made = Some((self.original.unrotated().clone(), Vec::new()));
             return Ok(decided);
         };
         // Rounds speak of units by number: what they removed together must be what the plan removes at once.

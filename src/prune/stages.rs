@@ -102,8 +102,9 @@ pub(super) fn run(
         work,
         known: Known::new(request, data, example.is_some())?,
     };
-    let mut workspace = stages.prepare(example.as_ref())?;
-    let candidates = stages.candidates(&workspace)?;
+    let (mut workspace, said) = stages.prepare(example.as_ref())?;
+    let mut candidates = stages.candidates(&workspace)?;
+    candidates.unmatched.extend(said);
     let (latency, align) = stages.latency(&mut workspace, &candidates.groups)?;
     let request = Request {
         align,
@@ -150,15 +151,16 @@ impl Known {
 }
 
 impl Stages<'_> {
-    fn options(&self) -> analysis::Options {
+    pub(super) fn options(&self) -> analysis::Options {
         analysis::Options {
             memory: self.work.memory,
             ..self.request.options()
         }
     }
 
-    /// Makes the model ready, with biases for recovery to use where weights are mended.
-    fn prepare(&self, example: Option<&Tensors>) -> Result<Workspace, PruneError> {
+    /// Makes the model ready, with biases for recovery to use where weights are mended, and in another basis where that is asked
+    /// for. Says what the user should know of that.
+    fn prepare(&self, example: Option<&Tensors>) -> Result<(Workspace, Vec<String>), PruneError> {
         let options = self.options();
         let mends = self.known.runs && (self.request.recover.is_some() || self.known.calibrated);
         // A runtime that does not take a bias before a norm gets the model as it is.
@@ -167,13 +169,14 @@ impl Stages<'_> {
             let mendable = Workspace::with_recovery_biases(self.model, &options)?;
             workspace = statistics::can_be_tapped(&mendable, example, runtime).then_some(mendable);
         }
-        let workspace = match workspace {
+        let mut workspace = match workspace {
             Some(workspace) => workspace,
             None => Workspace::new(self.model, &options)?,
         };
+        let said = self.rotate(&mut workspace, example)?;
         let scorer = self.request.score.score();
         scorer.check(&workspace.analysis.groups)?;
-        Ok(workspace)
+        Ok((workspace, said))
     }
 
     /// Finds the groups that may be cut: what no input reaches is left whole.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::plan::Fit;
+use crate::plan::{ConstantRotation, Fit};
 use crate::sparsify::{LeftDense, SparseLayer};
 use crate::train::TrainingRecord;
 use crate::verify::OutputDrift;
@@ -47,6 +47,9 @@ pub struct Report {
     pub fed: Option<FedReport>,
     /// How the weights that stay were fitted.
     pub fit: Option<Fit>,
+    /// Constants that were brought to another basis before the cut.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rotations: Vec<ConstantRotation>,
     /// How they were trained, with the learning curve, where they were.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub training: Option<TrainingRecord>,

@@ -77,6 +77,18 @@ const ABSENT: &[Absence] = &[
         ],
     },
     Absence {
+        places: &["rotate"],
+        says: "No choice of what goes: the graph and its widths stay.",
+        words: &[
+            "Selection",
+            "Choice",
+            "Plan",
+            "crate::allocate",
+            "crate::surgery",
+            "std::fs",
+        ],
+    },
+    Absence {
         places: &["analysis"],
         says: "No scores, no runtime, no files, and no threads.",
         words: &[

@@ -4,6 +4,7 @@ mod absences;
 mod branches;
 mod corpus;
 mod dead;
+mod directions;
 mod docs;
 mod engines;
 mod exactness;

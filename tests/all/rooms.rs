@@ -20,6 +20,7 @@ const ROOMS: &[&str] = &[
     "run",
     "inputs",
     "calibrate",
+    "rotate",
     "score",
     "allocate",
     "plan",

@@ -3,6 +3,7 @@
 mod counts;
 mod data;
 mod dead;
+mod directions;
 mod ends;
 mod files;
 mod kills;
