@@ -29,19 +29,18 @@ fn starts(inputs: &dyn Batches, ids: usize) -> Result<Vec<usize>, TrainError> {
         Ok(rows.copied().max().unwrap_or(1).max(1))
     };
     let (count, first) = (inputs.count(), rows(0)?);
-    let mut starts = vec![0];
+    let (mut starts, mut end) = (vec![0], 0);
     for run in 0..count {
-        let rows = match first * count == ids {
+        end += match first * count == ids {
             true => first,
             false => rows(run)?,
         };
-        starts.push(starts[run] + rows);
+        starts.push(end);
     }
-    match starts.last() == Some(&ids) {
+    match end == ids {
         true => Ok(starts),
         false => Err(TrainError::Labels(format!(
-            "there are {ids} for {} rows of inputs",
-            starts.last().copied().unwrap_or(0)
+            "there are {ids} for {end} rows of inputs"
         ))),
     }
 }

@@ -145,9 +145,9 @@ fn resize(node: &NodeView, output: usize) -> Option<Box<dyn Function>> {
         let found: Option<Vec<AxisWeights>> = found.collect();
         let found = found.ok_or_else(|| Misfit(format!("{dims:?} is resized to nothing")))?;
         let changes = |weights: &AxisWeights| {
-            let own = weights.places.iter().enumerate();
+            let mut own = weights.places.iter().enumerate();
             let is_own = |(at, from): (usize, &Vec<(usize, f32)>)| from[..] == [(at, 1.0)];
-            weights.places.len() != dims[weights.axis] || !own.map(is_own).all(|own| own)
+            weights.places.len() != dims[weights.axis] || !own.all(is_own)
         };
         Ok(found.into_iter().filter(changes).collect())
     };
