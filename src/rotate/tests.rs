@@ -223,7 +223,7 @@ fn what_fixes_a_basis_is_left_alone() {
     };
     let stream = |between: &str| directions(&text::model(&pair(between)).unwrap()).len();
     assert_eq!(stream("g = Identity(h)\n"), 1);
-    assert_eq!(stream("g = AveragePool(h) {kernel_shape=[2,2]}\n"), 1);
+    assert_eq!(stream("g = ReduceMean(h) {axes=[2,3]}\n"), 1);
     assert_eq!(stream("g = Relu(h)\n"), 0);
     assert_eq!(stream("g = MaxPool(h) {kernel_shape=[2,2]}\n"), 0);
     assert_eq!(
