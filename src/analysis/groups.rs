@@ -28,6 +28,8 @@ pub enum Kind {
     Width,
     /// Whole branches beside a residual stream: a group of another kind that loses all of its units.
     Layers,
+    /// Tokens: rows that ids pick, and entries of outputs for each.
+    Vocabulary,
 }
 
 impl Kind {
@@ -39,6 +41,7 @@ impl Kind {
             Kind::HeadDims => "head-dims",
             Kind::Width => "width",
             Kind::Layers => "layers",
+            Kind::Vocabulary => "vocabulary",
         }
     }
 }

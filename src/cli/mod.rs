@@ -24,6 +24,7 @@ mod sparsify;
 mod stop;
 mod values;
 mod verify;
+mod vocabulary;
 mod watch;
 
 use std::ffi::OsString;

@@ -9,6 +9,7 @@ use super::data::GivenData;
 use super::places::{self, Places};
 use super::stop::Stop;
 use super::values::{GoalText, Recovery, Scoring};
+use super::vocabulary::{self, TokenFiles};
 use super::watch::Watch;
 use super::{Exit, advice, calibrate, convert, data, defaults, engine, gate, output};
 use crate::allocate::{Align, Target};
@@ -34,10 +35,12 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     let places = claim(args, &target, stop)?;
     let watch = Watch::new(&args.common, stop);
     let mut request = request(args, &watch)?;
+    let tokens = TokenFiles::claim(args, &request, &target, stop)?;
     watch.begin(Phase::Load, 0);
     let model = output::load(path, &watch, stop)?;
     request.allowed = advice::allowed(&model, &args.allow)?;
     let ends = data::wanted(&model, &request.pins, args.data.data.as_deref())?;
+    tokens.find(&model, &ends, &mut request)?;
     let mut given = inputs(args, &request, (&model, &ends), &watch)?;
     request.pins = ends.shapes;
     let runtime = match given {
@@ -51,6 +54,7 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     let given = given.unwrap_or_default();
     let hint = given.guess();
     let GivenData { data, fed, .. } = given;
+    tokens.choose(&mut request, &data, &watch)?;
     let pruner = Pruner::new(&model, &data, runtime, watch.work());
     let found = pruned(args, &pruner, &mut request, &watch);
     let outcome = match super::ran(found, &hint, &watch)? {
@@ -68,6 +72,7 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     let mut staged = Staged::new(&stop.outputs);
     if stands {
         places.stage(&outcome.model, &outcome.plan.to_json(), &mut staged)?;
+        tokens.stage(&outcome, &mut staged, &watch)?;
     }
     output::close(&mut report, &watch);
     output::stage_reports(&report, &places.reports, &mut staged)?;
@@ -108,7 +113,8 @@ fn inputs(
     (model, ends): (&Model, &ModelInputs),
     watch: &Watch,
 ) -> anyhow::Result<Option<GivenData>> {
-    let searches = request.targets.is_empty() && request.plan.is_none();
+    let alone = request.tokens.is_some() && !request.asks_for_units();
+    let searches = request.targets.is_empty() && request.plan.is_none() && !alone;
     let measured = defaults::measured(args);
     let calibrates =
         request.score.needs() == Needs::AnyActivations || request.recover.is_some() || measured;
@@ -338,7 +344,7 @@ fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
     }
     let recover = defaults::recovery(args, plan.as_ref(), &score);
     let training = defaults::training(args, plan.as_ref());
-    Ok(Request {
+    let request = Request {
         targets,
         drift,
         agreement,
@@ -357,5 +363,7 @@ fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
         keep_plan: args.outputs.plan_out.is_some(),
         pins: data::pins(&args.data.input),
         verify: !args.no_verify,
-    })
+        ..Default::default()
+    };
+    Ok(vocabulary::alone(args, request))
 }

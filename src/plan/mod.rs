@@ -2,11 +2,13 @@
 
 mod fit;
 mod slices;
+mod vocabulary;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 pub use fit::{Fit, FitInputs};
+pub use vocabulary::VocabularyPlan;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -36,6 +38,9 @@ pub struct Plan {
     /// What goes from graph inputs and outputs, for whoever feeds the pruned model.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub io: Vec<SliceCut>,
+    /// The inputs and outputs that speak of tokens by their ids, where rows of the vocabulary go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vocabulary: Option<VocabularyPlan>,
 }
 
 /// Name and version of a program.
@@ -179,6 +184,7 @@ impl Plan {
             fit: None,
             allowed: Vec::new(),
             io: slices::of_ends(model, analysis, &selection),
+            vocabulary: None,
         }
     }
 
@@ -236,6 +242,7 @@ impl Plan {
         pruned: &mut Model,
         whole: impl Fn(&str, usize) -> Option<usize>,
     ) -> Result<(), PlanError> {
+        self.note_ids(pruned);
         for cut in &self.io {
             let extent = whole(&cut.value, cut.axis)
                 .filter(|extent| cut.indices.iter().all(|index| (*index as usize) < *extent));

@@ -1,6 +1,6 @@
 //! Which engine a job is done in: one for all that is compared.
 
-use super::{Outcome, PruneError, Request, stages, unchanged};
+use super::{Outcome, PruneError, Request, stages, unchanged, vocabulary};
 use crate::calibrate::Dataset;
 use crate::evaluate::Checks;
 use crate::model::Model;
@@ -24,10 +24,10 @@ use crate::verify::Verdict;
 /// ```
 #[derive(Clone, Copy)]
 pub struct Pruner<'a> {
-    model: &'a Model,
-    dataset: &'a Dataset,
-    runtime: Option<&'a dyn Runtime>,
-    work: Work<'a>,
+    pub(super) model: &'a Model,
+    pub(super) dataset: &'a Dataset,
+    pub(super) runtime: Option<&'a dyn Runtime>,
+    pub(super) work: Work<'a>,
 }
 
 impl<'a> Pruner<'a> {
@@ -52,6 +52,14 @@ impl<'a> Pruner<'a> {
     /// Errors: inputs that cannot be read, a plan or scores that do not fit, a model that does not run where it has to, a stop
     /// asked for. Targets out of reach are no error: see [`Outcome::reached`].
     pub fn run(&self, request: &Request) -> Result<Outcome, PruneError> {
+        match vocabulary::VocabularyFirst::of(request) {
+            Some(parts) => parts.run(self),
+            None => self.run_at_once(request),
+        }
+    }
+
+    /// All of a request in one go.
+    pub(super) fn run_at_once(&self, request: &Request) -> Result<Outcome, PruneError> {
         let Some(runtime) = self.runtime else {
             return self.run_in(None, request);
         };

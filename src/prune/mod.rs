@@ -26,6 +26,7 @@ mod statistics;
 mod unchanged;
 mod unmatched;
 mod unrun;
+mod vocabulary;
 
 pub use decide::{DEFAULT_DRIFT, MADE_UP_DRIFT};
 pub use engine::Pruner;
@@ -37,3 +38,4 @@ pub use patterns::{Pattern, PatternError};
 pub use request::Request;
 pub use statistics::calibrate;
 pub use unrun::UnrunBranch;
+pub use vocabulary::VocabularyCut;

@@ -1,6 +1,6 @@
 //! What pruning made and found.
 
-use super::{ChangedEnd, Note, UnrunBranch};
+use super::{ChangedEnd, Note, UnrunBranch, VocabularyCut};
 use crate::allocate::Choice;
 use crate::cost::Cost;
 use crate::evaluate::Checks;
@@ -77,6 +77,8 @@ pub struct Outcome {
     pub training: Option<TrainingRecord>,
     /// Branches of conditions that no input took.
     pub unrun: Vec<UnrunBranch>,
+    /// What became of the vocabulary, where tokens went.
+    pub vocabulary: Option<VocabularyCut>,
     /// Inputs and outputs whose shape changed.
     pub changed_ends: Vec<ChangedEnd>,
     /// The points that the search tried, widest first.

@@ -16,4 +16,5 @@ mod random_graphs;
 mod reasons;
 mod rooms;
 mod structures;
+mod vocabulary;
 mod zoo;

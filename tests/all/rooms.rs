@@ -33,6 +33,7 @@ const ROOMS: &[&str] = &[
     "dead",
     "latency",
     "evaluate",
+    "vocabulary",
     "prune",
     "report",
     "cli",
