@@ -45,7 +45,7 @@ def sentences(count, seed):
 
 def trained(kind, texts):
     """A tokenizer of a kind."""
-    options = {"vocab_size": 600, "special_tokens": SPECIAL, "show_progress": False}
+    options = {"vocab_size": 1500, "special_tokens": SPECIAL, "show_progress": False}
     if kind == "WordPiece":
         tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
         tokenizer.pre_tokenizer, trainer = pre_tokenizers.Whitespace(), trainers.WordPieceTrainer(**options)

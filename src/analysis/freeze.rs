@@ -7,7 +7,6 @@ use super::Options;
 use super::numbering::Numbering;
 use super::relate::port_value;
 use super::spaces::{SpaceId, Spaces};
-use super::tokens::TokenAxis;
 use super::union_find::UnionFind;
 use crate::model::{Index, Model, NodeId, Origin, ValueId};
 use crate::relation::{Fate, LabelId, Port, Reason, Relation};
@@ -24,11 +23,11 @@ pub(super) struct Exempt {
 }
 
 impl Exempt {
-    pub fn new(options: &Options, tokens: &[TokenAxis]) -> Self {
+    pub fn new(options: &Options, picked: BTreeSet<(NodeId, LabelId)>) -> Self {
         let outputs = options.tokens.outputs.iter();
         Exempt {
             allowed: options.allowed.iter().chain(outputs).cloned().collect(),
-            picked: tokens.iter().map(|axis| (axis.node, axis.label)).collect(),
+            picked,
         }
     }
 }

@@ -37,6 +37,7 @@ mod tokens;
 mod union_find;
 mod unite;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use freeze::Exempt;
@@ -61,7 +62,7 @@ pub use spaces::{Space, SpaceId, Spaces};
 pub use tokens::{KeptTokens, TokenAxis, TokenEnds, picked};
 
 use crate::facts::Dim;
-use crate::model::{Model, NodeId, ValueId};
+use crate::model::{Index, Model, NodeId, ValueId};
 use crate::progress::Memory;
 use crate::relation::{LabelId, Relation};
 
@@ -172,7 +173,8 @@ pub fn analyse(model: &Model, options: &Options) -> Analysis {
     let relations = relate(model, &facts);
     let spaces = Spaces::build(model, &facts, &relations);
     let tokens = tokens::find(model, &facts, &relations, &options.tokens);
-    let exempt = Exempt::new(options, &tokens);
+    let picked = tokens.iter().map(|axis| (axis.node, axis.label)).collect();
+    let exempt = Exempt::new(options, picked);
     let mut causes = classes::Causes::new();
     let built = |spaces: &Spaces, relations: &[Arc<Relation>], causes: &classes::Causes| {
         let granularity = options.granularity;
@@ -223,13 +225,31 @@ fn grouped(model: &Model, analysis: &Analysis, options: &Options) -> Vec<Group> 
         &analysis.relations,
         options.weightless,
     );
-    let tokens = tokens::classes(model, spaces, classes, &analysis.tokens, &options.tokens);
+    let tokens = token_classes(model, analysis, &options.tokens);
     for group in &mut groups {
         if group.classes.iter().any(|class| tokens.contains(class)) {
             group.kind = Kind::Vocabulary;
         }
     }
     groups
+}
+
+/// The classes of what tokens are counted by: of the axes picked from, and of outputs.
+fn token_classes(model: &Model, analysis: &Analysis, ends: &TokenEnds) -> BTreeSet<ClassId> {
+    let (spaces, classes) = (&analysis.spaces, &analysis.classes);
+    let outputs = &model.index().graph(Index::MAIN).outputs;
+    let of_outputs = outputs.iter().flat_map(|value| {
+        let name = &model.index().value(*value).name;
+        let axes = ends.outputs.iter().filter(move |(end, _)| end == name);
+        axes.filter_map(|(_, axis)| spaces.axis(*value, *axis))
+    });
+    let tables = analysis.tokens.iter();
+    let of_tables = tables.map(|axis| spaces.label(axis.node, axis.label));
+    of_tables
+        .chain(of_outputs)
+        .flat_map(|space| classes.factors(space))
+        .map(|factor| factor.class)
+        .collect()
 }
 
 /// Notes the classes of the groups that cannot be cut even alone.

@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::freeze::{Allowed, Holder};
+use super::infer::Facts;
 use super::relate::port_value;
-use super::spaces::Spaces;
-use super::{ClassId, Classes, Facts};
 use crate::model::edit::NodeExt;
 use crate::model::{Index, Model, NodeId, ValueId};
 use crate::ops::{Along, Flow, NodeView, Pick, meaning};
@@ -58,28 +57,6 @@ pub(super) fn find(
         .filter(|value| ends.inputs.contains(&model.index().value(**value).name));
     named
         .flat_map(|input| picked(model, facts, relations, *input).unwrap_or_default())
-        .collect()
-}
-
-/// The classes of what tokens are counted by: of the axes picked from, and of outputs.
-pub(super) fn classes(
-    model: &Model,
-    spaces: &Spaces,
-    classes: &Classes,
-    axes: &[TokenAxis],
-    ends: &TokenEnds,
-) -> BTreeSet<ClassId> {
-    let outputs = &model.index().graph(Index::MAIN).outputs;
-    let of_outputs = outputs.iter().flat_map(|value| {
-        let name = &model.index().value(*value).name;
-        let axes = ends.outputs.iter().filter(move |(end, _)| end == name);
-        axes.filter_map(|(_, axis)| spaces.axis(*value, *axis))
-    });
-    let of_tables = axes.iter().map(|axis| spaces.label(axis.node, axis.label));
-    of_tables
-        .chain(of_outputs)
-        .flat_map(|space| classes.factors(space))
-        .map(|factor| factor.class)
         .collect()
 }
 

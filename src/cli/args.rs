@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use super::keep::KeepArgs;
 use super::values::{
     self, EngineName, GoalText, Kinds, Numbers, Pin, Recovery, Scoring, Shard, Storage,
 };
-use super::vocabulary::KeepArgs;
 use crate::allocate::Align;
 use crate::progress::Memory;
 use crate::prune::{Allowance, Pattern};

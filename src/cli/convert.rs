@@ -191,13 +191,7 @@ pub(super) fn outcome(report: &mut Report, outcome: &Outcome, request: &Request,
     let mut chosen: Vec<usize> = outcome.candidates.iter().chain(cut).copied().collect();
     chosen.sort_unstable();
     known(report, workspace, &chosen, &left_out, removed);
-    report.vocabulary = outcome.vocabulary.as_ref().map(|cut| {
-        report.groups.splice(0..0, cut_before(cut));
-        vocabulary(outcome, cut)
-    });
-    report
-        .remarks
-        .extend(report.vocabulary.as_ref().map(report::told_vocabulary));
+    vocabulary(report, outcome);
     let latency = outcome.checks.as_ref().and_then(|checks| checks.latency);
     report.original = cost(&outcome.before, latency.map(|latency| latency.original));
     report.pruned = Some(cost(&outcome.after, latency.map(|latency| latency.pruned)));
@@ -251,16 +245,22 @@ fn cut_before(cut: &VocabularyCut) -> Vec<report::GroupRow> {
         .collect()
 }
 
-/// What became of a vocabulary.
-fn vocabulary(outcome: &Outcome, cut: &VocabularyCut) -> report::VocabularyRow {
-    report::VocabularyRow {
+/// Fills in what became of the vocabulary, where tokens went.
+fn vocabulary(report: &mut Report, outcome: &Outcome) {
+    let Some(cut) = &outcome.vocabulary else {
+        return;
+    };
+    let row = report::VocabularyRow {
         inputs: cut.tokens.ends.inputs.iter().cloned().collect(),
         outputs: cut.outputs(outcome),
         rows: cut.tokens.rows,
         kept: cut.tokens.kept.len(),
         params_saved: cut.params.max(0.0).round() as u64,
         bytes_saved: cut.bytes.max(0.0).round() as u64,
-    }
+    };
+    report.groups.splice(0..0, cut_before(cut));
+    report.remarks.push(report::told_vocabulary(&row));
+    report.vocabulary = Some(row);
 }
 
 fn branch(unrun: &UnrunBranch) -> report::NeverRan {

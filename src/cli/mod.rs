@@ -15,6 +15,7 @@ mod engine;
 mod gate;
 mod hints;
 mod inspect;
+mod keep;
 mod labels;
 mod memory;
 mod output;

@@ -66,9 +66,7 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     let reached = outcome.reached || spared(args, &outcome);
     let exit = gate::exit(&report, reached, args.gate.allow_unverified);
     watch.begin(Phase::Save, 0);
-    // What the exit code does not stand for is not written, unless the user insists; what the surgery did wrong is of no use.
-    let inexact = report.exactness.verdict == ExactnessVerdict::Inexact;
-    let stands = !inexact && (exit == Exit::Done || args.outputs.force);
+    let stands = stands(args, exit, &report);
     let mut staged = Staged::new(&stop.outputs);
     if stands {
         places.stage(&outcome.model, &outcome.plan.to_json(), &mut staged)?;
@@ -84,6 +82,13 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     let written = places.model.is_some() && stands;
     say(&watch, (exit, &hint), written, args, &target, &report);
     Ok(exit)
+}
+
+/// Whether the result is to be written. What the exit code does not stand for is not, unless the user insists; what the surgery
+/// did wrong is of no use.
+fn stands(args: &Prune, exit: Exit, report: &Report) -> bool {
+    let inexact = report.exactness.verdict == ExactnessVerdict::Inexact;
+    !inexact && (exit == Exit::Done || args.outputs.force)
 }
 
 /// Prunes as asked for; once more by the norms of weights where nobody asked for what failed. `request` is what was done.

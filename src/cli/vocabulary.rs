@@ -1,12 +1,12 @@
-//! Tokens that stay: the option, and the files that go with a smaller vocabulary.
+//! Tokens that stay: how they are found, and the files that go with a smaller vocabulary.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, bail};
-use clap::Args;
 
 use super::args::Prune;
+use super::keep::TokenChoice;
 use super::stop::Stop;
 use super::watch::Watch;
 use crate::analysis::{KeptTokens, Kind};
@@ -19,32 +19,6 @@ use crate::vocabulary::{self, TokenList, Tokenizer};
 
 /// Where a tokenizer lies beside its model.
 const TOKENIZER: &str = "tokenizer.json";
-
-/// Which tokens stay.
-#[derive(Clone, Debug, Args)]
-pub(super) struct KeepArgs {
-    /// Rows of the vocabulary that stay: a file with an id a line, or a token a line where tokenizer.json lies beside the model;
-    /// auto keeps the ids that occur in --data. What the tokenizer cannot do without stays too. Without --target nothing else
-    /// goes. The new ids are written to OUT.tokens.json, and a tokenizer for them beside it
-    #[arg(long, value_name = "FILE|auto", value_parser = keep, conflicts_with = "plan")]
-    pub keep_tokens: Option<TokenChoice>,
-}
-
-/// Which tokens stay, as the command line has it.
-#[derive(Clone, Debug)]
-pub(super) enum TokenChoice {
-    /// Those that occur in the inputs.
-    Occurring,
-    /// Those that a file lists.
-    Listed(PathBuf),
-}
-
-fn keep(text: &str) -> Result<TokenChoice, String> {
-    Ok(match text {
-        "auto" => TokenChoice::Occurring,
-        path => TokenChoice::Listed(path.into()),
-    })
-}
 
 /// Asks for the vocabulary alone where no target is named.
 pub(super) fn alone(args: &Prune, request: Request) -> Request {

@@ -114,37 +114,6 @@ impl TensorRef {
         }
     }
 
-    /// The same with each whole number replaced by the entry of `numbers` that it counts, from the end where it is below zero;
-    /// what counts none, and a tensor of other types, stays as it is.
-    pub fn renumbered(&self, numbers: &[i64]) -> TensorRef {
-        let new = |old: i64| {
-            let place = if old < 0 {
-                old + numbers.len() as i64
-            } else {
-                old
-            };
-            let place = usize::try_from(place).ok();
-            place
-                .and_then(|place| numbers.get(place).copied())
-                .unwrap_or(old)
-        };
-        let width = self.dtype.bits() / 8;
-        let Some(old) = self
-            .to_i64()
-            .filter(|_| self.dtype.is_integer() && width > 0)
-        else {
-            return self.clone();
-        };
-        let bytes = old
-            .into_iter()
-            .flat_map(|old| new(old).to_le_bytes().into_iter().take(width));
-        TensorRef {
-            dtype: self.dtype,
-            dims: self.dims.clone(),
-            bytes: bytes.collect::<Vec<_>>().into(),
-        }
-    }
-
     /// The number of elements.
     pub fn elements(&self) -> usize {
         self.dims.iter().product()
