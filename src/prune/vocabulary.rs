@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::decide::Decision;
 use super::{Note, PruneError};
 use crate::allocate::Choice;
-use crate::analysis::{ClassId, KeptTokens, Kind};
+use crate::analysis::{ClassId, Group, KeptTokens, Kind};
 use crate::relation::{Fate, LabelId};
 use crate::workspace::Workspace;
 
@@ -20,19 +20,18 @@ pub(super) fn decide(workspace: &Workspace, tokens: &KeptTokens) -> Result<Decis
             continue;
         }
         let is_table = group.classes.iter().any(|class| counted.contains(class));
-        if !is_table && (group.lossy.is_some() || is_width(workspace, at)) {
+        let together = |class: &ClassId| read_together(workspace, *class).is_some();
+        if !is_table && (group.classes.iter().any(together) || is_width(workspace, at)) {
             continue;
+        }
+        if !is_row_by_row(workspace, group, tokens.rows) {
+            return Err(PruneError::Vocabulary(format!(
+                "the {} rows of '{}' cannot go one by one",
+                tokens.rows, group.id
+            )));
         }
         let stays = |(_, row): &(ClassId, u32)| tokens.kept.binary_search(row).is_ok();
         let goes = |unit: &Vec<(ClassId, u32)>| !unit.iter().any(stays);
-        if group.units.len() != tokens.rows {
-            return Err(PruneError::Vocabulary(format!(
-                "only {} of the {} rows of '{}' can go one by one",
-                group.units.len(),
-                tokens.rows,
-                group.id
-            )));
-        }
         let gone = group
             .units
             .iter()
@@ -65,14 +64,16 @@ fn counted(workspace: &Workspace) -> Result<BTreeSet<ClassId>, PruneError> {
         for factor in analysis.classes.factors(space) {
             let class = analysis.classes.get(factor.class);
             let table = &working.index().value(axis.table).name;
-            let lossy = class.lossy.as_ref().map(|reason| (reason, None));
-            let frozen = class.frozen.as_ref().map(|reason| (reason, class.held_by));
-            if let Some((reason, holder)) = frozen.or(lossy) {
-                let holder = holder.map(|holder| holder.name(working).to_owned());
-                let holder = holder.or_else(|| lossy_at(workspace, factor.class));
+            if let Some(reason) = &class.frozen {
+                let holder = class.held_by.map(|holder| holder.name(working));
                 let at = holder.map_or_else(String::new, |name| format!(" at '{name}'"));
                 return Err(PruneError::Vocabulary(format!(
                     "the rows of '{table}' all have to stay: {reason}{at}"
+                )));
+            }
+            if let Some(node) = read_together(workspace, factor.class) {
+                return Err(PruneError::Vocabulary(format!(
+                    "the rows of '{table}' all have to stay: '{node}' reads them together"
                 )));
             }
             found.insert(factor.class);
@@ -81,20 +82,43 @@ fn counted(workspace: &Workspace) -> Result<BTreeSet<ClassId>, PruneError> {
     Ok(found)
 }
 
-/// The node that computes something else where elements of a class go.
-fn lossy_at(workspace: &Workspace, class: ClassId) -> Option<String> {
+/// The node that sums over the elements of a class, or computes something else where some of them go.
+fn read_together(workspace: &Workspace, class: ClassId) -> Option<String> {
     let analysis = &workspace.analysis;
     let mut nodes = workspace.working.index().nodes();
     let found = nodes.find(|(node, _)| {
-        let labels = &analysis.relations[node.index()].labels;
-        labels.iter().enumerate().any(|(at, label)| {
-            let space = analysis.spaces.label(*node, LabelId(at as u32));
-            let factors = analysis.classes.factors(space);
-            matches!(label.fate, Fate::Lossy(_))
-                && factors.iter().any(|factor| factor.class == class)
-        })
+        let relation = &analysis.relations[node.index()];
+        let summed = |label: LabelId| {
+            relation
+                .terms
+                .iter()
+                .any(|term| term.summed.contains(&label))
+        };
+        let reads =
+            |label: LabelId| matches!(relation.label(label).fate, Fate::Lossy(_)) || summed(label);
+        let has_class = |label: LabelId| {
+            let factors = analysis
+                .classes
+                .factors(analysis.spaces.label(*node, label));
+            factors.iter().any(|factor| factor.class == class)
+        };
+        let mut labels = (0..relation.labels.len() as u32).map(LabelId);
+        labels.any(|label| reads(label) && has_class(label))
     });
     found.map(|(node, _)| workspace.working.node_label(node).to_owned())
+}
+
+/// Whether each unit of a group is one token: the same row wherever it is held.
+fn is_row_by_row(workspace: &Workspace, group: &Group, rows: usize) -> bool {
+    let classes = &workspace.analysis.classes;
+    let is_whole = |class: &ClassId| classes.get(*class).extent as usize == rows;
+    let is_one = |unit: &Vec<(ClassId, u32)>| {
+        let first = unit.first().map(|(_, row)| *row);
+        unit.iter().all(|(_, row)| Some(*row) == first)
+    };
+    group.units.len() == rows
+        && group.classes.iter().all(is_whole)
+        && group.units.iter().all(is_one)
 }
 
 /// Whether a group is the width of a table, whose extent is that of the vocabulary by chance.
@@ -119,7 +143,8 @@ fn whole_outputs(
     let whole = ends.filter_map(|(name, axis)| {
         let value = workspace.working.index().main_value(name)?;
         let kept = analysis.kept_axis(value, *axis, &selection);
-        kept.is_none().then(|| {
+        let some_go = tokens.kept.len() < tokens.rows;
+        (some_go && kept.is_none()).then(|| {
             format!(
                 "output '{name}' keeps its {} entries; if they stand for tokens, they do by the old ids",
                 tokens.rows

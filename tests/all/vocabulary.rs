@@ -220,6 +220,38 @@ fn what_reads_all_tokens_together_is_refused_by_its_node() {
 }
 
 #[test]
+fn rows_that_are_read_otherwise_as_well_are_refused() {
+    for (lines, said) in [
+        // A sum over all tokens, and rows that are picked by constants.
+        (
+            "input weights f32[b,12]\nodd = MatMul(weights, table)\noutput odd",
+            "weights",
+        ),
+        (
+            "const some i64[2] = 0,5\npicked = Gather(table, some)\nodd = Neg(picked)\noutput odd",
+            "table",
+        ),
+        (
+            "const one i64[] = 3\nodd = Gather(table, one)\noutput odd",
+            "odd",
+        ),
+    ] {
+        let model = text::model(&format!("{EMBEDDING}\n{lines}")).unwrap();
+        let mut request = Request::default();
+        request.tokens = Some(half(&tokens(&model)));
+        let refused = pruned(&model, &request, &[]).unwrap_err();
+        assert!(
+            matches!(&refused, PruneError::Vocabulary(text) if text.contains(said)),
+            "{refused}"
+        );
+    }
+    // A hidden layer that is given too, of as many units by chance.
+    let hidden = "input ids i64[b,s]\nconst table f32[12,6]\nconst w f32[6,12]\nconst v f32[12,3]\n\
+        e = Gather(table, ids)\nh = MatMul(e, w)\ny = MatMul(h, v)\noutput h\noutput y";
+    check(hidden, &[2, 5], &[false, false]);
+}
+
+#[test]
 fn inputs_with_tokens_that_go_are_refused_with_how_many_and_which() {
     let model = text::model(EMBEDDING).unwrap();
     let mut request = Request::default();
