@@ -116,23 +116,27 @@ pub mod train;
 #[doc(hidden)]
 pub mod verify;
 #[doc(hidden)]
+pub mod vocabulary;
+#[doc(hidden)]
 pub mod workspace;
 
 // The door: a request, and what comes of it.
 #[doc(inline)]
 pub use prune::{
     Allowance, ChangedEnd, Engine, Note, Outcome, Pattern, PatternError, Point, PruneError, Pruner,
-    Request, UnrunBranch, allowed,
+    Request, UnrunBranch, VocabularyCut, allowed,
 };
 // What is asked for and what is decided.
 #[doc(inline)]
 pub use allocate::{Align, Target};
 #[doc(inline)]
-pub use analysis::{Group, Kind};
+pub use analysis::{Group, KeptTokens, Kind, TokenEnds};
 #[doc(inline)]
 pub use cost::Cost;
 #[doc(inline)]
-pub use plan::{ConstantRotation, Fit, FitInputs, GroupCut, Plan, PlanError, SliceCut};
+pub use plan::{
+    ConstantRotation, Fit, FitInputs, GroupCut, Plan, PlanError, SliceCut, VocabularyPlan,
+};
 #[doc(inline)]
 pub use recover::Method;
 #[doc(inline)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Granularity;
-use super::freeze::{Allowed, Cause, Freezer, Holder};
+use super::freeze::{Cause, Exempt, Freezer, Holder};
 use super::numbering::Numbering;
 use super::spaces::{SpaceId, Spaces};
 use super::unite::FactorUnion;
@@ -69,7 +69,7 @@ impl Classes {
         spaces: &Spaces,
         relations: &[Arc<Relation>],
         granularity: Granularity,
-        allowed: &Allowed,
+        exempt: &Exempt,
         causes: &Causes,
     ) -> Self {
         let mut builder = FactorUnion::new(spaces);
@@ -80,7 +80,7 @@ impl Classes {
             union: &mut builder.union,
             numbers: &builder.numbers,
         };
-        freezer.causes(model, spaces, relations, allowed);
+        freezer.causes(model, spaces, relations, exempt);
         let (frozen, lossy) = (freezer.frozen, freezer.lossy);
         finish(builder, frozen, lossy, causes, granularity)
     }

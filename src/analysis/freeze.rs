@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::Options;
 use super::numbering::Numbering;
 use super::relate::port_value;
 use super::spaces::{SpaceId, Spaces};
@@ -12,6 +13,24 @@ use crate::relation::{Fate, LabelId, Port, Reason, Relation};
 
 /// Axes that the user allows to shrink although callers see them, as (value name, axis).
 pub type Allowed = BTreeSet<(String, usize)>;
+
+/// What freezes nothing, though callers see it or an operator picks from it at run time.
+pub(super) struct Exempt {
+    /// Axes of graph inputs and outputs.
+    pub allowed: Allowed,
+    /// Axes that are picked from by numbers that are counted anew.
+    pub picked: BTreeSet<(NodeId, LabelId)>,
+}
+
+impl Exempt {
+    pub fn new(options: &Options, picked: BTreeSet<(NodeId, LabelId)>) -> Self {
+        let outputs = options.tokens.outputs.iter();
+        Exempt {
+            allowed: options.allowed.iter().chain(outputs).cloned().collect(),
+            picked,
+        }
+    }
+}
 
 /// What freezes a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,12 +85,12 @@ impl Freezer<'_> {
         model: &Model,
         spaces: &Spaces,
         relations: &[Arc<Relation>],
-        allowed: &Allowed,
+        exempt: &Exempt,
     ) {
-        self.freeze_callers(model, spaces, allowed);
+        self.freeze_callers(model, spaces, &exempt.allowed);
         for (node, _) in model.index().nodes() {
             let relation = &relations[node.index()];
-            self.note_fates(spaces, relation, node);
+            self.note_fates(spaces, relation, node, &exempt.picked);
             self.freeze_undescribed(model, spaces, relation, node);
         }
         for (value, entry) in model.index().values() {
@@ -102,9 +121,19 @@ impl Freezer<'_> {
     }
 
     /// Takes up what an operator's rule says of its labels.
-    fn note_fates(&mut self, spaces: &Spaces, relation: &Relation, node: NodeId) {
+    fn note_fates(
+        &mut self,
+        spaces: &Spaces,
+        relation: &Relation,
+        node: NodeId,
+        picked: &BTreeSet<(NodeId, LabelId)>,
+    ) {
         for (at, label) in relation.labels.iter().enumerate() {
-            let space = spaces.label(node, LabelId(at as u32));
+            let id = LabelId(at as u32);
+            if picked.contains(&(node, id)) {
+                continue;
+            }
+            let space = spaces.label(node, id);
             match &label.fate {
                 Fate::Free => {}
                 Fate::Fixed(reason) => self.freeze(space, reason, Some(Holder::Node(node))),

@@ -30,6 +30,8 @@ pub enum Kind {
     Layers,
     /// Directions of a linear space: channels or dimensions of heads after a change of basis.
     Directions,
+    /// Tokens: rows that ids pick, and entries of outputs for each.
+    Vocabulary,
 }
 
 impl Kind {
@@ -42,6 +44,7 @@ impl Kind {
             Kind::Width => "width",
             Kind::Layers => "layers",
             Kind::Directions => "directions",
+            Kind::Vocabulary => "vocabulary",
         }
     }
 }

@@ -34,10 +34,14 @@ mod shrink;
 mod spaces;
 mod taint;
 mod ties;
+mod tokens;
 mod union_find;
 mod unite;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use freeze::Exempt;
 
 pub use bounds::bounds;
 pub use branch::ends as branch_ends;
@@ -57,9 +61,10 @@ pub use rewrite::{Failure, rewrite};
 pub use roles::constants;
 pub use runs::Runs;
 pub use spaces::{Correspondence, Space, SpaceId, Spaces};
+pub use tokens::{KeptTokens, TokenAxis, TokenEnds, picked};
 
 use crate::facts::Dim;
-use crate::model::{Model, NodeId, ValueId};
+use crate::model::{Index, Model, NodeId, ValueId};
 use crate::progress::Memory;
 use crate::relation::{LabelId, Relation};
 
@@ -80,6 +85,8 @@ pub struct Options {
     pub granularity: Granularity,
     /// Axes of graph inputs and outputs that may shrink all the same.
     pub allowed: Allowed,
+    /// Inputs and outputs that speak of tokens by their ids, whose rows may go.
+    pub tokens: TokenEnds,
     /// Input shapes at which operations are counted, and ranks that are not declared; symbols keep their names.
     pub pins: Pins,
     /// Whether units that no constant holds form groups too, as the laws of single operators need.
@@ -103,6 +110,8 @@ pub struct Analysis {
     pub classes: Classes,
     /// What may be removed.
     pub groups: Vec<Group>,
+    /// What the ids of tokens count, where their rows may go.
+    pub tokens: Vec<TokenAxis>,
 }
 
 impl Analysis {
@@ -121,6 +130,23 @@ impl Analysis {
     pub fn new_extent(&self, value: ValueId, axis: usize, selection: &Selection) -> Option<Dim> {
         let space = self.spaces.axis(value, axis)?;
         selection.extent(&self.spaces, &self.classes, space)
+    }
+
+    /// For each input whose ids are counted anew: its name, how many ids there were, and those that stay.
+    pub fn kept_ids(&self, model: &Model, selection: &Selection) -> Vec<(String, usize, Vec<u32>)> {
+        let mut found: Vec<(String, usize, Vec<u32>)> = Vec::new();
+        for axis in &self.tokens {
+            let space = self.spaces.label(axis.node, axis.label);
+            let whole = self.spaces.get(space).extent.count();
+            let kept = selection.indices(&self.spaces, &self.classes, space);
+            let name = &model.index().value(axis.input).name;
+            if let (Some(whole), Some(kept)) = (whole, kept)
+                && !found.iter().any(|(other, ..)| other == name)
+            {
+                found.push((name.clone(), whole, kept));
+            }
+        }
+        found
     }
 
     /// For each label of a node the indices that stay; `None` when all do.
@@ -150,30 +176,25 @@ pub fn analyse(model: &Model, options: &Options) -> Analysis {
     let facts = infer(model, &Pins::new());
     let relations = relate(model, &facts);
     let spaces = Spaces::build(model, &facts, &relations);
+    let tokens = tokens::find(model, &facts, &relations, &options.tokens);
+    let picked = tokens.iter().map(|axis| (axis.node, axis.label)).collect();
+    let exempt = Exempt::new(options, picked);
     let mut causes = classes::Causes::new();
-    let classes = Classes::build(
-        model,
-        &spaces,
-        &relations,
-        options.granularity,
-        &options.allowed,
-        &causes,
-    );
+    let built = |spaces: &Spaces, relations: &[Arc<Relation>], causes: &classes::Causes| {
+        let granularity = options.granularity;
+        Classes::build(model, spaces, relations, granularity, &exempt, causes)
+    };
+    let classes = built(&spaces, &relations, &causes);
     let mut analysis = Analysis {
         facts,
         relations,
         spaces,
         classes,
         groups: Vec::new(),
+        tokens,
     };
     loop {
-        analysis.groups = groups::build(
-            model,
-            &analysis.spaces,
-            &analysis.classes,
-            &analysis.relations,
-            options.weightless,
-        );
+        analysis.groups = grouped(model, &analysis, options);
         let all: Vec<usize> = (0..analysis.groups.len()).collect();
         let Err(failures) = trial_cut(model, &analysis, &all) else {
             break;
@@ -191,16 +212,48 @@ pub fn analyse(model: &Model, options: &Options) -> Analysis {
             analysis.groups.clear();
             break;
         }
-        analysis.classes = Classes::build(
-            model,
-            &analysis.spaces,
-            &analysis.relations,
-            options.granularity,
-            &options.allowed,
-            &causes,
-        );
+        analysis.classes = built(&analysis.spaces, &analysis.relations, &causes);
     }
     analysis
+}
+
+/// The groups of what is free.
+fn grouped(model: &Model, analysis: &Analysis, options: &Options) -> Vec<Group> {
+    let Analysis {
+        spaces, classes, ..
+    } = analysis;
+    let mut groups = groups::build(
+        model,
+        spaces,
+        classes,
+        &analysis.relations,
+        options.weightless,
+    );
+    let tokens = token_classes(model, analysis, &options.tokens);
+    for group in &mut groups {
+        if group.classes.iter().any(|class| tokens.contains(class)) {
+            group.kind = Kind::Vocabulary;
+        }
+    }
+    groups
+}
+
+/// The classes of what tokens are counted by: of the axes picked from, and of outputs.
+fn token_classes(model: &Model, analysis: &Analysis, ends: &TokenEnds) -> BTreeSet<ClassId> {
+    let (spaces, classes) = (&analysis.spaces, &analysis.classes);
+    let outputs = &model.index().graph(Index::MAIN).outputs;
+    let of_outputs = outputs.iter().flat_map(|value| {
+        let name = &model.index().value(*value).name;
+        let axes = ends.outputs.iter().filter(move |(end, _)| end == name);
+        axes.filter_map(|(_, axis)| spaces.axis(*value, *axis))
+    });
+    let tables = analysis.tokens.iter();
+    let of_tables = tables.map(|axis| spaces.label(axis.node, axis.label));
+    of_tables
+        .chain(of_outputs)
+        .flat_map(|space| classes.factors(space))
+        .map(|factor| factor.class)
+        .collect()
 }
 
 /// Notes the classes of the groups that cannot be cut even alone.

@@ -6,6 +6,7 @@
 mod dataset;
 mod gather;
 mod gauges;
+mod ids;
 mod made_up;
 mod masks;
 mod moments;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use super::keep::KeepArgs;
 use super::train_args::TrainArgs;
 use super::values::{
     self, EngineName, GoalText, Kinds, Numbers, Pin, Recovery, Scoring, Shard, Storage,
@@ -212,6 +213,8 @@ pub(super) struct Prune {
     pub exclude: Vec<Pattern>,
     #[command(flatten)]
     pub allow: AllowIo,
+    #[command(flatten)]
+    pub tokens: KeepArgs,
     /// Kept widths are multiples of N; auto measures for each group which of 1, 4, 8 and 16 is cheapest here; 8 in groups of 64
     /// units and more, 4 from 32, if not given
     #[arg(long, value_name = "N|auto", value_parser = values::align)]

@@ -9,7 +9,7 @@ use crate::evaluate::Checks;
 use crate::facts::Dim;
 use crate::inputs::{Fed, FedInput};
 use crate::model::Model;
-use crate::prune::{ChangedEnd, Engine, Outcome, Request, UnrunBranch};
+use crate::prune::{ChangedEnd, Engine, Outcome, Request, UnrunBranch, VocabularyCut};
 use crate::relation::Reason;
 use crate::report::{self, ExactnessVerdict, Report};
 use crate::run::Runtime;
@@ -191,6 +191,7 @@ pub(super) fn outcome(report: &mut Report, outcome: &Outcome, request: &Request,
     let mut chosen: Vec<usize> = outcome.candidates.iter().chain(cut).copied().collect();
     chosen.sort_unstable();
     known(report, workspace, &chosen, &left_out, removed);
+    vocabulary(report, outcome);
     let latency = outcome.checks.as_ref().and_then(|checks| checks.latency);
     report.original = cost(&outcome.before, latency.map(|latency| latency.original));
     report.pruned = Some(cost(&outcome.after, latency.map(|latency| latency.pruned)));
@@ -230,6 +231,37 @@ pub(super) fn outcome(report: &mut Report, outcome: &Outcome, request: &Request,
             checks.labelled,
         );
     }
+}
+
+/// The groups of a vocabulary that was cut before all else.
+fn cut_before(cut: &VocabularyCut) -> Vec<report::GroupRow> {
+    let Some((workspace, choice)) = &cut.first else {
+        return Vec::new();
+    };
+    let ledger = IncrementalCost::new(&workspace.cost, workspace.analysis.classes.classes.len());
+    let groups = workspace.analysis.groups.iter().zip(&choice.removed);
+    groups
+        .filter(|(_, removed)| !removed.is_empty())
+        .map(|(group, removed)| group_row(workspace, &ledger, group, removed.len()))
+        .collect()
+}
+
+/// Fills in what became of the vocabulary, where tokens went.
+fn vocabulary(report: &mut Report, outcome: &Outcome) {
+    let Some(cut) = &outcome.vocabulary else {
+        return;
+    };
+    let row = report::VocabularyRow {
+        inputs: cut.tokens.ends.inputs.iter().cloned().collect(),
+        outputs: cut.outputs(outcome),
+        rows: cut.tokens.rows,
+        kept: cut.tokens.kept.len(),
+        params_saved: cut.params.max(0.0).round() as u64,
+        bytes_saved: cut.bytes.max(0.0).round() as u64,
+    };
+    report.groups.splice(0..0, cut_before(cut));
+    report.remarks.push(report::told_vocabulary(&row));
+    report.vocabulary = Some(row);
 }
 
 fn branch(unrun: &UnrunBranch) -> report::NeverRan {

@@ -4,10 +4,11 @@ use super::args::Inspect;
 use super::stop::Stop;
 use super::watch::Watch;
 use super::{Exit, advice, convert, data, output};
-use crate::analysis::{Group, Kind, Options};
+use crate::analysis::{Group, KeptTokens, Kind, Options};
 use crate::progress::{Phase, Progress};
 use crate::prune::Request;
 use crate::report;
+use crate::vocabulary;
 use crate::workspace::Workspace;
 
 pub(super) fn run(args: &Inspect, stop: &Stop) -> anyhow::Result<Exit> {
@@ -15,7 +16,9 @@ pub(super) fn run(args: &Inspect, stop: &Stop) -> anyhow::Result<Exit> {
     watch.begin(Phase::Load, 0);
     let model = output::load(&args.model, &watch, stop)?;
     let mut report = convert::begin(&model, args.json);
-    let pins = data::wanted(&model, &data::pins(&args.input), None)?.shapes;
+    let wanted = data::wanted(&model, &data::pins(&args.input), None)?;
+    let tokens = vocabulary::find(&model, &wanted).ok();
+    let pins = wanted.shapes;
     convert::counted(&mut report, &model, &pins);
     watch.begin(Phase::Analyse, 0);
     let kinds = &args.units.0;
@@ -38,6 +41,7 @@ pub(super) fn run(args: &Inspect, stop: &Stop) -> anyhow::Result<Exit> {
     report
         .remarks
         .extend(other_kinds(&prepared.analysis.groups, kinds));
+    report.remarks.extend(tokens.as_ref().map(counted));
     if kinds.contains(&Kind::Layers) {
         report.remarks.push(layers(&prepared, &request, &chosen));
     }
@@ -67,6 +71,16 @@ fn other_kinds(groups: &[Group], asked: &[Kind]) -> Vec<String> {
         }
     }
     remarks
+}
+
+/// What is to be said of a vocabulary.
+fn counted(tokens: &KeptTokens) -> String {
+    let inputs: Vec<&str> = tokens.ends.inputs.iter().map(String::as_str).collect();
+    format!(
+        "a vocabulary of {} tokens, by the ids of {}: --keep-tokens FILE keeps those that it lists",
+        tokens.rows,
+        inputs.join(", ")
+    )
 }
 
 /// What is to be said of the groups that can go altogether.

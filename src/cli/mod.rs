@@ -15,6 +15,7 @@ mod engine;
 mod gate;
 mod hints;
 mod inspect;
+mod keep;
 mod labels;
 mod memory;
 mod output;
@@ -26,6 +27,7 @@ mod train_args;
 mod training;
 mod values;
 mod verify;
+mod vocabulary;
 mod watch;
 
 use std::ffi::OsString;

@@ -9,6 +9,7 @@ use super::data::GivenData;
 use super::places::{self, Places};
 use super::stop::Stop;
 use super::values::{GoalText, Recovery, Scoring};
+use super::vocabulary::{self, TokenFiles};
 use super::watch::Watch;
 use super::{Exit, advice, calibrate, convert, data, defaults, engine, gate, output, training};
 use crate::allocate::{Align, Target};
@@ -35,10 +36,12 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     let watch = Watch::new(&args.common, stop);
     let mut request = request(args, &target, &watch)?;
     training::claim(request.training.as_ref(), &args.outputs, stop, &watch)?;
+    let tokens = TokenFiles::claim(args, &request, &target, stop)?;
     watch.begin(Phase::Load, 0);
     let model = output::load(path, &watch, stop)?;
     request.allowed = advice::allowed(&model, &args.allow)?;
     let ends = data::wanted(&model, &request.pins, args.data.data.as_deref())?;
+    tokens.find(&model, &ends, &mut request)?;
     let mut given = inputs(args, &request, (&model, &ends), &watch)?;
     request.pins = ends.shapes;
     let runtime = match given {
@@ -52,6 +55,7 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     let given = given.unwrap_or_default();
     let hint = given.guess();
     let GivenData { data, fed, .. } = given;
+    tokens.choose(&mut request, &data, &watch)?;
     let pruner = Pruner::new(&model, &data, runtime, watch.work());
     let found = pruned(args, &pruner, &mut request, &watch);
     let outcome = match super::ran(found, &hint, &watch)? {
@@ -63,12 +67,11 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     let reached = outcome.reached || spared(args, &outcome);
     let exit = gate::exit(&report, reached, args.gate.allow_unverified);
     watch.begin(Phase::Save, 0);
-    // What the exit code does not stand for is not written, unless the user insists; what the surgery did wrong is of no use.
-    let inexact = report.exactness.verdict == ExactnessVerdict::Inexact;
-    let stands = !inexact && (exit == Exit::Done || args.outputs.force);
+    let stands = stands(args, exit, &report);
     let mut staged = Staged::new(&stop.outputs);
     if stands {
         places.stage(&outcome.model, &outcome.plan.to_json(), &mut staged)?;
+        tokens.stage(&outcome, &mut staged, &watch)?;
     }
     output::close(&mut report, &watch);
     output::stage_reports(&report, &places.reports, &mut staged)?;
@@ -81,6 +84,13 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     training::done(request.training.as_ref(), written);
     say(&watch, (exit, &hint), written, args, &target, &report);
     Ok(exit)
+}
+
+/// Whether the result is to be written. What the exit code does not stand for is not, unless the user insists; what the surgery
+/// did wrong is of no use.
+fn stands(args: &Prune, exit: Exit, report: &Report) -> bool {
+    let inexact = report.exactness.verdict == ExactnessVerdict::Inexact;
+    !inexact && (exit == Exit::Done || args.outputs.force)
 }
 
 /// Prunes as asked for; once more by the norms of weights where nobody asked for what failed. `request` is what was done.
@@ -110,7 +120,8 @@ fn inputs(
     (model, ends): (&Model, &ModelInputs),
     watch: &Watch,
 ) -> anyhow::Result<Option<GivenData>> {
-    let searches = request.targets.is_empty() && request.plan.is_none();
+    let alone = request.tokens.is_some() && !request.asks_for_units();
+    let searches = request.targets.is_empty() && request.plan.is_none() && !alone;
     let measured = defaults::measured(args);
     let calibrates =
         request.score.needs() == Needs::AnyActivations || request.recover.is_some() || measured;
@@ -343,7 +354,7 @@ fn request(args: &Prune, target: &Path, watch: &Watch) -> anyhow::Result<Request
     let recover = defaults::recovery(args, plan.as_ref(), &score);
     let target = (!args.outputs.dry_run).then_some(target);
     let training = defaults::training(args, plan.as_ref(), target);
-    Ok(Request {
+    let request = Request {
         targets,
         drift,
         agreement,
@@ -362,5 +373,7 @@ fn request(args: &Prune, target: &Path, watch: &Watch) -> anyhow::Result<Request
         keep_plan: args.outputs.plan_out.is_some(),
         pins: data::pins(&args.data.input),
         verify: !args.no_verify,
-    })
+        ..Default::default()
+    };
+    Ok(vocabulary::alone(args, request))
 }

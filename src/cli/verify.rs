@@ -33,8 +33,9 @@ pub(super) fn run(args: &Verify, stop: &Stop) -> anyhow::Result<Exit> {
     let original = output::load(&args.original, &watch, stop)?;
     let mut pruned = output::load(&args.pruned, &watch, stop)?;
     check_names(&original, &pruned)?;
-    note_ends(args, &original, &mut pruned)?;
-    let (mut report, failed) = verified(args, &original, &pruned, &watch)?;
+    let plan = note_ends(args, &original, &mut pruned)?;
+    let both = (&original, &pruned, plan.as_ref());
+    let (mut report, failed) = verified(args, both, &watch)?;
     gate::thresholds(&mut report, &args.gate);
     let exit = match (
         failed,
@@ -77,8 +78,7 @@ fn check_names(original: &Model, pruned: &Model) -> anyhow::Result<()> {
 /// The report on both models, and the exit code where one of them does not run.
 fn verified(
     args: &Verify,
-    original: &Model,
-    pruned: &Model,
+    (original, pruned, plan): (&Model, &Model, Option<&Plan>),
     watch: &Watch,
 ) -> anyhow::Result<(Report, Option<Exit>)> {
     let wanted = data::Use {
@@ -88,6 +88,9 @@ fn verified(
     let pins = data::pins(&args.data.input);
     let ends = data::wanted(original, &pins, args.data.data.as_deref())?;
     let mut given = data::inputs((original, &ends), &args.data, wanted, watch)?;
+    if let Some(tokens) = plan.and_then(Plan::kept_tokens) {
+        given.data = given.data.of_kept(&tokens)?;
+    }
     let hint = given.guess();
     let runtime = engine::runtime(args.engine.runtime, true, watch.memory)?;
     let mut report = convert::begin(original, args.json || !args.report.is_empty());
@@ -228,7 +231,7 @@ fn failed(both: [(&Model, &Path); 2], at: usize, reason: String) -> EngineFailur
 }
 
 /// Finds out what is left of inputs and outputs that shrank. Errors: a plan that cannot be read, shapes that it does not explain.
-fn note_ends(args: &Verify, original: &Model, pruned: &mut Model) -> anyhow::Result<()> {
+fn note_ends(args: &Verify, original: &Model, pruned: &mut Model) -> anyhow::Result<Option<Plan>> {
     let shapes = |model: &Model| -> BTreeMap<String, Vec<Dim>> {
         let facts = infer(model, &Pins::new());
         let main = model.index().graph(Index::MAIN);
@@ -242,8 +245,9 @@ fn note_ends(args: &Verify, original: &Model, pruned: &mut Model) -> anyhow::Res
         .collect()
     };
     let (ours, theirs) = (shapes(original), shapes(pruned));
-    if let Some(path) = &args.plan {
-        let plan = Plan::read(path).context("--plan")?;
+    let plan = args.plan.as_deref().map(Plan::read).transpose();
+    let plan = plan.context("--plan")?;
+    if let (Some(path), Some(plan)) = (&args.plan, &plan) {
         if plan.model_sha256 != original.source.sha256() {
             bail!(
                 "--plan: {} was made for another model than {}",
@@ -276,7 +280,7 @@ fn note_ends(args: &Verify, original: &Model, pruned: &mut Model) -> anyhow::Res
             );
         }
     }
-    Ok(())
+    Ok(plan)
 }
 
 fn outputs(model: &Model) -> Vec<String> {

@@ -201,7 +201,9 @@ impl Progress for Watch {
             None if due && !self.quiet => {
                 times.said = Some(Instant::now());
                 // Training says itself how far it is.
-                let told = times.current.is_some_and(|(phase, _)| phase != Phase::Train);
+                let told = times
+                    .current
+                    .is_some_and(|(phase, _)| phase != Phase::Train);
                 if let Some(line) = times.line().filter(|_| told) {
                     self.print(&line);
                 }

@@ -63,6 +63,8 @@ pub struct CostModel {
     uncounted: Vec<Uncounted>,
     /// Parameters and bytes of the file, where the model was made ready for analysis.
     file: Option<(f64, f64)>,
+    /// What fractions are of, where the model was cut before.
+    before: Option<Cost>,
 }
 
 /// Bytes that the notes of a cut take in the file: who made it, and by which plan.
@@ -171,9 +173,20 @@ impl CostModel {
         self.file = Some((params, bytes));
     }
 
+    /// Says what the model cost before it was cut to what is analysed here: fractions are of that.
+    pub fn set_before(&mut self, before: Cost) {
+        self.before = Some(before);
+    }
+
     /// The cost of the file: what fractions are of.
     pub fn original(&self) -> Cost {
         let whole = self.at(|_| 1.0);
+        if let Some(before) = self.before {
+            return Cost {
+                time: whole.time,
+                ..before
+            };
+        }
         let (params, bytes) = self.file.unwrap_or((whole.params, whole.bytes));
         Cost {
             params,

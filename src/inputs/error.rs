@@ -77,6 +77,11 @@ impl DataError {
         DataError::new(Path::new(""), DataErrorKind::Spec(problem))
     }
 
+    /// Ids that a model does not have.
+    pub fn ids(problem: String) -> Self {
+        DataError::spec(problem)
+    }
+
     /// A file of statistics that cannot be used.
     pub(crate) fn of_statistics(path: &Path, problem: String) -> Self {
         DataError::new(path, DataErrorKind::Statistics(problem))

@@ -2,14 +2,17 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::TensorRef;
 
 /// The slices of graph inputs and outputs that cuts left, by name and axis. A runtime feeds a model with these slices of
-/// what the original is fed; outputs are compared on them. Empty for a model that was not cut, or not at its ends.
+/// what the original is fed, and with the new numbers of ids; outputs are compared on them. Empty for a model that was not cut, or not at its ends.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ends {
     axes: BTreeMap<String, BTreeMap<usize, Kept>>,
+    /// By input, for each number that the original takes, that which it has now.
+    numbers: BTreeMap<String, Arc<[i64]>>,
 }
 
 /// What is left of one axis.
@@ -24,12 +27,28 @@ struct Kept {
 impl Ends {
     /// Whether inputs and outputs are those of the original.
     pub fn is_empty(&self) -> bool {
-        self.axes.is_empty()
+        self.axes.is_empty() && self.numbers.is_empty()
     }
 
     /// Whether something of an input or output is gone.
     pub fn changes(&self, name: &str) -> bool {
-        self.axes.contains_key(name)
+        self.axes.contains_key(name) || self.numbers.contains_key(name)
+    }
+
+    /// Whether the ids that some input holds are counted anew.
+    pub fn renumbers(&self) -> bool {
+        !self.numbers.is_empty()
+    }
+
+    /// Notes that of `whole` ids that an input may hold these stay, ascending: they are counted anew, from 0.
+    pub fn renumber(&mut self, name: &str, whole: usize, kept: &[u32]) {
+        let mut numbers = vec![0; whole];
+        for (new, old) in kept.iter().enumerate() {
+            if let Some(number) = numbers.get_mut(*old as usize) {
+                *number = new as i64;
+            }
+        }
+        self.numbers.insert(name.to_owned(), numbers.into());
     }
 
     /// Notes that of `whole` slices of an axis these stay. After an earlier cut, `indices` count what that one left.
@@ -48,8 +67,11 @@ impl Ends {
         }
     }
 
-    /// The slices of the original's tensor that stay. A tensor that is no longer whole is left as it is.
+    /// The slices of the original's tensor that stay, ids counted anew. A tensor that is no longer whole is left as it is.
     pub fn of<'a>(&self, name: &str, tensor: &'a TensorRef) -> Cow<'a, TensorRef> {
+        if let Some(numbers) = self.numbers.get(name) {
+            return Cow::Owned(tensor.renumbered(numbers));
+        }
         self.picked(name, tensor, |kept| kept.indices.clone())
     }
 
@@ -87,9 +109,66 @@ impl Ends {
     }
 }
 
+impl TensorRef {
+    /// The same with each whole number replaced by the entry of `numbers` that it counts, from the end where it is below zero;
+    /// what counts none, and a tensor of other types, stays as it is.
+    pub fn renumbered(&self, numbers: &[i64]) -> TensorRef {
+        let new = |old: i64| {
+            let place = if old < 0 {
+                old + numbers.len() as i64
+            } else {
+                old
+            };
+            let place = usize::try_from(place).ok();
+            place
+                .and_then(|place| numbers.get(place).copied())
+                .unwrap_or(old)
+        };
+        let width = self.dtype.bits() / 8;
+        let Some(old) = self
+            .to_i64()
+            .filter(|_| self.dtype.is_integer() && width > 0)
+        else {
+            return self.clone();
+        };
+        let bytes = old
+            .into_iter()
+            .flat_map(|old| new(old).to_le_bytes().into_iter().take(width));
+        TensorRef {
+            dtype: self.dtype,
+            dims: self.dims.clone(),
+            bytes: bytes.collect::<Vec<_>>().into(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_are_counted_anew_whatever_their_type() {
+        let mut ends = Ends::default();
+        ends.renumber("ids", 6, &[1, 3, 5]);
+        let long = TensorRef::from_i64(vec![2, 2], &[1, 5, -1, 3]);
+        assert_eq!(
+            ends.of("ids", &long).to_i64().unwrap(),
+            [0, 2, 2, 1],
+            "what is below zero counts from the end"
+        );
+        let bytes: Vec<u8> = [3i32, 1].iter().flat_map(|id| id.to_le_bytes()).collect();
+        let short = TensorRef {
+            dtype: crate::proto::Dtype::Int32,
+            dims: vec![2],
+            bytes: bytes.into(),
+        };
+        let new = ends.of("ids", &short).into_owned();
+        assert_eq!(
+            (new.dtype, new.to_i64().unwrap()),
+            (short.dtype, vec![1, 0])
+        );
+        assert!(ends.changes("ids") && ends.renumbers() && !ends.changes("mask"));
+    }
 
     #[test]
     fn cuts_of_cuts_count_from_the_first_model() {

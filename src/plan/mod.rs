@@ -2,11 +2,13 @@
 
 mod fit;
 mod slices;
+mod vocabulary;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 pub use fit::{Fit, FitInputs, labels_digest};
+pub use vocabulary::VocabularyPlan;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -39,6 +41,9 @@ pub struct Plan {
     /// Constants that were brought to another basis before; `removed` then speaks of them in that basis.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rotations: Vec<ConstantRotation>,
+    /// The inputs and outputs that speak of tokens by their ids, where rows of the vocabulary go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vocabulary: Option<VocabularyPlan>,
 }
 
 /// Name and version of a program.
@@ -199,6 +204,7 @@ impl Plan {
             allowed: Vec::new(),
             io: slices::of_ends(model, analysis, &selection),
             rotations: Vec::new(),
+            vocabulary: None,
         }
     }
 
@@ -268,6 +274,7 @@ impl Plan {
         pruned: &mut Model,
         whole: impl Fn(&str, usize) -> Option<usize>,
     ) -> Result<(), PlanError> {
+        self.note_ids(pruned);
         for cut in &self.io {
             let extent = whole(&cut.value, cut.axis)
                 .filter(|extent| cut.indices.iter().all(|index| (*index as usize) < *extent));

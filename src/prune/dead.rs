@@ -16,7 +16,7 @@ impl Stages<'_> {
         decision: &mut Decision,
     ) {
         let Candidates { groups, dead, .. } = candidates;
-        if self.request.plan.is_some() || groups.is_empty() {
+        if self.request.is_decided() || groups.is_empty() {
             return;
         }
         decision.choice.removed.resize(dead.len(), Vec::new());

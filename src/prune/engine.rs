@@ -1,9 +1,10 @@
 //! Which engine a job is done in: one for all that is compared.
 
-use super::{Outcome, PruneError, Request, stages, unchanged};
+use super::tokens_first::{VocabularyFirst, joined};
+use super::{Outcome, PruneError, Request, VocabularyCut, stages, unchanged};
 use crate::calibrate::Dataset;
 use crate::evaluate::Checks;
-use crate::model::Model;
+use crate::model::{Ends, Model};
 use crate::progress::Work;
 use crate::run::{Chosen, Fallback, Runtime, Unverifiable, choose};
 use crate::verify::Verdict;
@@ -52,6 +53,48 @@ impl<'a> Pruner<'a> {
     /// Errors: inputs that cannot be read, a plan or scores that do not fit, a model that does not run where it has to, a stop
     /// asked for. Targets out of reach are no error: see [`Outcome::reached`].
     pub fn run(&self, request: &Request) -> Result<Outcome, PruneError> {
+        match VocabularyFirst::of(request) {
+            Some(parts) => self.run_in_two(parts),
+            None => self.run_at_once(request),
+        }
+    }
+
+    /// Cuts the vocabulary, then the rest of the model that is left, fed with the new ids. Errors: also inputs with ids that go.
+    fn run_in_two(&self, parts: VocabularyFirst) -> Result<Outcome, PruneError> {
+        let VocabularyFirst {
+            first,
+            rest,
+            tokens,
+        } = parts;
+        let data = self.dataset.of_kept(&tokens)?;
+        let mut first = Pruner {
+            dataset: &data,
+            ..*self
+        }
+        .run_at_once(&first)?;
+        let is_wrong = |checks: &Checks| checks.exactness.verdict == Verdict::Inexact;
+        let stops = first.checks.as_ref().is_some_and(is_wrong);
+        let Some(mut rest) = rest.filter(|_| !stops) else {
+            first.vocabulary = Some(VocabularyCut::of(&first, tokens));
+            return Ok(first);
+        };
+        rest.before = Some(first.before);
+        let plan = rest.plan.map(|plan| plan.without(&first.plan));
+        rest.plan = plan.transpose()?;
+        let mut model = first.model.clone();
+        model.ends = Ends::default();
+        let data = data.renumbered(&tokens)?;
+        let second = Pruner {
+            model: &model,
+            dataset: &data,
+            ..*self
+        }
+        .run_at_once(&rest)?;
+        Ok(joined(first, second, tokens, &rest))
+    }
+
+    /// All of a request in one go.
+    fn run_at_once(&self, request: &Request) -> Result<Outcome, PruneError> {
         let Some(runtime) = self.runtime else {
             return self.run_in(None, request);
         };

@@ -72,6 +72,9 @@ pub enum PruneError {
     /// The weights cannot be trained.
     #[error(transparent)]
     Training(Box<TrainError>),
+    /// Rows of the vocabulary cannot go.
+    #[error("the vocabulary cannot be cut: {0}")]
+    Vocabulary(String),
     /// Rounds left a tensor in another shape than the plan does.
     #[error("the rounds left '{0}' in another shape than the plan; prune in one round")]
     Rounds(String),

@@ -53,6 +53,7 @@ impl Stages<'_> {
             repairs: recovered.repairs,
             training: recovered.training,
             unrun: candidates.unrun,
+            vocabulary: None,
             tradeoff: decision.tradeoff,
             reached: decision.reached,
             notes: decision.notes,

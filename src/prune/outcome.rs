@@ -2,6 +2,7 @@
 
 use super::{ChangedEnd, Note, UnrunBranch};
 use crate::allocate::Choice;
+use crate::analysis::KeptTokens;
 use crate::cost::Cost;
 use crate::evaluate::Checks;
 use crate::latency::LatencyForecast;
@@ -77,6 +78,8 @@ pub struct Outcome {
     pub training: Option<TrainingRecord>,
     /// Branches of conditions that no input took.
     pub unrun: Vec<UnrunBranch>,
+    /// What became of the vocabulary, where tokens went.
+    pub vocabulary: Option<VocabularyCut>,
     /// Inputs and outputs whose shape changed.
     pub changed_ends: Vec<ChangedEnd>,
     /// The points that the search tried, widest first.
@@ -85,4 +88,41 @@ pub struct Outcome {
     pub reached: bool,
     /// What the user should know, one sentence each.
     pub notes: Vec<Note>,
+}
+
+/// What became of a vocabulary.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct VocabularyCut {
+    /// Inputs and outputs that speak of tokens, how many there were, and the ids that stay: the new ids are their places.
+    pub tokens: KeptTokens,
+    /// Parameters that went with the others.
+    pub params: f64,
+    /// Bytes that went with them.
+    pub bytes: f64,
+    /// The original made ready for this cut, where more was cut after it.
+    #[doc(hidden)]
+    pub first: Option<(Workspace, Choice)>,
+}
+
+impl VocabularyCut {
+    pub(super) fn of(outcome: &Outcome, tokens: KeptTokens) -> Self {
+        let (before, after) = (outcome.before, outcome.after);
+        VocabularyCut {
+            tokens,
+            params: before.params - after.params,
+            bytes: before.bytes - after.bytes,
+            first: None,
+        }
+    }
+
+    /// Outputs that lost the entries of tokens that went.
+    pub fn outputs(&self, outcome: &Outcome) -> Vec<String> {
+        let named = |name: &String| {
+            let mut ends = self.tokens.ends.outputs.iter();
+            ends.any(|(end, _)| end == name)
+        };
+        let changed = outcome.changed_ends.iter().map(|end| &end.name);
+        changed.filter(|name| named(name)).cloned().collect()
+    }
 }

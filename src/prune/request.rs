@@ -7,7 +7,8 @@ use globset::GlobMatcher;
 use super::patterns::Pattern;
 
 use crate::allocate::{Align, Target, Width, least_cuts};
-use crate::analysis::{Allowed, Granularity, Group, Kind, Options, Pins, branch_ends};
+use crate::analysis::{Allowed, Granularity, Group, KeptTokens, Kind, Options, Pins, branch_ends};
+use crate::cost::Cost;
 use crate::model::Model;
 use crate::plan::Plan;
 use crate::recover::Method;
@@ -63,6 +64,11 @@ pub struct Request {
     pub latency_table: Option<PathBuf>,
     /// A plan to apply instead of making one.
     pub plan: Option<Plan>,
+    /// Tokens that stay of the vocabulary: the others go first. Where nothing else is asked for, nothing else goes.
+    pub tokens: Option<KeptTokens>,
+    /// What the model cost before its vocabulary was cut: fractions are of that.
+    #[doc(hidden)]
+    pub before: Option<Cost>,
     /// Whether the plan is wanted as a file, with the digest of the model.
     pub keep_plan: bool,
     /// Input shapes at which operations are counted.
@@ -89,6 +95,8 @@ impl Default for Request {
             align: Align::ByWidth,
             latency_table: None,
             plan: None,
+            tokens: None,
+            before: None,
             keep_plan: false,
             pins: Pins::new(),
             verify: true,
@@ -112,10 +120,14 @@ impl Request {
     pub fn options(&self) -> Options {
         let planned = self.plan.iter().flat_map(Plan::allowed);
         let allowed = self.allowed.iter().cloned().chain(planned).collect();
+        let tokens = self.tokens.as_ref().map(|tokens| tokens.ends.clone());
+        let planned = self.plan.as_ref().and_then(|plan| plan.vocabulary.as_ref());
+        let tokens = tokens.or_else(|| Some(planned?.ends()));
         Options {
             granularity: self.granularity(),
             directions: self.directions(),
             allowed,
+            tokens: tokens.unwrap_or_default(),
             pins: self.pins.clone(),
             ..Default::default()
         }
@@ -132,7 +144,21 @@ impl Request {
     /// `measured`: whether they are the user's, or there are statistics of such.
     pub fn chooses(&self, measured: bool) -> bool {
         let curves = self.score.needs() != Needs::Weights || (measured && self.layers());
+        if self.plan.is_none() && self.tokens.is_some() && !self.asks_for_units() {
+            return false;
+        }
         self.plan.is_some() || self.targets.is_empty() || self.recover.is_some() || curves
+    }
+
+    /// Whether other units than tokens are to go.
+    pub fn asks_for_units(&self) -> bool {
+        let quality = self.drift.is_some() || self.agreement.is_some();
+        !self.targets.is_empty() || quality
+    }
+
+    /// Whether it says by itself what goes.
+    pub(super) fn is_decided(&self) -> bool {
+        self.plan.is_some() || self.tokens.is_some()
     }
 
     pub(super) fn needs_digest(&self) -> bool {

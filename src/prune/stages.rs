@@ -3,7 +3,7 @@
 use super::decide::{self, Decision};
 use super::rounds::Rounds;
 use super::unrun::{Unrun, UnrunBranch};
-use super::{Outcome, PruneError, Request, statistics, unmatched};
+use super::{Outcome, PruneError, Request, statistics, unmatched, vocabulary};
 use crate::allocate::Align;
 use crate::analysis::{self, Selection};
 use crate::calibrate::Dataset;
@@ -11,7 +11,7 @@ use crate::dead;
 use crate::evaluate::Baseline;
 use crate::latency::LatencyModel;
 use crate::model::Model;
-use crate::plan::{AllowedAxes, Plan};
+use crate::plan::{AllowedAxes, Plan, VocabularyPlan};
 use crate::progress::{Phase, Work};
 use crate::recover::Repair;
 use crate::run::{Chosen, Runtime, Tensors};
@@ -131,7 +131,7 @@ impl Known {
     /// Errors: a score of activations without inputs.
     fn new(request: &Request, data: &Dataset, runs: bool) -> Result<Self, PruneError> {
         let measured = runs && (!data.synthetic || data.statistics.is_some());
-        let chooses = request.plan.is_none();
+        let chooses = !request.is_decided();
         let needs = request.score.needs();
         let lacks = match needs {
             Needs::Activations => !measured,
@@ -174,6 +174,9 @@ impl Stages<'_> {
             None => Workspace::new(self.model, &options)?,
         };
         let said = self.rotate(&mut workspace, example)?;
+        if let Some(before) = self.request.before {
+            workspace.cost.set_before(before);
+        }
         let scorer = self.request.score.score();
         scorer.check(&workspace.analysis.groups)?;
         Ok((workspace, said))
@@ -191,7 +194,7 @@ impl Stages<'_> {
         let (groups, never_ran): (Vec<usize>, Vec<usize>) = groups
             .into_iter()
             .partition(|group| unrun.reaches(workspace, *group));
-        let dead = match self.request.plan.is_some() || groups.is_empty() {
+        let dead = match self.request.is_decided() || groups.is_empty() {
             true => vec![Vec::new(); workspace.analysis.groups.len()],
             false => dead::removable(workspace),
         };
@@ -215,7 +218,7 @@ impl Stages<'_> {
             self.request.align == Align::Auto,
         );
         let mut align = self.request.align.clone();
-        if self.request.plan.is_some() || !(aims || auto) {
+        if self.request.is_decided() || !(aims || auto) {
             return Ok((None, align));
         }
         let Some(runtime) = self.runtime else {
@@ -270,6 +273,9 @@ impl Stages<'_> {
     ) -> Result<Decision, PruneError> {
         let request = self.request;
         let (workspace, groups) = (&prepared.workspace, &*prepared.candidates.groups);
+        if let Some(tokens) = &request.tokens {
+            return vocabulary::decide(workspace, tokens);
+        }
         let dead = &*prepared.candidates.dead;
         if let Some(runtime) = self.by_curves(groups, baseline) {
             let rounds = Rounds {
@@ -339,14 +345,17 @@ impl Stages<'_> {
         let selection = workspace.select(&decision.choice.removed);
         self.model.source.check()?;
         self.work.progress.begin(Phase::Cut, 0);
+        let options = self.options();
+        let vocabulary = !options.tokens.inputs.is_empty();
         let plan = Plan {
-            allowed: AllowedAxes::list(&self.options().allowed),
+            allowed: AllowedAxes::list(&options.allowed),
+            vocabulary: vocabulary.then(|| VocabularyPlan::of(&options.tokens)),
             ..workspace.plan(&decision.choice, sha256)
         };
         let notes = self.request.notes(&plan);
         let unshared = workspace.cut_unshared(&selection, &notes)?;
         // Of a model of which nothing goes at least what no output needs does.
-        let bare = if selection.is_empty() && self.request.plan.is_none() {
+        let bare = if selection.is_empty() && !self.request.is_decided() {
             workspace.cleaned(&notes)?
         } else {
             workspace.reshare(unshared.clone())?

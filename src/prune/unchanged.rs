@@ -22,7 +22,7 @@ pub(super) fn is(
     work: &Work,
 ) -> Result<bool, PruneError> {
     let given = !dataset.measured_on_made_up() || dataset.statistics.is_some();
-    if given || request.plan.is_some() || request.aims_at_latency() {
+    if given || request.is_decided() || request.aims_at_latency() {
         return Ok(false);
     }
     let Some(example) = dataset.inputs.example()? else {

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 pub use json::json;
 pub use junit::junit;
 pub use markdown::markdown;
-pub use sentences::exactness as told_exactness;
+pub use sentences::{exactness as told_exactness, vocabulary as told_vocabulary};
 pub use terminal::{inspection, latencies, sparsification, summary, verification};
 pub use types::*;
 pub use units::error as number;

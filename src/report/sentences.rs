@@ -1,6 +1,6 @@
 //! A report in sentences: what the terminal, Markdown, HTML and JUnit say in common.
 
-use super::types::{CheckVerdict, ExactnessVerdict, Foreseen, Report};
+use super::types::{CheckVerdict, ExactnessVerdict, Foreseen, Report, VocabularyRow};
 use super::units;
 
 /// One sentence on what operations are counted of; empty where nothing depends on shapes and nothing is left out.
@@ -21,6 +21,22 @@ pub fn counted_at(report: &Report) -> String {
         }
         (None, Some(rest)) => format!("MACs are of one run, without {rest}{mean}"),
     }
+}
+
+/// One sentence on a vocabulary of which tokens went.
+pub fn vocabulary(row: &VocabularyRow) -> String {
+    let outputs = match &row.outputs[..] {
+        [] => String::new(),
+        names => format!("; {} has an entry for each that stays", names.join(", ")),
+    };
+    format!(
+        "vocabulary: {} of {} tokens stay, which saves {} parameters and {}; {} takes the new ids{outputs}",
+        row.kept,
+        row.rows,
+        units::count(row.params_saved),
+        units::bytes(row.bytes_saved),
+        row.inputs.join(", "),
+    )
 }
 
 /// The shapes of the inputs at which operations are counted.

@@ -37,6 +37,9 @@ pub struct Report {
     pub groups: Vec<GroupRow>,
     /// What cannot, most parameters first.
     pub frozen: Vec<FrozenRow>,
+    /// What became of the vocabulary, where tokens went.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vocabulary: Option<VocabularyRow>,
     /// Inputs and outputs whose shape changed.
     pub io_changed: Vec<IoChanged>,
     /// Whether the surgery did what the plan says.
@@ -174,6 +177,23 @@ pub struct FrozenRow {
     pub nodes: Vec<String>,
     /// The nodes that fixed the axes which could have gone, or the inputs and outputs of the model that have them.
     pub held_by: Vec<String>,
+}
+
+/// A vocabulary of which tokens went.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct VocabularyRow {
+    /// Inputs that hold ids, which are counted anew.
+    pub inputs: Vec<String>,
+    /// Outputs that have an entry for each token that stays.
+    pub outputs: Vec<String>,
+    /// How many tokens there were.
+    pub rows: usize,
+    /// How many stay.
+    pub kept: usize,
+    /// Parameters that went with the others.
+    pub params_saved: u64,
+    /// Bytes that went with them.
+    pub bytes_saved: u64,
 }
 
 /// An input or output whose shape changed.

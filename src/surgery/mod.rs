@@ -131,6 +131,9 @@ fn note_ends(pruned: &mut Model, model: &Model, analysis: &Analysis, selection: 
             }
         }
     }
+    for (name, whole, kept) in analysis.kept_ids(model, selection) {
+        pruned.ends.renumber(&name, whole, &kept);
+    }
 }
 
 /// Records notes (key, value) in a model's metadata.

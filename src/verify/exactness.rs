@@ -102,7 +102,9 @@ impl Trial<'_> {
                 &format!("'{name}' differs by {apart:.1e}"),
             );
         }
-        if seen.moved > self.tolerance || self.all_alive(&masked, &sights) {
+        // Of tokens that go no row is read, so there is nothing to mask: what is compared are rows in new places.
+        let by_rows = sights.taps.is_empty() && pruned.ends.renumbers();
+        if seen.moved > self.tolerance || by_rows || self.all_alive(&masked, &sights) {
             return self.verdict(Verdict::Exact, Some(&seen), None);
         }
         self.by_copy(

@@ -64,6 +64,17 @@ const ABSENT: &[Absence] = &[
         words: &["Model", "NodeId", "ValueId", "faer", "rayon", "std::fs"],
     },
     Absence {
+        places: &["vocabulary"],
+        says: "No runtime and no weights: it says which rows stay, and moves none.",
+        words: &[
+            "Runtime",
+            "Session",
+            "TensorRef",
+            "crate::run",
+            "crate::linear",
+        ],
+    },
+    Absence {
         places: &["linear"],
         says: "No statistics, no factorisation, no runtime: it reads a layer as a matrix, and no more.",
         words: &[

@@ -17,4 +17,5 @@ mod random_graphs;
 mod reasons;
 mod rooms;
 mod structures;
+mod vocabulary;
 mod zoo;

@@ -34,6 +34,7 @@ const ROOMS: &[&str] = &[
     "dead",
     "latency",
     "evaluate",
+    "vocabulary",
     "prune",
     "report",
     "cli",

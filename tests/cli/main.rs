@@ -12,6 +12,7 @@ mod runtime;
 mod said;
 mod sparsify;
 mod train;
+mod vocabulary;
 mod words;
 
 use std::path::{Path, PathBuf};

@@ -238,7 +238,7 @@ fn settle(
         Unverifiable::new(format!("the runtime tract fails on the example: {error}"))
     };
     let Trust::Optimized(extent) = trust else {
-        session.run(example).map_err(fail)?;
+        session.run_fitted(example).map_err(fail)?;
         return Ok((session, trust));
     };
     let plain = plain(typed.clone())?;

@@ -93,7 +93,7 @@ impl TractSession {
         Ok(values)
     }
 
-    fn run_fitted(&self, inputs: &Tensors) -> Result<Vec<TensorRef>, RunError> {
+    pub(super) fn run_fitted(&self, inputs: &Tensors) -> Result<Vec<TensorRef>, RunError> {
         let failed = match self.run_once(&self.plan, inputs) {
             Err(failed) => failed,
             done => return done,
