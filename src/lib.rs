@@ -120,7 +120,7 @@ pub mod workspace;
 #[doc(inline)]
 pub use prune::{
     Allowance, ChangedEnd, Engine, Note, Outcome, Pattern, PatternError, Point, PruneError, Pruner,
-    Request, UnrunBranch, allowed,
+    Request, SweepPoint, UnrunBranch, allowed, pareto_front,
 };
 // What is asked for and what is decided.
 #[doc(inline)]

@@ -10,6 +10,7 @@ mod quality;
 mod runtime;
 mod said;
 mod sparsify;
+mod sweep;
 mod train;
 mod words;
 
