@@ -124,7 +124,7 @@ pub mod workspace;
 #[doc(inline)]
 pub use prune::{
     Allowance, ChangedEnd, Engine, Note, Outcome, Pattern, PatternError, Point, PruneError, Pruner,
-    Request, UnrunBranch, VocabularyCut, allowed,
+    Request, SweepPoint, UnrunBranch, VocabularyCut, allowed, pareto_front,
 };
 // What is asked for and what is decided.
 #[doc(inline)]

@@ -32,7 +32,7 @@ pub enum WorkspaceError {
 }
 
 /// A model made ready for pruning.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Workspace {
     /// The model, constants that are shared by chance given to each reader apart.
     pub working: Model,

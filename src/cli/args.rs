@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use super::family::SweepArgs;
 use super::keep::KeepArgs;
 use super::train_args::TrainArgs;
 use super::values::{
@@ -179,6 +180,8 @@ pub(super) struct Prune {
     #[arg(long, value_name = "METRIC=VALUE", value_parser = values::goal)]
     pub target: Vec<GoalText>,
     #[command(flatten)]
+    pub family: SweepArgs,
+    #[command(flatten)]
     pub data: DataArgs,
     #[command(flatten)]
     pub judged: JudgedArgs,
@@ -202,7 +205,8 @@ pub(super) struct Prune {
     /// Score, cut and recover so many times on the way to the targets (with --data)
     #[arg(long, value_name = "N", value_parser = values::positive, default_value = "1")]
     pub rounds: usize,
-    /// Which kinds may go, of channels, heads, head-dims, width, layers, directions (of what is linear, after a change of basis)
+    /// Which kinds may go, of channels, heads, head-dims, width, layers, directions (of what is linear, after a change of basis);
+    /// or auto: channels, heads, and with --data layers
     #[arg(long, value_name = "LIST", value_parser = values::kinds, default_value = "channels,heads")]
     pub units: Kinds,
     /// Only groups whose weights or nodes match; repeatable

@@ -6,7 +6,8 @@ use anyhow::Context;
 
 use super::args::Prune;
 use super::training;
-use super::values::{Recovery, Scoring};
+use super::values::{Kinds, Recovery, Scoring};
+use crate::analysis::Kind;
 use crate::plan::{Fit, Plan};
 use crate::prune::{DEFAULT_DRIFT, MADE_UP_DRIFT, PruneError, Request};
 use crate::recover::Method;
@@ -76,6 +77,16 @@ pub(super) fn training(
     })
 }
 
+/// The kinds of units that may go: those named, or all that can be weighed against each other. Whole layers are chosen by what
+/// inputs tell; dimensions of heads go where heads do not.
+pub(super) fn kinds(units: &Kinds, measured: bool) -> Vec<Kind> {
+    match units {
+        Kinds::Named(kinds) => kinds.clone(),
+        Kinds::Auto if measured => vec![Kind::Channels, Kind::Heads, Kind::Layers],
+        Kinds::Auto => vec![Kind::Channels, Kind::Heads],
+    }
+}
+
 /// The drift allowed.
 pub(super) fn drift(args: &Prune) -> f64 {
     if args.data.data.is_some() {
@@ -93,7 +104,8 @@ pub(super) fn by_weights(args: &Prune, request: &Request, error: &PruneError) ->
         PruneError::Unverifiable(_) | PruneError::SearchNeedsRun(_) | PruneError::CurvesNeedRun(_)
     );
     let chosen = args.score.is_some() || args.recover.is_some() || measured(args);
-    let wanted = !request.targets.is_empty() && request.score.needs() != Needs::Weights;
+    let sized = !request.targets.is_empty() || args.family.is_of_costs();
+    let wanted = sized && request.score.needs() != Needs::Weights;
     (does_not_run && !chosen && wanted).then(|| Request {
         score: Scorer::norm(),
         recover: None,

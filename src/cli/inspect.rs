@@ -3,7 +3,7 @@
 use super::args::Inspect;
 use super::stop::Stop;
 use super::watch::Watch;
-use super::{Exit, advice, convert, data, output};
+use super::{Exit, advice, convert, data, defaults, output};
 use crate::analysis::{Group, KeptTokens, Kind, Options};
 use crate::progress::{Phase, Progress};
 use crate::prune::Request;
@@ -21,7 +21,7 @@ pub(super) fn run(args: &Inspect, stop: &Stop) -> anyhow::Result<Exit> {
     let pins = wanted.shapes;
     convert::counted(&mut report, &model, &pins);
     watch.begin(Phase::Analyse, 0);
-    let kinds = &args.units.0;
+    let kinds = &defaults::kinds(&args.units, true);
     let request = Request {
         kinds: kinds.clone(),
         pins,

@@ -11,7 +11,9 @@ mod clean;
 mod convert;
 mod data;
 mod defaults;
+mod ending;
 mod engine;
+mod family;
 mod gate;
 mod hints;
 mod inspect;
@@ -23,6 +25,7 @@ mod places;
 mod prune;
 mod sparsify;
 mod stop;
+mod sweep;
 mod train_args;
 mod training;
 mod values;
@@ -96,7 +99,10 @@ fn listened(words: Vec<OsString>, stop: &Stop) -> u8 {
         Err(code) => return code,
     };
     let result = match &cli.command {
-        None => prune::run(&cli.prune, stop),
+        None => match &cli.prune.family.sweep {
+            Some(points) => sweep::run(&cli.prune, points, stop),
+            None => prune::run(&cli.prune, stop),
+        },
         Some(Command::Inspect(args)) => inspect::run(args, stop),
         Some(Command::Verify(args)) => verify::run(args, stop),
         Some(Command::Clean(args)) => clean::run(args, stop),

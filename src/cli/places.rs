@@ -39,6 +39,26 @@ impl Places {
         })
     }
 
+    /// Where one model of a family goes, and its plan: the names given with a word before the ending. Errors: as [`Self::claim`].
+    pub fn claim_one(
+        target: &Path,
+        word: &str,
+        args: &OutputArgs,
+        stop: &Stop,
+    ) -> anyhow::Result<Self> {
+        let named = OutputArgs {
+            plan_out: args.plan_out.as_deref().map(|path| with_word(path, word)),
+            report: Vec::new(),
+            ..args.clone()
+        };
+        Places::claim(
+            &with_word(target, word),
+            "a model of the sweep",
+            &named,
+            stop,
+        )
+    }
+
     /// Writes the model and the plan beside their places. Errors: no room, no right to.
     pub fn stage(&self, made: &Model, plan: &str, staged: &mut Staged) -> anyhow::Result<()> {
         if let Some(place) = &self.model {
@@ -49,6 +69,16 @@ impl Places {
         }
         Ok(())
     }
+}
+
+/// A file's name with a word before its ending: `out.onnx` and `macs-0.5` give `out.macs-0.5.onnx`.
+pub(super) fn with_word(path: &Path, word: &str) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let name = match path.extension() {
+        Some(ending) => format!("{stem}.{word}.{}", ending.to_string_lossy()),
+        None => format!("{stem}.{word}"),
+    };
+    path.with_file_name(name)
 }
 
 /// Notes the plan, the inputs and the labels that a run reads. Errors: one that is an output too.
@@ -65,4 +95,16 @@ pub(super) fn reads(
         judged.verify_data.as_ref(),
         judged.verify_labels.as_ref(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_go_before_the_ending() {
+        let named = |path: &str| with_word(Path::new(path), "macs-0.5");
+        assert_eq!(named("a/b.onnx"), Path::new("a/b.macs-0.5.onnx"));
+        assert_eq!(named("a/b"), Path::new("a/b.macs-0.5"));
+    }
 }

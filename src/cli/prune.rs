@@ -11,18 +11,83 @@ use super::stop::Stop;
 use super::values::{GoalText, Recovery, Scoring};
 use super::vocabulary::{self, TokenFiles};
 use super::watch::Watch;
-use super::{Exit, advice, calibrate, convert, data, defaults, engine, gate, output, training};
+use super::{
+    Exit, advice, calibrate, convert, data, defaults, ending, engine, gate, output, training,
+};
 use crate::allocate::{Align, Target};
 use crate::analysis::{Allowed, Kind};
-use crate::calibrate::ModelInputs;
+use crate::calibrate::{Dataset, ModelInputs};
 use crate::files::Staged;
 use crate::model::Model;
 use crate::plan::Plan;
 use crate::progress::{Phase, Progress};
 use crate::prune::{Note, Outcome, PruneError, Pruner, Request};
 use crate::recover::Method;
-use crate::report::{self, ExactnessVerdict, Report};
+use crate::report::{self, ExactnessVerdict, FedReport, Report};
+use crate::run::Runtime;
 use crate::score::{Needs, Scorer};
+
+/// What a run works with.
+pub(super) struct PruneJob {
+    pub model: Model,
+    pub request: Request,
+    /// What is written where the vocabulary is cut.
+    tokens: TokenFiles,
+    pub data: Dataset,
+    pub fed: Option<FedReport>,
+    pub runtime: Option<Box<dyn Runtime>>,
+    /// What to say where the model does not run.
+    pub hint: String,
+}
+
+impl PruneJob {
+    /// Reads the model and the inputs. Errors: one that cannot be read, options that contradict each other.
+    pub fn read(
+        args: &Prune,
+        (path, target): (&Path, &Path),
+        watch: &Watch,
+        stop: &Stop,
+    ) -> anyhow::Result<Self> {
+        let mut request = request(args, target, watch)?;
+        training::claim(request.training.as_ref(), &args.outputs, stop, watch)?;
+        let tokens = TokenFiles::claim(args, &request, target, stop)?;
+        watch.begin(Phase::Load, 0);
+        let model = output::load(path, watch, stop)?;
+        request.allowed = advice::allowed(&model, &args.allow)?;
+        let ends = data::wanted(&model, &request.pins, args.data.data.as_deref())?;
+        tokens.find(&model, &ends, &mut request)?;
+        let mut given = inputs(args, &request, (&model, &ends), watch)?;
+        request.pins = ends.shapes;
+        let runtime = match given {
+            Some(_) => Some(engine::runtime(args.engine.runtime, true, watch.memory)?),
+            None => None,
+        };
+        if let (Some(given), Some(runtime)) = (&mut given, &runtime) {
+            given.doubt(&model, &**runtime, watch);
+        }
+        let given = given.unwrap_or_default();
+        let hint = given.guess();
+        let GivenData { data, fed, .. } = given;
+        tokens.choose(&mut request, &data, watch)?;
+        Ok(PruneJob {
+            model,
+            request,
+            tokens,
+            data,
+            fed,
+            runtime,
+            hint,
+        })
+    }
+
+    /// What is said of an outcome of a request.
+    pub fn report(&self, args: &Prune, request: &Request, outcome: &Outcome) -> Report {
+        let made_up = self.data.measured_on_made_up();
+        let mut report = report_of(args, &self.model, request, outcome, made_up);
+        report.fed.clone_from(&self.fed);
+        report
+    }
+}
 
 pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     let Some(path) = &args.model else {
@@ -34,36 +99,16 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
         .unwrap_or_else(|| output::default_output(path));
     let places = claim(args, &target, stop)?;
     let watch = Watch::new(&args.common, stop);
-    let mut request = request(args, &target, &watch)?;
-    training::claim(request.training.as_ref(), &args.outputs, stop, &watch)?;
-    let tokens = TokenFiles::claim(args, &request, &target, stop)?;
-    watch.begin(Phase::Load, 0);
-    let model = output::load(path, &watch, stop)?;
-    request.allowed = advice::allowed(&model, &args.allow)?;
-    let ends = data::wanted(&model, &request.pins, args.data.data.as_deref())?;
-    tokens.find(&model, &ends, &mut request)?;
-    let mut given = inputs(args, &request, (&model, &ends), &watch)?;
-    request.pins = ends.shapes;
-    let runtime = match given {
-        Some(_) => Some(engine::runtime(args.engine.runtime, true, watch.memory)?),
-        None => None,
-    };
-    let runtime = runtime.as_deref();
-    if let (Some(given), Some(runtime)) = (&mut given, runtime) {
-        given.doubt(&model, runtime, &watch);
-    }
-    let given = given.unwrap_or_default();
-    let hint = given.guess();
-    let GivenData { data, fed, .. } = given;
-    tokens.choose(&mut request, &data, &watch)?;
-    let pruner = Pruner::new(&model, &data, runtime, watch.work());
-    let found = pruned(args, &pruner, &mut request, &watch);
-    let outcome = match super::ran(found, &hint, &watch)? {
+    let mut job = PruneJob::read(args, (path, &target), &watch, stop)?;
+    let runtime = job.runtime.as_deref();
+    let pruner = Pruner::new(&job.model, &job.data, runtime, watch.work());
+    let run = |request: &Request| pruner.run(request);
+    let found = pruned(args, run, &mut job.request, &watch);
+    let outcome = match super::ran(found, &job.hint, &watch)? {
         Ok(outcome) => outcome,
         Err(exit) => return Ok(exit),
     };
-    let mut report = report_of(args, &model, &request, &outcome, data.measured_on_made_up());
-    report.fed = fed;
+    let mut report = job.report(args, &job.request, &outcome);
     let reached = outcome.reached || spared(args, &outcome);
     let exit = gate::exit(&report, reached, args.gate.allow_unverified);
     watch.begin(Phase::Save, 0);
@@ -71,7 +116,7 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     let mut staged = Staged::new(&stop.outputs);
     if stands {
         places.stage(&outcome.model, &outcome.plan.to_json(), &mut staged)?;
-        tokens.stage(&outcome, &mut staged, &watch)?;
+        job.tokens.stage(&outcome, &mut staged, &watch)?;
     }
     output::close(&mut report, &watch);
     output::stage_reports(&report, &places.reports, &mut staged)?;
@@ -81,8 +126,8 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     }
     stop.commit(staged)?;
     let written = places.model.is_some() && stands;
-    training::done(request.training.as_ref(), written);
-    say(&watch, (exit, &hint), written, args, &target, &report);
+    training::done(job.request.training.as_ref(), written);
+    ending::say(&watch, (exit, &job.hint), written, args, &target, &report);
     Ok(exit)
 }
 
@@ -94,13 +139,13 @@ fn stands(args: &Prune, exit: Exit, report: &Report) -> bool {
 }
 
 /// Prunes as asked for; once more by the norms of weights where nobody asked for what failed. `request` is what was done.
-fn pruned(
+pub(super) fn pruned<T>(
     args: &Prune,
-    pruner: &Pruner,
+    run: impl Fn(&Request) -> Result<T, PruneError>,
     request: &mut Request,
     watch: &Watch,
-) -> Result<Outcome, PruneError> {
-    let found = pruner.run(request);
+) -> Result<T, PruneError> {
+    let found = run(&*request);
     if let Err(error) = &found
         && let Some(by_weights) = defaults::by_weights(args, request, error)
     {
@@ -108,7 +153,7 @@ fn pruned(
             "{error}; units are ranked by the norms of their weights"
         ));
         *request = by_weights;
-        return pruner.run(request);
+        return run(&*request);
     }
     found
 }
@@ -121,7 +166,10 @@ fn inputs(
     watch: &Watch,
 ) -> anyhow::Result<Option<GivenData>> {
     let alone = request.tokens.is_some() && !request.asks_for_units();
-    let searches = request.targets.is_empty() && request.plan.is_none() && !alone;
+    let searches = request.targets.is_empty()
+        && request.plan.is_none()
+        && !alone
+        && !args.family.is_of_costs();
     let measured = defaults::measured(args);
     let calibrates =
         request.score.needs() == Needs::AnyActivations || request.recover.is_some() || measured;
@@ -136,7 +184,7 @@ fn inputs(
             .or(args.judged.labels.as_deref()),
         learnt: training::labels(&args.judged, request.training.as_ref()),
         verify: args.judged.verify_data.as_deref(),
-        chooses: request.chooses(measured),
+        chooses: request.chooses(measured) || args.family.sweep.is_some(),
         fits: args.stats.is_empty()
             && (request.recover.is_some()
                 || request.plan.is_none() && request.score.needs() != Needs::Weights),
@@ -202,8 +250,14 @@ fn report_of(
 
 /// Claims the outputs, before the work, and notes what is read. Errors: one that cannot be written, or that is read.
 fn claim(args: &Prune, target: &Path, stop: &Stop) -> anyhow::Result<Places> {
-    let outputs = &stop.outputs;
     let places = Places::claim(target, "the pruned model", &args.outputs, stop)?;
+    reads(args, stop)?;
+    Ok(places)
+}
+
+/// Claims the table of latencies and notes what is read. Errors: one that cannot be written, or that is an output.
+pub(super) fn reads(args: &Prune, stop: &Stop) -> anyhow::Result<()> {
+    let outputs = &stop.outputs;
     if let Some(path) = &args.latency_table {
         outputs.claim(path, "the table of latencies")?;
     }
@@ -213,67 +267,7 @@ fn claim(args: &Prune, target: &Path, stop: &Stop) -> anyhow::Result<Places> {
     }
     places::reads(stop, args.plan.as_ref(), &args.data, &args.judged)?;
     // Said before the model is read.
-    output::reads(stop, "the model", &args.model)?;
-    Ok(places)
-}
-
-/// Says how the run ended, with the hint where the model does not run.
-fn say(
-    watch: &Watch,
-    (exit, hint): (Exit, &str),
-    written: bool,
-    args: &Prune,
-    target: &Path,
-    report: &Report,
-) {
-    if report.exactness.verdict == ExactnessVerdict::Inexact {
-        super::complain(&format!(
-            "{}. That is a fault of onnx-prune, so nothing is written; please report it, with the model or its graph and this command",
-            report::told_exactness(report)
-        ));
-        return;
-    }
-    // Without the tables, the reason would be nowhere.
-    let mut reasons = gate::failed(report);
-    if args.common.quiet {
-        reasons.extend(
-            report
-                .exactness
-                .reason
-                .iter()
-                .filter(|_| exit == Exit::Unverifiable)
-                .chain(&report.remarks)
-                .cloned(),
-        );
-    }
-    let reason = if reasons.is_empty() {
-        String::new()
-    } else {
-        format!(": {}", reasons.join("; "))
-    };
-    let ending = |force: &str| match (written, args.outputs.dry_run) {
-        (true, _) => format!("wrote {} all the same", target.display()),
-        (false, true) => "nothing written (--dry-run)".to_owned(),
-        (false, false) => format!("nothing written ({force})"),
-    };
-    match exit {
-        Exit::Missed => super::complain(&format!(
-            "targets or thresholds are not met{reason}; {}",
-            ending("--force writes all the same")
-        )),
-        Exit::Unverifiable => {
-            super::complain(&format!(
-                "the result could not be verified{reason}{hint}; {}",
-                ending("--allow-unverified accepts it")
-            ));
-        }
-        _ if written && args.output.is_none() => watch.say(&format!(
-            "wrote {} (-o gives it another name)",
-            target.display()
-        )),
-        _ if written => watch.say(&format!("wrote {}", target.display())),
-        _ => watch.say("nothing written (--dry-run)"),
-    }
+    output::reads(stop, "the model", &args.model)
 }
 
 /// The targets of size and time, the drift allowed, the least of those asked for, and the agreement, the most.
@@ -340,11 +334,13 @@ fn request(args: &Prune, target: &Path, watch: &Watch) -> anyhow::Result<Request
     let (targets, mut drift, agreement) = goals(args);
     let score = defaults::score(args)?;
     check(args, &targets, drift.or(agreement), &score)?;
-    let cautious = args.target.is_empty() && plan.is_none();
+    args.family
+        .check(&args.target, args.rounds, args.no_verify)?;
+    let cautious = args.target.is_empty() && plan.is_none() && args.family.sweep.is_none();
     if cautious {
         drift = Some(defaults::drift(args));
     }
-    let kinds = args.units.0.clone();
+    let kinds = defaults::kinds(&args.units, defaults::measured(args));
     if kinds.contains(&Kind::Heads) && kinds.contains(&Kind::HeadDims) {
         watch.warn("--units: dimensions of heads are cut where heads are not in the list; whole heads come first here");
     }
@@ -352,7 +348,9 @@ fn request(args: &Prune, target: &Path, watch: &Watch) -> anyhow::Result<Request
         watch.warn("--units: heads are cut where directions are not in the list; directions of heads come first here");
     }
     let recover = defaults::recovery(args, plan.as_ref(), &score);
-    let target = (!args.outputs.dry_run).then_some(target);
+    // The models of a sweep would share one checkpoint.
+    let keeps = !args.outputs.dry_run && args.family.sweep.is_none();
+    let target = keeps.then_some(target);
     let training = defaults::training(args, plan.as_ref(), target);
     let request = Request {
         targets,

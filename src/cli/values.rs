@@ -25,7 +25,11 @@ pub(super) struct Numbers(pub Vec<f64>);
 
 /// Kinds of groups.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Kinds(pub Vec<Kind>);
+pub(super) enum Kinds {
+    Named(Vec<Kind>),
+    /// All that can be weighed against each other.
+    Auto,
+}
 
 /// The shape of one input.
 #[derive(Clone, Debug, PartialEq)]
@@ -191,7 +195,10 @@ pub(super) fn loss(text: &str) -> Result<LossText, String> {
 }
 
 pub(super) fn kinds(text: &str) -> Result<Kinds, String> {
-    const AVAILABLE: &str = "channels, heads, head-dims, width, layers, directions";
+    const AVAILABLE: &str = "channels, heads, head-dims, width, layers, directions, or auto alone";
+    if text.trim() == "auto" {
+        return Ok(Kinds::Auto);
+    }
     let kind = |name: &str| match name.trim() {
         "channels" => Ok(Kind::Channels),
         "heads" => Ok(Kind::Heads),
@@ -204,7 +211,7 @@ pub(super) fn kinds(text: &str) -> Result<Kinds, String> {
     text.split(',')
         .map(kind)
         .collect::<Result<_, _>>()
-        .map(Kinds)
+        .map(Kinds::Named)
 }
 
 pub(super) fn align(text: &str) -> Result<Align, String> {
@@ -344,8 +351,9 @@ mod tests {
         assert!(pin("a=0x2").is_err() && pin("a=").is_err() && pin("a").is_err());
         assert_eq!(
             kinds("heads, width"),
-            Ok(Kinds(vec![Kind::Heads, Kind::Width]))
+            Ok(Kinds::Named(vec![Kind::Heads, Kind::Width]))
         );
+        assert!(kinds("auto") == Ok(Kinds::Auto) && kinds("auto,heads").is_err());
         assert!(
             kinds("channels,layers").is_ok() && kinds("blocks").is_err() && align("0").is_err()
         );

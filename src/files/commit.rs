@@ -16,7 +16,16 @@ use super::{FileError, kind};
 pub struct Staged<'a> {
     outputs: &'a Outputs,
     files: Vec<(Draft, Place)>,
-    model: Option<(Draft, Place)>,
+    models: Vec<StagedModel>,
+    /// Data of the model that is written next.
+    data: Option<(Draft, PathBuf)>,
+}
+
+/// A model beside its place, and the data that it refers to.
+#[derive(Debug)]
+struct StagedModel {
+    draft: Draft,
+    place: Place,
     data: Option<(Draft, PathBuf)>,
 }
 
@@ -26,7 +35,7 @@ impl<'a> Staged<'a> {
         Staged {
             outputs,
             files: Vec::new(),
-            model: None,
+            models: Vec::new(),
             data: None,
         }
     }
@@ -42,13 +51,18 @@ impl<'a> Staged<'a> {
         Ok(())
     }
 
-    /// Writes the model, which gets its name last. Errors: as of [`Staged::write`].
+    /// Writes a model; models get their names last. Errors: as of [`Staged::write`].
     pub fn write_model(
         &mut self,
         place: &Place,
         fill: impl FnOnce(&mut File) -> io::Result<()>,
     ) -> Result<(), FileError> {
-        self.model = Some((self.draft(place, fill)?, place.clone()));
+        let draft = self.draft(place, fill)?;
+        self.models.push(StagedModel {
+            draft,
+            place: place.clone(),
+            data: self.data.take(),
+        });
         Ok(())
     }
 
@@ -101,27 +115,27 @@ impl<'a> Staged<'a> {
         result.map_err(|error| place.failed(error)).map(|()| draft)
     }
 
-    /// Gives all files their names, the model last, and removes the data of the model that was there before. Errors: a name
+    /// Gives all files their names, models last, and removes the data of the models that were there before. Errors: a name
     /// that became something else meanwhile, what the file system says, a stop asked for; the model is then as it was.
     pub fn commit(self) -> Result<(), FileError> {
         let Staged {
             outputs,
             files,
-            model,
-            data,
+            models,
+            ..
         } = self;
         let mut gate = outputs.gate();
         if *gate == Gate::Closed {
             return Err(FileError::Closed);
         }
-        files
+        let places = files.iter().map(|(_, place)| place);
+        let places: Vec<&Place> = places
+            .chain(models.iter().map(|model| &model.place))
+            .collect();
+        places.iter().try_for_each(|place| place.check())?;
+        let mut folders: Vec<PathBuf> = places
             .iter()
-            .chain(&model)
-            .try_for_each(|(_, place)| place.check())?;
-        let mut folders: Vec<PathBuf> = files
-            .iter()
-            .chain(&model)
-            .map(|(_, place)| place.folder().to_owned())
+            .map(|place| place.folder().to_owned())
             .collect();
         folders.sort();
         folders.dedup();
@@ -130,7 +144,7 @@ impl<'a> Staged<'a> {
                 .rename(&place.real)
                 .map_err(|error| place.failed(error))?;
         }
-        if let Some((draft, place)) = model {
+        for StagedModel { draft, place, data } in models {
             switch(outputs, draft, &place, data).map_err(|error| place.failed(error))?;
         }
         *gate = Gate::Passed;

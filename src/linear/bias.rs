@@ -80,6 +80,11 @@ impl Bias {
         })
     }
 
+    /// The constant that holds it.
+    pub fn constant(&self) -> ValueId {
+        self.operand.constant
+    }
+
     /// Whether it can be written without changing what others read.
     pub fn is_own(&self) -> bool {
         self.operand.is_own()

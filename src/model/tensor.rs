@@ -181,6 +181,29 @@ impl TensorRef {
         }
     }
 
+    /// The reverse of [`TensorRef::select`]: this tensor with the elements of `part` at the kept indices. `None`: another type
+    /// or other extents than the selection has, or elements of less than a byte.
+    pub fn put_back(&self, kept: &[Option<Vec<u32>>], part: &TensorRef) -> Option<TensorRef> {
+        let counts = self.dims.iter().zip(kept);
+        let same = counts
+            .map(|(dim, kept)| kept.as_ref().map_or(*dim, Vec::len))
+            .eq(part.dims.iter().copied());
+        let bits = self.dtype.bits();
+        if !same || self.dtype != part.dtype || !bits.is_multiple_of(8) {
+            return None;
+        }
+        let (size, mut bytes, mut from) = (bits / 8, self.bytes.to_vec(), 0);
+        for_each_row(&self.dims, kept, 0, &mut |at| {
+            bytes[at * size..][..size].copy_from_slice(&part.bytes[from..][..size]);
+            from += size;
+        });
+        Some(TensorRef {
+            dtype: self.dtype,
+            dims: self.dims.clone(),
+            bytes: bytes.into(),
+        })
+    }
+
     /// The same for elements of less than a byte, one by one.
     fn select_packed(&self, kept: &[Option<Vec<u32>>], dims: Vec<usize>) -> TensorRef {
         let bits = self.dtype.bits();

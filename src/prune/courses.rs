@@ -4,7 +4,8 @@
 
 use super::PruneError;
 use super::group_error::GroupErrorModel;
-use super::rounds::{RoundState, Rounds};
+use super::round_state::RoundState;
+use super::rounds::Rounds;
 use crate::allocate::Target;
 use crate::analysis::Selection;
 use crate::calibrate::MaskDerivatives;

@@ -1,7 +1,7 @@
 //! Which engine a job is done in: one for all that is compared.
 
 use super::tokens_first::{VocabularyFirst, joined};
-use super::{Outcome, PruneError, Request, VocabularyCut, stages, unchanged};
+use super::{Outcome, PruneError, Request, SweepPoint, VocabularyCut, stages, unchanged};
 use crate::calibrate::Dataset;
 use crate::evaluate::Checks;
 use crate::model::{Ends, Model};
@@ -95,11 +95,52 @@ impl<'a> Pruner<'a> {
 
     /// All of a request in one go.
     fn run_at_once(&self, request: &Request) -> Result<Outcome, PruneError> {
+        let outcome = self.all(request, &[])?.pop();
+        outcome.ok_or_else(|| PruneError::Unverifiable("nothing was made".to_owned()))
+    }
+
+    /// Prunes the model once for each point, from one calibration: statistics and error curves are taken once, and each model
+    /// starts from the weights of the one before. Gives an outcome for each point, in their order, which should be that of the
+    /// lightest cut first. The request's own targets hold for all of them; its rounds and its plan are not used.
+    ///
+    /// Errors: as [`Pruner::run`].
+    ///
+    /// ```
+    /// use onnx_prune::{Dataset, Limits, Pruner, Request, SweepPoint, Target, Work, load};
+    ///
+    /// let model = load("fixtures/digits_cnn.onnx".as_ref(), Limits::default())?;
+    /// let points = [0.8, 0.5].map(|left| SweepPoint::Cost(Target::Macs(left)));
+    /// let dataset = Dataset::default();
+    /// let outcomes = Pruner::new(&model, &dataset, None, Work::new(&())).sweep(&Request::default(), &points)?;
+    /// assert!(outcomes.len() == 2 && outcomes[1].after.macs < outcomes[0].after.macs);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn sweep(
+        &self,
+        request: &Request,
+        points: &[SweepPoint],
+    ) -> Result<Vec<Outcome>, PruneError> {
+        match points {
+            [] => Ok(Vec::new()),
+            _ => self.all(request, points),
+        }
+    }
+
+    /// One outcome, or one for each point of a sweep.
+    fn all(&self, request: &Request, points: &[SweepPoint]) -> Result<Vec<Outcome>, PruneError> {
+        let asked = (request, points);
         let Some(runtime) = self.runtime else {
-            return self.run_in(None, request);
+            return self.run_in(None, asked);
         };
-        if unchanged::is(self.model, request, self.dataset, &self.work)? {
-            return Ok(unchanged::told(self.run_in(None, request)?));
+        let first = points.first().map(|point| request.at(*point));
+        if unchanged::is(
+            self.model,
+            first.as_ref().unwrap_or(request),
+            self.dataset,
+            &self.work,
+        )? {
+            let outcomes = self.run_in(None, asked)?;
+            return Ok(outcomes.into_iter().map(unchanged::told).collect());
         }
         let chosen = match self.dataset.inputs.example()? {
             Some(example) => choose(runtime, self.model, &example),
@@ -109,23 +150,26 @@ impl<'a> Pruner<'a> {
             },
         };
         let (runtime, runs) = (chosen.runtime, chosen.session.is_ok());
-        let first = self.run_in(Some(chosen), request);
+        let first = self.run_in(Some(chosen), asked);
         if !runs || is_settled(&first) {
             return first;
         }
-        self.run_again(first, runtime, request)
+        self.run_again(first, runtime, asked)
     }
 
     /// Does all of it again in what a runtime falls back to.
     fn run_again(
         &self,
-        first: Result<Outcome, PruneError>,
+        first: Result<Vec<Outcome>, PruneError>,
         runtime: &'a dyn Runtime,
-        request: &Request,
-    ) -> Result<Outcome, PruneError> {
+        asked: (&Request, &[SweepPoint]),
+    ) -> Result<Vec<Outcome>, PruneError> {
         let other = match runtime.fallback() {
             Fallback::Runtime(other) => other,
-            Fallback::Missing(missing) => return first.map(|outcome| hinted(outcome, &missing)),
+            Fallback::Missing(missing) => {
+                let hint = |outcome| hinted(outcome, &missing);
+                return first.map(|outcomes| outcomes.into_iter().map(hint).collect());
+            }
             Fallback::Nothing => return first,
         };
         let Some(example) = self.dataset.inputs.example()? else {
@@ -143,7 +187,7 @@ impl<'a> Pruner<'a> {
             runtime: other,
             session: Ok(session),
         };
-        let second = self.run_in(Some(chosen), request);
+        let second = self.run_in(Some(chosen), asked);
         if is_settled(&second) || first.is_err() {
             second
         } else {
@@ -151,8 +195,12 @@ impl<'a> Pruner<'a> {
         }
     }
 
-    fn run_in(&self, chosen: Option<Chosen>, request: &Request) -> Result<Outcome, PruneError> {
-        stages::run(self.model, request, self.dataset, chosen, &self.work)
+    fn run_in(
+        &self,
+        chosen: Option<Chosen>,
+        asked: (&Request, &[SweepPoint]),
+    ) -> Result<Vec<Outcome>, PruneError> {
+        stages::run(self.model, asked, self.dataset, chosen, &self.work)
     }
 }
 
@@ -173,8 +221,8 @@ fn hinted(mut outcome: Outcome, missing: &str) -> Outcome {
 }
 
 /// Whether there is nothing that another engine could tell.
-fn is_settled(outcome: &Result<Outcome, PruneError>) -> bool {
-    match outcome {
+fn is_settled(outcomes: &Result<Vec<Outcome>, PruneError>) -> bool {
+    match outcomes {
         Err(
             PruneError::Unverifiable(_)
             | PruneError::SearchNeedsRun(_)
@@ -182,7 +230,9 @@ fn is_settled(outcome: &Result<Outcome, PruneError>) -> bool {
             | PruneError::Broken(_),
         ) => false,
         Err(_) => true,
-        Ok(outcome) => outcome.checks.as_ref().is_none_or(is_told),
+        Ok(outcomes) => outcomes
+            .iter()
+            .all(|outcome| outcome.checks.as_ref().is_none_or(is_told)),
     }
 }
 

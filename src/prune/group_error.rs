@@ -11,7 +11,7 @@ use crate::analysis::{ClassId, Selection};
 use crate::calibrate::{ChosenRuns, Dataset, Statistics, gather};
 use crate::evaluate::{Baseline, RunSetup, fitted_runs};
 use crate::linear::{Bias, Linear, units_of_columns};
-use crate::model::Model;
+use crate::model::{Model, ValueId};
 use crate::recover::local;
 use crate::surgery;
 use crate::workspace::Workspace;
@@ -109,23 +109,43 @@ impl<'a> GroupErrorModel<'a> {
 
     /// The same, every reader of a shared constant keeping its own copy.
     pub fn cut_unshared(&self, selection: &Selection) -> Result<Model, PruneError> {
+        self.applied(
+            &self.mended(&self.prepared.working, selection, |_| true),
+            selection,
+        )
+    }
+
+    fn applied(&self, model: &Model, selection: &Selection) -> Result<Model, PruneError> {
         Ok(surgery::apply(
-            &self.mended(selection, |_| true),
+            model,
             &self.prepared.analysis,
             selection,
             &[],
         )?)
     }
 
-    /// The same with all weights as they were, but that the biases left of whole branches give the branches' means.
-    pub fn bare_cut(&self, selection: &Selection) -> Result<Model, PruneError> {
+    /// The same with all weights as they were, or as in `warm` (the model with other numbers), but that the biases left of
+    /// whole branches give the branches' means.
+    pub fn bare_cut(
+        &self,
+        selection: &Selection,
+        warm: Option<&Model>,
+    ) -> Result<Model, PruneError> {
         let whole = |gone: &[bool]| gone.iter().all(|gone| *gone);
-        Ok(surgery::apply(
-            &self.mended(selection, whole),
-            &self.prepared.analysis,
-            selection,
-            &[],
-        )?)
+        let start = warm.unwrap_or(&self.prepared.working);
+        self.applied(&self.mended(start, selection, whole), selection)
+    }
+
+    /// The model with the weights and biases that a cut one has, as far as it has them.
+    pub fn warm(&self, selection: &Selection, cut: &Model) -> Model {
+        let working = &self.prepared.working;
+        let biases = self
+            .views
+            .iter()
+            .filter_map(|view| Bias::find(working, view));
+        let mut constants: Vec<ValueId> = biases.map(|bias| bias.constant()).collect();
+        constants.extend(self.views.iter().map(|view| view.weight.constant));
+        surgery::put_back(working, &self.prepared.analysis, selection, &constants, cut)
     }
 
     /// The weights of a view once columns are gone; `None` where none are, or nothing is known of its input.
@@ -153,10 +173,15 @@ impl<'a> GroupErrorModel<'a> {
         found
     }
 
-    /// The whole model, in which the products whose lost columns are `meant` make up for them.
-    fn mended(&self, selection: &Selection, meant: impl Fn(&[bool]) -> bool + Sync) -> Model {
+    /// The whole model, with the numbers of `start`, in which the products whose lost columns are `meant` make up for them.
+    fn mended(
+        &self,
+        start: &Model,
+        selection: &Selection,
+        meant: impl Fn(&[bool]) -> bool + Sync,
+    ) -> Model {
         let working = &self.prepared.working;
-        let mut mended = working.clone();
+        let mut mended = start.clone();
         let stays = |slice: &Option<(ClassId, u32)>| {
             slice.is_none_or(|(class, element)| {
                 selection
@@ -192,7 +217,7 @@ impl<'a> GroupErrorModel<'a> {
                 continue;
             }
             if let Some(bias) = Bias::find(working, view)
-                && let Some(mut numbers) = bias.read(working)
+                && let Some(mut numbers) = bias.read(start)
             {
                 numbers
                     .iter_mut()

@@ -6,7 +6,7 @@ use super::stages::{FinishedCut, Recovered, Stages};
 use super::statistics;
 use crate::evaluate::{Baseline, RunSetup};
 use crate::model::Model;
-use crate::recover::{Repair, Teacher};
+use crate::recover::{Repair, RepairOptions, Teacher};
 use crate::train::{Training, TrainingData, TrainingRecord, distill};
 use crate::workspace::Workspace;
 
@@ -112,7 +112,11 @@ impl Stages<'_> {
             (quality.cut_unshared(selection)?, Vec::new())
         } else {
             let unshared = cut.unshared.clone();
-            statistics::mend(workspace, selection, unshared, method, setup)?
+            let options = RepairOptions {
+                method,
+                warm: false,
+            };
+            statistics::mend(workspace, selection, unshared, &options, setup)?
         };
         Ok((workspace.reshare(model)?, repairs))
     }

@@ -6,6 +6,7 @@ use super::decide::{Decision, require};
 use super::group_error::GroupErrorModel;
 use super::paths::Curves;
 use super::request::Request;
+use super::round_state::RoundState;
 use super::statistics::mend;
 use super::{Note, Point, PruneError};
 use crate::allocate::{Choice, Target, Unreachable, Width, least_cuts};
@@ -16,10 +17,9 @@ use crate::evaluate::{Baseline, Estimate, RunSetup};
 use crate::latency::{LatencyModel, Settling};
 use crate::model::{Model, ValueId};
 use crate::progress::Work;
-use crate::recover::Repair;
+use crate::recover::RepairOptions;
 use crate::run::Runtime;
 use crate::score::Curve;
-use crate::train::TrainingRecord;
 use crate::workspace::Workspace;
 
 /// Everything that rounds share.
@@ -38,39 +38,11 @@ pub(super) struct Rounds<'a> {
     pub work: &'a Work<'a>,
 }
 
-/// Where a round begins.
-pub(super) struct RoundState {
-    /// The model so far; `None`: the original.
-    pub prepared: Option<Workspace>,
-    /// Units of the original that are gone, by group.
-    pub gone: Vec<Vec<u32>>,
-    pub repairs: Vec<Repair>,
-    /// The number of the round whose weights are trained before the next; `None`: they are not.
-    pub course: Option<usize>,
-    /// How weights were trained between rounds.
-    pub lessons: Vec<TrainingRecord>,
-    /// Factor by which measured latencies have shown the table of operators to be wrong.
-    pub correction: f64,
-}
-
 impl Rounds<'_> {
     /// Meets the request's targets, or comes as near to its drift as it can. Errors: the model does not run, a stop asked for.
     pub fn run(&self) -> Result<Decision, PruneError> {
-        if self.request.targets.is_empty() {
-            require(self.bench)?;
-        } else if self.measures()
-            && let Some(reason) = self.bench.failure()
-        {
-            return Err(PruneError::CurvesNeedRun(reason.to_owned()));
-        }
-        let mut state = RoundState {
-            prepared: None,
-            gone: vec![Vec::new(); self.original.analysis.groups.len()],
-            repairs: Vec::new(),
-            course: None,
-            lessons: Vec::new(),
-            correction: 1.0,
-        };
+        self.can_run()?;
+        let mut state = RoundState::whole(self.original);
         let mut decided = Decision {
             reached: true,
             ..Default::default()
@@ -81,12 +53,26 @@ impl Rounds<'_> {
             decided.notes.push(Note::OneRound);
         }
         if self.request.targets.is_empty() {
-            return self.search(state, decided);
+            let known = self.data.statistics.as_ref();
+            let quality = GroupErrorModel::new(self.original, known, self.setup())?;
+            let plan = self.curves(&state, &quality, &mut decided)?;
+            return self.search(state, (&quality, &plan), decided);
         }
         for round in 1..=rounds {
             state = self.round(state, (round, rounds), &mut decided)?;
         }
         self.finish(state, decided)
+    }
+
+    /// Errors: the original does not run, though it has to.
+    pub(super) fn can_run(&self) -> Result<(), PruneError> {
+        if self.request.targets.is_empty() {
+            return require(self.bench);
+        }
+        match self.bench.failure().filter(|_| self.measures()) {
+            Some(reason) => Err(PruneError::CurvesNeedRun(reason.to_owned())),
+            None => Ok(()),
+        }
     }
 
     /// One round of so many: scores, chooses, cuts and mends.
@@ -105,13 +91,27 @@ impl Rounds<'_> {
         if self.measures() {
             self.reweigh(&mut plan, &quality, &targets)?;
         }
-        let (met, correction) = self.meet(&state, &plan, &targets, decided)?;
+        let last = round == rounds;
+        self.towards(&state, (&quality, &plan), &targets, last, decided)
+    }
+
+    /// Cuts and mends what the curves say of targets. `last`: what cannot be met now never will be.
+    pub(super) fn towards(
+        &self,
+        state: &RoundState,
+        (quality, plan): (&GroupErrorModel, &Curves),
+        targets: &[Target],
+        last: bool,
+        decided: &mut Decision,
+    ) -> Result<RoundState, PruneError> {
+        let prepared = state.prepared.as_ref().unwrap_or(self.original);
+        let (met, correction) = self.meet(state, plan, targets, decided)?;
         let choice = match met {
             Ok(choice) => choice,
             Err(unreachable) => {
                 decided.reached = false;
                 // Later rounds can do no better.
-                if round == rounds {
+                if last {
                     decided
                         .notes
                         .push(Note::OutOfReach(unreachable.to_string()));
@@ -126,9 +126,9 @@ impl Rounds<'_> {
         };
         let removed = plan.in_original(&choice, &state.gone, self.original);
         let selection = plan.selection(prepared, &choice);
-        state = RoundState {
+        let state = RoundState {
             correction,
-            ..self.cut(&state, removed, &selection, &quality)?
+            ..self.cut(state, removed, &selection, quality)?
         };
         match self.drift(&state) {
             Ok(found) => decided.tradeoff.push(Point {
@@ -185,7 +185,7 @@ impl Rounds<'_> {
     }
 
     /// Whether drift can be measured on inputs that mean something; else statistics alone decide and mend.
-    fn measures(&self) -> bool {
+    pub(super) fn measures(&self) -> bool {
         !self.data.statistics_alone()
     }
 
@@ -302,8 +302,10 @@ impl Rounds<'_> {
                 (quality.cut_unshared(selection)?, Vec::new())
             }
             Some(method) if !whole.is_empty() => {
-                let cut = quality.bare_cut(selection)?;
-                mend(self.original, &whole, cut, method, self.setup())?
+                let cut = quality.bare_cut(selection, state.warm.as_ref())?;
+                let warm = state.warm.is_some();
+                let options = RepairOptions { method, warm };
+                mend(self.original, &whole, cut, &options, self.setup())?
             }
             _ => (prepared.cut_unshared(selection, &[])?, Vec::new()),
         };
@@ -331,6 +333,7 @@ impl Rounds<'_> {
             course: None,
             lessons: state.lessons.iter().cloned().chain(learnt).collect(),
             correction: state.correction,
+            warm: None,
         })
     }
 

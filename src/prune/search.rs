@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use super::decide::{Decision, allowed, keeps, no_cut};
 use super::group_error::GroupErrorModel;
 use super::paths::Curves;
-use super::rounds::{RoundState, Rounds};
+use super::round_state::RoundState;
+use super::rounds::Rounds;
 use super::{Point, PruneError};
 use crate::allocate::Path;
 use crate::evaluate::Estimate;
@@ -57,21 +58,19 @@ impl Rounds<'_> {
     pub(super) fn search(
         &self,
         state: RoundState,
+        (quality, plan): (&GroupErrorModel, &Curves),
         mut decided: Decision,
     ) -> Result<Decision, PruneError> {
         let allowed = allowed(self.request, self.data);
-        let known = self.data.statistics.as_ref();
-        let quality = GroupErrorModel::new(self.original, known, self.setup())?;
-        let plan = self.curves(&state, &quality, &mut decided)?;
         let path = plan.path(self.original, &[]);
         self.work
             .progress
             .begin(Phase::Search, (self.trials() + FINER) as u64);
         let trials = SearchContext {
-            plan: &plan,
+            plan,
             path: &path,
             state: &state,
-            quality: &quality,
+            quality,
             allowed,
         };
         let best = self.descend(&trials, &mut decided)?;

@@ -3,7 +3,7 @@
 use super::decide::{self, Decision};
 use super::rounds::Rounds;
 use super::unrun::{Unrun, UnrunBranch};
-use super::{Outcome, PruneError, Request, statistics, unmatched, vocabulary};
+use super::{Outcome, PruneError, Request, SweepPoint, statistics, unmatched, vocabulary};
 use crate::allocate::Align;
 use crate::analysis::{self, Selection};
 use crate::calibrate::Dataset;
@@ -55,6 +55,7 @@ pub(super) struct Candidates {
 }
 
 /// A model made ready, and what may be cut of it.
+#[derive(Clone)]
 pub(super) struct PreparedModel {
     pub workspace: Workspace,
     pub candidates: Candidates,
@@ -80,14 +81,17 @@ pub(super) struct Recovered {
     pub undone: Option<String>,
 }
 
-/// Prunes a model in one engine. `chosen` is `None` when nothing is to be run (no drift search, no checks).
+/// Prunes a model in one engine, as asked for, or once for each point of a sweep. `chosen` is `None` when nothing is to be run
+/// (no drift search, no checks).
 pub(super) fn run(
     model: &Model,
-    request: &Request,
+    (asked, points): (&Request, &[SweepPoint]),
     data: &Dataset,
     chosen: Option<Chosen>,
     work: &Work,
-) -> Result<Outcome, PruneError> {
+) -> Result<Vec<Outcome>, PruneError> {
+    let first = points.first().map(|point| asked.at(*point));
+    let request = first.as_ref().unwrap_or(asked);
     work.progress.begin(Phase::Analyse, 0);
     let runtime = chosen.as_ref().map(|chosen| chosen.runtime);
     let example = match runtime {
@@ -120,11 +124,21 @@ pub(super) fn run(
         workspace,
         candidates,
     };
-    if !request.cautious {
-        let decided = stages.decide(&prepared, &sha256, &baseline, latency.as_ref())?;
-        return stages.pruned(prepared, decided, &sha256, &baseline);
+    if !points.is_empty() {
+        let each = points.iter().map(|point| Request {
+            align: request.align.clone(),
+            ..asked.at(*point)
+        });
+        let each: Vec<Request> = each.collect();
+        return stages.sweep(&prepared, &each, (&sha256, &baseline), latency.as_ref());
     }
-    stages.cautiously(prepared, &sha256, &baseline)
+    let outcome = if request.cautious {
+        stages.cautiously(prepared, &sha256, &baseline)
+    } else {
+        let decided = stages.decide(&prepared, &sha256, &baseline, latency.as_ref())?;
+        stages.pruned(prepared, decided, &sha256, &baseline)
+    };
+    Ok(vec![outcome?])
 }
 
 impl Known {
@@ -277,18 +291,7 @@ impl Stages<'_> {
             return vocabulary::decide(workspace, tokens);
         }
         let dead = &*prepared.candidates.dead;
-        if let Some(runtime) = self.by_curves(groups, baseline) {
-            let rounds = Rounds {
-                original: workspace,
-                request,
-                candidates: groups,
-                dead,
-                data: self.data,
-                bench: baseline,
-                latency,
-                runtime,
-                work: self.work,
-            };
+        if let Some(rounds) = self.rounds(prepared, baseline, latency) {
             return rounds.run();
         }
         if let Some(plan) = &request.plan {
@@ -307,6 +310,27 @@ impl Stages<'_> {
             work: self.work,
         };
         scored.decide(latency)
+    }
+
+    /// The way by error curves, if units go by such.
+    pub(super) fn rounds<'b>(
+        &'b self,
+        prepared: &'b PreparedModel,
+        baseline: &'b Baseline<'b>,
+        latency: Option<&'b LatencyModel<'b>>,
+    ) -> Option<Rounds<'b>> {
+        let groups = &*prepared.candidates.groups;
+        Some(Rounds {
+            original: &prepared.workspace,
+            request: self.request,
+            candidates: groups,
+            dead: &prepared.candidates.dead,
+            data: self.data,
+            bench: baseline,
+            latency,
+            runtime: self.by_curves(groups, baseline)?,
+            work: self.work,
+        })
     }
 
     /// The runtime that error curves are measured in, if units go by such. What is ranked by weights alone can be pruned even

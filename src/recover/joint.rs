@@ -19,10 +19,14 @@ use super::patches::{NOWHERE, Patches};
 use super::rows::{Layer, Rows};
 use super::sample::Sample;
 
-/// Steps at most.
+/// Steps at most,
 const STEPS: usize = 3;
-/// Products with the second derivatives in each.
+/// and from weights that were fitted together before.
+const WARM_STEPS: usize = 1;
+/// Products with the second derivatives in each,
 const PRODUCTS: usize = 8;
+/// and likewise.
+const WARM_PRODUCTS: usize = 4;
 /// Parts of a step that are tried.
 const LENGTHS: [f64; 4] = [1.0, 0.5, 0.25, 0.1];
 /// How much of the second moments is added to the second derivatives.
@@ -208,12 +212,23 @@ impl<'a> PointPair<'a> {
     }
 
     /// Better parameters: steps that lower the error of the fitted rows, each as long as serves the held-out rows best.
-    pub fn refine(&self, fit: &[Patches], held: &[Patches], start: &[f64]) -> Parameters {
+    /// `warm`: the start was fitted like this before.
+    pub fn refine(
+        &self,
+        fit: &[Patches],
+        held: &[Patches],
+        start: &[f64],
+        warm: bool,
+    ) -> Parameters {
+        let (steps, products) = match warm {
+            true => (WARM_STEPS, WARM_PRODUCTS),
+            false => (STEPS, PRODUCTS),
+        };
         let (mut now, mut least) = (start.to_vec(), self.error(held, start));
-        for _ in 0..STEPS {
+        for _ in 0..steps {
             let points: Vec<JointPoint> =
                 fit.par_iter().map(|part| self.point(part, &now)).collect();
-            let Some(step) = self.step(fit, &points, &now) else {
+            let Some(step) = self.step(fit, &points, &now, products) else {
                 break;
             };
             drop(points);
@@ -234,7 +249,13 @@ impl<'a> PointPair<'a> {
     }
 
     /// A Gauss–Newton step; `None` where second moments are singular.
-    fn step(&self, fit: &[Patches], points: &[JointPoint], now: &[f64]) -> Option<Parameters> {
+    fn step(
+        &self,
+        fit: &[Patches],
+        points: &[JointPoint],
+        now: &[f64],
+        products: usize,
+    ) -> Option<Parameters> {
         let easier = JointMoments::new(self, fit, points, now)?;
         let pulls = |part: &Patches, point: &JointPoint| -> Vec<f64> {
             let pulls: Vec<f32> = point
@@ -255,7 +276,7 @@ impl<'a> PointPair<'a> {
         let mut direction = ahead.clone();
         let mut power = dot(&rest, &ahead);
         let first = power;
-        for _ in 0..PRODUCTS {
+        for _ in 0..products {
             if power <= 1e-8 * first || !power.is_finite() {
                 break;
             }

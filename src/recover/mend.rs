@@ -294,7 +294,7 @@ fn mend_second(
         return Some(repair);
     }
     let before = pair.error(held, &start);
-    write(pruned, &pair.refine(fit, held, &start))?;
+    write(pruned, &pair.refine(fit, held, &start, fitting.warm))?;
     // Quantized weights were rounded.
     let after = pair.error(held, &parameters(pruned)?);
     if after < before {

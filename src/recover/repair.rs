@@ -36,6 +36,7 @@ pub fn recover(
     };
     let fitting = Fitting {
         method: options.method,
+        warm: options.warm,
         selector: None,
     };
     let all = Passes {
@@ -61,6 +62,7 @@ pub fn recover_on(
 ) -> Result<(Model, Vec<Repair>), GatherError> {
     let fitting = Fitting {
         method,
+        warm: false,
         selector: Some(selector),
     };
     let all = Passes {

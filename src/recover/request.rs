@@ -21,6 +21,9 @@ pub struct Teacher<'a> {
 pub struct RepairOptions {
     /// How weights are mended.
     pub method: Method,
+    /// Whether the weights come from a model that was mended before and cut further: layers that are fitted together then take
+    /// one step instead of several.
+    pub warm: bool,
 }
 
 /// What was done to one layer.
@@ -38,6 +41,8 @@ pub struct Repair {
 #[derive(Clone, Copy)]
 pub(super) struct Fitting<'a> {
     pub method: Method,
+    /// As in [`RepairOptions`].
+    pub warm: bool,
     /// Chooses which weights stay.
     pub selector: Option<&'a dyn Selector>,
 }

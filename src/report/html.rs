@@ -1,11 +1,11 @@
 //! Reports as one page without outside parts.
 
-use minijinja::value::Serde;
+use minijinja::value::{Serde, Value};
 use minijinja::{Environment, context};
 use serde::Serialize;
 
 use super::learning::LearningCurve;
-use super::{Report, ReportError, sentences, units, view};
+use super::{Report, ReportError, sentences, sweep, units, view};
 
 /// A bar of the chart: widths of one group before and after.
 #[derive(Serialize)]
@@ -52,7 +52,29 @@ pub(super) fn html(report: &Report) -> Result<String, ReportError> {
             rest: length(group.units) * group.kept as f64 / group.units.max(1) as f64,
         })
         .collect();
-    let tables: Vec<_> = [
+    Ok(page.render(context! {
+        report => Serde(report),
+        counted_at => sentences::counted_at(report),
+        costs => Serde(view::costs(report)),
+        exactness => sentences::exactness(report),
+        drift => sentences::drift(report),
+        labelled => sentences::labelled(report),
+        said => Serde(sentences::said(report).collect::<Vec<_>>()),
+        tables => tables(report),
+        dots => Serde(sweep::dots(report)),
+        chart => context! { width => sweep::CHART.0, height => sweep::CHART.1 },
+        height => bars.len() * STEP,
+        bars => Serde(&bars),
+        learning => report.training.as_ref().and_then(LearningCurve::of).map(Serde),
+        seconds => sentences::seconds(report),
+        memory => report.peak_rss_bytes.map(units::bytes),
+    })?)
+}
+
+/// The tables that are not empty, with their titles.
+fn tables(report: &Report) -> Vec<Value> {
+    [
+        ("Sweep", sweep::sweep(report)),
         ("Zeros", view::sparsity(report)),
         ("Checks", view::checks(report)),
         ("Layers", view::sparse_layers(report, usize::MAX)),
@@ -68,22 +90,7 @@ pub(super) fn html(report: &Report) -> Result<String, ReportError> {
     .into_iter()
     .filter(|(_, table)| !table.rows.is_empty())
     .map(|(title, table)| context! { title, table => Serde(&table) })
-    .collect();
-    Ok(page.render(context! {
-        report => Serde(report),
-        counted_at => sentences::counted_at(report),
-        costs => Serde(view::costs(report)),
-        exactness => sentences::exactness(report),
-        drift => sentences::drift(report),
-        labelled => sentences::labelled(report),
-        said => Serde(sentences::said(report).collect::<Vec<_>>()),
-        tables,
-        height => bars.len() * STEP,
-        bars => Serde(&bars),
-        learning => report.training.as_ref().and_then(LearningCurve::of).map(Serde),
-        seconds => sentences::seconds(report),
-        memory => report.peak_rss_bytes.map(units::bytes),
-    })?)
+    .collect()
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ pub fn markdown(report: &Report) -> String {
     }
     text.extend(sentences::said(report).map(line));
     for (title, part) in [
+        ("Sweep", super::sweep::sweep(report)),
         ("Zeros", view::sparsity(report)),
         ("Checks", view::checks(report)),
         ("Layers", view::sparse_layers(report, usize::MAX)),

@@ -43,6 +43,24 @@ pub fn summary(report: &Report) -> String {
     text
 }
 
+/// The models of a sweep.
+pub fn sweep(report: &Report) -> String {
+    let mut text = draw(&super::sweep::sweep(report));
+    let at = sentences::counted_at(report);
+    if !at.is_empty() {
+        text += &format!("{}\n", plain(&at));
+    }
+    for check in &report.checks {
+        if !matches!(check.verdict, super::CheckVerdict::Pass) {
+            let outcome = sentences::outcome(check.verdict);
+            text += &plain(&format!("{outcome:<11}{}: {}", check.name, check.message));
+            text += "\n";
+        }
+    }
+    footer(report, &mut text);
+    text
+}
+
 /// What could be pruned.
 pub fn inspection(report: &Report) -> String {
     let mut text = costs(report);

@@ -63,6 +63,9 @@ pub struct Report {
     pub never_ran: Vec<NeverRan>,
     /// The points that the search tried, widest first.
     pub tradeoff: Vec<PointRow>,
+    /// The models of a sweep, the lightest cut first; what else is told is of the smallest that stands.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sweep: Vec<SweepRow>,
     /// What was foreseen of the latency, where one was aimed at.
     pub latency: Option<Foreseen>,
     /// What ran the models.
@@ -329,6 +332,37 @@ pub struct PointRow {
     /// What asks for it on the command line; for people.
     #[serde(skip)]
     pub option: String,
+}
+
+/// One model of a sweep.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SweepRow {
+    /// What it was to reach: `macs=0.5`.
+    pub target: String,
+    /// Multiply-accumulates of one run.
+    pub macs: u64,
+    /// Elements of weights.
+    pub params: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Milliseconds of one run, where it was measured.
+    pub latency_ms: Option<f64>,
+    /// The largest relative L2 drift of any output, as all that follows on inputs kept apart where there are such.
+    pub drift: Option<f64>,
+    /// The least share of rows of any output that keep their class.
+    pub agreement: Option<f64>,
+    /// The largest divergence of any output that holds scores of classes, in nats.
+    pub kl: Option<f64>,
+    /// Top-1 on labels.
+    pub accuracy: Option<f64>,
+    /// Whether the surgery did what the plan says.
+    pub exactness: ExactnessVerdict,
+    /// The file; `None` where none was written.
+    pub path: Option<String>,
+    /// Whether its target and the thresholds are met.
+    pub stands: bool,
+    /// Whether no other is as cheap and as near to the original (or as accurate), and better in one.
+    pub on_front: bool,
 }
 
 /// A latency aimed at.

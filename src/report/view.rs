@@ -57,7 +57,8 @@ pub fn costs(report: &Report) -> TextTable {
     table
 }
 
-const UNKNOWN: &str = "–";
+/// Stands for a number that is not known.
+pub const UNKNOWN: &str = "–";
 
 fn lines(cost: &CostRow) -> [(&'static str, String, f64); 4] {
     let unknown = || UNKNOWN.to_owned();

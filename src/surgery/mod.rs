@@ -6,11 +6,13 @@
 mod agree;
 mod branch;
 mod cut;
+mod put_back;
 mod tidy;
 
 use std::fmt;
 
 pub use agree::agrees;
+pub use put_back::put_back;
 
 use crate::analysis::{Analysis, Selection, rewrite};
 use crate::model::{Index, Model};

@@ -11,6 +11,7 @@ mod quality;
 mod runtime;
 mod said;
 mod sparsify;
+mod sweep;
 mod train;
 mod vocabulary;
 mod words;

@@ -169,7 +169,7 @@ fn what_a_second_layer_alone_can_not_give_two_together_do() {
             .map(|(at, off)| at + 0.2 * off)
             .collect();
         let before = pair.error(&held, &start);
-        let after = pair.error(&held, &pair.refine(&fit, &held, &start));
+        let after = pair.error(&held, &pair.refine(&fit, &held, &start, false));
         assert!(
             after < 0.05 * before,
             "{groups} groups: {before} to {after}"

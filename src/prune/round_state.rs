@@ -1,0 +1,38 @@
+//! Where a round begins, and where it ends.
+
+use crate::model::Model;
+use crate::recover::Repair;
+use crate::train::TrainingRecord;
+use crate::workspace::Workspace;
+
+/// Where a round begins.
+pub(super) struct RoundState {
+    /// The model so far; `None`: the original.
+    pub prepared: Option<Workspace>,
+    /// Units of the original that are gone, by group.
+    pub gone: Vec<Vec<u32>>,
+    pub repairs: Vec<Repair>,
+    /// The number of the round whose weights are trained before the next; `None`: they are not.
+    pub course: Option<usize>,
+    /// How weights were trained between rounds.
+    pub lessons: Vec<TrainingRecord>,
+    /// Factor by which measured latencies have shown the table of operators to be wrong.
+    pub correction: f64,
+    /// The original with the numbers of a lighter cut that was mended, where there is one to start from.
+    pub warm: Option<Model>,
+}
+
+impl RoundState {
+    /// Nothing is gone yet.
+    pub fn whole(original: &Workspace) -> Self {
+        RoundState {
+            prepared: None,
+            gone: vec![Vec::new(); original.analysis.groups.len()],
+            repairs: Vec::new(),
+            course: None,
+            lessons: Vec::new(),
+            correction: 1.0,
+            warm: None,
+        }
+    }
+}
