@@ -188,11 +188,10 @@ pub(super) struct Prune {
     /// Statistics of the model's activations, made by `onnx-prune calibrate`; repeatable, shards are added
     #[arg(long, value_name = "FILE")]
     pub stats: Vec<PathBuf>,
-    /// How units are ranked: obs, variance, wanda (which look at activations, the last two with --data or --stats), taylor (derivatives, with
-    /// --data), l2, l1, bn, lamp,
-    /// geometric-median, random, or FILE.json, your own scores: {"groups": [{"id": "...", "scores": [a number per unit]}]},
-    /// groups that are not named are not cut. obs if not given, on made-up inputs without --data or --stats; l2 with --no-verify
-    /// and neither
+    /// How units are ranked: obs, variance, wanda (which look at activations, the last two with --data or --stats), taylor
+    /// (which takes derivatives, with --data), l2, l1, bn, lamp, geometric-median, random, or FILE.json, your own scores:
+    /// {"groups": [{"id": "...", "scores": [a number per unit]}]}, groups that are not named are not cut. obs if not given, on
+    /// made-up inputs without --data or --stats; l2 with --no-verify and neither
     #[arg(long, value_name = "NAME", value_parser = values::score)]
     pub score: Option<Scoring>,
     /// How the weights that stay are mended: none, statistics, least-squares, distill (least squares, then training with the

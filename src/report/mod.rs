@@ -9,9 +9,11 @@ mod learning;
 mod markdown;
 mod sentences;
 mod sweep;
+mod swept;
 mod terminal;
 mod types;
 mod units;
+mod verdicts;
 mod view;
 
 use std::path::{Path, PathBuf};
@@ -20,9 +22,11 @@ pub use json::json;
 pub use junit::junit;
 pub use markdown::markdown;
 pub use sentences::{exactness as told_exactness, vocabulary as told_vocabulary};
+pub use swept::SweepRow;
 pub use terminal::{inspection, latencies, sparsification, summary, sweep, verification};
 pub use types::*;
 pub use units::error as number;
+pub use verdicts::{CheckVerdict, ExactnessVerdict};
 pub use view::ceiling;
 
 /// A report that cannot be made.

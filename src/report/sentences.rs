@@ -1,7 +1,8 @@
 //! A report in sentences: what the terminal, Markdown, HTML and JUnit say in common.
 
-use super::types::{CheckVerdict, ExactnessVerdict, Foreseen, Report, VocabularyRow};
+use super::types::{Foreseen, Report, VocabularyRow};
 use super::units;
+use super::verdicts::{CheckVerdict, ExactnessVerdict};
 
 /// One sentence on what operations are counted of; empty where nothing depends on shapes and nothing is left out.
 pub fn counted_at(report: &Report) -> String {

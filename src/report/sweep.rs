@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::types::{Report, SweepRow};
+use super::swept::SweepRow;
+use super::types::Report;
 use super::units;
 use super::view::{TextTable, UNKNOWN};
 

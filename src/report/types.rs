@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::swept::SweepRow;
+use super::verdicts::{CheckVerdict, ExactnessVerdict};
 use crate::plan::{ConstantRotation, Fit};
 use crate::sparsify::{LeftDense, SparseLayer};
 use crate::train::TrainingRecord;
@@ -230,18 +232,6 @@ pub struct ExactnessRow {
     pub reason: Option<String>,
 }
 
-/// The outcome of the check of exactness.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs)]
-pub enum ExactnessVerdict {
-    Exact,
-    Inexact,
-    Unverifiable,
-    #[default]
-    Skipped,
-}
-
 /// How far the outputs moved.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct DriftRow {
@@ -295,23 +285,6 @@ pub struct NeverRan {
     pub units: usize,
 }
 
-/// What became of a check.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CheckVerdict {
-    /// It holds.
-    Pass,
-    /// It does not.
-    Fail,
-    /// It could not be found out.
-    Unverifiable,
-    /// There was nothing to hold it against.
-    Measured,
-    /// Nobody looked.
-    #[default]
-    Skipped,
-}
-
 /// A metric of both models.
 #[derive(Clone, Debug, Default, Serialize)]
 #[allow(missing_docs)]
@@ -332,37 +305,6 @@ pub struct PointRow {
     /// What asks for it on the command line; for people.
     #[serde(skip)]
     pub option: String,
-}
-
-/// One model of a sweep.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct SweepRow {
-    /// What it was to reach: `macs=0.5`.
-    pub target: String,
-    /// Multiply-accumulates of one run.
-    pub macs: u64,
-    /// Elements of weights.
-    pub params: u64,
-    /// Bytes on disk.
-    pub bytes: u64,
-    /// Milliseconds of one run, where it was measured.
-    pub latency_ms: Option<f64>,
-    /// The largest relative L2 drift of any output, as all that follows on inputs kept apart where there are such.
-    pub drift: Option<f64>,
-    /// The least share of rows of any output that keep their class.
-    pub agreement: Option<f64>,
-    /// The largest divergence of any output that holds scores of classes, in nats.
-    pub kl: Option<f64>,
-    /// Top-1 on labels.
-    pub accuracy: Option<f64>,
-    /// Whether the surgery did what the plan says.
-    pub exactness: ExactnessVerdict,
-    /// The file; `None` where none was written.
-    pub path: Option<String>,
-    /// Whether its target and the thresholds are met.
-    pub stands: bool,
-    /// Whether no other is as cheap and as near to the original (or as accurate), and better in one.
-    pub on_front: bool,
 }
 
 /// A latency aimed at.
