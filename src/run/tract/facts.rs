@@ -18,6 +18,9 @@ use crate::run::lower::{Infer, InferredFacts};
 /// Elements of a value whose contents are read.
 const LIMIT: usize = 4096;
 
+/// Where the indices have no axis tract counts from minus one. It does nothing while their rank is not known.
+const COUNTED: (&str, usize, usize) = ("GatherND", 1, 1);
+
 /// Operators of which tract reads extents unchecked: the input and the axes that it must have.
 const RANKED: &[(&str, usize, usize)] = &[
     ("AveragePool", 0, 3),
@@ -28,6 +31,7 @@ const RANKED: &[(&str, usize, usize)] = &[
     ("ConvInteger", 1, 3),
     ("ConvTranspose", 0, 3),
     ("ConvTranspose", 1, 3),
+    COUNTED,
     ("GlobalAveragePool", 0, 2),
     ("GlobalLpPool", 0, 2),
     ("GlobalMaxPool", 0, 2),
@@ -87,8 +91,11 @@ fn hidden(proto: &ModelProto, known: &InferredFacts) -> (ModelProto, usize) {
 fn needs_rank(node: &NodeProto, rank: &dyn Fn(&str) -> Option<usize>) -> bool {
     let of_it = RANKED.iter().filter(|(op, ..)| node.key() == ("", *op));
     of_it
-        .filter_map(|(_, at, least)| Some((node.input(*at)?, least)))
-        .any(|(name, least)| rank(name).is_none_or(|rank| rank < *least))
+        .filter_map(|entry| Some((node.input(entry.1)?, entry)))
+        .any(|(name, entry)| match rank(name) {
+            Some(rank) => rank < entry.2,
+            None => *entry != COUNTED,
+        })
 }
 
 /// Adds what tract finds out beyond that: of some forms that are yet to be rewritten it has a wrong idea.
