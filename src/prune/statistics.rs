@@ -90,7 +90,7 @@ pub(super) fn can_be_tapped(
 }
 
 /// With fewer inputs than this a model that was mended before is mended on all of them once more.
-const MANY: usize = 192;
+const MANY: usize = 768;
 /// Inputs that are taken in a row; one such row in so many is. Those that weights are judged by are the same share of each.
 const IN_TURN: (usize, usize) = (6, 4);
 

@@ -474,9 +474,6 @@ fn what_does_not_fit_is_refused_by_name() {
     );
     let window = "input x f32[2,3]\nconst w f32[4,3]\nz = Conv(x, w)\noutput z";
     assert!(refused(window, &[2, 3]).contains("Conv 'z'"));
-    let sequence = "input x f32[2,6]\nconst n i64[2] = 2, 4\nconst at i64[] = 0\np = SplitToSequence(x, n) {axis=1}\n\
-         z = GatherND(p, at)\noutput z";
-    assert!(refused(sequence, &[2, 6]).contains("GatherND 'z'"));
 }
 
 #[test]

@@ -116,8 +116,8 @@ fn the_loss_is_chosen_and_the_plan_says_which() {
 fn labels_of_the_data_are_learnt_from() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    let line = "@digits_cnn.onnx -o {}/NAME.onnx --target macs=0.3 --data @digits_test.npz --samples 160 --force --recover distill \
-                --steps 6 --report {}/NAME.json";
+    let line = "@digits_cnn.onnx -o {}/NAME.onnx --target macs=0.08 --data @digits_test.npz --samples 160 --force --recover distill \
+                --steps 12 --report {}/NAME.json";
     let trained = |name: &str, more: &str| {
         let output = run(path, &format!("{} {more}", line.replace("NAME", name)));
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -237,7 +237,7 @@ fn weights_are_trained_between_rounds() {
 fn units_are_ranked_by_derivatives() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    let line = "@digits_cnn.onnx -o {}/NAME.onnx --target macs=0.4 --data @digits_calibration.npz --samples 120 --force \
+    let line = "@digits_cnn.onnx -o {}/NAME.onnx --target macs=0.8 --data @digits_calibration.npz --samples 120 --force \
                 --score SCORE --recover none --report {}/NAME.json --threads THREADS";
     let drift = |name: &str, score: &str, threads: &str| {
         let line = line.replace("NAME", name).replace("SCORE", score);

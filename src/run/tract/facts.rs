@@ -265,3 +265,30 @@ pub(super) fn check(proto: &ModelProto, infer: &Infer) -> Result<(), Unverifiabl
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extents_and_ranks_that_are_not_there_are_not_read() {
+        let node = |op: &str| NodeProto {
+            op_type: Some(op.to_owned()),
+            input: vec!["data".to_owned(), "at".to_owned()],
+            ..Default::default()
+        };
+        let needs = |op: &str, at: Option<usize>| {
+            needs_rank(&node(op), &|name| {
+                if name == "at" { at } else { Some(3) }
+            })
+        };
+        assert_eq!(
+            [None, Some(2), Some(3)].map(|at| needs("Conv", at)),
+            [true, true, false]
+        );
+        assert_eq!(
+            [None, Some(0), Some(1)].map(|at| needs("GatherND", at)),
+            [false, true, false]
+        );
+    }
+}
