@@ -491,16 +491,14 @@ fn contractions() {
     let axes = |text: &str| text.chars().collect::<Vec<char>>();
     let of =
         |a: &str, b: &str, result: &str| AxisContraction::new([axes(a), axes(b)], axes(result));
-    let cases: [(&str, &[usize], &str, &[usize], &str); 4] = [
-        ("bhqd", &[2, 3, 4, 5], "bhkd", &[2, 3, 6, 5], "bhqk"),
-        ("bqhd", &[2, 4, 3, 5], "bkhd", &[2, 6, 3, 5], "hbkq"),
-        ("ij", &[2, 3], "jk", &[3, 4], "ik"),
-        ("i", &[3], "j", &[4], "ji"),
-    ];
-    for (a, dims_a, b, dims_b, result) in cases {
+    let checked = |a: &str, dims_a: &[usize], b: &str, dims_b: &[usize], result: &str| {
         let function = of(a, b, result).unwrap();
         check(&function, vec![random(dims_a, 1), random(dims_b, 2)], 2);
-    }
+    };
+    checked("bhqd", &[2, 3, 4, 5], "bhkd", &[2, 3, 6, 5], "bhqk");
+    checked("bqhd", &[2, 4, 3, 5], "bkhd", &[2, 6, 3, 5], "hbkq");
+    checked("ij", &[2, 3], "jk", &[3, 4], "ik");
+    checked("i", &[3], "j", &[4], "ji");
     assert!(of("ii", "j", "ij").is_none() && of("ij", "k", "ik").is_none());
     // Σ_j a_ij b_kj, written out.
     let a = FloatArray::new(vec![2, 2], vec![1.0, 2.0, 3.0, 4.0]);

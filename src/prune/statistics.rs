@@ -110,7 +110,7 @@ pub(super) fn mend(
     let inputs = &*setup.data.inputs;
     let all = !options.warm || inputs.count() < MANY;
     let runs: Vec<usize> = (0..inputs.count())
-        .filter(|run| all || run / IN_TURN.0 % IN_TURN.1 == 0)
+        .filter(|run| all || (run / IN_TURN.0).is_multiple_of(IN_TURN.1))
         .collect();
     let on = ChosenRuns {
         batches: inputs,
