@@ -1,6 +1,6 @@
 //! The main job.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
@@ -89,17 +89,19 @@ impl PruneJob {
     }
 }
 
+/// The model that is read, and where the pruned one goes. Errors: no model is named.
+pub(super) fn ends(args: &Prune) -> anyhow::Result<(PathBuf, PathBuf)> {
+    let path = args.model.clone().context("no model given")?;
+    let target = args.output.clone();
+    let target = target.unwrap_or_else(|| output::default_output(&path));
+    Ok((path, target))
+}
+
 pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
-    let Some(path) = &args.model else {
-        bail!("no model given")
-    };
-    let target = args
-        .output
-        .clone()
-        .unwrap_or_else(|| output::default_output(path));
-    let places = claim(args, &target, stop)?;
+    let (path, target) = &ends(args)?;
+    let places = claim(args, target, stop)?;
     let watch = Watch::new(&args.common, stop);
-    let mut job = PruneJob::read(args, (path, &target), &watch, stop)?;
+    let mut job = PruneJob::read(args, (path, target), &watch, stop)?;
     let runtime = job.runtime.as_deref();
     let pruner = Pruner::new(&job.model, &job.data, runtime, watch.work());
     let run = |request: &Request| pruner.run(request);
@@ -127,7 +129,7 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     stop.commit(staged)?;
     let written = places.model.is_some() && stands;
     training::done(job.request.training.as_ref(), written);
-    ending::say(&watch, (exit, &job.hint), written, args, &target, &report);
+    ending::say(&watch, (exit, &job.hint), written, args, target, &report);
     Ok(exit)
 }
 

@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
-
 use super::args::Prune;
 use super::family::{SweepText, metric};
 use super::places::{Places, with_word};
@@ -36,16 +34,10 @@ pub(super) fn run(
     SweepText(points): &SweepText,
     stop: &Stop,
 ) -> anyhow::Result<Exit> {
-    let Some(path) = &args.model else {
-        bail!("no model given")
-    };
-    let target = args
-        .output
-        .clone()
-        .unwrap_or_else(|| output::default_output(path));
-    let (members, reports) = claim(args, &target, points, stop)?;
+    let (path, target) = &prune::ends(args)?;
+    let (members, reports) = claim(args, target, points, stop)?;
     let watch = Watch::new(&args.common, stop);
-    let mut job = PruneJob::read(args, (path, &target), &watch, stop)?;
+    let mut job = PruneJob::read(args, (path, target), &watch, stop)?;
     let runtime = job.runtime.as_deref();
     let pruner = Pruner::new(&job.model, &job.data, runtime, watch.work());
     let run = |request: &Request| pruner.sweep(request, points);
