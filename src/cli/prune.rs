@@ -338,6 +338,7 @@ fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
     }
     let recover = defaults::recovery(args, plan.as_ref(), &score);
     let training = defaults::training(args, plan.as_ref());
+    let augment = defaults::augment(args, plan.as_ref());
     Ok(Request {
         targets,
         drift,
@@ -346,6 +347,8 @@ fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
         score,
         recover,
         training,
+        augment,
+        seed: args.data.seed,
         rounds: args.rounds,
         kinds,
         only: args.only.clone(),

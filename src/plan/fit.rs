@@ -10,6 +10,9 @@ pub struct Fit {
     /// Steps of training, where there was any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<usize>,
+    /// The views that were asked for, where anybody did: `none`, or their names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub augment: Option<String>,
     /// What they were fitted to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<FitInputs>,
@@ -26,6 +29,9 @@ pub struct FitInputs {
     pub synthetic: bool,
     /// How they were prepared.
     pub preprocessing: String,
+    /// In which views they were seen, and how many of each there were; empty where they were taken as they are.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub views: String,
 }
 
 impl Fit {
@@ -37,6 +43,7 @@ impl Fit {
         Fit {
             method: Self::NONE.to_owned(),
             steps: None,
+            augment: None,
             inputs: None,
         }
     }
@@ -61,8 +68,13 @@ impl Fit {
                 } else {
                     format!(" ({})", inputs.preprocessing)
                 };
+                let views = if inputs.views.is_empty() {
+                    String::new()
+                } else {
+                    format!(" in views ({})", inputs.views)
+                };
                 format!(
-                    "by {} to {}{made_up} {number}{prepared}",
+                    "by {} to {}{made_up} {number}{prepared}{views}",
                     self.method, inputs.number
                 )
             }
@@ -93,10 +105,12 @@ mod tests {
             digest: digest.to_owned(),
             synthetic: false,
             preprocessing: "× 1/255".to_owned(),
+            views: String::new(),
         };
         Fit {
             method: "least-squares".to_owned(),
             steps: None,
+            augment: None,
             inputs: Some(inputs),
         }
     }

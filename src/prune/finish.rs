@@ -7,6 +7,7 @@ use super::{Engine, Note, Outcome, PruneError, fit, io};
 use crate::analysis::Selection;
 use crate::cost::{Cost, params};
 use crate::evaluate::{ALLOWANCE, Baseline, Checks};
+use crate::inputs::Augment;
 use crate::latency::NEAR;
 use crate::model::{Index, Model};
 use crate::plan::{Fit, Plan};
@@ -62,6 +63,12 @@ impl Stages<'_> {
             .undone
             .into_iter()
             .chain(learnt)
+            .chain(
+                self.data
+                    .padding
+                    .as_ref()
+                    .map(|padding| padding.to_string()),
+            )
             .chain(candidates.unmatched);
         outcome.notes.extend(said.map(Note::Other));
         self.judge(&mut outcome);
@@ -82,7 +89,13 @@ impl Stages<'_> {
         };
         let steps = recovered.training.as_ref().map(|record| record.steps);
         let fit = fit::fit(self.data, method, self.request.needs_digest())?;
-        Ok(Fit { steps, ..fit })
+        let asked = self.request.augment;
+        let augment = (fit.fitted() && asked != Augment::Auto).then(|| asked.to_string());
+        Ok(Fit {
+            steps,
+            augment,
+            ..fit
+        })
     }
 
     fn check(

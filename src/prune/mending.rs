@@ -67,7 +67,7 @@ impl Stages<'_> {
         let trained = distill(
             teacher,
             start,
-            &*self.data.inputs,
+            self.data.whole(),
             runtime,
             training,
             self.work,

@@ -102,7 +102,7 @@ pub(super) fn mend(
         analysis: &prepared.analysis,
         selection,
     };
-    let inputs = &*setup.data.inputs;
+    let inputs = setup.data.rows();
     let runs: Vec<usize> = (0..inputs.count()).collect();
     let on = ChosenRuns {
         batches: inputs,

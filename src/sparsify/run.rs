@@ -225,11 +225,13 @@ impl<'a> Job<'a> {
         Ok(Fit {
             method,
             steps: training.map(|record| record.steps),
+            augment: None,
             inputs: Some(FitInputs {
                 number: self.data.inputs.count(),
                 digest,
                 synthetic: self.data.synthetic,
                 preprocessing: self.data.preparation.to_owned(),
+                views: String::new(),
             }),
         })
     }

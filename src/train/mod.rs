@@ -17,9 +17,8 @@ mod student;
 #[cfg(test)]
 mod tests;
 mod trainable;
-mod views;
 
+pub use crate::inputs::Views;
 pub use distill::distill;
 pub use error::TrainError;
 pub use record::{Lesson, TRAINED, Trained, Training, TrainingRecord};
-pub use views::Views;

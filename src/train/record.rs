@@ -1,5 +1,6 @@
 //! How a model is to be retrained, and how that went.
 
+use crate::inputs::Augment;
 use crate::model::Model;
 
 /// How plans name weights that were trained.
@@ -15,6 +16,8 @@ pub struct Training {
     pub seed: u64,
     /// Whether single weights that are zero stay so.
     pub keeps_zeros: bool,
+    /// Which views inputs are learnt from in.
+    pub augment: Augment,
 }
 
 /// A point of the learning curve.

@@ -8,7 +8,7 @@ use super::*;
 use crate::analysis::Selection;
 use crate::calibrate::Dataset;
 use crate::gradient::FloatArray;
-use crate::inputs::read_npz;
+use crate::inputs::{Augment, read_npz};
 use crate::model::{Index, Limits, Model, load, text};
 use crate::progress::Work;
 use crate::recover::Teacher;
@@ -251,6 +251,7 @@ fn training_brings_back_what_a_cut_took() {
         steps: Some(60),
         seed: 1,
         keeps_zeros: false,
+        augment: Augment::Auto,
     };
     for name in ["digits_cnn.onnx", "digits_transformer.onnx"] {
         let (before, after) = trained(name, training).record.errors();
@@ -264,6 +265,7 @@ fn the_same_seed_trains_the_same_weights_on_any_number_of_threads() {
         steps: Some(4),
         seed: 7,
         keeps_zeros: false,
+        augment: Augment::Auto,
     };
     let on = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new()
@@ -290,6 +292,7 @@ fn training_never_ends_worse_than_it_began() {
         steps: Some(5),
         seed: 0,
         keeps_zeros: false,
+        augment: Augment::Auto,
     };
     let pruned = workspace.working.clone();
     let trained = taught(teacher, pruned, &data, training);

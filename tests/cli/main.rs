@@ -6,6 +6,7 @@ mod dead;
 mod ends;
 mod files;
 mod kills;
+mod padding;
 mod quality;
 mod runtime;
 mod said;
