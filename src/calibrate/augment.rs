@@ -2,28 +2,12 @@
 
 use std::sync::Arc;
 
+use super::changed::Viewed;
 use super::dataset::Dataset;
-use crate::inputs::{Augment, Batches, DataError, Tensors, ViewedBatches, Views};
+use crate::inputs::{Augment, DataError, Tensors, ViewedBatches, Views};
 use crate::model::Model;
 use crate::rng::rng;
 use crate::run::{Runtime, Session, choose};
-
-/// Inputs in several views each.
-#[derive(Clone, Debug)]
-pub struct Viewed {
-    /// What is fitted to.
-    pub rows: Arc<dyn Batches>,
-    /// In which views.
-    pub views: Views,
-    /// As what each input counts.
-    pub each: usize,
-}
-
-impl std::fmt::Display for Viewed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}, {} of each", self.views, self.each)
-    }
-}
 
 /// Runs that views make of fewer,
 const RUNS: usize = 768;

@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::augment::Viewed;
-use super::padding::Padding;
+use super::changed::{SequencePadding, Viewed};
 use super::{MadeUp, ModelInputs, Statistics, cached, declared_inputs};
 use crate::analysis::Pins;
 use crate::inputs::{
@@ -44,7 +43,7 @@ pub struct Dataset {
     pub guessed: Vec<String>,
     /// What was found of padding, where `inputs` end where their sequences do.
     #[doc(hidden)]
-    pub padding: Option<Padding>,
+    pub padding: Option<SequencePadding>,
     /// What weights are fitted to instead of `inputs`, where these are seen in several views.
     #[doc(hidden)]
     pub views: Option<Viewed>,

@@ -4,6 +4,7 @@
 //! Invariant: nothing here is chosen or changed; the same runs give the same numbers, whatever the number of threads.
 
 mod augment;
+mod changed;
 mod dataset;
 mod gather;
 mod gauges;
@@ -15,7 +16,8 @@ mod sequences;
 mod shapes;
 mod specs;
 
-pub use augment::{Viewed, viewed};
+pub use augment::viewed;
+pub use changed::Viewed;
 pub use dataset::{Apart, Dataset};
 pub use gather::{ChosenRuns, POSITIONS, SPARED, gather, held_out, picks, stack};
 pub use gauges::doubts;

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::changed::SequencePadding;
 use super::dataset::{Apart, Dataset};
 use super::sequences::SequenceAxes;
 use crate::analysis::declared;
@@ -13,29 +14,6 @@ use crate::facts::Dim;
 use crate::inputs::{Batches, DataError, SequenceInputs, TrimmedBatches, trim, widths};
 use crate::model::{Index, Model, TensorRef};
 use crate::run::{Chosen, Runtime, Tensors, choose};
-
-/// What was found of padding.
-#[derive(Clone, Debug)]
-pub struct Padding {
-    /// The input that says which positions count.
-    pub mask: String,
-    /// The inputs with the padding that they came with.
-    pub whole: Arc<dyn Batches>,
-    /// Positions of all inputs, and how many of them count.
-    pub positions: (usize, usize),
-}
-
-impl std::fmt::Display for Padding {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (all, counts) = self.positions;
-        write!(
-            f,
-            "positions that '{}' switches off do not count: {:.0} % of all",
-            self.mask,
-            100.0 * (all - counts) as f64 / all.max(1) as f64
-        )
-    }
-}
 
 /// Widths that inputs are cut to, at most: the model is made ready for each.
 const WIDTHS: usize = 4;
@@ -63,7 +41,7 @@ pub fn trimmed(
         let Some(lengths) = lengths(&*data.inputs, &mask)? else {
             continue;
         };
-        let candidate = Candidate {
+        let candidate = MaskCandidate {
             model,
             inputs: &*data.inputs,
             mask: &mask,
@@ -145,7 +123,7 @@ fn lengths(inputs: &dyn Batches, mask: &str) -> Result<Option<Vec<usize>>, DataE
 }
 
 /// An input that may say which positions count.
-struct Candidate<'a> {
+struct MaskCandidate<'a> {
     model: &'a Model,
     inputs: &'a dyn Batches,
     mask: &'a str,
@@ -154,7 +132,7 @@ struct Candidate<'a> {
     lengths: &'a [usize],
 }
 
-impl Candidate<'_> {
+impl MaskCandidate<'_> {
     /// Whether the outputs of the shortest run and of one in the middle are the same without padding, and others where one
     /// more position is switched off.
     fn is_mask(&self, runtime: &dyn Runtime) -> Result<bool, DataError> {
@@ -217,7 +195,7 @@ impl Candidate<'_> {
             Some(example) => example.get(self.mask).map_or(0, |mask| mask.dims[1]),
             None => 0,
         };
-        let padding = Padding {
+        let padding = SequencePadding {
             mask: self.mask.to_owned(),
             whole: data.inputs.clone(),
             positions: (stored * self.lengths.len(), self.lengths.iter().sum()),
@@ -298,7 +276,7 @@ mod tests {
     fn found(net: &str) -> Option<String> {
         let model = text::model(net).unwrap();
         let run = |length: usize| {
-            let numbers: Vec<f32> = (0..6).map(|at| (at * 7 % 5) as f32 - 1.0).collect();
+            let numbers: Vec<f32> = (0..6).map(|at| (at * 7 % 5) as f32 - 1.5).collect();
             let ones: Vec<f32> = (0..6).map(|at| f32::from(u8::from(at < length))).collect();
             Tensors::from_iter([
                 ("a".to_owned(), TensorRef::from_f32(vec![1, 6], &numbers)),

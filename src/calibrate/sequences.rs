@@ -99,3 +99,33 @@ impl Counting {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{TensorRef, text};
+
+    #[test]
+    fn the_axis_of_sequences_goes_through_the_model() {
+        let net = "opset 17\ninput x f32[n,s,4]\nconst w f32[4,6]\nconst t i64[2] = -1,6\na = MatMul(x, w)\nb = Transpose(a) {perm=[0,2,1]}
+            c = MatMul(a, b)\nd = Reshape(a, t)\ne = ReduceMean(a) {axes=[1],keepdims=0}\nf = Concat(a, a) {axis=1}
+            output a\noutput b\noutput c\noutput d\noutput e\noutput f";
+        let model = text::model(net).unwrap();
+        let example = |width: usize| {
+            let numbers = vec![0.0; 4 * width];
+            Tensors::from_iter([(
+                "x".to_owned(),
+                TensorRef::from_f32(vec![1, width, 4], &numbers),
+            )])
+        };
+        let inputs = SequenceInputs::from([("x".to_owned(), 1)]);
+        let axes = SequenceAxes::found(&model, &example(5), &inputs).unwrap();
+        let axis = |name: &str| axes.axis(model.index().main_value(name).unwrap());
+        // Of scores between positions, and of what holds each position twice, no axis alone is that of the sequence.
+        assert_eq!(
+            ["x", "a", "b", "c", "d", "e", "f"].map(axis),
+            [Some(1), Some(1), Some(2), None, Some(0), None, None]
+        );
+        assert!(SequenceAxes::found(&model, &example(1), &inputs).is_none());
+    }
+}

@@ -5,11 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use super::values::{
-    self, EngineName, GoalText, Kinds, Numbers, Pin, Recovery, Scoring, Shard, Storage,
-};
+use super::values::{self, EngineName, GoalText, Kinds, Numbers, Pin, Recovery, Scoring, Shard};
+use super::views::ViewArgs;
 use crate::allocate::Align;
-use crate::inputs::Augment;
 use crate::progress::Memory;
 use crate::prune::{Allowance, Pattern};
 use crate::sparsify::{self, SparseScore};
@@ -199,10 +197,8 @@ pub(super) struct Prune {
     /// none, if not given
     #[arg(long, value_name = "NAME", value_parser = values::recovery)]
     pub recover: Option<Recovery>,
-    /// Views of pictures that weights are fitted to and trained by: auto, none, or a list of flip, crop, colour, mix (and splice, of
-    /// sentences, in training); used where the original still sees what it saw. As the plan says, or auto, if not given
-    #[arg(long, value_name = "VIEWS")]
-    pub augment: Option<Augment>,
+    #[command(flatten)]
+    pub views: ViewArgs,
     /// Steps of training, with --recover distill; by the size of the model if not given
     #[arg(long, value_name = "N", value_parser = values::positive)]
     pub steps: Option<usize>,
@@ -358,9 +354,8 @@ pub(super) struct Sparsify {
     /// training with the original as teacher, zeros kept; with --data); least-squares where inputs are run, if not given
     #[arg(long, value_name = "NAME", value_parser = values::recovery)]
     pub recover: Option<Recovery>,
-    /// Views of inputs that weights are trained by, with --recover distill: auto, none, or a list of flip, crop, colour, mix, splice
-    #[arg(long, value_name = "VIEWS", default_value = "auto")]
-    pub augment: Augment,
+    #[command(flatten)]
+    pub views: ViewArgs,
     /// Steps of training, with --recover distill; by the size of the model if not given
     #[arg(long, value_name = "N", value_parser = values::positive)]
     pub steps: Option<usize>,
@@ -372,7 +367,7 @@ pub(super) struct Sparsify {
     pub exclude: Vec<globset::Glob>,
     /// How zeros are stored: dense, or sparse (as indices and numbers, where that is smaller)
     #[arg(long, value_name = "NAME", value_parser = values::storage, default_value = "dense")]
-    pub storage: Storage,
+    pub storage: values::Storage,
     /// Apply a saved plan
     #[arg(long, value_name = "FILE.json", conflicts_with_all = ["sparsity", "score", "uniform"])]
     pub plan: Option<PathBuf>,

@@ -4,7 +4,6 @@ use anyhow::Context;
 
 use super::args::Prune;
 use super::values::{Recovery, Scoring};
-use crate::inputs::Augment;
 use crate::plan::Plan;
 use crate::prune::{DEFAULT_DRIFT, MADE_UP_DRIFT, PruneError, Request};
 use crate::recover::Method;
@@ -61,14 +60,8 @@ pub(super) fn training(args: &Prune, plan: Option<&Plan>) -> Option<Training> {
         steps: args.steps.or(fit.filter(|_| was).and_then(|fit| fit.steps)),
         seed: args.data.seed,
         keeps_zeros: false,
-        augment: augment(args, plan),
+        augment: args.views.augment(fit),
     })
-}
-
-/// The views that are asked for, or that the plan says were.
-pub(super) fn augment(args: &Prune, plan: Option<&Plan>) -> Augment {
-    let planned = || plan?.fit.as_ref()?.augment.as_ref()?.parse().ok();
-    args.augment.or_else(planned).unwrap_or_default()
 }
 
 /// The drift allowed.

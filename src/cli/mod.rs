@@ -24,6 +24,7 @@ mod sparsify;
 mod stop;
 mod values;
 mod verify;
+mod views;
 mod watch;
 
 use std::ffi::OsString;

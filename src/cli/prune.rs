@@ -338,7 +338,8 @@ fn request(args: &Prune, watch: &Watch) -> anyhow::Result<Request> {
     }
     let recover = defaults::recovery(args, plan.as_ref(), &score);
     let training = defaults::training(args, plan.as_ref());
-    let augment = defaults::augment(args, plan.as_ref());
+    let planned = plan.as_ref().and_then(|plan| plan.fit.as_ref());
+    let augment = args.views.augment(planned);
     Ok(Request {
         targets,
         drift,

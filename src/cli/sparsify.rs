@@ -181,7 +181,7 @@ fn training(args: &Sparsify, measured: bool) -> anyhow::Result<Option<Training>>
         steps: args.steps,
         seed: args.data.seed,
         keeps_zeros: true,
-        augment: args.augment,
+        augment: args.views.augment(None),
     }))
 }
 

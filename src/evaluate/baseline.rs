@@ -1,11 +1,11 @@
 //! Running the original, the masked and the pruned model.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::outputs::{BUDGET, OutputCache, side_by_side};
+use super::sequences::{alike_runs, output_axes};
 use super::{Comparison, EvaluateError};
-use crate::calibrate::{Dataset, SPARED, SequenceAxes, held_out};
+use crate::calibrate::{Dataset, SPARED, held_out};
 use crate::inputs::{Batches, GatherError, examples};
 use crate::latency::latency;
 use crate::model::{Index, Model, TensorRef};
@@ -322,7 +322,7 @@ impl<'a> Baseline<'a> {
         };
         work.progress.begin(Phase::Verify, 0);
         if let Some(exactness) = exactness {
-            let runs = alike_runs(&*data.inputs);
+            let runs = alike_runs(&*data.inputs, EXACT);
             let inputs = runs
                 .iter()
                 .map(|run| data.inputs.fetch(*run))
@@ -362,21 +362,6 @@ impl<'a> Baseline<'a> {
     }
 }
 
-/// The runs that exactness is checked on: the first of the width that most have, for they have the same shapes.
-fn alike_runs(inputs: &dyn Batches) -> Vec<usize> {
-    let mut by_width: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for run in 0..inputs.count() {
-        let width = inputs.sequence(run).map_or(0, |sequence| sequence.width);
-        by_width.entry(width).or_default().push(run);
-    }
-    let mut runs = by_width
-        .into_values()
-        .max_by_key(Vec::len)
-        .unwrap_or_default();
-    runs.truncate(EXACT);
-    runs
-}
-
 /// The runs that a search for a drift goes by: those that no weights were fitted to, where they are enough to tell.
 fn spared_runs(count: usize) -> Vec<usize> {
     let spared: Vec<usize> = (0..count)
@@ -388,13 +373,6 @@ fn spared_runs(count: usize) -> Vec<usize> {
     } else {
         spared
     }
-}
-
-/// The axis of each output along which the positions of sequences lie.
-fn output_axes(model: &Model, data: &Dataset) -> Vec<Option<usize>> {
-    let axes = SequenceAxes::of(model, &*data.inputs);
-    let outputs = &model.index().graph(Index::MAIN).outputs;
-    outputs.iter().map(|output| axes.axis(*output)).collect()
 }
 
 /// The runs that statistics are taken of.

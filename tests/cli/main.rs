@@ -1,5 +1,6 @@
 //! The command line as scripts see it: exit codes, files, JSON.
 
+mod augment;
 mod counts;
 mod data;
 mod dead;

@@ -19,7 +19,7 @@ use crate::inputs::Tensors;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Augment {
-    /// Where and as measurements say that it helps.
+    /// Where measurements say that it helps: all that are possible in training, none elsewhere.
     #[default]
     Auto,
     /// As they are.
@@ -78,27 +78,19 @@ impl Augment {
         }
     }
 
-    /// The views of pictures that weights are fitted to in, before the original was asked.
+    /// The views of pictures that weights are fitted to in, before the original was asked: those that somebody asked for. No
+    /// measurement says yet that they help where nobody did.
     pub fn of_calibration(&self, example: &Tensors) -> Views {
-        let none = Views::default();
-        let (flip, shift, colour, mix) = (true, true, true, true);
+        let of_pictures = Views {
+            flip: true,
+            shift: true,
+            colour: true,
+            mix: true,
+            splice: false,
+        };
         match self {
-            Augment::Auto => Views::possible(example).and(Views {
-                flip,
-                shift,
-                ..none
-            }),
-            Augment::Never => none,
-            Augment::Only(views) => {
-                let of_pictures = Views {
-                    flip,
-                    shift,
-                    colour,
-                    mix,
-                    ..none
-                };
-                every(example).and(of_pictures).and(*views)
-            }
+            Augment::Auto | Augment::Never => Views::default(),
+            Augment::Only(views) => every(example).and(of_pictures).and(*views),
         }
     }
 }
