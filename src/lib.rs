@@ -156,7 +156,9 @@ pub use surgery::SurgeryError;
 #[doc(inline)]
 pub use calibrate::{Apart, Dataset, Statistics};
 #[doc(inline)]
-pub use inputs::{Batches, DataError, read_npy, read_npz, write_npy, write_npz};
+pub use inputs::{
+    Augment, AugmentError, Batches, DataError, Views, read_npy, read_npz, write_npy, write_npz,
+};
 // What runs models, and what was measured.
 #[doc(inline)]
 pub use evaluate::{Checks, Latency};

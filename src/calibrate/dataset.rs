@@ -3,9 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::changed::{SequencePadding, Viewed};
 use super::{MadeUp, ModelInputs, Statistics, cached, declared_inputs};
 use crate::analysis::Pins;
-use crate::inputs::{Batches, DataError, Inputs, LoadOptions, Part, Tensors, apart, load};
+use crate::inputs::{
+    Batches, DataError, Inputs, LoadOptions, Part, Tensors, apart, examples, load,
+};
 use crate::model::Model;
 use crate::progress::Memory;
 
@@ -38,6 +41,12 @@ pub struct Dataset {
     pub preparation: String,
     /// Inputs of which the file does not tell which numbers come together: what was made up for them is a guess.
     pub guessed: Vec<String>,
+    /// What was found of padding, where `inputs` end where their sequences do.
+    #[doc(hidden)]
+    pub padding: Option<SequencePadding>,
+    /// What weights are fitted to instead of `inputs`, where these are seen in several views.
+    #[doc(hidden)]
+    pub views: Option<Viewed>,
 }
 
 /// Inputs that were kept apart to measure on.
@@ -62,6 +71,8 @@ impl Default for Dataset {
             statistics: None,
             preparation: String::new(),
             guessed: Vec::new(),
+            padding: None,
+            views: None,
         }
     }
 }
@@ -129,6 +140,46 @@ impl Dataset {
             Some(apart) => (&*apart.inputs, apart.labels.as_deref()),
             None => (&*self.inputs, self.labels.as_deref()),
         }
+    }
+
+    /// What statistics are taken of and weights are fitted to: the inputs, in several views where there are few.
+    #[doc(hidden)]
+    pub fn rows(&self) -> &dyn Batches {
+        match &self.views {
+            Some(viewed) => &*viewed.rows,
+            None => &*self.inputs,
+        }
+    }
+
+    /// What is fitted to and chosen by, with the padding that it came with.
+    #[doc(hidden)]
+    pub fn whole(&self) -> &dyn Batches {
+        match &self.padding {
+            Some(padding) => &*padding.whole,
+            None => &*self.inputs,
+        }
+    }
+
+    /// One of all inputs of each width of sequences, the widest first. Errors: one that cannot be read.
+    #[doc(hidden)]
+    pub fn examples(&self) -> Result<Vec<Tensors>, DataError> {
+        let runs = |inputs: &dyn Batches| -> Vec<usize> { (0..inputs.count()).collect() };
+        let mut all = examples(&*self.inputs, &runs(&*self.inputs))?;
+        let apart = self.apart.as_ref().map(|apart| &*apart.inputs);
+        if let Some(apart) = apart.filter(|apart| apart.sequence_axes().is_some()) {
+            let is_new = |all: &[Tensors], example: &Tensors| {
+                let dims = |tensors: &Tensors| -> Vec<Vec<usize>> {
+                    tensors.values().map(|tensor| tensor.dims.clone()).collect()
+                };
+                all.iter().all(|other| dims(other) != dims(example))
+            };
+            for example in examples(apart, &runs(apart))? {
+                if is_new(&all, &example) {
+                    all.push(example);
+                }
+            }
+        }
+        Ok(all)
     }
 
     /// Whether what drift is measured on was made up.

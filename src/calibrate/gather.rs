@@ -6,12 +6,13 @@ use rand::seq::index::sample;
 use rayon::prelude::*;
 
 use super::moments::{Moments, ROWS_PER_COLUMN, Statistics};
-use crate::inputs::{Batches, GatherError, run_in_order};
+use super::sequences::{Counting, SequenceAxes};
+use crate::inputs::{Batches, GatherError, examples, run_in_order};
 use crate::linear::Linear;
 use crate::model::{Model, TensorRef};
 use crate::progress::{Phase, Work};
 use crate::rng::rng;
-use crate::run::Runtime;
+use crate::run::{Runtime, for_shapes};
 
 /// Positions of a large map that one run gives rows for; neighbours say nearly the same.
 pub const POSITIONS: usize = 256;
@@ -80,12 +81,14 @@ pub fn gather(
         samples: 0,
         of: BTreeMap::new(),
     };
-    let Some(first) = runs.first() else {
+    if runs.is_empty() {
         return Ok(statistics);
-    };
-    let session = runtime
-        .prepare(model, &batches.fetch(*first)?, &taps)
-        .map_err(|error| GatherError::Run(error.to_string()))?;
+    }
+    let session = for_shapes(model, &examples(batches, runs)?, |model, example| {
+        runtime.prepare(model, example, &taps)
+    })
+    .map_err(|error| GatherError::Run(error.to_string()))?;
+    let axes = SequenceAxes::of(model, batches);
     let few =
         |view: &Linear| ((runs.len() * POSITIONS) as f64) < ROWS_PER_COLUMN * view.columns as f64;
     let mut tapped: Vec<TappedView> = wanted
@@ -95,7 +98,7 @@ pub fn gather(
     run_in_order(&*session, batches, runs, work, |numbers, results| {
         tapped
             .par_iter_mut()
-            .for_each(|tapped| tapped.add(numbers, &results));
+            .for_each(|tapped| tapped.add(batches, &axes, (numbers, &results)));
         statistics.samples += numbers.len();
         Ok(())
     })?;
@@ -133,12 +136,19 @@ impl<'a> TappedView<'a> {
     }
 
     /// Adds what some runs, of these numbers, gave.
-    fn add(&mut self, numbers: &[usize], results: &[Vec<TensorRef>]) {
+    fn add(
+        &mut self,
+        batches: &dyn Batches,
+        axes: &SequenceAxes,
+        (numbers, results): (&[usize], &[Vec<TensorRef>]),
+    ) {
+        let axis = axes.axis(self.view.data);
         let rows = |(number, result): (&usize, &Vec<TensorRef>)| {
             let tensor = result.get(self.tap)?;
-            let positions = self.view.positions(&tensor.dims)?;
-            self.view
-                .activations(tensor, &picks(&self.key, *number, positions, POSITIONS))
+            let draw = |positions| picks(&self.key, *number, positions, POSITIONS);
+            let picks =
+                Counting::of(batches, *number, axis).drawn(self.view, &tensor.dims, draw)?;
+            self.view.activations(tensor, &picks)
         };
         let parts: Vec<Vec<f32>> = numbers.par_iter().zip(results).filter_map(rows).collect();
         self.moments.add_parts(&parts);

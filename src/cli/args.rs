@@ -8,9 +8,8 @@ use clap_complete::Shell;
 use super::family::SweepArgs;
 use super::keep::KeepArgs;
 use super::train_args::TrainArgs;
-use super::values::{
-    self, EngineName, GoalText, Kinds, Numbers, Pin, Recovery, Scoring, Shard, Storage,
-};
+use super::values::{self, EngineName, GoalText, Kinds, Numbers, Pin, Recovery, Scoring, Shard};
+use super::views::ViewArgs;
 use crate::allocate::Align;
 use crate::progress::Memory;
 use crate::prune::{Allowance, Pattern};
@@ -200,6 +199,8 @@ pub(super) struct Prune {
     #[arg(long, value_name = "NAME", value_parser = values::recovery)]
     pub recover: Option<Recovery>,
     #[command(flatten)]
+    pub views: ViewArgs,
+    #[command(flatten)]
     pub train: TrainArgs,
     /// Score, cut and recover so many times on the way to the targets (with --data)
     #[arg(long, value_name = "N", value_parser = values::positive, default_value = "1")]
@@ -357,6 +358,8 @@ pub(super) struct Sparsify {
     #[arg(long, value_name = "NAME", value_parser = values::recovery)]
     pub recover: Option<Recovery>,
     #[command(flatten)]
+    pub views: ViewArgs,
+    #[command(flatten)]
     pub train: TrainArgs,
     /// The same share of zeros in every layer
     #[arg(long)]
@@ -366,7 +369,7 @@ pub(super) struct Sparsify {
     pub exclude: Vec<globset::Glob>,
     /// How zeros are stored: dense, or sparse (as indices and numbers, where that is smaller)
     #[arg(long, value_name = "NAME", value_parser = values::storage, default_value = "dense")]
-    pub storage: Storage,
+    pub storage: values::Storage,
     /// Apply a saved plan
     #[arg(long, value_name = "FILE.json", conflicts_with_all = ["sparsity", "score", "uniform"])]
     pub plan: Option<PathBuf>,

@@ -9,7 +9,7 @@ use super::stop::Stop;
 use super::watch::Watch;
 use super::{Exit, advice, data, engine, output};
 use crate::analysis::Options;
-use crate::calibrate::Statistics;
+use crate::calibrate::{Dataset, Statistics, cached, trimmed};
 use crate::files::Staged;
 use crate::model::Model;
 use crate::progress::{Phase, Progress};
@@ -42,7 +42,10 @@ pub(super) fn run(args: &Calibrate, stop: &Stop) -> anyhow::Result<Exit> {
     let runtime = engine::runtime(args.engine.runtime, true, watch.memory)?;
     let mut given = data::GivenData::told(&inputs)?;
     given.doubt(&model, &*runtime, &watch);
-    let gathered = prune::calibrate(&model, &options, &inputs, &runs, &*runtime, &watch.work());
+    let whole = Dataset::new(cached(inputs));
+    let data = trimmed(&model, &whole, &*runtime)?.unwrap_or(whole);
+    let batches = &*data.inputs;
+    let gathered = prune::calibrate(&model, &options, batches, &runs, &*runtime, &watch.work());
     let statistics = match super::ran(gathered, "", &watch)? {
         Ok(statistics) => statistics,
         Err(exit) => return Ok(exit),

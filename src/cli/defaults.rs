@@ -73,6 +73,7 @@ pub(super) fn training(
     Some(Training {
         steps: asked.steps.or(planned.and_then(|fit| fit.steps)),
         loss: asked.loss.or(planned.and_then(named)),
+        augment: args.views.augment(fit),
         ..asked
     })
 }

@@ -30,6 +30,7 @@ mod train_args;
 mod training;
 mod values;
 mod verify;
+mod views;
 mod vocabulary;
 mod watch;
 

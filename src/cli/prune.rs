@@ -354,6 +354,8 @@ fn request(args: &Prune, target: &Path, watch: &Watch) -> anyhow::Result<Request
     let keeps = !args.outputs.dry_run && args.family.sweep.is_none();
     let target = keeps.then_some(target);
     let training = defaults::training(args, plan.as_ref(), target);
+    let planned = plan.as_ref().and_then(|plan| plan.fit.as_ref());
+    let augment = args.views.augment(planned);
     let request = Request {
         targets,
         drift,
@@ -362,6 +364,8 @@ fn request(args: &Prune, target: &Path, watch: &Watch) -> anyhow::Result<Request
         score,
         recover,
         training,
+        augment,
+        seed: args.data.seed,
         rounds: args.rounds,
         kinds,
         only: args.only.clone(),

@@ -179,6 +179,7 @@ fn training_of(args: &Sparsify, target: &Path) -> anyhow::Result<Option<Training
     let trains = args.recover == Some(Recovery::Distill);
     Ok(trains.then_some(Training {
         keeps_zeros: true,
+        augment: args.views.augment(None),
         ..asked
     }))
 }

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use super::outputs::{BUDGET, OutputCache, side_by_side};
+use super::sequences::{alike_runs, output_axes};
 use super::{Comparison, EvaluateError};
 use crate::calibrate::{Dataset, SPARED, held_out};
-use crate::inputs::{Batches, GatherError};
+use crate::inputs::{Batches, GatherError, examples};
 use crate::latency::latency;
 use crate::model::{Index, Model, TensorRef};
 use crate::progress::{Phase, Work};
-use crate::run::{Chosen, Runtime, Session, Tensors};
+use crate::run::{Chosen, Runtime, Session, Tensors, for_shapes};
 use crate::verify::{Agreement, Drift, Exactness, OutputDrift, Verdict, worst};
 use crate::workspace::OriginalRuns;
 
@@ -159,7 +160,9 @@ impl<'a> Baseline<'a> {
             return Ok(bench);
         }
         bench.original = match chosen.session {
-            Ok(session) => match OutputCache::new(session, &*data.inputs, runs, BUDGET, work) {
+            Ok(session) => match OutputCache::new(session, &*data.inputs, runs, BUDGET, work)
+                .map(|cache| cache.with_axes(output_axes(model, data)))
+            {
                 Err(GatherError::Run(reason)) => Err(reason),
                 other => Ok(other?),
             },
@@ -228,9 +231,9 @@ impl<'a> Baseline<'a> {
             .as_ref()
             .map_err(EvaluateError::unverifiable)?;
         let none = || EvaluateError::unverifiable("there are no inputs to run");
-        let example = inputs.fetch(*runs.first().ok_or_else(none)?)?;
+        runs.first().ok_or_else(none)?;
         let session = self
-            .prepare(pruned, &example)
+            .prepare(pruned, &examples(inputs, runs)?)
             .map_err(EvaluateError::Broken)?;
         let mut drift = Drift::new(&self.names, &pruned.ends);
         let mut agreement = Agreement::new(&self.names, &pruned.ends);
@@ -248,13 +251,12 @@ impl<'a> Baseline<'a> {
         })
     }
 
-    fn prepare(&self, model: &Model, example: &Tensors) -> Result<Box<dyn Session>, String> {
+    fn prepare(&self, model: &Model, examples: &[Tensors]) -> Result<Box<dyn Session>, String> {
         let Some(runtime) = self.runtime else {
             return Err("models are not run".to_owned());
         };
-        runtime
-            .prepare_variant(model, example)
-            .map_err(|error| error.to_string())
+        let prepare = |model: &Model, example: &Tensors| runtime.prepare_variant(model, example);
+        for_shapes(model, examples, prepare).map_err(|error| error.to_string())
     }
 
     /// What became of the outputs, on inputs that nothing was fitted to or chosen by where there are such. `false`: the
@@ -277,7 +279,7 @@ impl<'a> Baseline<'a> {
             agreement.add(before, after);
         };
         let compared = match &data.apart {
-            Some(_) => side_by_side(&*both.original.session, both.pruned, inputs, work, take),
+            Some(_) => side_by_side(both.original, both.pruned, inputs, work, take),
             None => both
                 .original
                 .compare_with(both.pruned, inputs, &all, work, take),
@@ -320,13 +322,15 @@ impl<'a> Baseline<'a> {
         };
         work.progress.begin(Phase::Verify, 0);
         if let Some(exactness) = exactness {
-            let inputs = (0..data.inputs.count().min(EXACT))
-                .map(|run| data.inputs.fetch(run))
-                .collect::<Result<Vec<_>, _>>()?;
-            let outputs = inputs
+            let runs = alike_runs(&*data.inputs, EXACT);
+            let inputs = runs
                 .iter()
-                .enumerate()
-                .map(|(run, inputs)| original.outputs(run, inputs))
+                .map(|run| data.inputs.fetch(*run))
+                .collect::<Result<Vec<_>, _>>()?;
+            let outputs = runs
+                .iter()
+                .zip(&inputs)
+                .map(|(run, inputs)| original.outputs(*run, inputs))
                 .collect::<Result<Vec<_>, _>>()?;
             checks.exactness = exactness(OriginalRuns {
                 inputs: &inputs,
@@ -334,10 +338,11 @@ impl<'a> Baseline<'a> {
                 noise: original.session.noise(),
             });
         }
-        let Some(example) = data.inputs.example()? else {
+        let examples = data.examples()?;
+        let Some(example) = examples.first() else {
             return Ok(checks);
         };
-        let Ok(session) = self.prepare(pruned, &example) else {
+        let Ok(session) = self.prepare(pruned, &examples) else {
             return Ok(checks);
         };
         let both = ReadyPair {
@@ -348,7 +353,7 @@ impl<'a> Baseline<'a> {
             return Ok(checks);
         }
         work.progress.begin(Phase::Latency, 0);
-        if let Ok(times) = latency(&[&*original.session, &*session], &example, ROUNDS, LATENCY)
+        if let Ok(times) = latency(&[&*original.session, &*session], example, ROUNDS, LATENCY)
             && let [original, pruned] = times[..]
         {
             checks.latency = Some(Latency { original, pruned });

@@ -5,6 +5,7 @@
 mod baseline;
 mod compare;
 mod outputs;
+mod sequences;
 mod setup;
 mod trunk;
 mod variation;

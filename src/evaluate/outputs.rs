@@ -14,6 +14,8 @@ pub(super) const BUDGET: usize = 256 << 20;
 pub(super) struct OutputCache {
     pub session: Box<dyn Session>,
     held: BTreeMap<usize, Vec<TensorRef>>,
+    /// The axis of each output along which the positions of sequences lie; none where all count.
+    axes: Vec<Option<usize>>,
 }
 
 impl OutputCache {
@@ -29,11 +31,12 @@ impl OutputCache {
         let mut original = OutputCache {
             session,
             held: BTreeMap::new(),
+            axes: Vec::new(),
         };
         let Some(first) = runs.first() else {
             return Ok(original);
         };
-        // All inputs of a session have the same shapes, and so have its outputs.
+        // Outputs of all inputs are about as large.
         let outputs = original.outputs(*first, &inputs.fetch(*first)?)?;
         runs.truncate(budget / size(&outputs).max(1));
         let mut held = BTreeMap::new();
@@ -51,6 +54,28 @@ impl OutputCache {
         )?;
         original.held = held;
         Ok(original)
+    }
+
+    /// Compares only those positions of outputs that count, along these axes.
+    pub fn with_axes(self, axes: Vec<Option<usize>>) -> Self {
+        OutputCache { axes, ..self }
+    }
+
+    /// Of outputs for one of some inputs the positions that count.
+    fn counting(
+        &self,
+        inputs: &dyn Batches,
+        number: usize,
+        mut outputs: Vec<TensorRef>,
+    ) -> Vec<TensorRef> {
+        if let Some(sequence) = inputs.sequence(number) {
+            for (output, axis) in outputs.iter_mut().zip(&self.axes) {
+                if let Some(axis) = axis {
+                    *output = output.first_along(*axis, sequence.counts);
+                }
+            }
+        }
+        outputs
     }
 
     /// What it gives for one of the inputs. Errors: the run fails.
@@ -71,8 +96,11 @@ impl OutputCache {
         work: &Work,
         mut take: impl FnMut(&[TensorRef], &[TensorRef]),
     ) -> Result<(), GatherError> {
-        let both =
-            |number, inputs: Tensors| Ok((self.outputs(number, &inputs)?, run(other, &inputs)?));
+        let both = |number, tensors: Tensors| {
+            let (own, others) = (self.outputs(number, &tensors)?, run(other, &tensors)?);
+            let counting = |outputs| self.counting(inputs, number, outputs);
+            Ok((counting(own), counting(others)))
+        };
         in_order(
             inputs,
             runs,
@@ -87,9 +115,9 @@ impl OutputCache {
     }
 }
 
-/// Runs two models on all of some inputs and hands on what both give, run after run. Errors: as [`OutputCache::compare_with`].
+/// Runs the original and another model on all of some inputs, which are others than the cached, and hands on what both give, run after run. Errors: as [`OutputCache::compare_with`].
 pub fn side_by_side(
-    one: &dyn Session,
+    original: &OutputCache,
     other: &dyn Session,
     inputs: &dyn Batches,
     work: &Work,
@@ -100,7 +128,12 @@ pub fn side_by_side(
         inputs,
         &runs,
         work,
-        |_, inputs: Tensors| Ok((run(one, &inputs)?, run(other, &inputs)?)),
+        |number, tensors: Tensors| {
+            let own = run(&*original.session, &tensors)?;
+            let others = run(other, &tensors)?;
+            let counting = |outputs| original.counting(inputs, number, outputs);
+            Ok((counting(own), counting(others)))
+        },
         |(one, other)| size(one) + size(other),
         |_, pairs| {
             pairs.iter().for_each(|(one, other)| take(one, other));

@@ -9,10 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Baseline, EvaluateError, RunSetup};
 use crate::analysis::{Selection, constants};
 use crate::calibrate::Dataset;
-use crate::inputs::{Batches, DataError, GatherError, in_order, size};
+use crate::inputs::{
+    Batches, DataError, GatherError, Sequence, SequenceInputs, examples, in_order, size,
+};
 use crate::model::{Index, Model, NodeId, Origin, TensorRef, ValueId, extract_subgraph};
 use crate::progress::Work;
-use crate::run::{Runtime, Session, Tensors};
+use crate::run::{Runtime, Session, Tensors, for_shapes};
 use crate::workspace::Workspace;
 
 /// Bytes of values that a stage keeps, of all inputs together.
@@ -164,6 +166,14 @@ impl Batches for Continued<'_> {
         );
         Ok(inputs)
     }
+
+    fn sequence(&self, number: usize) -> Option<Sequence> {
+        self.inputs.sequence(number)
+    }
+
+    fn sequence_axes(&self) -> Option<&SequenceInputs> {
+        self.inputs.sequence_axes()
+    }
 }
 
 /// The part of a model between two stages, made ready.
@@ -176,14 +186,15 @@ struct Stretch {
 }
 
 impl Stretch {
-    /// Makes it ready from the values `starts`, which `example` holds with all inputs. `None` where the runtime does not take it.
+    /// Makes it ready from the values `starts`, which each of the `examples` holds with all inputs. `None` where the runtime does not take it.
     fn new(
         model: &Model,
         names: Vec<String>,
         starts: &BTreeMap<String, TensorRef>,
-        example: &Tensors,
+        examples: &[Tensors],
         runtime: &dyn Runtime,
     ) -> Option<Self> {
+        let example = examples.first()?;
         let computed: Vec<String> = names
             .iter()
             .filter(|name| !example.contains_key(*name))
@@ -191,7 +202,10 @@ impl Stretch {
             .collect();
         let part = extract_subgraph(model, &computed, starts).ok()?;
         Some(Stretch {
-            session: runtime.prepare_variant(&part, example).ok()?,
+            session: for_shapes(&part, examples, |part, example| {
+                runtime.prepare_variant(part, example)
+            })
+            .ok()?,
             names,
             computed,
         })
@@ -242,12 +256,12 @@ impl Stage {
             inputs: &*setup.data.inputs,
             stage: self,
         };
-        let example = inputs.fetch(*first)?;
+        let mut examples = examples(&inputs, &runs)?;
         let starts = self.starts(*first);
-        let Some(stretch) = Stretch::new(model, names, &starts, &example, setup.runtime) else {
+        let Some(stretch) = Stretch::new(model, names, &starts, &examples, setup.runtime) else {
             return Ok(());
         };
-        let Some(one) = stretch.run(example) else {
+        let Some(one) = stretch.run(examples.swap_remove(0)) else {
             return Ok(());
         };
         if bytes(&Some(one)).saturating_mul(runs.len()) > BUDGET {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rand::Rng;
 
+use super::batches::{Sequence, SequenceInputs};
 use super::{Batches, DataError, Tensors};
 use crate::rng::rng;
 
@@ -63,6 +64,14 @@ impl Batches for Part {
         // A number beyond the last is refused by the batches themselves.
         self.batches
             .fetch(self.runs.get(number).copied().unwrap_or(usize::MAX))
+    }
+
+    fn sequence(&self, number: usize) -> Option<Sequence> {
+        self.batches.sequence(*self.runs.get(number)?)
+    }
+
+    fn sequence_axes(&self) -> Option<&SequenceInputs> {
+        self.batches.sequence_axes()
     }
 }
 

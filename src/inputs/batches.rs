@@ -1,5 +1,7 @@
 //! Runs over inputs that are made when they are asked for, some at a time.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use rayon::prelude::*;
@@ -17,14 +19,47 @@ pub trait Batches: Debug + Send + Sync {
     /// One of them. Errors: it can not be read.
     fn fetch(&self, number: usize) -> Result<Tensors, DataError>;
 
-    /// The first, whose shapes all have; `None` where there is none. Errors: it can not be read.
+    /// The first of those whose sequences are longest, or of all; `None` where there is none. Errors: it can not be read.
     fn example(&self) -> Result<Option<Tensors>, DataError> {
-        if self.count() == 0 {
-            Ok(None)
-        } else {
-            self.fetch(0).map(Some)
-        }
+        let runs: Vec<usize> = (0..self.count()).collect();
+        Ok(examples(self, &runs)?.into_iter().next())
     }
+
+    /// How much of its sequences counts in a run; `None`: all of everything, and all runs have the same shapes.
+    fn sequence(&self, _number: usize) -> Option<Sequence> {
+        None
+    }
+
+    /// The axis of each input that sequences lie along, where only a part of them counts.
+    fn sequence_axes(&self) -> Option<&SequenceInputs> {
+        None
+    }
+}
+
+/// Inputs that hold sequences, and the axis of each that these lie along.
+pub type SequenceInputs = BTreeMap<String, usize>;
+
+/// Sequences of one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sequence {
+    /// Positions that count: the others cannot reach an output.
+    pub counts: usize,
+    /// Positions that there are.
+    pub width: usize,
+}
+
+/// One of some runs of each width of sequences, the widest first: runs of one width have the same shapes. Errors: one that
+/// can not be read.
+pub fn examples<B: Batches + ?Sized>(
+    batches: &B,
+    runs: &[usize],
+) -> Result<Vec<Tensors>, DataError> {
+    let mut first = BTreeMap::new();
+    for run in runs {
+        let width = batches.sequence(*run).map_or(0, |sequence| sequence.width);
+        first.entry(Reverse(width)).or_insert(*run);
+    }
+    first.values().map(|run| batches.fetch(*run)).collect()
 }
 
 impl Batches for Inputs {

@@ -27,9 +27,13 @@ mod styles;
 mod symbols;
 mod synthetic;
 mod testsets;
+mod trimmed;
+mod views;
 
 pub use apart::{Part, apart};
-pub use batches::{Batches, GatherError, in_order, run_in_order, size};
+pub use batches::{
+    Batches, GatherError, Sequence, SequenceInputs, examples, in_order, run_in_order, size,
+};
 pub use cached::{CachedBatches, KEPT};
 pub use digest::digest;
 pub use error::{CALIBRATE, DataError, GIVE_INPUTS, GIVE_SHAPE, SCALING};
@@ -41,5 +45,7 @@ pub use spec::{InputKind, InputSpec, dims_text};
 pub use styles::Style;
 pub use symbols::{Extents, SEQUENCE};
 pub use synthetic::{hollow, synthetic, synthetic_styled, synthetic_within};
+pub use trimmed::{TrimmedBatches, trim, widths};
+pub use views::{Augment, AugmentError, ViewedBatches, Views};
 
 pub use crate::run::Tensors;

@@ -198,3 +198,17 @@ fn a_norm_takes_the_bias_of_a_convolution_without_one() {
     place.write(&mut model, &[0.0; 4]).unwrap();
     assert_eq!(mean(&model), before);
 }
+
+#[test]
+fn positions_go_by_an_axis() {
+    let view = |graph: &str| views_of(&text::model(graph).unwrap()).swap_remove(0);
+    let product =
+        view("opset 17\ninput x f32[n,s,4]\nconst w f32[4,6]\ny = MatMul(x, w)\noutput y");
+    let before = |dims: &[usize], axis, count| product.positions_before(dims, (axis, count));
+    assert_eq!(before(&[1, 5, 4], 1, 3), Some(vec![0, 1, 2]));
+    assert_eq!(before(&[2, 3, 4], 1, 2), Some(vec![0, 1, 3, 4]));
+    assert_eq!(before(&[2, 3, 4], 0, 1), Some(vec![0, 1, 2]));
+    assert_eq!(before(&[1, 5, 4], 2, 3), None, "columns are no positions");
+    let window = view("opset 17\ninput x f32[n,3,s]\nconst w f32[2,3,3]\ny = Conv(x, w)\noutput y");
+    assert_eq!(window.positions_before(&[1, 3, 8], (2, 4)), None);
+}

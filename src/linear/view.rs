@@ -102,6 +102,31 @@ impl Linear {
         )
     }
 
+    /// The positions of an activation of these dims that lie before `count` along one of its axes. `None`: positions do not go
+    /// by that axis alone, as where a window slides over it.
+    pub fn positions_before(
+        &self,
+        dims: &[usize],
+        (axis, count): (usize, usize),
+    ) -> Option<Vec<usize>> {
+        let strides = self.data_strides(dims)?;
+        let [only] = self
+            .data_axes
+            .get(axis)
+            .filter(|axis| axis.slide.is_none())?
+            .labels[..]
+        else {
+            return None;
+        };
+        let labels = self.position.iter().chain(&self.slides);
+        let extent = |label: &LabelId| strides.extents[label.index()];
+        let place = labels.clone().position(|label| *label == only)?;
+        let inner: usize = labels.clone().skip(place + 1).map(extent).product();
+        let all: usize = labels.map(extent).product();
+        let before = |position: &usize| position / inner.max(1) % extent(&only).max(1) < count;
+        Some((0..all).filter(before).collect())
+    }
+
     fn data_strides(&self, dims: &[usize]) -> Option<Strides> {
         let mut strides = Strides::new(&self.data_axes, dims, &self.extents)?;
         for (at, slide) in self.slides.iter().enumerate() {

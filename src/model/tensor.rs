@@ -148,6 +148,16 @@ impl TensorRef {
         self.convert(|number| number as i64, |number| number)
     }
 
+    /// The first entries along an axis; all where there are not more.
+    pub fn first_along(&self, axis: usize, count: usize) -> TensorRef {
+        if self.dims.get(axis).is_none_or(|extent| *extent <= count) {
+            return self.clone();
+        }
+        let mut kept = vec![None; self.dims.len()];
+        kept[axis] = Some((0..count as u32).collect());
+        self.select(&kept)
+    }
+
     /// The sub-tensor of the kept indices of each axis (`None`: all), in one pass over the bytes.
     pub fn select(&self, kept: &[Option<Vec<u32>>]) -> TensorRef {
         let dims: Vec<usize> = self

@@ -15,6 +15,9 @@ pub struct Fit {
     /// What training held outputs against the original's by, where that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<String>,
+    /// The views that were asked for, where anybody did: `none`, or their names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub augment: Option<String>,
     /// What they were fitted to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<FitInputs>,
@@ -34,6 +37,9 @@ pub struct FitInputs {
     /// SHA-256 of their class ids, where these were learnt from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<String>,
+    /// In which views they were seen, and how many of each there were; empty where they were taken as they are.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub views: String,
 }
 
 /// SHA-256 of class ids.
@@ -52,6 +58,7 @@ impl Fit {
             method: Self::NONE.to_owned(),
             steps: None,
             loss: None,
+            augment: None,
             inputs: None,
         }
     }
@@ -76,8 +83,13 @@ impl Fit {
                 } else {
                     format!(" ({})", inputs.preprocessing)
                 };
+                let views = if inputs.views.is_empty() {
+                    String::new()
+                } else {
+                    format!(" in views ({})", inputs.views)
+                };
                 format!(
-                    "by {} to {}{made_up} {number}{prepared}",
+                    "by {} to {}{made_up} {number}{prepared}{views}",
                     self.method, inputs.number
                 )
             }
@@ -110,11 +122,13 @@ mod tests {
             synthetic: false,
             preprocessing: "× 1/255".to_owned(),
             labels: None,
+            views: String::new(),
         };
         Fit {
             method: "least-squares".to_owned(),
             steps: None,
             loss: None,
+            augment: None,
             inputs: Some(inputs),
         }
     }

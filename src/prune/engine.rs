@@ -2,11 +2,11 @@
 
 use super::tokens_first::{VocabularyFirst, joined};
 use super::{Outcome, PruneError, Request, SweepPoint, VocabularyCut, stages, unchanged};
-use crate::calibrate::Dataset;
+use crate::calibrate::{Dataset, trimmed, viewed};
 use crate::evaluate::Checks;
 use crate::model::{Ends, Model};
 use crate::progress::Work;
-use crate::run::{Chosen, Fallback, Runtime, Unverifiable, choose};
+use crate::run::{Chosen, Fallback, Runtime, Tensors, Unverifiable, choose, for_shapes};
 use crate::verify::Verdict;
 
 /// A model to prune, what it is measured with and what runs it.
@@ -142,9 +142,49 @@ impl<'a> Pruner<'a> {
             let outcomes = self.run_in(None, asked)?;
             return Ok(outcomes.into_iter().map(unchanged::told).collect());
         }
-        let chosen = match self.dataset.inputs.example()? {
-            Some(example) => choose(runtime, self.model, &example),
-            None => Chosen {
+        let found = self.prepared(runtime, request)?;
+        let pruner = Pruner {
+            dataset: found.as_ref().unwrap_or(self.dataset),
+            ..*self
+        };
+        pruner.run_on(runtime, asked)
+    }
+
+    /// The inputs without padding, and in views where they are few; `None` where they are taken as they are.
+    fn prepared(
+        &self,
+        runtime: &dyn Runtime,
+        request: &Request,
+    ) -> Result<Option<Dataset>, PruneError> {
+        let found = trimmed(self.model, self.dataset, runtime)?;
+        let data = found.as_ref().unwrap_or(self.dataset);
+        let fits = request.recover.is_some() && !data.statistics_alone();
+        let augment = (request.augment, request.seed);
+        let views = match fits {
+            true => viewed(self.model, data, runtime, augment)?,
+            false => None,
+        };
+        Ok(match views {
+            Some(_) => Some(Dataset {
+                views,
+                ..data.clone()
+            }),
+            None => found,
+        })
+    }
+
+    /// Prunes with the inputs as they are.
+    fn run_on(
+        &self,
+        runtime: &'a dyn Runtime,
+        asked: (&Request, &[SweepPoint]),
+    ) -> Result<Vec<Outcome>, PruneError> {
+        let chosen = match &self.dataset.examples()?[..] {
+            [example, others @ ..] => {
+                let chosen = choose(runtime, self.model, example);
+                self.ready(chosen, example, others)
+            }
+            [] => Chosen {
                 runtime,
                 session: Err(Unverifiable::new("there are no inputs to run")),
             },
@@ -155,6 +195,18 @@ impl<'a> Pruner<'a> {
             return first;
         }
         self.run_again(first, runtime, asked)
+    }
+
+    /// What was chosen for an example, made ready for inputs of other shapes as well.
+    fn ready<'b>(&self, chosen: Chosen<'b>, example: &Tensors, others: &[Tensors]) -> Chosen<'b> {
+        let (runtime, mut first) = (chosen.runtime, Some(chosen.session));
+        let examples = [std::slice::from_ref(example), others].concat();
+        let session = for_shapes(self.model, &examples, |model, example| {
+            first
+                .take()
+                .unwrap_or_else(|| runtime.prepare_variant(model, example))
+        });
+        Chosen { runtime, session }
     }
 
     /// Does all of it again in what a runtime falls back to.
@@ -172,10 +224,12 @@ impl<'a> Pruner<'a> {
             }
             Fallback::Nothing => return first,
         };
-        let Some(example) = self.dataset.inputs.example()? else {
+        let examples = self.dataset.examples()?;
+        if examples.is_empty() {
             return first;
-        };
-        let Ok(session) = other.prepare(self.model, &example, &[]) else {
+        }
+        let prepare = |model: &Model, example: &Tensors| other.prepare(model, example, &[]);
+        let Ok(session) = for_shapes(self.model, &examples, prepare) else {
             return first;
         };
         tracing::warn!(

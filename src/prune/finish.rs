@@ -7,6 +7,7 @@ use super::{Engine, Note, Outcome, PruneError, fit, io};
 use crate::analysis::Selection;
 use crate::cost::{Cost, params};
 use crate::evaluate::{ALLOWANCE, Baseline, Checks};
+use crate::inputs::Augment;
 use crate::latency::NEAR;
 use crate::model::{Index, Model};
 use crate::plan::{Fit, Plan, labels_digest};
@@ -63,6 +64,12 @@ impl Stages<'_> {
             .undone
             .into_iter()
             .chain(learnt)
+            .chain(
+                self.data
+                    .padding
+                    .as_ref()
+                    .map(|padding| padding.to_string()),
+            )
             .chain(candidates.unmatched);
         outcome.notes.extend(said.map(Note::Other));
         self.judge(&mut outcome);
@@ -91,9 +98,12 @@ impl Stages<'_> {
             let learnt = labels.filter(|_| training.is_some_and(|training| training.labelled));
             inputs.labels = learnt.map(labels_digest);
         }
+        let asked = self.request.augment;
+        let augment = (fit.fitted() && asked != Augment::Auto).then(|| asked.to_string());
         Ok(Fit {
             steps,
             loss: loss.map(|loss| loss.to_string()),
+            augment,
             ..fit
         })
     }

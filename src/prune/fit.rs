@@ -1,6 +1,6 @@
 //! What the weights of a pruned model were fitted to, for its plan to tell.
 
-use crate::calibrate::Dataset;
+use crate::calibrate::{Dataset, Viewed};
 use crate::inputs::{DataError, digest};
 use crate::plan::{Fit, FitInputs};
 
@@ -18,7 +18,7 @@ pub(super) fn fit(
     let digest = match statistics {
         _ if !with_digest => String::new(),
         Some(statistics) => statistics.digest(),
-        None => digest(&*data.inputs)?,
+        None => digest(data.whole())?,
     };
     let number = statistics.map_or(data.inputs.count(), |statistics| statistics.samples);
     let synthetic = data.synthetic && statistics.is_none();
@@ -28,11 +28,16 @@ pub(super) fn fit(
         synthetic,
         preprocessing: data.preparation.clone(),
         labels: None,
+        views: data
+            .views
+            .as_ref()
+            .map_or_else(String::new, Viewed::to_string),
     };
     Ok(Fit {
         method,
         steps: None,
         loss: None,
+        augment: None,
         inputs: Some(inputs),
     })
 }

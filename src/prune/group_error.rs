@@ -62,7 +62,7 @@ impl<'a> GroupErrorModel<'a> {
                 mended: Mutex::default(),
             });
         }
-        let inputs = &*setup.data.inputs;
+        let inputs = setup.data.rows();
         let runs = fitted_runs(inputs.count());
         let can_go = |columns: &Vec<Option<(ClassId, u32)>>| columns.iter().any(Option::is_some);
         let read: Vec<Linear> = views

@@ -74,7 +74,7 @@ impl Stages<'_> {
             teacher,
             start,
             TrainingData {
-                inputs: &*self.data.inputs,
+                inputs: self.data.whole(),
                 labels: self.data.labels.as_deref(),
             },
             runtime,

@@ -9,6 +9,7 @@ use super::patterns::Pattern;
 use crate::allocate::{Align, Target, Width, least_cuts};
 use crate::analysis::{Allowed, Granularity, Group, KeptTokens, Kind, Options, Pins, branch_ends};
 use crate::cost::Cost;
+use crate::inputs::Augment;
 use crate::model::Model;
 use crate::plan::Plan;
 use crate::recover::Method;
@@ -48,6 +49,10 @@ pub struct Request {
     pub recover: Option<Method>,
     /// How the mended weights are trained, with the original as teacher; `None`: they are not.
     pub training: Option<Training>,
+    /// In which views of pictures weights are fitted to.
+    pub augment: Augment,
+    /// The seed of views.
+    pub seed: u64,
     /// How often to score, cut and recover on the way to the targets.
     pub rounds: usize,
     /// The kinds of groups that may be cut.
@@ -87,6 +92,8 @@ impl Default for Request {
             score: Scorer::norm(),
             recover: None,
             training: None,
+            augment: Augment::Auto,
+            seed: 0,
             rounds: 1,
             kinds: vec![Kind::Channels, Kind::Heads],
             only: Vec::new(),

@@ -201,7 +201,7 @@ impl Stages<'_> {
         let unmatched = unmatched::unmatched(self.request, workspace)?;
         let groups = self.request.candidates(workspace);
         let unrun = match self.runtime.filter(|_| self.known.runs) {
-            Some(runtime) => Unrun::find(&workspace.working, &*self.data.inputs, runtime)?,
+            Some(runtime) => Unrun::find(&workspace.working, self.data.whole(), runtime)?,
             None => Unrun::default(),
         };
         let branches = unrun.branches(workspace, &groups);

@@ -107,7 +107,7 @@ pub(super) fn mend(
         analysis: &prepared.analysis,
         selection,
     };
-    let inputs = &*setup.data.inputs;
+    let inputs = setup.data.rows();
     let all = !options.warm || inputs.count() < MANY;
     let runs: Vec<usize> = (0..inputs.count())
         .filter(|run| all || (run / IN_TURN.0).is_multiple_of(IN_TURN.1))

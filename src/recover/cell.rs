@@ -7,7 +7,7 @@ use super::aim::Clamp;
 use super::mend::{GramProduct, MendShape};
 use super::request::Teacher;
 use super::rows::{LEAST, Rows, Taps};
-use crate::calibrate::picks;
+use crate::calibrate::{Counting, picks};
 use crate::linear::Operand;
 use crate::model::edit::NodeExt;
 use crate::model::{Index, Model, NodeId, Origin, ValueId};
@@ -186,6 +186,11 @@ impl Cell {
         self.states.1
     }
 
+    /// What it reads in the pruned model: steps × batch × inputs.
+    pub fn data(&self) -> ValueId {
+        self.pruned.data
+    }
+
     /// The original's data, states and initial states; the pruned model's data.
     pub fn taps(&self, model: &Model, pruned: &Model) -> Taps {
         let name = |value: ValueId| model.index().value(value).name.clone();
@@ -205,7 +210,7 @@ impl Cell {
     pub fn rows(
         &self,
         taps: &Taps,
-        number: usize,
+        (number, counting): (usize, Counting),
         original: &Tensors,
         pruned: &Tensors,
         runs: usize,
@@ -236,7 +241,8 @@ impl Cell {
             dims: [*steps, *directions, *batch, *units],
         };
         let limit = (LEAST / runs.max(1)).max(1);
-        let picks = picks(&taps.output, number, steps * batch, limit);
+        let counted = counting.of_first_axis(*steps) * batch;
+        let picks = picks(&taps.output, number, counted, limit);
         let mut rows = Rows::default();
         for direction in 0..self.directions {
             let backwards = self.reversed || direction == 1;

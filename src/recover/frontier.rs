@@ -10,7 +10,7 @@ use super::order::Depths;
 use super::shelf::Shelf;
 use crate::analysis::Facts;
 use crate::model::{Index, Model, NodeId, Origin, TensorRef, ValueId, extract_subgraph};
-use crate::run::{Runtime, Session, Tensors};
+use crate::run::{Runtime, Session, Tensors, for_shapes};
 
 /// Bytes of activations kept, at most; beyond, passes start further back.
 const BUDGET: usize = 768 << 20;
@@ -47,13 +47,13 @@ impl Default for Frontier {
 
 impl Frontier {
     /// Makes the part of a model ready that leads from what is kept to some values, and to what the passes from `depth` on
-    /// will start from.
+    /// will start from. `examples`: inputs of each shape, and which of the runs they are of.
     pub fn part(
         &self,
         model: &Model,
         (facts, depths, depth): (&Facts, &Depths, usize),
         taps: &[String],
-        first: &Tensors,
+        examples: &[(usize, Tensors)],
         runtime: &dyn Runtime,
     ) -> Result<FrontierPart, String> {
         let next = self.next(model, facts, depths, depth);
@@ -61,7 +61,11 @@ impl Frontier {
         outputs.extend(next.iter().filter(|name| !taps.contains(name)).cloned());
         // What is kept already is no output of what starts there.
         outputs.retain(|name| !self.names.contains(name) || taps.contains(name));
-        let example = self.inputs(0, first.clone())?;
+        let examples: Vec<Tensors> = examples
+            .iter()
+            .map(|(at, inputs)| self.inputs(*at, inputs.clone()))
+            .collect::<Result<_, _>>()?;
+        let example = examples.first().cloned().unwrap_or_default();
         let starts: BTreeMap<String, TensorRef> = self
             .names
             .iter()
@@ -74,7 +78,8 @@ impl Frontier {
             .collect();
         let part =
             extract_subgraph(model, &computed, &starts).map_err(|error| error.to_string())?;
-        let session = (!computed.is_empty()).then(|| runtime.prepare_variant(&part, &example));
+        let prepare = |part: &Model, example: &Tensors| runtime.prepare_variant(part, example);
+        let session = (!computed.is_empty()).then(|| for_shapes(&part, &examples, prepare));
         Ok(FrontierPart {
             session: session.transpose().map_err(|error| error.to_string())?,
             outputs: computed,

@@ -6,7 +6,7 @@ use rand::seq::index::sample;
 
 use super::rows::{Layer, MEMORY, Rows, Taps};
 use super::sample::Sample;
-use crate::calibrate::stack;
+use crate::calibrate::{Counting, stack};
 use crate::model::TensorRef;
 use crate::rng::rng;
 use crate::run::Tensors;
@@ -79,13 +79,13 @@ impl Layer {
         if gives { TOGETHER } else { 0 }
     }
 
-    /// The rows of a run (its number, of so many) for this layer and the one before it. `None`: it gives none, or tensors do
+    /// The rows of a run (its number, of so many, and which positions of it count) for this layer and the one before it. `None`: it gives none, or tensors do
     /// not fit.
     pub fn patches(
         &self,
         first: &Layer,
         (taps, first_taps): (&Taps, &Taps),
-        (number, runs): (usize, usize),
+        (number, runs, counting): (usize, usize, Counting),
         original: &Tensors,
         pruned: &Tensors,
     ) -> Option<Patches> {
@@ -100,7 +100,8 @@ impl Layer {
             between.clone(),
             &(1..=last).map(f32::from_bits).collect::<Vec<_>>(),
         );
-        let picks = neighbours(&self.key, number, self.pruned.positions(&between)?, limit);
+        let draw = |positions| neighbours(&self.key, number, positions, limit);
+        let picks = counting.drawn(&self.pruned, &between, draw)?;
         let read = self.pruned.activations(&named, &picks)?;
         let all: Vec<usize> = (0..first.pruned.positions(&data.dims)?).collect();
         let source = first.sources(&named, &all)?;
@@ -363,7 +364,7 @@ mod tests {
                 .patches(
                     first,
                     (&taps("y", "h1"), &taps("h", "x2")),
-                    (0, 1),
+                    (0, 1, Counting::default()),
                     &original,
                     &ran,
                 )

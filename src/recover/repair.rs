@@ -1,5 +1,6 @@
 //! The passes over the data, layer after layer.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
@@ -15,7 +16,7 @@ use super::solve::Method;
 use super::support::Selector;
 use super::task::{Found, NamedLayer, Task, tasks};
 use crate::analysis::{Facts, Pins, infer};
-use crate::calibrate::{ChosenRuns, held_out};
+use crate::calibrate::{ChosenRuns, Counting, SequenceAxes, held_out};
 use crate::inputs::{Batches, GatherError};
 use crate::model::{Model, NodeId};
 use crate::progress::{Phase, Work};
@@ -90,14 +91,17 @@ struct RepairSide {
     facts: Facts,
     depths: Depths,
     frontier: Frontier,
+    /// Along which the positions of sequences lie.
+    axes: SequenceAxes,
 }
 
 impl RepairSide {
-    fn new(model: &Model, layers: impl Iterator<Item = NodeId>) -> Self {
+    fn new(model: &Model, layers: impl Iterator<Item = NodeId>, batches: &dyn Batches) -> Self {
         RepairSide {
             facts: infer(model, &Pins::new()),
             depths: Depths::new(model, layers),
             frontier: Frontier::default(),
+            axes: SequenceAxes::of(model, batches),
         }
     }
 
@@ -107,7 +111,7 @@ impl RepairSide {
         model: &Model,
         depth: usize,
         taps: impl Iterator<Item = Option<&'a String>>,
-        example: &Tensors,
+        examples: &[(usize, Tensors)],
         runtime: &dyn Runtime,
     ) -> Result<FrontierPart, GatherError> {
         self.frontier
@@ -115,7 +119,7 @@ impl RepairSide {
                 model,
                 (&self.facts, &self.depths, depth),
                 &distinct(taps),
-                example,
+                examples,
                 runtime,
             )
             .map_err(GatherError::Run)
@@ -141,8 +145,16 @@ impl Passes<'_> {
         let teacher = self.teacher;
         let tasks = tasks(teacher, &pruned, which);
         let mut sides = (
-            RepairSide::new(teacher.model, tasks.iter().map(|task| task.nodes().0)),
-            RepairSide::new(&pruned, tasks.iter().map(|task| task.nodes().1)),
+            RepairSide::new(
+                teacher.model,
+                tasks.iter().map(|task| task.nodes().0),
+                self.batches,
+            ),
+            RepairSide::new(
+                &pruned,
+                tasks.iter().map(|task| task.nodes().1),
+                self.batches,
+            ),
         );
         let mut passes: BTreeMap<usize, Vec<Task>> = BTreeMap::new();
         for mut task in tasks {
@@ -189,19 +201,17 @@ impl Passes<'_> {
         tasks: &[Task],
         sides: &mut (RepairSide, RepairSide),
     ) -> Result<Vec<Repair>, GatherError> {
-        let (Some(first), model) = (self.runs.first(), self.teacher.model) else {
-            return Ok(Vec::new());
-        };
+        let model = self.teacher.model;
+        let examples = self.examples()?;
         let (tasks, named): (Vec<&Task>, Vec<NamedLayer>) = tasks
             .iter()
             .filter_map(|task| Some((task, NamedLayer::new(task, model, pruned)?)))
             .unzip();
-        let example = self.batches.fetch(*first)?;
         let (ours, theirs) = (&sides.0, &sides.1);
         let original = named.iter().flat_map(NamedLayer::of_original);
-        let original = ours.part(model, depth, original, &example, self.runtime);
+        let original = ours.part(model, depth, original, &examples, self.runtime);
         let mended = named.iter().flat_map(NamedLayer::of_pruned);
-        let mended = theirs.part(pruned, depth, mended, &example, self.runtime);
+        let mended = theirs.part(pruned, depth, mended, &examples, self.runtime);
         let ready = ReadyPass {
             tasks,
             named,
@@ -221,6 +231,20 @@ impl Passes<'_> {
             repairs.extend(found.mend(pruned, task, &self.fitting));
         }
         Ok(repairs)
+    }
+
+    /// One of the runs of each shape, and its place among them, the widest first.
+    fn examples(&self) -> Result<Vec<(usize, Tensors)>, GatherError> {
+        let mut first = BTreeMap::new();
+        for (at, run) in self.runs.iter().enumerate() {
+            let width = self
+                .batches
+                .sequence(*run)
+                .map_or(0, |sequence| sequence.width);
+            first.entry(Reverse(width)).or_insert((at, *run));
+        }
+        let one = |(at, run): &(usize, usize)| Ok((*at, self.batches.fetch(*run)?));
+        first.values().map(one).collect()
     }
 
     /// Makes all runs, adds what they give to what is found for each task, and puts away what the next passes start from.
@@ -274,11 +298,11 @@ impl Passes<'_> {
             ran.1.map_err(GatherError::Run)?,
         );
         let count = self.runs.len();
-        let rows = ready
-            .tasks
-            .iter()
-            .zip(&ready.named)
-            .map(|(task, named)| named.rows(task, number, &ran, &ran_mended, count));
+        let rows = ready.tasks.iter().zip(&ready.named).map(|(task, named)| {
+            let axis = theirs.axes.axis(task.data());
+            let counting = Counting::of(self.batches, number, axis);
+            named.rows(task, (number, counting), &ran, &ran_mended, count)
+        });
         Ok(PassRun {
             rows: rows.collect(),
             original: Frontier::keeps(&ready.original, &ran, count),

@@ -1,7 +1,7 @@
 //! What one layer is fitted to: rows of its input in the pruned model, and what they should give.
 
 use super::aim::{Aim, Clamp};
-use crate::calibrate::picks;
+use crate::calibrate::{Counting, picks};
 use crate::linear::{Bias, Linear};
 use crate::run::Tensors;
 
@@ -80,17 +80,18 @@ impl Layer {
             .filter(|function| Some(*function) == self.original_aim.function)
     }
 
-    /// The rows of a run, given what the original and the pruned model gave. `None`: tensors do not fit.
+    /// The rows of a run, of the positions that count, given what the original and the pruned model gave. `None`: tensors do not fit.
     pub fn rows(
         &self,
         taps: &Taps,
-        number: usize,
+        (number, counting): (usize, Counting),
         original: &Tensors,
         pruned: &Tensors,
         limit: usize,
     ) -> Option<Rows> {
         let data = pruned.get(&taps.data)?;
-        let picks = picks(&self.key, number, self.pruned.positions(&data.dims)?, limit);
+        let draw = |positions| picks(&self.key, number, positions, limit);
+        let picks = counting.drawn(&self.pruned, &data.dims, draw)?;
         let inputs = self.pruned.activations(data, &picks)?;
         let (aims, added) = self.wanted(taps, &picks, original, pruned)?;
         Some(Rows {

@@ -7,6 +7,7 @@ use super::patches::{Parts, Patches};
 use super::request::{Fitting, Repair, Teacher};
 use super::rows::{Layer, Rows, Taps};
 use super::sample::Sample;
+use crate::calibrate::Counting;
 use crate::model::{Model, NodeId, ValueId};
 use crate::run::Tensors;
 
@@ -57,6 +58,14 @@ impl Task {
         match self {
             Task::Layer(layer) => Some((layer.before.as_deref()?, layer)),
             Task::Cell(_) => None,
+        }
+    }
+
+    /// What it reads in the pruned model, the second of two layers.
+    pub fn data(&self) -> ValueId {
+        match self {
+            Task::Layer(layer) => layer.pruned.data,
+            Task::Cell(cell) => cell.data(),
         }
     }
 
@@ -131,11 +140,11 @@ impl NamedLayer {
             .collect()
     }
 
-    /// The rows of one run: of a task alone, or of two layers.
+    /// The rows of one run (its number, and which positions of it count): of a task alone, or of two layers.
     pub fn rows(
         &self,
         task: &Task,
-        number: usize,
+        (number, counting): (usize, Counting),
         original: &Tensors,
         pruned: &Tensors,
         runs: usize,
@@ -143,16 +152,29 @@ impl NamedLayer {
         let layer = match task {
             Task::Layer(layer) => layer,
             Task::Cell(cell) => {
-                return (cell.rows(&self.own, number, original, pruned, runs), None);
+                let rows = cell.rows(&self.own, (number, counting), original, pruned, runs);
+                return (rows, None);
             }
         };
         match layer.before.as_deref().zip(self.first.as_ref()) {
             Some((first, taps)) => (
                 None,
-                layer.patches(first, (&self.own, taps), (number, runs), original, pruned),
+                layer.patches(
+                    first,
+                    (&self.own, taps),
+                    (number, runs, counting),
+                    original,
+                    pruned,
+                ),
             ),
             None => (
-                layer.rows(&self.own, number, original, pruned, layer.limit(runs)),
+                layer.rows(
+                    &self.own,
+                    (number, counting),
+                    original,
+                    pruned,
+                    layer.limit(runs),
+                ),
                 None,
             ),
         }

@@ -13,6 +13,7 @@ mod lower;
 mod ort;
 mod quiet;
 mod session;
+mod shapes;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -23,4 +24,5 @@ pub use choose::{Chosen, Engines, Find, choose};
 pub use lower::{Infer, InferredFacts, without_sequences};
 pub use ort::{OrtRuntime, libraries};
 pub use session::{Fallback, RunError, Runtime, Session, Tensors, Unverifiable, run_all};
+pub use shapes::for_shapes;
 pub use tract::TractRuntime;

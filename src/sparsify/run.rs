@@ -237,12 +237,14 @@ impl<'a> Job<'a> {
             loss: asked
                 .and_then(|training| training.loss)
                 .map(|loss| loss.to_string()),
+            augment: None,
             inputs: Some(FitInputs {
                 number: self.data.inputs.count(),
                 digest,
                 synthetic: self.data.synthetic,
                 preprocessing: self.data.preparation.to_owned(),
                 labels: learnt.map(labels_digest),
+                views: String::new(),
             }),
         })
     }

@@ -14,11 +14,11 @@ use sha2::{Digest, Sha256};
 use super::course::Course;
 use super::lessons::CourseState;
 use super::place::Checkpoint;
-use super::views::Views;
 use super::{Lesson, TrainError, Training, TrainingData};
 use crate::files;
 use crate::gradient::FloatArray;
 use crate::hash::{hex, sha256_hex};
+use crate::inputs::Views;
 use crate::progress::Work;
 
 const FORMAT: u32 = 1;

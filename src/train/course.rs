@@ -12,12 +12,11 @@ use super::measure::{ErrorMeasure, OutputKind, OutputLoss};
 use super::network::ForwardRun;
 use super::samples::{can_be_stacked, stacked};
 use super::student::Student;
-use super::views::Views;
 use super::{TrainError, Training, TrainingData};
 use crate::analysis::{Pins, infer};
 use crate::calibrate::held_out;
 use crate::gradient::FloatArray;
-use crate::inputs::Batches;
+use crate::inputs::{Batches, Views};
 use crate::model::{Model, TensorRef};
 use crate::recover::Teacher;
 use crate::rng::rng;
@@ -188,23 +187,12 @@ impl<'a> Course<'a> {
     /// The views in which the original still sees what it saw.
     pub fn views(&self) -> Result<Views, TrainError> {
         let batch = stacked(self.inputs, &self.shares.learnt[..self.batch])?;
-        let mut views = Views::possible(&batch);
         let plain = self.teacher.outputs(&batch)?;
-        let keeps = |views: Views| -> Result<bool, TrainError> {
+        let views = self.training.augment.of_training(&batch);
+        views.kept(|views| {
             let seen = views.apply(&batch, &mut rng(self.training.seed, "views"));
             Ok(agreement(&plain[0], &self.teacher.outputs(&seen)?[0]) >= NEAR)
-        };
-        views.flip = views.flip
-            && keeps(Views {
-                flip: true,
-                ..Views::default()
-            })?;
-        views.shift = views.shift
-            && keeps(Views {
-                shift: true,
-                ..Views::default()
-            })?;
-        Ok(views)
+        })
     }
 
     /// One batch, in a view of it, and its true classes where they are known.

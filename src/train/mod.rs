@@ -24,12 +24,11 @@ mod student;
 #[cfg(test)]
 mod tests;
 mod trainable;
-mod views;
 
+pub use crate::inputs::Views;
 pub use distill::distill;
 pub use error::TrainError;
 pub use masks::mask_derivatives;
 pub use measure::OutputLoss;
 pub use place::Checkpoint;
 pub use record::{Lesson, TRAINED, Trained, Training, TrainingData, TrainingRecord};
-pub use views::Views;

@@ -2,7 +2,7 @@
 
 use super::measure::OutputLoss;
 use super::place::Checkpoint;
-use crate::inputs::Batches;
+use crate::inputs::{Augment, Batches};
 use crate::model::Model;
 
 /// How plans name weights that were trained.
@@ -26,6 +26,8 @@ pub struct Training {
     pub courses: usize,
     /// Where the state is kept while training goes on; `None`: nowhere.
     pub checkpoint: Option<Checkpoint>,
+    /// Which views inputs are learnt from in.
+    pub augment: Augment,
 }
 
 /// What is learnt from.

@@ -1,5 +1,6 @@
 //! The command line as scripts see it: exit codes, files, JSON.
 
+mod augment;
 mod counts;
 mod data;
 mod dead;
@@ -7,6 +8,7 @@ mod directions;
 mod ends;
 mod files;
 mod kills;
+mod padding;
 mod quality;
 mod runtime;
 mod said;

@@ -1,19 +1,30 @@
 //! Views of inputs: pictures flipped, moved and mixed, sentences spliced. The original says what each view is to give, so a
 //! view may be far from any input; one that an input of its kind could not be (a mirrored digit) is left out.
 
+mod batches;
+mod choice;
+mod pictures;
+
 use rand::Rng;
 
+use super::Tensors;
 use crate::gradient::FloatArray;
 use crate::model::TensorRef;
-use crate::run::Tensors;
+
+pub use batches::ViewedBatches;
+pub use choice::{Augment, AugmentError};
+use pictures::{LARGE, colour, crop, overlay, paste, shift};
 
 /// What is done with inputs before they are learnt from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Views {
     /// Half of the pictures are mirrored.
     pub flip: bool,
-    /// Pictures are moved by up to an eighth of their sides, zeros behind.
+    /// Pictures are moved by up to an eighth of their sides, zeros behind; of pictures of more than 64 elements a side a part is
+    /// seen, a fifth of its area at least, enlarged.
     pub shift: bool,
+    /// Brightness, contrast and the balance of the channels are others.
+    pub colour: bool,
     /// Two pictures are laid over each other, or one has a part of another.
     pub mix: bool,
     /// Sequences of whole numbers end as another one does.
@@ -25,6 +36,7 @@ impl std::fmt::Display for Views {
         let names = [
             (self.flip, "flip"),
             (self.shift, "crop"),
+            (self.colour, "colour"),
             (self.mix, "mix"),
             (self.splice, "splice"),
         ];
@@ -47,7 +59,7 @@ const SMALL: usize = 16;
 const MIXED: f64 = 0.7;
 
 /// Whether a tensor holds pictures: float, batch × at most four channels × two sides.
-pub(super) fn are_pictures(tensor: &TensorRef) -> bool {
+fn are_pictures(tensor: &TensorRef) -> bool {
     tensor.dtype.is_float()
         && matches!(tensor.dims[..], [_, 1..=4, height, width] if height > 1 && width > 1)
 }
@@ -57,7 +69,7 @@ fn are_sequences(tensor: &TensorRef) -> bool {
 }
 
 impl Views {
-    /// All that inputs of this kind could be seen in.
+    /// All that inputs of this kind could be seen in, but other colours.
     pub fn possible(example: &Tensors) -> Self {
         let pictures = example.values().any(are_pictures);
         let is_large = |tensor: &TensorRef| {
@@ -67,9 +79,39 @@ impl Views {
         Views {
             flip: are_large,
             shift: are_large,
+            colour: false,
             mix: pictures,
             splice: !example.is_empty() && example.values().all(are_sequences),
         }
+    }
+
+    /// Those of these views that both ask for.
+    pub fn and(self, other: Self) -> Self {
+        Views {
+            flip: self.flip && other.flip,
+            shift: self.shift && other.shift,
+            colour: self.colour && other.colour,
+            mix: self.mix && other.mix,
+            splice: self.splice && other.splice,
+        }
+    }
+
+    /// Without those that the original does not see as it saw the inputs: `keeps` says of a kind whether it does. Mixtures are
+    /// like no input, and kept. Errors: those of `keeps`.
+    pub fn kept<E>(mut self, mut keeps: impl FnMut(Views) -> Result<bool, E>) -> Result<Self, E> {
+        let none = Views::default();
+        self.flip = self.flip && keeps(Views { flip: true, ..none })?;
+        self.shift = self.shift
+            && keeps(Views {
+                shift: true,
+                ..none
+            })?;
+        self.colour = self.colour
+            && keeps(Views {
+                colour: true,
+                ..none
+            })?;
+        Ok(self)
     }
 
     /// Another view of a batch.
@@ -96,13 +138,19 @@ impl Views {
             if self.flip && random.random() {
                 picture.chunks_mut(width).for_each(<[f32]>::reverse);
             }
-            if self.shift {
+            let is_large = height.min(width) > LARGE;
+            if self.shift && is_large {
+                crop(picture, [height, width], random);
+            } else if self.shift {
                 let far = |side: usize| (side / 8) as i64;
                 let down = random.random_range(-far(height)..=far(height));
                 let right = random.random_range(-far(width)..=far(width));
                 picture
                     .chunks_mut(height * width)
                     .for_each(|plane| shift(plane, [height, width], [down, right]));
+            }
+            if self.colour {
+                colour(picture, height * width, random);
             }
         }
         if self.mix && count > 1 && random.random_bool(MIXED) {
@@ -112,52 +160,6 @@ impl Views {
             }
         }
         TensorRef::from_f32(batch.dims, &batch.data)
-    }
-}
-
-/// Moves a plane; zeros come in.
-fn shift(plane: &mut [f32], [height, width]: [usize; 2], [down, right]: [i64; 2]) {
-    let old = plane.to_vec();
-    for row in 0..height {
-        for column in 0..width {
-            let from = (row as i64 - down, column as i64 - right);
-            let inside =
-                (0..height as i64).contains(&from.0) && (0..width as i64).contains(&from.1);
-            plane[row * width + column] = match inside {
-                true => old[from.0 as usize * width + from.1 as usize],
-                false => 0.0,
-            };
-        }
-    }
-}
-
-/// Each picture, and the next one over it (mixup, Zhang et al. 2018).
-fn overlay(batch: &mut FloatArray, share: f32) {
-    let size = batch.data.len() / batch.dims[0];
-    let old = batch.data.clone();
-    let next = old.iter().cycle().skip(size);
-    for (to, other) in batch.data.iter_mut().zip(next) {
-        *to = share * *to + (1.0 - share) * other;
-    }
-}
-
-/// Each picture, with a rectangle of the next one (CutMix, Yun et al. 2019).
-fn paste(batch: &mut FloatArray, random: &mut impl Rng) {
-    let [count, channels, height, width] = batch.dims[..] else {
-        return;
-    };
-    let side = (1.0 - random.random::<f64>()).sqrt();
-    let part = |extent: usize| ((extent as f64 * side) as usize).min(extent);
-    let (rows, columns) = (part(height), part(width));
-    let top = random.random_range(0..=height - rows);
-    let left = random.random_range(0..=width - columns);
-    let old = batch.data.clone();
-    for plane in 0..count * channels {
-        let other = (plane + channels) % (count * channels);
-        for row in top..top + rows {
-            let at = |plane: usize| plane * height * width + row * width + left;
-            batch.data[at(plane)..][..columns].copy_from_slice(&old[at(other)..][..columns]);
-        }
     }
 }
 
@@ -214,13 +216,6 @@ mod tests {
             assert_eq!(seen, views.apply(&batch, &mut rng(seed, "view")));
         }
         assert_eq!(Views::default().apply(&batch, &mut rng(0, "view")), batch);
-    }
-
-    #[test]
-    fn a_shift_brings_zeros_in() {
-        let mut plane = vec![1.0, 2.0, 3.0, 4.0];
-        shift(&mut plane, [2, 2], [1, -1]);
-        assert_eq!(plane, [0.0, 0.0, 2.0, 0.0]);
     }
 
     #[test]
