@@ -1,5 +1,7 @@
 //! Windows that slide over one or two axes.
 
+use std::ops::Range;
+
 /// What is around the data.
 #[derive(Clone, Debug, PartialEq)]
 pub enum WindowPadding {
@@ -115,7 +117,7 @@ impl WindowGrid {
     }
 
     /// Places of an axis at which a tap reads data: from the first, up to the last.
-    pub fn reached(&self, axis: usize, tap: usize) -> std::ops::Range<usize> {
+    pub fn reached(&self, axis: usize, tap: usize) -> Range<usize> {
         let (stride, shift) = (self.strides[axis], tap * self.dilations[axis]);
         let first = self.before[axis].saturating_sub(shift).div_ceil(stride);
         let end = (self.data[axis] + self.before[axis])
@@ -159,33 +161,106 @@ impl WindowGrid {
             return data;
         }
         let (taps, places) = (self.taps(), self.places());
-        patches.clear();
         patches.resize(channels * taps * places, 0.0);
-        for channel in 0..channels {
-            let data = &data[channel * self.extent()..][..self.extent()];
-            self.each_row(|tap, place, count, element| {
-                let row = &mut patches[(channel * taps + tap) * places + place..][..count];
-                if self.strides[1] == 1 {
-                    row.copy_from_slice(&data[element..element + count]);
-                } else {
-                    let read = data[element..].iter().step_by(self.strides[1]);
-                    row.iter_mut().zip(read).for_each(|(to, from)| *to = *from);
+        if places == 0 {
+            return patches;
+        }
+        let planes = patches.chunks_exact_mut(taps * places);
+        for (planes, data) in planes.zip(data.chunks_exact(self.extent())) {
+            if self.is_shifting() {
+                for (tap, plane) in planes.chunks_exact_mut(places).enumerate() {
+                    self.read_shifted(tap, data, plane);
                 }
+                continue;
+            }
+            planes.fill(0.0);
+            self.each_row(|tap, place, count, element| {
+                let row = &mut planes[tap * places + place..][..count];
+                let read = data[element..].iter().step_by(self.strides[1]);
+                row.iter_mut().zip(read).for_each(|(to, from)| *to = *from);
             });
         }
         patches
     }
 
-    /// The transpose of [`WindowGrid::patches`]: adds each entry to the element that it was read from.
-    pub fn add_back(&self, patches: &[f32], channels: usize, data: &mut [f32]) {
+    /// The transpose of [`WindowGrid::patches`]: adds each entry to the element that it was read from. What no element was read
+    /// for is set to zero on the way.
+    pub fn add_back(&self, patches: &mut [f32], channels: usize, data: &mut [f32]) {
         let (taps, places) = (self.taps(), self.places());
-        for channel in 0..channels {
-            let data = &mut data[channel * self.extent()..][..self.extent()];
+        if places == 0 {
+            return;
+        }
+        let planes = patches.chunks_exact_mut(taps * places).take(channels);
+        for (planes, data) in planes.zip(data.chunks_exact_mut(self.extent())) {
+            if self.is_shifting() {
+                for (tap, plane) in planes.chunks_exact_mut(places).enumerate() {
+                    self.add_shifted(tap, plane, data);
+                }
+                continue;
+            }
             self.each_row(|tap, place, count, element| {
-                let row = &patches[(channel * taps + tap) * places + place..][..count];
+                let row = &planes[tap * places + place..][..count];
                 let read = data[element..].iter_mut().step_by(self.strides[1]);
                 read.zip(row).for_each(|(to, from)| *to += from);
             });
         }
+    }
+
+    /// Whether what a tap reads is the data, moved: rows are as long as those of the places, and no element is passed over.
+    fn is_shifting(&self) -> bool {
+        self.strides == [1, 1] && self.out[1] == self.data[1]
+    }
+
+    /// The places from the first to the last one at which a tap reads data, and the elements that lie under them, where windows
+    /// shift. Between them are places at the ends of rows that read nothing: see [`WindowGrid::clear_ends`].
+    fn shifted(&self, tap: usize) -> Option<(Range<usize>, Range<usize>)> {
+        let taps = [tap / self.kernel[1], tap % self.kernel[1]];
+        let [rows, columns] = [0, 1].map(|axis| self.reached(axis, taps[axis]));
+        if rows.is_empty() || columns.is_empty() {
+            return None;
+        }
+        let first = [rows.start, columns.start];
+        let [above, left] =
+            [0, 1].map(|axis| first[axis] + taps[axis] * self.dilations[axis] - self.before[axis]);
+        let width = self.data[1];
+        let places = rows.start * width + columns.start..(rows.end - 1) * width + columns.end;
+        let element = above * width + left;
+        let elements = element..element + places.len();
+        Some((places, elements))
+    }
+
+    /// Sets the places to zero at which a tap reads nothing in rows where it reads something.
+    fn clear_ends(&self, tap: usize, places: Range<usize>, plane: &mut [f32]) {
+        let columns = self.reached(1, tap % self.kernel[1]);
+        let width = self.data[1];
+        let gap = width - columns.len();
+        if gap == 0 {
+            return;
+        }
+        // The gap behind a row goes on before the next one.
+        let mut end = places.start + columns.len();
+        while end + gap < places.end {
+            plane[end..end + gap].fill(0.0);
+            end += width;
+        }
+    }
+
+    fn read_shifted(&self, tap: usize, data: &[f32], plane: &mut [f32]) {
+        let Some((places, elements)) = self.shifted(tap) else {
+            return plane.fill(0.0);
+        };
+        plane[..places.start].fill(0.0);
+        plane[places.end..].fill(0.0);
+        plane[places.clone()].copy_from_slice(&data[elements]);
+        self.clear_ends(tap, places, plane);
+    }
+
+    fn add_shifted(&self, tap: usize, plane: &mut [f32], data: &mut [f32]) {
+        let Some((places, elements)) = self.shifted(tap) else {
+            return;
+        };
+        self.clear_ends(tap, places.clone(), plane);
+        let pairs = data[elements].iter_mut().zip(&plane[places]);
+        pairs.for_each(|(to, from)| *to += from);
     }
 }

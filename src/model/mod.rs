@@ -36,7 +36,7 @@ pub use origins::{Copies, Family, Origins};
 pub use rename::rename;
 pub use save::{encoded_len, save, stage};
 pub use tensor::{TensorError, TensorRef};
-pub use unshare::{Sharing, reshare, shared, unshare};
+pub use unshare::{Sharing, equal_copies, reshare, shared, unshare};
 
 use self::edit::NodeExt;
 use crate::files::Stamp;

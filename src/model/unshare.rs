@@ -107,42 +107,55 @@ pub fn unshare(
     Ok((model, copies))
 }
 
-/// Merges copies that are still equal to their original, or to each other. Errors: none on a model that was indexed.
-pub fn reshare(model: &mut Model, copies: &Copies) -> Result<(), LoadError> {
+/// Copies that are equal to their original, or to each other, by name, with the name of the first of those that are alike.
+fn alike(model: &Model, copies: &Copies) -> HashMap<String, String> {
     let mut renamed: HashMap<String, String> = HashMap::new();
-    {
-        let graph = model.graph(Index::MAIN);
-        let tensors: HashMap<&str, _> = graph
-            .initializer
-            .iter()
-            .map(|tensor| (tensor.name(), tensor))
-            .collect();
-        let mut families: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for copy in copies.keys() {
-            let mut source = copy.as_str();
-            while let Some(next) = copies.get(source) {
-                source = next;
-            }
-            families.entry(source).or_default().push(copy);
+    let graph = model.graph(Index::MAIN);
+    let tensors: HashMap<&str, _> = graph
+        .initializer
+        .iter()
+        .map(|tensor| (tensor.name(), tensor))
+        .collect();
+    let mut families: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for copy in copies.keys() {
+        let mut source = copy.as_str();
+        while let Some(next) = copies.get(source) {
+            source = next;
         }
-        for (original, family) in families {
-            let mut leaders: Vec<&str> = Vec::new();
-            for name in std::iter::once(original).chain(family) {
-                let Some(tensor) = tensors.get(name) else {
-                    continue;
-                };
-                match leaders
-                    .iter()
-                    .find(|leader| same(tensors[**leader], tensor))
-                {
-                    Some(leader) => {
-                        renamed.insert(name.to_owned(), (*leader).to_owned());
-                    }
-                    None => leaders.push(name),
+        families.entry(source).or_default().push(copy);
+    }
+    for (original, family) in families {
+        let mut leaders: Vec<&str> = Vec::new();
+        for name in std::iter::once(original).chain(family) {
+            let Some(tensor) = tensors.get(name) else {
+                continue;
+            };
+            match leaders
+                .iter()
+                .find(|leader| same(tensors[**leader], tensor))
+            {
+                Some(leader) => {
+                    renamed.insert(name.to_owned(), (*leader).to_owned());
                 }
+                None => leaders.push(name),
             }
         }
     }
+    renamed
+}
+
+/// Names of constants that [`reshare`] would merge, and of those that they would be merged with.
+pub fn equal_copies(model: &Model, copies: &Copies) -> BTreeSet<String> {
+    let alike = alike(model, copies);
+    alike
+        .into_iter()
+        .flat_map(|(copy, first)| [copy, first])
+        .collect()
+}
+
+/// Merges copies that are still equal to their original, or to each other. Errors: none on a model that was indexed.
+pub fn reshare(model: &mut Model, copies: &Copies) -> Result<(), LoadError> {
+    let renamed = alike(model, copies);
     if renamed.is_empty() {
         return Ok(());
     }

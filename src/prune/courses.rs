@@ -42,7 +42,7 @@ impl Rounds<'_> {
         if self.request.score.needs() != Needs::Derivatives {
             return Ok(None);
         }
-        let inputs = &*self.data.inputs;
+        let inputs = self.data.whole();
         self.work
             .progress
             .begin(Phase::Score, inputs.count() as u64);

@@ -5,7 +5,7 @@ use super::group_error::GroupErrorModel;
 use super::stages::{FinishedCut, Recovered, Stages};
 use super::statistics;
 use crate::evaluate::{Baseline, RunSetup};
-use crate::model::Model;
+use crate::model::{Model, equal_copies};
 use crate::recover::{Repair, RepairOptions, Teacher};
 use crate::train::{Training, TrainingData, TrainingRecord, distill};
 use crate::workspace::Workspace;
@@ -74,7 +74,7 @@ impl Stages<'_> {
             teacher,
             start,
             TrainingData {
-                inputs: self.data.whole(),
+                inputs: &*self.data.inputs,
                 labels: self.data.labels.as_deref(),
             },
             runtime,
@@ -115,6 +115,7 @@ impl Stages<'_> {
             let options = RepairOptions {
                 method,
                 warm: false,
+                held: equal_copies(&unshared, &workspace.origins.copies),
             };
             statistics::mend(workspace, selection, unshared, &options, setup)?
         };

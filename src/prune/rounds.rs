@@ -15,7 +15,7 @@ use crate::calibrate::Dataset;
 use crate::cost::Cost;
 use crate::evaluate::{Baseline, Estimate, RunSetup};
 use crate::latency::{LatencyModel, Settling};
-use crate::model::{Model, ValueId};
+use crate::model::{Model, ValueId, equal_copies};
 use crate::progress::Work;
 use crate::recover::RepairOptions;
 use crate::run::Runtime;
@@ -304,7 +304,11 @@ impl Rounds<'_> {
             Some(method) if !whole.is_empty() => {
                 let cut = quality.bare_cut(selection, state.warm.as_ref())?;
                 let warm = state.warm.is_some();
-                let options = RepairOptions { method, warm };
+                let options = RepairOptions {
+                    method,
+                    warm,
+                    held: equal_copies(&cut, &self.original.origins.copies),
+                };
                 mend(self.original, &whole, cut, &options, self.setup())?
             }
             _ => (prepared.cut_unshared(selection, &[])?, Vec::new()),

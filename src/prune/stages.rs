@@ -95,7 +95,7 @@ pub(super) fn run(
     work.progress.begin(Phase::Analyse, 0);
     let runtime = chosen.as_ref().map(|chosen| chosen.runtime);
     let example = match runtime {
-        Some(_) => data.inputs.example()?,
+        Some(_) => data.whole().example()?,
         None => None,
     };
     let stages = Stages {
@@ -241,7 +241,7 @@ impl Stages<'_> {
             ));
         };
         let table = self.request.latency_table.as_deref();
-        let mut latency = LatencyModel::new(self.model, &*self.data.inputs, table, runtime)?;
+        let mut latency = LatencyModel::new(self.model, self.data.whole(), table, runtime)?;
         let Workspace {
             working,
             analysis,

@@ -46,6 +46,7 @@ pub fn recover(
         runs: on.numbers,
         runtime: on.runtime,
         fitting,
+        held: &options.held,
         work,
     };
     all.run(pruned, which)
@@ -72,6 +73,7 @@ pub fn recover_on(
         runs,
         runtime,
         fitting,
+        held: &BTreeSet::new(),
         work,
     };
     all.run(copy, Which::All)
@@ -80,7 +82,7 @@ pub fn recover_on(
 /// Names of the outputs of the layers that [`recover_on`] comes to.
 pub fn fitted_layers(teacher: Teacher) -> BTreeSet<String> {
     let index = teacher.model.index();
-    tasks(teacher, teacher.model, Which::All)
+    tasks(teacher, teacher.model, Which::All, &BTreeSet::new())
         .iter()
         .filter_map(|task| Some(index.value(task.output()?).name.clone()))
         .collect()
@@ -133,6 +135,8 @@ struct Passes<'a> {
     runs: &'a [usize],
     runtime: &'a dyn Runtime,
     fitting: Fitting<'a>,
+    /// Weights that stay as they are, by name.
+    held: &'a BTreeSet<String>,
     work: &'a Work<'a>,
 }
 
@@ -143,7 +147,7 @@ impl Passes<'_> {
     /// Goes through all depths. Errors: as [`recover`].
     fn run(&self, mut pruned: Model, which: Which) -> Result<(Model, Vec<Repair>), GatherError> {
         let teacher = self.teacher;
-        let tasks = tasks(teacher, &pruned, which);
+        let tasks = tasks(teacher, &pruned, which, self.held);
         let mut sides = (
             RepairSide::new(
                 teacher.model,

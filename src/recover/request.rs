@@ -1,5 +1,7 @@
 //! What recovery starts from, how it goes, and what it tells of a layer.
 
+use std::collections::BTreeSet;
+
 use super::solve::Method;
 use super::support::Selector;
 use crate::analysis::{Analysis, Selection};
@@ -17,13 +19,15 @@ pub struct Teacher<'a> {
 }
 
 /// How to recover.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct RepairOptions {
     /// How weights are mended.
     pub method: Method,
     /// Whether the weights come from a model that was mended before and cut further: layers that are fitted together then take
     /// one step instead of several.
     pub warm: bool,
+    /// Weights that stay as they are, by name: several readers have a copy each, and all copies are equal.
+    pub held: BTreeSet<String>,
 }
 
 /// What was done to one layer.

@@ -1,5 +1,7 @@
 //! What is mended in one go: a layer, two in a row, or the cell of a recurrent layer.
 
+use std::collections::BTreeSet;
+
 use super::cell::{Cell, cells};
 use super::layers::{Which, layers};
 use super::mend::{GramProduct, mend, mend_both};
@@ -18,11 +20,25 @@ pub(super) enum Task {
 }
 
 /// All that is to be mended: layers, and cells that were touched.
-pub(super) fn tasks(teacher: Teacher, pruned: &Model, which: Which) -> Vec<Task> {
-    // Weights that others read too stay as they are.
+/// Weights that others read too stay as they are, and so do those that are `held`, by name.
+pub(super) fn tasks(
+    teacher: Teacher,
+    pruned: &Model,
+    which: Which,
+    held: &BTreeSet<String>,
+) -> Vec<Task> {
+    let is_held = |layer: &Layer| {
+        let weight = pruned.index().value(layer.pruned.weight.constant);
+        held.contains(&weight.name)
+    };
+    let is_free = |layer: &Layer| layer.pruned.weight.is_own() && !is_held(layer);
     let writable = layers(teacher, pruned, which)
         .into_iter()
-        .filter(|layer| layer.pruned.weight.is_own());
+        .filter(&is_free)
+        .map(|layer| Layer {
+            before: layer.before.filter(|first| is_free(first)),
+            ..layer
+        });
     let layers = writable.map(|layer| Task::Layer(Box::new(layer)));
     layers
         .chain(

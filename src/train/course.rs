@@ -9,12 +9,11 @@ use super::classes::TrueClasses;
 use super::limits::{clip, hold_zeros};
 use super::loss::LossTerm;
 use super::measure::{ErrorMeasure, OutputKind, OutputLoss};
-use super::network::ForwardRun;
 use super::samples::{can_be_stacked, stacked};
+use super::shares::Shares;
 use super::student::Student;
 use super::{TrainError, Training, TrainingData};
 use crate::analysis::{Pins, infer};
-use crate::calibrate::held_out;
 use crate::gradient::FloatArray;
 use crate::inputs::{Batches, Views};
 use crate::model::{Model, TensorRef};
@@ -33,18 +32,8 @@ const BACKWARD: f64 = 3.0;
 /// The share of batches that are seen as they are, where true classes are known: what is mixed has no class of its own, and
 /// the original alone says what it is to give.
 const UNMIXED: f64 = 0.5;
-/// Inputs that are not learnt from, at most.
-const HELD_OUT: usize = 256;
 /// The share of rows that must keep their class in a view.
 const NEAR: f64 = 0.8;
-
-/// Which inputs are for what, as numbers of runs.
-struct Shares {
-    /// Those that are learnt from.
-    learnt: Vec<usize>,
-    /// Those that weights are judged by.
-    judged: Vec<usize>,
-}
 
 /// All that a step needs.
 pub(super) struct Course<'a> {
@@ -62,29 +51,6 @@ pub(super) struct Course<'a> {
     /// About how many multiplications a step takes.
     pub work: f64,
     training: &'a Training,
-}
-
-impl Shares {
-    /// Errors: too few for both.
-    fn new(count: usize) -> Result<Self, TrainError> {
-        let (judged, learnt): (Vec<usize>, Vec<usize>) =
-            (0..count).partition(|run| held_out(*run, count));
-        let judged: Vec<usize> = judged.into_iter().take(HELD_OUT).collect();
-        match learnt.is_empty() || judged.is_empty() {
-            true => Err(TrainError::TooFewInputs(count)),
-            false => Ok(Shares { learnt, judged }),
-        }
-    }
-
-    /// The inputs that weights are judged by, in batches of one size (the last one begins anew), for the part that a runtime
-    /// computes is made ready for that.
-    fn judged_batches(&self, batch: usize) -> impl Iterator<Item = Vec<usize>> {
-        let (judged, count) = (&self.judged, self.judged.len());
-        (0..count.div_ceil(batch)).map(move |at| {
-            let runs = at * batch..(at + 1) * batch;
-            runs.map(|run| judged[run % count]).collect()
-        })
-    }
 }
 
 /// The shapes of some inputs.
@@ -139,31 +105,39 @@ impl<'a> Course<'a> {
         training: &'a Training,
     ) -> Result<Self, TrainError> {
         let inputs = data.inputs;
-        let shares = Shares::new(inputs.count())?;
-        let single = inputs.fetch(0)?;
-        let facts = infer(pruned, &pins(&single));
+        let shares = Shares::new(inputs)?;
+        let singles: Vec<Tensors> = shares
+            .examples(1)
+            .map(|runs| stacked(inputs, &runs))
+            .collect::<Result<_, _>>()?;
+        let single = &singles[0];
+        let facts = infer(pruned, &pins(single));
         let values = shared(teacher, pruned, &facts)?;
         let outputs = values.iter().filter(|value| value.is_output).count();
         let names: Vec<String> = values.iter().map(|value| value.name.clone()).collect();
-        let (alone, kept) = ran(pruned, &single, &names, runtime)?;
-        let (original, seen) = ran(teacher.model, &single, &names, runtime)?;
-        let work = original.work(&seen, &single)? + BACKWARD * alone.work(&kept, &single)?;
-        let batch = runs_of_a_step(pruned, &single, kept.bytes(), shares.learnt.len());
-        let example = stacked(inputs, &shares.learnt[..batch])?;
-        let teacher = Student::new(teacher.model, &example, &names, runtime)?;
-        let seen = teacher.outputs(&example)?;
+        let students =
+            [pruned, teacher.model].map(|model| Student::new(model, &singles, &names, runtime));
+        let [alone, original] = students;
+        let work = RunWork::of(&original?, &alone?, &singles, &shares)?;
+        let batch = runs_of_a_step(pruned, single, work.bytes, shares.learnt());
+        let examples: Vec<Tensors> = shares
+            .examples(batch)
+            .map(|runs| stacked(inputs, &runs))
+            .collect::<Result<_, _>>()?;
+        let teacher = Student::new(teacher.model, &examples, &names, runtime)?;
+        let seen = teacher.outputs(&examples[0])?;
         let labels = data.labels.filter(|_| training.labelled);
         let classes = labels.map(|ids| TrueClasses::new(ids, inputs, &seen[..outputs]));
         Ok(Course {
             inputs,
-            student: Student::new(pruned, &example, &names, runtime)?,
+            student: Student::new(pruned, &examples, &names, runtime)?,
             terms: terms(values, &seen, training.loss),
             teacher,
             outputs,
             classes: classes.transpose()?,
             shares,
             batch,
-            work: work * batch as f64,
+            work: work.multiplications * batch as f64,
             training,
         })
     }
@@ -181,12 +155,13 @@ impl<'a> Course<'a> {
 
     /// How many inputs weights are judged by.
     pub fn judges(&self) -> usize {
-        self.shares.judged.len()
+        self.shares.judged()
     }
 
     /// The views in which the original still sees what it saw.
     pub fn views(&self) -> Result<Views, TrainError> {
-        let batch = stacked(self.inputs, &self.shares.learnt[..self.batch])?;
+        let runs = self.shares.examples(self.batch).next().unwrap_or_default();
+        let batch = stacked(self.inputs, &runs)?;
         let plain = self.teacher.outputs(&batch)?;
         let views = self.training.augment.of_training(&batch);
         views.kept(|views| {
@@ -198,11 +173,7 @@ impl<'a> Course<'a> {
     /// One batch, in a view of it, and its true classes where they are known.
     fn draw(&self, views: &Views, step: usize) -> Result<(Tensors, Option<Vec<i64>>), TrainError> {
         let mut random: ChaCha8Rng = rng(self.training.seed, &format!("training step {step}"));
-        let runs: Vec<usize> =
-            rand::seq::index::sample(&mut random, self.shares.learnt.len(), self.batch)
-                .iter()
-                .map(|at| self.shares.learnt[at])
-                .collect();
+        let runs = self.shares.draw(self.batch, &mut random);
         let classes = match &self.classes {
             Some(classes) if random.random_bool(UNMIXED) => Some(classes.of(&runs)),
             _ => None,
@@ -232,7 +203,7 @@ impl<'a> Course<'a> {
         let targets = self.teacher.outputs(&batch)?;
         let given = self.student.given(&batch)?;
         let run = self.student.run(&given, true)?;
-        let network = &self.student.network;
+        let network = self.student.network();
         let (mut loss, mut seeds) = (0.0, Vec::new());
         for ((value, term), target) in network.outputs.iter().zip(&self.terms).zip(&targets) {
             let Some(found) = run.value(*value) else {
@@ -250,7 +221,7 @@ impl<'a> Course<'a> {
                 seeds.push((output, gradient));
             }
         }
-        let mut gradients = network.gradients(&run, &self.student.weights, &given, seeds);
+        let mut gradients = self.student.gradients(&run, &given, seeds);
         if self.training.keeps_zeros {
             hold_zeros(&self.student.weights, &mut gradients);
         }
@@ -287,16 +258,35 @@ impl<'a> Course<'a> {
     }
 }
 
-/// A run of a model on one input, all values kept.
-fn ran(
-    model: &Model,
-    single: &Tensors,
-    names: &[String],
-    runtime: &dyn Runtime,
-) -> Result<(Student, ForwardRun), TrainError> {
-    let student = Student::new(model, single, names, runtime)?;
-    let run = student.run(&student.given(single)?, true)?;
-    Ok((student, run))
+/// What a step takes for each of its inputs, on average.
+struct RunWork {
+    /// About how many multiplications.
+    multiplications: f64,
+    /// Bytes of values that are kept, of the widest input.
+    bytes: usize,
+}
+
+impl RunWork {
+    /// From one input of each shape. Errors: a part that does not run.
+    fn of(
+        original: &Student,
+        pruned: &Student,
+        singles: &[Tensors],
+        shares: &Shares,
+    ) -> Result<Self, TrainError> {
+        let (mut sum, mut bytes) = (0.0, 0);
+        for (single, shares) in singles.iter().zip(&shares.0) {
+            let ran = |student: &Student| student.run(&student.given(single)?, true);
+            let (seen, kept) = (ran(original)?, ran(pruned)?);
+            let work = original.work(&seen, single)? + BACKWARD * pruned.work(&kept, single)?;
+            sum += work * shares.learnt.len() as f64;
+            bytes = bytes.max(kept.bytes());
+        }
+        Ok(RunWork {
+            multiplications: sum / shares.learnt() as f64,
+            bytes,
+        })
+    }
 }
 
 /// The share of rows whose largest entry is in the same place.

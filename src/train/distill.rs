@@ -46,7 +46,7 @@ pub fn distill(
     }
     learn(&mut course, (&mut state, steps), &views, &mut keeper, work)?;
     let mut model = pruned;
-    course.student.network.store(&mut model, &state.best)?;
+    course.student.network().store(&mut model, &state.best)?;
     let record = TrainingRecord {
         steps,
         batch: course.batch,
@@ -55,7 +55,7 @@ pub fn distill(
         views: views.to_string(),
         judged_by: course.judges(),
         curve: state.curve,
-        stops: course.student.network.stops,
+        stops: course.student.network().stops.clone(),
         earlier: Vec::new(),
     };
     Ok(Trained { model, record })

@@ -31,14 +31,15 @@ pub fn mask_derivatives(
     work: &Work,
 ) -> Result<MaskDerivatives, TrainError> {
     let single = inputs.fetch(0)?;
-    let student = Student::new(model, &single, &outputs(model, &single)?, runtime)?;
+    let names = outputs(model, &single)?;
+    let student = Student::new(model, std::slice::from_ref(&single), &names, runtime)?;
     let variations: Vec<f64> = student
         .outputs(&single)?
         .iter()
         .map(|seen| ErrorMeasure::Squared.variation(seen))
         .collect();
     let count = inputs.count().min(SAMPLES);
-    let network = &student.network;
+    let network = student.network();
     let is_trained = |view: &&Linear| network.weights.contains(&view.weight.constant);
     let mut found = MaskDerivatives {
         samples: count,
@@ -57,7 +58,7 @@ pub fn mask_derivatives(
         let forward = student.run(&given, true)?;
         let mut random = rng(seed, &format!("mask derivatives {run}"));
         let seeds = signs(&student, &forward, &variations, &mut random);
-        let gradients = network.gradients(&forward, &student.weights, &given, seeds);
+        let gradients = student.gradients(&forward, &given, seeds);
         // A view reads a gradient as it reads the weight: both lie in the file in the same way.
         let gradients = gradients.into_iter().zip(&student.weights);
         let gradients: Vec<FloatArray> = gradients
@@ -85,7 +86,7 @@ fn signs(
     variations: &[f64],
     random: &mut impl Rng,
 ) -> Vec<(ValueId, FloatArray)> {
-    let outputs = student.network.outputs.iter().zip(variations);
+    let outputs = student.network().outputs.iter().zip(variations);
     let mut signs = |(output, variation): (&ValueId, &f64)| {
         let value = forward.value(*output)?;
         let size = (1.0 / (variation * value.data.len().max(1) as f64).sqrt()) as f32;
@@ -163,12 +164,19 @@ mod tests {
             let names = outputs(&model, &single).unwrap();
             // The first sum, of the first input, with one column of a product scaled.
             let sum = |model: &Model| -> f64 {
-                let student = Student::new(model, &single, &names, &runtime).unwrap();
+                let student =
+                    Student::new(model, std::slice::from_ref(&single), &names, &runtime).unwrap();
                 let seen = student.outputs(&single).unwrap();
                 let mut random = rng(3, "mask derivatives 0");
                 let mut sum = 0.0;
                 for seen in &seen {
-                    let plain = Student::new(&model_of(name), &single, &names, &runtime).unwrap();
+                    let plain = Student::new(
+                        &model_of(name),
+                        std::slice::from_ref(&single),
+                        &names,
+                        &runtime,
+                    )
+                    .unwrap();
                     let variation =
                         ErrorMeasure::Squared.variation(&plain.outputs(&single).unwrap()[0]);
                     let size = 1.0 / (variation * seen.data.len() as f64).sqrt();

@@ -20,6 +20,7 @@ mod network;
 mod place;
 mod record;
 mod samples;
+mod shares;
 mod student;
 #[cfg(test)]
 mod tests;

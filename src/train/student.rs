@@ -9,10 +9,18 @@ use crate::gradient::FloatArray;
 use crate::model::{Model, ValueId, extract_subgraph};
 use crate::run::{Runtime, Session, Tensors};
 
-/// A network, its weights, and how values that are handed in come from the inputs.
+/// Networks for batches of some shapes, and the weights that they share.
 pub(super) struct Student {
-    pub network: Network,
+    /// One at least.
+    networks: Vec<ShapedNetwork>,
     pub weights: Vec<FloatArray>,
+}
+
+/// A network for batches of one shape, and how values that are handed in come from the inputs.
+struct ShapedNetwork {
+    /// Extents of the inputs.
+    dims: Vec<(String, Vec<usize>)>,
+    network: Network,
     /// Values that are inputs of the model.
     inputs: Vec<(ValueId, String)>,
     /// Values that a part of the model computes.
@@ -20,19 +28,27 @@ pub(super) struct Student {
     session: Option<Box<dyn Session>>,
 }
 
-impl Student {
-    /// Makes a model ready for batches like the example; `wanted` are the values that it is to give. Errors: no weight has a part
-    /// in one of them, or what cannot be differentiated does not run.
-    pub fn new(
+/// What a network is handed for a batch.
+pub(super) struct Given {
+    pub arrays: Arrays,
+    /// The number of the network.
+    network: usize,
+}
+
+fn dims(batch: &Tensors) -> Vec<(String, Vec<usize>)> {
+    let of =
+        |(name, tensor): (&String, &crate::model::TensorRef)| (name.clone(), tensor.dims.clone());
+    batch.iter().map(of).collect()
+}
+
+impl ShapedNetwork {
+    fn new(
         model: &Model,
         example: &Tensors,
         wanted: &[String],
         runtime: &dyn Runtime,
     ) -> Result<Self, TrainError> {
         let mut network = Network::new(model, example, wanted)?;
-        let weights = network
-            .weights_of(model)
-            .ok_or_else(|| TrainError::NothingTrainable(network.stops.clone()))?;
         let fixed = constants(model);
         let (mut inputs, mut computed, mut known) = (Vec::new(), Vec::new(), Vec::new());
         for (value, name) in &network.given {
@@ -60,17 +76,16 @@ impl Student {
         } else {
             Some(part(&computed)?)
         };
-        Ok(Student {
+        Ok(ShapedNetwork {
+            dims: dims(example),
             network,
-            weights,
             inputs,
             computed: computed.into_iter().map(|(value, _)| value).collect(),
             session,
         })
     }
 
-    /// What the network is handed for a batch. Errors: the part that computes it fails.
-    pub fn given(&self, batch: &Tensors) -> Result<Arrays, TrainError> {
+    fn given(&self, batch: &Tensors) -> Result<Arrays, TrainError> {
         let mut given = Arrays::new();
         let refusal = |name: &str| TrainError::NothingTrainable(vec![name.to_owned()]);
         for (value, name) in &self.inputs {
@@ -87,21 +102,76 @@ impl Student {
         }
         Ok(given)
     }
+}
 
-    /// Runs it on what it was handed.
-    pub fn run(&self, given: &Arrays, keeps: bool) -> Result<ForwardRun, TrainError> {
-        self.network.run(&self.weights, given, keeps)
+impl Student {
+    /// Makes a model ready for batches of the shapes of the examples; `wanted` are the values that it is to give. Errors: no
+    /// example, no weight has a part in one of the values, or not the same weights for all shapes; what cannot be
+    /// differentiated does not run.
+    pub fn new(
+        model: &Model,
+        examples: &[Tensors],
+        wanted: &[String],
+        runtime: &dyn Runtime,
+    ) -> Result<Self, TrainError> {
+        let networks: Vec<ShapedNetwork> = examples
+            .iter()
+            .map(|example| ShapedNetwork::new(model, example, wanted, runtime))
+            .collect::<Result<_, _>>()?;
+        let Some((ShapedNetwork { network, .. }, others)) = networks.split_first() else {
+            return Err(TrainError::TooFewInputs(0));
+        };
+        let refusal = || TrainError::NothingTrainable(network.stops.clone());
+        let same = |other: &ShapedNetwork| other.network.weights == network.weights;
+        if !others.iter().all(same) {
+            return Err(refusal());
+        }
+        let weights = network.weights_of(model).ok_or_else(refusal)?;
+        Ok(Student { networks, weights })
     }
 
-    /// About how many multiplications a run took. Errors: the part that computes what it is handed fails.
+    /// The network for the first of the shapes: values and weights are the same in all of them.
+    pub fn network(&self) -> &Network {
+        &self.networks[0].network
+    }
+
+    /// What the network is handed for a batch. Errors: the part that computes it fails.
+    pub fn given(&self, batch: &Tensors) -> Result<Given, TrainError> {
+        let dims = dims(batch);
+        let fits = |network: &ShapedNetwork| network.dims == dims;
+        let network = self.networks.iter().position(fits).unwrap_or(0);
+        let arrays = self.networks[network].given(batch)?;
+        Ok(Given { arrays, network })
+    }
+
+    /// Runs the network on what it was handed.
+    pub fn run(&self, given: &Given, keeps: bool) -> Result<ForwardRun, TrainError> {
+        let network = &self.networks[given.network].network;
+        network.run(&self.weights, &given.arrays, keeps)
+    }
+
+    /// Derivatives of a loss by the weights, from those by values of a run.
+    pub fn gradients(
+        &self,
+        run: &ForwardRun,
+        given: &Given,
+        seeds: Vec<(ValueId, FloatArray)>,
+    ) -> Vec<Option<FloatArray>> {
+        let network = &self.networks[given.network].network;
+        network.gradients(run, &self.weights, &given.arrays, seeds)
+    }
+
+    /// About how many multiplications a run on a batch took. Errors: the part that computes what it is handed fails.
     pub fn work(&self, run: &ForwardRun, batch: &Tensors) -> Result<f64, TrainError> {
-        Ok(self.network.work(run, &self.weights, &self.given(batch)?))
+        let given = self.given(batch)?;
+        let network = &self.networks[given.network].network;
+        Ok(network.work(run, &self.weights, &given.arrays))
     }
 
     /// What it was asked for on a batch, in order.
     pub fn outputs(&self, batch: &Tensors) -> Result<Vec<FloatArray>, TrainError> {
         let run = self.run(&self.given(batch)?, false)?;
-        let outputs = self.network.outputs.iter();
+        let outputs = self.network().outputs.iter();
         Ok(outputs
             .map(|output| run.value(*output).cloned().unwrap_or_default())
             .collect())

@@ -45,7 +45,7 @@ fn apart(model: &Model, example: &Tensors) -> Option<f64> {
         return None;
     }
     let runtime = TractRuntime::new(true);
-    let student = Student::new(model, example, &names, &runtime).unwrap();
+    let student = Student::new(model, std::slice::from_ref(example), &names, &runtime).unwrap();
     let found = student.outputs(example).unwrap();
     let session = runtime.prepare(model, example, &names).unwrap();
     let outputs = model.index().graph(Index::MAIN).outputs.len();
@@ -146,9 +146,15 @@ fn gradients_are_those_of_finite_differences() {
         let (model, data) = digits(name);
         let example = data.inputs.fetch(3).unwrap();
         let names = trainable_outputs(&model, &example);
-        let student = Student::new(&model, &example, &names, &TractRuntime::new(true)).unwrap();
-        let given = student.given(&example).unwrap();
-        let network = &student.network;
+        let student = Student::new(
+            &model,
+            std::slice::from_ref(&example),
+            &names,
+            &TractRuntime::new(true),
+        )
+        .unwrap();
+        let given = student.given(&example).unwrap().arrays;
+        let network = student.network();
         let run = network.run(&student.weights, &given, true).unwrap();
         let output = network.outputs[0];
         let seed = run.value(output).unwrap().map(|_| 1.0);

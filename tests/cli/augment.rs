@@ -32,14 +32,21 @@ fn pictures_are_fitted_to_in_views() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     write(path);
-    let line = "{}/net.onnx -o {}/NAME.onnx --data {}/data.npz --target macs=0.6 --align 1 --force --report {}/NAME.json --plan-out {}/NAME.p";
+    let line = "{}/net.onnx -o {}/NAME.onnx --data {}/data.npz --force --report {}/NAME.json";
+    let first = "--target macs=0.6 --align 1 --plan-out {}/NAME.p";
     for (name, options) in [
-        ("plain", "--augment none"),
-        ("one", "--augment flip,crop,mix --threads 1"),
-        ("two", "--augment flip,crop,mix --threads 2"),
-        ("again", "--plan {}/one.p"),
+        ("plain", format!("{first} --augment none")),
+        (
+            "one",
+            format!("{first} --augment flip,crop,mix --threads 1"),
+        ),
+        (
+            "two",
+            format!("{first} --augment flip,crop,mix --threads 2"),
+        ),
+        ("again", "--plan {}/one.p".to_owned()),
     ] {
-        let output = run(path, &format!("{} {options}", line.replace("NAME", name)));
+        let output = run(path, &format!("{line} {options}").replace("NAME", name));
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code().is_some_and(|code| code < 2), "{said}");
     }
@@ -61,16 +68,16 @@ fn pictures_are_fitted_to_in_views() {
 }
 
 #[test]
-fn what_is_no_picture_is_taken_as_it_is() {
+fn small_pictures_are_not_turned_nor_moved() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let line = "@digits_lstm.onnx -o {}/NAME.onnx --target macs=0.5 --data @digits_calibration.npz --samples 32 --force --augment VIEWS";
-    for views in ["none", "flip,crop,colour"] {
+    for views in ["none", "flip,crop"] {
         let line = line.replace("NAME", views).replace("VIEWS", views);
         assert!(code(path, &line).0 < 2);
     }
     let read = |name: &str| std::fs::read(path.join(format!("{name}.onnx"))).unwrap();
-    assert!(read("none") == read("flip,crop,colour"));
+    assert!(read("none") == read("flip,crop"));
     let wrong = line.replace("VIEWS", "flip,turn");
     let (exit, said) = code(path, &wrong);
     assert_eq!(exit, 2, "{said}");

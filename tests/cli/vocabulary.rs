@@ -111,7 +111,7 @@ fn tokens_are_counted_in_the_inputs_and_other_units_go_beside_them() {
     let path = folder.path();
     language_model(path);
     std::fs::remove_file(path.join("tokenizer.json")).unwrap();
-    let line = "{}/m.onnx -o {}/out.onnx --data {}/d.npz --keep-tokens auto --target params=0.5 --align 1 --recover none --force --report {}/r.json";
+    let line = "{}/m.onnx -o {}/out.onnx --data {}/d.npz --keep-tokens auto --target params=0.5 --align 1 --force --report {}/r.json";
     let output = run(path, line);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("no tokenizer.json"), "{said}");
