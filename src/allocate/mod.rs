@@ -6,6 +6,7 @@ mod align;
 mod copies;
 mod path;
 mod ranking;
+mod teams;
 
 use std::fmt;
 

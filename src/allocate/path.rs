@@ -9,6 +9,7 @@ mod meet;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
+use super::teams::{alone, teams};
 use super::{Choice, Target, Width};
 use crate::analysis::{Analysis, ClassId, Group, Selection};
 use crate::cost::{Cost, CostModel, IncrementalCost, Subject};
@@ -23,17 +24,20 @@ pub struct Path<'a> {
     groups: Vec<usize>,
     /// For each of them the units that may go, in their order.
     order: Vec<Vec<u32>>,
+    /// Groups that go down together, as places in `groups`: as many units of each. Most often each is alone.
+    teams: Vec<Vec<usize>>,
+    /// By team.
     widths: Vec<Width>,
     original: Cost,
-    /// What each removal of a group costs, by its curve's envelope.
+    /// What each removal of a unit of all groups of a team costs, by their curves' envelopes.
     slopes: Vec<Vec<f64>>,
     steps: Vec<PathStep>,
 }
 
-/// One step: so many units of a group are gone after it.
+/// One step: so many units of each group of a team are gone after it.
 #[derive(Clone, Copy, Debug)]
 struct PathStep {
-    place: usize,
+    team: usize,
     from: usize,
     to: usize,
     cost: Cost,
@@ -59,13 +63,14 @@ impl Ord for Price {
 
 impl<'a> Path<'a> {
     /// Finds the way for some groups (numbers into the analysis) with their curves (in the same order). What steps save is
-    /// measured in the targets' units, in multiply-accumulates where there are none.
+    /// measured in the targets' units, in multiply-accumulates where there are none. `uniform`: groups of one kind and size keep
+    /// as many units each.
     pub fn new(
         subject: Subject<'a>,
         groups: &[usize],
-        curves: &[Curve],
-        widths: &[Width],
+        (curves, widths): (&[Curve], &[Width]),
         targets: &[Target],
+        uniform: bool,
     ) -> Self {
         let Subject { analysis, cost } = subject;
         let order = |((group, curve), width): ((&usize, &Curve), &Width)| match width.whole {
@@ -73,18 +78,31 @@ impl<'a> Path<'a> {
             false => removable(&analysis.groups[*group], analysis, &curve.order),
         };
         let order: Vec<Vec<u32>> = groups.iter().zip(curves).zip(widths).map(order).collect();
+        let teams: Vec<Vec<usize>> = match uniform {
+            true => teams(analysis, groups, &|place| {
+                let Width {
+                    align,
+                    least,
+                    whole,
+                    first,
+                } = widths[place];
+                (!whole && first == 1).then_some((align, least))
+            }),
+            false => alone(groups.len()),
+        };
         let mut path = Path {
             analysis,
             cost,
             groups: groups.to_vec(),
             order,
-            widths: widths.to_vec(),
+            widths: teams.iter().map(|team| widths[team[0]]).collect(),
             original: cost.at(|_| 1.0),
-            slopes: curves.iter().map(Curve::slopes).collect(),
+            slopes: teams.iter().map(|team| slopes(curves, team)).collect(),
+            teams,
             steps: Vec::new(),
         };
         let mut ledger = IncrementalCost::new(cost, analysis.classes.classes.len());
-        let mut gone = vec![0usize; groups.len()];
+        let mut gone = vec![0usize; path.teams.len()];
         let mut error = 0.0;
         for floor in [true, false] {
             path.descend(floor, targets, &mut ledger, &mut gone, &mut error);
@@ -101,43 +119,43 @@ impl<'a> Path<'a> {
         error: &mut f64,
     ) {
         let mut queue: BinaryHeap<Reverse<(Price, usize)>> = BinaryHeap::new();
-        for (place, gone) in gone.iter().enumerate() {
-            if let Some((price, _)) = self.price(place, *gone, floor, targets, ledger) {
-                queue.push(Reverse((price, place)));
+        for (team, gone) in gone.iter().enumerate() {
+            if let Some((price, _)) = self.price(team, *gone, floor, targets, ledger) {
+                queue.push(Reverse((price, team)));
             }
         }
-        while let Some(Reverse((_, place))) = queue.pop() {
+        while let Some(Reverse((_, team))) = queue.pop() {
             // What it saves may have shrunk since it was put there.
-            let Some((price, to)) = self.price(place, gone[place], floor, targets, ledger) else {
+            let Some((price, to)) = self.price(team, gone[team], floor, targets, ledger) else {
                 continue;
             };
             if queue
                 .peek()
-                .is_some_and(|Reverse(next)| *next < (price, place))
+                .is_some_and(|Reverse(next)| *next < (price, team))
             {
-                queue.push(Reverse((price, place)));
+                queue.push(Reverse((price, team)));
                 continue;
             }
-            *error += self.slopes[place][gone[place]..to].iter().sum::<f64>();
-            ledger.set(&self.shares(place, to));
+            *error += self.slopes[team][gone[team]..to].iter().sum::<f64>();
+            ledger.set(&self.shares(team, to));
             self.steps.push(PathStep {
-                place,
-                from: gone[place],
+                team,
+                from: gone[team],
                 to,
                 cost: ledger.cost(),
                 error: *error,
             });
-            gone[place] = to;
-            if let Some((price, _)) = self.price(place, to, floor, targets, ledger) {
-                queue.push(Reverse((price, place)));
+            gone[team] = to;
+            if let Some((price, _)) = self.price(team, to, floor, targets, ledger) {
+                queue.push(Reverse((price, team)));
             }
         }
     }
 
-    /// The next aligned step of a group, and its price.
+    /// The next aligned step of a team, and its price.
     fn price(
         &self,
-        place: usize,
+        team: usize,
         gone: usize,
         floor: bool,
         targets: &[Target],
@@ -148,8 +166,8 @@ impl<'a> Path<'a> {
             least,
             whole,
             first,
-        } = self.widths[place];
-        let slopes = &self.slopes[place];
+        } = self.widths[team];
+        let slopes = &self.slopes[team];
         let (total, align) = (slopes.len(), align.max(1) as usize);
         let least = if floor { least } else { align };
         let kept = total - gone;
@@ -163,12 +181,12 @@ impl<'a> Path<'a> {
         if whole && (next < least || straight) {
             next = 0;
         }
-        if kept == 0 || (next < least && !whole) || total - next > self.order[place].len() {
+        if kept == 0 || (next < least && !whole) || total - next > self.most(team) {
             return None;
         }
         let step = |next: usize| {
             (
-                self.step_price(place, gone, total - next, targets, ledger),
+                self.step_price(team, gone, total - next, targets, ledger),
                 total - next,
             )
         };
@@ -178,7 +196,7 @@ impl<'a> Path<'a> {
         let deeper = (least..=next)
             .rev()
             .step_by(align)
-            .filter(|next| total - next <= self.order[place].len());
+            .filter(|next| total - next <= self.most(team));
         deeper
             .map(step)
             .min_by(|a, b| a.0.cmp(&b.0).then(a.1.cmp(&b.1)))
@@ -187,14 +205,14 @@ impl<'a> Path<'a> {
     /// Error by saving of a step.
     fn step_price(
         &self,
-        place: usize,
+        team: usize,
         gone: usize,
         to: usize,
         targets: &[Target],
         ledger: &IncrementalCost,
     ) -> Price {
         let now = ledger.cost();
-        let then = ledger.with(&self.shares(place, to));
+        let then = ledger.with(&self.shares(team, to));
         let saved = |target: &Target| {
             (target.of(&now, &self.original) - target.of(&then, &self.original)).max(0.0)
         };
@@ -203,7 +221,7 @@ impl<'a> Path<'a> {
         } else {
             targets.iter().map(saved).sum()
         };
-        let error: f64 = self.slopes[place][gone..to].iter().sum();
+        let error: f64 = self.slopes[team][gone..to].iter().sum();
         Price(if saving > 0.0 {
             error / saving
         } else {
@@ -211,8 +229,25 @@ impl<'a> Path<'a> {
         })
     }
 
+    /// How many units of each group of a team may go.
+    fn most(&self, team: usize) -> usize {
+        let members = self.teams[team].iter();
+        members
+            .map(|place| self.order[*place].len())
+            .min()
+            .unwrap_or(0)
+    }
+
+    /// What each class of a team's groups keeps once so many units of each are gone.
+    fn shares(&self, team: usize, gone: usize) -> Vec<(ClassId, f64)> {
+        let members = self.teams[team].iter();
+        members
+            .flat_map(|place| self.shares_of(*place, gone))
+            .collect()
+    }
+
     /// What each class of a group keeps once so many units are gone.
-    fn shares(&self, place: usize, gone: usize) -> Vec<(ClassId, f64)> {
+    fn shares_of(&self, place: usize, gone: usize) -> Vec<(ClassId, f64)> {
         let group = &self.analysis.groups[self.groups[place]];
         let mut lost: BTreeMap<ClassId, u32> = BTreeMap::new();
         if let [only] = group.classes[..]
@@ -259,44 +294,56 @@ impl<'a> Path<'a> {
             .map_or(0.0, |step| step.error)
     }
 
-    /// Some units more of one group, beside those that are gone of each: those of which the curves foresee most error, but no
-    /// more than is left. With that error; `None`: a single unit of any group is foreseen to cost more.
+    /// Some units more of one group (or of each group of a team), beside those that are gone of each: those of which the curves
+    /// foresee most error, but no more than is left. With that error; `None`: a single unit of any group is foreseen to cost more.
     pub fn beyond(&self, gone: &[usize], left: f64) -> Option<(Vec<usize>, f64)> {
-        let more = |(place, gone): (usize, &usize)| {
-            let most = self.order[place].len().min(
-                self.slopes[place]
-                    .len()
-                    .saturating_sub(self.widths[place].least),
-            );
-            let sums = self.slopes[place][*gone..most.max(*gone)]
-                .iter()
-                .scan(0.0, |sum, slope| {
-                    *sum += slope;
-                    Some(*sum)
-                });
+        let more = |(team, members): (usize, &Vec<usize>)| {
+            let gone = gone[members[0]];
+            let slopes = &self.slopes[team];
+            let most = slopes.len().saturating_sub(self.widths[team].least);
+            let most = most.min(self.most(team));
+            let sums = slopes[gone..most.max(gone)].iter().scan(0.0, |sum, slope| {
+                *sum += slope;
+                Some(*sum)
+            });
             let (at, error) = sums
                 .enumerate()
                 .take_while(|(_, error)| *error <= left)
                 .last()?;
-            (gone + at + 1 >= self.widths[place].first).then_some((error, place, gone + at + 1))
+            (gone + at + 1 >= self.widths[team].first).then_some((error, team, gone + at + 1))
         };
-        let (error, place, to) = gone
+        let (error, team, to) = self
+            .teams
             .iter()
             .enumerate()
             .filter_map(more)
             .max_by(|a, b| a.0.total_cmp(&b.0))?;
         let mut gone = gone.to_vec();
-        gone[place] = to;
+        self.teams[team].iter().for_each(|place| gone[*place] = to);
         Some((gone, error))
     }
 
     /// How many units of each group are gone after so many steps.
     pub fn counts(&self, steps: usize) -> Vec<usize> {
-        let mut gone = vec![0; self.groups.len()];
+        self.of_groups(&self.of_teams(steps))
+    }
+
+    /// How many units of each group of each team are gone after so many steps.
+    fn of_teams(&self, steps: usize) -> Vec<usize> {
+        let mut gone = vec![0; self.teams.len()];
         self.steps[..steps.min(self.steps.len())]
             .iter()
-            .for_each(|step| gone[step.place] = step.to);
+            .for_each(|step| gone[step.team] = step.to);
         gone
+    }
+
+    /// By group what is given by team.
+    fn of_groups(&self, gone: &[usize]) -> Vec<usize> {
+        let mut counts = vec![0; self.groups.len()];
+        for (members, gone) in self.teams.iter().zip(gone) {
+            members.iter().for_each(|place| counts[*place] = *gone);
+        }
+        counts
     }
 
     /// The choice in which so many units of each group go.
@@ -327,6 +374,15 @@ impl<'a> Path<'a> {
         self.cost
             .of(&self.analysis.classes, &self.selection(choice))
     }
+}
+
+/// The slopes of the curves of some groups, added up.
+fn slopes(curves: &[Curve], team: &[usize]) -> Vec<f64> {
+    let mut all = team.iter().map(|place| curves[*place].slopes());
+    let first = all.next().unwrap_or_default();
+    all.fold(first, |sum, other| {
+        sum.iter().zip(&other).map(|(a, b)| a + b).collect()
+    })
 }
 
 /// The units of a group that may go in this order, so that no class is ever emptied.
@@ -392,7 +448,7 @@ mod tests {
             analysis: &analysis,
             cost: &CostModel::new(&model, &analysis, &Origins::default(), &Pins::new()),
         };
-        let path = Path::new(subject, &[0, 1], &curves, &widths, &[]);
+        let path = Path::new(subject, &[0, 1], (&curves, &widths), &[], false);
         let gone = |left: f64| path.beyond(&[0, 0], left).map(|(gone, _)| gone);
         // Units of one group, whichever comes nearest; none below a width's least.
         assert_eq!(

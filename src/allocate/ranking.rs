@@ -1,6 +1,7 @@
 //! One order of all units: the least salient go first, in widths that runtimes like.
 
 use super::copies::least_cuts;
+use super::teams::{alone, teams};
 use super::{Align, Choice, Target, Unreachable};
 use crate::analysis::{Analysis, ClassId, Group, Selection};
 use crate::cost::{Cost, CostModel, IncrementalCost, Subject};
@@ -14,6 +15,8 @@ pub struct Ranking<'a> {
     groups: Vec<usize>,
     /// For each of them its units, least salient first.
     order: Vec<Vec<u32>>,
+    /// Groups that lose as many units each, as places in `groups`.
+    teams: Vec<Vec<usize>>,
     /// All units, least salient first: (group as a place in `groups`).
     queue: Vec<usize>,
     align: Vec<u32>,
@@ -44,22 +47,32 @@ impl<'a> Ranking<'a> {
         let mut order = vec![Vec::new(); groups.len()];
         all.iter()
             .for_each(|(_, place, unit)| order[*place].push(*unit));
+        let align: Vec<u32> = groups
+            .iter()
+            .map(|group| align.of(&analysis.groups[*group]))
+            .collect();
+        let least: Vec<usize> = least_cuts(subject, groups)
+            .into_iter()
+            .map(|least| least.unwrap_or(usize::MAX))
+            .collect();
         Ranking {
             analysis,
             cost,
             groups: groups.to_vec(),
             order,
+            teams: alone(groups.len()),
             queue: all.iter().map(|(_, place, _)| *place).collect(),
-            align: groups
-                .iter()
-                .map(|group| align.of(&analysis.groups[*group]))
-                .collect(),
-            least: least_cuts(subject, groups)
-                .into_iter()
-                .map(|least| least.unwrap_or(usize::MAX))
-                .collect(),
+            align,
+            least,
             original: cost.original(),
         }
+    }
+
+    /// The same, but groups of one kind and size keep as many units each.
+    pub fn uniform(self) -> Self {
+        let width = |place: usize| (self.least[place] == 1).then_some(self.align[place]);
+        let teams = teams(self.analysis, &self.groups, &width);
+        Ranking { teams, ..self }
     }
 
     /// How many units there are to rank.
@@ -83,6 +96,11 @@ impl<'a> Ranking<'a> {
         self.queue[..count.min(self.queue.len())]
             .iter()
             .for_each(|place| removed[*place] += 1);
+        for team in self.teams.iter().filter(|team| team.len() > 1) {
+            let sum: usize = team.iter().map(|place| removed[*place]).sum();
+            team.iter()
+                .for_each(|place| removed[*place] = sum / team.len());
+        }
         for (place, removed) in removed.iter_mut().enumerate() {
             let total = self.order[place].len();
             let align = self.align[place] as usize;
@@ -264,22 +282,28 @@ impl<'a> Ranking<'a> {
         for (at, place) in self.queue.iter().enumerate() {
             last[*place] = at;
         }
-        let mut rank: Vec<usize> = (0..self.groups.len()).collect();
-        rank.sort_by_key(|place| std::cmp::Reverse((last[*place], *place)));
+        let mut rank: Vec<&Vec<usize>> = self.teams.iter().collect();
+        rank.sort_by_key(|team| {
+            std::cmp::Reverse(team.iter().map(|place| (last[*place], *place)).max())
+        });
         let mut ledger = self.ledger(removed);
         let mut again = true;
         while again {
             again = false;
-            for place in &rank {
-                let step = (self.align[*place] as usize).min(removed[*place]);
+            for team in &rank {
+                let place = team[0];
+                let step = (self.align[place] as usize).min(removed[place]);
                 if step == 0 {
                     continue;
                 }
-                let fewer = paid(removed[*place] - step, least[*place]);
-                let shares = self.shares(*place, fewer);
+                let fewer = paid(removed[place] - step, least[place]);
+                let members = team.iter();
+                let shares: Vec<_> = members
+                    .flat_map(|place| self.shares(*place, fewer))
+                    .collect();
                 if fits(&ledger.with(&shares)) {
                     ledger.set(&shares);
-                    removed[*place] = fewer;
+                    team.iter().for_each(|place| removed[*place] = fewer);
                     again = true;
                 }
             }

@@ -209,6 +209,9 @@ pub(super) struct Prune {
     /// or auto: channels, heads, and with --data layers
     #[arg(long, value_name = "LIST", value_parser = values::kinds, default_value = "channels,heads")]
     pub units: Kinds,
+    /// One width for all layers of a kind and size, for runtimes that have one number for them
+    #[arg(long, conflicts_with = "plan")]
+    pub uniform: bool,
     /// Only groups whose weights or nodes match; repeatable
     #[arg(long, value_name = "GLOB", value_parser = values::pattern)]
     pub only: Vec<Pattern>,

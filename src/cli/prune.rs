@@ -368,6 +368,7 @@ fn request(args: &Prune, target: &Path, watch: &Watch) -> anyhow::Result<Request
         seed: args.data.seed,
         rounds: args.rounds,
         kinds,
+        uniform: args.uniform,
         only: args.only.clone(),
         exclude: args.exclude.clone(),
         allowed: Allowed::new(),

@@ -118,6 +118,10 @@ impl Scored<'_> {
             .collect();
         let (subject, align) = (self.workspace.subject(), &self.request.align);
         let ranking = Ranking::new(subject, self.groups, &saliency, align);
+        let ranking = match self.request.uniform {
+            true => ranking.uniform(),
+            false => ranking,
+        };
         (ranking, self.request.remark(&silent))
     }
 

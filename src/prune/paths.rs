@@ -11,6 +11,8 @@ pub(super) struct Curves {
     pub matched: Vec<(usize, usize)>,
     pub widths: Vec<Width>,
     pub curves: Vec<Curve>,
+    /// Whether groups of one kind and size keep as many units each.
+    pub uniform: bool,
 }
 
 impl Curves {
@@ -19,9 +21,9 @@ impl Curves {
         Path::new(
             prepared.subject(),
             &groups,
-            &self.curves,
-            &self.widths,
+            (&self.curves, &self.widths),
             targets,
+            self.uniform,
         )
     }
 

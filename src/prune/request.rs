@@ -57,6 +57,8 @@ pub struct Request {
     pub rounds: usize,
     /// The kinds of groups that may be cut.
     pub kinds: Vec<Kind>,
+    /// Whether groups of one kind and size keep as many units each.
+    pub uniform: bool,
     /// Only groups whose weights or nodes match one of these (all, if empty).
     pub only: Vec<Pattern>,
     /// No group whose weights or nodes match one of these.
@@ -96,6 +98,7 @@ impl Default for Request {
             seed: 0,
             rounds: 1,
             kinds: vec![Kind::Channels, Kind::Heads],
+            uniform: false,
             only: Vec::new(),
             exclude: Vec::new(),
             allowed: Allowed::new(),

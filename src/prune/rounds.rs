@@ -223,6 +223,7 @@ impl Rounds<'_> {
             matched,
             widths,
             curves,
+            uniform: self.request.uniform,
         })
     }
 

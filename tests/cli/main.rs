@@ -15,6 +15,7 @@ mod said;
 mod sparsify;
 mod sweep;
 mod train;
+mod uniform;
 mod vocabulary;
 mod words;
 

@@ -18,15 +18,15 @@ impl Path<'_> {
             let cost = self.steps.last().map_or(self.original, |step| step.cost);
             return closest.near_enough(targets, &cost, &self.original);
         };
-        let mut gone = self.counts(last + 1);
+        let mut gone = self.of_teams(last + 1);
         let mut ledger = IncrementalCost::new(self.cost, self.analysis.classes.classes.len());
         gone.iter()
             .enumerate()
-            .for_each(|(place, gone)| ledger.set(&self.shares(place, *gone)));
+            .for_each(|(team, gone)| ledger.set(&self.shares(team, *gone)));
         let taken = &self.steps[..=last];
         self.take_back_steps(taken, targets, &mut ledger, &mut gone);
         self.take_back_units(taken, targets, &mut ledger, &mut gone);
-        Ok(self.choice(&gone))
+        Ok(self.choice(&self.of_groups(&gone)))
     }
 
     /// Whether a cost meets all targets.
@@ -45,19 +45,19 @@ impl Path<'_> {
         gone: &mut [usize],
     ) {
         for step in taken.iter().rev() {
-            // Only a group's last step can be taken back.
-            if gone[step.place] != step.to {
+            // Only a team's last step can be taken back.
+            if gone[step.team] != step.to {
                 continue;
             }
-            let back = self.shares_back(step.place, step.to, step.from);
+            let back = self.shares_back(step.team, step.to, step.from);
             if self.fits(targets, &ledger.with(&back)) {
                 ledger.set(&back);
-                gone[step.place] = step.from;
+                gone[step.team] = step.from;
             }
         }
     }
 
-    /// Takes back single units where aligned steps are coarse for the whole: one group ends at a width of its own.
+    /// Takes back single units where aligned steps are coarse for the whole: one team ends at a width of its own.
     fn take_back_units(
         &self,
         taken: &[PathStep],
@@ -70,27 +70,27 @@ impl Path<'_> {
                 .iter()
                 .all(|target| target.of(cost, &self.original) < target.fraction() - TOLERANCE)
         };
-        for PathStep { place, .. } in taken.iter().copied().rev() {
+        for PathStep { team, .. } in taken.iter().copied().rev() {
             // What went as a whole stays away.
-            let whole = gone[place] == self.analysis.groups[self.groups[place]].units.len();
-            let first = self.widths[place].first;
+            let whole = gone[team] == self.slopes[team].len();
+            let first = self.widths[team].first;
             let least = if first > 1 { first } else { 0 };
-            while !whole && gone[place] > least && short(&ledger.cost()) {
-                let back = self.shares_back(place, gone[place], gone[place] - 1);
+            while !whole && gone[team] > least && short(&ledger.cost()) {
+                let back = self.shares_back(team, gone[team], gone[team] - 1);
                 if !self.fits(targets, &ledger.with(&back)) {
                     break;
                 }
                 ledger.set(&back);
-                gone[place] -= 1;
+                gone[team] -= 1;
             }
         }
     }
 
-    /// What each class of a group keeps where `fewer` units are gone instead of `gone`; classes that lose nothing any more come
+    /// What each class of a team's groups keeps where `fewer` units are gone instead of `gone`; classes that lose nothing any more come
     /// back whole.
-    fn shares_back(&self, place: usize, gone: usize, fewer: usize) -> Vec<(ClassId, f64)> {
-        let mut back = self.shares(place, fewer);
-        for (class, _) in self.shares(place, gone) {
+    fn shares_back(&self, team: usize, gone: usize, fewer: usize) -> Vec<(ClassId, f64)> {
+        let mut back = self.shares(team, fewer);
+        for (class, _) in self.shares(team, gone) {
             if !back.iter().any(|(other, _)| *other == class) {
                 back.push((class, 1.0));
             }
