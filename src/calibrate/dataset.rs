@@ -7,7 +7,7 @@ use super::changed::{SequencePadding, Viewed};
 use super::{MadeUp, ModelInputs, Statistics, cached, declared_inputs};
 use crate::analysis::Pins;
 use crate::inputs::{
-    Batches, DataError, Inputs, LoadOptions, Part, Tensors, apart, examples, load,
+    Batches, DataError, Inputs, LoadOptions, Part, Tensors, apart, examples_of_both, load,
 };
 use crate::model::Model;
 use crate::progress::Memory;
@@ -163,23 +163,8 @@ impl Dataset {
     /// One of all inputs of each width of sequences, the widest first. Errors: one that cannot be read.
     #[doc(hidden)]
     pub fn examples(&self) -> Result<Vec<Tensors>, DataError> {
-        let runs = |inputs: &dyn Batches| -> Vec<usize> { (0..inputs.count()).collect() };
-        let mut all = examples(&*self.inputs, &runs(&*self.inputs))?;
         let apart = self.apart.as_ref().map(|apart| &*apart.inputs);
-        if let Some(apart) = apart.filter(|apart| apart.sequence_axes().is_some()) {
-            let is_new = |all: &[Tensors], example: &Tensors| {
-                let dims = |tensors: &Tensors| -> Vec<Vec<usize>> {
-                    tensors.values().map(|tensor| tensor.dims.clone()).collect()
-                };
-                all.iter().all(|other| dims(other) != dims(example))
-            };
-            for example in examples(apart, &runs(apart))? {
-                if is_new(&all, &example) {
-                    all.push(example);
-                }
-            }
-        }
-        Ok(all)
+        examples_of_both(&*self.inputs, apart)
     }
 
     /// Whether what drift is measured on was made up.

@@ -10,6 +10,7 @@ use super::stop::Stop;
 use super::values::{Recovery, Storage};
 use super::watch::Watch;
 use super::{Exit, convert, data, engine, gate, output, training};
+use crate::calibrate;
 use crate::cost;
 use crate::files::Staged;
 use crate::model::{Model, encoded_len};
@@ -49,11 +50,18 @@ pub(super) fn run(args: &Sparsify, stop: &Stop) -> anyhow::Result<Exit> {
         given.doubt(&model, runtime, &watch);
     }
     let hint = given.guess();
-    let made = sparsify::sparsify(&model, &request, lent(&given.data), runtime, &watch.work());
+    let trimmed = runtime
+        .map(|runtime| calibrate::trimmed(&model, &given.data, runtime))
+        .transpose()?
+        .flatten();
+    let data = trimmed.as_ref().unwrap_or(&given.data);
+    let made = sparsify::sparsify(&model, &request, lent(data), runtime, &watch.work());
     let mut outcome = match told(made, &hint, &watch)? {
         Ok(outcome) => outcome,
         Err(exit) => return Ok(exit),
     };
+    let padding = data.padding.as_ref().map(ToString::to_string);
+    outcome.remarks.extend(padding);
     let stored = match args.storage {
         Storage::Dense => 0,
         Storage::Sparse => {
@@ -90,6 +98,7 @@ fn lent(inputs: &crate::calibrate::Dataset) -> Data<'_> {
     };
     Data {
         inputs: &*inputs.inputs,
+        whole: inputs.whole(),
         labels: inputs.labels.as_deref(),
         synthetic: inputs.synthetic,
         measured,

@@ -62,6 +62,26 @@ pub fn examples<B: Batches + ?Sized>(
     first.values().map(|run| batches.fetch(*run)).collect()
 }
 
+/// The same of all runs of two sets of inputs, of which the second may be empty: those of the first, then what is new. Errors: one
+/// that cannot be read.
+pub fn examples_of_both(
+    first: &dyn Batches,
+    second: Option<&dyn Batches>,
+) -> Result<Vec<Tensors>, DataError> {
+    let of = |inputs: &dyn Batches| examples(inputs, &(0..inputs.count()).collect::<Vec<_>>());
+    let mut all = of(first)?;
+    let second = second.filter(|inputs| inputs.sequence_axes().is_some());
+    let dims = |tensors: &Tensors| -> Vec<Vec<usize>> {
+        tensors.values().map(|tensor| tensor.dims.clone()).collect()
+    };
+    for example in second.map_or_else(|| Ok(Vec::new()), of)? {
+        if all.iter().all(|other| dims(other) != dims(&example)) {
+            all.push(example);
+        }
+    }
+    Ok(all)
+}
+
 impl Batches for Inputs {
     fn count(&self) -> usize {
         self.len()

@@ -32,7 +32,8 @@ mod views;
 
 pub use apart::{Part, apart};
 pub use batches::{
-    Batches, GatherError, Sequence, SequenceInputs, examples, in_order, run_in_order, size,
+    Batches, GatherError, Sequence, SequenceInputs, examples, examples_of_both, in_order,
+    run_in_order, size,
 };
 pub use cached::{CachedBatches, KEPT};
 pub use digest::digest;

@@ -6,7 +6,7 @@ use crate::calibrate::{Dataset, trimmed, viewed};
 use crate::evaluate::Checks;
 use crate::model::{Ends, Model};
 use crate::progress::Work;
-use crate::run::{Chosen, Fallback, Runtime, Tensors, Unverifiable, choose, for_shapes};
+use crate::run::{Chosen, Fallback, Runtime, Tensors, choose_for, for_shapes};
 use crate::verify::Verdict;
 
 /// A model to prune, what it is measured with and what runs it.
@@ -179,34 +179,13 @@ impl<'a> Pruner<'a> {
         runtime: &'a dyn Runtime,
         asked: (&Request, &[SweepPoint]),
     ) -> Result<Vec<Outcome>, PruneError> {
-        let chosen = match &self.dataset.examples()?[..] {
-            [example, others @ ..] => {
-                let chosen = choose(runtime, self.model, example);
-                self.ready(chosen, example, others)
-            }
-            [] => Chosen {
-                runtime,
-                session: Err(Unverifiable::new("there are no inputs to run")),
-            },
-        };
+        let chosen = choose_for(runtime, self.model, &self.dataset.examples()?);
         let (runtime, runs) = (chosen.runtime, chosen.session.is_ok());
         let first = self.run_in(Some(chosen), asked);
         if !runs || is_settled(&first) {
             return first;
         }
         self.run_again(first, runtime, asked)
-    }
-
-    /// What was chosen for an example, made ready for inputs of other shapes as well.
-    fn ready<'b>(&self, chosen: Chosen<'b>, example: &Tensors, others: &[Tensors]) -> Chosen<'b> {
-        let (runtime, mut first) = (chosen.runtime, Some(chosen.session));
-        let examples = [std::slice::from_ref(example), others].concat();
-        let session = for_shapes(self.model, &examples, |model, example| {
-            first
-                .take()
-                .unwrap_or_else(|| runtime.prepare_variant(model, example))
-        });
-        Chosen { runtime, session }
     }
 
     /// Does all of it again in what a runtime falls back to.

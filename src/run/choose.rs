@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use super::shapes::for_shapes;
 use super::{Fallback, OrtRuntime, Runtime, Session, Tensors, TractRuntime, Unverifiable};
 use crate::model::Model;
 
@@ -72,6 +73,24 @@ pub struct Chosen<'a> {
     pub runtime: &'a dyn Runtime,
     /// The model, or why none of them runs it.
     pub session: Result<Box<dyn Session>, Unverifiable>,
+}
+
+/// The same as [`choose`], for inputs of the shapes of any of the examples: what runs the first is made ready for all of them.
+pub fn choose_for<'a>(runtime: &'a dyn Runtime, model: &Model, examples: &[Tensors]) -> Chosen<'a> {
+    let Some(example) = examples.first() else {
+        return Chosen {
+            runtime,
+            session: Err(Unverifiable::new("there are no inputs to run")),
+        };
+    };
+    let Chosen { runtime, session } = choose(runtime, model, example);
+    let mut first = Some(session);
+    let session = for_shapes(model, examples, |model, example| {
+        first
+            .take()
+            .unwrap_or_else(|| runtime.prepare_variant(model, example))
+    });
+    Chosen { runtime, session }
 }
 
 /// Asks a runtime, and where it does not run the model, the one that it falls back to.

@@ -1,10 +1,10 @@
 //! How far a variant's outputs are from the original's.
 
 use super::Error;
-use crate::inputs::{Batches, GatherError, in_order, size};
+use crate::inputs::{Batches, GatherError, examples, in_order, size};
 use crate::model::{Index, Model, TensorRef};
 use crate::progress::Work;
-use crate::run::{Runtime, Session, Tensors};
+use crate::run::{Runtime, Session, Tensors, for_shapes};
 use crate::verify::{Drift, OutputDrift, Top1, worst};
 
 /// The original and what it gives for some inputs.
@@ -75,10 +75,10 @@ impl<'a> DenseOutputs<'a> {
 
     /// The largest relative drift of any output of a variant. Errors: it does not run.
     pub fn drift(&self, variant: &Model) -> Result<f64, Error> {
-        let Some(first) = self.runs.first() else {
+        if self.runs.is_empty() {
             return Ok(0.0);
-        };
-        let session = self.prepare(variant, &self.batches.fetch(*first)?)?;
+        }
+        let session = self.prepare(variant, &examples(self.batches, &self.runs)?)?;
         let mut drift = Drift::new(&self.names, &variant.ends);
         let mut originals = self.outputs.iter();
         in_order(
@@ -106,13 +106,13 @@ impl<'a> DenseOutputs<'a> {
         (batches, labels): (&dyn Batches, Option<&[i64]>),
         work: &Work,
     ) -> Result<MeasuredLoss, Error> {
-        let Some(example) = batches.example()? else {
+        let runs: Vec<usize> = (0..batches.count()).collect();
+        if runs.is_empty() {
             return Ok(MeasuredLoss::default());
-        };
-        let session = self.prepare(finished, &example)?;
+        }
+        let session = self.prepare(finished, &examples(batches, &runs)?)?;
         let mut drift = Drift::new(&self.names, &finished.ends);
         let mut labelled = labels.map(|labels| (Top1::new(labels), Top1::new(labels)));
-        let runs: Vec<usize> = (0..batches.count()).collect();
         let both =
             |_, inputs: Tensors| Ok((run(&*self.session, &inputs)?, run(&*session, &inputs)?));
         in_order(
@@ -140,9 +140,8 @@ impl<'a> DenseOutputs<'a> {
         })
     }
 
-    fn prepare(&self, model: &Model, example: &Tensors) -> Result<Box<dyn Session>, Error> {
-        self.runtime
-            .prepare_variant(model, example)
-            .map_err(|error| Error::Broken(error.to_string()))
+    fn prepare(&self, model: &Model, examples: &[Tensors]) -> Result<Box<dyn Session>, Error> {
+        let ready = |model: &Model, example: &Tensors| self.runtime.prepare_variant(model, example);
+        for_shapes(model, examples, ready).map_err(|error| Error::Broken(error.to_string()))
     }
 }

@@ -45,6 +45,8 @@ pub struct SparsifyRequest {
 pub struct Data<'a> {
     /// What is fitted to and chosen by.
     pub inputs: &'a dyn Batches,
+    /// The same with the padding that they came with, for a plan to tell what they were.
+    pub whole: &'a dyn Batches,
     /// Class ids of all their rows, where training may learn from them.
     pub labels: Option<&'a [i64]>,
     /// Whether they were made up.

@@ -8,13 +8,13 @@ use super::request::{Data, SparseLayer, SparsifyOutcome, SparsifyRequest};
 use super::{Error, SparsePlan};
 use crate::analysis::{Options, Selection, analyse};
 use crate::calibrate::held_out;
-use crate::inputs::digest;
+use crate::inputs::{digest, examples_of_both};
 use crate::linear::views;
 use crate::model::Model;
 use crate::plan::{Fit, FitInputs, labels_digest};
 use crate::progress::{Phase, Work};
 use crate::recover::{Method, Repair};
-use crate::run::{Runtime, choose};
+use crate::run::{Runtime, choose_for};
 use crate::train::{TRAINED, TrainingData, TrainingRecord, distill};
 
 /// Runs that variants are held against the original on, at most.
@@ -74,17 +74,20 @@ impl<'a> Job<'a> {
     /// Makes the original ready, if it is to be run. Errors: it has to run and does not.
     fn start(&mut self, runtime: Option<&'a dyn Runtime>) -> Result<(), Error> {
         let needed = self.request.score.needs_data() && self.request.plan.is_none();
-        let example = match runtime {
-            Some(_) => self.data.inputs.example()?,
-            None => None,
+        let Data {
+            inputs, measured, ..
+        } = self.data;
+        let examples = match runtime {
+            Some(_) => examples_of_both(inputs, Some(measured.0))?,
+            None => Vec::new(),
         };
-        if let (Some(runtime), Some(example)) = (runtime, example) {
+        if let Some(runtime) = runtime.filter(|_| !examples.is_empty()) {
             let count = self.data.inputs.count();
             let mut runs: Vec<usize> = (0..count)
                 .filter(|run| count < SPARED || held_out(*run, count))
                 .collect();
             runs.truncate(QUICK);
-            let chosen = choose(runtime, self.model, &example);
+            let chosen = choose_for(runtime, self.model, &examples);
             self.work.progress.begin(Phase::Run, runs.len() as u64);
             let found = match chosen.session {
                 Ok(session) => DenseOutputs::new(
@@ -227,7 +230,7 @@ impl<'a> Job<'a> {
         let labels = self.data.labels;
         let learnt = labels.filter(|_| asked.is_some_and(|training| training.labelled));
         let digest = if self.request.keep_plan || self.request.plan.is_some() {
-            digest(self.data.inputs)?
+            digest(self.data.whole)?
         } else {
             String::new()
         };

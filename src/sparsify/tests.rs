@@ -53,6 +53,7 @@ fn inputs(count: usize) -> Vec<Tensors> {
 fn data(inputs: &dyn Batches) -> Data<'_> {
     Data {
         inputs,
+        whole: inputs,
         labels: None,
         synthetic: false,
         measured: (inputs, None),

@@ -21,6 +21,7 @@ fn masks_of_a_sample_of_the_zoo_obey_their_patterns() {
     let none: &dyn Batches = &none;
     let data = Data {
         inputs: none,
+        whole: none,
         labels: None,
         synthetic: false,
         measured: (none, None),
