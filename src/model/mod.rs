@@ -104,7 +104,7 @@ impl Model {
     }
 
     /// A graph as a model of its own, under the versions of this one. Errors: names that clash or are not produced, cycles.
-    pub fn with_graph(&self, graph: GraphProto) -> Result<Self, LoadError> {
+    pub(crate) fn with_graph(&self, graph: GraphProto) -> Result<Self, LoadError> {
         let ModelProto {
             ir_version,
             opset_import,
@@ -132,12 +132,12 @@ impl Model {
     }
 
     /// The file's name for messages.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.source.path
     }
 
     /// The newest version of a domain's operators that the model may use; 1 when not declared.
-    pub fn opset(&self, domain: &str) -> i64 {
+    pub(crate) fn opset(&self, domain: &str) -> i64 {
         let same = |other: &str| normal_domain(other) == normal_domain(domain);
         self.proto
             .opset_import
@@ -168,7 +168,7 @@ impl Model {
     }
 
     /// One graph, to be edited; call [`Model::reindex`] when names or nodes changed.
-    pub fn graph_mut(&mut self, id: GraphId) -> &mut GraphProto {
+    pub(crate) fn graph_mut(&mut self, id: GraphId) -> &mut GraphProto {
         let path = self.index.graphs[id.index()].path.clone();
         let mut graph = self.proto.graph.get_or_insert_default();
         for (node, attribute, position) in path {
@@ -182,13 +182,13 @@ impl Model {
     }
 
     /// One node.
-    pub fn node(&self, id: NodeId) -> &NodeProto {
+    pub(crate) fn node(&self, id: NodeId) -> &NodeProto {
         let entry = self.index.node(id);
         &self.graph(entry.graph).node[entry.position as usize]
     }
 
     /// One node, to be edited; call [`Model::reindex`] when its inputs, outputs or subgraphs changed.
-    pub fn node_mut(&mut self, id: NodeId) -> &mut NodeProto {
+    pub(crate) fn node_mut(&mut self, id: NodeId) -> &mut NodeProto {
         let entry = self.index.node(id);
         let (graph, position) = (entry.graph, entry.position as usize);
         &mut self.graph_mut(graph).node[position]
@@ -196,7 +196,7 @@ impl Model {
 
     /// How plans call a node: its name, unless another in its graph is called so, else that of its first output; with the
     /// prefix of its subgraph.
-    pub fn node_in_plan(&self, id: NodeId) -> String {
+    pub(crate) fn node_in_plan(&self, id: NodeId) -> String {
         let (entry, node) = (self.index.node(id), self.node(id));
         let by_output = node
             .output
@@ -211,7 +211,7 @@ impl Model {
     }
 
     /// How messages call a node: its name, else its first output's.
-    pub fn node_label(&self, id: NodeId) -> &str {
+    pub(crate) fn node_label(&self, id: NodeId) -> &str {
         let node = self.node(id);
         if !node.name().is_empty() {
             return node.name();
@@ -223,7 +223,7 @@ impl Model {
     }
 
     /// The tensor message behind a constant value: an initializer, or the `value` of a Constant node.
-    pub fn tensor_proto(&self, value: ValueId) -> Option<&TensorProto> {
+    pub(crate) fn tensor_proto(&self, value: ValueId) -> Option<&TensorProto> {
         let entry = self.index.value(value);
         match entry.origin {
             Origin::Initializer(position) => {

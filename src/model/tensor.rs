@@ -34,6 +34,7 @@ pub struct TensorError {
 
 impl TensorRef {
     /// Reads a message: `raw_data` is shared, the typed fields are gathered into bytes.
+    #[doc(hidden)]
     pub fn from_proto(tensor: &TensorProto) -> Result<Self, TensorError> {
         let error = |problem: String| TensorError {
             name: tensor.name().to_owned(),
@@ -62,7 +63,7 @@ impl TensorRef {
     }
 
     /// The tensor that a `Constant` node holds, in whichever of its attributes.
-    pub fn from_constant_node(node: &NodeProto) -> Option<Self> {
+    pub(crate) fn from_constant_node(node: &NodeProto) -> Option<Self> {
         if !super::is_constant_node(node) {
             return None;
         }
@@ -120,6 +121,7 @@ impl TensorRef {
     }
 
     /// As a message of this name, in `raw_data` form (strings are not representable and give an empty tensor).
+    #[doc(hidden)]
     pub fn to_proto(&self, name: &str) -> TensorProto {
         TensorProto {
             name: Some(name.to_owned()),
@@ -183,7 +185,11 @@ impl TensorRef {
 
     /// The reverse of [`TensorRef::select`]: this tensor with the elements of `part` at the kept indices. `None`: another type
     /// or other extents than the selection has, or elements of less than a byte.
-    pub fn put_back(&self, kept: &[Option<Vec<u32>>], part: &TensorRef) -> Option<TensorRef> {
+    pub(crate) fn put_back(
+        &self,
+        kept: &[Option<Vec<u32>>],
+        part: &TensorRef,
+    ) -> Option<TensorRef> {
         let counts = self.dims.iter().zip(kept);
         let same = counts
             .map(|(dim, kept)| kept.as_ref().map_or(*dim, Vec::len))

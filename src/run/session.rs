@@ -51,6 +51,7 @@ pub trait Runtime: Sync {
     fn version(&self) -> &str;
 
     /// What runs a model that this one does not run.
+    #[doc(hidden)]
     fn fallback(&self) -> Fallback<'_> {
         Fallback::Nothing
     }

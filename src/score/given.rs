@@ -83,7 +83,7 @@ impl Given {
     }
 
     /// Errors: a group that is none of these, or a number of scores that is not that of its units.
-    pub fn check(&self, groups: &[Group]) -> Result<(), GivenError> {
+    pub(crate) fn check(&self, groups: &[Group]) -> Result<(), GivenError> {
         for (id, scores) in &self.groups {
             let Some(group) = groups.iter().find(|group| group.id == *id) else {
                 return Err(GivenError::NoSuchGroup(id.clone()));
@@ -100,12 +100,12 @@ impl Given {
     }
 
     /// The scores of a group, if it is named.
-    pub fn of(&self, group: &Group) -> Option<&[f64]> {
+    pub(crate) fn of(&self, group: &Group) -> Option<&[f64]> {
         self.groups.get(&group.id).map(Vec::as_slice)
     }
 
     /// The curve of those units of a group that are left, in their order.
-    pub fn curve(&self, group: &Group, left: impl Fn(u32) -> bool) -> Curve {
+    pub(crate) fn curve(&self, group: &Group, left: impl Fn(u32) -> bool) -> Curve {
         // Curves do not fall; scores below zero are counted from the lowest of all.
         let lowest = self.groups.values().flatten().copied().fold(0.0, f64::min);
         let scores = self.of(group).unwrap_or_default();
