@@ -62,6 +62,8 @@ pub mod clean;
 #[doc(hidden)]
 pub mod cli;
 #[doc(hidden)]
+pub mod constants;
+#[doc(hidden)]
 pub mod cost;
 #[doc(hidden)]
 pub mod dead;

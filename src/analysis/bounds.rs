@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 
 use super::infer::{Facts, Pins, infer, view};
+use crate::constants::functions;
 use crate::facts::Element;
-use crate::model::{GraphId, Index, Model, NodeId, ValueId, functions};
+use crate::model::{GraphId, Index, Model, NodeId, ValueId};
 use crate::ops::{Flow, meaning};
 
 /// The smallest and the largest number allowed, both included.

@@ -3,25 +3,21 @@
 //! Weights are ranges of the file's bytes ([`bytes::Bytes`], mapped where it is large); nothing is copied until it is changed.
 //! Invariant: no operator names, no floats, no second representation of the graph.
 
-mod calls;
 pub mod edit;
 mod ends;
 mod error;
 mod external;
 mod extract;
 mod foreign;
-pub mod functions;
 mod index;
 mod load;
 mod names;
-mod origins;
 mod rename;
 mod resolve;
 mod save;
 mod tensor;
 #[doc(hidden)]
 pub mod text;
-mod unshare;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,15 +28,12 @@ pub use extract::extract_subgraph;
 pub use index::{GraphEntry, GraphId, Index, NodeEntry, NodeId, Origin, ValueEntry, ValueId};
 pub use load::{Limits, load};
 pub use names::Names;
-pub use origins::{Copies, Family, Origins};
-pub use rename::rename;
+pub use rename::{bind, rename};
 pub use save::{encoded_len, save, stage};
 pub use tensor::{TensorError, TensorRef};
-pub use unshare::{Sharing, reshare, shared, unshare};
 
-use self::edit::NodeExt;
 use crate::files::Stamp;
-use crate::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
+use crate::proto::{GraphProto, ModelProto, NodeProto};
 
 /// A model in memory.
 #[derive(Clone, Debug)]
@@ -221,69 +214,11 @@ impl Model {
             .find(|name| !name.is_empty())
             .map_or("(unnamed node)", String::as_str)
     }
-
-    /// The tensor message behind a constant value: an initializer, or the `value` of a Constant node.
-    pub(crate) fn tensor_proto(&self, value: ValueId) -> Option<&TensorProto> {
-        let entry = self.index.value(value);
-        match entry.origin {
-            Origin::Initializer(position) => {
-                self.graph(entry.graph).initializer.get(position as usize)
-            }
-            Origin::Output(node, 0) => constant_attribute(self.node(node))?.t.as_ref(),
-            _ => None,
-        }
-    }
-
-    /// The same, to be edited in place (dims and bytes; not its name).
-    pub fn tensor_proto_mut(&mut self, value: ValueId) -> Option<&mut TensorProto> {
-        let entry = self.index.value(value);
-        let (graph, origin) = (entry.graph, entry.origin);
-        match origin {
-            Origin::Initializer(position) => {
-                self.graph_mut(graph).initializer.get_mut(position as usize)
-            }
-            Origin::Output(node, 0) => {
-                constant_attribute(self.node(node))?;
-                let attribute = self
-                    .node_mut(node)
-                    .attribute
-                    .iter_mut()
-                    .find(|attribute| attribute.name() == "value")?;
-                attribute.t.as_mut()
-            }
-            _ => None,
-        }
-    }
-
-    /// The constant tensor behind a value: type, dims, and its bytes as they lie in the file.
-    pub fn constant(&self, value: ValueId) -> Option<TensorRef> {
-        let entry = self.index.value(value);
-        if let Origin::Output(node, 0) = entry.origin {
-            return TensorRef::from_constant_node(self.node(node));
-        }
-        TensorRef::from_proto(self.tensor_proto(value)?).ok()
-    }
 }
 
 /// `ai.onnx` is written as the empty string in most files.
 pub fn normal_domain(domain: &str) -> &str {
     if domain == "ai.onnx" { "" } else { domain }
-}
-
-/// The operator that hands its input on: the one node that a format without aliases needs for two names of one value.
-pub(crate) const IDENTITY: &str = "Identity";
-
-/// Whether a node holds a constant: one of the two places where the format keeps tensors.
-pub fn is_constant_node(node: &NodeProto) -> bool {
-    node.op_type() == "Constant" && normal_domain(node.domain()).is_empty()
-}
-
-fn constant_attribute(node: &NodeProto) -> Option<&crate::proto::AttributeProto> {
-    if is_constant_node(node) {
-        node.attribute("value")
-    } else {
-        None
-    }
 }
 
 fn empty_graph() -> &'static GraphProto {

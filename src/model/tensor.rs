@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::proto::{Dtype, NodeProto, TensorProto};
+use crate::proto::{Dtype, TensorProto};
 
 /// A dense tensor: its type, its dims, and its elements as little-endian bytes in row-major order (as
 /// `raw_data` has them; types below eight bits are packed, the first element in the low bits). The bytes
@@ -60,33 +60,6 @@ impl TensorRef {
             )));
         }
         Ok(TensorRef { dtype, dims, bytes })
-    }
-
-    /// The tensor that a `Constant` node holds, in whichever of its attributes.
-    pub(crate) fn from_constant_node(node: &NodeProto) -> Option<Self> {
-        if !super::is_constant_node(node) {
-            return None;
-        }
-        let attribute = node.attribute.first()?;
-        match attribute.name() {
-            "value" => TensorRef::from_proto(attribute.t.as_ref()?).ok(),
-            "value_float" => Some(Self::scalar(Dtype::Float, &attribute.f().to_le_bytes())),
-            "value_int" => Some(Self::scalar(Dtype::Int64, &attribute.i().to_le_bytes())),
-            "value_floats" => Some(Self::from_f32(
-                vec![attribute.floats.len()],
-                &attribute.floats,
-            )),
-            "value_ints" => Some(Self::from_i64(vec![attribute.ints.len()], &attribute.ints)),
-            _ => None,
-        }
-    }
-
-    fn scalar(dtype: Dtype, bytes: &[u8]) -> Self {
-        TensorRef {
-            dtype,
-            dims: Vec::new(),
-            bytes: Bytes::copy_from_slice(bytes),
-        }
     }
 
     /// A float tensor of these elements.

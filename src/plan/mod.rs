@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::analysis::{Allowed, Analysis, branch_ends};
-use crate::model::{Model, Origins};
+use crate::constants::Origins;
+use crate::model::Model;
 
 /// A plan file (format 1 of the command-line contract): what goes. The fields that this page does not show say how the plan was
 /// made, for whoever applies it again.

@@ -9,10 +9,9 @@ use std::sync::Arc;
 use super::shared::RunBytes;
 use super::{Tensors, Unverifiable};
 use crate::analysis::{Facts, Pins, constants, infer, relate};
+use crate::constants::functions;
 use crate::facts::{Dim, Fact};
-use crate::model::{
-    GraphId, Index, Model, NodeId, Origin, TensorRef, ValueId, functions, normal_domain,
-};
+use crate::model::{GraphId, Index, Model, NodeId, Origin, TensorRef, ValueId, normal_domain};
 use crate::ops::lookup;
 use crate::progress::{MORE_MEMORY, Memory, size_text};
 use crate::proto::Dtype;

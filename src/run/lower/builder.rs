@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::constants::functions;
 use crate::model::edit::NodeExt;
-use crate::model::{Names, TensorRef, functions, text};
+use crate::model::{Names, TensorRef, text};
+use crate::ops::held_tensor;
 use crate::proto::{AttributeProto, Dtype, GraphProto, ModelProto, NodeProto, TensorProto};
 use crate::run::Unverifiable;
 
@@ -97,7 +99,7 @@ impl<'a> GraphBuilder<'a> {
         self.constants.append(&mut graph.initializer);
         let mut constants = BTreeMap::new();
         for mut node in graph.node {
-            match (TensorRef::from_constant_node(&node), node.output(0)) {
+            match (held_tensor(&node), node.output(0)) {
                 (Some(tensor), Some(name)) => {
                     constants.insert(name.to_owned(), tensor);
                 }

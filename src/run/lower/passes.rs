@@ -5,8 +5,9 @@ use super::inferred::{Infer, InferredFacts};
 use super::lowering::Lowering;
 use super::rule::Change;
 use super::{branch, contents, inputs, loops, precision, sequences, sparse};
+use crate::constants::functions;
 use crate::model::edit::NodeExt;
-use crate::model::{Model, Names, TensorRef, functions};
+use crate::model::{Model, Names, TensorRef};
 use crate::proto::{GraphProto, ModelProto, NodeProto};
 use crate::run::{Tensors, Unverifiable};
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::normal_domain;
+use crate::model::normal_domain;
 use crate::proto::{FunctionProto, GraphProto, NodeProto};
 
 /// Nodes that all calls together may become.

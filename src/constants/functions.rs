@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::calls::CallTable;
-use super::edit::NodeExt;
-use super::names::Names;
-use super::rename::{bind, rename};
-use super::{LoadError, Model, normal_domain};
+use crate::model::edit::NodeExt;
+use crate::model::{LoadError, Model, Names, bind, normal_domain, rename};
+use crate::ops::{holds_tensor, make};
 use crate::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto};
 
 /// Makes names that are not taken yet, from a hint.
@@ -191,13 +190,9 @@ impl Inliner<'_, '_> {
         }
         for (formal, actual) in aliases {
             let source = names.get(&formal).cloned().unwrap_or_default();
-            nodes.push(NodeProto {
-                op_type: Some(super::IDENTITY.into()),
-                name: Some((self.fresh)(super::IDENTITY)),
-                input: vec![source],
-                output: vec![actual],
-                ..Default::default()
-            });
+            let mut alias = make::alias(&source, &actual);
+            alias.name = Some((self.fresh)(alias.op_type()));
+            nodes.push(alias);
         }
         nodes
     }
@@ -225,7 +220,7 @@ impl Inliner<'_, '_> {
         prefix: &str,
         names: &mut BTreeMap<String, String>,
     ) -> bool {
-        let constant = super::is_constant_node(node);
+        let constant = holds_tensor(node);
         let value = node
             .attribute
             .iter()
