@@ -162,7 +162,9 @@ pub use evaluate::{Checks, Latency};
 #[doc(inline)]
 pub use latency::LatencyForecast;
 #[doc(inline)]
-pub use run::{OrtRuntime, RunError, Runtime, Session, Tensors, TractRuntime, Unverifiable};
+pub use run::{
+    LibraryError, OrtRuntime, RunError, Runtime, Session, Tensors, TractRuntime, Unverifiable,
+};
 #[doc(inline)]
 pub use verify::{Exactness, OutputDrift, Verdict};
 // Long work.

@@ -4,10 +4,12 @@
 //! and [`Origins`] says what the file calls them. Invariant: constants are moved and renamed, never computed.
 
 mod calls;
+mod error;
 pub mod functions;
 mod origins;
 mod unshare;
 
+pub use error::InlineError;
 pub use origins::{Copies, Family, Origins};
 pub use unshare::{Sharing, reshare, shared, unshare};
 

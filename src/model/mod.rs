@@ -16,6 +16,7 @@ mod rename;
 mod resolve;
 mod save;
 mod tensor;
+mod tensor_problem;
 #[doc(hidden)]
 pub mod text;
 

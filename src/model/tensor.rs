@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::tensor_problem::TensorProblem;
 use crate::proto::{Dtype, TensorProto};
 
 /// A dense tensor: its type, its dims, and its elements as little-endian bytes in row-major order (as
@@ -40,7 +41,8 @@ impl TensorRef {
             name: tensor.name().to_owned(),
             problem,
         };
-        let (expected, stored) = expected_bytes(tensor).map_err(error)?;
+        let (expected, stored) =
+            expected_bytes(tensor).map_err(|problem| error(problem.to_string()))?;
         let dtype =
             Dtype::from_code(tensor.data_type()).ok_or_else(|| error("unknown type".into()))?;
         let dims = tensor.dims.iter().map(|dim| *dim as usize).collect();
@@ -283,13 +285,14 @@ fn packed(bytes: &[u8], at: usize, bits: usize, signed: bool) -> i64 {
 }
 
 /// Bytes that type and dims ask for, and bytes that `raw_data` or the typed field stores (`None` for strings).
-pub(super) fn expected_bytes(tensor: &TensorProto) -> Result<(usize, Option<usize>), String> {
+pub(super) fn expected_bytes(
+    tensor: &TensorProto,
+) -> Result<(usize, Option<usize>), TensorProblem> {
     let dtype = Dtype::from_code(tensor.data_type())
-        .ok_or_else(|| format!("unknown element type {}", tensor.data_type()))?;
-    const TOO_LARGE: &str = "its dims multiply to more than memory can address";
+        .ok_or_else(|| TensorProblem::ElementType(tensor.data_type()))?;
     let elements = tensor.dims.iter().try_fold(1usize, |product, dim| {
-        let dim = usize::try_from(*dim).map_err(|_| format!("negative extent {dim}"))?;
-        product.checked_mul(dim).ok_or_else(|| TOO_LARGE.to_owned())
+        let dim = usize::try_from(*dim).map_err(|_| TensorProblem::NegativeExtent(*dim))?;
+        product.checked_mul(dim).ok_or(TensorProblem::TooLarge)
     })?;
     if dtype == Dtype::String {
         // Their number keeps the dims in bounds, as the bytes do for the others.
@@ -297,14 +300,15 @@ pub(super) fn expected_bytes(tensor: &TensorProto) -> Result<(usize, Option<usiz
         return if stored == elements {
             Ok((0, None))
         } else {
-            Err(format!(
-                "has {stored} texts where its dims ask for {elements}"
-            ))
+            Err(TensorProblem::Texts {
+                stored,
+                asked: elements,
+            })
         };
     }
     let expected = elements
         .checked_mul(dtype.bits())
-        .ok_or(TOO_LARGE)?
+        .ok_or(TensorProblem::TooLarge)?
         .div_ceil(8);
     let raw = tensor.raw_data.as_ref().map_or(0, |raw| raw.len());
     let stored = if raw > 0 {

@@ -35,7 +35,7 @@ pub(super) fn within(
     memory: Memory,
 ) -> Result<RunBytes, Unverifiable> {
     if let Some(problem) = functions::endless(model) {
-        return Err(Unverifiable::new(problem));
+        return Err(problem.into());
     }
     measured(model, &shapes(example), memory, |mut need| {
         let inputs = need.inputs();

@@ -21,6 +21,6 @@ mod tract;
 pub use budget::{misfit, work as work_of_a_run};
 pub use choose::{Chosen, Engines, Find, choose};
 pub use lower::{Infer, InferredFacts, without_sequences};
-pub use ort::{OrtRuntime, libraries};
+pub use ort::{LibraryError, OrtRuntime, libraries};
 pub use session::{Fallback, RunError, Runtime, Session, Tensors, Unverifiable, run_all};
 pub use tract::TractRuntime;

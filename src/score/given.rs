@@ -55,6 +55,19 @@ pub enum GivenError {
     },
 }
 
+/// What is wrong with a file of scores.
+#[derive(Debug, thiserror::Error)]
+enum ScoresProblem {
+    #[error(
+        "not a file of scores ({0}); write {{\"groups\": [{{\"id\": \"...\", \"scores\": [one number per unit]}}]}}"
+    )]
+    Form(#[from] serde_json::Error),
+    #[error("group '{id}' has the score {score}")]
+    NoNumber { id: String, score: f64 },
+    #[error("group '{0}' is there twice")]
+    Twice(String),
+}
+
 impl Given {
     /// Reads a file of scores. Errors: it can not be read, is no such file, or names a group twice.
     pub fn read(path: &Path) -> Result<Self, GivenError> {
@@ -63,20 +76,18 @@ impl Given {
             problem,
         };
         let text = crate::files::text(path).map_err(|problem| error(problem.to_string()))?;
-        Self::parse(&text).map_err(error)
+        Self::parse(&text).map_err(|problem| error(problem.to_string()))
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
-        let file: File = serde_json::from_str(text).map_err(|problem| {
-            format!("not a file of scores ({problem}); write {{\"groups\": [{{\"id\": \"...\", \"scores\": [one number per unit]}}]}}")
-        })?;
+    fn parse(text: &str) -> Result<Self, ScoresProblem> {
+        let file: File = serde_json::from_str(text)?;
         let mut groups = BTreeMap::new();
         for Entry { id, scores } in file.groups {
             if let Some(wrong) = scores.iter().find(|score| !score.is_finite()) {
-                return Err(format!("group '{id}' has the score {wrong}"));
+                return Err(ScoresProblem::NoNumber { id, score: *wrong });
             }
             if groups.insert(id.clone(), scores).is_some() {
-                return Err(format!("group '{id}' is there twice"));
+                return Err(ScoresProblem::Twice(id));
             }
         }
         Ok(Given { groups })
@@ -162,11 +173,17 @@ mod tests {
             assert!(
                 Given::parse(wrong)
                     .unwrap_err()
+                    .to_string()
                     .contains("not a file of scores"),
                 "{wrong}"
             );
         }
         let twice = r#"{"groups": [{"id": "a", "scores": [1]}, {"id": "a", "scores": [1]}]}"#;
-        assert!(Given::parse(twice).unwrap_err().contains("twice"));
+        assert!(
+            Given::parse(twice)
+                .unwrap_err()
+                .to_string()
+                .contains("twice")
+        );
     }
 }

@@ -74,7 +74,8 @@ impl<'a> GraphBuilder<'a> {
         outputs: &[&str],
         attributes: Vec<AttributeProto>,
     ) -> Result<(), Unverifiable> {
-        let function = text::function(function).map_err(Unverifiable::new)?;
+        let function =
+            text::function(function).map_err(|error| Unverifiable::new(error.to_string()))?;
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let call = NodeProto {
             op_type: function.name.clone(),
@@ -94,7 +95,7 @@ impl<'a> GraphBuilder<'a> {
             ..Default::default()
         };
         let names = &mut *self.names;
-        functions::inline(&mut proto, &mut |hint| names.fresh(hint)).map_err(Unverifiable::new)?;
+        functions::inline(&mut proto, &mut |hint| names.fresh(hint))?;
         let mut graph = proto.graph.unwrap_or_default();
         self.constants.append(&mut graph.initializer);
         let mut constants = BTreeMap::new();

@@ -48,7 +48,7 @@ pub(super) fn lower(
         waiting: None,
     };
     let Lowering { proto, names, .. } = &mut lowering;
-    functions::inline(proto, &mut |hint| names.fresh(hint)).map_err(Unverifiable::new)?;
+    functions::inline(proto, &mut |hint| names.fresh(hint))?;
     sparse::make_dense(&mut lowering)?;
     let pinned = inputs::fix(&mut lowering, example)?;
     precision::raise(&mut lowering)?;
