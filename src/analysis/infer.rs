@@ -302,19 +302,13 @@ pub(crate) fn view<'a>(
 /// Whether a node's first input is the square or the norm of a value that is no difference (which is how a mean is taken off).
 fn magnitudes(model: &Model, facts: &Facts, id: NodeId) -> bool {
     let source = |node: NodeId, input: usize| {
-        let mut value = model
-            .index()
-            .node(node)
-            .inputs
-            .get(input)
-            .copied()
-            .flatten()?;
+        let mut value = model.index().node(node).input(input)?;
         loop {
             match model.index().value(value).origin {
                 Origin::Output(node, 0)
                     if matches!(flow(model.node(node)), Flow::Converted | Flow::Same) =>
                 {
-                    value = model.index().node(node).inputs.first().copied().flatten()?;
+                    value = model.index().node(node).input(0)?;
                 }
                 Origin::Output(node, _) => return Some((value, Some(node))),
                 _ => return Some((value, None)),
@@ -331,13 +325,7 @@ fn magnitudes(model: &Model, facts: &Facts, id: NodeId) -> bool {
         Flow::Magnitude => true,
         Flow::Mul => source(magnitude, 1).is_some_and(|(other, _)| other == base),
         Flow::Power => {
-            let exponent = model
-                .index()
-                .node(magnitude)
-                .inputs
-                .get(1)
-                .copied()
-                .flatten();
+            let exponent = model.index().node(magnitude).input(1);
             let elements = exponent.and_then(|exponent| facts.of(exponent).contents.as_ref());
             elements.is_some_and(
                 |elements| matches!(&elements.0[..], [element] if element.real() == Some(2.0) || element.dim() == Some(Dim::Num(2))),
