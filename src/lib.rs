@@ -62,6 +62,8 @@ pub mod clean;
 #[doc(hidden)]
 pub mod cli;
 #[doc(hidden)]
+pub mod constants;
+#[doc(hidden)]
 pub mod cost;
 #[doc(hidden)]
 pub mod dead;
@@ -123,20 +125,17 @@ pub mod workspace;
 // The door: a request, and what comes of it.
 #[doc(inline)]
 pub use prune::{
-    Allowance, ChangedEnd, Engine, Note, Outcome, Pattern, PatternError, Point, PruneError, Pruner,
-    Request, SweepPoint, UnrunBranch, VocabularyCut, allowed, pareto_front,
+    Engine, Note, Outcome, Pattern, PatternError, Point, PruneError, Pruner, Request, SweepPoint,
 };
 // What is asked for and what is decided.
 #[doc(inline)]
 pub use allocate::{Align, Target};
 #[doc(inline)]
-pub use analysis::{Group, KeptTokens, Kind, TokenEnds};
+pub use analysis::{Group, Kind};
 #[doc(inline)]
 pub use cost::Cost;
 #[doc(inline)]
-pub use plan::{
-    ConstantRotation, Fit, FitInputs, GroupCut, Plan, PlanError, SliceCut, VocabularyPlan,
-};
+pub use plan::{GroupCut, Plan, PlanError, SliceCut};
 #[doc(inline)]
 pub use recover::Method;
 #[doc(inline)]
@@ -156,16 +155,16 @@ pub use surgery::SurgeryError;
 #[doc(inline)]
 pub use calibrate::{Apart, Dataset, Statistics};
 #[doc(inline)]
-pub use inputs::{
-    Augment, AugmentError, Batches, DataError, Views, read_npy, read_npz, write_npy, write_npz,
-};
+pub use inputs::{Augment, AugmentError, Batches, DataError, Views};
 // What runs models, and what was measured.
 #[doc(inline)]
 pub use evaluate::{Checks, Latency};
 #[doc(inline)]
 pub use latency::LatencyForecast;
 #[doc(inline)]
-pub use run::{OrtRuntime, RunError, Runtime, Session, Tensors, TractRuntime, Unverifiable};
+pub use run::{
+    LibraryError, OrtRuntime, RunError, Runtime, Session, Tensors, TractRuntime, Unverifiable,
+};
 #[doc(inline)]
 pub use verify::{Exactness, OutputDrift, Verdict};
 // Long work.

@@ -101,7 +101,7 @@ pub const MORE_MEMORY: &str = "allow more memory or give smaller inputs";
 
 impl Memory {
     /// Whether so many bytes fit; `None` stands for more than can be counted.
-    pub fn holds(self, bytes: Option<u64>) -> bool {
+    pub(crate) fn holds(self, bytes: Option<u64>) -> bool {
         bytes.is_some_and(|bytes| bytes <= self.0)
     }
 }

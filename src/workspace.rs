@@ -10,9 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::allocate::Choice;
 use crate::analysis::{Analysis, Options, Pins, Selection, analyse, known, ranked, unranked};
+use crate::constants::{Copies, Origins, functions};
 use crate::cost::{CostModel, Subject, bytes, params};
 use crate::linear::{Bias, views};
-use crate::model::{Copies, LoadError, Model, Origins, TensorRef, functions};
+use crate::model::{LoadError, Model, TensorRef};
 use crate::plan::{ConstantRotation, Plan};
 use crate::rotate;
 use crate::run::{Runtime, Tensors, TractRuntime, without_sequences};
@@ -201,7 +202,7 @@ impl Workspace {
     /// Merges copies that are still equal, and takes out added biases that were not used.
     pub fn reshare(&self, mut pruned: Model) -> Result<Model, WorkspaceError> {
         Bias::remove_idle(&mut pruned, &self.origins.added)?;
-        crate::model::reshare(&mut pruned, &self.origins.copies)?;
+        crate::constants::reshare(&mut pruned, &self.origins.copies)?;
         unranked(&mut pruned, &self.origins.ranked);
         Ok(pruned)
     }

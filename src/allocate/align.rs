@@ -89,7 +89,7 @@ const LEAST: f64 = 0.1;
 
 impl Align {
     /// What widths a group may have.
-    pub fn width(&self, group: &Group) -> Width {
+    pub(crate) fn width(&self, group: &Group) -> Width {
         let align = self.of(group);
         let least = ((group.units.len() as f64 * LEAST).ceil() as usize)
             .max(1)
@@ -103,7 +103,7 @@ impl Align {
     }
 
     /// The number that holds for a group.
-    pub fn of(&self, group: &Group) -> u32 {
+    pub(crate) fn of(&self, group: &Group) -> u32 {
         match self {
             Align::Multiple(number) => (*number).max(1),
             // A head is many columns wide already.

@@ -413,7 +413,7 @@ fn removable(group: &Group, analysis: &Analysis, order: &[u32]) -> Vec<u32> {
 mod tests {
     use super::*;
     use crate::analysis::{Options, Pins, analyse};
-    use crate::model::Origins;
+    use crate::constants::Origins;
 
     #[test]
     fn a_step_beyond_takes_as_much_as_is_left() {

@@ -57,14 +57,7 @@ impl Rewriter<'_> {
             );
         }
         for (input, factor) in &edit.scales {
-            let value = self
-                .original
-                .index()
-                .node(node)
-                .inputs
-                .get(*input as usize)
-                .copied()
-                .flatten();
+            let value = self.original.index().node(node).input(*input as usize);
             let scaled = value.is_some_and(|value| {
                 self.operands
                     .scale(self.model, node, *input, value, *factor)
@@ -100,14 +93,7 @@ impl Rewriter<'_> {
             {
                 continue;
             }
-            let value = self
-                .original
-                .index()
-                .node(node)
-                .inputs
-                .get(*input as usize)
-                .copied()
-                .flatten();
+            let value = self.original.index().node(node).input(*input as usize);
             let row = packed
                 .of
                 .extent(&relation.labels)

@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 
 use super::infer::{Facts, Pins, infer, view};
+use crate::constants::functions;
 use crate::facts::Element;
-use crate::model::{GraphId, Index, Model, NodeId, ValueId, functions};
+use crate::model::{GraphId, Index, Model, NodeId, ValueId};
 use crate::ops::{Flow, meaning};
 
 /// The smallest and the largest number allowed, both included.
@@ -132,14 +133,14 @@ impl Bounds<'_> {
 
     fn node(&mut self, node: NodeId) {
         let (message, entry) = (self.model.node(node), self.model.index().node(node));
-        let input = |at: u32| entry.inputs.get(at as usize).copied().flatten();
+        let input = |at: u32| entry.input(at as usize);
         let known = meaning(message);
         for pick in known.picks {
             let count = pick.count(&view(self.model, self.facts, node, false));
             let range = count.filter(|count| *count > 0).map(|count| (0, count - 1));
             self.limit(input(pick.indices), range);
         }
-        let output = entry.outputs.first().copied().flatten();
+        let output = entry.output(0);
         let range = output.and_then(|output| self.get(output));
         self.handed_on(known.flow, &entry.inputs, range);
     }

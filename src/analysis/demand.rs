@@ -95,7 +95,7 @@ impl Operands {
     ) -> Result<(), Why> {
         let entry = model.index().node(node);
         let graph = entry.graph;
-        let Some(value) = entry.inputs.get(demand.input as usize).copied().flatten() else {
+        let Some(value) = entry.input(demand.input as usize) else {
             return self.append(model, node, demand);
         };
         let fact = self
@@ -261,10 +261,7 @@ impl Operands {
             let source = model
                 .index()
                 .node(node)
-                .inputs
-                .get(input as usize)
-                .copied()
-                .flatten()
+                .input(input as usize)
                 .ok_or_else(stuck)?;
             let wanted = WantedContents {
                 value: source,
@@ -340,10 +337,7 @@ impl Operands {
             return false;
         }
         let shape = |value: Option<ValueId>| value.and_then(|value| old.of(value).shape.clone());
-        let (Some(input), Some(output)) = (
-            shape(entry.inputs.first().copied().flatten()),
-            shape(entry.outputs.first().copied().flatten()),
-        ) else {
+        let (Some(input), Some(output)) = (shape(entry.input(0)), shape(entry.output(0))) else {
             return false;
         };
         let mut free = 1;

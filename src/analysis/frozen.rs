@@ -8,7 +8,8 @@ use super::relate::port_value;
 use super::roles::constants;
 use super::spaces::{Correspondence, SpaceId};
 use super::{Analysis, Group};
-use crate::model::{Family, Model, NodeId, Origins, ValueId};
+use crate::constants::{Family, Origins};
+use crate::model::{Model, NodeId, ValueId};
 use crate::proto::is_weight;
 use crate::relation::{Layout, Port, PortLayout, Reason};
 

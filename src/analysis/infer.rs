@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::facts::{Dim, Fact, contents_of};
 use crate::model::{GraphId, Index, Model, NodeId, Origin, ValueId};
-use crate::ops::{Branch, Flow, NodeView, flow, lookup};
+use crate::ops::{Branch, Flow, InferError, NodeView, flow, lookup};
 use crate::proto::{
     Dtype, ValueInfoProto, tensor_shape_proto::dimension::Value as DimValue,
     type_proto::Value as TypeValue,
@@ -200,16 +200,27 @@ fn enter(model: &Model, facts: &mut Facts, node: NodeId, branch: usize, first: b
     changed
 }
 
+/// Why nothing is known of what a node gives.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoFacts {
+    #[error("no rule")]
+    NoRule,
+    #[error(transparent)]
+    Rule(#[from] InferError),
+    #[error("its output would have the extent {0}")]
+    Negative(i64),
+}
+
 /// Facts of a node's outputs, by its rule.
-pub(super) fn results(view: &NodeView) -> Result<Vec<Fact>, String> {
-    let operator = lookup(view.node.domain(), view.node.op_type()).ok_or("no rule")?;
-    let facts = operator.infer(view).map_err(|error| error.to_string())?;
+pub(super) fn results(view: &NodeView) -> Result<Vec<Fact>, NoFacts> {
+    let operator = lookup(view.node.domain(), view.node.op_type()).ok_or(NoFacts::NoRule)?;
+    let facts = operator.infer(view)?;
     let dims = facts
         .iter()
         .filter_map(|fact| fact.shape.as_ref())
         .flatten();
     match dims.filter_map(Dim::num).find(|extent| *extent < 0) {
-        Some(extent) => Err(format!("its output would have the extent {extent}")),
+        Some(extent) => Err(NoFacts::Negative(extent)),
         None => Ok(facts),
     }
 }
@@ -220,10 +231,10 @@ pub(super) fn leave(
     declared: &Declared,
     facts: &mut Facts,
     node: NodeId,
-    results: Result<Vec<Fact>, String>,
+    results: Result<Vec<Fact>, NoFacts>,
 ) {
     let results = results.unwrap_or_else(|problem| {
-        facts.problems.insert(node, problem);
+        facts.problems.insert(node, problem.to_string());
         Vec::new()
     });
     let mut results = results.into_iter();
@@ -291,19 +302,13 @@ pub(crate) fn view<'a>(
 /// Whether a node's first input is the square or the norm of a value that is no difference (which is how a mean is taken off).
 fn magnitudes(model: &Model, facts: &Facts, id: NodeId) -> bool {
     let source = |node: NodeId, input: usize| {
-        let mut value = model
-            .index()
-            .node(node)
-            .inputs
-            .get(input)
-            .copied()
-            .flatten()?;
+        let mut value = model.index().node(node).input(input)?;
         loop {
             match model.index().value(value).origin {
                 Origin::Output(node, 0)
                     if matches!(flow(model.node(node)), Flow::Converted | Flow::Same) =>
                 {
-                    value = model.index().node(node).inputs.first().copied().flatten()?;
+                    value = model.index().node(node).input(0)?;
                 }
                 Origin::Output(node, _) => return Some((value, Some(node))),
                 _ => return Some((value, None)),
@@ -320,13 +325,7 @@ fn magnitudes(model: &Model, facts: &Facts, id: NodeId) -> bool {
         Flow::Magnitude => true,
         Flow::Mul => source(magnitude, 1).is_some_and(|(other, _)| other == base),
         Flow::Power => {
-            let exponent = model
-                .index()
-                .node(magnitude)
-                .inputs
-                .get(1)
-                .copied()
-                .flatten();
+            let exponent = model.index().node(magnitude).input(1);
             let elements = exponent.and_then(|exponent| facts.of(exponent).contents.as_ref());
             elements.is_some_and(
                 |elements| matches!(&elements.0[..], [element] if element.real() == Some(2.0) || element.dim() == Some(Dim::Num(2))),

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::infer::{Pins, infer};
 use crate::facts::{Element, Fact};
-use crate::model::{Index, Model, Origin, TensorRef, is_constant_node};
+use crate::model::{Index, Model, Origin, TensorRef};
+use crate::ops::holds_tensor;
 use crate::proto::Dtype;
 
 /// The contents of every value that nodes of the main graph compute and that does not depend on the model's inputs, by name.
@@ -15,7 +16,7 @@ pub fn known(model: &Model) -> BTreeMap<String, TensorRef> {
         let Origin::Output(node, _) = entry.origin else {
             continue;
         };
-        if entry.graph != Index::MAIN || is_constant_node(model.node(node)) {
+        if entry.graph != Index::MAIN || holds_tensor(model.node(node)) {
             continue;
         }
         let Some(tensor) = tensor_of(facts.of(value)) else {

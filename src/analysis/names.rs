@@ -28,13 +28,7 @@ fn reader(model: &Model, value: ValueId) -> Option<NodeId> {
         if !lays_out {
             return Some(node);
         }
-        value = model
-            .index()
-            .node(node)
-            .outputs
-            .first()
-            .copied()
-            .flatten()?;
+        value = model.index().node(node).output(0)?;
     }
     None
 }

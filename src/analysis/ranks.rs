@@ -35,13 +35,7 @@ pub fn ranked(model: &Model, pins: &Pins) -> Option<(Model, Vec<String>)> {
         return None;
     }
     let mut model = model.clone();
-    for info in model
-        .proto
-        .graph
-        .iter_mut()
-        .flat_map(|graph| &mut graph.input)
-        .filter(|info| names.iter().any(|name| name == info.name()))
-    {
+    for info in inputs_named(&mut model, &names) {
         let axes = pins.get(info.name()).map_or(0, Vec::len);
         if let Some(shape) = shape(info) {
             *shape = Some(TensorShapeProto {
@@ -52,15 +46,19 @@ pub fn ranked(model: &Model, pins: &Pins) -> Option<(Model, Vec<String>)> {
     Some((model, names))
 }
 
-/// Takes the rank of these inputs away again: what the file declares stays true for callers.
-pub fn unranked(model: &mut Model, names: &[String]) {
-    for info in model
-        .proto
-        .graph
-        .iter_mut()
+fn inputs_named<'a>(
+    model: &'a mut Model,
+    names: &'a [String],
+) -> impl Iterator<Item = &'a mut ValueInfoProto> {
+    let inputs = model.proto.graph.iter_mut();
+    inputs
         .flat_map(|graph| &mut graph.input)
         .filter(|info| names.iter().any(|name| name == info.name()))
-    {
+}
+
+/// Takes the rank of these inputs away again: what the file declares stays true for callers.
+pub fn unranked(model: &mut Model, names: &[String]) {
+    for info in inputs_named(model, names) {
         if let Some(shape) = shape(info) {
             *shape = None;
         }

@@ -12,8 +12,8 @@ use crate::relation::{Fate, Port, Reason, Relation};
 pub fn port_value(model: &Model, node: NodeId, port: Port) -> Option<ValueId> {
     let entry = model.index().node(node);
     match port {
-        Port::In(at) => entry.inputs.get(at as usize).copied().flatten(),
-        Port::Out(at) => entry.outputs.get(at as usize).copied().flatten(),
+        Port::In(at) => entry.input(at as usize),
+        Port::Out(at) => entry.output(at as usize),
         Port::Formal(branch, at) => entry
             .subgraphs
             .get(branch as usize)
@@ -69,10 +69,7 @@ fn unpooled(model: &Model, facts: &Facts, node: NodeId) -> bool {
         Some(Positions::Read(input)) => match model
             .index()
             .node(node)
-            .inputs
-            .get(input as usize)
-            .copied()
-            .flatten()
+            .input(input as usize)
             .map(|indices| model.index().value(indices).origin)
         {
             Some(Origin::Output(pool, output)) if gives(pool) == Some(output) => pool,
@@ -82,8 +79,8 @@ fn unpooled(model: &Model, facts: &Facts, node: NodeId) -> bool {
     };
     let entry = model.index().node(pool);
     let (Some(x), Some(indices)) = (
-        entry.inputs.first().copied().flatten(),
-        gives(pool).and_then(|output| entry.outputs.get(output as usize).copied().flatten()),
+        entry.input(0),
+        gives(pool).and_then(|output| entry.output(output as usize)),
     ) else {
         return false;
     };
@@ -95,13 +92,7 @@ fn unpooled(model: &Model, facts: &Facts, node: NodeId) -> bool {
             .and_then(|shape| shape.get(2..))
     };
     let puts_back = |(reader, slot): &(NodeId, u32)| {
-        let output = model
-            .index()
-            .node(*reader)
-            .outputs
-            .first()
-            .copied()
-            .flatten();
+        let output = model.index().node(*reader).output(0);
         meaning(model.node(*reader)).positions == Some(Positions::Read(*slot))
             && output.is_some_and(|output| positions(output) == positions(x))
     };

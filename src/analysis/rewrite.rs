@@ -212,14 +212,7 @@ impl Rewriter<'_> {
         let message = self.original.node(node);
         let view = view(self.original, &self.analysis.facts, node, true);
         let input = lookup(message.domain(), message.op_type())?.shape_operand(&view)?;
-        let output = self
-            .original
-            .index()
-            .node(node)
-            .outputs
-            .first()
-            .copied()
-            .flatten()?;
+        let output = self.original.index().node(node).output(0)?;
         let shape = self.analysis.facts.of(output).shape.as_ref()?;
         let element = |(axis, dim): (usize, &Dim)| match self.analysis.new_extent(
             output,

@@ -127,10 +127,7 @@ fn looked_up(model: &Model, constants: &[bool], value: ValueId) -> bool {
         && model
             .index()
             .node(node)
-            .inputs
-            .first()
-            .copied()
-            .flatten()
+            .input(0)
             .is_some_and(|table| constants[table.index()])
 }
 

@@ -104,7 +104,7 @@ fn choices(model: &Model, facts: &Facts, node: NodeId) -> Vec<GraphId> {
 
 /// What the condition of a node comes to, where that follows from shapes.
 fn condition(model: &Model, facts: &Facts, node: NodeId) -> Option<bool> {
-    let value = model.index().node(node).inputs.first().copied().flatten()?;
+    let value = model.index().node(node).input(0)?;
     let [number] = facts.of(value).contents.as_ref()?.numbers()?[..] else {
         return None;
     };

@@ -18,7 +18,7 @@ impl Operands {
         factor: f64,
     ) -> bool {
         let entry = original.index().node(node);
-        let Some(output) = entry.outputs.first().copied().flatten() else {
+        let Some(output) = entry.output(0) else {
             return true;
         };
         let Some(dtype) = facts.of(output).dtype else {

@@ -19,7 +19,7 @@ impl Rewriter<'_> {
         let entry = self.original.index().node(node);
         let message = self.original.node(node);
         let tainted = |input: u32| {
-            let value = entry.inputs.get(input as usize).copied().flatten()?;
+            let value = entry.input(input as usize)?;
             self.tainted[value.index()].then_some(value)
         };
         if !(0..entry.inputs.len() as u32).any(|input| tainted(input).is_some()) {

@@ -135,7 +135,7 @@ impl Dataset {
 
     /// What drift is measured on: what was kept apart, or all there is, and its class ids.
     #[doc(hidden)]
-    pub fn measured(&self) -> (&dyn Batches, Option<&[i64]>) {
+    pub(crate) fn measured(&self) -> (&dyn Batches, Option<&[i64]>) {
         match &self.apart {
             Some(apart) => (&*apart.inputs, apart.labels.as_deref()),
             None => (&*self.inputs, self.labels.as_deref()),
@@ -168,7 +168,7 @@ impl Dataset {
     }
 
     /// Whether what drift is measured on was made up.
-    pub fn measured_on_made_up(&self) -> bool {
+    pub(crate) fn measured_on_made_up(&self) -> bool {
         self.apart
             .as_ref()
             .map_or(self.synthetic, |apart| apart.synthetic)
@@ -176,7 +176,7 @@ impl Dataset {
 
     /// Whether statistics are all that is known of how the model is used.
     #[doc(hidden)]
-    pub fn statistics_alone(&self) -> bool {
+    pub(crate) fn statistics_alone(&self) -> bool {
         self.statistics.is_some() && (self.synthetic || self.inputs.count() == 0)
     }
 }

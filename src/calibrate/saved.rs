@@ -20,7 +20,7 @@ const SAMPLES: &str = "samples";
 
 impl Statistics {
     /// Writes them with the digest of the model that they are of. Errors: what the file system says.
-    pub fn write(&self, file: impl Write + Seek, sha256: &str) -> std::io::Result<()> {
+    pub(crate) fn write(&self, file: impl Write + Seek, sha256: &str) -> std::io::Result<()> {
         let digest = TensorRef {
             dtype: Dtype::Uint8,
             dims: vec![sha256.len()],
@@ -91,7 +91,7 @@ impl Statistics {
 
 impl Statistics {
     /// SHA-256 over the sums.
-    pub fn digest(&self) -> String {
+    pub(crate) fn digest(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(self.samples.to_le_bytes());
         for (key, moments) in &self.of {

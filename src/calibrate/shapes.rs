@@ -3,10 +3,11 @@
 use std::cmp::Reverse;
 
 use crate::analysis::{Pins, implied};
+use crate::constants::functions;
 use crate::cost::{ShapeTrial, trial};
 use crate::facts::Dim;
 use crate::inputs::{Extents, InputSpec, SEQUENCE};
-use crate::model::{Model, functions};
+use crate::model::Model;
 
 /// How long sequences are taken to be, each tried where the model does not take the ones before: words, then frames and seconds
 /// of sound.

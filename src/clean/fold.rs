@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::edit;
-use crate::model::{LoadError, Model, NodeId, TensorRef, is_constant_node};
+use crate::model::{LoadError, Model, NodeId, TensorRef};
+use crate::ops::holds_tensor;
 
 /// Results above this size are computed rather than stored: the file should not grow.
 const LARGEST: usize = 1 << 16;
@@ -29,7 +30,7 @@ pub(super) fn constants(
             .flatten()
             .map(|value| model.index().value(*value))
             .peekable();
-        if is_constant_node(model.node(id)) || outputs.peek().is_none() {
+        if holds_tensor(model.node(id)) || outputs.peek().is_none() {
             continue;
         }
         if outputs.all(|value| !value.is_output && known(&value.name)) {

@@ -40,7 +40,7 @@ fn is_inactive(model: &Model, id: NodeId) -> bool {
     if model.opset("") < 7 {
         return node.int("is_test") == Some(1);
     }
-    match entry.inputs.get(2).copied().flatten() {
+    match entry.input(2) {
         None => true,
         Some(training) => {
             edit::is_constant(model, training)

@@ -10,7 +10,7 @@ use anyhow::anyhow;
 use super::Exit;
 use super::values::EngineName;
 use crate::progress::Memory;
-use crate::run::{Engines, Fallback, OrtRuntime, Runtime, TractRuntime, libraries};
+use crate::run::{Engines, Fallback, LibraryError, OrtRuntime, Runtime, TractRuntime, libraries};
 
 /// How a user gets the library.
 const HOW: &str = "set ORT_DYLIB_PATH to the file of its library, 1.17 or newer, or install the Python package onnxruntime";
@@ -31,8 +31,8 @@ pub(super) fn runtime(
         EngineName::Tract => Box::new(tract),
         EngineName::Auto => {
             let find = || {
-                onnxruntime()
-                    .map_err(|_| format!("ONNX Runtime would be used if it were found: {HOW}"))
+                let how = || format!("ONNX Runtime would be used if it were found: {HOW}");
+                onnxruntime().map_err(|_| LibraryError::NotAtHand(how()))
             };
             Box::new(Engines::new(tract, Box::new(find)))
         }
@@ -108,7 +108,7 @@ pub(super) fn in_either<T>(
 /// Libraries of ONNX Runtime at hand: the file that ORT_DYLIB_PATH names, else that of the package in the folders that
 /// `python3` (or `python`) says it imports from. Folders that depend on where the command was called are left out.
 /// Errors: there are none.
-pub fn onnxruntime() -> Result<Vec<PathBuf>, String> {
+pub fn onnxruntime() -> Result<Vec<PathBuf>, LibraryError> {
     if let Some(path) = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
         return Ok(vec![path.into()]);
     }
@@ -123,7 +123,7 @@ pub fn onnxruntime() -> Result<Vec<PathBuf>, String> {
             return Ok(found);
         }
     }
-    Err("no library was found".to_owned())
+    Err(LibraryError::NotFound)
 }
 
 /// The folders that a Python imports from; `None` where there is none, or it does not answer.

@@ -3,6 +3,7 @@
 use anyhow::bail;
 use clap::Args;
 
+use super::option_error::OptionError;
 use super::values::{self, GoalText};
 use crate::allocate::Target;
 use crate::prune::SweepPoint;
@@ -85,26 +86,24 @@ fn name_of(target: Target) -> &'static str {
 }
 
 /// `METRIC=A..B`, with `:N` behind it or without. Drifts are spaced by equal factors, all else by equal steps.
-fn points(text: &str) -> Result<SweepText, String> {
-    const HOW: &str =
-        "write METRIC=A..B, for example macs=0.9..0.3, or macs=0.9..0.3:5 for five models";
-    let (metric, range) = text.split_once('=').ok_or(HOW)?;
+fn points(text: &str) -> Result<SweepText, OptionError> {
+    let (metric, range) = text.split_once('=').ok_or(OptionError::NoRange)?;
     let (range, count) = match range.rsplit_once(':') {
         Some((range, count)) => (range, values::positive(count)?),
         None => (range, MODELS),
     };
-    let (from, to) = range.split_once("..").ok_or(HOW)?;
+    let (from, to) = range.split_once("..").ok_or(OptionError::NoRange)?;
     if !(2..=MOST).contains(&count) {
-        return Err(format!("a sweep has from 2 to {MOST} models"));
+        return Err(OptionError::Models(MOST));
     }
     let end = |text: &str| values::goal(&format!("{metric}={text}"));
     let (from, to) = (value(end(from)?), value(end(to)?));
     if from == to {
-        return Err(format!("both ends are {from}; {HOW}"));
+        return Err(OptionError::EmptyRange(from));
     }
     let geometric = metric == "drift";
     if geometric && from.min(to) <= 0.0 {
-        return Err("a sweep of drifts begins above 0".to_owned());
+        return Err(OptionError::NoDrift);
     }
     let mut numbers: Vec<f64> = (0..count)
         .map(|at| at as f64 / (count - 1) as f64)
@@ -129,7 +128,7 @@ fn points(text: &str) -> Result<SweepText, String> {
             GoalText::Agreement(least) => SweepPoint::Agreement(least),
         })
     };
-    let points: Result<Vec<SweepPoint>, String> = numbers.iter().map(point).collect();
+    let points: Result<Vec<SweepPoint>, OptionError> = numbers.iter().map(point).collect();
     points.map(SweepText)
 }
 

@@ -1,5 +1,6 @@
 //! The option that says which tokens stay.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -23,7 +24,7 @@ pub(super) enum TokenChoice {
     Listed(PathBuf),
 }
 
-fn keep(text: &str) -> Result<TokenChoice, String> {
+fn keep(text: &str) -> Result<TokenChoice, Infallible> {
     Ok(match text {
         "auto" => TokenChoice::Occurring,
         path => TokenChoice::Listed(path.into()),

@@ -20,6 +20,7 @@ mod inspect;
 mod keep;
 mod labels;
 mod memory;
+mod option_error;
 mod output;
 mod places;
 mod prune;

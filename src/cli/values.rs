@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use super::option_error::OptionError;
 use crate::allocate::{Align, Target};
 use crate::analysis::Kind;
 use crate::progress::Memory;
-use crate::prune::{Allowance, Pattern, PatternError};
+use crate::prune::{Allowance, Pattern};
 use crate::recover::Method;
 use crate::score::{SCORES, ScoreEntry};
 use crate::train::OutputLoss;
@@ -82,20 +83,16 @@ pub(super) struct Shard {
     pub of: usize,
 }
 
-pub(super) fn goal(text: &str) -> Result<GoalText, String> {
-    let (metric, value) = text
-        .split_once('=')
-        .ok_or("write METRIC=VALUE, for example macs=0.5")?;
+pub(super) fn goal(text: &str) -> Result<GoalText, OptionError> {
+    let (metric, value) = text.split_once('=').ok_or(OptionError::NoMetric)?;
     let number: f64 = value
         .parse()
-        .map_err(|_| format!("'{value}' is no number"))?;
+        .map_err(|_| OptionError::Number(value.to_owned()))?;
     let fraction = || {
         if number > 0.0 && number <= 1.0 {
             Ok(number)
         } else {
-            Err(format!(
-                "{metric} is the fraction that remains, above 0 and at most 1"
-            ))
+            Err(OptionError::Fraction(metric.to_owned()))
         }
     };
     match metric {
@@ -103,19 +100,16 @@ pub(super) fn goal(text: &str) -> Result<GoalText, String> {
         "params" => Ok(GoalText::Cost(Target::Params(fraction()?))),
         "bytes" => Ok(GoalText::Cost(Target::Bytes(fraction()?))),
         "drift" if number >= 0.0 && number.is_finite() => Ok(GoalText::Drift(number)),
-        "drift" => Err("drift is the relative output error allowed, 0 or more".to_owned()),
-        "agreement" => Ok(GoalText::Agreement(fraction().map_err(
-            |_| "agreement is the share of inputs that keep their class, above 0 and at most 1",
-        )?)),
+        "drift" => Err(OptionError::Drift),
+        "agreement" => Ok(GoalText::Agreement(
+            fraction().map_err(|_| OptionError::Agreement)?,
+        )),
         "latency" => Ok(GoalText::Cost(Target::Latency(fraction()?))),
-        _ => Err(
-            "no such metric; there are macs, params, bytes, latency, drift and agreement"
-                .to_owned(),
-        ),
+        _ => Err(OptionError::Metric),
     }
 }
 
-pub(super) fn score(text: &str) -> Result<Scoring, String> {
+pub(super) fn score(text: &str) -> Result<Scoring, OptionError> {
     if let Some(entry) = SCORES.iter().find(|entry| entry.name == text) {
         return Ok(Scoring::Name(entry));
     }
@@ -126,39 +120,35 @@ pub(super) fn score(text: &str) -> Result<Scoring, String> {
     {
         return Ok(Scoring::File(file.into()));
     }
-    let names: Vec<&str> = SCORES.iter().map(|entry| entry.name).collect();
-    Err(format!(
-        "no such score; available: {}, or a file of scores (.json)",
-        names.join(", ")
-    ))
+    Err(OptionError::Score)
 }
 
-pub(super) fn engine(text: &str) -> Result<EngineName, String> {
+pub(super) fn engine(text: &str) -> Result<EngineName, OptionError> {
     match text {
         "auto" => Ok(EngineName::Auto),
         "tract" => Ok(EngineName::Tract),
         "ort" => Ok(EngineName::Ort),
-        _ => Err("no such runtime; there are auto, tract and ort (ONNX Runtime)".to_owned()),
+        _ => Err(OptionError::Runtime),
     }
 }
 
-pub(super) fn storage(text: &str) -> Result<Storage, String> {
+pub(super) fn storage(text: &str) -> Result<Storage, OptionError> {
     match text {
         "dense" => Ok(Storage::Dense),
         "sparse" => Ok(Storage::Sparse),
-        _ => Err("there are dense and sparse".to_owned()),
+        _ => Err(OptionError::Storage),
     }
 }
 
-pub(super) fn sparsity(text: &str) -> Result<f64, String> {
+pub(super) fn sparsity(text: &str) -> Result<f64, OptionError> {
     share(text)
         .ok()
         .filter(|share| *share < 1.0)
-        .ok_or_else(|| "a share from 0 to below 1".to_owned())
+        .ok_or(OptionError::Sparsity)
 }
 
-pub(super) fn shard(text: &str) -> Result<Shard, String> {
-    let wrong = || format!("'{text}' is no shard; write i/n, from 1/n to n/n");
+pub(super) fn shard(text: &str) -> Result<Shard, OptionError> {
+    let wrong = || OptionError::Shard(text.to_owned());
     let (number, of) = text.split_once('/').ok_or_else(wrong)?;
     let (number, of): (usize, usize) = number
         .trim()
@@ -173,29 +163,26 @@ pub(super) fn shard(text: &str) -> Result<Shard, String> {
     }
 }
 
-pub(super) fn recovery(text: &str) -> Result<Recovery, String> {
-    const AVAILABLE: &str = "none, statistics, least-squares, distill";
+pub(super) fn recovery(text: &str) -> Result<Recovery, OptionError> {
     match text {
         "none" => Ok(Recovery::Nothing),
         "statistics" => Ok(Recovery::With(Method::Statistics)),
         "least-squares" => Ok(Recovery::With(Method::LeastSquares)),
         "distill" => Ok(Recovery::Distill),
-        _ => Err(format!("no such way to recover; available: {AVAILABLE}")),
+        _ => Err(OptionError::Recovery),
     }
 }
 
-pub(super) fn loss(text: &str) -> Result<LossText, String> {
+pub(super) fn loss(text: &str) -> Result<LossText, OptionError> {
     if text == "auto" {
         return Ok(LossText(None));
     }
-    let names = OutputLoss::NAMED.map(|(name, _)| name);
-    let found = OutputLoss::named(text)
-        .ok_or_else(|| format!("no such loss; available: auto, {}", names.join(", ")))?;
-    Ok(LossText(Some(found)))
+    OutputLoss::named(text)
+        .map(|loss| LossText(Some(loss)))
+        .ok_or(OptionError::Loss)
 }
 
-pub(super) fn kinds(text: &str) -> Result<Kinds, String> {
-    const AVAILABLE: &str = "channels, heads, head-dims, width, layers, directions, or auto alone";
+pub(super) fn kinds(text: &str) -> Result<Kinds, OptionError> {
     if text.trim() == "auto" {
         return Ok(Kinds::Auto);
     }
@@ -206,7 +193,7 @@ pub(super) fn kinds(text: &str) -> Result<Kinds, String> {
         "width" => Ok(Kind::Width),
         "layers" => Ok(Kind::Layers),
         "directions" => Ok(Kind::Directions),
-        other => Err(format!("no such kind '{other}'; there are {AVAILABLE}")),
+        other => Err(OptionError::Kind(other.to_owned())),
     };
     text.split(',')
         .map(kind)
@@ -214,60 +201,55 @@ pub(super) fn kinds(text: &str) -> Result<Kinds, String> {
         .map(Kinds::Named)
 }
 
-pub(super) fn align(text: &str) -> Result<Align, String> {
+pub(super) fn align(text: &str) -> Result<Align, OptionError> {
     match text.parse() {
         _ if text == "auto" => Ok(Align::Auto),
-        Ok(0) | Err(_) => Err("a whole number from 1, or auto".to_owned()),
+        Ok(0) | Err(_) => Err(OptionError::Align),
         Ok(number) => Ok(Align::Multiple(number)),
     }
 }
 
-pub(super) fn pattern(text: &str) -> Result<Pattern, String> {
-    text.parse()
-        .map_err(|error: PatternError| error.to_string())
+pub(super) fn pattern(text: &str) -> Result<Pattern, OptionError> {
+    Ok(text.parse()?)
 }
 
-pub(super) fn allowance(text: &str) -> Result<Allowance, String> {
-    Allowance::parse(text).map_err(|error| error.to_string())
+pub(super) fn allowance(text: &str) -> Result<Allowance, OptionError> {
+    Ok(Allowance::parse(text)?)
 }
 
-pub(super) fn pin(text: &str) -> Result<Pin, String> {
+pub(super) fn pin(text: &str) -> Result<Pin, OptionError> {
     // Names may hold an equals sign, shapes do not.
-    let (name, shape) = text
-        .rsplit_once('=')
-        .ok_or("write NAME=SHAPE, for example input_ids=1x128")?;
+    let (name, shape) = text.rsplit_once('=').ok_or(OptionError::NoShape)?;
     let dim = |dim: &str| dim.trim().parse().ok().filter(|dim| *dim > 0);
     let dims: Option<Vec<i64>> = shape.split(['x', 'X', '×', ',']).map(dim).collect();
-    let dims = dims.ok_or_else(|| {
-        format!("'{shape}' is no shape; write whole numbers from 1, as in 1x3x224x224")
-    })?;
+    let dims = dims.ok_or_else(|| OptionError::Shape(shape.to_owned()))?;
     Ok(Pin {
         name: name.to_owned(),
         dims,
     })
 }
 
-pub(super) fn numbers(text: &str) -> Result<Numbers, String> {
+pub(super) fn numbers(text: &str) -> Result<Numbers, OptionError> {
     text.split(',')
         .map(|number| {
             number
                 .trim()
                 .parse()
-                .map_err(|_| format!("'{number}' is no number"))
+                .map_err(|_| OptionError::Number(number.to_owned()))
         })
         .collect::<Result<_, _>>()
         .map(Numbers)
 }
 
-pub(super) fn positive(text: &str) -> Result<usize, String> {
+pub(super) fn positive(text: &str) -> Result<usize, OptionError> {
     text.parse()
         .ok()
         .filter(|number| *number > 0)
-        .ok_or_else(|| "a whole number from 1".to_owned())
+        .ok_or(OptionError::Positive)
 }
 
 /// Bytes, with a unit or without: 1048576, 500MB, 4GiB, 1.5G.
-pub(super) fn size(text: &str) -> Result<Memory, String> {
+pub(super) fn size(text: &str) -> Result<Memory, OptionError> {
     const UNITS: [(&str, f64); 13] = [
         ("", 1.0),
         ("b", 1.0),
@@ -283,7 +265,7 @@ pub(super) fn size(text: &str) -> Result<Memory, String> {
         ("gib", 1073741824.0),
         ("tib", 1099511627776.0),
     ];
-    let wrong = || format!("'{text}' is no size; write 4GiB or 500MB, for example");
+    let wrong = || OptionError::Size(text.to_owned());
     let at = text
         .find(|character: char| character.is_ascii_alphabetic())
         .unwrap_or(text.len());
@@ -301,23 +283,23 @@ pub(super) fn size(text: &str) -> Result<Memory, String> {
     }
 }
 
-pub(super) fn not_negative(text: &str) -> Result<f64, String> {
+pub(super) fn not_negative(text: &str) -> Result<f64, OptionError> {
     text.parse()
         .ok()
         .filter(|number: &f64| *number >= 0.0 && number.is_finite())
-        .ok_or_else(|| "a number from 0".to_owned())
+        .ok_or(OptionError::Negative)
 }
 
-pub(super) fn share(text: &str) -> Result<f64, String> {
+pub(super) fn share(text: &str) -> Result<f64, OptionError> {
     text.parse()
         .ok()
         .filter(|share| (0.0..=1.0).contains(share))
-        .ok_or_else(|| "a share from 0 to 1".to_owned())
+        .ok_or(OptionError::Share)
 }
 
 /// A pattern of names. Errors: not one.
-pub(super) fn glob(text: &str) -> Result<globset::Glob, String> {
-    globset::Glob::new(text).map_err(|error| error.kind().to_string())
+pub(super) fn glob(text: &str) -> Result<globset::Glob, OptionError> {
+    globset::Glob::new(text).map_err(|error| OptionError::Glob(error.kind().clone()))
 }
 
 #[cfg(test)]
@@ -382,7 +364,9 @@ mod tests {
                 Ok(LossText(Some(OutputLoss::Divergence)))
             )
         );
-        assert!(loss("hinge").is_err_and(|said| said.contains("squared, embedding, kl")));
+        assert!(
+            loss("hinge").is_err_and(|said| said.to_string().contains("squared, embedding, kl"))
+        );
         assert!(score("wanda").is_ok() && score("best").is_err());
         assert_eq!(
             goal("latency=0.6"),

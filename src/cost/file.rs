@@ -3,7 +3,9 @@
 use super::count::{self, counts, macs};
 use super::{Cost, Uncounted};
 use crate::analysis::{Pins, infer, relate};
-use crate::model::{Model, encoded_len, functions, is_constant_node};
+use crate::constants::functions;
+use crate::model::{Model, encoded_len};
+use crate::ops::holds_tensor;
 use crate::ops::meaning;
 use crate::proto::{AttributeProto, NodeProto, TensorProto, is_weight};
 
@@ -70,7 +72,7 @@ pub fn params(model: &Model) -> f64 {
 
 /// What the constants of a node of a function count, those in its subgraphs included.
 fn in_constants(node: &NodeProto, count: &dyn Fn(&TensorProto) -> f64) -> f64 {
-    let constant = is_constant_node(node);
+    let constant = holds_tensor(node);
     let attribute = |attribute: &AttributeProto| {
         let own = attribute.t.as_ref().filter(|_| constant).map_or(0.0, count);
         let graphs = attribute.g.iter().chain(&attribute.graphs);

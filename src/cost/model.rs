@@ -8,7 +8,8 @@ use super::grid::Timed;
 use super::share::{KeptShare, share};
 use super::stored::{Constants, Stored};
 use crate::analysis::{Analysis, ClassId, Classes, Pins, Selection, infer, relate};
-use crate::model::{Model, Origins};
+use crate::constants::Origins;
+use crate::model::Model;
 
 /// Multiply-accumulates, parameters and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

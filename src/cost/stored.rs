@@ -2,7 +2,8 @@
 
 use super::share::{KeptShare, packed, share};
 use crate::analysis::{ClassId, Classes, Spaces};
-use crate::model::{Model, Origins, ValueId};
+use crate::constants::Origins;
+use crate::model::{Model, ValueId};
 use crate::proto::{Dtype, TensorProto, is_weight};
 
 /// A cost of a constant of the file.

@@ -23,10 +23,10 @@ pub(super) fn idle(workspace: &Workspace) -> BTreeMap<NodeId, (ValueId, ValueId)
 
 fn handed_on(carried: &Carried, node: NodeId) -> Option<(ValueId, ValueId)> {
     let (message, entry) = (carried.model.node(node), carried.model.index().node(node));
-    let input = |at: usize| entry.inputs.get(at).copied().flatten();
+    let input = |at: usize| entry.input(at);
     let whole = |at: usize| Some(carried.of(input(at)?).whole);
     let is = |at: usize, number: f64| whole(at).and_then(|whole| whole.number()) == Some(number);
-    let output = entry.outputs.first().copied().flatten()?;
+    let output = entry.output(0)?;
     let at = match flow(message) {
         Flow::Add if is(1, 0.0) => 0,
         Flow::Add if is(0, 0.0) => 1,

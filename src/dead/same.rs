@@ -38,7 +38,7 @@ impl Same {
             .collect();
         let mut same = Same { values };
         for (node, entry) in index.nodes() {
-            let Some(output) = entry.outputs.first().copied().flatten() else {
+            let Some(output) = entry.output(0) else {
                 continue;
             };
             if carried.model.tensor_proto(output).is_none() && is_understood(carried, node) {

@@ -24,6 +24,15 @@ impl Fact {
         }
     }
 
+    /// A tensor of which not even the rank is known.
+    pub fn unranked(dtype: Option<Dtype>) -> Self {
+        Fact {
+            dtype,
+            shape: None,
+            contents: None,
+        }
+    }
+
     /// The number of axes, if it is known.
     pub fn rank(&self) -> Option<usize> {
         self.shape.as_ref().map(Vec::len)

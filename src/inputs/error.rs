@@ -78,7 +78,7 @@ impl DataError {
     }
 
     /// Ids that a model does not have.
-    pub fn ids(problem: String) -> Self {
+    pub(crate) fn ids(problem: String) -> Self {
         DataError::spec(problem)
     }
 

@@ -35,7 +35,7 @@ impl Bias {
         };
         let entry = model.index().node(view.node);
         if let Some(slot) = bias_input(model.node(view.node)) {
-            let (operand, mean) = match entry.inputs.get(slot).copied().flatten() {
+            let (operand, mean) = match entry.input(slot) {
                 Some(value) => (at(value)?.0, None),
                 None => {
                     let (operand, _) = at(norm_mean(model, view)?)?;
@@ -58,13 +58,7 @@ impl Bias {
         if flow(model.node(reader)) != Flow::Add || output.is_output {
             return None;
         }
-        let other = model
-            .index()
-            .node(reader)
-            .inputs
-            .get(1 - slot as usize)
-            .copied()
-            .flatten()?;
+        let other = model.index().node(reader).input(1 - slot as usize)?;
         let (operand, dims) = at(other)?;
         // Aligned from the right, its long axis must be the channels'.
         let rank = view.output_rank();
@@ -132,14 +126,7 @@ impl Bias {
             if Bias::find(model, view).is_some() {
                 continue;
             }
-            let missing = model
-                .index()
-                .node(view.node)
-                .inputs
-                .get(slot)
-                .copied()
-                .flatten()
-                .is_none();
+            let missing = model.index().node(view.node).input(slot).is_none();
             let weight = model.index().value(view.weight.constant);
             // A bias in real numbers would keep a runtime from computing a quantized product in whole numbers.
             let real = model
@@ -206,15 +193,7 @@ fn norm_mean(model: &Model, view: &Linear) -> Option<ValueId> {
     };
     let statistics = meaning(model.node(reader)).statistics?;
     let mean = statistics.mean as usize;
-    (!output.is_output).then(|| {
-        model
-            .index()
-            .node(reader)
-            .inputs
-            .get(mean)
-            .copied()
-            .flatten()
-    })?
+    (!output.is_output).then(|| model.index().node(reader).input(mean))?
 }
 
 /// The input for a bias, of an operator whose output [`Linear`] views.

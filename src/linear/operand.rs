@@ -181,7 +181,7 @@ pub fn encode(dtype: Dtype, dims: Vec<usize>, numbers: &[f32]) -> Option<TensorR
 /// What a node does to its first input, if that is something known here.
 fn step(model: &Model, node: NodeId) -> Option<(OperandStep, ValueId)> {
     let (entry, message) = (model.index().node(node), model.node(node));
-    let source = entry.inputs.first().copied().flatten()?;
+    let source = entry.input(0)?;
     let attribute = |name: &str| message.attribute(name);
     let rank = |value: ValueId| model.tensor_proto(value).map(|tensor| tensor.dims.len());
     let step = match flow(message) {
@@ -201,10 +201,10 @@ fn step(model: &Model, node: NodeId) -> Option<(OperandStep, ValueId)> {
             } else {
                 axis
             };
-            let scale = entry.inputs.get(1).copied().flatten()?;
+            let scale = entry.input(1)?;
             OperandStep::Dequantize {
                 scale,
-                zero: entry.inputs.get(2).copied().flatten(),
+                zero: entry.input(2),
                 axis: usize::try_from(axis).ok()?,
             }
         }

@@ -112,7 +112,7 @@ impl Ends {
 impl TensorRef {
     /// The same with each whole number replaced by the entry of `numbers` that it counts, from the end where it is below zero;
     /// what counts none, and a tensor of other types, stays as it is.
-    pub fn renumbered(&self, numbers: &[i64]) -> TensorRef {
+    pub(crate) fn renumbered(&self, numbers: &[i64]) -> TensorRef {
         let new = |old: i64| {
             let place = if old < 0 {
                 old + numbers.len() as i64

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::foreign::Foreign;
+use super::tensor_problem::TensorProblem;
 
 /// A model that could not be loaded.
 #[derive(Debug)]
@@ -31,7 +32,10 @@ pub(super) enum LoadKind {
     #[error("{node} depends on its own output")]
     Cycle { node: String },
     #[error("tensor '{tensor}': {problem}")]
-    Tensor { tensor: String, problem: String },
+    Tensor {
+        tensor: String,
+        problem: TensorProblem,
+    },
     #[error("IR version {0} is older than this tool reads (3)")]
     OldIr(i64),
 }

@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 
+use super::tensor_problem::TensorProblem;
 use crate::files::{self, Stamp};
 use crate::proto::{TensorProto, tensor_proto::DataLocation};
 
@@ -52,7 +53,7 @@ impl External {
     }
 
     /// Puts the external bytes of a tensor into its `raw_data`, as a range of the mapped file.
-    pub(super) fn attach(&mut self, tensor: &mut TensorProto) -> Result<(), String> {
+    pub(super) fn attach(&mut self, tensor: &mut TensorProto) -> Result<(), TensorProblem> {
         if tensor.data_location != Some(DataLocation::External as i32) {
             return Ok(());
         }
@@ -63,32 +64,33 @@ impl External {
                 .find(|entry| entry.key() == key)
                 .map(|entry| entry.value().to_owned())
         };
-        let number = |key: &str| match entry(key) {
+        let number = |key: &'static str| match entry(key) {
             None => Ok(None),
-            Some(text) => text
-                .trim()
-                .parse::<u64>()
-                .map(Some)
-                .map_err(|_| format!("external data: '{text}' is no {key}")),
+            Some(text) => match text.trim().parse::<u64>() {
+                Ok(number) => Ok(Some(number)),
+                Err(_) => Err(TensorProblem::ExternalNumber { text, key }),
+            },
         };
-        let location = entry("location").ok_or("external data without a location")?;
+        let location = entry("location").ok_or(TensorProblem::NoLocation)?;
         let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?);
         let file = self.file(&location)?;
         let length = length.unwrap_or((file.len() as u64).saturating_sub(offset));
-        let end = offset.checked_add(length).filter(|end| *end <= file.len() as u64).ok_or_else(|| {
-            format!(
-                "external data file '{location}' has {} bytes, bytes {offset} to {} are asked for",
-                file.len(),
-                offset.saturating_add(length)
-            )
-        })?;
+        let end = offset
+            .checked_add(length)
+            .filter(|end| *end <= file.len() as u64)
+            .ok_or_else(|| TensorProblem::ExternalEnd {
+                location,
+                bytes: file.len(),
+                from: offset,
+                to: offset.saturating_add(length),
+            })?;
         tensor.raw_data = Some(file.slice(offset as usize..end as usize));
         tensor.data_location = None;
         tensor.external_data.clear();
         Ok(())
     }
 
-    fn file(&mut self, location: &str) -> Result<Bytes, String> {
+    fn file(&mut self, location: &str) -> Result<Bytes, TensorProblem> {
         if let Some((bytes, _)) = self.files.get(location) {
             return Ok(bytes.clone());
         }
@@ -112,12 +114,10 @@ impl External {
             )
         };
         if !inside || stays(&path) == Some(false) {
-            return Err(format!(
-                "external data file '{location}' lies outside the model's folder, which is not allowed"
-            ));
+            return Err(TensorProblem::Outside(location.to_owned()));
         }
-        let opened = files::bytes(&path)
-            .map_err(|error| format!("external data file '{}': {error}", path.display()))?;
+        let opened =
+            files::bytes(&path).map_err(|source| TensorProblem::ExternalFile { path, source })?;
         let bytes = opened.0.clone();
         self.files.insert(location.to_owned(), opened);
         Ok(bytes)

@@ -68,6 +68,18 @@ pub struct NodeEntry {
     pub subgraphs: Vec<GraphId>,
 }
 
+impl NodeEntry {
+    /// The value at an input, where one is given.
+    pub fn input(&self, slot: usize) -> Option<ValueId> {
+        self.inputs.get(slot).copied().flatten()
+    }
+
+    /// The value at an output, where one is given.
+    pub fn output(&self, slot: usize) -> Option<ValueId> {
+        self.outputs.get(slot).copied().flatten()
+    }
+}
+
 /// One graph.
 #[derive(Clone, Debug)]
 pub struct GraphEntry {

@@ -7,6 +7,7 @@ use prost::Message;
 use super::error::LoadKind;
 use super::external::External;
 use super::foreign::{foreign, other_message};
+use super::tensor_problem::TensorProblem;
 use super::{LoadError, Model, Source};
 use crate::files;
 use crate::proto::{AttributeProto, GraphProto, ModelProto, TensorProto};
@@ -133,12 +134,13 @@ fn in_attribute<E>(
         .try_for_each(|graph| in_graph(graph, visit))
 }
 
-fn check(tensor: &TensorProto, limits: Limits) -> Result<(), String> {
+fn check(tensor: &TensorProto, limits: Limits) -> Result<(), TensorProblem> {
     super::tensor::expected_bytes(tensor).and_then(|(expected, stored)| match stored {
-        _ if expected as u64 > limits.tensor_bytes => Err(format!("claims {expected} bytes")),
-        Some(stored) if stored != expected => Err(format!(
-            "has {stored} bytes where its type and dims ask for {expected}"
-        )),
+        _ if expected as u64 > limits.tensor_bytes => Err(TensorProblem::Claims(expected)),
+        Some(stored) if stored != expected => Err(TensorProblem::Bytes {
+            stored,
+            asked: expected,
+        }),
         _ => Ok(()),
     })
 }

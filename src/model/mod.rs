@@ -3,25 +3,22 @@
 //! Weights are ranges of the file's bytes ([`bytes::Bytes`], mapped where it is large); nothing is copied until it is changed.
 //! Invariant: no operator names, no floats, no second representation of the graph.
 
-mod calls;
 pub mod edit;
 mod ends;
 mod error;
 mod external;
 mod extract;
 mod foreign;
-pub mod functions;
 mod index;
 mod load;
 mod names;
-mod origins;
 mod rename;
 mod resolve;
 mod save;
 mod tensor;
+mod tensor_problem;
 #[doc(hidden)]
 pub mod text;
-mod unshare;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,15 +29,12 @@ pub use extract::extract_subgraph;
 pub use index::{GraphEntry, GraphId, Index, NodeEntry, NodeId, Origin, ValueEntry, ValueId};
 pub use load::{Limits, load};
 pub use names::Names;
-pub use origins::{Copies, Family, Origins};
-pub use rename::rename;
+pub use rename::{bind, rename};
 pub use save::{encoded_len, save, stage};
 pub use tensor::{TensorError, TensorRef};
-pub use unshare::{Sharing, equal_copies, reshare, shared, unshare};
 
-use self::edit::NodeExt;
 use crate::files::Stamp;
-use crate::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
+use crate::proto::{GraphProto, ModelProto, NodeProto};
 
 /// A model in memory.
 #[derive(Clone, Debug)]
@@ -104,7 +98,7 @@ impl Model {
     }
 
     /// A graph as a model of its own, under the versions of this one. Errors: names that clash or are not produced, cycles.
-    pub fn with_graph(&self, graph: GraphProto) -> Result<Self, LoadError> {
+    pub(crate) fn with_graph(&self, graph: GraphProto) -> Result<Self, LoadError> {
         let ModelProto {
             ir_version,
             opset_import,
@@ -132,12 +126,12 @@ impl Model {
     }
 
     /// The file's name for messages.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.source.path
     }
 
     /// The newest version of a domain's operators that the model may use; 1 when not declared.
-    pub fn opset(&self, domain: &str) -> i64 {
+    pub(crate) fn opset(&self, domain: &str) -> i64 {
         let same = |other: &str| normal_domain(other) == normal_domain(domain);
         self.proto
             .opset_import
@@ -168,7 +162,7 @@ impl Model {
     }
 
     /// One graph, to be edited; call [`Model::reindex`] when names or nodes changed.
-    pub fn graph_mut(&mut self, id: GraphId) -> &mut GraphProto {
+    pub(crate) fn graph_mut(&mut self, id: GraphId) -> &mut GraphProto {
         let path = self.index.graphs[id.index()].path.clone();
         let mut graph = self.proto.graph.get_or_insert_default();
         for (node, attribute, position) in path {
@@ -182,13 +176,13 @@ impl Model {
     }
 
     /// One node.
-    pub fn node(&self, id: NodeId) -> &NodeProto {
+    pub(crate) fn node(&self, id: NodeId) -> &NodeProto {
         let entry = self.index.node(id);
         &self.graph(entry.graph).node[entry.position as usize]
     }
 
     /// One node, to be edited; call [`Model::reindex`] when its inputs, outputs or subgraphs changed.
-    pub fn node_mut(&mut self, id: NodeId) -> &mut NodeProto {
+    pub(crate) fn node_mut(&mut self, id: NodeId) -> &mut NodeProto {
         let entry = self.index.node(id);
         let (graph, position) = (entry.graph, entry.position as usize);
         &mut self.graph_mut(graph).node[position]
@@ -196,7 +190,7 @@ impl Model {
 
     /// How plans call a node: its name, unless another in its graph is called so, else that of its first output; with the
     /// prefix of its subgraph.
-    pub fn node_in_plan(&self, id: NodeId) -> String {
+    pub(crate) fn node_in_plan(&self, id: NodeId) -> String {
         let (entry, node) = (self.index.node(id), self.node(id));
         let by_output = node
             .output
@@ -211,7 +205,7 @@ impl Model {
     }
 
     /// How messages call a node: its name, else its first output's.
-    pub fn node_label(&self, id: NodeId) -> &str {
+    pub(crate) fn node_label(&self, id: NodeId) -> &str {
         let node = self.node(id);
         if !node.name().is_empty() {
             return node.name();
@@ -221,69 +215,11 @@ impl Model {
             .find(|name| !name.is_empty())
             .map_or("(unnamed node)", String::as_str)
     }
-
-    /// The tensor message behind a constant value: an initializer, or the `value` of a Constant node.
-    pub fn tensor_proto(&self, value: ValueId) -> Option<&TensorProto> {
-        let entry = self.index.value(value);
-        match entry.origin {
-            Origin::Initializer(position) => {
-                self.graph(entry.graph).initializer.get(position as usize)
-            }
-            Origin::Output(node, 0) => constant_attribute(self.node(node))?.t.as_ref(),
-            _ => None,
-        }
-    }
-
-    /// The same, to be edited in place (dims and bytes; not its name).
-    pub fn tensor_proto_mut(&mut self, value: ValueId) -> Option<&mut TensorProto> {
-        let entry = self.index.value(value);
-        let (graph, origin) = (entry.graph, entry.origin);
-        match origin {
-            Origin::Initializer(position) => {
-                self.graph_mut(graph).initializer.get_mut(position as usize)
-            }
-            Origin::Output(node, 0) => {
-                constant_attribute(self.node(node))?;
-                let attribute = self
-                    .node_mut(node)
-                    .attribute
-                    .iter_mut()
-                    .find(|attribute| attribute.name() == "value")?;
-                attribute.t.as_mut()
-            }
-            _ => None,
-        }
-    }
-
-    /// The constant tensor behind a value: type, dims, and its bytes as they lie in the file.
-    pub fn constant(&self, value: ValueId) -> Option<TensorRef> {
-        let entry = self.index.value(value);
-        if let Origin::Output(node, 0) = entry.origin {
-            return TensorRef::from_constant_node(self.node(node));
-        }
-        TensorRef::from_proto(self.tensor_proto(value)?).ok()
-    }
 }
 
 /// `ai.onnx` is written as the empty string in most files.
 pub fn normal_domain(domain: &str) -> &str {
     if domain == "ai.onnx" { "" } else { domain }
-}
-
-/// The operator that hands its input on: the one node that a format without aliases needs for two names of one value.
-pub(crate) const IDENTITY: &str = "Identity";
-
-/// Whether a node holds a constant: one of the two places where the format keeps tensors.
-pub fn is_constant_node(node: &NodeProto) -> bool {
-    node.op_type() == "Constant" && normal_domain(node.domain()).is_empty()
-}
-
-fn constant_attribute(node: &NodeProto) -> Option<&crate::proto::AttributeProto> {
-    if is_constant_node(node) {
-        node.attribute("value")
-    } else {
-        None
-    }
 }
 
 fn empty_graph() -> &'static GraphProto {

@@ -6,7 +6,7 @@ use super::edit::NodeExt;
 use crate::proto::{AttributeProto, NodeProto};
 
 /// Replaces references to the function's attributes by their values; those without a value are left out.
-pub(super) fn bind(node: &mut NodeProto, attributes: &BTreeMap<&str, &AttributeProto>) {
+pub fn bind(node: &mut NodeProto, attributes: &BTreeMap<&str, &AttributeProto>) {
     let own = std::mem::take(&mut node.attribute);
     node.attribute = own
         .into_iter()

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::proto::{Dtype, NodeProto, TensorProto};
+use super::tensor_problem::TensorProblem;
+use crate::proto::{Dtype, TensorProto};
 
 /// A dense tensor: its type, its dims, and its elements as little-endian bytes in row-major order (as
 /// `raw_data` has them; types below eight bits are packed, the first element in the low bits). The bytes
@@ -34,12 +35,14 @@ pub struct TensorError {
 
 impl TensorRef {
     /// Reads a message: `raw_data` is shared, the typed fields are gathered into bytes.
+    #[doc(hidden)]
     pub fn from_proto(tensor: &TensorProto) -> Result<Self, TensorError> {
         let error = |problem: String| TensorError {
             name: tensor.name().to_owned(),
             problem,
         };
-        let (expected, stored) = expected_bytes(tensor).map_err(error)?;
+        let (expected, stored) =
+            expected_bytes(tensor).map_err(|problem| error(problem.to_string()))?;
         let dtype =
             Dtype::from_code(tensor.data_type()).ok_or_else(|| error("unknown type".into()))?;
         let dims = tensor.dims.iter().map(|dim| *dim as usize).collect();
@@ -59,33 +62,6 @@ impl TensorRef {
             )));
         }
         Ok(TensorRef { dtype, dims, bytes })
-    }
-
-    /// The tensor that a `Constant` node holds, in whichever of its attributes.
-    pub fn from_constant_node(node: &NodeProto) -> Option<Self> {
-        if !super::is_constant_node(node) {
-            return None;
-        }
-        let attribute = node.attribute.first()?;
-        match attribute.name() {
-            "value" => TensorRef::from_proto(attribute.t.as_ref()?).ok(),
-            "value_float" => Some(Self::scalar(Dtype::Float, &attribute.f().to_le_bytes())),
-            "value_int" => Some(Self::scalar(Dtype::Int64, &attribute.i().to_le_bytes())),
-            "value_floats" => Some(Self::from_f32(
-                vec![attribute.floats.len()],
-                &attribute.floats,
-            )),
-            "value_ints" => Some(Self::from_i64(vec![attribute.ints.len()], &attribute.ints)),
-            _ => None,
-        }
-    }
-
-    fn scalar(dtype: Dtype, bytes: &[u8]) -> Self {
-        TensorRef {
-            dtype,
-            dims: Vec::new(),
-            bytes: Bytes::copy_from_slice(bytes),
-        }
     }
 
     /// A float tensor of these elements.
@@ -120,6 +96,7 @@ impl TensorRef {
     }
 
     /// As a message of this name, in `raw_data` form (strings are not representable and give an empty tensor).
+    #[doc(hidden)]
     pub fn to_proto(&self, name: &str) -> TensorProto {
         TensorProto {
             name: Some(name.to_owned()),
@@ -193,7 +170,11 @@ impl TensorRef {
 
     /// The reverse of [`TensorRef::select`]: this tensor with the elements of `part` at the kept indices. `None`: another type
     /// or other extents than the selection has, or elements of less than a byte.
-    pub fn put_back(&self, kept: &[Option<Vec<u32>>], part: &TensorRef) -> Option<TensorRef> {
+    pub(crate) fn put_back(
+        &self,
+        kept: &[Option<Vec<u32>>],
+        part: &TensorRef,
+    ) -> Option<TensorRef> {
         let counts = self.dims.iter().zip(kept);
         let same = counts
             .map(|(dim, kept)| kept.as_ref().map_or(*dim, Vec::len))
@@ -314,13 +295,14 @@ fn packed(bytes: &[u8], at: usize, bits: usize, signed: bool) -> i64 {
 }
 
 /// Bytes that type and dims ask for, and bytes that `raw_data` or the typed field stores (`None` for strings).
-pub(super) fn expected_bytes(tensor: &TensorProto) -> Result<(usize, Option<usize>), String> {
+pub(super) fn expected_bytes(
+    tensor: &TensorProto,
+) -> Result<(usize, Option<usize>), TensorProblem> {
     let dtype = Dtype::from_code(tensor.data_type())
-        .ok_or_else(|| format!("unknown element type {}", tensor.data_type()))?;
-    const TOO_LARGE: &str = "its dims multiply to more than memory can address";
+        .ok_or_else(|| TensorProblem::ElementType(tensor.data_type()))?;
     let elements = tensor.dims.iter().try_fold(1usize, |product, dim| {
-        let dim = usize::try_from(*dim).map_err(|_| format!("negative extent {dim}"))?;
-        product.checked_mul(dim).ok_or_else(|| TOO_LARGE.to_owned())
+        let dim = usize::try_from(*dim).map_err(|_| TensorProblem::NegativeExtent(*dim))?;
+        product.checked_mul(dim).ok_or(TensorProblem::TooLarge)
     })?;
     if dtype == Dtype::String {
         // Their number keeps the dims in bounds, as the bytes do for the others.
@@ -328,14 +310,15 @@ pub(super) fn expected_bytes(tensor: &TensorProto) -> Result<(usize, Option<usiz
         return if stored == elements {
             Ok((0, None))
         } else {
-            Err(format!(
-                "has {stored} texts where its dims ask for {elements}"
-            ))
+            Err(TensorProblem::Texts {
+                stored,
+                asked: elements,
+            })
         };
     }
     let expected = elements
         .checked_mul(dtype.bits())
-        .ok_or(TOO_LARGE)?
+        .ok_or(TensorProblem::TooLarge)?
         .div_ceil(8);
     let raw = tensor.raw_data.as_ref().map_or(0, |raw| raw.len());
     let stored = if raw > 0 {

@@ -12,11 +12,7 @@ struct Expand;
 
 impl Operator for Expand {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let untold = Fact {
-            dtype: node.dtype(0),
-            shape: None,
-            contents: None,
-        };
+        let untold = Fact::unranked(node.dtype(0));
         let (Some(shape), Some(target)) = (node.shape(0), list(node, "", 1)) else {
             return Ok(vec![untold]);
         };
@@ -146,11 +142,7 @@ impl Tile {
 impl Operator for Tile {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let Some(shape) = node.shape(0) else {
-            return Ok(vec![Fact {
-                dtype: node.dtype(0),
-                shape: None,
-                contents: None,
-            }]);
+            return Ok(vec![Fact::unranked(node.dtype(0))]);
         };
         let repeats = Self::repeats(node, shape.len())?;
         if let Some(negative) = repeats

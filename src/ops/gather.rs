@@ -33,11 +33,7 @@ impl Gather {
 
 impl Operator for Gather {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let untold = Fact {
-            dtype: node.dtype(0),
-            shape: None,
-            contents: None,
-        };
+        let untold = Fact::unranked(node.dtype(0));
         let (Some(shape), Some(indices)) = (node.shape(0), node.shape(1)) else {
             return Ok(vec![untold]);
         };
@@ -252,11 +248,7 @@ fn addressed(
 
 impl Operator for GatherND {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let untold = Fact {
-            dtype: node.dtype(0),
-            shape: None,
-            contents: None,
-        };
+        let untold = Fact::unranked(node.dtype(0));
         let (Some(shape), Some(indices)) = (node.shape(0), node.shape(1)) else {
             return Ok(vec![untold]);
         };
@@ -326,11 +318,7 @@ impl Operator for Compress {
             return Ok(vec![Fact::new(node.dtype(0), vec![node.unknown(0, 0)])]);
         };
         let Some(shape) = node.shape(0) else {
-            return Ok(vec![Fact {
-                dtype: node.dtype(0),
-                shape: None,
-                contents: None,
-            }]);
+            return Ok(vec![Fact::unranked(node.dtype(0))]);
         };
         let axis = super::axes::axis_number(axis, shape.len())?;
         let mut dims = shape.to_vec();

@@ -56,11 +56,7 @@ impl Operator for Concat {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let dtype = (0..node.inputs.len()).find_map(|at| node.dtype(at));
         let Some(Joined { shapes, axis, dims }) = Self::parts(node)? else {
-            return Ok(vec![Fact {
-                dtype,
-                shape: None,
-                contents: None,
-            }]);
+            return Ok(vec![Fact::unranked(dtype)]);
         };
         let ends: Option<Vec<usize>> = shapes
             .iter()
@@ -203,11 +199,7 @@ impl SplitOperator {
 impl Operator for SplitOperator {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let count = node.node.output.len();
-        let untold = Fact {
-            dtype: node.dtype(0),
-            shape: None,
-            contents: None,
-        };
+        let untold = Fact::unranked(node.dtype(0));
         let Some(shape) = node.shape(0) else {
             return Ok(vec![untold; count]);
         };

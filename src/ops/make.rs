@@ -38,6 +38,11 @@ pub fn choose(truth: &str, a: &str, b: &str, output: &str) -> NodeProto {
     NodeProto::standard("Where", &[truth, a, b], output)
 }
 
+/// Another name for a value.
+pub fn alias(value: &str, output: &str) -> NodeProto {
+    NodeProto::standard("Identity", &[value], output)
+}
+
 /// Makes a node one that gives a constant instead; its outputs stay.
 pub fn make_constant(node: &mut NodeProto, tensor: &TensorRef) {
     node.op_type = Some("Constant".into());

@@ -31,6 +31,8 @@ pub struct Meaning {
     pub positions: Option<Positions>,
     /// Whether it reads the extents of its inputs and none of their entries.
     pub reads_extents: bool,
+    /// Whether its attributes hold what it gives: one of the two places where the format keeps tensors.
+    pub holds_tensor: bool,
     /// Whether it normalises, so that its float constants scale and shift.
     pub normalises: bool,
     /// Whether it computes one number of its output from many along some axes of its input.
@@ -239,6 +241,7 @@ impl Meaning {
         control: None,
         positions: None,
         reads_extents: false,
+        holds_tensor: false,
         normalises: false,
         reduces: false,
         draws: false,

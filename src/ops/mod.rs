@@ -30,6 +30,7 @@ mod frozen;
 mod gather;
 pub mod gradient;
 mod heads;
+mod held;
 mod image;
 mod join;
 #[cfg(test)]
@@ -77,6 +78,7 @@ mod window;
 pub use back::back;
 pub use edit::{Cut, Demand, NodeEdit, RewriteError, Setting};
 pub use gather::ONE_READ;
+pub use held::{held_tensor, holds_tensor};
 pub use meaning::{
     Along, BiasInput, ChannelAxis, Control, Decides, Flow, LinearMap, Meaning, OfConstant, Pick,
     Positions, Recurrence, StoredStatistics, WeightRows,

@@ -90,11 +90,7 @@ impl Pad {
 impl Operator for Pad {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let Some(shape) = node.shape(0) else {
-            return Ok(vec![Fact {
-                dtype: node.dtype(0),
-                shape: None,
-                contents: None,
-            }]);
+            return Ok(vec![Fact::unranked(node.dtype(0))]);
         };
         let Some(ends) = Self::ends(node, shape.len())? else {
             return Ok(vec![Fact::new(
@@ -307,11 +303,7 @@ impl CenterCropPad {
 impl Operator for CenterCropPad {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let Some(shape) = node.shape(0) else {
-            return Ok(vec![Fact {
-                dtype: node.dtype(0),
-                shape: None,
-                contents: None,
-            }]);
+            return Ok(vec![Fact::unranked(node.dtype(0))]);
         };
         let mut dims = shape.to_vec();
         for (place, axis) in Self::axes(node, shape.len())?.into_iter().enumerate() {

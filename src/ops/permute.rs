@@ -234,11 +234,7 @@ impl Operator for Unsqueeze {
 
 /// What is known of the output when its rank is not.
 fn untold(node: &NodeView) -> Fact {
-    Fact {
-        dtype: node.dtype(0),
-        shape: None,
-        contents: None,
-    }
+    Fact::unranked(node.dtype(0))
 }
 
 pub(super) static RULES: &[Rule] = &[

@@ -43,11 +43,7 @@ fn left_over(input: &[Dim], dims: &[Option<Dim>]) -> Result<Option<Dim>, InferEr
 
 impl Operator for Reshape {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
-        let untold = Fact {
-            dtype: node.dtype(0),
-            shape: None,
-            contents: None,
-        };
+        let untold = Fact::unranked(node.dtype(0));
         let Some(target) = Self::target(node) else {
             return Ok(vec![untold]);
         };

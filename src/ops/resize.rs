@@ -168,11 +168,7 @@ fn scaled(extent: &Dim, scale: f64) -> Option<Dim> {
 impl Operator for Resize {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let Some(shape) = node.shape(0) else {
-            return Ok(vec![Fact {
-                dtype: node.dtype(0),
-                shape: None,
-                contents: None,
-            }]);
+            return Ok(vec![Fact::unranked(node.dtype(0))]);
         };
         let extent = |(axis, (goal, dim)): (usize, (Goal, &Dim))| match goal {
             Goal::Same => dim.clone(),

@@ -110,6 +110,12 @@ impl Rule {
         self
     }
 
+    /// Says that it holds what it gives.
+    pub const fn holds_tensor(mut self) -> Self {
+        self.meaning.holds_tensor = true;
+        self
+    }
+
     /// Says that it normalises.
     pub const fn normalises(mut self) -> Self {
         self.meaning.normalises = true;

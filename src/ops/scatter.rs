@@ -237,11 +237,7 @@ impl OneHot {
 impl Operator for OneHot {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let Some(indices) = node.shape(0) else {
-            return Ok(vec![Fact {
-                dtype: node.dtype(2),
-                shape: None,
-                contents: None,
-            }]);
+            return Ok(vec![Fact::unranked(node.dtype(2))]);
         };
         let axis = Self::axis(node, indices.len())?;
         let depth = node

@@ -4,6 +4,7 @@ use super::arithmetic as math;
 use super::broadcast::{axis_name, axis_names, broadcast};
 use super::elementwise::dtype_attribute;
 use super::fit::unless_ranked;
+use super::held::held_tensor;
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Contents, Dim, Element, Fact, contents_of};
 use crate::model::TensorRef;
@@ -70,7 +71,7 @@ impl Constant {
     }
 
     fn fact(node: &NodeView) -> Option<Fact> {
-        if let Some(tensor) = TensorRef::from_constant_node(node.node) {
+        if let Some(tensor) = held_tensor(node.node) {
             let dims = tensor.dims.iter().map(|dim| Dim::from(*dim)).collect();
             return Some(Fact::new(Some(tensor.dtype), dims).with_contents(contents_of(&tensor)));
         }
@@ -110,8 +111,7 @@ impl Operator for Constant {
 
     fn relate(&self, node: &NodeView) -> Relation {
         // Only a dense tensor is cut like an initializer.
-        let dense =
-            node.attribute("value").is_some() && TensorRef::from_constant_node(node.node).is_some();
+        let dense = node.attribute("value").is_some() && held_tensor(node.node).is_some();
         if !dense {
             return node.frozen(Reason::operator("a constant that is no dense tensor"));
         }
@@ -369,7 +369,7 @@ pub(super) static RULES: &[Rule] = &[
         },
     )
     .reads_extents(),
-    Rule::onnx("Constant", &Constant),
+    Rule::onnx("Constant", &Constant).holds_tensor(),
     Rule::onnx("ConstantOfShape", &ConstantOfShape),
     Rule::onnx("Range", &RangeOperator),
     Rule::microsoft("Range", &RangeOperator),

@@ -168,11 +168,7 @@ impl Slice {
 impl Operator for Slice {
     fn infer(&self, node: &NodeView) -> Result<Vec<Fact>, InferError> {
         let Some(shape) = node.shape(0) else {
-            return Ok(vec![Fact {
-                dtype: node.dtype(0),
-                shape: None,
-                contents: None,
-            }]);
+            return Ok(vec![Fact::unranked(node.dtype(0))]);
         };
         let Some(ranges) = Self::ranges(node, shape)? else {
             return Ok(vec![Fact::new(

@@ -50,10 +50,10 @@ pub fn labels_digest(ids: &[i64]) -> String {
 
 impl Fit {
     /// Of weights that are the original's.
-    pub const NONE: &str = "none";
+    pub(crate) const NONE: &str = "none";
 
     /// Weights that are the original's.
-    pub fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Fit {
             method: Self::NONE.to_owned(),
             steps: None,
@@ -64,12 +64,12 @@ impl Fit {
     }
 
     /// Whether weights were fitted.
-    pub fn fitted(&self) -> bool {
+    pub(crate) fn fitted(&self) -> bool {
         self.method != Self::NONE
     }
 
     /// One clause: by what, and to how many inputs.
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         match &self.inputs {
             Some(inputs) => {
                 let made_up = if inputs.synthetic { " made-up" } else { "" };
@@ -98,7 +98,7 @@ impl Fit {
     }
 
     /// How the inputs of this fit differ from those of another; `None` where they do not, or one of them had none.
-    pub fn differs(&self, other: &Fit) -> Option<String> {
+    pub(crate) fn differs(&self, other: &Fit) -> Option<String> {
         let (here, there) = self.inputs.as_ref().zip(other.inputs.as_ref())?;
         let same = here.digest == there.digest && here.labels == there.labels;
         (!same).then(|| {

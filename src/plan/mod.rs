@@ -14,14 +14,17 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::analysis::{Allowed, Analysis, branch_ends};
-use crate::model::{Model, Origins};
+use crate::constants::Origins;
+use crate::model::Model;
 
-/// A plan file (format 1 of the command-line contract).
+/// A plan file (format 1 of the command-line contract): what goes. The fields that this page does not show say how the plan was
+/// made, for whoever applies it again.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct Plan {
     /// The version of this format.
     pub format: u32,
     /// Who made it.
+    #[doc(hidden)]
     pub tool: Tool,
     /// SHA-256 of the model's file.
     pub model_sha256: String,
@@ -31,18 +34,22 @@ pub struct Plan {
     pub removed: Vec<SliceCut>,
     /// How the weights that stay were fitted; plans of versions that did not say have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[doc(hidden)]
     pub fit: Option<Fit>,
     /// Graph inputs and outputs that were allowed to shrink: what the units are depends on it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[doc(hidden)]
     pub allowed: Vec<AllowedAxes>,
     /// What goes from graph inputs and outputs, for whoever feeds the pruned model.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub io: Vec<SliceCut>,
     /// Constants that were brought to another basis before; `removed` then speaks of them in that basis.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[doc(hidden)]
     pub rotations: Vec<ConstantRotation>,
     /// The inputs and outputs that speak of tokens by their ids, where rows of the vocabulary go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[doc(hidden)]
     pub vocabulary: Option<VocabularyPlan>,
 }
 
@@ -162,7 +169,7 @@ pub enum PlanError {
 impl Plan {
     /// The plan of a choice of units (by group of the analysis).
     #[doc(hidden)]
-    pub fn new(
+    pub(crate) fn new(
         model: &Model,
         analysis: &Analysis,
         origins: &Origins,
@@ -209,7 +216,7 @@ impl Plan {
     }
 
     /// Axes of graph inputs and outputs that may shrink for this plan.
-    pub fn allowed(&self) -> impl Iterator<Item = (String, usize)> {
+    pub(crate) fn allowed(&self) -> impl Iterator<Item = (String, usize)> {
         self.allowed.iter().flat_map(|allowed| {
             allowed
                 .axes
@@ -220,7 +227,7 @@ impl Plan {
 
     /// Errors: a change of basis of the plan that is not among those that were made.
     #[doc(hidden)]
-    pub fn check_rotations(&self, made: &[ConstantRotation]) -> Result<(), PlanError> {
+    pub(crate) fn check_rotations(&self, made: &[ConstantRotation]) -> Result<(), PlanError> {
         match self.rotations.iter().find(|wanted| !made.contains(wanted)) {
             None => Ok(()),
             Some(other) => Err(PlanError::OtherBasis {
@@ -254,7 +261,7 @@ impl Plan {
     }
 
     /// A short digest of what goes.
-    pub fn digest(&self) -> String {
+    pub(crate) fn digest(&self) -> String {
         let mut hash = Sha256::new();
         for group in &self.groups {
             hash.update(group.id.as_bytes());
@@ -269,7 +276,7 @@ impl Plan {
     /// Tells a model that was made by this plan and read from its file what is left of its inputs and outputs.
     /// `whole`: the original's extents. Errors: slices that the original does not have.
     #[doc(hidden)]
-    pub fn note_ends(
+    pub(crate) fn note_ends(
         &self,
         pruned: &mut Model,
         whole: impl Fn(&str, usize) -> Option<usize>,
@@ -299,7 +306,7 @@ impl Plan {
 
     /// The units that go, by group of the analysis. Errors: the plan does not fit the model.
     #[doc(hidden)]
-    pub fn check(
+    pub(crate) fn check(
         &self,
         model: &Model,
         analysis: &Analysis,

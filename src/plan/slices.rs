@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::SliceCut;
 use crate::analysis::{Analysis, Selection};
-use crate::model::{Family, Index, Model, Origins, ValueId};
+use crate::constants::{Family, Origins};
+use crate::model::{Index, Model, ValueId};
 
 /// What goes from one constant of the analysed model: its readers, and indices by axis.
 type Member = (Vec<(String, u32)>, BTreeMap<usize, Vec<u32>>);

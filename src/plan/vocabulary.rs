@@ -20,7 +20,7 @@ pub struct VocabularyPlan {
 
 impl VocabularyPlan {
     /// The part of a plan that says what these ends are.
-    pub fn of(ends: &TokenEnds) -> Self {
+    pub(crate) fn of(ends: &TokenEnds) -> Self {
         VocabularyPlan {
             inputs: ends.inputs.iter().cloned().collect(),
             outputs: AllowedAxes::list(&ends.outputs),
@@ -28,7 +28,7 @@ impl VocabularyPlan {
     }
 
     /// What analysis is told.
-    pub fn ends(&self) -> TokenEnds {
+    pub(crate) fn ends(&self) -> TokenEnds {
         let axes = |end: &AllowedAxes| {
             let value = end.value.clone();
             let axes = end.axes.clone().into_iter();
@@ -45,7 +45,7 @@ impl VocabularyPlan {
 impl Plan {
     /// The part that takes rows of the vocabulary, and the rest; `None` where it takes none.
     #[doc(hidden)]
-    pub fn vocabulary_first(&self) -> Option<(Plan, Plan)> {
+    pub(crate) fn vocabulary_first(&self) -> Option<(Plan, Plan)> {
         self.vocabulary.as_ref()?;
         let kind = Kind::Vocabulary.name();
         let (rows, others) = self
@@ -71,7 +71,7 @@ impl Plan {
 
     /// Takes out the slices that `first` takes. Errors: other slices of the same axes.
     #[doc(hidden)]
-    pub fn without(mut self, first: &Plan) -> Result<Plan, PlanError> {
+    pub(crate) fn without(mut self, first: &Plan) -> Result<Plan, PlanError> {
         let parts = [
             (&mut self.removed, &first.removed),
             (&mut self.io, &first.io),
@@ -97,7 +97,7 @@ impl Plan {
 
     /// The plan that does both: `first`, then this one.
     #[doc(hidden)]
-    pub fn behind(mut self, first: Plan) -> Plan {
+    pub(crate) fn behind(mut self, first: Plan) -> Plan {
         self.groups.splice(0..0, first.groups);
         self.removed.splice(0..0, first.removed);
         self.io.splice(0..0, first.io);
@@ -107,7 +107,7 @@ impl Plan {
 
     /// The tokens that stay; `None` where none goes.
     #[doc(hidden)]
-    pub fn kept_tokens(&self) -> Option<KeptTokens> {
+    pub(crate) fn kept_tokens(&self) -> Option<KeptTokens> {
         let kind = Kind::Vocabulary.name();
         let rows = self.groups.iter().find(|group| group.kind == kind)?;
         let gone: BTreeSet<u32> = rows.removed.iter().copied().collect();

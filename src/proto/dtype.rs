@@ -78,7 +78,7 @@ impl Dtype {
     }
 
     /// Whether weights have this type: real numbers, or the bytes of quantized ones.
-    pub fn is_weight(self) -> bool {
+    pub(crate) fn is_weight(self) -> bool {
         use Dtype::*;
         self.is_float()
             || matches!(self, Int8 | Uint8 | Int4 | Uint4 | Int2 | Uint2)
@@ -86,7 +86,7 @@ impl Dtype {
     }
 
     /// Whether the type holds whole numbers of at least eight bits.
-    pub fn is_integer(self) -> bool {
+    pub(crate) fn is_integer(self) -> bool {
         use Dtype::*;
         matches!(
             self,

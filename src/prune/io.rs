@@ -11,7 +11,8 @@ use crate::model::{Index, Model, ValueId};
 /// Inputs and outputs that may shrink, as the user names them; [`allowed`] finds their axes in a model.
 ///
 /// ```
-/// use onnx_prune::{Allowance, Limits, allowed, load};
+/// use onnx_prune::prune::{Allowance, allowed};
+/// use onnx_prune::{Limits, load};
 ///
 /// let model = load("fixtures/digits_cnn.onnx".as_ref(), Limits::default())?;
 /// let axes = allowed(&model, &[Allowance::parse("input:1")?])?;

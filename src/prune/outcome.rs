@@ -77,10 +77,13 @@ pub struct Outcome {
     /// How the weights were trained, if they were.
     pub training: Option<TrainingRecord>,
     /// Branches of conditions that no input took.
+    #[doc(hidden)]
     pub unrun: Vec<UnrunBranch>,
     /// What became of the vocabulary, where tokens went.
+    #[doc(hidden)]
     pub vocabulary: Option<VocabularyCut>,
     /// Inputs and outputs whose shape changed.
+    #[doc(hidden)]
     pub changed_ends: Vec<ChangedEnd>,
     /// The points that the search tried, widest first.
     pub tradeoff: Vec<Point>,

@@ -34,7 +34,7 @@ impl std::fmt::Display for SweepPoint {
 
 impl Request {
     /// The request for one model of a sweep.
-    pub fn at(&self, point: SweepPoint) -> Request {
+    pub(crate) fn at(&self, point: SweepPoint) -> Request {
         let mut request = self.clone();
         match point {
             SweepPoint::Cost(target) => request.targets.push(target),
@@ -50,7 +50,7 @@ impl Request {
 /// on the front.
 ///
 /// ```
-/// let front = onnx_prune::pareto_front(&[(0.9, 0.1), (0.5, 0.3), (0.6, 0.4), (0.4, f64::NAN)]);
+/// let front = onnx_prune::prune::pareto_front(&[(0.9, 0.1), (0.5, 0.3), (0.6, 0.4), (0.4, f64::NAN)]);
 /// assert_eq!(front, [true, true, false, false]);
 /// ```
 pub fn pareto_front(models: &[(f64, f64)]) -> Vec<bool> {

@@ -1,5 +1,6 @@
 //! What the user asks for.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use globset::GlobMatcher;
@@ -64,7 +65,7 @@ pub struct Request {
     /// No group whose weights or nodes match one of these.
     pub exclude: Vec<Pattern>,
     /// Axes of graph inputs and outputs that may shrink; those that a plan names need not stand here.
-    pub allowed: Allowed,
+    pub allowed: BTreeSet<(String, usize)>,
     /// Rounding of widths.
     pub align: Align,
     /// The file that keeps measured latencies of operators; `None`: they are not kept.
@@ -72,14 +73,14 @@ pub struct Request {
     /// A plan to apply instead of making one.
     pub plan: Option<Plan>,
     /// Tokens that stay of the vocabulary: the others go first. Where nothing else is asked for, nothing else goes.
+    #[doc(hidden)]
     pub tokens: Option<KeptTokens>,
     /// What the model cost before its vocabulary was cut: fractions are of that.
-    #[doc(hidden)]
-    pub before: Option<Cost>,
+    pub(crate) before: Option<Cost>,
     /// Whether the plan is wanted as a file, with the digest of the model.
     pub keep_plan: bool,
     /// Input shapes at which operations are counted.
-    pub pins: Pins,
+    pub pins: BTreeMap<String, Vec<i64>>,
     /// Whether to check exactness and drift, and measure latency.
     pub verify: bool,
 }
@@ -127,7 +128,7 @@ impl Request {
 
     /// What analysis may assume.
     #[doc(hidden)]
-    pub fn options(&self) -> Options {
+    pub(crate) fn options(&self) -> Options {
         let planned = self.plan.iter().flat_map(Plan::allowed);
         let allowed = self.allowed.iter().cloned().chain(planned).collect();
         let tokens = self.tokens.as_ref().map(|tokens| tokens.ends.clone());
@@ -144,7 +145,7 @@ impl Request {
     }
 
     /// Whether a latency is aimed at.
-    pub fn aims_at_latency(&self) -> bool {
+    pub(crate) fn aims_at_latency(&self) -> bool {
         self.targets
             .iter()
             .any(|target| matches!(target, Target::Latency(_)))
@@ -152,7 +153,7 @@ impl Request {
 
     /// Whether inputs decide what goes, or weights are fitted to them: in this run, or in that which made its plan.
     /// `measured`: whether they are the user's, or there are statistics of such.
-    pub fn chooses(&self, measured: bool) -> bool {
+    pub(crate) fn chooses(&self, measured: bool) -> bool {
         let curves = self.score.needs() != Needs::Weights || (measured && self.layers());
         if self.plan.is_none() && self.tokens.is_some() && !self.asks_for_units() {
             return false;
@@ -161,7 +162,7 @@ impl Request {
     }
 
     /// Whether other units than tokens are to go.
-    pub fn asks_for_units(&self) -> bool {
+    pub(crate) fn asks_for_units(&self) -> bool {
         let quality = self.drift.is_some() || self.agreement.is_some();
         !self.targets.is_empty() || quality
     }
@@ -177,7 +178,7 @@ impl Request {
 
     /// The groups that may be cut, as numbers into the analysis.
     #[doc(hidden)]
-    pub fn candidates(&self, prepared: &Workspace) -> Vec<usize> {
+    pub(crate) fn candidates(&self, prepared: &Workspace) -> Vec<usize> {
         let matchers = |globs: &[Pattern]| -> Vec<GlobMatcher> {
             globs.iter().map(Pattern::matcher).collect()
         };
@@ -214,7 +215,7 @@ impl Request {
     /// Why a group that could be cut is not among the [`candidates`](Self::candidates), or not cut for all that. `ran`: whether
     /// the inputs reach it.
     #[doc(hidden)]
-    pub fn left_out(&self, working: &Model, group: &Group, ran: bool) -> Reason {
+    pub(crate) fn left_out(&self, working: &Model, group: &Group, ran: bool) -> Reason {
         const UNSCORED: Reason =
             Reason::operator("left out: the scores that are given do not name it");
         const UNRUN: Reason = Reason::operator("left out: its branch never ran on these inputs");
@@ -253,7 +254,7 @@ impl Request {
 
     /// Whether all units of a group may go together.
     #[doc(hidden)]
-    pub fn goes_whole(&self, prepared: &Workspace, group: usize) -> bool {
+    pub(crate) fn goes_whole(&self, prepared: &Workspace, group: usize) -> bool {
         self.layers() && branch_ends(&prepared.working, &prepared.analysis, &[group]).is_some()
     }
 

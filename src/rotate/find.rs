@@ -72,6 +72,23 @@ pub struct NotLinear {
     pub reason: String,
 }
 
+/// What does not go with another basis.
+#[derive(Debug, thiserror::Error)]
+enum NoBasis {
+    #[error("nothing runs over it")]
+    Unread,
+    #[error("a node picks some of it")]
+    Picked,
+    #[error("'{0}' is an input or output, or in a subgraph")]
+    End(String),
+    #[error("'{0}' holds no numbers of single precision")]
+    OtherType(String),
+    #[error("{node} {what}")]
+    Node { node: String, what: &'static str },
+    #[error("its parts are not connected")]
+    Apart,
+}
+
 /// All groups whose basis may be changed, and why that of others may not.
 pub fn linear_spaces(model: &Model, analysis: &Analysis) -> (Vec<LinearSpace>, Vec<NotLinear>) {
     let places = ClassPlaces::collect(model, analysis);
@@ -93,7 +110,10 @@ pub fn linear_spaces(model: &Model, analysis: &Analysis) -> (Vec<LinearSpace>, V
         };
         match search.run() {
             Ok(space) => found.push(space),
-            Err(reason) => refused.push(NotLinear { group, reason }),
+            Err(reason) => refused.push(NotLinear {
+                group,
+                reason: reason.to_string(),
+            }),
         }
     }
     (found, refused)
@@ -116,10 +136,10 @@ struct SidedPlaces {
 }
 
 impl SpaceSearch<'_> {
-    fn run(&self) -> Result<LinearSpace, String> {
-        let places = self.places.ok_or("nothing runs over it")?;
+    fn run(&self) -> Result<LinearSpace, NoBasis> {
+        let places = self.places.ok_or(NoBasis::Unread)?;
         if places.picked {
-            return Err("a node picks some of it".to_owned());
+            return Err(NoBasis::Picked);
         }
         for (value, ..) in &places.values {
             self.admit(*value)?;
@@ -128,7 +148,10 @@ impl SpaceSearch<'_> {
         for (node, labels) in &places.nodes {
             let labels: Vec<LabelId> = labels.iter().copied().collect();
             let found = self.labelled(*node, &labels).contractions();
-            let name = |what| format!("{} {what}", self.model.node_label(*node));
+            let name = |what| NoBasis::Node {
+                node: self.model.node_label(*node).to_owned(),
+                what,
+            };
             let found = found.map_err(name)?;
             contractions.extend(found.into_iter().map(|found| (*node, found)));
         }
@@ -179,18 +202,17 @@ impl SpaceSearch<'_> {
     }
 
     /// Errors: a value that cannot be in another basis.
-    fn admit(&self, value: ValueId) -> Result<(), String> {
+    fn admit(&self, value: ValueId) -> Result<(), NoBasis> {
         let entry = self.model.index().value(value);
-        let wrong = |what: &str| Err(format!("'{}' {what}", entry.name));
         if entry.graph != Index::MAIN || matches!(entry.origin, Origin::Input(_)) || entry.is_output
         {
-            return wrong("is an input or output, or in a subgraph");
+            return Err(NoBasis::End(entry.name.clone()));
         }
         let constant = self.model.tensor_proto(value).is_some();
         match self.analysis.facts.of(value).dtype {
             Some(Dtype::Float) => Ok(()),
             Some(dtype) if dtype.is_float() && !constant => Ok(()),
-            _ => wrong("holds no numbers of single precision"),
+            _ => Err(NoBasis::OtherType(entry.name.clone())),
         }
     }
 
@@ -199,7 +221,7 @@ impl SpaceSearch<'_> {
         &self,
         places: &PlacesOfClass,
         contractions: &[(NodeId, SpaceSum)],
-    ) -> Result<SidedPlaces, String> {
+    ) -> Result<SidedPlaces, NoBasis> {
         let (spaces, index) = (&self.analysis.spaces, self.model);
         let (mut same, mut opposite) = (HashSet::new(), HashSet::new());
         for (node, found) in contractions {
@@ -235,7 +257,7 @@ impl SpaceSearch<'_> {
         };
         match sets.all(|set| set == 0) && places.values.iter().all(known) {
             true => Ok(sided),
-            false => Err("its parts are not connected".to_owned()),
+            false => Err(NoBasis::Apart),
         }
     }
 

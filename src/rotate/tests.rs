@@ -123,7 +123,7 @@ fn holds(
     share: f64,
     weights_alone: bool,
 ) -> Result<usize, String> {
-    let model = text::model(text)?;
+    let model = text::model(text).map_err(|error| error.to_string())?;
     let mut workspace = Workspace::new(&model, &options()).map_err(|error| error.to_string())?;
     let groups: BTreeSet<usize> = (0..workspace.analysis.groups.len())
         .filter(|group| workspace.analysis.groups[*group].kind == Kind::Directions)

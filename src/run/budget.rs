@@ -9,10 +9,9 @@ use std::sync::Arc;
 use super::shared::RunBytes;
 use super::{Tensors, Unverifiable};
 use crate::analysis::{Facts, Pins, constants, infer, relate};
+use crate::constants::functions;
 use crate::facts::{Dim, Fact};
-use crate::model::{
-    GraphId, Index, Model, NodeId, Origin, TensorRef, ValueId, functions, normal_domain,
-};
+use crate::model::{GraphId, Index, Model, NodeId, Origin, TensorRef, ValueId, normal_domain};
 use crate::ops::lookup;
 use crate::progress::{MORE_MEMORY, Memory, size_text};
 use crate::proto::Dtype;
@@ -36,7 +35,7 @@ pub(super) fn within(
     memory: Memory,
 ) -> Result<RunBytes, Unverifiable> {
     if let Some(problem) = functions::endless(model) {
-        return Err(Unverifiable::new(problem));
+        return Err(problem.into());
     }
     measured(model, &shapes(example), memory, |mut need| {
         let inputs = need.inputs();

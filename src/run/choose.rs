@@ -4,17 +4,19 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use super::shapes::for_shapes;
-use super::{Fallback, OrtRuntime, Runtime, Session, Tensors, TractRuntime, Unverifiable};
+use super::{
+    Fallback, LibraryError, OrtRuntime, Runtime, Session, Tensors, TractRuntime, Unverifiable,
+};
 use crate::model::Model;
 
 /// Finds libraries of ONNX Runtime. Errors: there are none, with one sentence on how to get one.
-pub type Find = dyn Fn() -> Result<Vec<PathBuf>, String> + Send + Sync;
+pub type Find = dyn Fn() -> Result<Vec<PathBuf>, LibraryError> + Send + Sync;
 
 /// tract, and ONNX Runtime for what tract lacks; its library is looked for when it is first needed.
 pub struct Engines {
     tract: TractRuntime,
     find: Box<Find>,
-    ort: OnceLock<Result<OrtRuntime, String>>,
+    ort: OnceLock<Result<OrtRuntime, LibraryError>>,
 }
 
 impl Engines {
@@ -45,7 +47,7 @@ impl Runtime for Engines {
         };
         match self.ort.get_or_init(load) {
             Ok(runtime) => Fallback::Runtime(runtime),
-            Err(missing) => Fallback::Missing(missing.clone()),
+            Err(missing) => Fallback::Missing(missing.to_string()),
         }
     }
 

@@ -22,7 +22,7 @@ mod tract;
 pub use budget::{misfit, work as work_of_a_run};
 pub use choose::{Chosen, Engines, Find, choose, choose_for};
 pub use lower::{Infer, InferredFacts, without_sequences};
-pub use ort::{OrtRuntime, libraries};
+pub use ort::{LibraryError, OrtRuntime, libraries};
 pub use session::{Fallback, RunError, Runtime, Session, Tensors, Unverifiable, run_all};
 pub use shapes::for_shapes;
 pub use tract::TractRuntime;

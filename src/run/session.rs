@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use indexmap::IndexMap;
 use rayon::prelude::*;
 
+use crate::constants::InlineError;
 use crate::model::{Ends, Model, TensorRef};
 
 /// Tensors by the names of the values that they stand for.
@@ -24,6 +25,12 @@ impl Unverifiable {
         Unverifiable {
             reason: reason.into(),
         }
+    }
+}
+
+impl From<InlineError> for Unverifiable {
+    fn from(error: InlineError) -> Self {
+        Unverifiable::new(error.to_string())
     }
 }
 
@@ -51,6 +58,7 @@ pub trait Runtime: Sync {
     fn version(&self) -> &str;
 
     /// What runs a model that this one does not run.
+    #[doc(hidden)]
     fn fallback(&self) -> Fallback<'_> {
         Fallback::Nothing
     }

@@ -74,7 +74,7 @@ impl Curve {
 
     /// The lower convex envelope, as a slope for each removal: what the next unit costs if whole stretches of the curve are
     /// taken at once. Never falls from one to the next.
-    pub fn slopes(&self) -> Vec<f64> {
+    pub(crate) fn slopes(&self) -> Vec<f64> {
         let mut hull: Vec<usize> = Vec::new();
         let slope =
             |from: usize, to: usize| (self.error[to] - self.error[from]) / (to - from) as f64;

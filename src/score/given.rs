@@ -55,6 +55,19 @@ pub enum GivenError {
     },
 }
 
+/// What is wrong with a file of scores.
+#[derive(Debug, thiserror::Error)]
+enum ScoresProblem {
+    #[error(
+        "not a file of scores ({0}); write {{\"groups\": [{{\"id\": \"...\", \"scores\": [one number per unit]}}]}}"
+    )]
+    Form(#[from] serde_json::Error),
+    #[error("group '{id}' has the score {score}")]
+    NoNumber { id: String, score: f64 },
+    #[error("group '{0}' is there twice")]
+    Twice(String),
+}
+
 impl Given {
     /// Reads a file of scores. Errors: it can not be read, is no such file, or names a group twice.
     pub fn read(path: &Path) -> Result<Self, GivenError> {
@@ -63,27 +76,25 @@ impl Given {
             problem,
         };
         let text = crate::files::text(path).map_err(|problem| error(problem.to_string()))?;
-        Self::parse(&text).map_err(error)
+        Self::parse(&text).map_err(|problem| error(problem.to_string()))
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
-        let file: File = serde_json::from_str(text).map_err(|problem| {
-            format!("not a file of scores ({problem}); write {{\"groups\": [{{\"id\": \"...\", \"scores\": [one number per unit]}}]}}")
-        })?;
+    fn parse(text: &str) -> Result<Self, ScoresProblem> {
+        let file: File = serde_json::from_str(text)?;
         let mut groups = BTreeMap::new();
         for Entry { id, scores } in file.groups {
             if let Some(wrong) = scores.iter().find(|score| !score.is_finite()) {
-                return Err(format!("group '{id}' has the score {wrong}"));
+                return Err(ScoresProblem::NoNumber { id, score: *wrong });
             }
             if groups.insert(id.clone(), scores).is_some() {
-                return Err(format!("group '{id}' is there twice"));
+                return Err(ScoresProblem::Twice(id));
             }
         }
         Ok(Given { groups })
     }
 
     /// Errors: a group that is none of these, or a number of scores that is not that of its units.
-    pub fn check(&self, groups: &[Group]) -> Result<(), GivenError> {
+    pub(crate) fn check(&self, groups: &[Group]) -> Result<(), GivenError> {
         for (id, scores) in &self.groups {
             let Some(group) = groups.iter().find(|group| group.id == *id) else {
                 return Err(GivenError::NoSuchGroup(id.clone()));
@@ -100,12 +111,12 @@ impl Given {
     }
 
     /// The scores of a group, if it is named.
-    pub fn of(&self, group: &Group) -> Option<&[f64]> {
+    pub(crate) fn of(&self, group: &Group) -> Option<&[f64]> {
         self.groups.get(&group.id).map(Vec::as_slice)
     }
 
     /// The curve of those units of a group that are left, in their order.
-    pub fn curve(&self, group: &Group, left: impl Fn(u32) -> bool) -> Curve {
+    pub(crate) fn curve(&self, group: &Group, left: impl Fn(u32) -> bool) -> Curve {
         // Curves do not fall; scores below zero are counted from the lowest of all.
         let lowest = self.groups.values().flatten().copied().fold(0.0, f64::min);
         let scores = self.of(group).unwrap_or_default();
@@ -162,11 +173,17 @@ mod tests {
             assert!(
                 Given::parse(wrong)
                     .unwrap_err()
+                    .to_string()
                     .contains("not a file of scores"),
                 "{wrong}"
             );
         }
         let twice = r#"{"groups": [{"id": "a", "scores": [1]}, {"id": "a", "scores": [1]}]}"#;
-        assert!(Given::parse(twice).unwrap_err().contains("twice"));
+        assert!(
+            Given::parse(twice)
+                .unwrap_err()
+                .to_string()
+                .contains("twice")
+        );
     }
 }

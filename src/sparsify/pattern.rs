@@ -40,15 +40,18 @@ impl fmt::Display for SparsityPattern {
     }
 }
 
-impl std::str::FromStr for SparsityPattern {
-    type Err = String;
+/// The name of no pattern.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "'{0}' is not a pattern; there are none, N:M (2:4), blocks of rows × inputs (1x4, 4x1, 16x1) and kernel"
+)]
+pub struct NoSuchPattern(String);
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || {
-            format!(
-                "'{text}' is not a pattern; there are none, N:M (2:4), blocks of rows × inputs (1x4, 4x1, 16x1) and kernel"
-            )
-        };
+impl std::str::FromStr for SparsityPattern {
+    type Err = NoSuchPattern;
+
+    fn from_str(text: &str) -> Result<Self, NoSuchPattern> {
+        let wrong = || NoSuchPattern(text.to_owned());
         let pair = |sign: char| -> Option<(usize, usize)> {
             let (a, b) = text.split_once(sign)?;
             Some((a.parse().ok()?, b.parse().ok()?))

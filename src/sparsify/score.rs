@@ -41,15 +41,17 @@ impl fmt::Display for SparseScore {
     }
 }
 
-impl std::str::FromStr for SparseScore {
-    type Err = String;
+/// The name of no score.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no such score; available: {}", NAMES.map(|(name, _)| name).join(", "))]
+pub struct NoSparseScore;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl std::str::FromStr for SparseScore {
+    type Err = NoSparseScore;
+
+    fn from_str(text: &str) -> Result<Self, NoSparseScore> {
         let found = NAMES.iter().find(|(name, _)| *name == text);
-        found.map(|(_, score)| *score).ok_or_else(|| {
-            let names: Vec<&str> = NAMES.iter().map(|(name, _)| *name).collect();
-            format!("no such score; available: {}", names.join(", "))
-        })
+        found.map(|(_, score)| *score).ok_or(NoSparseScore)
     }
 }
 

@@ -60,7 +60,7 @@ impl fmt::Display for SurgeryError {
 
 impl SurgeryError {
     /// Whether the cut can be made if the groups at the node that it names are left out.
-    pub fn is_of_one_node(&self) -> bool {
+    pub(crate) fn is_of_one_node(&self) -> bool {
         matches!(self.kind, SurgeryErrorKind::Rewrite(_))
     }
 }

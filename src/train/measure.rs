@@ -16,14 +16,14 @@ pub enum OutputLoss {
 
 impl OutputLoss {
     /// All, with the names that plans and the command line know them by.
-    pub const NAMED: [(&'static str, OutputLoss); 3] = [
+    pub(crate) const NAMED: [(&'static str, OutputLoss); 3] = [
         ("squared", OutputLoss::Squared),
         ("embedding", OutputLoss::Embedding),
         ("kl", OutputLoss::Divergence),
     ];
 
     /// By its name; `None`: there is none of that name.
-    pub fn named(name: &str) -> Option<Self> {
+    pub(crate) fn named(name: &str) -> Option<Self> {
         let mut all = Self::NAMED.iter();
         all.find(|(known, _)| *known == name).map(|(_, loss)| *loss)
     }

@@ -29,7 +29,7 @@ impl Checkpoint {
     }
 
     /// That of one of several courses, which has a file of its own beside the last one's.
-    pub fn of_course(&self, number: usize) -> Self {
+    pub(crate) fn of_course(&self, number: usize) -> Self {
         Checkpoint {
             path: numbered(&self.path, number),
             ..self.clone()
@@ -37,7 +37,7 @@ impl Checkpoint {
     }
 
     /// Removes the files of all courses of a run that needs them no more.
-    pub fn remove(&self) {
+    pub(crate) fn remove(&self) {
         let _ = std::fs::remove_file(&self.path);
         let mut number = 1;
         while std::fs::remove_file(numbered(&self.path, number)).is_ok() {

@@ -57,7 +57,7 @@ pub struct Lesson {
 
 impl Lesson {
     /// The lesser of the two errors.
-    pub fn least(&self) -> f64 {
+    pub(crate) fn least(&self) -> f64 {
         self.averaged.unwrap_or(f64::INFINITY).min(self.held_out)
     }
 }
@@ -89,7 +89,7 @@ pub struct TrainingRecord {
 
 impl TrainingRecord {
     /// Steps that were taken, those of rounds before included.
-    pub fn all_steps(&self) -> usize {
+    pub(crate) fn all_steps(&self) -> usize {
         self.steps
             + self
                 .earlier
@@ -99,7 +99,7 @@ impl TrainingRecord {
     }
 
     /// Error before the first step, and the least that was found.
-    pub fn errors(&self) -> (f64, f64) {
+    pub(crate) fn errors(&self) -> (f64, f64) {
         let first = self.curve.first().map_or(0.0, |lesson| lesson.held_out);
         let least = self.curve.iter().map(Lesson::least);
         (first, least.fold(f64::INFINITY, f64::min))

@@ -179,15 +179,7 @@ impl Masker<'_> {
         axis: usize,
         zero_point: Option<String>,
     ) {
-        let Some(value) = self
-            .model
-            .index()
-            .node(node)
-            .inputs
-            .get(input)
-            .copied()
-            .flatten()
-        else {
+        let Some(value) = self.model.index().node(node).input(input) else {
             return;
         };
         let Some(kept) = self.analysis.kept_axis(value, axis, self.selection) else {

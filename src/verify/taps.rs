@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use super::compare::distance;
 use crate::analysis::{Analysis, Pins, Selection, infer};
 use crate::facts::Fact;
-use crate::model::{
-    GraphId, Index, LoadError, Model, NodeId, TensorRef, ValueId, is_constant_node,
-};
+use crate::model::{GraphId, Index, LoadError, Model, NodeId, TensorRef, ValueId};
+use crate::ops::holds_tensor;
 use crate::ops::meaning;
 use crate::proto::ValueInfoProto;
 use crate::relation::Fate;
@@ -64,7 +63,7 @@ pub(super) fn sights(
         .graph
         .iter()
         .flat_map(|graph| &graph.node)
-        .filter(|node| !is_constant_node(node));
+        .filter(|node| !holds_tensor(node));
     let given: BTreeSet<&String> = nodes.flat_map(|node| &node.output).collect();
     let (mut touched, mut behind): (BTreeSet<ValueId>, BTreeSet<ValueId>) = Default::default();
     let mut sights = Sights::default();

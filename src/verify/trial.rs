@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::compare::{distance, largest_error, median_distance, relative_error};
 use super::taps::{Sights, Tap, tapped};
 use crate::model::{Ends, Index, Model, TensorRef};
-use crate::run::{Runtime, Session, Tensors};
+use crate::run::{Runtime, Session, Tensors, Unverifiable};
 
 /// What went wrong before anything could be compared, with what the runtime says.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,9 +84,9 @@ impl<'a> Pair<'a> {
         let make = |model: &Model| session(runtime, model, taps, example);
         match rayon::join(|| make(masked), || make(pruned)) {
             (Ok(masked), Ok(pruned)) => Ok((masked, pruned)),
-            (Err(reason), Ok(_)) => Err(Broken::Masked(reason)),
-            (Ok(_), Err(reason)) => Err(Broken::Pruned(reason)),
-            (Err(reason), Err(_)) => Err(Broken::Both(reason)),
+            (Err(refused), Ok(_)) => Err(Broken::Masked(refused.reason)),
+            (Ok(_), Err(refused)) => Err(Broken::Pruned(refused.reason)),
+            (Err(refused), Err(_)) => Err(Broken::Both(refused.reason)),
         }
     }
 
@@ -247,15 +247,13 @@ pub(super) fn session(
     model: &Model,
     taps: &[Tap],
     example: &Tensors,
-) -> Result<Box<dyn Session>, String> {
+) -> Result<Box<dyn Session>, Unverifiable> {
     let model = if taps.is_empty() {
         Cow::Borrowed(model)
     } else {
-        Cow::Owned(tapped(model, taps).map_err(|error| error.to_string())?)
+        Cow::Owned(tapped(model, taps).map_err(|error| Unverifiable::new(error.to_string()))?)
     };
-    runtime
-        .prepare_variant(&model, example)
-        .map_err(|error| error.to_string())
+    runtime.prepare_variant(&model, example)
 }
 
 /// The names of a model's outputs.

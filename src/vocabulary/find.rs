@@ -7,8 +7,9 @@ use super::VocabularyError;
 use crate::analysis::Facts;
 use crate::analysis::{Holder, KeptTokens, Pins, TokenAxis, TokenEnds, infer, picked, relate};
 use crate::calibrate::ModelInputs;
+use crate::constants::functions;
 use crate::inputs::{InputKind, InputSpec};
-use crate::model::{Index, Model, functions};
+use crate::model::{Index, Model};
 
 /// The vocabulary of a model: what the input with the most ids picks from. All of its tokens are kept.
 ///

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Workspace, WorkspaceError, analysed};
 use crate::allocate::least_cuts;
 use crate::analysis::Options;
-use crate::model::{Model, Origins, Sharing, shared, unshare};
+use crate::constants::{Origins, Sharing, shared, unshare};
+use crate::model::Model;
 use crate::ops::meaning;
 
 /// Analyses a model with copies for the readers of shared constants where these are shared by chance, or where copies pay.

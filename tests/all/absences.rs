@@ -100,6 +100,11 @@ const ABSENT: &[Absence] = &[
         ],
     },
     Absence {
+        places: &["constants"],
+        says: "No floats and no shapes inferred: constants are moved and renamed, never computed.",
+        words: &["f32", "f64", "Fact", "faer", "rayon", "Runtime", "std::fs"],
+    },
+    Absence {
         places: &["analysis"],
         says: "No scores, no runtime, no files, and no threads.",
         words: &[

@@ -1,7 +1,8 @@
 //! What is said of weights that are out of reach: the reason of the axis that could have gone.
 
 use onnx_prune::analysis::{Group, Kind, Options, analyse, frozen, frozen_beside};
-use onnx_prune::model::{Origins, text};
+use onnx_prune::constants::Origins;
+use onnx_prune::model::text;
 use onnx_prune::relation::Reason;
 use onnx_prune::workspace::Workspace;
 

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use onnx_prune::inputs::write_npz;
 use onnx_prune::model::{TensorRef, save, text};
-use onnx_prune::write_npz;
 use serde_json::{Value, json};
 
 use super::{code, json, run};

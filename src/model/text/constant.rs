@@ -2,26 +2,30 @@
 
 use rand::Rng;
 
+use super::error::TextError;
 use super::typed;
 use crate::model::TensorRef;
 use crate::proto::{Dtype, TensorProto};
 use crate::rng::rng;
 
 /// Reads `NAME TYPE[DIMS]`, and behind `=` its numbers.
-pub(super) fn constant(text: &str) -> Result<TensorProto, String> {
+pub(super) fn constant(text: &str) -> Result<TensorProto, TextError> {
     let (head, fill) = text.split_once('=').unwrap_or((text, ""));
-    let (name, kind) = head.trim().split_once(' ').ok_or("no type")?;
+    let (name, kind) = head
+        .trim()
+        .split_once(' ')
+        .ok_or(TextError::Missing("type"))?;
     let (dtype, dims) = typed(kind)?;
     let dims: Vec<usize> = dims
         .iter()
-        .map(|dim| dim.parse().map_err(|_| "constants have fixed dims"))
+        .map(|dim| dim.parse().map_err(|_| TextError::Dims))
         .collect::<Result<_, _>>()?;
     let numbers = numbers(name, dtype, dims.iter().product(), fill.trim())?;
     Ok(tensor(dtype, dims, &numbers).to_proto(name))
 }
 
 /// Numbers of a constant: as written, or drawn by its name.
-fn numbers(name: &str, dtype: Dtype, count: usize, fill: &str) -> Result<Vec<f64>, String> {
+fn numbers(name: &str, dtype: Dtype, count: usize, fill: &str) -> Result<Vec<f64>, TextError> {
     let mut random = rng(0, name);
     Ok(match fill {
         "" if dtype.is_float() => (0..count).map(|_| random.random_range(-1.0..1.0)).collect(),
@@ -42,12 +46,21 @@ fn numbers(name: &str, dtype: Dtype, count: usize, fill: &str) -> Result<Vec<f64
         list => {
             let numbers: Vec<f64> = list
                 .split(',')
-                .map(|x| x.trim().parse().map_err(|_| format!("no number '{x}'")))
+                .map(|x| {
+                    x.trim()
+                        .parse()
+                        .map_err(|_| TextError::NoNumber(x.to_owned()))
+                })
                 .collect::<Result<_, _>>()?;
             match numbers.as_slice() {
                 [one] => vec![*one; count],
                 many if many.len() == count => numbers,
-                many => return Err(format!("{} numbers for {count} elements", many.len())),
+                many => {
+                    return Err(TextError::Count {
+                        numbers: many.len(),
+                        elements: count,
+                    });
+                }
             }
         }
     })

@@ -20,11 +20,13 @@
 //! ONNX's own text puts them, `y = Conv <pads = [1, 1]> (x, w)`; [`function`] reads functions in that form.
 
 mod constant;
+mod error;
 mod statement;
 
 use std::collections::BTreeMap;
 
 use constant::constant;
+pub use error::TextError;
 pub use statement::function;
 use statement::node;
 
@@ -36,12 +38,13 @@ use crate::proto::{
 };
 
 /// Builds a model from its text. Errors name the line.
-pub fn model(text: &str) -> Result<Model, String> {
-    Model::new(message(text)?, Source::default()).map_err(|error| error.to_string())
+pub fn model(text: &str) -> Result<Model, TextError> {
+    Model::new(message(text)?, Source::default())
+        .map_err(|error| TextError::Graph(error.to_string()))
 }
 
 /// Builds the message alone, without checking names. Errors name the line.
-pub fn message(text: &str) -> Result<ModelProto, String> {
+pub fn message(text: &str) -> Result<ModelProto, TextError> {
     let mut parser = Parser {
         graphs: BTreeMap::new(),
         open: vec![("main".into(), GraphProto::default())],
@@ -51,14 +54,15 @@ pub fn message(text: &str) -> Result<ModelProto, String> {
     for line in text.lines() {
         let stripped = line.split('#').next().unwrap_or("").trim();
         if !stripped.is_empty() {
-            parser
-                .line(stripped)
-                .map_err(|problem| format!("'{}': {problem}", line.trim()))?;
+            parser.line(stripped).map_err(|problem| TextError::Line {
+                line: line.trim().to_owned(),
+                problem: Box::new(problem),
+            })?;
         }
     }
     let mut graph = match parser.open.pop() {
         Some((_, graph)) if parser.open.is_empty() => graph,
-        _ => return Err("a graph has no end".into()),
+        _ => return Err(TextError::Endless),
     };
     graph.name = Some("main".into());
     insert_subgraphs(&mut graph, &parser.graphs)?;
@@ -87,18 +91,14 @@ struct Parser {
 }
 
 impl Parser {
-    fn line(&mut self, line: &str) -> Result<(), String> {
+    fn line(&mut self, line: &str) -> Result<(), TextError> {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         let rest = rest.trim();
-        let current = self
-            .open
-            .len()
-            .checked_sub(1)
-            .ok_or("'end' without 'graph'")?;
+        let current = self.open.len().checked_sub(1).ok_or(TextError::End)?;
         let graph = &mut self.open[current].1;
         match word {
-            "opset" => self.opset = rest.parse().map_err(|_| "no version")?,
-            "ir" => self.ir = rest.parse().map_err(|_| "no version")?,
+            "opset" => self.opset = version(rest)?,
+            "ir" => self.ir = version(rest)?,
             "input" => graph.input.push(value_info(rest)?),
             "output" => graph.output.push(value_info(rest)?),
             "value" => graph.value_info.push(value_info(rest)?),
@@ -124,10 +124,14 @@ impl Parser {
     }
 }
 
+fn version(text: &str) -> Result<i64, TextError> {
+    text.parse().map_err(|_| TextError::Missing("version"))
+}
+
 fn insert_subgraphs(
     graph: &mut GraphProto,
     graphs: &BTreeMap<String, GraphProto>,
-) -> Result<(), String> {
+) -> Result<(), TextError> {
     for attribute in graph.node.iter_mut().flat_map(|node| &mut node.attribute) {
         let Some(subgraph) = &mut attribute.g else {
             continue;
@@ -135,7 +139,7 @@ fn insert_subgraphs(
         let mut found = graphs
             .get(subgraph.name())
             .cloned()
-            .ok_or_else(|| format!("no graph '{}'", subgraph.name()))?;
+            .ok_or_else(|| TextError::NoGraph(subgraph.name().to_owned()))?;
         insert_subgraphs(&mut found, graphs)?;
         *subgraph = found;
     }
@@ -154,7 +158,7 @@ fn collect_domains(graph: &GraphProto, domains: &mut Vec<String>) {
     }
 }
 
-fn dtype(text: &str) -> Result<Dtype, String> {
+fn dtype(text: &str) -> Result<Dtype, TextError> {
     Ok(match text {
         "f32" => Dtype::Float,
         "f64" => Dtype::Double,
@@ -169,14 +173,19 @@ fn dtype(text: &str) -> Result<Dtype, String> {
         "i4" => Dtype::Int4,
         "u4" => Dtype::Uint4,
         "bool" => Dtype::Bool,
-        _ => return Err(format!("no type '{text}'")),
+        _ => return Err(TextError::NoType(text.to_owned())),
     })
 }
 
 /// `f32[n,3]` as its parts.
-fn typed(text: &str) -> Result<(Dtype, Vec<&str>), String> {
-    let (kind, dims) = text.trim().split_once('[').ok_or("no type like f32[2,3]")?;
-    let dims = dims.strip_suffix(']').ok_or("no closing bracket")?;
+fn typed(text: &str) -> Result<(Dtype, Vec<&str>), TextError> {
+    let (kind, dims) = text
+        .trim()
+        .split_once('[')
+        .ok_or(TextError::Missing("type like f32[2,3]"))?;
+    let dims = dims
+        .strip_suffix(']')
+        .ok_or(TextError::Missing("closing bracket"))?;
     Ok((
         dtype(kind)?,
         dims.split(',')
@@ -186,7 +195,7 @@ fn typed(text: &str) -> Result<(Dtype, Vec<&str>), String> {
     ))
 }
 
-fn value_info(text: &str) -> Result<ValueInfoProto, String> {
+fn value_info(text: &str) -> Result<ValueInfoProto, TextError> {
     let (name, kind) = text.split_once(' ').unwrap_or((text, ""));
     let mut info = ValueInfoProto {
         name: Some(name.into()),
@@ -257,7 +266,12 @@ mod tests {
 
     #[test]
     fn mistakes_name_the_line() {
-        assert!(model("input x f99[2]").unwrap_err().contains("f99"));
+        assert!(
+            model("input x f99[2]")
+                .unwrap_err()
+                .to_string()
+                .contains("f99")
+        );
         assert!(model("y = Relu(x)\noutput y").is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! Nodes and functions written as text, in the form of this project's tests and in ONNX's own.
 
 use super::constant::constant;
+use super::error::TextError;
 use crate::proto::attribute_proto::AttributeType;
 use crate::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto};
 
@@ -15,25 +16,28 @@ use crate::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto};
 /// ```
 ///
 /// An attribute's value `@NAME` is that of the call. Errors say what is missing.
-pub fn function(text: &str) -> Result<FunctionProto, String> {
+pub fn function(text: &str) -> Result<FunctionProto, TextError> {
     let text: Vec<&str> = text
         .lines()
         .map(|line| line.split('#').next().unwrap_or(""))
         .collect();
     let text = text.join("\n");
-    let open = text.find(['<', '(']).ok_or("no '('")?;
+    let open = text.find(['<', '(']).ok_or(TextError::NoBracket('('))?;
     let (head, rest) = text.split_at(open);
     let (domain, name) = operator(head);
     let (attributes, rest) = bracketed(rest, '<', '>')?;
     let (inputs, rest) = bracketed(rest, '(', ')')?;
-    let rest = rest.trim_start().strip_prefix("=>").ok_or("no '=>'")?;
+    let rest = rest
+        .trim_start()
+        .strip_prefix("=>")
+        .ok_or(TextError::Missing("'=>'"))?;
     let (outputs, rest) = bracketed(rest, '(', ')')?;
     let (body, _) = bracketed(rest, '{', '}')?;
     let mut function = FunctionProto {
         name: Some(name.into()),
         domain: Some(domain.into()),
-        input: names(inputs.ok_or("no inputs")?),
-        output: names(outputs.ok_or("no outputs")?),
+        input: names(inputs.ok_or(TextError::Missing("inputs"))?),
+        output: names(outputs.ok_or(TextError::Missing("outputs"))?),
         ..Default::default()
     };
     for part in outside_brackets(attributes.unwrap_or("")) {
@@ -49,7 +53,7 @@ pub fn function(text: &str) -> Result<FunctionProto, String> {
             }
         }
     }
-    let mut left = body.ok_or("no body")?.trim();
+    let mut left = body.ok_or(TextError::Missing("body"))?.trim();
     while !left.is_empty() {
         let (mut node, behind) = statement(left)?;
         node.attribute.iter_mut().for_each(refer);
@@ -68,19 +72,17 @@ fn refer(attribute: &mut AttributeProto) {
 }
 
 /// Reads one node; nothing may stand behind it.
-pub(super) fn node(line: &str) -> Result<NodeProto, String> {
+pub(super) fn node(line: &str) -> Result<NodeProto, TextError> {
     match statement(line)? {
         (node, rest) if rest.trim().is_empty() => Ok(node),
-        _ => Err("something stands behind the node".into()),
+        _ => Err(TextError::Behind),
     }
 }
 
 /// Reads the node at the head of a text; returns what is left behind it.
-fn statement(text: &str) -> Result<(NodeProto, &str), String> {
-    let (outputs, call) = text
-        .split_once('=')
-        .ok_or("neither a declaration nor 'y = Operator(x)'")?;
-    let open = call.find(['<', '(']).ok_or("no '('")?;
+fn statement(text: &str) -> Result<(NodeProto, &str), TextError> {
+    let (outputs, call) = text.split_once('=').ok_or(TextError::NoNode)?;
+    let open = call.find(['<', '(']).ok_or(TextError::NoBracket('('))?;
     let (head, rest) = call.split_at(open);
     let (domain, op_type) = operator(head);
     let (before, rest) = bracketed(rest, '<', '>')?;
@@ -91,7 +93,7 @@ fn statement(text: &str) -> Result<(NodeProto, &str), String> {
         name: output.iter().find(|name| !name.is_empty()).cloned(),
         op_type: Some(op_type.into()),
         domain: (!domain.is_empty()).then(|| domain.to_owned()),
-        input: names(inputs.ok_or("no '('")?),
+        input: names(inputs.ok_or(TextError::NoBracket('('))?),
         output,
         ..Default::default()
     };
@@ -100,7 +102,7 @@ fn statement(text: &str) -> Result<(NodeProto, &str), String> {
         .flatten()
         .flat_map(outside_brackets)
     {
-        let (name, value) = part.split_once('=').ok_or("attributes are name=value")?;
+        let (name, value) = part.split_once('=').ok_or(TextError::Attribute)?;
         let name = name.split(':').next().unwrap_or("").trim();
         node.attribute.push(attribute(name, value.trim())?);
     }
@@ -113,7 +115,7 @@ fn operator(text: &str) -> (&str, &str) {
 }
 
 /// Splits off what stands in a pair of brackets at the head of a text; `None` where none stands there.
-fn bracketed(text: &str, open: char, close: char) -> Result<(Option<&str>, &str), String> {
+fn bracketed(text: &str, open: char, close: char) -> Result<(Option<&str>, &str), TextError> {
     let Some(inner) = text.trim_start().strip_prefix(open) else {
         return Ok((None, text));
     };
@@ -130,7 +132,7 @@ fn bracketed(text: &str, open: char, close: char) -> Result<(Option<&str>, &str)
             _ => {}
         }
     }
-    Err(format!("no '{close}'"))
+    Err(TextError::NoBracket(close))
 }
 
 fn names(text: &str) -> Vec<String> {
@@ -170,7 +172,7 @@ fn outside_brackets(text: &str) -> Vec<&str> {
         .collect()
 }
 
-fn attribute(name: &str, text: &str) -> Result<AttributeProto, String> {
+fn attribute(name: &str, text: &str) -> Result<AttributeProto, TextError> {
     let mut attribute = AttributeProto {
         name: Some(name.into()),
         ..Default::default()
@@ -200,7 +202,10 @@ fn attribute(name: &str, text: &str) -> Result<AttributeProto, String> {
         } else {
             attribute.floats = items
                 .iter()
-                .map(|item| item.parse().map_err(|_| format!("no number '{item}'")))
+                .map(|item| {
+                    item.parse()
+                        .map_err(|_| TextError::NoNumber((*item).to_owned()))
+                })
                 .collect::<Result<_, _>>()?;
             AttributeType::Floats
         }
@@ -213,7 +218,10 @@ fn attribute(name: &str, text: &str) -> Result<AttributeProto, String> {
         attribute.t = Some(constant(&format!("{name} {kind} = {fill}"))?);
         AttributeType::Tensor
     } else {
-        attribute.f = Some(text.parse().map_err(|_| format!("no value '{text}'"))?);
+        attribute.f = Some(
+            text.parse()
+                .map_err(|_| TextError::NoValue(text.to_owned()))?,
+        );
         AttributeType::Float
     };
     attribute.r#type = Some(kind as i32);
@@ -262,7 +270,7 @@ mod tests {
             ("F (x) => (y)", "no body"),
             ("F (x) => (y) { y = Relu }", "no '('"),
         ] {
-            assert_eq!(function(text).unwrap_err(), problem, "{text}");
+            assert_eq!(function(text).unwrap_err().to_string(), problem, "{text}");
         }
     }
 }

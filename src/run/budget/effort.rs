@@ -67,15 +67,7 @@ impl Need<'_> {
         let Some(node) = index.graph(graph).parent else {
             return 1.0;
         };
-        let input = |at: usize| {
-            index
-                .node(node)
-                .inputs
-                .get(at)
-                .copied()
-                .flatten()
-                .map(|value| self.facts.of(value))
-        };
+        let input = |at: usize| index.node(node).input(at).map(|value| self.facts.of(value));
         let holds = |value: ValueId| {
             self.facts
                 .of(value)
@@ -94,17 +86,8 @@ impl Need<'_> {
         let number = |dim: Option<i64>| dim.map_or(1.0, |number| number.max(0) as f64);
         let own = match self.model.node(node).op_type() {
             // A condition may end it early.
-            "Loop"
-                if index
-                    .node(node)
-                    .inputs
-                    .get(1)
-                    .copied()
-                    .flatten()
-                    .is_none_or(holds)
-                    && goes_on(graph) =>
-            {
-                let trips = index.node(node).inputs.first().copied().flatten();
+            "Loop" if index.node(node).input(1).is_none_or(holds) && goes_on(graph) => {
+                let trips = index.node(node).input(0);
                 let trips = trips.map(|trips| self.facts.of(trips).contents.as_ref());
                 match trips {
                     // Nothing ends it.

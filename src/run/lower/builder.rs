@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::constants::functions;
 use crate::model::edit::NodeExt;
-use crate::model::{Names, TensorRef, functions, text};
+use crate::model::{Names, TensorRef, text};
+use crate::ops::held_tensor;
 use crate::proto::{AttributeProto, Dtype, GraphProto, ModelProto, NodeProto, TensorProto};
 use crate::run::Unverifiable;
 
@@ -72,7 +74,8 @@ impl<'a> GraphBuilder<'a> {
         outputs: &[&str],
         attributes: Vec<AttributeProto>,
     ) -> Result<(), Unverifiable> {
-        let function = text::function(function).map_err(Unverifiable::new)?;
+        let function =
+            text::function(function).map_err(|error| Unverifiable::new(error.to_string()))?;
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let call = NodeProto {
             op_type: function.name.clone(),
@@ -92,12 +95,12 @@ impl<'a> GraphBuilder<'a> {
             ..Default::default()
         };
         let names = &mut *self.names;
-        functions::inline(&mut proto, &mut |hint| names.fresh(hint)).map_err(Unverifiable::new)?;
+        functions::inline(&mut proto, &mut |hint| names.fresh(hint))?;
         let mut graph = proto.graph.unwrap_or_default();
         self.constants.append(&mut graph.initializer);
         let mut constants = BTreeMap::new();
         for mut node in graph.node {
-            match (TensorRef::from_constant_node(&node), node.output(0)) {
+            match (held_tensor(&node), node.output(0)) {
                 (Some(tensor), Some(name)) => {
                     constants.insert(name.to_owned(), tensor);
                 }

@@ -15,16 +15,19 @@ fn given<'a>(node: &'a NodeProto, at: &[usize]) -> Vec<&'a str> {
     at.iter().map(|at| node.input(*at).unwrap_or("")).collect()
 }
 
-fn fused_conv(node: &NodeProto, site: &mut Site) -> Result<Change, Unverifiable> {
-    let attributes = node
-        .attribute
+/// Attributes of the product itself.
+fn own_attributes(node: &NodeProto) -> Vec<AttributeProto> {
+    node.attribute
         .iter()
         .filter(|attribute| !attribute.name().starts_with("activation"))
         .cloned()
-        .collect();
+        .collect()
+}
+
+fn fused_conv(node: &NodeProto, site: &mut Site) -> Result<Change, Unverifiable> {
     let mut inputs = given(node, &[0, 1]);
     inputs.extend(node.input(2));
-    let mut value = site.builder.op("Conv", &inputs, attributes);
+    let mut value = site.builder.op("Conv", &inputs, own_attributes(node));
     if let Some(sum) = node.input(3) {
         value = site.builder.op("Add", &[&value, sum], Vec::new());
     }
@@ -35,15 +38,9 @@ fn fused_conv(node: &NodeProto, site: &mut Site) -> Result<Change, Unverifiable>
 }
 
 fn fused_gemm(node: &NodeProto, site: &mut Site) -> Result<Change, Unverifiable> {
-    let attributes = node
-        .attribute
-        .iter()
-        .filter(|attribute| !attribute.name().starts_with("activation"))
-        .cloned()
-        .collect();
     let mut inputs = given(node, &[0, 1]);
     inputs.extend(node.input(2));
-    let value = site.builder.op("Gemm", &inputs, attributes);
+    let value = site.builder.op("Gemm", &inputs, own_attributes(node));
     let parameters: Vec<f32> = ["activation_alpha", "activation_beta"]
         .iter()
         .map_while(|name| node.float(name))

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::lowering::Lowering;
 use crate::model::TensorRef;
 use crate::model::edit::{NodeExt, each_graph};
+use crate::ops::held_tensor;
 use crate::proto::tensor_shape_proto::{Dimension, dimension};
 use crate::proto::{Dtype, GraphProto};
 use crate::proto::{TensorShapeProto, ValueInfoProto, type_proto};
@@ -148,7 +149,7 @@ pub(super) fn lift_constants(lowering: &mut Lowering) -> Result<(), Unverifiable
     each_graph(lowering.graph(), &mut |graph| {
         let mut nodes = Vec::with_capacity(graph.node.len());
         for node in std::mem::take(&mut graph.node) {
-            match (TensorRef::from_constant_node(&node), node.output(0)) {
+            match (held_tensor(&node), node.output(0)) {
                 (Some(tensor), Some(name)) if tensor.dtype != Dtype::String => {
                     graph.initializer.push(tensor.to_proto(name))
                 }

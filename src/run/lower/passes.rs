@@ -5,8 +5,9 @@ use super::inferred::{Infer, InferredFacts};
 use super::lowering::Lowering;
 use super::rule::Change;
 use super::{branch, contents, inputs, loops, precision, sequences, sparse};
+use crate::constants::functions;
 use crate::model::edit::NodeExt;
-use crate::model::{Model, Names, TensorRef, functions};
+use crate::model::{Model, Names, TensorRef};
 use crate::proto::{GraphProto, ModelProto, NodeProto};
 use crate::run::{Tensors, Unverifiable};
 
@@ -47,7 +48,7 @@ pub(super) fn lower(
         waiting: None,
     };
     let Lowering { proto, names, .. } = &mut lowering;
-    functions::inline(proto, &mut |hint| names.fresh(hint)).map_err(Unverifiable::new)?;
+    functions::inline(proto, &mut |hint| names.fresh(hint))?;
     sparse::make_dense(&mut lowering)?;
     let pinned = inputs::fix(&mut lowering, example)?;
     precision::raise(&mut lowering)?;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 
+use super::error::{LibraryError, OrtFailure};
 use crate::run::quiet::quiet;
 
 /// The library that was loaded, and its environment.
@@ -20,7 +21,7 @@ static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
 
 /// Loads the first of some libraries that can be used; where one was loaded before, that one is given.
 /// Errors: none of them can be used, with the reason of each.
-pub(super) fn load(candidates: &[PathBuf]) -> Result<Loaded, String> {
+pub(super) fn load(candidates: &[PathBuf]) -> Result<Loaded, LibraryError> {
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(loaded) = &*loaded {
         return Ok(loaded.clone());
@@ -38,22 +39,23 @@ pub(super) fn load(candidates: &[PathBuf]) -> Result<Loaded, String> {
                     "{} cannot be used as ONNX Runtime: {problem}",
                     path.display()
                 );
-                problems.push(format!("{}: {problem}", path.display()));
+                problems.push((path.clone(), problem.to_string()));
             }
         }
     }
     Err(if problems.is_empty() {
-        "there is no library of ONNX Runtime".to_owned()
+        LibraryError::NoneNamed
     } else {
-        problems.join("; ")
+        LibraryError::Unusable(problems)
     })
 }
 
-fn open(path: &Path) -> Result<Loaded, String> {
+fn open(path: &Path) -> Result<Loaded, OrtFailure> {
     // A relative path would be looked for beside the program.
-    let path = path.canonicalize().map_err(|error| error.to_string())?;
-    let made = quiet(|| -> Result<(Environment, String), String> {
-        let builder = ort::init_from(&path).map_err(|error| error.to_string())?;
+    let path = path.canonicalize()?;
+    let made = quiet(|| -> Result<(Environment, String), OrtFailure> {
+        let builder =
+            ort::init_from(&path).map_err(|error| OrtFailure::Refused(error.to_string()))?;
         let log = Arc::new(
             |_: LogLevel, _: &str, _: &str, place: &str, message: &str| {
                 tracing::debug!("ONNX Runtime, {place}: {message}")
@@ -63,11 +65,11 @@ fn open(path: &Path) -> Result<Loaded, String> {
             .with_name("onnx-prune")
             .with_telemetry(false)
             .with_logger(log);
-        let environment = builder.build().map_err(|error| error.to_string())?;
+        let environment = builder.build()?;
         environment.set_log_level(LogLevel::Error);
         Ok((environment, version(&path, ort::info())))
     });
-    let (environment, version) = made.and_then(|made| made)?;
+    let (environment, version) = made??;
     Ok(Loaded {
         environment,
         version,

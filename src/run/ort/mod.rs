@@ -4,6 +4,7 @@
 //! that cannot be used is an error with its reason. ONNX Runtime computes here as the graph says: only rewrites that keep
 //! every operator's meaning are made, one thread a run, so that an original, its masked and its pruned form are treated alike.
 
+mod error;
 mod library;
 mod pool;
 mod refuse;
@@ -12,5 +13,6 @@ mod runtime;
 mod tests;
 mod value;
 
+pub use error::LibraryError;
 pub use library::libraries;
 pub use runtime::OrtRuntime;

@@ -9,6 +9,7 @@ use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use prost::Message;
 
+use super::error::OrtFailure;
 use crate::model::{Model, encoded_len, save};
 use crate::run::quiet::quiet;
 
@@ -26,13 +27,13 @@ pub(super) enum ModelSource {
 }
 
 impl ModelSource {
-    pub(super) fn new(model: &Model) -> Result<Self, String> {
+    pub(super) fn new(model: &Model) -> Result<Self, OrtFailure> {
         if encoded_len(model) <= LARGE {
             return Ok(ModelSource::Bytes(model.proto.encode_to_vec()));
         }
-        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let folder = tempfile::tempdir()?;
         let path = folder.path().join("model.onnx");
-        save(model, &path).map_err(|error| error.to_string())?;
+        save(model, &path)?;
         Ok(ModelSource::File {
             path,
             _folder: folder,
@@ -44,32 +45,24 @@ impl ModelSource {
         &self,
         environment: &Environment,
         level: GraphOptimizationLevel,
-    ) -> Result<Session, String> {
-        let made = quiet(|| -> Result<Session, String> {
-            let mut builder = Session::builder(environment).map_err(text)?;
+    ) -> Result<Session, OrtFailure> {
+        let made = quiet(|| -> Result<Session, OrtFailure> {
+            let mut builder = Session::builder(environment)?;
+            builder = builder.with_intra_threads(1)?.with_inter_threads(1)?;
             builder = builder
-                .with_intra_threads(1)
-                .map_err(text)?
-                .with_inter_threads(1)
-                .map_err(text)?;
-            builder = builder
-                .with_deterministic_compute(true)
-                .map_err(text)?
-                .with_log_level(LogLevel::Fatal)
-                .map_err(text)?;
-            builder = builder.with_optimization_level(level).map_err(text)?;
+                .with_deterministic_compute(true)?
+                .with_log_level(LogLevel::Fatal)?;
+            builder = builder.with_optimization_level(level)?;
             let session = match self {
                 ModelSource::Bytes(bytes) => builder.commit_from_memory(bytes),
                 ModelSource::File { path, .. } => builder.commit_from_file(path),
             };
-            session.map_err(text)
+            Ok(session?)
         });
-        made.and_then(|made| made).map_err(|error| short(&error))
+        made.map_err(OrtFailure::from)
+            .flatten()
+            .map_err(OrtFailure::in_short)
     }
-}
-
-fn text<T>(error: ort::Error<T>) -> String {
-    error.to_string()
 }
 
 /// The sessions that are idle.
@@ -86,7 +79,7 @@ impl SessionPool {
         environment: Environment,
         source: ModelSource,
         level: fn() -> GraphOptimizationLevel,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, OrtFailure> {
         let first = source.open(&environment, level())?;
         Ok(SessionPool {
             environment,
@@ -97,17 +90,17 @@ impl SessionPool {
     }
 
     /// A session of the same model with other rewrites.
-    pub(super) fn other(&self, level: GraphOptimizationLevel) -> Result<Session, String> {
+    pub(super) fn other(&self, level: GraphOptimizationLevel) -> Result<Session, OrtFailure> {
         self.source.open(&self.environment, level)
     }
 
     /// Lends a session. Errors: one more cannot be opened.
-    pub(super) fn lend<T>(&self, work: impl FnOnce(&mut Session) -> T) -> Result<T, String> {
+    pub(super) fn lend<T>(&self, work: impl FnOnce(&mut Session) -> T) -> Result<T, OrtFailure> {
         let lock = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if let ModelSource::File { .. } = self.source {
             let mut idle = lock();
             let Some(session) = idle.first_mut() else {
-                return Err("the session is gone".to_owned());
+                return Err(OrtFailure::SessionGone);
             };
             return Ok(work(session));
         }
@@ -119,15 +112,5 @@ impl SessionPool {
         let result = work(&mut session);
         lock().push(session);
         Ok(result)
-    }
-}
-
-/// One line of a message that may have many.
-pub(super) fn short(message: &str) -> String {
-    const LONG: usize = 300;
-    let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(LONG) {
-        Some((at, _)) => format!("{}…", line.get(..at).unwrap_or_default()),
-        None => line,
     }
 }

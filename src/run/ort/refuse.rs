@@ -37,10 +37,7 @@ fn refuse_endless(model: &Model) -> Result<(), Unverifiable> {
         .filter(|(node, _)| is_loop(model, *node))
     {
         let trips = entry
-            .inputs
-            .first()
-            .copied()
-            .flatten()
+            .input(0)
             .and_then(|value| model.constant(value)?.to_i64()?.first().copied());
         if let Some(trips) = trips.filter(|trips| *trips > TURNS) {
             return Err(Unverifiable::new(format!(

@@ -10,8 +10,9 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{NoSelectedOutputs, RunOptions};
 use ort::value::DynTensor;
 
+use super::error::{LibraryError, OrtFailure};
 use super::library::load;
-use super::pool::{ModelSource, SessionPool, short};
+use super::pool::{ModelSource, SessionPool};
 use super::refuse::{is_loop, refuse};
 use super::value::{from_ort, to_ort};
 use crate::model::{Ends, Index, Model, TensorRef};
@@ -45,7 +46,7 @@ impl OrtRuntime {
     /// Loads the first of some libraries that can be used. A process has one: where one is loaded already, that is the one.
     ///
     /// Errors: none can be used (too old, broken, for another machine), with the reason of each.
-    pub fn load(candidates: &[PathBuf]) -> Result<Self, String> {
+    pub fn load(candidates: &[PathBuf]) -> Result<Self, LibraryError> {
         let loaded = load(candidates)?;
         Ok(OrtRuntime {
             environment: loaded.environment,
@@ -116,8 +117,9 @@ impl OrtRuntime {
         graph
             .output
             .extend(extra.map(|name| ValueInfoProto::named(name)));
-        let refused =
-            |error: String| Unverifiable::new(format!("ONNX Runtime refuses the model: {error}"));
+        let refused = |error: OrtFailure| {
+            Unverifiable::new(format!("ONNX Runtime refuses the model: {error}"))
+        };
         let source = ModelSource::new(&tapped).map_err(refused)?;
         let pool = SessionPool::new(self.environment.clone(), source, plain).map_err(refused)?;
         let has_default = |name: &String| {
@@ -167,7 +169,7 @@ impl OrtSession {
         for (has_default, name) in &self.inputs {
             match inputs.get(name) {
                 Some(tensor) => {
-                    let made = quiet(|| to_ort(tensor)).and_then(|made| made);
+                    let made = quiet(|| to_ort(tensor)).map_err(OrtFailure::from).flatten();
                     values.push((
                         name.clone(),
                         made.map_err(|error| RunError(format!("input '{name}': {error}")))?,
@@ -187,32 +189,31 @@ impl OrtSession {
     ) -> Result<Vec<TensorRef>, RunError> {
         let _taken = self.share.take();
         let values = self.convert(inputs)?;
-        let ran = quiet(|| -> Result<Tensors, String> {
+        let ran = quiet(|| -> Result<Tensors, OrtFailure> {
             let mut found = Tensors::new();
             let mut take = |outputs: ort::session::SessionOutputs| {
                 for (name, value) in outputs {
-                    let tensor =
-                        from_ort(value).map_err(|error| format!("output '{name}': {error}"))?;
+                    let tensor = from_ort(value).map_err(|problem| OrtFailure::Output {
+                        name: name.to_owned(),
+                        problem: Box::new(problem),
+                    })?;
                     found.insert(name.to_owned(), tensor);
                 }
-                Ok::<(), String>(())
+                Ok::<(), OrtFailure>(())
             };
             if self.loops {
-                let options = Arc::new(RunOptions::new().map_err(|error| error.to_string())?);
+                let options = Arc::new(RunOptions::new()?);
                 let _clock = Clock::start(options.clone());
-                take(
-                    session
-                        .run_with_options(values, &options)
-                        .map_err(|error| error.to_string())?,
-                )?;
+                take(session.run_with_options(values, &options)?)?;
             } else {
-                take(session.run(values).map_err(|error| error.to_string())?)?;
+                take(session.run(values)?)?;
             }
             Ok(found)
         });
         let found = ran
-            .and_then(|ran| ran)
-            .map_err(|error| RunError(format!("ONNX Runtime: {}", short(&error))))?;
+            .map_err(OrtFailure::from)
+            .flatten()
+            .map_err(|error| RunError(format!("ONNX Runtime: {}", error.in_short())))?;
         let result = |name: &String| found.get(name).or_else(|| inputs.get(name)).cloned();
         self.results
             .iter()
@@ -229,7 +230,7 @@ impl OrtSession {
         let first = self
             .pool
             .lend(|session| self.compute(session, &example))
-            .map_err(Unverifiable::new)?
+            .map_err(|error| Unverifiable::new(error.to_string()))?
             .map_err(fail)?;
         let Ok(mut other) = self.pool.other(GraphOptimizationLevel::All) else {
             return Ok(0.0);
@@ -251,7 +252,7 @@ impl Session for OrtSession {
         let inputs = fitted(&self.ends, inputs);
         self.pool
             .lend(|session| self.compute(session, &inputs))
-            .map_err(RunError)?
+            .map_err(|error| RunError(error.to_string()))?
     }
 
     fn time(&self, inputs: &Tensors) -> Result<f64, RunError> {
@@ -261,7 +262,7 @@ impl Session for OrtSession {
             let mut made = self
                 .pool
                 .other(GraphOptimizationLevel::All)
-                .map_err(RunError)?;
+                .map_err(|error| RunError(error.to_string()))?;
             self.compute(&mut made, &inputs)?;
             *fast = Some(made);
         }

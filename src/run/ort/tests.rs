@@ -1,12 +1,12 @@
 //! ONNX Runtime on small graphs. Where no library is at hand, the tests say so and end.
 
-use super::{OrtRuntime, libraries};
+use super::{LibraryError, OrtRuntime, libraries};
 use crate::model::{TensorRef, text};
 use crate::proto::Dtype;
 use crate::run::{Chosen, Engines, Fallback, Runtime, Tensors, TractRuntime, choose};
 
 /// Libraries where a test may look for them: those that a variable names, and those of Python's packages.
-fn found() -> Result<Vec<std::path::PathBuf>, String> {
+fn found() -> Result<Vec<std::path::PathBuf>, LibraryError> {
     if let Some(path) = std::env::var_os("ORT_DYLIB_PATH") {
         return Ok(vec![path.into()]);
     }
@@ -230,7 +230,11 @@ fn the_engine_is_chosen_for_each_original() {
 
 #[test]
 fn what_is_not_at_hand_is_named() {
-    let nothing = || Err("ONNX Runtime would be used if it were found".to_owned());
+    let nothing = || {
+        Err(LibraryError::NotAtHand(
+            "ONNX Runtime would be used if it were found".to_owned(),
+        ))
+    };
     let engines = Engines::new(TractRuntime::new(true), Box::new(nothing));
     let chosen = choose(
         &engines,

@@ -6,6 +6,7 @@ use ort::value::{
     TensorElementType, ValueType,
 };
 
+use super::error::OrtFailure;
 use crate::model::TensorRef;
 use crate::proto::Dtype;
 
@@ -38,15 +39,14 @@ const TYPES: &[(Dtype, TensorElementType)] = &[
 ];
 
 /// A copy in ONNX Runtime's memory. Errors: a type that it lacks, bytes that do not fit the shape.
-pub(super) fn to_ort(tensor: &TensorRef) -> Result<DynTensor, String> {
+pub(super) fn to_ort(tensor: &TensorRef) -> Result<DynTensor, OrtFailure> {
     let Some((_, theirs)) = TYPES.iter().find(|(ours, _)| *ours == tensor.dtype) else {
-        return Err(format!("ONNX Runtime has no type {}", tensor.dtype));
+        return Err(OrtFailure::NoType(tensor.dtype));
     };
     let shape = Shape::new(tensor.dims.iter().map(|dim| *dim as i64));
-    let mut made =
-        DynTensor::new(&Allocator::default(), *theirs, shape).map_err(|error| error.to_string())?;
+    let mut made = DynTensor::new(&Allocator::default(), *theirs, shape)?;
     if made.size() != Some(tensor.bytes.len()) {
-        return Err("a tensor's bytes do not fit its shape".to_owned());
+        return Err(OrtFailure::Misfit);
     }
     let target = made.data_ptr_mut().cast::<u8>();
     if !target.is_null() && !tensor.bytes.is_empty() {
@@ -58,49 +58,46 @@ pub(super) fn to_ort(tensor: &TensorRef) -> Result<DynTensor, String> {
 
 /// A result in this crate's form. Half precision becomes single; strings become numbers that stand for them; the tensors of a
 /// sequence and the values of a map (by key) stand one after the other. Errors: what has no such form.
-pub(super) fn from_ort(value: DynValue) -> Result<TensorRef, String> {
-    let wrong = |error: ort::Error| error.to_string();
+pub(super) fn from_ort(value: DynValue) -> Result<TensorRef, OrtFailure> {
     match value.dtype().clone() {
         ValueType::Tensor {
             ty: TensorElementType::String,
             ..
         } => {
-            let tensor = value.downcast::<DynTensorValueType>().map_err(wrong)?;
-            let (shape, texts) = tensor.try_extract_strings().map_err(wrong)?;
+            let tensor = value.downcast::<DynTensorValueType>()?;
+            let (shape, texts) = tensor.try_extract_strings()?;
             let numbers: Vec<i64> = texts.iter().map(|text| number_of(text)).collect();
             Ok(TensorRef::from_i64(
                 shape.iter().map(|dim| *dim as usize).collect(),
                 &numbers,
             ))
         }
-        ValueType::Tensor { .. } => tensor(&value.downcast::<DynTensorValueType>().map_err(wrong)?),
+        ValueType::Tensor { .. } => tensor(&value.downcast::<DynTensorValueType>()?),
         ValueType::Sequence(inner) => {
-            let sequence = value.downcast::<DynSequenceValueType>().map_err(wrong)?;
+            let sequence = value.downcast::<DynSequenceValueType>()?;
             let parts: Vec<TensorRef> = match *inner {
                 ValueType::Map { .. } => sequence
-                    .try_extract_sequence::<DynMapValueType>()
-                    .map_err(wrong)?
+                    .try_extract_sequence::<DynMapValueType>()?
                     .iter()
                     .map(map)
                     .collect::<Result<_, _>>()?,
                 _ => sequence
-                    .try_extract_sequence::<DynTensorValueType>()
-                    .map_err(wrong)?
+                    .try_extract_sequence::<DynTensorValueType>()?
                     .into_iter()
                     .map(|part| from_ort(part.into_dyn()))
                     .collect::<Result<_, _>>()?,
             };
             join(&parts)
         }
-        ValueType::Map { .. } => map(&value.downcast::<DynMapValueType>().map_err(wrong)?),
-        ValueType::Optional(_) => Err("an optional value, which is not read".to_owned()),
+        ValueType::Map { .. } => map(&value.downcast::<DynMapValueType>()?),
+        ValueType::Optional(_) => Err(OrtFailure::Optional),
     }
 }
 
-fn tensor(value: &DynTensor) -> Result<TensorRef, String> {
+fn tensor(value: &DynTensor) -> Result<TensorRef, OrtFailure> {
     let theirs = *value.data_type();
     let Some((dtype, _)) = TYPES.iter().find(|(_, other)| *other == theirs) else {
-        return Err(format!("a result of type {theirs}"));
+        return Err(OrtFailure::ResultType(theirs));
     };
     let dims: Vec<usize> = value.shape().iter().map(|dim| *dim as usize).collect();
     let (length, source) = (value.size().unwrap_or(0), value.data_ptr().cast::<u8>());
@@ -125,12 +122,10 @@ fn tensor(value: &DynTensor) -> Result<TensorRef, String> {
 }
 
 /// The values of a map in the order of its keys.
-fn map(value: &DynMap) -> Result<TensorRef, String> {
+fn map(value: &DynMap) -> Result<TensorRef, OrtFailure> {
     let by_number = value.try_extract_key_values::<i64, f32>().map(sorted);
     let by_text = || value.try_extract_key_values::<String, f32>().map(sorted);
-    let values = by_number
-        .or_else(|_| by_text())
-        .map_err(|error| error.to_string())?;
+    let values = by_number.or_else(|_| by_text())?;
     Ok(TensorRef::from_f32(vec![values.len()], &values))
 }
 
@@ -139,12 +134,12 @@ fn sorted<K: Ord>(mut pairs: Vec<(K, f32)>) -> Vec<f32> {
     pairs.into_iter().map(|(_, value)| value).collect()
 }
 
-fn join(parts: &[TensorRef]) -> Result<TensorRef, String> {
+fn join(parts: &[TensorRef]) -> Result<TensorRef, OrtFailure> {
     let Some(first) = parts.first() else {
         return Ok(TensorRef::from_f32(vec![0], &[]));
     };
     if parts.iter().any(|part| part.dtype != first.dtype) {
-        return Err("a sequence of tensors of several types".to_owned());
+        return Err(OrtFailure::MixedSequence);
     }
     let bytes: Vec<u8> = parts
         .iter()

@@ -213,13 +213,7 @@ fn by_rules(proto: &ModelProto) -> KnownByRules {
         // A branch that is not taken need not fit, so long as tract can look at it.
         let problem =
             problem.filter(|_| main || RANKED.iter().any(|(op, ..)| node.key() == ("", *op)));
-        let rank = |at: usize| {
-            facts
-                .of(entry.inputs.get(at).copied().flatten()?)
-                .shape
-                .as_ref()
-                .map(Vec::len)
-        };
+        let rank = |at: usize| facts.of(entry.input(at)?).shape.as_ref().map(Vec::len);
         let open = || {
             needs_rank(node, &|name| {
                 rank(node.input.iter().position(|input| input == name)?)

@@ -1,16 +1,22 @@
 //! tract's errors and panics as messages.
 
-use crate::run::quiet::quiet;
+use crate::run::quiet::{ForeignPanic, quiet};
 
-/// Runs a call into tract; errors and panics alike become a message.
+/// Why a call into tract came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TractFailure {
+    /// Its innermost causes, in one line.
+    #[error("{0}")]
+    Refused(String),
+    #[error("tract panicked: {0}")]
+    Panicked(#[from] ForeignPanic),
+}
+
+/// Runs a call into tract. Errors: what it says, and its panics alike.
 pub(super) fn guard<T>(
     call: impl FnOnce() -> tract_onnx::prelude::TractResult<T>,
-) -> Result<T, String> {
-    match quiet(call) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(chain(&error)),
-        Err(panic) => Err(format!("tract panicked: {panic}")),
-    }
+) -> Result<T, TractFailure> {
+    quiet(call)?.map_err(|error| TractFailure::Refused(chain(&error)))
 }
 
 /// The innermost causes of an error in one line; tract prints whole operators into the outer ones.

@@ -7,7 +7,7 @@ use tract_onnx::prelude::{
 };
 use tract_onnx::tract_hir::internal::IntoRunnable;
 
-use super::guard::guard;
+use super::guard::{TractFailure, guard};
 use super::optimize::{Extent, optimized};
 use super::skeleton::{parse, select};
 use super::weights::Weights;
@@ -36,6 +36,11 @@ pub(super) fn plain(typed: TypedModel) -> Result<TractPlan, Unverifiable> {
 /// What of a failing optimizer means that the plain form computes wrongly as well, without a word.
 const WRONG_PLAIN: &[&str] = &["Mask must be floating point"];
 
+fn is_wrong_plain(error: &TractFailure) -> bool {
+    let text = error.to_string();
+    WRONG_PLAIN.iter().any(|wrong| text.contains(wrong))
+}
+
 /// The fastest plan that is no faster than what is trusted and can be made.
 pub(super) fn fastest(
     typed: &TypedModel,
@@ -51,17 +56,17 @@ pub(super) fn fastest(
     {
         match at(typed, extent) {
             Ok(plan) => return Ok((plan, Trust::Optimized(extent))),
-            Err(error) if WRONG_PLAIN.iter().any(|wrong| error.contains(wrong)) => {
-                return Err(refused("optimizes", &error));
+            Err(error) if is_wrong_plain(&error) => return Err(refused("optimizes", &error)),
+            Err(error) => {
+                tracing::debug!(%error, ?extent, "tract does not optimize the model");
             }
-            Err(error) => tracing::debug!(error, ?extent, "tract does not optimize the model"),
         }
     }
     Ok((plain(typed.clone())?, Trust::Plain))
 }
 
 /// The plan that is optimized so far. Errors: what tract says.
-pub(super) fn at(typed: &TypedModel, extent: Extent) -> Result<TractPlan, String> {
+pub(super) fn at(typed: &TypedModel, extent: Extent) -> Result<TractPlan, TractFailure> {
     guard(|| optimized(typed.clone(), extent)?.into_runnable())
 }
 
@@ -72,11 +77,11 @@ pub(super) enum Trust {
     Plain,
 }
 
-pub(super) fn run(plan: &TractPlan, inputs: TVec<TValue>) -> Result<TVec<TValue>, String> {
+pub(super) fn run(plan: &TractPlan, inputs: TVec<TValue>) -> Result<TVec<TValue>, TractFailure> {
     guard(|| -> TractResult<_> { plan.run(inputs) })
 }
 
-fn refused(verb: &str, error: &str) -> Unverifiable {
+fn refused(verb: &str, error: &TractFailure) -> Unverifiable {
     Unverifiable::new(format!(
         "the runtime tract fails as it {verb} the model: {error}"
     ))

@@ -37,8 +37,7 @@ impl TractRuntime {
     }
 
     /// A runtime that prepares models by another inference.
-    #[doc(hidden)]
-    pub fn with_infer(self_check: bool, infer: Arc<Infer>) -> Self {
+    pub(crate) fn with_infer(self_check: bool, infer: Arc<Infer>) -> Self {
         TractRuntime {
             self_check,
             infer,
@@ -50,7 +49,7 @@ impl TractRuntime {
     }
 
     /// What a model may take.
-    pub fn memory(&self) -> Memory {
+    pub(crate) fn memory(&self) -> Memory {
         self.memory
     }
 

@@ -131,8 +131,8 @@ impl TractSession {
         inputs: &Tensors,
     ) -> Result<Vec<TensorRef>, RunError> {
         let _taken = self.share.take();
-        let computed =
-            run(plan, self.convert(inputs)?).map_err(|error| self.explain(RunError(error)))?;
+        let computed = run(plan, self.convert(inputs)?)
+            .map_err(|error| self.explain(RunError(error.to_string())))?;
         self.results
             .iter()
             .map(|result| match result {

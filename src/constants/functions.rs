@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::calls::CallTable;
-use super::edit::NodeExt;
-use super::names::Names;
-use super::rename::{bind, rename};
-use super::{LoadError, Model, normal_domain};
+use super::error::InlineError;
+use crate::model::edit::NodeExt;
+use crate::model::{LoadError, Model, Names, bind, normal_domain, rename};
+use crate::ops::{holds_tensor, make};
 use crate::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto};
 
 /// Makes names that are not taken yet, from a hint.
@@ -32,7 +32,7 @@ pub fn inlined(model: &Model) -> Result<Option<(Model, Named)>, LoadError> {
 }
 
 /// Why the calls of a model's own functions have no end, or none that can be reached; `None` where they have.
-pub fn endless(model: &Model) -> Option<String> {
+pub fn endless(model: &Model) -> Option<InlineError> {
     let graph = model
         .proto
         .graph
@@ -42,7 +42,7 @@ pub fn endless(model: &Model) -> Option<String> {
 }
 
 /// Inlines all calls, nested ones too. Errors: a recursive function, or one written for other operator versions than the model.
-pub fn inline(proto: &mut ModelProto, fresh: Fresh) -> Result<Named, String> {
+pub fn inline(proto: &mut ModelProto, fresh: Fresh) -> Result<Named, InlineError> {
     let functions = std::mem::take(&mut proto.functions);
     if functions.is_empty() {
         return Ok(Named::new());
@@ -68,10 +68,10 @@ pub fn inline(proto: &mut ModelProto, fresh: Fresh) -> Result<Named, String> {
             return Ok(named);
         }
     }
-    Err("a function of the model calls itself".into())
+    Err(InlineError::Endless)
 }
 
-fn same_versions(model: &mut ModelProto, function: &FunctionProto) -> Result<(), String> {
+fn same_versions(model: &mut ModelProto, function: &FunctionProto) -> Result<(), InlineError> {
     for import in &function.opset_import {
         let domain = normal_domain(import.domain());
         match model
@@ -80,11 +80,10 @@ fn same_versions(model: &mut ModelProto, function: &FunctionProto) -> Result<(),
             .find(|other| normal_domain(other.domain()) == domain)
         {
             Some(other) if other.version() != import.version() && domain.is_empty() => {
-                return Err(format!(
-                    "function '{}' is written for operator set {}, the model for another",
-                    function.name(),
-                    import.version()
-                ));
+                return Err(InlineError::OtherVersion {
+                    function: function.name().to_owned(),
+                    version: import.version(),
+                });
             }
             Some(_) => {}
             None => model.opset_import.push(import.clone()),
@@ -191,13 +190,9 @@ impl Inliner<'_, '_> {
         }
         for (formal, actual) in aliases {
             let source = names.get(&formal).cloned().unwrap_or_default();
-            nodes.push(NodeProto {
-                op_type: Some(super::IDENTITY.into()),
-                name: Some((self.fresh)(super::IDENTITY)),
-                input: vec![source],
-                output: vec![actual],
-                ..Default::default()
-            });
+            let mut alias = make::alias(&source, &actual);
+            alias.name = Some((self.fresh)(alias.op_type()));
+            nodes.push(alias);
         }
         nodes
     }
@@ -225,7 +220,7 @@ impl Inliner<'_, '_> {
         prefix: &str,
         names: &mut BTreeMap<String, String>,
     ) -> bool {
-        let constant = super::is_constant_node(node);
+        let constant = holds_tensor(node);
         let value = node
             .attribute
             .iter()
@@ -402,7 +397,9 @@ mod tests {
             assert!(inlined(&model).unwrap().is_none());
             let problem = inline(&mut model.proto, &mut |hint| hint.to_owned()).unwrap_err();
             assert!(
-                problem.contains("'f' of the model calls itself"),
+                problem
+                    .to_string()
+                    .contains("'f' of the model calls itself"),
                 "{problem}"
             );
         }
@@ -426,7 +423,7 @@ mod tests {
         assert!(inlined(&model).unwrap().is_none());
         let problem = inline(&mut model.proto, &mut |hint| hint.to_owned()).unwrap_err();
         assert!(
-            problem.contains("would become") && problem.contains("nodes"),
+            problem.to_string().contains("would become") && problem.to_string().contains("nodes"),
             "{problem}"
         );
         // A deep chain is as good as a flat one.

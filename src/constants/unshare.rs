@@ -8,7 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::origins::{Copies, same};
-use super::{Index, LoadError, Model, Names, Origin, ValueId};
+use crate::model::{
+    Index, LoadError, Model, Names, NodeId, Origin, TensorRef, ValueEntry, ValueId,
+};
 use crate::proto::NodeProto;
 use crate::proto::{Dtype, TensorProto};
 
@@ -28,7 +30,7 @@ pub enum Sharing {
 
 /// Constants of the main graph that several nodes read, by name, and how they come to be shared.
 pub fn shared(model: &Model) -> BTreeMap<String, Sharing> {
-    let shared = |(value, entry): (ValueId, &super::ValueEntry)| {
+    let shared = |(value, entry): (ValueId, &ValueEntry)| {
         let several = entry.graph == Index::MAIN && entry.readers.len() > 1 && !entry.is_output;
         let tensor = model
             .tensor_proto(value)
@@ -58,7 +60,7 @@ fn sharing(tensor: &TensorProto) -> Option<Sharing> {
 
 /// Whether all elements are the same.
 fn is_uniform(tensor: &TensorProto) -> bool {
-    let Ok(tensor) = super::TensorRef::from_proto(tensor) else {
+    let Ok(tensor) = TensorRef::from_proto(tensor) else {
         return false;
     };
     let width = (tensor.bytes.len() / tensor.elements().max(1)).max(1);
@@ -91,7 +93,7 @@ pub fn unshare(
         let Some(tensor) = model.tensor_proto(value).cloned() else {
             continue;
         };
-        let asks = |reader: &(super::NodeId, u32)| reads_extents(model.node(reader.0));
+        let asks = |reader: &(NodeId, u32)| reads_extents(model.node(reader.0));
         let readers: Vec<_> = readers.into_iter().filter(|reader| !asks(reader)).collect();
         for (node, slot) in readers.into_iter().skip(1) {
             // A reader inside a subgraph sees main-graph names too.

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::normal_domain;
+use super::error::InlineError;
+use crate::model::normal_domain;
 use crate::proto::{FunctionProto, GraphProto, NodeProto};
 
 /// Nodes that all calls together may become.
@@ -81,7 +82,7 @@ impl<'a> CallTable<'a> {
     }
 
     /// Errors: what the calls of a graph become is too much, or without end.
-    pub(super) fn check(&self, graph: &GraphProto) -> Result<(), String> {
+    pub(super) fn check(&self, graph: &GraphProto) -> Result<(), InlineError> {
         let (mut total, mut endless) = (0u64, None);
         each_node(
             &graph.node,
@@ -92,10 +93,11 @@ impl<'a> CallTable<'a> {
             },
         );
         match endless {
-            Some(name) => Err(format!("function '{name}' of the model calls itself")),
-            None if total > MOST => Err(format!(
-                "the calls of the model's own functions would become {total} nodes; {MOST} can be handled"
-            )),
+            Some(name) => Err(InlineError::CallsItself(name)),
+            None if total > MOST => Err(InlineError::TooMany {
+                nodes: total,
+                most: MOST,
+            }),
             None => Ok(()),
         }
     }

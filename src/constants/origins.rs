@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Index, Model, ValueId};
+use crate::model::{Index, Model, ValueId};
 use crate::proto::TensorProto;
 
 /// Which copies were made: name of the copy → name of the original.
