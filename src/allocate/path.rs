@@ -5,15 +5,17 @@
 //! for every budget on the way.
 
 mod meet;
+mod order;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use super::teams::{alone, teams};
+use super::teams::{alone, slopes, teams};
 use super::{Choice, Target, Width};
-use crate::analysis::{Analysis, ClassId, Group, Selection};
+use crate::analysis::{Analysis, ClassId, Selection};
 use crate::cost::{Cost, CostModel, IncrementalCost, Subject};
 use crate::score::Curve;
+use order::removable;
 
 /// The steps down, and where each leads.
 #[derive(Debug)]
@@ -374,39 +376,6 @@ impl<'a> Path<'a> {
         self.cost
             .of(&self.analysis.classes, &self.selection(choice))
     }
-}
-
-/// The slopes of the curves of some groups, added up.
-fn slopes(curves: &[Curve], team: &[usize]) -> Vec<f64> {
-    let mut all = team.iter().map(|place| curves[*place].slopes());
-    let first = all.next().unwrap_or_default();
-    all.fold(first, |sum, other| {
-        sum.iter().zip(&other).map(|(a, b)| a + b).collect()
-    })
-}
-
-/// The units of a group that may go in this order, so that no class is ever emptied.
-fn removable(group: &Group, analysis: &Analysis, order: &[u32]) -> Vec<u32> {
-    let mut left: BTreeMap<ClassId, u32> = group
-        .classes
-        .iter()
-        .map(|class| (*class, analysis.classes.get(*class).extent))
-        .collect();
-    let mut removable = Vec::with_capacity(order.len());
-    for unit in order {
-        let slices = &group.units[*unit as usize];
-        let spares = |class: &ClassId| {
-            let gone = slices.iter().filter(|(other, _)| other == class).count() as u32;
-            left.get(class).is_some_and(|left| *left > gone)
-        };
-        if slices.iter().all(|(class, _)| spares(class)) {
-            slices
-                .iter()
-                .for_each(|(class, _)| *left.entry(*class).or_insert(1) -= 1);
-            removable.push(*unit);
-        }
-    }
-    removable
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Groups that keep as many units each, for runtimes that have one number for all layers of a kind.
 
 use crate::analysis::{Analysis, Group};
+use crate::score::Curve;
 
 /// So many teams of one group each, as places in a list of groups.
 pub(super) fn alone(groups: usize) -> Vec<Vec<usize>> {
@@ -38,4 +39,13 @@ pub(super) fn teams<T: PartialEq>(
         }
     }
     teams
+}
+
+/// The slopes of the curves of some groups, added up.
+pub(super) fn slopes(curves: &[Curve], team: &[usize]) -> Vec<f64> {
+    let mut all = team.iter().map(|place| curves[*place].slopes());
+    let first = all.next().unwrap_or_default();
+    all.fold(first, |sum, other| {
+        sum.iter().zip(&other).map(|(a, b)| a + b).collect()
+    })
 }

@@ -2,7 +2,7 @@
 
 use anyhow::anyhow;
 
-use super::args::AllowIo;
+use super::allow_io::AllowIo;
 use crate::analysis::Allowed;
 use crate::inputs::{CALIBRATE, GIVE_INPUTS, GIVE_SHAPE, SCALING};
 use crate::model::Model;

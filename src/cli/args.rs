@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use super::allow_io::AllowIo;
 use super::family::SweepArgs;
 use super::keep::KeepArgs;
 use super::train_args::TrainArgs;
@@ -12,7 +13,7 @@ use super::values::{self, EngineName, GoalText, Kinds, Numbers, Pin, Recovery, S
 use super::views::ViewArgs;
 use crate::allocate::Align;
 use crate::progress::Memory;
-use crate::prune::{Allowance, Pattern};
+use crate::prune::Pattern;
 use crate::sparsify::{self, SparseScore};
 
 /// Prune trained ONNX models structurally, and compare the result with the original.
@@ -96,15 +97,6 @@ pub(super) struct DataArgs {
     /// Seed of everything random
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-}
-
-/// What may shrink although callers see it.
-#[derive(Clone, Debug, Args)]
-pub(super) struct AllowIo {
-    /// Graph inputs and outputs that may lose slices, all their axes (a glob over names, past_key_values.*) or one (NAME:AXIS);
-    /// repeatable. Whoever calls the pruned model has to give and take the smaller shapes
-    #[arg(long = "allow-io", value_name = "NAME[:AXIS]", value_parser = values::allowance)]
-    pub ends: Vec<Allowance>,
 }
 
 /// What runs models.

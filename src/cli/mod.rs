@@ -4,6 +4,7 @@
 
 mod advice;
 mod allocator;
+mod allow_io;
 mod args;
 mod bench;
 mod calibrate;

@@ -50,10 +50,8 @@ pub(super) fn run(args: &Sparsify, stop: &Stop) -> anyhow::Result<Exit> {
         given.doubt(&model, runtime, &watch);
     }
     let hint = given.guess();
-    let trimmed = runtime
-        .map(|runtime| calibrate::trimmed(&model, &given.data, runtime))
-        .transpose()?
-        .flatten();
+    let trimmed = runtime.map(|runtime| calibrate::trimmed(&model, &given.data, runtime));
+    let trimmed = trimmed.transpose()?.flatten();
     let data = trimmed.as_ref().unwrap_or(&given.data);
     let made = sparsify::sparsify(&model, &request, lent(data), runtime, &watch.work());
     let mut outcome = match told(made, &hint, &watch)? {
@@ -62,13 +60,7 @@ pub(super) fn run(args: &Sparsify, stop: &Stop) -> anyhow::Result<Exit> {
     };
     let padding = data.padding.as_ref().map(ToString::to_string);
     outcome.remarks.extend(padding);
-    let stored = match args.storage {
-        Storage::Dense => 0,
-        Storage::Sparse => {
-            let constants = outcome.constants();
-            sparsify::store_sparse(&mut outcome.model, &constants)?
-        }
-    };
+    let stored = stored(args.storage, &mut outcome)?;
     let mut report = reported(args, &request, (&model, &outcome, stored), &given);
     gate::thresholds(&mut report, &args.gate);
     let exit = gate::exit(&report, true, args.gate.allow_unverified);
@@ -88,6 +80,17 @@ pub(super) fn run(args: &Sparsify, stop: &Stop) -> anyhow::Result<Exit> {
     training::done(request.training.as_ref(), written);
     say(&watch, (exit, &hint), written, (args, &target), &report);
     Ok(exit)
+}
+
+/// How many constants are stored in the sparse form. Errors: one that cannot be.
+fn stored(storage: Storage, outcome: &mut SparsifyOutcome) -> anyhow::Result<usize> {
+    Ok(match storage {
+        Storage::Dense => 0,
+        Storage::Sparse => {
+            let constants = outcome.constants();
+            sparsify::store_sparse(&mut outcome.model, &constants)?
+        }
+    })
 }
 
 /// The inputs, for the work to borrow.

@@ -29,7 +29,7 @@ struct ShapedNetwork {
 }
 
 /// What a network is handed for a batch.
-pub(super) struct Given {
+pub(super) struct GivenArrays {
     pub arrays: Arrays,
     /// The number of the network.
     network: usize,
@@ -136,16 +136,16 @@ impl Student {
     }
 
     /// What the network is handed for a batch. Errors: the part that computes it fails.
-    pub fn given(&self, batch: &Tensors) -> Result<Given, TrainError> {
+    pub fn given(&self, batch: &Tensors) -> Result<GivenArrays, TrainError> {
         let dims = dims(batch);
         let fits = |network: &ShapedNetwork| network.dims == dims;
         let network = self.networks.iter().position(fits).unwrap_or(0);
         let arrays = self.networks[network].given(batch)?;
-        Ok(Given { arrays, network })
+        Ok(GivenArrays { arrays, network })
     }
 
     /// Runs the network on what it was handed.
-    pub fn run(&self, given: &Given, keeps: bool) -> Result<ForwardRun, TrainError> {
+    pub fn run(&self, given: &GivenArrays, keeps: bool) -> Result<ForwardRun, TrainError> {
         let network = &self.networks[given.network].network;
         network.run(&self.weights, &given.arrays, keeps)
     }
@@ -154,7 +154,7 @@ impl Student {
     pub fn gradients(
         &self,
         run: &ForwardRun,
-        given: &Given,
+        given: &GivenArrays,
         seeds: Vec<(ValueId, FloatArray)>,
     ) -> Vec<Option<FloatArray>> {
         let network = &self.networks[given.network].network;
