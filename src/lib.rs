@@ -124,7 +124,8 @@ pub mod workspace;
 #[doc(inline)]
 pub use prune::{
     Allowance, ChangedEnd, Engine, Note, Outcome, Pattern, PatternError, Point, PruneError, Pruner,
-    Request, SweepPoint, UnrunBranch, VocabularyCut, allowed, pareto_front,
+    Request, SensitiveGroup, SweepPoint, Tradeoff, UnrunBranch, VocabularyCut, allowed,
+    pareto_front,
 };
 // What is asked for and what is decided.
 #[doc(inline)]

@@ -91,6 +91,10 @@ impl Rounds<'_> {
         if self.measures() {
             self.reweigh(&mut plan, &quality, &targets)?;
         }
+        if round == 1 {
+            let path = plan.path(self.original, &self.request.targets);
+            decided.outlook = self.outlook(&path);
+        }
         let last = round == rounds;
         self.towards(&state, (&quality, &plan), &targets, last, decided)
     }
@@ -131,10 +135,10 @@ impl Rounds<'_> {
             ..self.cut(state, removed, &selection, quality)?
         };
         match self.drift(&state) {
-            Ok(found) => decided.tradeoff.push(Point {
-                cost: self.cost(&state.gone),
-                drift: found.drift,
-            }),
+            Ok(found) => {
+                let point = Point::measured(self.cost(&state.gone), found.drift);
+                decided.tradeoff.points.push(point);
+            }
             Err(error) if self.measures() => return Err(error),
             // Without inputs of the user's the models need not run.
             Err(_) => {}
@@ -219,11 +223,15 @@ impl Rounds<'_> {
         if self.measures() {
             quality.scale(&groups, &mut curves, &widths, self.bench, self.setup())?;
         }
-        Ok(Curves {
+        let curves = Curves {
             matched,
             widths,
             curves,
-        })
+        };
+        if self.measures() && state.prepared.is_none() {
+            decided.tradeoff.sensitive = curves.sensitive(prepared);
+        }
+        Ok(curves)
     }
 
     /// The dead units of a group of the original that are left, by their numbers among those that are.
@@ -353,6 +361,9 @@ impl Rounds<'_> {
         state: RoundState,
         mut decided: Decision,
     ) -> Result<Decision, PruneError> {
+        if let Some(outlook) = &mut decided.outlook {
+            outlook.chosen = self.cost(&state.gone);
+        }
         decided.choice = Choice {
             removed: state.gone,
         };

@@ -61,6 +61,7 @@ pub(super) fn html(report: &Report) -> Result<String, ReportError> {
         labelled => sentences::labelled(report),
         said => Serde(sentences::said(report).collect::<Vec<_>>()),
         tables => tables(report),
+        least => sentences::least(report),
         dots => Serde(sweep::dots(report)),
         chart => context! { width => sweep::CHART.0, height => sweep::CHART.1 },
         height => bars.len() * STEP,
@@ -85,6 +86,7 @@ fn tables(report: &Report) -> Vec<Value> {
             view::io_changed(report, usize::MAX),
         ),
         ("Trade-off", view::tradeoff(report)),
+        ("Most sensitive", view::sensitive(report)),
         ("Out of reach", view::frozen(report, usize::MAX)),
     ]
     .into_iter()

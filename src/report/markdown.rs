@@ -41,11 +41,15 @@ pub fn markdown(report: &Report) -> String {
             view::io_changed(report, usize::MAX),
         ),
         ("Trade-off", view::tradeoff(report)),
+        ("Most sensitive", view::sensitive(report)),
         ("Groups cut", view::cut(report, usize::MAX)),
         ("Out of reach", view::frozen(report, usize::MAX)),
     ] {
         if !part.rows.is_empty() {
             text += &format!("\n## {title}\n\n{}", table(&part));
+        }
+        if let Some(least) = sentences::least(report).filter(|_| title == "Trade-off") {
+            text += &format!("\n{}\n", escape(&least));
         }
     }
     text += "\n---\n\n";

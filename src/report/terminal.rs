@@ -27,6 +27,15 @@ pub fn summary(report: &Report) -> String {
         "input or output",
     );
     part(&mut text, "Trade-off", &view::tradeoff(report), "point");
+    if let Some(least) = sentences::least(report) {
+        text += &format!(" {}\n", plain(&least));
+    }
+    part(
+        &mut text,
+        "Most sensitive",
+        &view::sensitive(report),
+        "group",
+    );
     part(
         &mut text,
         "Groups cut most",

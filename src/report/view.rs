@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::sentences::outcome;
-use super::types::{CostRow, ExtentValue, GroupRow, IoChanged, Report};
+use super::types::{CostRow, ExtentValue, GroupRow, IoChanged, Report, SensitiveRow};
 use super::units;
 
 /// A table of text.
@@ -311,7 +311,7 @@ fn names(names: &[String]) -> String {
     text
 }
 
-/// The points that the search tried, with the option that takes each.
+/// The points that were tried or are foreseen, with the option that takes each.
 pub fn tradeoff(report: &Report) -> TextTable {
     let mut table = TextTable::new(&["params", "MACs", "size", "drift", "option"], &[4]);
     for point in &report.tradeoff {
@@ -323,10 +323,29 @@ pub fn tradeoff(report: &Report) -> TextTable {
             units::ratio(point.params as f64, report.original.params as f64),
             macs,
             units::ratio(point.bytes as f64, report.original.bytes as f64),
-            units::error(point.drift),
+            match point.estimated {
+                true => format!("≈ {}", units::error(point.drift)),
+                false => units::error(point.drift),
+            },
             point.option.clone(),
         ]);
     }
+    table
+}
+
+/// The groups that the outputs depend on most, with the option that leaves each whole.
+pub fn sensitive(report: &Report) -> TextTable {
+    let mut table = TextTable::new(&["group", "units", "gone", "drift", "option"], &[0, 4]);
+    let row = |row: &SensitiveRow| {
+        vec![
+            row.id.clone(),
+            row.units.to_string(),
+            row.removed.to_string(),
+            format!("≈ {}", units::error(row.drift)),
+            row.option.clone(),
+        ]
+    };
+    table.rows = report.sensitive.iter().map(row).collect();
     table
 }
 

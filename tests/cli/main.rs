@@ -12,6 +12,7 @@ mod runtime;
 mod said;
 mod sparsify;
 mod sweep;
+mod tradeoff;
 mod train;
 mod vocabulary;
 mod words;
