@@ -195,7 +195,6 @@ pub(super) fn outcome(report: &mut Report, outcome: &Outcome, request: &Request,
     let latency = outcome.checks.as_ref().and_then(|checks| checks.latency);
     report.original = cost(&outcome.before, latency.map(|latency| latency.original));
     report.pruned = Some(cost(&outcome.after, latency.map(|latency| latency.pruned)));
-    super::tradeoff::tell(report, outcome, request);
     report.latency = outcome.forecast.map(|foreseen| report::Foreseen {
         target: foreseen.target,
         original_ms: foreseen.original,

@@ -6,16 +6,17 @@ use super::decide::{Decision, require};
 use super::group_error::GroupErrorModel;
 use super::paths::Curves;
 use super::request::Request;
-use super::round_state::RoundState;
+use super::round_state::{RoundState, differs};
 use super::statistics::mend;
+use super::tradeoff::Outlook;
 use super::{Note, Point, PruneError};
-use crate::allocate::{Choice, Target, Unreachable, Width, least_cuts};
+use crate::allocate::{Choice, Path, Target, Unreachable, Width, least_cuts};
 use crate::analysis::{Group, Selection, analyse};
 use crate::calibrate::Dataset;
 use crate::cost::Cost;
 use crate::evaluate::{Baseline, Estimate, RunSetup};
 use crate::latency::{LatencyModel, Settling};
-use crate::model::{Model, ValueId};
+use crate::model::Model;
 use crate::progress::Work;
 use crate::recover::RepairOptions;
 use crate::run::Runtime;
@@ -177,6 +178,12 @@ impl Rounds<'_> {
         let settled = settling.settle(latency)?;
         decided.forecast = settled.forecast.or(decided.forecast);
         Ok((settled.choice, settled.correction))
+    }
+
+    /// What the curves foresee on a path; `None` where their errors are no drifts.
+    pub(super) fn outlook(&self, path: &Path) -> Option<Outlook> {
+        let targets = &self.request.targets;
+        self.measures().then(|| Outlook::of(path, targets))
     }
 
     /// What models are run on and in.
@@ -382,19 +389,4 @@ impl Rounds<'_> {
         decided.made = Some((prepared.working, state.repairs));
         Ok(decided)
     }
-}
-
-/// A constant that is not of the same shape in both.
-fn differs(one: &Model, other: &Model) -> Option<String> {
-    let dims =
-        |model: &Model, value: ValueId| model.tensor_proto(value).map(|tensor| tensor.dims.clone());
-    let values = other.index().main_values();
-    let find = |name: &str| values.get(name).and_then(|value| dims(other, *value));
-    let main = one
-        .index()
-        .values()
-        .filter(|(_, entry)| entry.graph == crate::model::Index::MAIN);
-    main.filter_map(|(value, entry)| Some((dims(one, value)?, entry.name.clone())))
-        .find(|(dims, name)| find(name).is_some_and(|found| found != *dims))
-        .map(|(_, name)| name)
 }

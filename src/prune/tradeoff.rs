@@ -1,7 +1,6 @@
 //! What error curves tell of models other than the one that is made. Nothing is run for it.
 
 use super::paths::Curves;
-use super::rounds::Rounds;
 use super::{Pattern, Point, SensitiveGroup, Tradeoff};
 use crate::allocate::{Path, Target, Width};
 use crate::cost::Cost;
@@ -27,15 +26,12 @@ pub(super) struct Outlook {
     pub chosen: Cost,
 }
 
-impl Rounds<'_> {
-    /// What the curves foresee on the way to the request's targets; `None` where their errors are no drifts.
-    pub(super) fn outlook(&self, path: &Path) -> Option<Outlook> {
-        let way = self.measures().then(|| path.way().collect())?;
-        Some(Outlook::new(way, &self.request.targets))
-    }
-}
-
 impl Outlook {
+    /// What a path leads to on the way to some targets.
+    pub(super) fn of(path: &Path, targets: &[Target]) -> Self {
+        Outlook::new(path.way().collect(), targets)
+    }
+
     fn new(way: Vec<(Cost, f64)>, targets: &[Target]) -> Self {
         let whole = way.first().map(|(cost, _)| *cost).unwrap_or_default();
         let targets = match targets {

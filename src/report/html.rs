@@ -61,7 +61,6 @@ pub(super) fn html(report: &Report) -> Result<String, ReportError> {
         labelled => sentences::labelled(report),
         said => Serde(sentences::said(report).collect::<Vec<_>>()),
         tables => tables(report),
-        least => sentences::least(report),
         dots => Serde(sweep::dots(report)),
         chart => context! { width => sweep::CHART.0, height => sweep::CHART.1 },
         height => bars.len() * STEP,

@@ -48,9 +48,6 @@ pub fn markdown(report: &Report) -> String {
         if !part.rows.is_empty() {
             text += &format!("\n## {title}\n\n{}", table(&part));
         }
-        if let Some(least) = sentences::least(report).filter(|_| title == "Trade-off") {
-            text += &format!("\n{}\n", escape(&least));
-        }
     }
     text += "\n---\n\n";
     text += &format!("{} {}", report.tool.name, report.tool.version);
@@ -93,6 +90,9 @@ fn table(table: &TextTable) -> String {
         .rows
         .iter()
         .for_each(|cells| text += &row(cells.iter().map(|cell| escape(cell)).collect()));
+    if let Some(below) = &table.below {
+        text += &format!("\n{}\n", escape(below));
+    }
     text
 }
 

@@ -176,6 +176,11 @@ pub fn drift(report: &Report) -> String {
     {
         text += &format!(", same top-1 class {}", units::percent(agreement));
     }
+    let ranks = report.drift.outputs.iter();
+    let ranks = ranks.filter_map(|output| output.rank_correlation);
+    if let Some(ranks) = ranks.min_by(f64::total_cmp) {
+        text += &format!(", ranks of similarities correlate {}", units::error(ranks));
+    }
     text
 }
 

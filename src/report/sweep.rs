@@ -18,11 +18,12 @@ pub fn sweep(report: &Report) -> TextTable {
             "latency",
             "drift",
             "same top-1",
+            "same ranks",
             "top-1",
             "front",
             "file",
         ],
-        &[0, 8, 9],
+        &[0, 9, 10],
     );
     let original = &report.original;
     let macs = original.macs.map_or(f64::NAN, |macs| macs as f64);
@@ -38,6 +39,7 @@ pub fn sweep(report: &Report) -> TextTable {
             optional(row.latency_ms, units::milliseconds),
             optional(row.drift, units::error),
             optional(row.agreement, units::percent),
+            optional(row.rank_correlation, units::error),
             optional(row.accuracy, units::percent),
             if row.on_front { "*" } else { "" }.to_owned(),
             row.path.clone().unwrap_or_else(|| UNKNOWN.to_owned()),
@@ -59,7 +61,7 @@ pub fn sweep(report: &Report) -> TextTable {
             .iter()
             .map(|row| shown.iter().map(|column| row[*column].clone()).collect())
             .collect(),
-        left_out: 0,
+        ..Default::default()
     }
 }
 

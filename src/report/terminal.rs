@@ -27,9 +27,6 @@ pub fn summary(report: &Report) -> String {
         "input or output",
     );
     part(&mut text, "Trade-off", &view::tradeoff(report), "point");
-    if let Some(least) = sentences::least(report) {
-        text += &format!(" {}\n", plain(&least));
-    }
     part(
         &mut text,
         "Most sensitive",
@@ -212,6 +209,9 @@ fn part(text: &mut String, title: &str, table: &TextTable, what: &str) {
     *text += &format!("\n{title}\n{}", draw(table));
     if table.left_out > 0 {
         *text += &format!(" and {} more\n", sentences::plural(table.left_out, what));
+    }
+    if let Some(below) = &table.below {
+        *text += &format!(" {}\n", plain(below));
     }
 }
 

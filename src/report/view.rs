@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
-use super::sentences::outcome;
+use super::sentences::{least, outcome};
 use super::types::{CostRow, ExtentValue, GroupRow, IoChanged, Report, SensitiveRow};
 use super::units;
+use crate::verify::OutputDrift;
 
 /// A table of text.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -17,6 +18,8 @@ pub struct TextTable {
     pub rows: Vec<Vec<String>>,
     /// Rows that were left out.
     pub left_out: usize,
+    /// What is said beneath it.
+    pub below: Option<String>,
 }
 
 impl TextTable {
@@ -78,7 +81,7 @@ fn lines(cost: &CostRow) -> [(&'static str, String, f64); 4] {
     ]
 }
 
-/// Drift output by output.
+/// Drift output by output; of embeddings, if there are such, how alike their similarities rank.
 pub fn outputs(report: &Report) -> TextTable {
     let mut table = TextTable::new(
         &[
@@ -88,27 +91,36 @@ pub fn outputs(report: &Report) -> TextTable {
             "largest difference",
             "same top-1",
             "KL",
+            "same ranks",
         ],
         &[0],
     );
+    let outputs = &report.drift.outputs;
+    let columns = match outputs
+        .iter()
+        .any(|output| output.rank_correlation.is_some())
+    {
+        true => table.head.len(),
+        false => table.head.len() - 1,
+    };
+    table.head.truncate(columns);
     let optional = |number: Option<f64>, show: fn(f64) -> String| {
         number.map_or_else(|| UNKNOWN.to_owned(), show)
     };
-    table.rows = report
-        .drift
-        .outputs
-        .iter()
-        .map(|output| {
-            vec![
-                output.name.clone(),
-                units::error(output.relative_l2),
-                format!("{:.5}", output.cosine),
-                units::error(output.max_abs),
-                optional(output.top1_agreement, units::percent),
-                optional(output.kl, units::error),
-            ]
-        })
-        .collect();
+    let row = |output: &OutputDrift| {
+        let mut cells = vec![
+            output.name.clone(),
+            units::error(output.relative_l2),
+            format!("{:.5}", output.cosine),
+            units::error(output.max_abs),
+            optional(output.top1_agreement, units::percent),
+            optional(output.kl, units::error),
+            optional(output.rank_correlation, units::error),
+        ];
+        cells.truncate(columns);
+        cells
+    };
+    table.rows = outputs.iter().map(row).collect();
     table
 }
 
@@ -314,6 +326,7 @@ fn names(names: &[String]) -> String {
 /// The points that were tried or are foreseen, with the option that takes each.
 pub fn tradeoff(report: &Report) -> TextTable {
     let mut table = TextTable::new(&["params", "MACs", "size", "drift", "option"], &[4]);
+    table.below = least(report);
     for point in &report.tradeoff {
         let macs = units::ratio(
             point.macs as f64,
