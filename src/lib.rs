@@ -125,7 +125,8 @@ pub mod workspace;
 // The door: a request, and what comes of it.
 #[doc(inline)]
 pub use prune::{
-    Engine, Note, Outcome, Pattern, PatternError, Point, PruneError, Pruner, Request, SweepPoint,
+    Engine, Note, Outcome, Pattern, PatternError, Point, PruneError, Pruner, Request,
+    SensitiveGroup, SweepPoint, Tradeoff,
 };
 // What is asked for and what is decided.
 #[doc(inline)]

@@ -288,6 +288,12 @@ impl<'a> Path<'a> {
         self.original
     }
 
+    /// Cost and foreseen error of the whole model, and after each step.
+    pub fn way(&self) -> impl Iterator<Item = (Cost, f64)> {
+        let steps = self.steps.iter().map(|step| (step.cost, step.error));
+        std::iter::once((self.original, 0.0)).chain(steps)
+    }
+
     /// The error that the curves foresee after so many steps.
     pub fn error(&self, steps: usize) -> f64 {
         steps

@@ -144,7 +144,7 @@ impl Dataset {
 
     /// What statistics are taken of and weights are fitted to: the inputs, in several views where there are few.
     #[doc(hidden)]
-    pub fn rows(&self) -> &dyn Batches {
+    pub(crate) fn rows(&self) -> &dyn Batches {
         match &self.views {
             Some(viewed) => &*viewed.rows,
             None => &*self.inputs,
@@ -153,7 +153,7 @@ impl Dataset {
 
     /// What is fitted to and chosen by, with the padding that it came with.
     #[doc(hidden)]
-    pub fn whole(&self) -> &dyn Batches {
+    pub(crate) fn whole(&self) -> &dyn Batches {
         match &self.padding {
             Some(padding) => &*padding.whole,
             None => &*self.inputs,
@@ -162,7 +162,7 @@ impl Dataset {
 
     /// One of all inputs of each width of sequences, the widest first. Errors: one that cannot be read.
     #[doc(hidden)]
-    pub fn examples(&self) -> Result<Vec<Tensors>, DataError> {
+    pub(crate) fn examples(&self) -> Result<Vec<Tensors>, DataError> {
         let apart = self.apart.as_ref().map(|apart| &*apart.inputs);
         examples_of_both(&*self.inputs, apart)
     }

@@ -114,7 +114,8 @@ pub(super) struct Thresholds {
     /// The largest relative output error allowed
     #[arg(long, value_name = "X", value_parser = values::not_negative)]
     pub max_drift: Option<f64>,
-    /// The smallest share of samples that must keep their top-1 class
+    /// The smallest share of samples that must keep their top-1 class (of embeddings: the least correlation of the ranks
+    /// of their similarities)
     #[arg(long, value_name = "X", value_parser = values::share)]
     pub min_agreement: Option<f64>,
     /// Accept a result that the runtime could not check

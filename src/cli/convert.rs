@@ -195,17 +195,6 @@ pub(super) fn outcome(report: &mut Report, outcome: &Outcome, request: &Request,
     let latency = outcome.checks.as_ref().and_then(|checks| checks.latency);
     report.original = cost(&outcome.before, latency.map(|latency| latency.original));
     report.pruned = Some(cost(&outcome.after, latency.map(|latency| latency.pruned)));
-    report.tradeoff = outcome
-        .tradeoff
-        .iter()
-        .map(|point| report::PointRow {
-            macs: point.cost.macs.round() as u64,
-            params: point.cost.params.round() as u64,
-            bytes: point.cost.bytes.round() as u64,
-            drift: point.drift,
-            option: format!("--target drift={}", report::ceiling(point.drift)),
-        })
-        .collect();
     report.latency = outcome.forecast.map(|foreseen| report::Foreseen {
         target: foreseen.target,
         original_ms: foreseen.original,

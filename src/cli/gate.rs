@@ -11,6 +11,7 @@ use crate::latency::NEAR;
 use crate::plan::Fit;
 use crate::prune::FAR;
 use crate::report::{self, Check, CheckVerdict, ExactnessVerdict, Report};
+use crate::verify::OutputDrift;
 
 /// Holds the thresholds against the drift that the report tells of, and sets the drift's verdict.
 pub(super) fn thresholds(report: &mut Report, gate: &Thresholds) {
@@ -29,12 +30,12 @@ pub(super) fn thresholds(report: &mut Report, gate: &Thresholds) {
             .drift
             .outputs
             .iter()
-            .filter_map(|output| output.top1_agreement)
+            .filter_map(OutputDrift::agreement)
             .min_by(f64::total_cmp);
         let none = if report.drift.outputs.is_empty() {
             "the outputs' agreement could not be measured"
         } else {
-            "no output is one score per class, so there is no agreement"
+            "no output is one score per class or rows of embeddings, so there is no agreement"
         };
         found.push(check(
             format!("--min-agreement {least}"),
@@ -227,5 +228,28 @@ mod tests {
         assert_eq!(verdict(0.6, 10.0, 6.4), (Exit::Missed, 0));
         // Near enough to a light target, and slower all the same.
         assert_eq!(verdict(0.99, 10.0, 10.1), (Exit::Missed, 1));
+    }
+
+    #[test]
+    fn outputs_with_little_in_common_are_refused_whatever_the_target() {
+        let refused = |relative_l2: f64| {
+            let mut report = Report::default();
+            let target = [Target::Latency(0.6)];
+            let latency = Latency {
+                original: 10.0,
+                pruned: 6.0,
+            };
+            latency_targets(&mut report, &target, Some(latency));
+            report.drift.outputs.push(OutputDrift {
+                relative_l2,
+                ..Default::default()
+            });
+            far_off(&mut report);
+            exit(&report, true, false) == Exit::Missed
+        };
+        assert_eq!(
+            [0.1, 0.499, 0.5, f64::NAN].map(refused),
+            [false, false, true, true]
+        );
     }
 }

@@ -28,6 +28,7 @@ mod prune;
 mod sparsify;
 mod stop;
 mod sweep;
+mod tradeoff;
 mod train_args;
 mod training;
 mod values;

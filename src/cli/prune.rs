@@ -12,7 +12,8 @@ use super::values::{GoalText, Recovery, Scoring};
 use super::vocabulary::{self, TokenFiles};
 use super::watch::Watch;
 use super::{
-    Exit, advice, calibrate, convert, data, defaults, ending, engine, gate, output, training,
+    Exit, advice, calibrate, convert, data, defaults, ending, engine, gate, output, tradeoff,
+    training,
 };
 use crate::allocate::{Align, Target};
 use crate::analysis::{Allowed, Kind};
@@ -223,6 +224,7 @@ fn report_of(
     report.runtime = outcome.engine.as_ref().map(convert::engine);
     convert::counted(&mut report, model, &request.pins);
     convert::outcome(&mut report, outcome, request, synthetic);
+    tradeoff::tell(&mut report, outcome, request);
     gate::targets(
         &mut report,
         &request.targets,

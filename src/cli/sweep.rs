@@ -178,6 +178,7 @@ fn row(member: &SweepMember, one: &SweptModel) -> SweepRow {
     let outputs = &report.drift.outputs;
     let agreements = outputs.iter().filter_map(|output| output.top1_agreement);
     let kl = outputs.iter().filter_map(|output| output.kl);
+    let ranks = outputs.iter().filter_map(|output| output.rank_correlation);
     SweepRow {
         target: member.point.to_string(),
         macs: cost.macs.unwrap_or_default(),
@@ -187,6 +188,7 @@ fn row(member: &SweepMember, one: &SweptModel) -> SweepRow {
         drift: report.drift.worst().map(|output| output.relative_l2),
         agreement: agreements.min_by(f64::total_cmp),
         kl: kl.max_by(f64::total_cmp),
+        rank_correlation: ranks.min_by(f64::total_cmp),
         accuracy: report.drift.labelled.as_ref().map(|found| found.pruned),
         exactness: report.exactness.verdict,
         path: one.written.then(|| member.path.display().to_string()),

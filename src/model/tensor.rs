@@ -126,7 +126,7 @@ impl TensorRef {
     }
 
     /// The first entries along an axis; all where there are not more.
-    pub fn first_along(&self, axis: usize, count: usize) -> TensorRef {
+    pub(crate) fn first_along(&self, axis: usize, count: usize) -> TensorRef {
         if self.dims.get(axis).is_none_or(|extent| *extent <= count) {
             return self.clone();
         }

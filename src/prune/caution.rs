@@ -2,7 +2,7 @@
 
 use super::decide::{Decision, allowed};
 use super::stages::{PreparedModel, Stages};
-use super::{Note, Outcome, Point, PruneError, Request};
+use super::{Note, Outcome, PruneError, Request, Tradeoff};
 use crate::allocate::Choice;
 use crate::calibrate::{Dataset, doubts};
 use crate::evaluate::{ALLOWANCE, Baseline, Checks};
@@ -41,7 +41,7 @@ impl Stages<'_> {
             request.drift = Some(allowed * caution.share);
             said.extend(caution.remark(allowed * caution.share));
             if caution.share == 0.0 && !prepared.candidates.groups.is_empty() {
-                return self.whole(prepared, Vec::new(), &said, sha256, baseline);
+                return self.whole(prepared, Tradeoff::default(), &said, sha256, baseline);
             }
         }
         let candidates = prepared.candidates.clone();
@@ -95,7 +95,7 @@ impl Stages<'_> {
     fn whole(
         &self,
         prepared: PreparedModel,
-        tradeoff: Vec<Point>,
+        tradeoff: Tradeoff,
         said: &[String],
         sha256: &str,
         baseline: &Baseline,

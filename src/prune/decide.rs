@@ -1,7 +1,8 @@
 //! Which units go: from a plan, by targets, or as many as the drift allows.
 
 use super::request::Request;
-use super::{Note, Point, PruneError};
+use super::tradeoff::Outlook;
+use super::{Note, Point, PruneError, Tradeoff};
 use crate::allocate::{Choice, Ranking, Target};
 use crate::calibrate::Dataset;
 use crate::evaluate::{Baseline, Estimate};
@@ -17,7 +18,9 @@ use crate::workspace::Workspace;
 #[derive(Debug, Default)]
 pub(super) struct Decision {
     pub choice: Choice,
-    pub tradeoff: Vec<Point>,
+    pub tradeoff: Tradeoff,
+    /// What the error curves foresee, where there are such.
+    pub outlook: Option<Outlook>,
     pub reached: bool,
     /// What was foreseen of the latency, where one is aimed at.
     pub forecast: Option<LatencyForecast>,
@@ -185,7 +188,7 @@ impl Scored<'_> {
             let estimate = self.baseline.quick_estimate(&pruned, self.data)?;
             let drift = estimate.drift;
             let cost = ranking.cost(&choice);
-            tried.push((guess, Point { cost, drift }));
+            tried.push((guess, Point::measured(cost, drift)));
             if keeps(self.request, allowed, &estimate) {
                 (low, best) = (guess, choice);
             } else {
@@ -202,8 +205,9 @@ impl Scored<'_> {
             };
         }
         tried.sort_by_key(|(count, _)| *count);
-        decision.tradeoff = tried.into_iter().map(|(_, point)| point).collect();
-        decision.tradeoff.dedup_by(|a, b| a.cost == b.cost);
+        let points = &mut decision.tradeoff.points;
+        points.extend(tried.into_iter().map(|(_, point)| point));
+        points.dedup_by(|a, b| a.cost == b.cost);
         if best.removed.iter().all(Vec::is_empty) {
             decision.reached = false;
             decision.notes.push(no_cut(self.request, allowed));

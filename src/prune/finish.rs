@@ -37,6 +37,11 @@ impl Stages<'_> {
         workspace.check(&recovered.model, &cut.selection)?;
         let checks = self.check(&workspace, &cut, &recovered, baseline)?;
         let (before, after) = self.costs(&workspace, &cut.selection, &recovered.model);
+        let mut tradeoff = decision.tradeoff;
+        if let Some(outlook) = decision.outlook {
+            let drift = checks.as_ref().and_then(Checks::drift);
+            tradeoff.foresee(&outlook, (after, drift));
+        }
         let ran = self.known.runs && baseline.failure().is_none();
         let mut outcome = Outcome {
             engine: self.runtime.filter(|_| ran).map(Engine::of),
@@ -55,7 +60,7 @@ impl Stages<'_> {
             training: recovered.training,
             unrun: candidates.unrun,
             vocabulary: None,
-            tradeoff: decision.tradeoff,
+            tradeoff,
             reached: decision.reached,
             notes: decision.notes,
         };

@@ -1,6 +1,6 @@
 //! What pruning made and found.
 
-use super::{ChangedEnd, Note, UnrunBranch};
+use super::{ChangedEnd, Note, Pattern, UnrunBranch};
 use crate::allocate::Choice;
 use crate::analysis::KeptTokens;
 use crate::cost::Cost;
@@ -31,14 +31,44 @@ impl Engine {
     }
 }
 
-/// One point that the search tried.
+/// One point that was tried, or that error curves foresee.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Point {
     /// What the model costs there.
     pub cost: Cost,
-    /// The largest relative L2 drift of any output there.
+    /// The largest relative L2 drift of any output there, on inputs that no weights were fitted to.
     pub drift: f64,
+    /// Whether no model was made there: the drift is what error curves foresee, scaled to what was measured of the chosen cut.
+    pub estimated: bool,
+}
+
+/// What can be had for how much drift.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Tradeoff {
+    /// The points that were tried, and those that error curves foresee, widest first.
+    pub points: Vec<Point>,
+    /// The least that the groups which may be cut can come down to; `None` where no error curves were measured.
+    pub least: Option<Cost>,
+    /// The groups that the outputs depend on most, the first of them most; none where no error curves were measured.
+    pub sensitive: Vec<SensitiveGroup>,
+}
+
+/// A group that the outputs depend on much.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct SensitiveGroup {
+    /// Its id.
+    pub id: String,
+    /// How many units it has.
+    pub units: usize,
+    /// How many of them the drift is for: half, or all where it goes as a whole or not at all.
+    pub removed: usize,
+    /// The relative L2 drift to be expected where these units go and nothing else.
+    pub drift: f64,
+    /// A pattern that its id matches, whatever characters are in it.
+    pub pattern: Pattern,
 }
 
 /// What pruning made and found.
@@ -85,8 +115,8 @@ pub struct Outcome {
     /// Inputs and outputs whose shape changed.
     #[doc(hidden)]
     pub changed_ends: Vec<ChangedEnd>,
-    /// The points that the search tried, widest first.
-    pub tradeoff: Vec<Point>,
+    /// What can be had for how much drift.
+    pub tradeoff: Tradeoff,
     /// Whether all targets were met.
     pub reached: bool,
     /// What the user should know, one sentence each.

@@ -29,15 +29,46 @@ impl FromStr for Pattern {
 }
 
 impl Pattern {
+    /// The pattern that a name matches, and no other that differs in more than a backslash.
+    pub(super) fn of_name(name: &str) -> Option<Self> {
+        // What a backslash stands for depends on the system.
+        let text = globset::escape(name).replace('\\', "?");
+        text.parse().ok()
+    }
+
     pub(super) fn matcher(&self) -> GlobMatcher {
         self.0.compile_matcher()
     }
 
-    pub(super) fn text(&self) -> &str {
+    /// The pattern as it is written.
+    pub fn text(&self) -> &str {
         self.0.glob()
     }
 }
 
 pub(super) fn glob(text: &str) -> Result<Glob, PatternError> {
     Glob::new(text).map_err(|error| PatternError(error.kind().to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_match_their_own_patterns() {
+        for name in [
+            "conv1",
+            "a/b.0",
+            "x[0]*?",
+            "{a,b}",
+            "back\\slash",
+            "a]b",
+            "!x",
+            "",
+        ] {
+            let matcher = Pattern::of_name(name).unwrap().matcher();
+            assert!(matcher.is_match(name), "{name}");
+            assert!(!matcher.is_match(format!("{name}0")), "{name}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Where a round begins, and where it ends.
 
-use crate::model::Model;
+use crate::model::{Index, Model, ValueId};
 use crate::recover::Repair;
 use crate::train::TrainingRecord;
 use crate::workspace::Workspace;
@@ -35,4 +35,19 @@ impl RoundState {
             warm: None,
         }
     }
+}
+
+/// A constant that is not of the same shape in both.
+pub(super) fn differs(one: &Model, other: &Model) -> Option<String> {
+    let dims =
+        |model: &Model, value: ValueId| model.tensor_proto(value).map(|tensor| tensor.dims.clone());
+    let values = other.index().main_values();
+    let find = |name: &str| values.get(name).and_then(|value| dims(other, *value));
+    let main = one
+        .index()
+        .values()
+        .filter(|(_, entry)| entry.graph == Index::MAIN);
+    main.filter_map(|(value, entry)| Some((dims(one, value)?, entry.name.clone())))
+        .find(|(dims, name)| find(name).is_some_and(|found| found != *dims))
+        .map(|(_, name)| name)
 }

@@ -6,17 +6,18 @@ use super::decide::{Decision, require};
 use super::group_error::GroupErrorModel;
 use super::paths::Curves;
 use super::request::Request;
-use super::round_state::RoundState;
+use super::round_state::{RoundState, differs};
 use super::statistics::mend;
+use super::tradeoff::Outlook;
 use super::{Note, Point, PruneError};
-use crate::allocate::{Choice, Target, Unreachable, Width, least_cuts};
+use crate::allocate::{Choice, Path, Target, Unreachable, Width, least_cuts};
 use crate::analysis::{Group, Selection, analyse};
 use crate::calibrate::Dataset;
 use crate::constants::equal_copies;
 use crate::cost::Cost;
 use crate::evaluate::{Baseline, Estimate, RunSetup};
 use crate::latency::{LatencyModel, Settling};
-use crate::model::{Model, ValueId};
+use crate::model::Model;
 use crate::progress::Work;
 use crate::recover::RepairOptions;
 use crate::run::Runtime;
@@ -92,6 +93,10 @@ impl Rounds<'_> {
         if self.measures() {
             self.reweigh(&mut plan, &quality, &targets)?;
         }
+        if round == 1 {
+            let path = plan.path(self.original, &self.request.targets);
+            decided.outlook = self.outlook(&path);
+        }
         let last = round == rounds;
         self.towards(&state, (&quality, &plan), &targets, last, decided)
     }
@@ -132,10 +137,10 @@ impl Rounds<'_> {
             ..self.cut(state, removed, &selection, quality)?
         };
         match self.drift(&state) {
-            Ok(found) => decided.tradeoff.push(Point {
-                cost: self.cost(&state.gone),
-                drift: found.drift,
-            }),
+            Ok(found) => {
+                let point = Point::measured(self.cost(&state.gone), found.drift);
+                decided.tradeoff.points.push(point);
+            }
             Err(error) if self.measures() => return Err(error),
             // Without inputs of the user's the models need not run.
             Err(_) => {}
@@ -174,6 +179,12 @@ impl Rounds<'_> {
         let settled = settling.settle(latency)?;
         decided.forecast = settled.forecast.or(decided.forecast);
         Ok((settled.choice, settled.correction))
+    }
+
+    /// What the curves foresee on a path; `None` where their errors are no drifts.
+    pub(super) fn outlook(&self, path: &Path) -> Option<Outlook> {
+        let targets = &self.request.targets;
+        self.measures().then(|| Outlook::of(path, targets))
     }
 
     /// What models are run on and in.
@@ -220,12 +231,16 @@ impl Rounds<'_> {
         if self.measures() {
             quality.scale(&groups, &mut curves, &widths, self.bench, self.setup())?;
         }
-        Ok(Curves {
+        let curves = Curves {
             matched,
             widths,
             curves,
             uniform: self.request.uniform,
-        })
+        };
+        if self.measures() && state.prepared.is_none() {
+            decided.tradeoff.sensitive = curves.sensitive(prepared);
+        }
+        Ok(curves)
     }
 
     /// The dead units of a group of the original that are left, by their numbers among those that are.
@@ -359,6 +374,9 @@ impl Rounds<'_> {
         state: RoundState,
         mut decided: Decision,
     ) -> Result<Decision, PruneError> {
+        if let Some(outlook) = &mut decided.outlook {
+            outlook.chosen = self.cost(&state.gone);
+        }
         decided.choice = Choice {
             removed: state.gone,
         };
@@ -377,19 +395,4 @@ impl Rounds<'_> {
         decided.made = Some((prepared.working, state.repairs));
         Ok(decided)
     }
-}
-
-/// A constant that is not of the same shape in both.
-fn differs(one: &Model, other: &Model) -> Option<String> {
-    let dims =
-        |model: &Model, value: ValueId| model.tensor_proto(value).map(|tensor| tensor.dims.clone());
-    let values = other.index().main_values();
-    let find = |name: &str| values.get(name).and_then(|value| dims(other, *value));
-    let main = one
-        .index()
-        .values()
-        .filter(|(_, entry)| entry.graph == crate::model::Index::MAIN);
-    main.filter_map(|(value, entry)| Some((dims(one, value)?, entry.name.clone())))
-        .find(|(dims, name)| find(name).is_some_and(|found| found != *dims))
-        .map(|(_, name)| name)
 }

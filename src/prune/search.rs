@@ -74,9 +74,8 @@ impl Rounds<'_> {
             allowed,
         };
         let best = self.descend(&trials, &mut decided)?;
-        decided
-            .tradeoff
-            .sort_by(|a, b| b.cost.macs.total_cmp(&a.cost.macs));
+        decided.tradeoff.sort();
+        decided.outlook = self.outlook(&path);
         let state = best.state.unwrap_or(RoundState {
             prepared: None,
             ..state
@@ -276,10 +275,8 @@ impl Rounds<'_> {
         )?;
         let found = self.drift(&tried)?;
         tracing::debug!(?found, "mended");
-        decided.tradeoff.push(Point {
-            cost: self.cost(&tried.gone),
-            drift: found.drift,
-        });
+        let point = Point::measured(self.cost(&tried.gone), found.drift);
+        decided.tradeoff.points.push(point);
         Ok((tried, found))
     }
 }

@@ -9,7 +9,7 @@ use super::paths::Curves;
 use super::round_state::RoundState;
 use super::rounds::Rounds;
 use super::stages::{PreparedModel, Stages};
-use super::{Note, Outcome, PruneError, Request};
+use super::{Note, Outcome, PruneError, Request, SensitiveGroup};
 use crate::evaluate::Baseline;
 use crate::latency::LatencyModel;
 use crate::model::Model;
@@ -24,6 +24,8 @@ struct SharedCurves<'a> {
     curves: [Vec<Curve>; 2],
     /// What is to be said of the curves.
     notes: Vec<Note>,
+    /// The groups that the outputs depend on most.
+    sensitive: Vec<SensitiveGroup>,
     /// The original with the numbers of the last model.
     warm: Option<Model>,
 }
@@ -74,6 +76,7 @@ impl<'a> Rounds<'a> {
             plan,
             curves,
             notes: said.notes,
+            sensitive: said.tradeoff.sensitive,
             warm: None,
         })
     }
@@ -85,6 +88,7 @@ impl<'a> Rounds<'a> {
             notes: family.notes.clone(),
             ..Default::default()
         };
+        decided.tradeoff.sensitive.clone_from(&family.sensitive);
         let state = RoundState {
             warm: family.warm.take(),
             ..RoundState::whole(self.original)
@@ -96,6 +100,7 @@ impl<'a> Rounds<'a> {
             self.choose_curves(family)?;
             let curves = (&family.quality, &family.plan);
             let state = self.towards(&state, curves, targets, true, &mut decided)?;
+            decided.outlook = self.outlook(&family.plan.path(self.original, targets));
             self.finish(state, decided)?
         };
         if let (Some((model, _)), Some(_)) = (&decided.made, self.request.recover) {

@@ -85,6 +85,7 @@ fn tables(report: &Report) -> Vec<Value> {
             view::io_changed(report, usize::MAX),
         ),
         ("Trade-off", view::tradeoff(report)),
+        ("Most sensitive", view::sensitive(report)),
         ("Out of reach", view::frozen(report, usize::MAX)),
     ]
     .into_iter()

@@ -41,6 +41,7 @@ pub fn markdown(report: &Report) -> String {
             view::io_changed(report, usize::MAX),
         ),
         ("Trade-off", view::tradeoff(report)),
+        ("Most sensitive", view::sensitive(report)),
         ("Groups cut", view::cut(report, usize::MAX)),
         ("Out of reach", view::frozen(report, usize::MAX)),
     ] {
@@ -89,6 +90,9 @@ fn table(table: &TextTable) -> String {
         .rows
         .iter()
         .for_each(|cells| text += &row(cells.iter().map(|cell| escape(cell)).collect()));
+    if let Some(below) = &table.below {
+        text += &format!("\n{}\n", escape(below));
+    }
     text
 }
 

@@ -40,6 +40,18 @@ pub fn vocabulary(row: &VocabularyRow) -> String {
     )
 }
 
+/// One sentence on the least that can be reached; `None` where no error curves tell.
+pub fn least(report: &Report) -> Option<String> {
+    let (least, whole) = (report.least.as_ref()?, &report.original);
+    let number = |count: Option<u64>| count.map_or(f64::NAN, |count| count as f64);
+    Some(format!(
+        "the least that can be reached: params {}, MACs {}, size {}; ≈ is foreseen by error curves",
+        units::ratio(least.params as f64, whole.params as f64),
+        units::ratio(number(least.macs), number(whole.macs)),
+        units::ratio(least.bytes as f64, whole.bytes as f64),
+    ))
+}
+
 /// The shapes of the inputs at which operations are counted.
 fn shapes(report: &Report) -> Option<String> {
     /// Inputs named, at most.
@@ -163,6 +175,11 @@ pub fn drift(report: &Report) -> String {
         .min_by(f64::total_cmp)
     {
         text += &format!(", same top-1 class {}", units::percent(agreement));
+    }
+    let ranks = report.drift.outputs.iter();
+    let ranks = ranks.filter_map(|output| output.rank_correlation);
+    if let Some(ranks) = ranks.min_by(f64::total_cmp) {
+        text += &format!(", ranks of similarities correlate {}", units::error(ranks));
     }
     text
 }

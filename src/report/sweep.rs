@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::swept::SweepRow;
-use super::types::Report;
+use super::types::{PointRow, Report};
 use super::units;
 use super::view::{TextTable, UNKNOWN};
 
@@ -18,11 +18,12 @@ pub fn sweep(report: &Report) -> TextTable {
             "latency",
             "drift",
             "same top-1",
+            "same ranks",
             "top-1",
             "front",
             "file",
         ],
-        &[0, 8, 9],
+        &[0, 9, 10],
     );
     let original = &report.original;
     let macs = original.macs.map_or(f64::NAN, |macs| macs as f64);
@@ -38,6 +39,7 @@ pub fn sweep(report: &Report) -> TextTable {
             optional(row.latency_ms, units::milliseconds),
             optional(row.drift, units::error),
             optional(row.agreement, units::percent),
+            optional(row.rank_correlation, units::error),
             optional(row.accuracy, units::percent),
             if row.on_front { "*" } else { "" }.to_owned(),
             row.path.clone().unwrap_or_else(|| UNKNOWN.to_owned()),
@@ -59,7 +61,7 @@ pub fn sweep(report: &Report) -> TextTable {
             .iter()
             .map(|row| shown.iter().map(|column| row[*column].clone()).collect())
             .collect(),
-        left_out: 0,
+        ..Default::default()
     }
 }
 
@@ -72,29 +74,59 @@ pub struct ChartDot {
     pub x: f64,
     /// Likewise, from above.
     pub y: f64,
-    /// Whether it is on the front.
-    pub on_front: bool,
+    /// What it looks like: of a sweep whether it is on the front, else whether it was made.
+    pub class: &'static str,
 }
 
 /// Pixels of the chart, width and height.
 pub const CHART: (f64, f64) = (520.0, 220.0);
 
-/// Dots by what is left of the operations, and by drift from below; none where nothing was measured.
+/// Dots by what is left of the operations, and by drift from below; none where nothing was measured. Of a sweep they are its
+/// models, else the points of the trade-off.
 pub fn dots(report: &Report) -> Vec<ChartDot> {
-    let drifts = report.sweep.iter().filter_map(|row| row.drift);
-    let most = drifts.fold(0.0, f64::max);
-    let Some(macs) = report.original.macs.filter(|macs| *macs > 0 && most > 0.0) else {
-        return Vec::new();
+    let all = match report.sweep.is_empty() {
+        true => points(report),
+        false => models(report),
     };
+    let most = all.iter().map(|dot| dot.y).fold(0.0, f64::max);
+    let macs = report.original.macs.unwrap_or_default() as f64;
+    if macs <= 0.0 || most <= 0.0 {
+        return Vec::new();
+    }
+    let place = |dot: ChartDot| ChartDot {
+        x: CHART.0 * dot.x / macs,
+        y: CHART.1 * (1.0 - dot.y / most),
+        ..dot
+    };
+    all.into_iter().map(place).collect()
+}
+
+/// The models of a sweep, at their operations and drifts.
+fn models(report: &Report) -> Vec<ChartDot> {
     let dot = |row: &SweepRow| {
         Some(ChartDot {
             name: row.target.clone(),
-            x: CHART.0 * row.macs as f64 / macs as f64,
-            y: CHART.1 * (1.0 - row.drift? / most),
-            on_front: row.on_front,
+            x: row.macs as f64,
+            y: row.drift?,
+            class: if row.on_front { "rest" } else { "full" },
         })
     };
     report.sweep.iter().filter_map(dot).collect()
+}
+
+/// The points of the trade-off likewise, where some are foreseen; outputs of a drift above 1 have nothing in common.
+fn points(report: &Report) -> Vec<ChartDot> {
+    if !report.tradeoff.iter().any(|point| point.estimated) {
+        return Vec::new();
+    }
+    let dot = |point: &PointRow| ChartDot {
+        name: String::new(),
+        x: point.macs as f64,
+        y: point.drift,
+        class: if point.estimated { "foreseen" } else { "rest" },
+    };
+    let near = report.tradeoff.iter().filter(|point| point.drift <= 1.0);
+    near.map(dot).collect()
 }
 
 #[cfg(test)]
@@ -124,12 +156,38 @@ mod tests {
         assert_eq!(table.rows.len(), 2);
         let dots = dots(&report);
         assert_eq!(
-            (dots[0].x, dots[0].y, dots[0].on_front),
-            (416.0, 165.0, true)
+            (dots[0].x, dots[0].y, dots[0].class),
+            (416.0, 165.0, "rest")
         );
-        assert_eq!(
-            (dots[1].x, dots[1].y, dots[1].on_front),
-            (260.0, 0.0, false)
-        );
+        assert_eq!((dots[1].x, dots[1].y, dots[1].class), (260.0, 0.0, "full"));
+    }
+
+    #[test]
+    fn points_are_dots_where_some_are_foreseen() {
+        let point = |macs, drift, estimated| PointRow {
+            macs,
+            drift,
+            estimated,
+            ..Default::default()
+        };
+        let mut report = Report {
+            original: CostRow {
+                macs: Some(10),
+                ..Default::default()
+            },
+            tradeoff: vec![
+                point(8, 0.1, true),
+                point(5, 0.2, false),
+                point(2, 1.5, true),
+            ],
+            ..Default::default()
+        };
+        let found: Vec<(f64, f64, &str)> = dots(&report)
+            .iter()
+            .map(|dot| (dot.x, dot.y, dot.class))
+            .collect();
+        assert_eq!(found, [(416.0, 110.0, "foreseen"), (260.0, 0.0, "rest")]);
+        report.tradeoff.retain(|point| !point.estimated);
+        assert_eq!(dots(&report), []);
     }
 }

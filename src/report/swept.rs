@@ -23,6 +23,9 @@ pub struct SweepRow {
     pub agreement: Option<f64>,
     /// The largest divergence of any output that holds scores of classes, in nats.
     pub kl: Option<f64>,
+    /// The least correlation of the ranks of similarities of any output that holds embeddings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rank_correlation: Option<f64>,
     /// Top-1 on labels.
     pub accuracy: Option<f64>,
     /// Whether the surgery did what the plan says.

@@ -29,6 +29,12 @@ pub fn summary(report: &Report) -> String {
     part(&mut text, "Trade-off", &view::tradeoff(report), "point");
     part(
         &mut text,
+        "Most sensitive",
+        &view::sensitive(report),
+        "group",
+    );
+    part(
+        &mut text,
         "Groups cut most",
         &view::cut(report, GROUPS),
         "group",
@@ -203,6 +209,9 @@ fn part(text: &mut String, title: &str, table: &TextTable, what: &str) {
     *text += &format!("\n{title}\n{}", draw(table));
     if table.left_out > 0 {
         *text += &format!(" and {} more\n", sentences::plural(table.left_out, what));
+    }
+    if let Some(below) = &table.below {
+        *text += &format!(" {}\n", plain(below));
     }
 }
 

@@ -63,8 +63,14 @@ pub struct Report {
     pub sparsity: Option<Sparsity>,
     /// Branches of conditions that no input took: nothing in them was measured or checked.
     pub never_ran: Vec<NeverRan>,
-    /// The points that the search tried, widest first.
+    /// The points that were tried, and those that are foreseen, widest first.
     pub tradeoff: Vec<PointRow>,
+    /// The least that what may be cut can come down to, where error curves were measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub least: Option<CostRow>,
+    /// The groups that the outputs depend on most, the first of them most, where error curves were measured.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sensitive: Vec<SensitiveRow>,
     /// The models of a sweep, the lightest cut first; what else is told is of the smallest that stands.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sweep: Vec<SweepRow>,
@@ -294,7 +300,7 @@ pub struct Labelled {
     pub pruned: f64,
 }
 
-/// A point that the search tried.
+/// A point that was tried, or that is foreseen.
 #[derive(Clone, Debug, Default, Serialize)]
 #[allow(missing_docs)]
 pub struct PointRow {
@@ -302,7 +308,27 @@ pub struct PointRow {
     pub params: u64,
     pub bytes: u64,
     pub drift: f64,
+    /// Whether the drift is foreseen by error curves, and no model was made.
+    pub estimated: bool,
     /// What asks for it on the command line; for people.
+    #[serde(skip)]
+    pub option: String,
+}
+
+/// A group that the outputs depend on much.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct SensitiveRow {
+    /// Its id.
+    pub id: String,
+    /// How many units it has.
+    pub units: usize,
+    /// How many of them the drift is for.
+    pub removed: usize,
+    /// The drift to be expected where these go and nothing else.
+    pub drift: f64,
+    /// The pattern that leaves it whole.
+    pub exclude: String,
+    /// The same as an option of the command line; for people.
     #[serde(skip)]
     pub option: String,
 }

@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
-use super::sentences::outcome;
-use super::types::{CostRow, ExtentValue, GroupRow, IoChanged, Report};
+use super::sentences::{least, outcome};
+use super::types::{CostRow, ExtentValue, GroupRow, IoChanged, Report, SensitiveRow};
 use super::units;
+use crate::verify::OutputDrift;
 
 /// A table of text.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -17,6 +18,8 @@ pub struct TextTable {
     pub rows: Vec<Vec<String>>,
     /// Rows that were left out.
     pub left_out: usize,
+    /// What is said beneath it.
+    pub below: Option<String>,
 }
 
 impl TextTable {
@@ -78,7 +81,7 @@ fn lines(cost: &CostRow) -> [(&'static str, String, f64); 4] {
     ]
 }
 
-/// Drift output by output.
+/// Drift output by output; of embeddings, if there are such, how alike their similarities rank.
 pub fn outputs(report: &Report) -> TextTable {
     let mut table = TextTable::new(
         &[
@@ -88,27 +91,36 @@ pub fn outputs(report: &Report) -> TextTable {
             "largest difference",
             "same top-1",
             "KL",
+            "same ranks",
         ],
         &[0],
     );
+    let outputs = &report.drift.outputs;
+    let columns = match outputs
+        .iter()
+        .any(|output| output.rank_correlation.is_some())
+    {
+        true => table.head.len(),
+        false => table.head.len() - 1,
+    };
+    table.head.truncate(columns);
     let optional = |number: Option<f64>, show: fn(f64) -> String| {
         number.map_or_else(|| UNKNOWN.to_owned(), show)
     };
-    table.rows = report
-        .drift
-        .outputs
-        .iter()
-        .map(|output| {
-            vec![
-                output.name.clone(),
-                units::error(output.relative_l2),
-                format!("{:.5}", output.cosine),
-                units::error(output.max_abs),
-                optional(output.top1_agreement, units::percent),
-                optional(output.kl, units::error),
-            ]
-        })
-        .collect();
+    let row = |output: &OutputDrift| {
+        let mut cells = vec![
+            output.name.clone(),
+            units::error(output.relative_l2),
+            format!("{:.5}", output.cosine),
+            units::error(output.max_abs),
+            optional(output.top1_agreement, units::percent),
+            optional(output.kl, units::error),
+            optional(output.rank_correlation, units::error),
+        ];
+        cells.truncate(columns);
+        cells
+    };
+    table.rows = outputs.iter().map(row).collect();
     table
 }
 
@@ -311,9 +323,10 @@ fn names(names: &[String]) -> String {
     text
 }
 
-/// The points that the search tried, with the option that takes each.
+/// The points that were tried or are foreseen, with the option that takes each.
 pub fn tradeoff(report: &Report) -> TextTable {
     let mut table = TextTable::new(&["params", "MACs", "size", "drift", "option"], &[4]);
+    table.below = least(report);
     for point in &report.tradeoff {
         let macs = units::ratio(
             point.macs as f64,
@@ -323,10 +336,29 @@ pub fn tradeoff(report: &Report) -> TextTable {
             units::ratio(point.params as f64, report.original.params as f64),
             macs,
             units::ratio(point.bytes as f64, report.original.bytes as f64),
-            units::error(point.drift),
+            match point.estimated {
+                true => format!("≈ {}", units::error(point.drift)),
+                false => units::error(point.drift),
+            },
             point.option.clone(),
         ]);
     }
+    table
+}
+
+/// The groups that the outputs depend on most, with the option that leaves each whole.
+pub fn sensitive(report: &Report) -> TextTable {
+    let mut table = TextTable::new(&["group", "units", "gone", "drift", "option"], &[0, 4]);
+    let row = |row: &SensitiveRow| {
+        vec![
+            row.id.clone(),
+            row.units.to_string(),
+            row.removed.to_string(),
+            format!("≈ {}", units::error(row.drift)),
+            row.option.clone(),
+        ]
+    };
+    table.rows = report.sensitive.iter().map(row).collect();
     table
 }
 

@@ -2,12 +2,8 @@
 //! well the ranks of pairwise similarities correlate.
 
 use super::drift::largest;
+use super::embedding::Embeddings;
 use crate::model::{Ends, TensorRef};
-
-/// How far the norm of an embedding may be from 1.
-const UNIT: f64 = 1e-3;
-/// Rows of embeddings that are held against each other, at most.
-const ROWS: usize = 512;
 
 /// The agreement of the first output that allows one, run after run.
 #[derive(Clone, Debug)]
@@ -17,8 +13,7 @@ pub struct Agreement {
     of: Option<usize>,
     rows: f64,
     agreeing: f64,
-    /// Rows of both models, as long as they are embeddings.
-    embedded: Option<Vec<(Vec<f64>, Vec<f64>)>>,
+    embedded: Embeddings,
 }
 
 impl Agreement {
@@ -30,7 +25,7 @@ impl Agreement {
             of: None,
             rows: 0.0,
             agreeing: 0.0,
-            embedded: Some(Vec::new()),
+            embedded: Embeddings::default(),
         }
     }
 
@@ -50,7 +45,7 @@ impl Agreement {
             return;
         };
         if !before.dtype.is_float() {
-            self.embedded = None;
+            self.embedded.refuse();
             self.rows += a.len() as f64;
             self.agreeing += a.iter().zip(&b).filter(|(a, b)| a == b).count() as f64;
             return;
@@ -59,12 +54,7 @@ impl Agreement {
         for (a, b) in a.chunks_exact(width).zip(b.chunks_exact(width)) {
             self.rows += 1.0;
             self.agreeing += f64::from(u8::from(largest(a) == largest(b)));
-            if !is_embedding(a) {
-                self.embedded = None;
-            }
-            if let Some(rows) = self.embedded.as_mut().filter(|rows| rows.len() < ROWS) {
-                rows.push((a.to_vec(), b.to_vec()));
-            }
+            self.embedded.add(a, b);
         }
     }
 
@@ -73,9 +63,9 @@ impl Agreement {
         if self.rows == 0.0 {
             return None;
         }
-        match self.embedded.filter(|rows| rows.len() > 2) {
-            Some(rows) => correlation(&rows),
-            None => Some(self.agreeing / self.rows),
+        match self.embedded.count() > 2 {
+            true => self.embedded.correlation(),
+            false => Some(self.agreeing / self.rows),
         }
     }
 
@@ -92,54 +82,6 @@ fn tells(output: &TensorRef) -> bool {
     } else {
         output.dtype.is_integer() && !output.dims.is_empty()
     }
-}
-
-/// A vector of length one that points anywhere: probabilities point to where no number is negative.
-fn is_embedding(row: &[f64]) -> bool {
-    let norm = row.iter().map(|x| x * x).sum::<f64>().sqrt();
-    (norm - 1.0).abs() < UNIT && row.iter().any(|x| *x < 0.0)
-}
-
-/// Spearman's correlation of the cosines of all pairs of rows, before and after.
-fn correlation(rows: &[(Vec<f64>, Vec<f64>)]) -> Option<f64> {
-    let (mut before, mut after) = (Vec::new(), Vec::new());
-    for (at, (a, b)) in rows.iter().enumerate() {
-        for (c, d) in &rows[at + 1..] {
-            before.push(cosine(a, c));
-            after.push(cosine(b, d));
-        }
-    }
-    let (before, after) = (ranks(&before), ranks(&after));
-    let middle = (before.len() as f64 - 1.0) / 2.0;
-    let (mut product, mut one, mut other) = (0.0, 0.0, 0.0);
-    for (a, b) in before.iter().zip(&after) {
-        let (a, b) = (a - middle, b - middle);
-        product += a * b;
-        one += a * a;
-        other += b * b;
-    }
-    (one > 0.0 && other > 0.0).then(|| product / (one * other).sqrt())
-}
-
-fn cosine(a: &[f64], b: &[f64]) -> f64 {
-    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(f64::MIN_POSITIVE)
-}
-
-/// The place of each number among all, from 0; equal ones share theirs.
-fn ranks(numbers: &[f64]) -> Vec<f64> {
-    let mut order: Vec<usize> = (0..numbers.len()).collect();
-    order.sort_by(|a, b| numbers[*a].total_cmp(&numbers[*b]));
-    let mut ranks = vec![0.0; numbers.len()];
-    let mut start = 0;
-    while start < order.len() {
-        let same = |at: &&usize| numbers[**at] == numbers[order[start]];
-        let end = start + order[start..].iter().take_while(same).count().max(1);
-        let shared = (start + end - 1) as f64 / 2.0;
-        order[start..end].iter().for_each(|at| ranks[*at] = shared);
-        start = end;
-    }
-    ranks
 }
 
 #[cfg(test)]
@@ -203,6 +145,5 @@ mod tests {
     #[test]
     fn few_rows_say_little() {
         assert!(Agreement::uncertainty(0.95, 16) > Agreement::uncertainty(0.95, 128));
-        assert_eq!(ranks(&[3.0, 1.0, 3.0]), [1.5, 0.0, 1.5]);
     }
 }

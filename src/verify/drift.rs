@@ -13,10 +13,20 @@ pub struct OutputDrift {
     pub cosine: f64,
     /// The largest difference.
     pub max_abs: f64,
-    /// Share of rows whose largest element stays the same one; `None` where the output is not one score per class.
+    /// Share of rows whose largest element stays the same one; `None` where the output is not one score per class, or where its
+    /// rows are embeddings (of length one, with negative entries).
     pub top1_agreement: Option<f64>,
     /// Mean Kullback–Leibler divergence of the rows' distributions, in nats; `None` likewise.
     pub kl: Option<f64>,
+    /// Of embeddings: Spearman's correlation of the cosines of all pairs of rows before and after.
+    pub rank_correlation: Option<f64>,
+}
+
+impl OutputDrift {
+    /// How much the output still says the same: of classes the share that stays, of embeddings how alike similarities rank.
+    pub fn agreement(&self) -> Option<f64> {
+        self.rank_correlation.or(self.top1_agreement)
+    }
 }
 
 /// The uncertainty of a single run, which nothing tells of.
@@ -190,6 +200,7 @@ impl Sums {
             max_abs: self.max_abs,
             top1_agreement: scores.then(|| self.agreeing / self.rows),
             kl: scores.then(|| self.kl / self.rows),
+            rank_correlation: None,
         }
     }
 }

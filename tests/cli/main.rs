@@ -14,6 +14,7 @@ mod runtime;
 mod said;
 mod sparsify;
 mod sweep;
+mod tradeoff;
 mod train;
 mod uniform;
 mod vocabulary;

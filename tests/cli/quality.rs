@@ -1,5 +1,7 @@
 //! What calibration keeps, and where searches end.
 
+use onnx_prune::inputs::{Tensors, write_npz};
+use onnx_prune::model::{TensorRef, save, text};
 use serde_json::Value;
 
 use super::{code, json, run};
@@ -113,6 +115,56 @@ fn outputs_that_have_little_in_common_are_not_written() {
     // Insisting helps, but the exit code stays.
     assert_eq!(code(path, &format!("{asked} --force")).0, 1);
     assert!(path.join("x.onnx").exists());
+}
+
+#[test]
+fn far_off_models_are_refused_whatever_was_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    for asked in ["params=0.1", "bytes=0.2", "drift=2"] {
+        let line = format!(
+            "@digits_cnn.onnx -o {{}}/x.onnx --target {asked} --score random --recover none -q"
+        );
+        let (exit, said) = code(path, &line);
+        assert_eq!((exit, path.join("x.onnx").exists()), (1, false), "{said}");
+        assert!(said.contains("drift below 0.5"), "{asked}: {said}");
+    }
+}
+
+#[test]
+fn embeddings_are_judged_by_how_their_similarities_rank() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let net = "opset 13\ninput x f32[n,12]\nconst a f32[12,64]\nconst b f32[64,24]\nh = MatMul(x, a)\nr = Relu(h)\n\
+               z = MatMul(r, b)\nl = ReduceL2(z) {axes=[1]}\ny = Div(z, l)\noutput y";
+    save(&text::model(net).unwrap(), &path.join("m.onnx")).unwrap();
+    let numbers: Vec<f32> = (0..64 * 12)
+        .map(|at| ((at * at) as f32 * 0.37).sin())
+        .collect();
+    let inputs = Tensors::from([("x".to_owned(), TensorRef::from_f32(vec![64, 12], &numbers))]);
+    write_npz(&path.join("d.npz"), &inputs).unwrap();
+    let line = "{}/m.onnx -o {}/x.onnx --target macs=0.3 --data {}/d.npz --force --min-agreement 0.2 \
+                --report {}/r.json --report {}/r.md --report {}/r.html --report {}/r.xml";
+    let output = run(path, line);
+    let report = json(&path.join("r.json"));
+    let found = &report["drift"]["outputs"][0];
+    let ranks = found["rank_correlation"].as_f64().unwrap();
+    assert!((0.2..1.0).contains(&ranks), "{found}");
+    assert!(found["top1_agreement"].is_null() && found["kl"].is_null());
+    assert_eq!(report["drift"]["verdict"], "pass");
+    let told =
+        ["r.md", "r.html", "r.xml"].map(|name| std::fs::read_to_string(path.join(name)).unwrap());
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    for text in told.iter().chain([&said]) {
+        assert!(text.contains("ranks of similarities correlate "), "{text}");
+        assert!(!text.contains("same top-1 class"), "{text}");
+    }
+    assert!(told[0].contains("same ranks") && told[1].contains("same ranks"));
+    let verify = "verify {}/m.onnx {}/x.onnx --data {}/d.npz --min-agreement 1";
+    let output = run(path, verify);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("ranks of similarities correlate "), "{said}");
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl fmt::Display for Augment {
 
 impl Augment {
     /// The views that inputs of this kind are learnt from in, before the original was asked.
-    pub fn of_training(&self, example: &Tensors) -> Views {
+    pub(crate) fn of_training(&self, example: &Tensors) -> Views {
         match self {
             Augment::Auto => Views::possible(example),
             Augment::Never => Views::default(),
@@ -80,7 +80,7 @@ impl Augment {
 
     /// The views of pictures that weights are fitted to in, before the original was asked: those that somebody asked for. No
     /// measurement says yet that they help where nobody did.
-    pub fn of_calibration(&self, example: &Tensors) -> Views {
+    pub(crate) fn of_calibration(&self, example: &Tensors) -> Views {
         let of_pictures = Views {
             flip: true,
             shift: true,

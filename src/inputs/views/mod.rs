@@ -70,7 +70,7 @@ fn are_sequences(tensor: &TensorRef) -> bool {
 
 impl Views {
     /// All that inputs of this kind could be seen in, but other colours.
-    pub fn possible(example: &Tensors) -> Self {
+    pub(crate) fn possible(example: &Tensors) -> Self {
         let pictures = example.values().any(are_pictures);
         let is_large = |tensor: &TensorRef| {
             are_pictures(tensor) && tensor.dims[2..].iter().all(|side| *side >= SMALL)
@@ -86,7 +86,7 @@ impl Views {
     }
 
     /// Those of these views that both ask for.
-    pub fn and(self, other: Self) -> Self {
+    pub(crate) fn and(self, other: Self) -> Self {
         Views {
             flip: self.flip && other.flip,
             shift: self.shift && other.shift,
@@ -98,7 +98,10 @@ impl Views {
 
     /// Without those that the original does not see as it saw the inputs: `keeps` says of a kind whether it does. Mixtures are
     /// like no input, and kept. Errors: those of `keeps`.
-    pub fn kept<E>(mut self, mut keeps: impl FnMut(Views) -> Result<bool, E>) -> Result<Self, E> {
+    pub(crate) fn kept<E>(
+        mut self,
+        mut keeps: impl FnMut(Views) -> Result<bool, E>,
+    ) -> Result<Self, E> {
         let none = Views::default();
         self.flip = self.flip && keeps(Views { flip: true, ..none })?;
         self.shift = self.shift
@@ -115,7 +118,7 @@ impl Views {
     }
 
     /// Another view of a batch.
-    pub fn apply(&self, inputs: &Tensors, random: &mut impl Rng) -> Tensors {
+    pub(crate) fn apply(&self, inputs: &Tensors, random: &mut impl Rng) -> Tensors {
         let mut seen = Tensors::new();
         let cut = random.random::<f64>();
         for (name, tensor) in inputs {
