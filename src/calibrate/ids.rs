@@ -49,7 +49,7 @@ fn exchanged(
 impl Dataset {
     /// The ids that inputs of these names hold, ascending. Errors: inputs that cannot be read.
     #[doc(hidden)]
-    pub fn ids(&self, inputs: &BTreeSet<String>) -> Result<BTreeSet<i64>, DataError> {
+    pub(crate) fn ids(&self, inputs: &BTreeSet<String>) -> Result<BTreeSet<i64>, DataError> {
         let mut found = BTreeSet::new();
         let apart = self.apart.iter().map(|apart| &apart.inputs);
         for batches in std::iter::once(&self.inputs).chain(apart) {

@@ -91,7 +91,7 @@ impl TensorRef {
     }
 
     /// The number of elements.
-    pub fn elements(&self) -> usize {
+    pub(crate) fn elements(&self) -> usize {
         self.dims.iter().product()
     }
 

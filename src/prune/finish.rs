@@ -69,12 +69,7 @@ impl Stages<'_> {
             .undone
             .into_iter()
             .chain(learnt)
-            .chain(
-                self.data
-                    .padding
-                    .as_ref()
-                    .map(|padding| padding.to_string()),
-            )
+            .chain(self.data.padding.as_ref().map(ToString::to_string))
             .chain(candidates.unmatched);
         outcome.notes.extend(said.map(Note::Other));
         self.judge(&mut outcome);

@@ -41,7 +41,7 @@ impl Pattern {
     }
 
     /// The pattern as it is written.
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         self.0.glob()
     }
 }

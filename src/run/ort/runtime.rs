@@ -39,7 +39,7 @@ pub struct OrtRuntime {
 impl OrtRuntime {
     /// The same for models that take no more than so much memory; larger ones are not run, and runs that together would take
     /// more wait for each other.
-    pub fn within(self, memory: Memory) -> Self {
+    pub(crate) fn within(self, memory: Memory) -> Self {
         OrtRuntime { memory, ..self }
     }
 

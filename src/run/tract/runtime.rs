@@ -55,7 +55,7 @@ impl TractRuntime {
 
     /// The same for models that take no more than so much memory; larger ones are not run, and runs that together would take
     /// more wait for each other.
-    pub fn within(self, memory: Memory) -> Self {
+    pub(crate) fn within(self, memory: Memory) -> Self {
         TractRuntime { memory, ..self }
     }
 }
