@@ -4,8 +4,11 @@ use super::{RunError, Session, Tensors};
 use crate::model::{Model, TensorRef};
 use crate::proto::ValueInfoProto;
 
+/// Extents of inputs, by name.
+type InputDims = Vec<(String, Vec<usize>)>;
+
 /// A session for each of some shapes.
-struct SessionsByShape(Vec<(Vec<(String, Vec<usize>)>, Box<dyn Session>)>);
+struct SessionsByShape(Vec<(InputDims, Box<dyn Session>)>);
 
 /// A session for inputs of the shapes of any of the examples, made by `prepare` of the model and one example. Where the model
 /// declares the extents of another example, those of this one are declared. Errors: those of `prepare`.
@@ -30,7 +33,7 @@ pub fn for_shapes<E>(
     Ok(Box::new(SessionsByShape(sessions)))
 }
 
-fn dims(inputs: &Tensors) -> Vec<(String, Vec<usize>)> {
+fn dims(inputs: &Tensors) -> InputDims {
     inputs
         .iter()
         .map(|(name, tensor)| (name.clone(), tensor.dims.clone()))

@@ -97,8 +97,14 @@ fn training_and_statistics_take_sentences_of_any_length() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     write_net(path);
-    let (_, _, report) = pruned(path, &sentences(14, |_| 0), "--recover distill --steps 3");
+    let trained = |data: &Tensors| pruned(path, data, "--recover distill --steps 3");
+    let (model, _, report) = trained(&sentences(14, |_| 0));
     assert_eq!(report["fit"]["method"], "distill");
+    let (other, _, _) = trained(&sentences(LONGEST, |at| at as i64 % 40));
+    assert!(
+        model == other,
+        "what is behind sentences is not learnt from"
+    );
     let calibrate = "calibrate {}/net.onnx --data {}/data.npz -o {}/s.stats";
     let statistics = |filler: i64| {
         write_npz(&path.join("data.npz"), &sentences(14, |_| filler)).unwrap();
@@ -107,4 +113,22 @@ fn training_and_statistics_take_sentences_of_any_length() {
         std::fs::read(path.join("s.stats")).unwrap()
     };
     assert!(statistics(0) == statistics(9));
+}
+
+#[test]
+fn single_weights_go_by_what_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    write_net(path);
+    let line = "sparsify {}/net.onnx -o {}/x.onnx --sparsity 0.5 --data {}/data.npz --force --report {}/r.json";
+    let sparse = |width: usize, filler: i64| {
+        write_npz(&path.join("data.npz"), &sentences(width, |_| filler)).unwrap();
+        let output = run(path, line);
+        assert!(output.status.code().is_some_and(|code| code < 2));
+        std::fs::read(path.join("x.onnx")).unwrap()
+    };
+    let first = sparse(LONGEST, 0);
+    let said = json(&path.join("r.json"))["remarks"].to_string();
+    assert!(said.contains("do not count"), "{said}");
+    assert!(first == sparse(14, 7));
 }
