@@ -24,6 +24,8 @@ pub(super) struct Outlook {
     targets: Vec<Target>,
     /// The cost of what was chosen.
     pub chosen: Cost,
+    /// Whether it was chosen by measured drifts: then its point tells what the search went by.
+    searched: bool,
 }
 
 impl Outlook {
@@ -34,6 +36,7 @@ impl Outlook {
 
     fn new(way: Vec<(Cost, f64)>, targets: &[Target]) -> Self {
         let whole = way.first().map(|(cost, _)| *cost).unwrap_or_default();
+        let searched = targets.is_empty();
         let targets = match targets {
             [] => vec![Target::Macs(0.0)],
             targets => targets.to_vec(),
@@ -43,6 +46,7 @@ impl Outlook {
             left: Vec::new(),
             targets,
             chosen: whole,
+            searched,
         };
         let costs = outlook.way.iter();
         outlook.left = costs.map(|(cost, _)| outlook.measure(cost)).collect();
@@ -156,7 +160,8 @@ impl Tradeoff {
         self.sort();
     }
 
-    /// Gives the chosen point what was found of the model in the end: it may have been trained, or have lost dead units.
+    /// Gives the chosen point what was found of the model in the end: it may have been trained, or have lost dead units. A point
+    /// that a search went by stays.
     fn settle(&mut self, outlook: &Outlook, (cost, drift): (Cost, Option<f64>)) {
         let whole = outlook.way[0].0;
         let goes = cost.macs < whole.macs || cost.params < whole.params;
@@ -168,6 +173,7 @@ impl Tradeoff {
             .clone()
             .rposition(|point| point.cost == outlook.chosen);
         match chosen {
+            Some(_) if outlook.searched => {}
             Some(at) => self.points[at] = Point::measured(cost, drift),
             None => self.points.push(Point::measured(cost, drift)),
         }

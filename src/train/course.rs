@@ -9,6 +9,7 @@ use super::classes::TrueClasses;
 use super::limits::{clip, hold_zeros};
 use super::loss::LossTerm;
 use super::measure::{ErrorMeasure, OutputKind, OutputLoss};
+use super::positions::{Marks, counted, mark, marks, position_axes, spare, take_marks};
 use super::samples::{can_be_stacked, stacked};
 use super::shares::Shares;
 use super::student::Student;
@@ -35,12 +36,23 @@ const UNMIXED: f64 = 0.5;
 /// The share of rows that must keep their class in a view.
 const NEAR: f64 = 0.8;
 
+/// One batch, in a view of it.
+struct DrawnBatch {
+    inputs: Tensors,
+    /// Which positions count.
+    marks: Marks,
+    /// True classes, where they are known and learnt from.
+    classes: Option<Vec<i64>>,
+}
+
 /// All that a step needs.
 pub(super) struct Course<'a> {
     inputs: &'a dyn Batches,
     teacher: Student,
     pub student: Student,
     terms: Vec<LossTerm>,
+    /// The axis of each term's value that positions of sequences lie along.
+    axes: Vec<Option<usize>>,
     /// How many of the terms are of outputs.
     outputs: usize,
     /// True classes, where they are learnt from.
@@ -72,11 +84,16 @@ fn runs_of_a_step(model: &Model, single: &Tensors, kept: usize, learnt: usize) -
     }
 }
 
-/// What is made small, from what the original gives on a batch: outputs by what is asked for, sums inside by squared error.
-fn terms(values: Vec<Shared>, seen: &[FloatArray], asked: Option<OutputLoss>) -> Vec<LossTerm> {
+/// What is made small, from what the original gives on a batch, and the part of that which counts: outputs by what is asked for,
+/// sums inside by squared error.
+fn terms(
+    values: Vec<Shared>,
+    (seen, counting): (&[FloatArray], &[FloatArray]),
+    asked: Option<OutputLoss>,
+) -> Vec<LossTerm> {
     let outputs = values.iter().filter(|value| value.is_output).count();
     let sums = (values.len() - outputs).max(1) as f64;
-    let term = |(value, seen): (Shared, &FloatArray)| {
+    let term = |(value, (seen, counting)): (Shared, (&FloatArray, &FloatArray))| {
         let (weight, measure) = match value.is_output {
             true => {
                 let measure = ErrorMeasure::of(asked, OutputKind::of(seen));
@@ -88,10 +105,11 @@ fn terms(values: Vec<Shared>, seen: &[FloatArray], asked: Option<OutputLoss>) ->
             weight,
             kept: value.kept,
             measure,
-            variation: measure.variation(seen),
+            variation: measure.variation(counting),
         }
     };
-    values.into_iter().zip(seen).map(term).collect()
+    let pairs = seen.iter().zip(counting);
+    values.into_iter().zip(pairs).map(term).collect()
 }
 
 impl<'a> Course<'a> {
@@ -126,12 +144,20 @@ impl<'a> Course<'a> {
             .collect::<Result<_, _>>()?;
         let teacher = Student::new(teacher.model, &examples, &names, runtime)?;
         let seen = teacher.outputs(&examples[0])?;
+        let axes = position_axes(pruned, inputs, &names);
+        let runs = shares.examples(batch).next().unwrap_or_default();
+        let marks = marks(inputs, &runs, &examples[0]);
+        let pairs = seen.iter().zip(&axes);
+        let counting: Vec<FloatArray> = pairs
+            .map(|(seen, axis)| counted(seen, *axis, &marks))
+            .collect();
         let labels = data.labels.filter(|_| training.labelled);
         let classes = labels.map(|ids| TrueClasses::new(ids, inputs, &seen[..outputs]));
         Ok(Course {
             inputs,
             student: Student::new(pruned, &examples, &names, runtime)?,
-            terms: terms(values, &seen, training.loss),
+            terms: terms(values, (&seen, &counting), training.loss),
+            axes,
             teacher,
             outputs,
             classes: classes.transpose()?,
@@ -170,8 +196,8 @@ impl<'a> Course<'a> {
         })
     }
 
-    /// One batch, in a view of it, and its true classes where they are known.
-    fn draw(&self, views: &Views, step: usize) -> Result<(Tensors, Option<Vec<i64>>), TrainError> {
+    /// One batch, in a view of it.
+    fn draw(&self, views: &Views, step: usize) -> Result<DrawnBatch, TrainError> {
         let mut random: ChaCha8Rng = rng(self.training.seed, &format!("training step {step}"));
         let runs = self.shares.draw(self.batch, &mut random);
         let classes = match &self.classes {
@@ -186,10 +212,14 @@ impl<'a> Course<'a> {
             },
             None => *views,
         };
-        Ok((
-            views.apply(&stacked(self.inputs, &runs)?, &mut random),
+        let mut batch = stacked(self.inputs, &runs)?;
+        mark(self.inputs, &runs, &mut batch);
+        let mut inputs = views.apply(&batch, &mut random);
+        Ok(DrawnBatch {
+            marks: take_marks(&mut inputs),
+            inputs,
             classes,
-        ))
+        })
     }
 
     /// One step; gives its loss.
@@ -199,17 +229,21 @@ impl<'a> Course<'a> {
         views: &Views,
         step: usize,
     ) -> Result<f64, TrainError> {
-        let (batch, classes) = self.draw(views, step)?;
+        let DrawnBatch {
+            inputs: batch,
+            marks,
+            classes,
+        } = self.draw(views, step)?;
         let targets = self.teacher.outputs(&batch)?;
         let given = self.student.given(&batch)?;
         let run = self.student.run(&given, true)?;
         let network = self.student.network();
         let (mut loss, mut seeds) = (0.0, Vec::new());
-        for ((value, term), target) in network.outputs.iter().zip(&self.terms).zip(&targets) {
+        for (at, (value, target)) in network.outputs.iter().zip(&targets).enumerate() {
             let Some(found) = run.value(*value) else {
                 continue;
             };
-            let (error, gradient) = term.error(found, &term.of(target));
+            let (error, gradient) = self.error(at, found, (target, &marks));
             loss += error;
             seeds.push((*value, gradient));
         }
@@ -230,16 +264,30 @@ impl<'a> Course<'a> {
         Ok(loss)
     }
 
+    /// The error of one term's value, at the positions that count, and its derivative.
+    fn error(
+        &self,
+        term: usize,
+        found: &FloatArray,
+        (original, marks): (&FloatArray, &Marks),
+    ) -> (f64, FloatArray) {
+        let mut target = self.terms[term].of(original);
+        if let (Some(axis), Some(marks)) = (self.axes[term], marks) {
+            spare(&mut target, found, axis, marks);
+        }
+        self.terms[term].error(found, &target)
+    }
+
     /// Error of the outputs on inputs that are not learnt from; true classes count there, too.
     pub fn held_out_error(&self) -> Result<f64, TrainError> {
         let (mut sum, mut count) = (0.0, 0);
         for runs in self.shares.judged_batches(self.batch) {
             let batch = stacked(self.inputs, &runs)?;
             let (targets, found) = (self.teacher.outputs(&batch)?, self.student.outputs(&batch)?);
-            let outputs = found.iter().zip(&targets).zip(&self.terms);
+            let marks = marks(self.inputs, &runs, &batch);
+            let outputs = found.iter().zip(&targets).take(self.outputs).enumerate();
             sum += outputs
-                .take(self.outputs)
-                .map(|((found, target), term)| term.error(found, &term.of(target)).0)
+                .map(|(at, (found, target))| self.error(at, found, (target, &marks)).0)
                 .sum::<f64>();
             if let Some(classes) = &self.classes {
                 sum += classes.error(&found[classes.output], &classes.of(&runs))?.0;

@@ -18,6 +18,7 @@ mod mean;
 mod measure;
 mod network;
 mod place;
+mod positions;
 mod record;
 mod samples;
 mod shares;

