@@ -238,7 +238,7 @@ mod tests {
             let gone = number as f64 / steps as f64;
             (cost(1000.0 * (1.0 - 0.8 * gone)), (0.5 * gone).powi(2))
         };
-        Outlook::new((0..=steps).map(step).collect(), &[])
+        Outlook::new((0..=steps).map(step).collect(), &[Target::Macs(0.5)])
     }
 
     #[test]
@@ -296,6 +296,23 @@ mod tests {
         assert_eq!((measured.len(), measured[1].drift), (2, 0.51));
         assert_eq!(measured[1].cost, cost(592.0));
         assert_eq!(found.points.len(), 2 + POINTS);
+        // What a search went by stays.
+        let mut searched = Tradeoff {
+            points: vec![Point::measured(cost(600.0), 0.4)],
+            ..Tradeoff::default()
+        };
+        let searching = Outlook {
+            chosen: cost(600.0),
+            searched: true,
+            ..self::outlook(100)
+        };
+        searched.foresee(&searching, (cost(600.0), Some(0.51)));
+        assert!(
+            searched
+                .points
+                .iter()
+                .any(|at| !at.estimated && at.drift == 0.4)
+        );
         // The curves foresee 0.255 there, half of what it is.
         let last = found.points.last().unwrap();
         assert!((last.drift - 1.0).abs() < 1e-9, "{last:?}");
