@@ -20,7 +20,7 @@ const WARM_UP: f64 = 0.05;
 #[derive(Clone, Debug)]
 pub(super) struct AdamW {
     /// The largest rate (η).
-    rate: f64,
+    pub largest: f64,
     steps: usize,
     /// Steps done.
     pub done: usize,
@@ -38,7 +38,7 @@ impl AdamW {
                 .collect()
         };
         AdamW {
-            rate,
+            largest: rate,
             steps,
             done: 0,
             first: zeros(),
@@ -56,15 +56,21 @@ impl AdamW {
         (&mut self.first, &mut self.second)
     }
 
+    /// Goes on from other weights at a lower rate: where steps led does not count, how gradients vary does.
+    pub fn slow_down(&mut self, factor: f64) {
+        self.largest *= factor;
+        self.first.iter_mut().for_each(|moments| moments.fill(0.0));
+    }
+
     /// The rate of the next step.
     pub fn rate(&self) -> f64 {
         let (at, all) = (self.done as f64 + 1.0, self.steps.max(1) as f64);
         let rising = (all * WARM_UP).max(1.0);
         if at < rising {
-            return self.rate * at / rising;
+            return self.largest * at / rising;
         }
         let share = ((at - rising) / (all - rising).max(1.0)).min(1.0);
-        self.rate * 0.5 * (1.0 + (std::f64::consts::PI * share).cos())
+        self.largest * 0.5 * (1.0 + (std::f64::consts::PI * share).cos())
     }
 
     /// Takes one step against the gradients; a weight without one stays.

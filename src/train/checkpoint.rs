@@ -21,7 +21,7 @@ use crate::hash::{hex, sha256_hex};
 use crate::inputs::Views;
 use crate::progress::Work;
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Whose state it is: what has to be the same for training to go on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -98,6 +98,7 @@ struct Head {
     format: u32,
     of: StateIdentity,
     step: usize,
+    rate: u64,
     least: u64,
     loss: (u64, usize),
     averaged: usize,
@@ -121,6 +122,7 @@ impl Head {
             format: FORMAT,
             of: identity.clone(),
             step: state.step,
+            rate: state.adam.largest.to_bits(),
             least: state.least.to_bits(),
             loss: (state.loss.0.to_bits(), state.loss.1),
             averaged: state.mean.count,
@@ -133,6 +135,7 @@ impl Head {
         let number = |bits: Option<u64>| bits.map(f64::from_bits);
         state.step = self.step;
         state.adam.done = self.step;
+        state.adam.largest = f64::from_bits(self.rate);
         state.least = f64::from_bits(self.least);
         state.loss = (f64::from_bits(self.loss.0), self.loss.1);
         state.mean.count = self.averaged;

@@ -89,9 +89,17 @@ fn learn(
         state.took(loss, &course.student.weights);
         work.progress.advance(1);
         if state.step % steps.div_ceil(LOOKS) == 0 || state.step == steps {
+            let rate = state.adam.largest;
             let lesson = state.look(course)?;
             tracing::debug!(?lesson, "training");
             work.progress.remark(&pace.said(&lesson));
+            if state.adam.largest < rate {
+                let rate = state.adam.largest;
+                let said = format!(
+                    "train: steps led away; on from the best weights at a rate of {rate:.0e}"
+                );
+                work.progress.remark(&said);
+            }
         }
         if keeper.is_due() {
             keeper.keep(state, &course.student.weights, work);
