@@ -24,5 +24,5 @@ pub use choose::{Chosen, Engines, Find, choose, choose_for};
 pub use lower::{Infer, InferredFacts, without_sequences};
 pub use ort::{LibraryError, OrtRuntime, libraries};
 pub use session::{Fallback, RunError, Runtime, Session, Tensors, Unverifiable, run_all};
-pub use shapes::for_shapes;
+pub use shapes::{InputDims, dims, for_shapes};
 pub use tract::TractRuntime;

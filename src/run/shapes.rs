@@ -5,7 +5,7 @@ use crate::model::{Model, TensorRef};
 use crate::proto::ValueInfoProto;
 
 /// Extents of inputs, by name.
-type InputDims = Vec<(String, Vec<usize>)>;
+pub type InputDims = Vec<(String, Vec<usize>)>;
 
 /// A session for each of some shapes.
 struct SessionsByShape(Vec<(InputDims, Box<dyn Session>)>);
@@ -33,7 +33,8 @@ pub fn for_shapes<E>(
     Ok(Box::new(SessionsByShape(sessions)))
 }
 
-fn dims(inputs: &Tensors) -> InputDims {
+/// The extents of some inputs.
+pub fn dims(inputs: &Tensors) -> InputDims {
     inputs
         .iter()
         .map(|(name, tensor)| (name.clone(), tensor.dims.clone()))

@@ -27,7 +27,6 @@ mod student;
 mod tests;
 mod trainable;
 
-pub use crate::inputs::Views;
 pub use distill::distill;
 pub use error::TrainError;
 pub use masks::mask_derivatives;

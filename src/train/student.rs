@@ -7,7 +7,7 @@ use super::network::{Arrays, ForwardRun, Network, array};
 use crate::analysis::constants;
 use crate::gradient::FloatArray;
 use crate::model::{Model, ValueId, extract_subgraph};
-use crate::run::{Runtime, Session, Tensors};
+use crate::run::{InputDims, Runtime, Session, Tensors, dims};
 
 /// Networks for batches of some shapes, and the weights that they share.
 pub(super) struct Student {
@@ -19,7 +19,7 @@ pub(super) struct Student {
 /// A network for batches of one shape, and how values that are handed in come from the inputs.
 struct ShapedNetwork {
     /// Extents of the inputs.
-    dims: Vec<(String, Vec<usize>)>,
+    dims: InputDims,
     network: Network,
     /// Values that are inputs of the model.
     inputs: Vec<(ValueId, String)>,
@@ -33,12 +33,6 @@ pub(super) struct GivenArrays {
     pub arrays: Arrays,
     /// The number of the network.
     network: usize,
-}
-
-fn dims(batch: &Tensors) -> Vec<(String, Vec<usize>)> {
-    let of =
-        |(name, tensor): (&String, &crate::model::TensorRef)| (name.clone(), tensor.dims.clone());
-    batch.iter().map(of).collect()
 }
 
 impl ShapedNetwork {
