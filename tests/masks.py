@@ -102,6 +102,8 @@ def main():
     arguments = parser.parse_args()
     onnx.checker.check_model(arguments.sparse)
     plan = json.load(open(arguments.plan))
+    # Where units went whole, too, the original is what that left.
+    plan = plan.get("zeros", plan)
     before, after = onnx.load(arguments.original), onnx.load(arguments.sparse)
     old, new = constants(before), constants(after)
     zero_of, wrong, matrices = zero_points(before, old), [], 0

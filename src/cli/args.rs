@@ -11,6 +11,7 @@ use super::keep::KeepArgs;
 use super::train_args::TrainArgs;
 use super::values::{self, EngineName, GoalText, Kinds, Numbers, Pin, Recovery, Scoring, Shard};
 use super::views::ViewArgs;
+use super::zeros::ZeroArgs;
 use crate::allocate::Align;
 use crate::progress::Memory;
 use crate::prune::Pattern;
@@ -215,6 +216,8 @@ pub(super) struct Prune {
     pub allow: AllowIo,
     #[command(flatten)]
     pub tokens: KeepArgs,
+    #[command(flatten)]
+    pub zeros: ZeroArgs,
     /// Kept widths are multiples of N; auto measures for each group which of 1, 4, 8 and 16 is cheapest here; 8 in groups of 64
     /// units and more, 4 from 32, if not given
     #[arg(long, value_name = "N|auto", value_parser = values::align)]

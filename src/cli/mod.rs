@@ -36,6 +36,7 @@ mod verify;
 mod views;
 mod vocabulary;
 mod watch;
+mod zeros;
 
 use std::ffi::OsString;
 use std::io::Write;

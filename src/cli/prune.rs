@@ -13,7 +13,7 @@ use super::vocabulary::{self, TokenFiles};
 use super::watch::Watch;
 use super::{
     Exit, advice, calibrate, convert, data, defaults, ending, engine, gate, output, tradeoff,
-    training,
+    training, zeros,
 };
 use crate::allocate::{Align, Target};
 use crate::analysis::{Allowed, Kind};
@@ -27,11 +27,14 @@ use crate::recover::Method;
 use crate::report::{self, ExactnessVerdict, FedReport, Report};
 use crate::run::Runtime;
 use crate::score::{Needs, Scorer};
+use crate::sparsify::{SparsifyOutcome, SparsifyRequest};
 
 /// What a run works with.
 pub(super) struct PruneJob {
     pub model: Model,
     pub request: Request,
+    /// Which single weights are to become zero after the cut, if any are.
+    zeros: Option<SparsifyRequest>,
     /// What is written where the vocabulary is cut.
     tokens: TokenFiles,
     pub data: Dataset,
@@ -50,7 +53,10 @@ impl PruneJob {
         stop: &Stop,
     ) -> anyhow::Result<Self> {
         let mut request = request(args, target, watch)?;
-        training::claim(request.training.as_ref(), &args.outputs, stop, watch)?;
+        let mut zeros = zeros::asked(args, &mut request)?;
+        let last = zeros.as_ref().and_then(|zeros| zeros.training.as_ref());
+        let training = request.training.as_ref().or(last);
+        training::claim(training, &args.outputs, stop, watch)?;
         let tokens = TokenFiles::claim(args, &request, target, stop)?;
         watch.begin(Phase::Load, 0);
         let model = output::load(path, watch, stop)?;
@@ -59,6 +65,9 @@ impl PruneJob {
         tokens.find(&model, &ends, &mut request)?;
         let mut given = inputs(args, &request, (&model, &ends), watch)?;
         request.pins = ends.shapes;
+        if let Some(zeros) = &mut zeros {
+            zeros.pins.clone_from(&request.pins);
+        }
         let runtime = match given {
             Some(_) => Some(engine::runtime(args.engine.runtime, true, watch.memory)?),
             None => None,
@@ -73,6 +82,7 @@ impl PruneJob {
         Ok(PruneJob {
             model,
             request,
+            zeros,
             tokens,
             data,
             fed,
@@ -86,6 +96,17 @@ impl PruneJob {
         let made_up = self.data.measured_on_made_up();
         let mut report = report_of(args, &self.model, request, outcome, made_up);
         report.fed.clone_from(&self.fed);
+        report
+    }
+
+    /// The same, with the zeros that were set after the cut; thresholds are held against both together.
+    fn judged(&self, args: &Prune, outcome: &Outcome, zeros: Option<&SparsifyOutcome>) -> Report {
+        let mut report = self.report(args, &self.request, outcome);
+        if let Some(zeros) = zeros {
+            zeros::tell(&mut report, self, args, zeros);
+        }
+        gate::thresholds(&mut report, &args.gate);
+        gate::far_off(&mut report);
         report
     }
 }
@@ -111,14 +132,23 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
         Ok(outcome) => outcome,
         Err(exit) => return Ok(exit),
     };
-    let mut report = job.report(args, &job.request, &outcome);
+    let zeros = match &job.zeros {
+        Some(request) => match zeros::set(&job, request, &outcome, &watch)? {
+            Ok(zeros) => zeros,
+            Err(exit) => return Ok(exit),
+        },
+        None => None,
+    };
+    let mut report = job.judged(args, &outcome, zeros.as_ref());
     let reached = outcome.reached || spared(args, &outcome);
     let exit = gate::exit(&report, reached, args.gate.allow_unverified);
     watch.begin(Phase::Save, 0);
     let stands = stands(args, exit, &report);
     let mut staged = Staged::new(&stop.outputs);
     if stands {
-        places.stage(&outcome.model, &outcome.plan.to_json(), &mut staged)?;
+        let made = zeros.as_ref().map_or(&outcome.model, |zeros| &zeros.model);
+        let plan = zeros::plan_text(&outcome.plan, zeros.as_ref().map(|zeros| &zeros.plan));
+        places.stage(made, &plan, &mut staged)?;
         job.tokens.stage(&outcome, &mut staged, &watch)?;
     }
     output::close(&mut report, &watch);
@@ -130,6 +160,8 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
     stop.commit(staged)?;
     let written = places.model.is_some() && stands;
     training::done(job.request.training.as_ref(), written);
+    let last = job.zeros.as_ref().and_then(|zeros| zeros.training.as_ref());
+    training::done(last, written);
     ending::say(&watch, (exit, &job.hint), written, args, target, &report);
     Ok(exit)
 }
@@ -247,8 +279,6 @@ fn report_of(
     if let (Some(path), Some(planned)) = (&args.plan, planned) {
         gate::fit(&mut report, path, planned, args.recover.is_some());
     }
-    gate::thresholds(&mut report, &args.gate);
-    gate::far_off(&mut report);
     report
 }
 

@@ -94,7 +94,7 @@ fn stored(storage: Storage, outcome: &mut SparsifyOutcome) -> anyhow::Result<usi
 }
 
 /// The inputs, for the work to borrow.
-fn lent(inputs: &crate::calibrate::Dataset) -> Data<'_> {
+pub(super) fn lent(inputs: &crate::calibrate::Dataset) -> Data<'_> {
     let measured = match &inputs.apart {
         Some(apart) => (&*apart.inputs, apart.labels.as_deref()),
         None => (&*inputs.inputs, inputs.labels.as_deref()),
@@ -106,6 +106,7 @@ fn lent(inputs: &crate::calibrate::Dataset) -> Data<'_> {
         synthetic: inputs.synthetic,
         measured,
         preparation: &inputs.preparation,
+        original: None,
     }
 }
 
@@ -138,16 +139,8 @@ fn request(args: &Sparsify, target: &Path) -> anyhow::Result<SparsifyRequest> {
         .map(SparsePlan::read)
         .transpose()
         .context("--plan")?;
-    match (args.sparsity, args.pattern.share()) {
-        (Some(asked), Some(share)) if (asked - share).abs() > 1e-9 => bail!(
-            "--pattern {} makes {share} of the weights zero, --sparsity asks for {asked}; leave one of them out",
-            args.pattern
-        ),
-        (None, None) if plan.is_none() => bail!(
-            "--pattern {} says how zeros lie, not how many there are; give --sparsity",
-            args.pattern
-        ),
-        _ => {}
+    if plan.is_none() || args.sparsity.is_some() {
+        check_pattern(args.sparsity, args.pattern)?;
     }
     if args.judged.labels.is_some() && args.data.data.is_none() && args.judged.verify_data.is_none()
     {
@@ -183,6 +176,19 @@ fn request(args: &Sparsify, target: &Path) -> anyhow::Result<SparsifyRequest> {
     })
 }
 
+/// Errors: a pattern that does not go with the share of zeros, or does not say how many there are.
+pub(super) fn check_pattern(sparsity: Option<f64>, pattern: SparsityPattern) -> anyhow::Result<()> {
+    match (sparsity, pattern.share()) {
+        (Some(asked), Some(share)) if (asked - share).abs() > 1e-9 => bail!(
+            "--pattern {pattern} makes {share} of the weights zero, --sparsity asks for {asked}; leave one of them out"
+        ),
+        (None, None) => {
+            bail!("--pattern {pattern} says how zeros lie, not how many there are; give --sparsity")
+        }
+        _ => Ok(()),
+    }
+}
+
 /// How they are trained after that, if they are. Errors: without inputs to learn from.
 fn training_of(args: &Sparsify, target: &Path) -> anyhow::Result<Option<Training>> {
     training::check(&args.train, args.recover, &args.data, &args.judged)?;
@@ -198,7 +204,7 @@ fn training_of(args: &Sparsify, target: &Path) -> anyhow::Result<Option<Training
 
 /// How the weights that stay are fitted where the user does not say: as the plan says that they were, where there are inputs
 /// for it; what was made up can be made up again.
-fn default_recovery(plan: Option<&SparsePlan>, fits: bool) -> Option<Method> {
+pub(super) fn default_recovery(plan: Option<&SparsePlan>, fits: bool) -> Option<Method> {
     let Some(fit) = plan.and_then(|plan| plan.fit.as_ref()) else {
         return fits.then(Method::default);
     };
@@ -224,7 +230,7 @@ fn wanted<'a>(args: &'a Sparsify, request: &SparsifyRequest) -> data::Use<'a> {
 }
 
 /// What was made, or the exit code where a model that has to run does not, which is said.
-fn told(
+pub(super) fn told(
     made: Result<SparsifyOutcome, Error>,
     hint: &str,
     watch: &Watch,
@@ -271,9 +277,18 @@ fn fill(
             name: name.clone(),
             version: version.clone(),
         });
+    report.sparsity = Some(sparsity(model, outcome, stored));
+}
+
+/// What became of single weights; `stored` constants are in the sparse form.
+pub(super) fn sparsity(
+    model: &Model,
+    outcome: &SparsifyOutcome,
+    stored: usize,
+) -> report::Sparsity {
     let count = |of: fn(&sparsify::SparseLayer) -> usize| outcome.layers.iter().map(of).sum();
     let pattern = outcome.plan.pattern.clone();
-    report.sparsity = Some(report::Sparsity {
+    report::Sparsity {
         speed: speed(pattern.parse().unwrap_or_default()).to_owned(),
         pattern,
         zeros: count(|layer| layer.zeros),
@@ -285,7 +300,7 @@ fn fill(
         ),
         layers: outcome.layers.clone(),
         left_dense: outcome.left.clone(),
-    });
+    }
 }
 
 /// What a pattern is good for, plainly.
@@ -304,7 +319,7 @@ fn speed(pattern: SparsityPattern) -> &'static str {
 }
 
 /// Puts the drift into the report, or why there is none.
-fn drift(
+pub(super) fn drift(
     report: &mut Report,
     outcome: &SparsifyOutcome,
     inputs: &crate::calibrate::Dataset,

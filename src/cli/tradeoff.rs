@@ -16,12 +16,23 @@ pub(super) fn tell(report: &mut Report, outcome: &Outcome, request: &Request) {
         estimated: point.estimated,
         option: match point.estimated {
             true => size(point, outcome, request),
-            false => format!("--target drift={}", report::ceiling(point.drift)),
+            false => asked(request)
+                .unwrap_or_else(|| format!("--target drift={}", report::ceiling(point.drift))),
         },
     };
     report.tradeoff = tradeoff.points.iter().map(point).collect();
     report.least = tradeoff.least.map(|least| convert::cost(&least, None));
     report.sensitive = tradeoff.sensitive.iter().map(sensitive).collect();
+}
+
+/// The sizes and times that were asked for, where no quality was: what was measured is the answer to these.
+fn asked(request: &Request) -> Option<String> {
+    let searched = request.drift.is_some() || request.agreement.is_some();
+    let targets = request
+        .targets
+        .iter()
+        .map(|target| format!("--target {target}"));
+    (!searched && !request.targets.is_empty()).then(|| targets.collect::<Vec<_>>().join(" "))
 }
 
 /// The option that asks for the size of a point, in the measure that was asked in.

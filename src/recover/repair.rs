@@ -80,9 +80,9 @@ pub fn recover_on(
 }
 
 /// Names of the outputs of the layers that [`recover_on`] comes to.
-pub fn fitted_layers(teacher: Teacher) -> BTreeSet<String> {
+pub fn fitted_layers(teacher: Teacher, pruned: &Model) -> BTreeSet<String> {
     let index = teacher.model.index();
-    tasks(teacher, teacher.model, Which::All, &BTreeSet::new())
+    tasks(teacher, pruned, Which::All, &BTreeSet::new())
         .iter()
         .filter_map(|task| Some(index.value(task.output()?).name.clone()))
         .collect()

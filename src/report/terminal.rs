@@ -18,6 +18,7 @@ const INSPECTED: usize = 24;
 /// The outcome of the main job.
 pub fn summary(report: &Report) -> String {
     let mut text = costs(report);
+    part(&mut text, "Zeros", &view::sparsity(report), "row");
     text += "\n";
     verdicts(report, &mut text);
     part(
@@ -38,6 +39,12 @@ pub fn summary(report: &Report) -> String {
         "Groups cut most",
         &view::cut(report, GROUPS),
         "group",
+    );
+    part(
+        &mut text,
+        "Weights that stay dense",
+        &view::left_dense(report, REASONS),
+        "weight",
     );
     part(
         &mut text,

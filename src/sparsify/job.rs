@@ -27,12 +27,12 @@ pub(super) struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// The original as what layers are fitted to.
-    pub fn teacher<'b>(&'b self, selection: &'b Selection) -> Teacher<'b> {
-        Teacher {
+    /// The original as what layers are fitted to; `whole` is a cut of nothing.
+    pub fn teacher<'b>(&'b self, whole: &'b Selection) -> Teacher<'b> {
+        self.data.original.unwrap_or(Teacher {
             model: self.model,
             analysis: self.analysis,
-            selection,
-        }
+            selection: whole,
+        })
     }
 }

@@ -152,7 +152,7 @@ impl Job<'_> {
             None => self.zeros(&mut statistics)?,
         };
         let whole = Selection::default();
-        let reached = fitted_layers(self.teacher(&whole));
+        let reached = fitted_layers(self.teacher(&whole), self.model);
         let beyond: Vec<&SparsePart> = self
             .parts
             .iter()

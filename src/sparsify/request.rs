@@ -12,7 +12,7 @@ use super::score::SparseScore;
 use crate::analysis::Pins;
 use crate::inputs::Batches;
 use crate::model::Model;
-use crate::recover::Method;
+use crate::recover::{Method, Teacher};
 use crate::train::{Training, TrainingRecord};
 
 /// What is asked for.
@@ -55,6 +55,8 @@ pub struct Data<'a> {
     pub measured: (&'a dyn Batches, Option<&'a [i64]>),
     /// How inputs were prepared.
     pub preparation: &'a str,
+    /// Where the model was cut before: the original, which weights are fitted to and outputs are held against.
+    pub original: Option<Teacher<'a>>,
 }
 
 /// One constant after the work.

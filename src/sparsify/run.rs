@@ -87,11 +87,15 @@ impl<'a> Job<'a> {
                 .filter(|run| count < SPARED || held_out(*run, count))
                 .collect();
             runs.truncate(QUICK);
-            let chosen = choose_for(runtime, self.model, &examples);
+            let original = self
+                .data
+                .original
+                .map_or(self.model, |teacher| teacher.model);
+            let chosen = choose_for(runtime, original, &examples);
             self.work.progress.begin(Phase::Run, runs.len() as u64);
             let found = match chosen.session {
                 Ok(session) => DenseOutputs::new(
-                    self.model,
+                    original,
                     session,
                     (self.data.inputs, runs),
                     chosen.runtime,

@@ -58,6 +58,7 @@ fn data(inputs: &dyn Batches) -> Data<'_> {
         synthetic: false,
         measured: (inputs, None),
         preparation: "",
+        original: None,
     }
 }
 

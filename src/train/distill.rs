@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::checkpoint::{Keeper, StateIdentity};
 use super::course::Course;
 use super::lessons::CourseState;
+use super::rate::{self, RATE, try_rates};
 use super::{Lesson, TrainError, Trained, Training, TrainingData, TrainingRecord};
 use crate::inputs::Views;
 use crate::model::Model;
@@ -40,16 +41,24 @@ pub fn distill(
     let mut state = CourseState::new(&course.student.weights, held_out, steps);
     let identity = StateIdentity::of(&course, (steps, &views, held_out), data, training);
     let mut keeper = Keeper::new(training.checkpoint.as_ref(), identity);
-    if let Some(kept) = keeper.found(&state, &mut course.student.weights)? {
-        state = kept;
-        work.progress.advance(state.step as u64);
+    match keeper.found(&state, &mut course.student.weights)? {
+        Some(kept) => {
+            state = kept;
+            work.progress.advance(state.step as u64);
+        }
+        None => {
+            let tried = try_rates(&mut course, steps, &views, work)?;
+            state.adam.largest = rate::best(&tried).map_or(RATE, |(rate, _)| rate);
+        }
     }
+    let rate = state.adam.largest;
     learn(&mut course, (&mut state, steps), &views, &mut keeper, work)?;
     let mut model = pruned;
     course.student.network().store(&mut model, &state.best)?;
     let record = TrainingRecord {
         steps,
         batch: course.batch,
+        rate,
         loss: course.loss(),
         labelled: course.classes.as_ref().map_or(0, |classes| classes.count()),
         views: views.to_string(),

@@ -3,11 +3,10 @@
 use super::adamw::AdamW;
 use super::course::Course;
 use super::mean::WeightMean;
+use super::rate::RATE;
 use super::{Lesson, TrainError};
 use crate::gradient::FloatArray;
 
-/// The largest rate.
-const RATE: f64 = 1e-3;
 /// The rate was too high where the error on inputs that are not learnt from is more than so many times what it was,
 const WORSE: f64 = 1.5;
 /// in so large a share of the steps, the first ones;

@@ -19,6 +19,7 @@ mod measure;
 mod network;
 mod place;
 mod positions;
+mod rate;
 mod record;
 mod samples;
 mod shares;

@@ -70,6 +70,8 @@ pub struct TrainingRecord {
     pub steps: usize,
     /// Inputs of a step.
     pub batch: usize,
+    /// The largest learning rate.
+    pub rate: f64,
     /// What outputs were held against the original's by.
     pub loss: String,
     /// ClassRows whose true classes were learnt from, too.
@@ -123,9 +125,9 @@ impl std::fmt::Display for TrainingRecord {
         }
         write!(
             f,
-            "trained for {} steps of {} inputs (views: {}): {} of the outputs{classes} on {} inputs that were not learnt from \
+            "trained for {} steps of {} inputs (views: {}; rate {:.0e}): {} of the outputs{classes} on {} inputs that were not learnt from \
              {before:.4} → {after:.4} of their variance",
-            self.steps, self.batch, self.views, self.loss, self.judged_by
+            self.steps, self.batch, self.views, self.rate, self.loss, self.judged_by
         )?;
         match &self.stops[..] {
             [] => Ok(()),

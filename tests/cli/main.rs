@@ -19,6 +19,7 @@ mod train;
 mod uniform;
 mod vocabulary;
 mod words;
+mod zeros;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -7,8 +7,12 @@ use serde_json::Value;
 
 use super::{code, fixture, json, run};
 
-/// What an independent reader says of a sparse model: `tests/masks.py`. `None`: Python or its packages are not there.
-fn read_again(folder: &Path, original: &str, options: &[&str]) -> Option<(bool, String)> {
+/// What an independent reader says of a sparse model, made of a fixture or a file: `tests/masks.py`. `None`: Python or its packages are not there.
+pub(super) fn read_again(
+    folder: &Path,
+    original: &str,
+    options: &[&str],
+) -> Option<(bool, String)> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/masks.py");
     let present = Command::new("python3")
         .args(["-c", "import onnx, numpy"])

@@ -29,7 +29,7 @@ fn weights_are_trained_and_the_report_says_how() {
         assert!(output.status.code().is_some_and(|code| code < 2));
         let said = String::from_utf8(output.stdout).unwrap();
         assert!(
-            said.contains("trained for 6 steps of 64 inputs (views: mix)"),
+            said.contains("trained for 6 steps of 64 inputs (views: mix; rate 1e-3)"),
             "{said}"
         );
     }

@@ -26,6 +26,7 @@ fn masks_of_a_sample_of_the_zoo_obey_their_patterns() {
         synthetic: false,
         measured: (none, None),
         preparation: "",
+        original: None,
     };
     let (mut graphs, mut masks) = (0, 0);
     let small = zoo

@@ -1,0 +1,190 @@
+//! Single weights set to zero beside what goes whole: `--sparsity` in the main job.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::args::Prune;
+use super::prune::PruneJob;
+use super::values::{self, GoalText, Recovery};
+use super::watch::Watch;
+use super::{Exit, defaults, gate, sparsify as alone};
+use crate::calibrate;
+use crate::evaluate::Checks;
+use crate::plan::Plan;
+use crate::prune::{Outcome, Request};
+use crate::recover::Teacher;
+use crate::report::Report;
+use crate::sparsify::{
+    self, Data, SparsePlan, SparseScore, SparsifyOutcome, SparsifyRequest, SparsityPattern,
+};
+use crate::train::Training;
+use crate::verify::Verdict;
+
+/// Zeros beside the cut.
+#[derive(Clone, Debug, Args)]
+pub(super) struct ZeroArgs {
+    /// After the cut to a target of size or time, set this share of the weights that stay to zero, as the command sparsify does
+    #[arg(long, value_name = "X", value_parser = values::sparsity, conflicts_with_all = ["sweep", "keep_tokens", "plan", "only"])]
+    pub sparsity: Option<f64>,
+    /// How the zeros of --sparsity lie: none (anywhere), N:M, blocks (1x4, 4x1, 16x1) or kernel; N:M needs no --sparsity
+    #[arg(long, value_name = "PATTERN", conflicts_with_all = ["sweep", "keep_tokens", "plan", "only"])]
+    pub pattern: Option<SparsityPattern>,
+}
+
+/// A plan file that also says which single weights are zero.
+#[derive(Serialize, Deserialize)]
+struct PlanOfBoth<'a> {
+    #[serde(flatten)]
+    cut: std::borrow::Cow<'a, Plan>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    zeros: Option<SparsePlan>,
+}
+
+/// A plan's text: what goes whole, and which single weights of what stays are zero.
+pub(super) fn plan_text(cut: &Plan, zeros: Option<&SparsePlan>) -> String {
+    let Some(zeros) = zeros else {
+        return cut.to_json();
+    };
+    let both = PlanOfBoth {
+        cut: std::borrow::Cow::Borrowed(cut),
+        zeros: Some(zeros.clone()),
+    };
+    serde_json::to_string_pretty(&both).map_or_else(|_| String::new(), |text| text + "\n")
+}
+
+/// The zeros that a plan file tells of. Errors: it cannot be read.
+fn planned(path: &Path) -> anyhow::Result<Option<SparsePlan>> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let both: PlanOfBoth =
+        serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+    Ok(both.zeros)
+}
+
+/// What is to become zero, if anything is; the training that was asked for comes after it then. Errors: options that
+/// contradict each other.
+pub(super) fn asked(
+    args: &Prune,
+    request: &mut Request,
+) -> anyhow::Result<Option<SparsifyRequest>> {
+    let plan = args
+        .plan
+        .as_deref()
+        .map(planned)
+        .transpose()
+        .context("--plan")?;
+    let plan = plan.flatten();
+    let pattern = args.zeros.pattern.unwrap_or_default();
+    if args.zeros.sparsity.is_none() && args.zeros.pattern.is_none() && plan.is_none() {
+        return Ok(None);
+    }
+    if plan.is_none() {
+        alone::check_pattern(args.zeros.sparsity, pattern)?;
+        let sized = |goal: &GoalText| matches!(goal, GoalText::Cost(_));
+        if args.target.is_empty() || !args.target.iter().all(sized) {
+            bail!(
+                "--sparsity sets weights to zero after the cut, so --target must say how far that goes by macs=, params=, bytes= or latency=; for zeros alone use the command sparsify"
+            );
+        }
+    }
+    let measured = args.data.data.is_some();
+    let recover = match (args.recover, &plan) {
+        (None, Some(plan)) => alone::default_recovery(Some(plan), measured),
+        (Some(Recovery::Nothing), _) => None,
+        _ => request.recover.filter(|_| measured),
+    };
+    let exclude = args
+        .exclude
+        .iter()
+        .map(|pattern| globset::Glob::new(pattern.text()));
+    let score = match measured && plan.is_none() {
+        true => SparseScore::Obs,
+        false => SparseScore::Magnitude,
+    };
+    Ok(Some(SparsifyRequest {
+        sparsity: args.zeros.sparsity,
+        pattern,
+        score,
+        uniform: args.uniform,
+        exclude: exclude.collect::<Result<_, _>>()?,
+        recover,
+        training: training(request),
+        plan,
+        keep_plan: args.outputs.plan_out.is_some(),
+        pins: request.pins.clone(),
+    }))
+}
+
+/// The training that comes last: all of it, or what rounds leave for it.
+fn training(request: &mut Request) -> Option<Training> {
+    let rounds = request.rounds;
+    let asked = match rounds {
+        1 => request.training.take()?,
+        _ => request.training.clone()?,
+    };
+    let last = |checkpoint: &crate::train::Checkpoint| match rounds {
+        1 => checkpoint.clone(),
+        _ => checkpoint.of_course(rounds + 1),
+    };
+    Some(Training {
+        keeps_zeros: true,
+        courses: rounds,
+        checkpoint: asked.checkpoint.as_ref().map(last),
+        ..asked
+    })
+}
+
+/// Sets single weights of the pruned model to zero, fitted and held against the original; or the exit code where that has to
+/// run and does not, which is said. `None` where the cut went wrong, of which nothing is written.
+pub(super) fn set(
+    job: &PruneJob,
+    request: &SparsifyRequest,
+    outcome: &Outcome,
+    watch: &Watch,
+) -> anyhow::Result<Result<Option<SparsifyOutcome>, Exit>> {
+    let is_wrong = |checks: &Checks| checks.exactness.verdict == Verdict::Inexact;
+    if outcome.checks.as_ref().is_some_and(is_wrong) {
+        return Ok(Ok(None));
+    }
+    let runtime = job.runtime.as_deref();
+    let trimmed = runtime.map(|runtime| calibrate::trimmed(&job.model, &job.data, runtime));
+    let trimmed = trimmed.transpose()?.flatten();
+    let selection = outcome.workspace.select(&outcome.choice.removed);
+    let original = Teacher {
+        model: &outcome.workspace.working,
+        analysis: &outcome.workspace.analysis,
+        selection: &selection,
+    };
+    let data = Data {
+        original: Some(original),
+        ..alone::lent(trimmed.as_ref().unwrap_or(&job.data))
+    };
+    let made = sparsify::sparsify(&outcome.model, request, data, runtime, &watch.work());
+    Ok(alone::told(made, &job.hint, watch)?.map(Some))
+}
+
+/// Puts zeros into the report of the cut.
+pub(super) fn tell(report: &mut Report, job: &PruneJob, args: &Prune, zeros: &SparsifyOutcome) {
+    let alone = report.drift.worst().map(|output| output.relative_l2);
+    report.sparsity = Some(alone::sparsity(&job.model, zeros, 0));
+    if report.training.is_none() {
+        report.training.clone_from(&zeros.training);
+    }
+    report.remarks.extend(zeros.remarks.iter().cloned());
+    if args.no_verify {
+        return;
+    }
+    alone::drift(report, zeros, &job.data, false);
+    if let Some(alone) = alone.filter(|_| zeros.measured.is_ok()) {
+        report.remarks.push(format!(
+            "the drift is that of the cut and the zeros together; the cut alone moved the outputs by {}",
+            crate::report::number(alone)
+        ));
+    }
+    let planned = zeros.plan.fit.as_ref();
+    if let (Some(path), Some(fit)) = (&args.plan, planned.filter(|_| !defaults::measured(args))) {
+        gate::fit(report, path, fit, args.recover.is_some());
+    }
+}
