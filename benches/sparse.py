@@ -84,11 +84,12 @@ def main():
         original = os.path.join(arguments.corpus, "data", "models", row["model"] + ".onnx")
         with tempfile.TemporaryDirectory() as folder:
             sparse, report = os.path.join(folder, "sparse.onnx"), os.path.join(folder, "report.json")
-            command = [arguments.binary, "sparsify", original, "-o", sparse, "--report", report, "-q", *row["options"],
+            command = [arguments.binary, "sparsify", original, "-o", sparse, "--report", report, "-q", "--force", *row["options"],
                        "--data", os.path.join(arguments.corpus, "data", row["data"]), *row["prepare"]]
             command += ["--score", arguments.score] if arguments.score else []
             start = time.time()
-            subprocess.run(command, check=True, capture_output=True)
+            if subprocess.run(command, capture_output=True).returncode > 1:
+                sys.exit(f"{name}: {' '.join(command)} failed")
             seconds = time.time() - start
             facts = json.load(open(report))
             dense, after = evaluate(arguments.corpus, row, original), evaluate(arguments.corpus, row, sparse)
