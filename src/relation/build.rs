@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Fate, Label, LabelId, Layout, Packed, Port, PortLayout, Reason, Relation, Segment, Term,
+    Fate, Label, LabelId, Layout, Packed, Port, PortLayout, Reason, Relation, Routing, Segment,
+    Term,
 };
 use crate::facts::Dim;
 
@@ -58,6 +59,16 @@ impl Builder {
         reason: Reason,
     ) -> LabelId {
         self.label(name, extent, Fate::Lossy(reason))
+    }
+
+    /// A label among whose indices the operator chooses when it runs.
+    pub fn routed(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        extent: impl Into<Dim>,
+        routing: Routing,
+    ) -> LabelId {
+        self.label(name, extent, Fate::Routed(routing))
     }
 
     /// The length of an axis of this layout.
@@ -230,6 +241,7 @@ impl Builder {
     fn broken_law(&self) -> Option<String> {
         self.misfit()
             .or_else(|| self.misplaced_bytes())
+            .or_else(|| self.unguided_label())
             .or_else(|| self.lost_label())
     }
 
@@ -290,6 +302,26 @@ impl Builder {
             }
         }
         None
+    }
+
+    /// A label that is chosen by numbers which do not run over it, so that nothing says which of its indices are.
+    fn unguided_label(&self) -> Option<String> {
+        let labels = self.relation.labels.iter().enumerate();
+        let mut routed = labels.filter_map(|(at, label)| match &label.fate {
+            Fate::Routed(routing) => Some((at, label, routing.by)),
+            _ => None,
+        });
+        let runs_over = |port: Port, at: usize| {
+            let axes = self.relation.ports.get(&port).map(|port| &port.axes);
+            axes.into_iter()
+                .flatten()
+                .any(|axis| axis.labels().any(|other| other.index() == at))
+        };
+        let (_, label, port) = routed.find(|(at, _, port)| !runs_over(*port, *at))?;
+        Some(format!(
+            "label '{}' is chosen by {port}, which does not have it",
+            label.name
+        ))
     }
 
     /// A label whose indices may go, but that reaches no output and is not summed over (law 3).
