@@ -351,3 +351,44 @@ impl Builder {
         lost.map(|(label, _)| format!("label '{}' reaches no output and is not summed", label.name))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A router's numbers for 3 experts of 5 tokens, and weights of 3 experts, which are chosen by this port.
+    fn chosen(by: Port) -> Relation {
+        let dims = |extents: &[i64]| extents.iter().map(|extent| Dim::Num(*extent)).collect();
+        let shapes = [
+            (Port::In(0), dims(&[5, 3])),
+            (Port::In(1), dims(&[3, 2])),
+            (Port::Out(0), dims(&[5, 2])),
+        ];
+        let mut builder = Builder::new(BTreeMap::from(shapes));
+        let tokens = builder.free("s", 5);
+        let experts = builder.routed(
+            "E",
+            3,
+            Routing {
+                by,
+                least: 1,
+                reason: Reason::operator("a choice"),
+            },
+        );
+        let channels = builder.free("c", 2);
+        builder.port(Port::In(0), "router", [tokens, experts]);
+        builder.port(Port::In(1), "w", [experts, channels]);
+        builder.port(Port::Out(0), "y", [tokens, channels]);
+        builder.finish()
+    }
+
+    #[test]
+    fn what_is_chosen_is_chosen_by_numbers_that_run_over_it() {
+        let relation = chosen(Port::In(0));
+        let experts = relation.named("E").unwrap();
+        let loss = relation.label(experts).fate.loss();
+        assert_eq!(loss, Some(&Reason::operator("a choice")));
+        let wrong = std::panic::catch_unwind(|| chosen(Port::Out(0)));
+        assert_eq!(wrong.is_err(), cfg!(debug_assertions));
+    }
+}

@@ -132,7 +132,9 @@ pub(in crate::ops) static RULES: &[Rule] = &[Rule::microsoft("MoE", &Mixture)];
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::ops::case::OpCase;
+    use crate::relation::{Fate, Routing};
 
     #[test]
     fn neurons_of_experts() {
@@ -159,5 +161,32 @@ mod tests {
             .expect_relation(
                 "x[s, s2, c] router[10, E] w1[E, n·2, c] w2[E, c, n] → y[s, s2, c]  Σ c; Σ n",
             );
+    }
+
+    #[test]
+    fn as_many_experts_stay_as_a_router_takes() {
+        let moe = |k: i64| {
+            let start = OpCase::op("MoE").domain("com.microsoft").at(1).int("k", k);
+            let router = start.input("10x8").input("10x3");
+            let first = router.weight("3x6x8").none();
+            first.weight("3x8x6")
+        };
+        let fate = |k: i64| {
+            moe(k).view(|node| {
+                let relation = Mixture.relate(node);
+                relation.label(relation.named("E").unwrap()).fate.clone()
+            })
+        };
+        assert!(matches!(
+            fate(2),
+            Fate::Routed(Routing {
+                least: 2,
+                by: Port::In(1),
+                ..
+            })
+        ));
+        assert!(matches!(fate(3), Fate::Fixed(_)) && matches!(fate(0), Fate::Fixed(_)));
+        assert!(moe(2).edit(&[("E", &[0, 2])]).is_ok());
+        assert!(moe(2).edit(&[("E", &[1])]).is_err());
     }
 }

@@ -434,6 +434,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_of_each_expert() {
+        let floats = |activations: &str| {
+            let mut case = experts(8)
+                .text("quant_type", "fp8")
+                .weight("u8:3x48x32")
+                .none()
+                .none()
+                .weight("u8:3x32x48");
+            for _ in 6..14 {
+                case = case.none();
+            }
+            case.input("10x3")
+                .weight("3")
+                .weight("3")
+                .weight(activations)
+                .weight("1")
+        };
+        floats("3").expect_relation(
+            "x[s, s2, c] router[10, E] w1[E, n, c] w2[E, c, n] weights[10, E] global1[E] global2[E] act1[E] act2[1] → y[s, s2, c]  Σ c; Σ n",
+        );
+        floats("4").expect_relation(
+            "input 0[2, 5, 32] input 1[10, 3] input 2[3, 48, 32] input 5[3, 32, 48] input 14[10, 3] input 15[3] input 16[3] input 17[4] input 18[1] → output 0[2, 5, 32]",
+        );
+    }
+
+    #[test]
     fn small_floats_in_squares() {
         let floats = experts(4)
             .text("quant_type", "fp8")

@@ -10,7 +10,7 @@ pub(super) const ROUTED: Reason = Reason::operator("experts that a router picks"
 /// Why all experts stay where a router has no choice.
 const ALL_USED: Reason = Reason::operator("experts all of which a router takes");
 /// What is lost with an expert.
-const FEWER: Reason = Reason::operator("fewer experts for a router to choose from");
+const FEWER: Reason = Reason::operator("a router chooses from it");
 
 /// How many experts work on a token.
 pub(super) fn used(node: &NodeView) -> i64 {

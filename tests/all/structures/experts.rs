@@ -6,7 +6,8 @@ use onnx_prune::allocate::{Align, Ranking};
 use onnx_prune::analysis::{Group, Kind, Options};
 use onnx_prune::model::{Model, TensorRef, text};
 use onnx_prune::run::{Runtime, Tensors};
-use onnx_prune::workspace::Workspace;
+use onnx_prune::verify::Verdict;
+use onnx_prune::workspace::{OriginalRuns, Workspace};
 
 use super::{Structure, inputs};
 use crate::engines;
@@ -104,6 +105,43 @@ fn experts_that_are_never_chosen_are_not_missed() {
         let other = without(&workspace, &[0, 2]);
         assert!(apart(&whole, &outputs(runtime, &other, &inputs)) > 1e-3);
     }
+}
+
+#[test]
+fn a_cut_of_other_experts_than_planned_is_found() {
+    let Some(runtime) = engines::onnxruntime() else {
+        return;
+    };
+    let text = mixture(2, "", ", activation_type=\"relu\"");
+    let (model, workspace) = workspace(&text);
+    let (at, _) = experts(&workspace).unwrap();
+    let mut removed = vec![Vec::new(); workspace.analysis.groups.len()];
+    removed[at] = vec![0, 2];
+    let selection = workspace.select(&removed);
+    // The masked original has all of them, and does not choose those that go.
+    let masked = workspace.masked(&selection).unwrap();
+    let held = masked.constant(masked.index().main_value("a").unwrap());
+    assert_eq!(held.unwrap().dims, [EXPERTS, 7, 5]);
+    let inputs = inputs(&model, 4);
+    let right = without(&workspace, &[0, 2]);
+    let apart = apart(
+        &outputs(runtime, &masked, &inputs),
+        &outputs(runtime, &right, &inputs),
+    );
+    assert!(apart < 1e-6, "{apart}");
+    let session = runtime.prepare(&model, &inputs, &[]).unwrap();
+    let original = [session.run(&inputs).unwrap()];
+    let judged = |pruned: &Model| {
+        let runs = OriginalRuns {
+            inputs: std::slice::from_ref(&inputs),
+            outputs: &original,
+            noise: session.noise(),
+        };
+        let found = workspace.exactness(&selection, pruned, runtime, runs);
+        found.verdict
+    };
+    assert_eq!(judged(&right), Verdict::Exact);
+    assert_eq!(judged(&without(&workspace, &[0, 3])), Verdict::Inexact);
 }
 
 /// The mixture by its definition, of some experts alone: the shares of all of these by their logits, `k` of which count.
