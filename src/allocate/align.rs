@@ -92,7 +92,7 @@ impl Align {
     pub(crate) fn width(&self, group: &Group) -> Width {
         let align = self.of(group);
         let least = ((group.units.len() as f64 * LEAST).ceil() as usize)
-            .max(1)
+            .max(group.least)
             .next_multiple_of(align as usize);
         Width {
             align,
@@ -106,9 +106,9 @@ impl Align {
     pub(crate) fn of(&self, group: &Group) -> u32 {
         match self {
             Align::Multiple(number) => (*number).max(1),
-            // A head is many columns wide already.
+            // A head is many columns wide already, and an expert a network.
             Align::ByWidth | Align::Auto | Align::Measured(_)
-                if matches!(group.kind, Kind::Heads | Kind::HeadDims) =>
+                if matches!(group.kind, Kind::Heads | Kind::HeadDims | Kind::Experts) =>
             {
                 1
             }

@@ -104,10 +104,17 @@ impl<'a> Ranking<'a> {
         for (place, removed) in removed.iter_mut().enumerate() {
             let total = self.order[place].len();
             let align = self.align[place] as usize;
-            let kept = (total - *removed).max(1).next_multiple_of(align).min(total);
+            let most = total.saturating_sub(self.group(place).least);
+            let kept = (total - (*removed).min(most))
+                .next_multiple_of(align)
+                .min(total);
             *removed = paid(total - kept, least[place]);
         }
         removed
+    }
+
+    fn group(&self, place: usize) -> &Group {
+        &self.analysis.groups[self.groups[place]]
     }
 
     fn choice(&self, counts: &[usize]) -> Choice {
@@ -120,7 +127,7 @@ impl<'a> Ranking<'a> {
         Choice { removed }
     }
 
-    /// The first `count` units of an order, but never the last element of a class.
+    /// The first `count` units of an order, but never those that a class must keep.
     fn spare_classes(&self, group: usize, order: &[u32], count: usize) -> Vec<u32> {
         let group: &Group = &self.analysis.groups[group];
         if group.classes.len() == 1
@@ -142,7 +149,8 @@ impl<'a> Ranking<'a> {
             group.units[*unit as usize]
                 .iter()
                 .for_each(|(class, _)| *after.entry(*class).or_insert(1) -= 1);
-            if after.values().all(|left| *left > 0) {
+            let least = |class: &ClassId| self.analysis.classes.get(*class).least();
+            if after.iter().all(|(class, left)| *left >= least(class)) {
                 left = after;
                 removed.push(*unit);
             }
@@ -199,7 +207,7 @@ impl<'a> Ranking<'a> {
                 for (place, removed) in removed.iter_mut().enumerate() {
                     let total = self.order[place].len();
                     let narrow = ((total as f64 * floor).ceil() as usize)
-                        .max(1)
+                        .max(self.group(place).least)
                         .next_multiple_of(self.align[place] as usize)
                         .min(total);
                     *removed = paid((*removed).min(total - narrow), least[place]);

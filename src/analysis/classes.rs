@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Granularity;
-use super::freeze::{Cause, Exempt, Freezer, Holder};
+use super::freeze::{Cause, Exempt, Freezer, Holder, Loss};
 use super::numbering::Numbering;
 use super::spaces::{SpaceId, Spaces};
 use super::unite::FactorUnion;
@@ -47,6 +47,15 @@ pub struct Class {
     pub held_by: Option<Holder>,
     /// Why removing them changes what an operator computes for the rest.
     pub lossy: Option<Reason>,
+    /// How many of them an operator chooses at a time, if one chooses among them when it runs: so many stay.
+    pub routed: Option<u32>,
+}
+
+impl Class {
+    /// How many of its elements stay at least.
+    pub fn least(&self) -> u32 {
+        self.routed.unwrap_or(1).max(1)
+    }
 }
 
 /// The classes of a model, and the factors of every piece of every space (outermost first).
@@ -113,7 +122,7 @@ impl Classes {
 fn finish(
     mut builder: FactorUnion,
     mut frozen: BTreeMap<u32, Cause>,
-    lossy: BTreeMap<u32, Reason>,
+    lossy: BTreeMap<u32, Loss>,
     causes: &Causes,
     granularity: Granularity,
 ) -> Classes {
@@ -185,7 +194,7 @@ impl NumberedClasses {
         root: u32,
         extent: Option<u32>,
         frozen: Option<&Cause>,
-        lossy: Option<&Reason>,
+        lossy: Option<&Loss>,
     ) -> ClassId {
         if let Some(class) = self.ids[root as usize] {
             return class;
@@ -197,7 +206,8 @@ impl NumberedClasses {
             free: false,
             frozen: frozen.map(|(reason, _)| reason.clone()),
             held_by: frozen.and_then(|(_, holder)| *holder),
-            lossy: lossy.cloned(),
+            lossy: lossy.map(|loss| loss.reason.clone()),
+            routed: lossy.and_then(|loss| loss.routed),
         });
         self.levels.push(0);
         class

@@ -54,12 +54,19 @@ impl Holder {
 /// Why a class is frozen, and what freezes it, where that is known.
 pub(super) type Cause = (Reason, Option<Holder>);
 
+/// What is lost beside the elements of a class that go.
+pub(super) struct Loss {
+    pub(super) reason: Reason,
+    /// How many of them an operator chooses at a time, if one chooses among them.
+    pub(super) routed: Option<u32>,
+}
+
 /// Collects the causes that freeze classes, or make them lossy.
 pub(super) struct Freezer<'a> {
     /// By the root of a set of factors.
     pub(super) frozen: BTreeMap<u32, Cause>,
     /// By the root of a set of factors.
-    pub(super) lossy: BTreeMap<u32, Reason>,
+    pub(super) lossy: BTreeMap<u32, Loss>,
     pub(super) union: &'a mut UnionFind,
     pub(super) numbers: &'a Numbering,
 }
@@ -77,6 +84,16 @@ impl Freezer<'_> {
             self.frozen
                 .entry(root)
                 .or_insert_with(|| (reason.clone(), holder));
+        }
+    }
+
+    fn lose(&mut self, space: SpaceId, reason: &Reason, routed: Option<u32>) {
+        for root in self.roots(space) {
+            let loss = self.lossy.entry(root).or_insert_with(|| Loss {
+                reason: reason.clone(),
+                routed,
+            });
+            loss.routed = loss.routed.max(routed);
         }
     }
 
@@ -137,11 +154,8 @@ impl Freezer<'_> {
             match &label.fate {
                 Fate::Free => {}
                 Fate::Fixed(reason) => self.freeze(space, reason, Some(Holder::Node(node))),
-                Fate::Lossy(reason) => {
-                    for root in self.roots(space) {
-                        self.lossy.entry(root).or_insert_with(|| reason.clone());
-                    }
-                }
+                Fate::Lossy(reason) => self.lose(space, reason, None),
+                Fate::Routed(routing) => self.lose(space, &routing.reason, Some(routing.least)),
             }
         }
     }

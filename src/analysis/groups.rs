@@ -32,6 +32,8 @@ pub enum Kind {
     Directions,
     /// Tokens: rows that ids pick, and entries of outputs for each.
     Vocabulary,
+    /// Experts of a mixture: networks of which a router chooses a few for each token.
+    Experts,
 }
 
 impl Kind {
@@ -45,6 +47,7 @@ impl Kind {
             Kind::Layers => "layers",
             Kind::Directions => "directions",
             Kind::Vocabulary => "vocabulary",
+            Kind::Experts => "experts",
         }
     }
 }
@@ -77,6 +80,9 @@ pub struct Group {
     pub lossy: Option<Reason>,
     /// Whether a depthwise convolution reads it, which runtimes want in multiples.
     pub depthwise: bool,
+    /// How many of its units stay at least, whatever is asked for: as many as a router chooses at a time, else one.
+    #[doc(hidden)]
+    pub least: usize,
 }
 
 /// Which elements of each class stay.
@@ -242,10 +248,16 @@ pub fn build(
             .iter()
             .map(|class| roles[class.index()])
             .fold(Role::default(), Role::join);
+        let least = least(classes, &members, &units);
+        if least >= units.len() {
+            continue;
+        }
         let lossy = members
             .iter()
             .find_map(|class| classes.get(*class).lossy.clone());
+        let routed = |class: &ClassId| classes.get(*class).routed.is_some();
         let kind = match () {
+            () if members.iter().any(routed) => Kind::Experts,
             () if lossy.is_some() => Kind::Width,
             () if role.contracted_between_data => Kind::HeadDims,
             () if role.batch_of_data => Kind::Heads,
@@ -259,18 +271,41 @@ pub fn build(
             weights: held,
             lossy,
             depthwise: role.depthwise,
+            least,
         });
     }
-    // Several groups may begin in the same weight's axis (an axis of several pieces): number them.
+    number(&mut found);
+    found
+}
+
+/// Numbers groups that begin in the same weight's axis (an axis of several pieces).
+fn number(groups: &mut [Group]) {
     let mut seen: BTreeMap<String, u32> = BTreeMap::new();
-    for group in &mut found {
+    for group in groups {
         let count = seen.entry(group.id.clone()).or_insert(0);
         *count += 1;
         if *count > 1 {
             group.id = format!("{}#{count}", group.id);
         }
     }
-    found
+}
+
+/// How many of these units must stay for every class to keep as many elements as it must.
+fn least(classes: &Classes, members: &[ClassId], units: &[Vec<(ClassId, u32)>]) -> usize {
+    let of_class = |class: &ClassId| {
+        let of_unit = |unit: &Vec<(ClassId, u32)>| {
+            let slices = unit.iter();
+            slices.filter(|(other, _)| other == class).count()
+        };
+        let class = classes.get(*class);
+        let held = units.iter().map(of_unit).max().unwrap_or(1).max(1);
+        let spare = class.extent.saturating_sub(class.least()) as usize;
+        match class.routed {
+            Some(_) => units.len().saturating_sub(spare / held),
+            None => 1,
+        }
+    };
+    members.iter().map(of_class).max().unwrap_or(1).max(1)
 }
 
 /// A name for a group by one of the weights that it cuts: a matrix that gives the units, if there is one, says more to people than

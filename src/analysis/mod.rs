@@ -313,16 +313,12 @@ fn trial(analysis: &Analysis, groups: &[usize]) -> Vec<(usize, Vec<u32>)> {
             1
         }
     };
-    groups
-        .iter()
-        .enumerate()
-        .map(|(place, group)| {
-            (
-                *group,
-                (0..count(place, analysis.groups[*group].units.len()) as u32).collect(),
-            )
-        })
-        .collect()
+    let units = |(place, group): (usize, &usize)| {
+        let Group { units, least, .. } = &analysis.groups[*group];
+        let count = count(place, units.len()).min(units.len().saturating_sub(*least));
+        (*group, (0..count as u32).collect())
+    };
+    groups.iter().enumerate().map(units).collect()
 }
 
 /// Tries a cut of some units of each of some groups on the shapes.

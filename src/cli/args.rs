@@ -199,8 +199,8 @@ pub(super) struct Prune {
     /// Score, cut and recover so many times on the way to the targets (with --data)
     #[arg(long, value_name = "N", value_parser = values::positive, default_value = "1")]
     pub rounds: usize,
-    /// Which kinds may go, of channels, heads, head-dims, width, layers, directions (of what is linear, after a change of basis);
-    /// or auto: channels, heads, and with --data layers
+    /// Which kinds may go, of channels, heads, head-dims, width, layers, directions (of what is linear, after a change of basis),
+    /// experts (of mixtures, with their router's logits); or auto: channels, heads, and with --data layers
     #[arg(long, value_name = "LIST", value_parser = values::kinds, default_value = "channels,heads")]
     pub units: Kinds,
     /// One width for all layers of a kind and size, for runtimes that have one number for them
@@ -247,7 +247,8 @@ pub(super) struct Inspect {
     /// The model
     #[arg(value_name = "MODEL.onnx")]
     pub model: PathBuf,
-    /// Which kinds may go, of channels, heads, head-dims, width, layers, directions (of what is linear, after a change of basis)
+    /// Which kinds may go, of channels, heads, head-dims, width, layers, directions (of what is linear, after a change of basis),
+    /// experts (of mixtures, with their router's logits)
     #[arg(long, value_name = "LIST", value_parser = values::kinds, default_value = "channels,heads")]
     pub units: Kinds,
     #[command(flatten)]

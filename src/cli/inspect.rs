@@ -57,13 +57,18 @@ pub(super) fn run(args: &Inspect, stop: &Stop) -> anyhow::Result<Exit> {
 /// What is to be said of the kinds of groups that nobody asked for.
 fn other_kinds(groups: &[Group], asked: &[Kind]) -> Vec<String> {
     let mut remarks = Vec::new();
-    for kind in [Kind::Channels, Kind::Heads, Kind::HeadDims, Kind::Width] {
+    for kind in [
+        Kind::Channels,
+        Kind::Heads,
+        Kind::HeadDims,
+        Kind::Width,
+        Kind::Experts,
+    ] {
         let count = groups.iter().filter(|group| group.kind == kind).count();
         if count > 0 && !asked.contains(&kind) {
-            let lossy = if kind == Kind::Width {
-                ", at a loss"
-            } else {
-                ""
+            let lossy = match kind {
+                Kind::Width | Kind::Experts => ", at a loss",
+                _ => "",
             };
             remarks.push(format!(
                 "{count} more of kind {kind}{lossy}: add {kind} to --units"

@@ -30,7 +30,7 @@ pub(super) enum OptionError {
     #[error("no such loss; available: auto, {}", losses())]
     Loss,
     #[error(
-        "no such kind '{0}'; there are channels, heads, head-dims, width, layers, directions, or auto alone"
+        "no such kind '{0}'; there are channels, heads, head-dims, width, layers, directions, experts, or auto alone"
     )]
     Kind(String),
     #[error("a whole number from 1, or auto")]

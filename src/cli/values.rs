@@ -193,6 +193,7 @@ pub(super) fn kinds(text: &str) -> Result<Kinds, OptionError> {
         "width" => Ok(Kind::Width),
         "layers" => Ok(Kind::Layers),
         "directions" => Ok(Kind::Directions),
+        "experts" => Ok(Kind::Experts),
         other => Err(OptionError::Kind(other.to_owned())),
     };
     text.split(',')
@@ -337,7 +338,9 @@ mod tests {
         );
         assert!(kinds("auto") == Ok(Kinds::Auto) && kinds("auto,heads").is_err());
         assert!(
-            kinds("channels,layers").is_ok() && kinds("blocks").is_err() && align("0").is_err()
+            kinds("channels,layers,experts").is_ok()
+                && kinds("blocks").is_err()
+                && align("0").is_err()
         );
         assert_eq!(shard("2/3"), Ok(Shard { number: 2, of: 3 }));
         assert!(

@@ -204,7 +204,7 @@ fn in_tract(model: &Model, feeds: &Tensors) -> Result<Vec<TensorRef>, String> {
     session.run(feeds).map_err(|error| error.to_string())
 }
 
-/// Removes each unit with a chance of two in five, but never the last element of a class.
+/// Removes each unit with a chance of two in five, but never what a class must keep.
 fn selection(analysis: &Analysis, seed: u64) -> Selection {
     let mut random = rng(seed, "cut");
     let mut left: Vec<u32> = analysis
@@ -213,6 +213,7 @@ fn selection(analysis: &Analysis, seed: u64) -> Selection {
         .iter()
         .map(|class| class.extent)
         .collect();
+    let least = |class| analysis.classes.get(class).least();
     let mut removed: Vec<(usize, Vec<u32>)> = Vec::new();
     for (at, group) in analysis.groups.iter().enumerate() {
         let mut units = Vec::new();
@@ -221,7 +222,7 @@ fn selection(analysis: &Analysis, seed: u64) -> Selection {
             if random.random_bool(0.4)
                 && elements
                     .iter()
-                    .all(|(class, _)| left[class.index()] > taken(*class))
+                    .all(|(class, _)| left[class.index()] >= taken(*class) + least(*class))
             {
                 elements
                     .iter()

@@ -157,6 +157,14 @@ pub enum PlanError {
     )]
     Empties(String),
     #[error(
+        "the plan leaves {left} units of group '{group}', of which {least} are chosen at a time; as many must stay"
+    )]
+    TooFew {
+        group: String,
+        left: usize,
+        least: usize,
+    },
+    #[error(
         "the plan's slices of '{value}' axis {axis} are not those that its units hold; make the plan again, or edit its groups only"
     )]
     NotItsUnits { value: String, axis: usize },
@@ -365,7 +373,7 @@ impl Plan {
                 .iter()
                 .position(|group| group.id == cut.id)
                 .ok_or_else(|| PlanError::NoSuchGroup(cut.id.clone()))?;
-            let units = analysis.groups[at].units.len();
+            let (units, least) = (analysis.groups[at].units.len(), analysis.groups[at].least);
             if let Some(unit) = cut.removed.iter().find(|unit| **unit as usize >= units) {
                 return Err(PlanError::NoSuchUnit {
                     group: cut.id.clone(),
@@ -376,6 +384,10 @@ impl Plan {
             let mut sorted = cut.removed.clone();
             sorted.sort_unstable();
             sorted.dedup();
+            let (left, group) = (units - sorted.len(), cut.id.clone());
+            if least > 1 && left < least {
+                return Err(PlanError::TooFew { group, left, least });
+            }
             removed[at] = sorted;
         }
         Ok(removed)

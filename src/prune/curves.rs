@@ -6,22 +6,32 @@ use super::PruneError;
 use super::group_error::GroupErrorModel;
 use super::request::Request;
 use crate::allocate::{Choice, Width};
-use crate::analysis::{Group, Selection};
+use crate::analysis::{Group, Kind, Selection};
 use crate::calibrate::{Dataset, MaskDerivatives};
 use crate::evaluate::{Baseline, RunSetup, Stage, Trunk};
 use crate::progress::{Phase, Work};
-use crate::score::{ByReaders, Calibrated, Curve, Evidence, readers, swap_units};
+use crate::score::{ByReaders, Calibrated, Curve, Evidence, Needs, readers, swap_units};
 
 /// Shares of a group's units that go when its effect is measured.
 const LEVELS: [f64; 2] = [0.25, 0.5];
+/// Experts of one layer, at most, of which each is taken out alone to see what it does.
+const MOST_EXPERTS: usize = 256;
+
+/// Whether what goes with each unit of a group is measured: of experts a router chooses some, which no product tells. A score by
+/// weights says by itself what goes first.
+fn is_measured_alone(request: &Request, group: &Group) -> bool {
+    let few = group.kind == Kind::Experts && group.units.len() <= MOST_EXPERTS;
+    few && request.score.needs() != Needs::Weights
+}
 
 impl GroupErrorModel<'_> {
-    /// One curve for each candidate group, by the score asked for, and what the user should know of them.
+    /// One curve for each candidate group, by the score asked for, and what the user should know of them. `scaled`: whether
+    /// [`scale`](Self::scale) follows.
     pub fn curves(
         &self,
         candidates: &[usize],
         request: &Request,
-        derivatives: Option<&MaskDerivatives>,
+        (derivatives, scaled): (Option<&MaskDerivatives>, bool),
         work: &Work,
     ) -> (Vec<Curve>, Option<String>) {
         work.progress.begin(Phase::Score, candidates.len() as u64);
@@ -52,17 +62,20 @@ impl GroupErrorModel<'_> {
         }
         let silent: Vec<&str> = silent
             .into_iter()
-            .filter_map(|at| Some(groups.get(at)?.id.as_str()))
+            .filter_map(|at| groups.get(at))
+            .filter(|group| !(scaled && is_measured_alone(request, group)))
+            .map(|group| group.id.as_str())
             .collect();
         (curves, request.remark(&silent))
     }
 
-    /// Scales curves to the square of the output's drift when the group alone is cut, the readers making up for it.
+    /// Scales curves to the square of the output's drift when the group alone is cut, the readers making up for it. Experts get
+    /// curves of what each does to the outputs.
     pub fn scale(
         &self,
         candidates: &[usize],
-        curves: &mut [Curve],
-        widths: &[Width],
+        (curves, widths): (&mut [Curve], &[Width]),
+        request: &Request,
         bench: &Baseline,
         setup: RunSetup,
     ) -> Result<(), PruneError> {
@@ -91,8 +104,13 @@ impl GroupErrorModel<'_> {
                     if work.progress.stop() {
                         return Err(PruneError::Cancelled);
                     }
-                    let found = Sensitivity::measure(&curves[*at], &widths[*at], drift)?;
-                    tracing::debug!(gone = ?found.whole, factor = ?found.factor, group = self.prepared.analysis.groups[candidates[*at]].id, "measured");
+                    let group = &self.prepared.analysis.groups[candidates[*at]];
+                    let measure = match is_measured_alone(request, group) {
+                        true => Sensitivity::alone,
+                        false => Sensitivity::measure,
+                    };
+                    let found = measure((&curves[*at], group.least), &widths[*at], &drift)?;
+                    tracing::debug!(gone = ?found.whole, factor = ?found.factor, group = group.id, "measured");
                     work.progress.advance(1);
                     Ok(found)
                 })
@@ -165,19 +183,40 @@ struct Sensitivity {
     factor: Option<f64>,
     /// The square of the drift with all units gone, where that may be.
     whole: Option<f64>,
+    /// The curve of what each unit does alone, where that was measured.
+    alone: Option<Curve>,
 }
 
 impl Sensitivity {
-    /// `drift` gives the square of the drift with some units gone.
-    fn measure(
-        curve: &Curve,
+    /// By the curve of what each unit does alone.
+    fn alone(
+        (curve, least): (&Curve, usize),
         width: &Width,
-        drift: impl Fn(&[u32]) -> Result<f64, PruneError>,
+        drift: &dyn Fn(&[u32]) -> Result<f64, PruneError>,
+    ) -> Result<Self, PruneError> {
+        let units = 0..curve.order.len() as u32;
+        let losses: Vec<f64> = units.map(|unit| drift(&[unit])).collect::<Result<_, _>>()?;
+        if !losses.iter().all(|loss| loss.is_finite()) {
+            return Self::measure((curve, least), width, drift);
+        }
+        let alone = Curve::from_losses(&losses);
+        let found = Self::measure((&alone, least), width, drift)?;
+        Ok(Sensitivity {
+            alone: Some(alone),
+            ..found
+        })
+    }
+
+    /// `drift` gives the square of the drift with some units gone; so many stay `least`.
+    fn measure(
+        (curve, least): (&Curve, usize),
+        width: &Width,
+        drift: &dyn Fn(&[u32]) -> Result<f64, PruneError>,
     ) -> Result<Self, PruneError> {
         let (align, units) = (width.align.max(1) as usize, curve.order.len());
         let (mut measured, mut foreseen) = (0.0, 0.0);
         for level in LEVELS {
-            let kept = (((units as f64 * (1.0 - level)).round() as usize).max(1))
+            let kept = (((units as f64 * (1.0 - level)).round() as usize).max(least))
                 .next_multiple_of(align)
                 .min(units);
             if kept == units {
@@ -193,10 +232,17 @@ impl Sensitivity {
         } else {
             None
         };
-        Ok(Sensitivity { factor, whole })
+        Ok(Sensitivity {
+            factor,
+            whole,
+            alone: None,
+        })
     }
 
-    fn apply(&self, curve: &mut Curve) {
+    fn apply(self, curve: &mut Curve) {
+        if let Some(alone) = self.alone {
+            *curve = alone;
+        }
         if let Some(factor) = self.factor {
             curve.error.iter_mut().for_each(|error| *error *= factor);
         }

@@ -216,8 +216,8 @@ impl Rounds<'_> {
             Some(fixed) => fixed,
             None => {
                 let derivatives = self.derivatives(quality)?;
-                let (curves, remark) =
-                    quality.curves(&groups, self.request, derivatives.as_ref(), self.work);
+                let scored = (derivatives.as_ref(), self.measures());
+                let (curves, remark) = quality.curves(&groups, self.request, scored, self.work);
                 if state.prepared.is_none() {
                     decided.notes.extend(remark.map(Note::Other));
                 }
@@ -229,7 +229,8 @@ impl Rounds<'_> {
             *curve = std::mem::take(curve).with_free(&dead);
         }
         if self.measures() {
-            quality.scale(&groups, &mut curves, &widths, self.bench, self.setup())?;
+            let priced = (curves.as_mut_slice(), widths.as_slice());
+            quality.scale(&groups, priced, self.request, self.bench, self.setup())?;
         }
         let curves = Curves {
             matched,

@@ -6,7 +6,7 @@ use super::decide::Decision;
 use super::{Note, PruneError};
 use crate::allocate::Choice;
 use crate::analysis::{ClassId, Group, KeptTokens, Kind};
-use crate::relation::{Fate, LabelId};
+use crate::relation::LabelId;
 use crate::workspace::Workspace;
 
 /// The units that go where these tokens stay. Errors: an axis of the vocabulary that cannot lose rows, with the node.
@@ -94,8 +94,7 @@ fn read_together(workspace: &Workspace, class: ClassId) -> Option<String> {
                 .iter()
                 .any(|term| term.summed.contains(&label))
         };
-        let reads =
-            |label: LabelId| matches!(relation.label(label).fate, Fate::Lossy(_)) || summed(label);
+        let reads = |label: LabelId| relation.label(label).fate.loss().is_some() || summed(label);
         let has_class = |label: LabelId| {
             let factors = analysis
                 .classes

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Fate, Label, LabelId, Layout, Packed, Port, PortLayout, Reason, Relation, Segment, Term,
+    Fate, Label, LabelId, Layout, Packed, Port, PortLayout, Reason, Relation, Routing, Segment,
+    Term,
 };
 use crate::facts::Dim;
 
@@ -58,6 +59,16 @@ impl Builder {
         reason: Reason,
     ) -> LabelId {
         self.label(name, extent, Fate::Lossy(reason))
+    }
+
+    /// A label among whose indices the operator chooses when it runs.
+    pub fn routed(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        extent: impl Into<Dim>,
+        routing: Routing,
+    ) -> LabelId {
+        self.label(name, extent, Fate::Routed(routing))
     }
 
     /// The length of an axis of this layout.
@@ -230,6 +241,7 @@ impl Builder {
     fn broken_law(&self) -> Option<String> {
         self.misfit()
             .or_else(|| self.misplaced_bytes())
+            .or_else(|| self.unguided_label())
             .or_else(|| self.lost_label())
     }
 
@@ -292,6 +304,26 @@ impl Builder {
         None
     }
 
+    /// A label that is chosen by numbers which do not run over it, so that nothing says which of its indices are.
+    fn unguided_label(&self) -> Option<String> {
+        let labels = self.relation.labels.iter().enumerate();
+        let mut routed = labels.filter_map(|(at, label)| match &label.fate {
+            Fate::Routed(routing) => Some((at, label, routing.by)),
+            _ => None,
+        });
+        let runs_over = |port: Port, at: usize| {
+            let axes = self.relation.ports.get(&port).map(|port| &port.axes);
+            axes.into_iter()
+                .flatten()
+                .any(|axis| axis.labels().any(|other| other.index() == at))
+        };
+        let (_, label, port) = routed.find(|(at, _, port)| !runs_over(*port, *at))?;
+        Some(format!(
+            "label '{}' is chosen by {port}, which does not have it",
+            label.name
+        ))
+    }
+
     /// A label whose indices may go, but that reaches no output and is not summed over (law 3).
     fn lost_label(&self) -> Option<String> {
         let labels = &self.relation.labels;
@@ -317,5 +349,46 @@ impl Builder {
             !**reaches && label.fate == Fate::Free && !label.extent.is_one()
         });
         lost.map(|(label, _)| format!("label '{}' reaches no output and is not summed", label.name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A router's numbers for 3 experts of 5 tokens, and weights of 3 experts, which are chosen by this port.
+    fn chosen(by: Port) -> Relation {
+        let dims = |extents: &[i64]| extents.iter().map(|extent| Dim::Num(*extent)).collect();
+        let shapes = [
+            (Port::In(0), dims(&[5, 3])),
+            (Port::In(1), dims(&[3, 2])),
+            (Port::Out(0), dims(&[5, 2])),
+        ];
+        let mut builder = Builder::new(BTreeMap::from(shapes));
+        let tokens = builder.free("s", 5);
+        let experts = builder.routed(
+            "E",
+            3,
+            Routing {
+                by,
+                least: 1,
+                reason: Reason::operator("a choice"),
+            },
+        );
+        let channels = builder.free("c", 2);
+        builder.port(Port::In(0), "router", [tokens, experts]);
+        builder.port(Port::In(1), "w", [experts, channels]);
+        builder.port(Port::Out(0), "y", [tokens, channels]);
+        builder.finish()
+    }
+
+    #[test]
+    fn what_is_chosen_is_chosen_by_numbers_that_run_over_it() {
+        let relation = chosen(Port::In(0));
+        let experts = relation.named("E").unwrap();
+        let loss = relation.label(experts).fate.loss();
+        assert_eq!(loss, Some(&Reason::operator("a choice")));
+        let wrong = std::panic::catch_unwind(|| chosen(Port::Out(0)));
+        assert_eq!(wrong.is_err(), cfg!(debug_assertions));
     }
 }

@@ -39,8 +39,33 @@ pub enum Fate {
     Free,
     /// They may be removed, but the operator then computes something else for the rest (a mean over fewer entries).
     Lossy(Reason),
+    /// The operator chooses among them when it runs (experts). They may be removed, but it then chooses others.
+    Routed(Routing),
     /// They all stay.
     Fixed(Reason),
+}
+
+/// How an operator chooses among indices when it runs: it takes those with the largest numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Routing {
+    /// The numbers that it goes by. An index whose number is −∞ is as good as absent: it is not chosen, and weighs nothing in a
+    /// share of the others.
+    pub by: Port,
+    /// How many it takes at a time; so many stay.
+    pub least: u32,
+    /// What it chooses, in a few words.
+    pub reason: Reason,
+}
+
+impl Fate {
+    /// Why removing some changes what the operator computes for the rest, if it does.
+    pub fn loss(&self) -> Option<&Reason> {
+        match self {
+            Fate::Lossy(reason) => Some(reason),
+            Fate::Routed(routing) => Some(&routing.reason),
+            Fate::Free | Fate::Fixed(_) => None,
+        }
+    }
 }
 
 /// An index space of one node.

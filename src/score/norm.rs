@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use rayon::prelude::*;
 
 use super::{Evidence, Score, normalise};
-use crate::analysis::{ClassId, Group};
+use crate::analysis::{ClassId, Group, Kind};
 use crate::model::{TensorRef, ValueId};
+use crate::proto::Dtype;
 
 /// Group-L1 or group-L2 norm of all weights of a unit, divided by its mean over the group (Torch-Pruning's
 /// `GroupMagnitudeImportance`, with every slice of every weight counted once).
@@ -30,12 +31,17 @@ impl Score for Norm {
                     .map_or(0, |tensor| tensor.dims.len())
             };
             let matrices = group.weights.iter().any(|(value, _)| rank(value) > 1);
-            slices.extend(
-                group
-                    .weights
-                    .iter()
-                    .filter(|(value, _)| !matrices || rank(value) > 1),
-            );
+            let counts = |value: &ValueId| !matrices || rank(value) > 1;
+            // Of quantized experts the scales say how large weights are, and their bytes nothing.
+            let is_float = |value: &ValueId| {
+                let tensor = evidence.model.tensor_proto(*value);
+                tensor
+                    .and_then(|tensor| Dtype::from_code(tensor.data_type()))
+                    .is_none_or(Dtype::is_float)
+            };
+            let measured = |value: &ValueId| group.kind != Kind::Experts || is_float(value);
+            let weights = group.weights.iter();
+            slices.extend(weights.filter(|(value, _)| counts(value) && measured(value)));
         }
         let total = self.by_class(evidence, slices);
         let unit = |unit: &Vec<(ClassId, u32)>| {
@@ -132,7 +138,7 @@ impl Norm {
         let length = *tensor.dims.get(axis)?;
         let block = tensor.dims[axis + 1..].iter().product::<usize>();
         let mut sums = vec![0.0f64; length];
-        if tensor.dtype == crate::proto::Dtype::Float {
+        if tensor.dtype == Dtype::Float {
             // The common case reads the mapped bytes as they lie.
             let element =
                 |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);

@@ -1,11 +1,12 @@
 //! The masked original: the model in which what a plan removes is silenced instead of removed.
 //!
 //! Each removed slice is zeroed where it is contracted, on the weight where that is a constant, else on the data; an operator
-//! whose statistics would change (`lossy`) is run on the kept indices alone. The pruned model must give the same outputs.
+//! whose statistics would change (`lossy`) is run on the kept indices alone, and one that chooses among indices when it runs gets
+//! −∞ for those that go. The pruned model must give the same outputs.
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::zero::Zero;
+use super::zero::{Silence, Zero};
 use crate::analysis::{Analysis, Selection, port_value};
 use crate::model::{LoadError, Model, Names, NodeId, TensorRef, ValueId};
 use crate::ops::make;
@@ -76,6 +77,11 @@ impl Masker<'_> {
         if !lossy.is_empty() {
             self.narrow(node, &lossy);
         }
+        for (at, label) in relation.labels.iter().enumerate() {
+            if let Fate::Routed(routing) = &label.fate {
+                self.silence_port(node, routing.by, &[LabelId(at as u32)], || Silence::Lowest);
+            }
+        }
         for term in &relation.terms {
             let summed: Vec<LabelId> = term.summed.iter().copied().filter(is_cut).collect();
             if !summed.is_empty() {
@@ -111,7 +117,6 @@ impl Masker<'_> {
         let on_weight =
             weight.filter(|(_, value)| is_quantized(*value) || !matches!(term.data, Port::In(_)));
         let (port, zero) = on_weight.map_or((term.data, None), |(port, _)| (port, term.zero));
-        let Port::In(input) = port else { return };
         let zero = zero.and_then(|port| match port {
             Port::In(at) => self
                 .model
@@ -122,8 +127,23 @@ impl Masker<'_> {
                 .cloned(),
             _ => None,
         });
-        for axis in self.axes_with(node, port, summed) {
-            self.silence_data(node, input as usize, axis, zero.clone());
+        self.silence_port(node, port, summed, || match &zero {
+            Some(name) => Silence::ZeroPoint(name.clone()),
+            None => Silence::Zero,
+        });
+    }
+
+    /// Silences what goes of these labels in the data that a node reads.
+    fn silence_port(
+        &mut self,
+        node: NodeId,
+        port: Port,
+        labels: &[LabelId],
+        silence: impl Fn() -> Silence,
+    ) {
+        let Port::In(input) = port else { return };
+        for axis in self.axes_with(node, port, labels) {
+            self.silence_data(node, input as usize, axis, silence());
         }
     }
 
@@ -171,14 +191,8 @@ impl Masker<'_> {
         self.names.numbered(&format!("onnx_prune_{what}_"), 1)
     }
 
-    /// `Where(mask, data, zero)` before an input; `zero` is the name of a zero point, if there is one.
-    fn silence_data(
-        &mut self,
-        node: NodeId,
-        input: usize,
-        axis: usize,
-        zero_point: Option<String>,
-    ) {
+    /// `Where(mask, data, silence)` before an input.
+    fn silence_data(&mut self, node: NodeId, input: usize, axis: usize, silence: Silence) {
         let Some(value) = self.model.index().node(node).input(input) else {
             return;
         };
@@ -200,17 +214,13 @@ impl Masker<'_> {
             bytes: mask.into(),
         };
         let (mask_name, output) = (self.fresh("mask"), self.fresh("masked"));
-        let (zero_name, zero) = match zero_point {
-            Some(name) => (name, None),
-            None => {
-                let zero = TensorRef {
-                    dtype,
-                    dims: Vec::new(),
-                    bytes: vec![0; dtype.bytes_for(1)].into(),
-                };
+        let (zero_name, zero) = match (silence.number(dtype), silence) {
+            (_, Silence::ZeroPoint(name)) => (name, None),
+            (Some(number), _) => {
                 let name = self.fresh("zero");
-                (name.clone(), Some((name, zero)))
+                (name.clone(), Some((name, number)))
             }
+            (None, _) => return,
         };
         let source = self.input_name(node, input);
         let edit = self.edits.entry(node).or_default();

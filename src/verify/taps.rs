@@ -9,7 +9,6 @@ use crate::model::{GraphId, Index, LoadError, Model, NodeId, TensorRef, ValueId}
 use crate::ops::holds_tensor;
 use crate::ops::meaning;
 use crate::proto::ValueInfoProto;
-use crate::relation::Fate;
 use crate::run::Tensors;
 
 /// What masking must move a value inside by, to count as something that was seen.
@@ -181,7 +180,7 @@ fn contracts(model: &Model, analysis: &Analysis, selection: &Selection, node: No
         .labels
         .iter()
         .enumerate()
-        .any(|(at, label)| is_cut(at) && matches!(label.fate, Fate::Lossy(_)));
+        .any(|(at, label)| is_cut(at) && label.fate.loss().is_some());
     summed
         || lossy
         || inner(model, node).any(|graph| {

@@ -1,6 +1,35 @@
-//! Zeros in place of slices of a constant.
+//! What stands in place of slices that are silenced.
 
 use crate::model::TensorRef;
+use crate::proto::Dtype;
+
+/// What stands in place of silenced data.
+pub(super) enum Silence {
+    Zero,
+    /// The zero point of this name.
+    ZeroPoint(String),
+    /// −∞, which is never the largest.
+    Lowest,
+}
+
+impl Silence {
+    /// The number, of a type; `None` where the type has none.
+    pub(super) fn number(&self, dtype: Dtype) -> Option<TensorRef> {
+        let bytes = match (self, dtype) {
+            (Silence::Lowest, Dtype::Float) => f32::NEG_INFINITY.to_le_bytes().to_vec(),
+            (Silence::Lowest, Dtype::Double) => f64::NEG_INFINITY.to_le_bytes().to_vec(),
+            (Silence::Lowest, Dtype::Float16) => half::f16::NEG_INFINITY.to_le_bytes().to_vec(),
+            (Silence::Lowest, Dtype::Bfloat16) => half::bf16::NEG_INFINITY.to_le_bytes().to_vec(),
+            (Silence::Lowest, _) => return None,
+            _ => vec![0; dtype.bytes_for(1)],
+        };
+        Some(TensorRef {
+            dtype,
+            dims: Vec::new(),
+            bytes: bytes.into(),
+        })
+    }
+}
 
 /// The numbers that mean zero: one, or one for each index of an axis of the constant.
 #[derive(Clone, Debug)]

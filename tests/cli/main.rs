@@ -6,6 +6,7 @@ mod data;
 mod dead;
 mod directions;
 mod ends;
+mod experts;
 mod files;
 mod kills;
 mod padding;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::analysis::{Analysis, ClassId, Group};
 
-/// The units of a group that may go in this order, so that no class is ever emptied.
+/// The units of a group that may go in this order, so that every class keeps what it must.
 pub(super) fn removable(group: &Group, analysis: &Analysis, order: &[u32]) -> Vec<u32> {
     let mut left: BTreeMap<ClassId, u32> = group
         .classes
@@ -16,7 +16,8 @@ pub(super) fn removable(group: &Group, analysis: &Analysis, order: &[u32]) -> Ve
         let slices = &group.units[*unit as usize];
         let spares = |class: &ClassId| {
             let gone = slices.iter().filter(|(other, _)| other == class).count() as u32;
-            left.get(class).is_some_and(|left| *left > gone)
+            let least = analysis.classes.get(*class).least();
+            left.get(class).is_some_and(|left| *left >= gone + least)
         };
         if slices.iter().all(|(class, _)| spares(class)) {
             slices

@@ -10,6 +10,7 @@ mod moe_quantized;
 mod multi_head;
 mod position;
 mod ragged;
+mod router;
 
 pub(super) use attention::RULES as ATTENTION;
 pub(super) use frozen::RULES as FROZEN;

@@ -1,9 +1,11 @@
-//! Mixtures of experts: the neurons inside them may go, the same in every expert.
+//! Mixtures of experts: the neurons inside them may go, the same in every expert, and whole experts, with what a router says of
+//! them.
 
+use super::router::{ROUTED, enough, of_router, routed, used};
 use crate::facts::{Dim, Fact};
 use crate::ops::fit::{expect, frozen_misfit, unless_ranked};
 use crate::ops::frozen::same;
-use crate::ops::{InferError, NodeView, Operator, Rule};
+use crate::ops::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::relation::{Builder, LabelId, Layout, Port, Reason, Relation, Term};
 
 /// MoE: two layers per expert, or three with separate gates.
@@ -16,9 +18,6 @@ pub(super) enum Gates {
     Interleaved,
     Halves,
 }
-
-/// Why experts and tokens stay.
-pub(super) const ROUTED: Reason = Reason::operator("experts that a router picks");
 
 /// Experts, neurons of each, channels, and how gates are held.
 fn extents(node: &NodeView) -> Option<(Dim, Dim, Dim, Gates)> {
@@ -35,7 +34,11 @@ fn extents(node: &NodeView) -> Option<(Dim, Dim, Dim, Gates)> {
         2 if *rows == twice => Gates::Halves,
         _ => return None,
     };
-    let fits = expect(node, 2, &[experts, rows, c])
+    let [tokens, _] = node.shape(1)? else {
+        return None;
+    };
+    let fits = expect(node, 1, &[tokens, experts])
+        .and(expect(node, 2, &[experts, rows, c]))
         .and(expect(node, 3, &[experts, rows]))
         .and(expect(node, 5, &[experts, c]))
         .and(expect(node, 6, &[experts, n, c]))
@@ -85,8 +88,7 @@ impl Operator for Mixture {
         if let Some(relation) = unless_ranked(node) {
             return relation;
         }
-        let (Some((experts, n, c, gates)), Some([outer @ .., _]), Some(router)) =
-            (extents(node), node.shape(0), node.shape(1))
+        let (Some((experts, n, c, gates)), Some([outer @ .., _])) = (extents(node), node.shape(0))
         else {
             return frozen_misfit(node);
         };
@@ -95,8 +97,8 @@ impl Operator for Mixture {
             .iter()
             .map(|dim| builder.fixed("s", dim.clone(), ROUTED))
             .collect();
-        let used = builder.fixed("", node.int("k").unwrap_or(1), ROUTED);
-        let experts = builder.fixed("E", experts, ROUTED);
+        let used = builder.fixed("", used(node), ROUTED);
+        let experts = routed(&mut builder, node, experts);
         let n = builder.free("n", n);
         let c = builder.free("c", c);
         let two = builder.fixed("", 2i64, Reason::structure("gates"));
@@ -105,13 +107,9 @@ impl Operator for Mixture {
             Gates::Interleaved => Layout::product(&[n, two]),
             Gates::Halves => Layout::product(&[two, n]),
         };
-        let router: Vec<LabelId> = router
-            .iter()
-            .map(|dim| builder.fixed("", dim.clone(), ROUTED))
-            .collect();
         let data: Vec<LabelId> = tokens.iter().copied().chain([c]).collect();
         builder.port(Port::In(0), "x", data.clone());
-        builder.port(Port::In(1), "router", router);
+        of_router(&mut builder, node, (1, "router"), experts);
         builder.port(Port::In(2), "w1", [experts.into(), rows.clone(), c.into()]);
         builder.port(Port::In(3), "bias1", [experts.into(), rows]);
         builder.port(Port::In(4), "w2", [experts, c, n]);
@@ -124,13 +122,19 @@ impl Operator for Mixture {
         sums(&mut builder, node, &outer, [n, c], two);
         builder.finish()
     }
+
+    fn rewrite(&self, node: &NodeView, cut: &Cut, _: &mut NodeEdit) -> Result<(), RewriteError> {
+        enough(node, cut)
+    }
 }
 
 pub(in crate::ops) static RULES: &[Rule] = &[Rule::microsoft("MoE", &Mixture)];
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::ops::case::OpCase;
+    use crate::relation::{Fate, Routing};
 
     #[test]
     fn neurons_of_experts() {
@@ -148,14 +152,41 @@ mod tests {
             .weight("3x8x6")
             .weight("3x8")
             .expect_shapes("2x5x8")
-            .expect_relation("x[s, s2, c] router[10, 3] w1[E, n, c] bias1[E, n] w2[E, c, n] bias2[E, c] → y[s, s2, c]  Σ c; Σ n");
+            .expect_relation("x[s, s2, c] router[10, E] w1[E, n, c] bias1[E, n] w2[E, c, n] bias2[E, c] → y[s, s2, c]  Σ c; Σ n");
         moe()
             .int("swiglu_fusion", 1)
             .weight("3x12x8")
             .none()
             .weight("3x8x6")
             .expect_relation(
-                "x[s, s2, c] router[10, 3] w1[E, n·2, c] w2[E, c, n] → y[s, s2, c]  Σ c; Σ n",
+                "x[s, s2, c] router[10, E] w1[E, n·2, c] w2[E, c, n] → y[s, s2, c]  Σ c; Σ n",
             );
+    }
+
+    #[test]
+    fn as_many_experts_stay_as_a_router_takes() {
+        let moe = |k: i64| {
+            let start = OpCase::op("MoE").domain("com.microsoft").at(1).int("k", k);
+            let router = start.input("10x8").input("10x3");
+            let first = router.weight("3x6x8").none();
+            first.weight("3x8x6")
+        };
+        let fate = |k: i64| {
+            moe(k).view(|node| {
+                let relation = Mixture.relate(node);
+                relation.label(relation.named("E").unwrap()).fate.clone()
+            })
+        };
+        assert!(matches!(
+            fate(2),
+            Fate::Routed(Routing {
+                least: 2,
+                by: Port::In(1),
+                ..
+            })
+        ));
+        assert!(matches!(fate(3), Fate::Fixed(_)) && matches!(fate(0), Fate::Fixed(_)));
+        assert!(moe(2).edit(&[("E", &[0, 2])]).is_ok());
+        assert!(moe(2).edit(&[("E", &[1])]).is_err());
     }
 }

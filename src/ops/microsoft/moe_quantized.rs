@@ -1,12 +1,15 @@
-//! Mixtures of experts with quantized weights: the neurons inside them may go, the same in every expert; where neurons are
-//! quantized in blocks, by whole blocks.
+//! Mixtures of experts with quantized weights: the neurons inside them may go, the same in every expert (where neurons are
+//! quantized in blocks, by whole blocks), and whole experts, with what a router says of them.
 
-use super::moe::{Gates, ROUTED};
+use super::moe::Gates;
+use super::router::{
+    ROUTED, blocks_of_activations, enough, is_of_each, of_router, routed, scales_of_each, used,
+};
 use crate::facts::{Dim, Fact};
-use crate::ops::fit::{freeze_port, frozen_misfit, unless_ranked};
+use crate::ops::fit::{frozen_misfit, unless_ranked};
 use crate::ops::frozen::same;
 use crate::ops::matmul_packed::{BLOCK, bytes};
-use crate::ops::{InferError, NodeView, Operator, Rule};
+use crate::ops::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::relation::{Builder, LabelId, Layout, Port, Reason, Relation, Term};
 
 /// QMoE: two layers per expert, or three with separate gates.
@@ -258,13 +261,19 @@ impl ExpertExtents {
     }
 
     fn describe(&self, node: &NodeView, builder: &mut Builder) -> Option<()> {
+        if !is_of_each(node, &self.experts) {
+            return None;
+        }
         let (_, outer) = node.shape(0)?.split_last()?;
         let tokens: Vec<LabelId> = outer
             .iter()
             .map(|dim| builder.fixed("s", dim.clone(), ROUTED))
             .collect();
-        let used = builder.fixed("", node.int("k").unwrap_or(1), ROUTED);
-        let experts = builder.fixed("E", self.experts.clone(), ROUTED);
+        let used = builder.fixed("", used(node), ROUTED);
+        let experts = match blocks_of_activations(node) {
+            true => builder.fixed("E", self.experts.clone(), ROUTED),
+            false => routed(builder, node, self.experts.clone()),
+        };
         let n = BlockAxis::neurons(builder, self);
         let c = BlockAxis::new(builder, ["c", "b"], self.channels, self.block());
         let two = (self.gates != Gates::None).then(|| {
@@ -279,11 +288,9 @@ impl ExpertExtents {
             .chain([Layout::product(&c.numbers)])
             .collect();
         builder.port(Port::In(0), "x", data.clone());
-        freeze_port(builder, node, 1, "router", &ROUTED);
-        freeze_port(builder, node, 14, "weights", &ROUTED);
-        for (input, name) in [(15, "global1"), (16, "global2"), (17, "act1"), (18, "act2")] {
-            freeze_port(builder, node, input, name, &ROUTED);
-        }
+        of_router(builder, node, (1, "router"), experts);
+        of_router(builder, node, (14, "weights"), experts);
+        scales_of_each(builder, node, experts);
         let (first, gate) = (
             ExpertRows::new(self, &n, two),
             ExpertRows::new(self, &n, None),
@@ -357,6 +364,10 @@ impl Operator for QuantizedMixture {
             None => frozen_misfit(node),
         }
     }
+
+    fn rewrite(&self, node: &NodeView, cut: &Cut, _: &mut NodeEdit) -> Result<(), RewriteError> {
+        enough(node, cut)
+    }
 }
 
 pub(in crate::ops) static RULES: &[Rule] = &[Rule::microsoft("QMoE", &QuantizedMixture)];
@@ -384,7 +395,7 @@ mod tests {
             .weight("3x32")
             .weight("3x32");
         rows.expect_shapes("2x5x32").expect_relation(
-            "x[s, s2, c] router[10, 3] w1[E, m·n, c/2] scale1[E, m·n] bias1[E, m·n] w2[E, c, m] scale2[E, c] bias2[E, c] \
+            "x[s, s2, c] router[10, E] w1[E, m·n, c/2] scale1[E, m·n] bias1[E, m·n] w2[E, c, m] scale2[E, c] bias2[E, c] \
              → y[s, s2, c]  Σ c; Σ m,n; Σ m,n",
         );
         let fused = experts(8)
@@ -396,7 +407,7 @@ mod tests {
             .weight("3x32");
         fused
             .expect_shapes("2x5x32")
-            .expect_relation("x[s, s2, c] router[10, 3] w1[E, n·2, c] scale1[E, n·2] w2[E, c, n] scale2[E, c] → y[s, s2, c]  Σ c; Σ n");
+            .expect_relation("x[s, s2, c] router[10, E] w1[E, n·2, c] scale1[E, n·2] w2[E, c, n] scale2[E, c] → y[s, s2, c]  Σ c; Σ n");
     }
 
     #[test]
@@ -417,8 +428,34 @@ mod tests {
             .weight("u8:3x32x2")
             .weight("u8:3x48x1");
         zeros.expect_shapes("2x5x32").expect_relation(
-            "x[s, s2, b·c] router[10, 3] w1[E, m·n, b·z] scale1[E, m·n, b] w2[E, b·c, m·z2] scale2[E, b·c, m] w3[E, m·n, b·z3] \
+            "x[s, s2, b·c] router[10, E] w1[E, m·n, b·z] scale1[E, m·n, b] w2[E, b·c, m·z2] scale2[E, b·c, m] w3[E, m·n, b·z3] \
              scale3[E, m·n, b] zero1[E, m·n, b/2] zero2[E, b·c, m/2] zero3[E, m·n, b/2] → y[s, s2, b·c]  Σ b,c; Σ b,c; Σ m,n",
+        );
+    }
+
+    #[test]
+    fn what_is_said_of_each_expert() {
+        let floats = |activations: &str| {
+            let mut case = experts(8)
+                .text("quant_type", "fp8")
+                .weight("u8:3x48x32")
+                .none()
+                .none()
+                .weight("u8:3x32x48");
+            for _ in 6..14 {
+                case = case.none();
+            }
+            case.input("10x3")
+                .weight("3")
+                .weight("3")
+                .weight(activations)
+                .weight("1")
+        };
+        floats("3").expect_relation(
+            "x[s, s2, c] router[10, E] w1[E, n, c] w2[E, c, n] weights[10, E] global1[E] global2[E] act1[E] act2[1] → y[s, s2, c]  Σ c; Σ n",
+        );
+        floats("4").expect_relation(
+            "input 0[2, 5, 32] input 1[10, 3] input 2[3, 48, 32] input 5[3, 32, 48] input 14[10, 3] input 15[3] input 16[3] input 17[4] input 18[1] → output 0[2, 5, 32]",
         );
     }
 
@@ -435,7 +472,7 @@ mod tests {
             .weight("u8:3x32x48")
             .weight("3x2x3");
         floats.expect_shapes("2x5x32").expect_relation(
-            "x[s, s2, b·c] router[10, 3] w1[E, 2·m·n, b·c] scale1[E, 2·m, b] w2[E, b·c, m·n] scale2[E, b, m] → y[s, s2, b·c]  Σ b,c; Σ m,n",
+            "x[s, s2, b·c] router[10, E] w1[E, 2·m·n, b·c] scale1[E, 2·m, b] w2[E, b·c, m·n] scale2[E, b, m] → y[s, s2, b·c]  Σ b,c; Σ m,n",
         );
     }
 }

@@ -4,6 +4,7 @@
 mod attention;
 mod control;
 mod convolution;
+mod experts;
 mod microsoft;
 mod norms;
 mod quantized;
