@@ -365,17 +365,17 @@ mod tests {
             (Port::Out(0), dims(&[5, 2])),
         ];
         let mut builder = Builder::new(BTreeMap::from(shapes));
-        let tokens = builder.free("s", 5);
+        let tokens = builder.free("s", 5i64);
         let experts = builder.routed(
             "E",
-            3,
+            3i64,
             Routing {
                 by,
                 least: 1,
                 reason: Reason::operator("a choice"),
             },
         );
-        let channels = builder.free("c", 2);
+        let channels = builder.free("c", 2i64);
         builder.port(Port::In(0), "router", [tokens, experts]);
         builder.port(Port::In(1), "w", [experts, channels]);
         builder.port(Port::Out(0), "y", [tokens, channels]);
