@@ -11,7 +11,7 @@ use super::keep::KeepArgs;
 use super::train_args::TrainArgs;
 use super::values::{self, EngineName, GoalText, Kinds, Numbers, Pin, Recovery, Scoring, Shard};
 use super::views::ViewArgs;
-use super::zeros::ZeroArgs;
+use super::zero_args::ZeroArgs;
 use crate::allocate::Align;
 use crate::progress::Memory;
 use crate::prune::Pattern;
@@ -23,9 +23,7 @@ use crate::sparsify::{self, SparseScore};
     name = "onnx-prune",
     version,
     args_conflicts_with_subcommands = true,
-    subcommand_negates_reqs = true
-)]
-#[command(
+    subcommand_negates_reqs = true,
     after_help = "Exit codes: 0 done and thresholds met, 1 target or thresholds not met, 2 bad usage or input, 3 unverifiable, 130 and 143 interrupted."
 )]
 pub(super) struct Cli {
@@ -247,8 +245,7 @@ pub(super) struct Inspect {
     /// The model
     #[arg(value_name = "MODEL.onnx")]
     pub model: PathBuf,
-    /// Which kinds may go, of channels, heads, head-dims, width, layers, directions (of what is linear, after a change of basis),
-    /// experts (of mixtures, with their router's logits)
+    /// Which kinds may go, of channels, heads, head-dims, width, layers, directions, experts; or auto
     #[arg(long, value_name = "LIST", value_parser = values::kinds, default_value = "channels,heads")]
     pub units: Kinds,
     #[command(flatten)]

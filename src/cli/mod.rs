@@ -16,6 +16,7 @@ mod ending;
 mod engine;
 mod family;
 mod gate;
+mod goals;
 mod hints;
 mod inspect;
 mod keep;
@@ -36,6 +37,7 @@ mod verify;
 mod views;
 mod vocabulary;
 mod watch;
+mod zero_args;
 mod zeros;
 
 use std::ffi::OsString;

@@ -2,20 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
 use super::args::Prune;
 use super::data::GivenData;
+use super::goals::{check, goals};
 use super::places::{self, Places};
 use super::stop::Stop;
-use super::values::{GoalText, Recovery, Scoring};
+use super::values::{GoalText, Scoring};
 use super::vocabulary::{self, TokenFiles};
 use super::watch::Watch;
 use super::{
     Exit, advice, calibrate, convert, data, defaults, ending, engine, gate, output, tradeoff,
     training, zeros,
 };
-use crate::allocate::{Align, Target};
+use crate::allocate::Align;
 use crate::analysis::{Allowed, Kind};
 use crate::calibrate::{Dataset, ModelInputs};
 use crate::files::Staged;
@@ -23,10 +24,9 @@ use crate::model::Model;
 use crate::plan::Plan;
 use crate::progress::{Phase, Progress};
 use crate::prune::{Note, Outcome, PruneError, Pruner, Request};
-use crate::recover::Method;
 use crate::report::{self, ExactnessVerdict, FedReport, Report};
 use crate::run::Runtime;
-use crate::score::{Needs, Scorer};
+use crate::score::Needs;
 use crate::sparsify::{SparsifyOutcome, SparsifyRequest};
 
 /// What a run works with.
@@ -103,7 +103,7 @@ impl PruneJob {
     fn judged(&self, args: &Prune, outcome: &Outcome, zeros: Option<&SparsifyOutcome>) -> Report {
         let mut report = self.report(args, &self.request, outcome);
         if let Some(zeros) = zeros {
-            zeros::tell(&mut report, self, args, zeros);
+            zeros::tell(&mut report, (&self.model, &self.data), args, zeros);
         }
         gate::thresholds(&mut report, &args.gate);
         gate::far_off(&mut report);
@@ -133,7 +133,12 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
         Err(exit) => return Ok(exit),
     };
     let zeros = match &job.zeros {
-        Some(request) => match zeros::set(&job, request, &outcome, &watch)? {
+        Some(request) => match zeros::set(
+            (&job.model, &job.data, runtime),
+            request,
+            &outcome,
+            (&job.hint, &watch),
+        )? {
             Ok(zeros) => zeros,
             Err(exit) => return Ok(exit),
         },
@@ -302,59 +307,6 @@ pub(super) fn reads(args: &Prune, stop: &Stop) -> anyhow::Result<()> {
     places::reads(stop, args.plan.as_ref(), &args.data, &args.judged)?;
     // Said before the model is read.
     output::reads(stop, "the model", &args.model)
-}
-
-/// The targets of size and time, the drift allowed, the least of those asked for, and the agreement, the most.
-fn goals(args: &Prune) -> (Vec<Target>, Option<f64>, Option<f64>) {
-    let (mut targets, mut drift, mut agreement) = (Vec::new(), None, None);
-    for goal in &args.target {
-        match goal {
-            GoalText::Cost(target) => targets.push(*target),
-            GoalText::Drift(allowed) => drift = Some(drift.unwrap_or(f64::INFINITY).min(*allowed)),
-            GoalText::Agreement(least) => agreement = Some(agreement.unwrap_or(0.0f64).max(*least)),
-        }
-    }
-    (targets, drift, agreement)
-}
-
-/// Errors: options that contradict each other.
-fn check(
-    args: &Prune,
-    targets: &[Target],
-    quality: Option<f64>,
-    score: &Scorer,
-) -> anyhow::Result<()> {
-    if quality.is_some() && !targets.is_empty() && args.no_verify {
-        bail!(
-            "--target drift=… or agreement=… beside a target of size is checked by running the models; leave out --no-verify"
-        );
-    }
-    let timed = targets
-        .iter()
-        .any(|target| matches!(target, Target::Latency(_)))
-        || args.align == Some(Align::Auto);
-    if timed && args.no_verify {
-        bail!("latencies are measured by running the model; leave out --no-verify");
-    }
-    let (data, stats) = (args.data.data.is_some(), !args.stats.is_empty());
-    if args.judged.labels.is_some() && !data && args.judged.verify_data.is_none() {
-        bail!("--labels are the classes of inputs; give these with --data or --verify-data");
-    }
-    if score.needs() == Needs::Activations && !data && !stats && args.plan.is_none() {
-        bail!(
-            "--score {score} is computed from activations: give inputs with --data, or statistics with --stats"
-        );
-    }
-    if score.needs() == Needs::Derivatives && !data && args.plan.is_none() {
-        bail!("--score {score} is computed from gradients of the outputs: give inputs with --data");
-    }
-    training::check(&args.train, args.recover, &args.data, &args.judged)?;
-    if args.recover == Some(Recovery::With(Method::Statistics)) && !data && stats {
-        bail!(
-            "--recover statistics compares outputs, so it needs --data; --stats alone are enough for least-squares"
-        );
-    }
-    Ok(())
 }
 
 /// What is asked for. Errors: options that contradict each other, a plan or scores that cannot be read.

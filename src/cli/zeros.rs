@@ -3,36 +3,23 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::args::Prune;
-use super::prune::PruneJob;
-use super::values::{self, GoalText, Recovery};
+use super::values::{GoalText, Recovery};
 use super::watch::Watch;
 use super::{Exit, defaults, gate, sparsify as alone};
-use crate::calibrate;
+use crate::calibrate::{self, Dataset};
 use crate::evaluate::Checks;
+use crate::model::Model;
 use crate::plan::Plan;
 use crate::prune::{Outcome, Request};
 use crate::recover::Teacher;
 use crate::report::Report;
-use crate::sparsify::{
-    self, Data, SparsePlan, SparseScore, SparsifyOutcome, SparsifyRequest, SparsityPattern,
-};
+use crate::run::Runtime;
+use crate::sparsify::{self, Data, SparsePlan, SparseScore, SparsifyOutcome, SparsifyRequest};
 use crate::train::Training;
 use crate::verify::Verdict;
-
-/// Zeros beside the cut.
-#[derive(Clone, Debug, Args)]
-pub(super) struct ZeroArgs {
-    /// After the cut to a target of size or time, set this share of the weights that stay to zero, as the command sparsify does
-    #[arg(long, value_name = "X", value_parser = values::sparsity, conflicts_with_all = ["sweep", "keep_tokens", "plan", "only"])]
-    pub sparsity: Option<f64>,
-    /// How the zeros of --sparsity lie: none (anywhere), N:M, blocks (1x4, 4x1, 16x1) or kernel; N:M needs no --sparsity
-    #[arg(long, value_name = "PATTERN", conflicts_with_all = ["sweep", "keep_tokens", "plan", "only"])]
-    pub pattern: Option<SparsityPattern>,
-}
 
 /// A plan file that also says which single weights are zero.
 #[derive(Serialize, Deserialize)]
@@ -139,17 +126,16 @@ fn training(request: &mut Request) -> Option<Training> {
 /// Sets single weights of the pruned model to zero, fitted and held against the original; or the exit code where that has to
 /// run and does not, which is said. `None` where the cut went wrong, of which nothing is written.
 pub(super) fn set(
-    job: &PruneJob,
+    (model, data, runtime): (&Model, &Dataset, Option<&dyn Runtime>),
     request: &SparsifyRequest,
     outcome: &Outcome,
-    watch: &Watch,
+    (hint, watch): (&str, &Watch),
 ) -> anyhow::Result<Result<Option<SparsifyOutcome>, Exit>> {
     let is_wrong = |checks: &Checks| checks.exactness.verdict == Verdict::Inexact;
     if outcome.checks.as_ref().is_some_and(is_wrong) {
         return Ok(Ok(None));
     }
-    let runtime = job.runtime.as_deref();
-    let trimmed = runtime.map(|runtime| calibrate::trimmed(&job.model, &job.data, runtime));
+    let trimmed = runtime.map(|runtime| calibrate::trimmed(model, data, runtime));
     let trimmed = trimmed.transpose()?.flatten();
     let selection = outcome.workspace.select(&outcome.choice.removed);
     let original = Teacher {
@@ -159,16 +145,21 @@ pub(super) fn set(
     };
     let data = Data {
         original: Some(original),
-        ..alone::lent(trimmed.as_ref().unwrap_or(&job.data))
+        ..alone::lent(trimmed.as_ref().unwrap_or(data))
     };
     let made = sparsify::sparsify(&outcome.model, request, data, runtime, &watch.work());
-    Ok(alone::told(made, &job.hint, watch)?.map(Some))
+    Ok(alone::told(made, hint, watch)?.map(Some))
 }
 
 /// Puts zeros into the report of the cut.
-pub(super) fn tell(report: &mut Report, job: &PruneJob, args: &Prune, zeros: &SparsifyOutcome) {
+pub(super) fn tell(
+    report: &mut Report,
+    (model, data): (&Model, &Dataset),
+    args: &Prune,
+    zeros: &SparsifyOutcome,
+) {
     let alone = report.drift.worst().map(|output| output.relative_l2);
-    report.sparsity = Some(alone::sparsity(&job.model, zeros, 0));
+    report.sparsity = Some(alone::sparsity(model, zeros, 0));
     if report.training.is_none() {
         report.training.clone_from(&zeros.training);
     }
@@ -176,7 +167,7 @@ pub(super) fn tell(report: &mut Report, job: &PruneJob, args: &Prune, zeros: &Sp
     if args.no_verify {
         return;
     }
-    alone::drift(report, zeros, &job.data, false);
+    alone::drift(report, zeros, data, false);
     if let Some(alone) = alone.filter(|_| zeros.measured.is_ok()) {
         report.remarks.push(format!(
             "the drift is that of the cut and the zeros together; the cut alone moved the outputs by {}",
