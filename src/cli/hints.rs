@@ -112,7 +112,6 @@ const MEANT: &[(&[&str], &str)] = &[
 ];
 /// Options of other tools that say how much goes.
 const AMOUNTS: &[&str] = &[
-    "sparsity",
     "ratio",
     "amount",
     "rate",
@@ -376,7 +375,7 @@ mod tests {
         let said = |line: &str| {
             unknown_option(&Cli::try_parse_from(words(line)).unwrap_err(), &words(line)).unwrap()
         };
-        assert!(said("m.onnx --sparsity .3").contains("--target macs=0.7,"));
+        assert!(said("m.onnx --amount .3").contains("--target macs=0.7,"));
         assert!(said("m.onnx --ratio=60").contains("--target macs=0.4,"));
         assert!(said("m.onnx --calibration_data x.npz").contains("--data PATH"));
         assert!(said("m.onnx --tarket macs=0.5").contains("--target"));

@@ -72,7 +72,7 @@ pub(super) fn asked(
         let sized = |goal: &GoalText| matches!(goal, GoalText::Cost(_));
         if args.target.is_empty() || !args.target.iter().all(sized) {
             bail!(
-                "--sparsity sets weights to zero after the cut, so --target must say how far that goes by macs=, params=, bytes= or latency=; for zeros alone use the command sparsify"
+                "--sparsity sets single weights to zero after a cut: say with --target how far that goes (macs=, params=, bytes= or latency=); for smaller layers alone --target macs=0.7 is meant, for zeros alone the command sparsify"
             );
         }
     }

@@ -103,7 +103,7 @@ fn zeros_without_a_size_to_cut_to_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     for (options, named) in [
         ("--sparsity 0.5", "the command sparsify"),
-        ("--sparsity 0.5 --target drift=0.1", "--target must say"),
+        ("--sparsity 0.5 --target drift=0.1", "say with --target"),
         ("--target macs=0.5 --pattern kernel", "give --sparsity"),
         (
             "--target macs=0.5 --sparsity 0.9 --pattern 2:4",
