@@ -5,14 +5,14 @@ use std::path::Path;
 use anyhow::Context;
 
 use super::args::Prune;
-use super::training;
 use super::values::{Kinds, Recovery, Scoring};
+use super::{planned, training};
 use crate::analysis::Kind;
-use crate::plan::{Fit, Plan};
+use crate::plan::Plan;
 use crate::prune::{DEFAULT_DRIFT, MADE_UP_DRIFT, PruneError, Request};
 use crate::recover::Method;
 use crate::score::{Given, Needs, Scorer};
-use crate::train::{OutputLoss, TRAINED, Training};
+use crate::train::Training;
 
 /// Whether inputs or statistics are the user's own.
 pub(super) fn measured(args: &Prune) -> bool {
@@ -44,15 +44,7 @@ pub(super) fn recovery(args: &Prune, plan: Option<&Plan>, score: &Scorer) -> Opt
     let Some(fit) = plan.and_then(|plan| plan.fit.as_ref()) else {
         return (score.to_string() == "obs").then(Method::default);
     };
-    let made_up = fit.inputs.as_ref().is_some_and(|inputs| inputs.synthetic);
-    let methods = [Method::LeastSquares, Method::Statistics];
-    if fit.method == TRAINED {
-        return measured(args).then_some(Method::LeastSquares);
-    }
-    methods
-        .into_iter()
-        .find(|method| method.to_string() == fit.method)
-        .filter(|_| measured(args) || made_up)
+    planned::method(fit, measured(args))
 }
 
 /// How the mended weights are trained: where that is asked for, or where the plan says that they were and there are inputs.
@@ -62,20 +54,8 @@ pub(super) fn training(
     target: Option<&Path>,
 ) -> Option<Training> {
     let fit = plan.and_then(|plan| plan.fit.as_ref());
-    let was =
-        fit.is_some_and(|fit| fit.method == TRAINED) && args.recover.is_none() && measured(args);
-    if args.recover != Some(Recovery::Distill) && !was {
-        return None;
-    }
     let asked = training::training(&args.train, &args.judged, args.data.seed, target);
-    let planned = fit.filter(|_| was);
-    let named = |fit: &Fit| OutputLoss::named(fit.loss.as_deref()?);
-    Some(Training {
-        steps: asked.steps.or(planned.and_then(|fit| fit.steps)),
-        loss: asked.loss.or(planned.and_then(named)),
-        augment: args.views.augment(fit),
-        ..asked
-    })
+    planned::training(asked, args.recover, &args.views, (fit, measured(args)))
 }
 
 /// The kinds of units that may go: those named, or all that can be weighed against each other. Whole layers are chosen by what

@@ -164,14 +164,21 @@ pub(super) fn far_off(report: &mut Report) {
 
 /// Holds how the weights were fitted against what the plan says of it, unless the user said how. Without that fit the plan
 /// makes another model than the one that was measured when it was made.
-pub(super) fn fit(report: &mut Report, plan: &Path, planned: &Fit, said: bool) {
-    if planned.fitted() && !said && !report.fit.as_ref().is_some_and(Fit::fitted) {
+pub(super) fn fit(
+    report: &mut Report,
+    plan: &Path,
+    (planned, found): (&Fit, Option<&Fit>),
+    said: bool,
+) {
+    let name = format!("--plan {}", plan.display());
+    let is_said = report.checks.iter().any(|check| check.name == name);
+    if planned.fitted() && !said && !is_said && !found.is_some_and(Fit::fitted) {
         let message = format!(
             "the plan's weights were fitted {}, here they are the original's; give those inputs with --data, or take them as they are with --recover none",
             planned.describe()
         );
         report.checks.push(Check {
-            name: format!("--plan {}", plan.display()),
+            name,
             verdict: CheckVerdict::Fail,
             message,
         });

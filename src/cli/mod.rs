@@ -25,6 +25,7 @@ mod memory;
 mod option_error;
 mod output;
 mod places;
+mod planned;
 mod prune;
 mod sparsify;
 mod stop;

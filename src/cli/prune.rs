@@ -28,6 +28,7 @@ use crate::report::{self, ExactnessVerdict, FedReport, Report};
 use crate::run::Runtime;
 use crate::score::Needs;
 use crate::sparsify::{SparsifyOutcome, SparsifyRequest};
+use crate::train::Training;
 
 /// What a run works with.
 pub(super) struct PruneJob {
@@ -53,17 +54,17 @@ impl PruneJob {
         stop: &Stop,
     ) -> anyhow::Result<Self> {
         let mut request = request(args, target, watch)?;
-        let mut zeros = zeros::asked(args, &mut request)?;
+        let mut zeros = zeros::asked(args, &mut request, target)?;
         let last = zeros.as_ref().and_then(|zeros| zeros.training.as_ref());
-        let training = request.training.as_ref().or(last);
-        training::claim(training, &args.outputs, stop, watch)?;
+        let training = request.training.as_ref().or(last).cloned();
+        training::claim(training.as_ref(), &args.outputs, stop, watch)?;
         let tokens = TokenFiles::claim(args, &request, target, stop)?;
         watch.begin(Phase::Load, 0);
         let model = output::load(path, watch, stop)?;
         request.allowed = advice::allowed(&model, &args.allow)?;
         let ends = data::wanted(&model, &request.pins, args.data.data.as_deref())?;
         tokens.find(&model, &ends, &mut request)?;
-        let mut given = inputs(args, &request, (&model, &ends), watch)?;
+        let mut given = inputs(args, (&request, training.as_ref()), (&model, &ends), watch)?;
         request.pins = ends.shapes;
         if let Some(zeros) = &mut zeros {
             zeros.pins.clone_from(&request.pins);
@@ -91,19 +92,19 @@ impl PruneJob {
         })
     }
 
-    /// What is said of an outcome of a request.
-    pub fn report(&self, args: &Prune, request: &Request, outcome: &Outcome) -> Report {
+    /// What is said of an outcome of a request, and of the zeros that were set after its cut; thresholds are held against both
+    /// together.
+    pub fn report(
+        &self,
+        args: &Prune,
+        (request, outcome): (&Request, &Outcome),
+        zeros: Option<&SparsifyOutcome>,
+    ) -> Report {
         let made_up = self.data.measured_on_made_up();
         let mut report = report_of(args, &self.model, request, outcome, made_up);
         report.fed.clone_from(&self.fed);
-        report
-    }
-
-    /// The same, with the zeros that were set after the cut; thresholds are held against both together.
-    fn judged(&self, args: &Prune, outcome: &Outcome, zeros: Option<&SparsifyOutcome>) -> Report {
-        let mut report = self.report(args, &self.request, outcome);
-        if let Some(zeros) = zeros {
-            zeros::tell(&mut report, (&self.model, &self.data), args, zeros);
+        if let (Some(asked), Some(zeros)) = (&self.zeros, zeros) {
+            zeros::tell(&mut report, (&self.model, &self.data), args, (asked, zeros));
         }
         gate::thresholds(&mut report, &args.gate);
         gate::far_off(&mut report);
@@ -144,7 +145,7 @@ pub(super) fn run(args: &Prune, stop: &Stop) -> anyhow::Result<Exit> {
         },
         None => None,
     };
-    let mut report = job.judged(args, &outcome, zeros.as_ref());
+    let mut report = job.report(args, (&job.request, &outcome), zeros.as_ref());
     let reached = outcome.reached || spared(args, &outcome);
     let exit = gate::exit(&report, reached, args.gate.allow_unverified);
     watch.begin(Phase::Save, 0);
@@ -201,7 +202,7 @@ pub(super) fn pruned<T>(
 /// Inputs and statistics, where models are run: to search for a drift and to check the result, else not at all.
 fn inputs(
     args: &Prune,
-    request: &Request,
+    (request, training): (&Request, Option<&Training>),
     (model, ends): (&Model, &ModelInputs),
     watch: &Watch,
 ) -> anyhow::Result<Option<GivenData>> {
@@ -222,7 +223,7 @@ fn inputs(
             .verify_labels
             .as_deref()
             .or(args.judged.labels.as_deref()),
-        learnt: training::labels(&args.judged, request.training.as_ref()),
+        learnt: training::labels(&args.judged, training),
         verify: args.judged.verify_data.as_deref(),
         chooses: request.chooses(measured) || args.family.sweep.is_some(),
         fits: args.stats.is_empty()
@@ -282,7 +283,8 @@ fn report_of(
     }
     let planned = request.plan.as_ref().and_then(|plan| plan.fit.as_ref());
     if let (Some(path), Some(planned)) = (&args.plan, planned) {
-        gate::fit(&mut report, path, planned, args.recover.is_some());
+        let found = outcome.plan.fit.as_ref();
+        gate::fit(&mut report, path, (planned, found), args.recover.is_some());
     }
     report
 }

@@ -9,11 +9,12 @@ use super::places::{self, Places};
 use super::stop::Stop;
 use super::values::{Recovery, Storage};
 use super::watch::Watch;
-use super::{Exit, convert, data, engine, gate, output, training};
+use super::{Exit, convert, data, engine, gate, output, planned, training};
 use crate::calibrate;
 use crate::cost;
 use crate::files::Staged;
 use crate::model::{Model, encoded_len};
+use crate::plan::Fit;
 use crate::progress::{Phase, Progress};
 use crate::recover::Method;
 use crate::report::{self, ExactnessVerdict, Report};
@@ -126,7 +127,13 @@ fn reported(
         &args.plan,
         request.plan.as_ref().and_then(|plan| plan.fit.as_ref()),
     ) {
-        gate::fit(&mut report, path, planned, args.recover.is_some());
+        let found = report.fit.clone();
+        gate::fit(
+            &mut report,
+            path,
+            (planned, found.as_ref()),
+            args.recover.is_some(),
+        );
     }
     report
 }
@@ -157,6 +164,7 @@ fn request(args: &Sparsify, target: &Path) -> anyhow::Result<SparsifyRequest> {
         bail!("--score {score} looks at activations, so models have to run; leave out --no-verify");
     }
     let fits = measured || score.needs_data();
+    let fit = plan.as_ref().and_then(|plan| plan.fit.as_ref());
     Ok(SparsifyRequest {
         sparsity: args.sparsity,
         pattern: args.pattern,
@@ -167,9 +175,12 @@ fn request(args: &Sparsify, target: &Path) -> anyhow::Result<SparsifyRequest> {
             Some(Recovery::Nothing) => None,
             Some(Recovery::With(method)) => Some(method),
             Some(Recovery::Distill) => Some(Method::LeastSquares),
-            None => default_recovery(plan.as_ref(), fits),
+            None => fit.map_or_else(
+                || fits.then(Method::default),
+                |fit| planned::method(fit, fits),
+            ),
         },
-        training: training_of(args, target)?,
+        training: training_of(args, target, fit)?,
         plan,
         keep_plan: args.outputs.plan_out.is_some(),
         pins: data::pins(&args.data.input),
@@ -190,29 +201,24 @@ pub(super) fn check_pattern(sparsity: Option<f64>, pattern: SparsityPattern) -> 
 }
 
 /// How they are trained after that, if they are. Errors: without inputs to learn from.
-fn training_of(args: &Sparsify, target: &Path) -> anyhow::Result<Option<Training>> {
+fn training_of(
+    args: &Sparsify,
+    target: &Path,
+    fit: Option<&Fit>,
+) -> anyhow::Result<Option<Training>> {
     training::check(&args.train, args.recover, &args.data, &args.judged)?;
     let target = (!args.outputs.dry_run).then_some(target);
-    let asked = training::training(&args.train, &args.judged, args.data.seed, target);
-    let trains = args.recover == Some(Recovery::Distill);
-    Ok(trains.then_some(Training {
+    let asked = Training {
         keeps_zeros: true,
-        augment: args.views.augment(None),
-        ..asked
-    }))
-}
-
-/// How the weights that stay are fitted where the user does not say: as the plan says that they were, where there are inputs
-/// for it; what was made up can be made up again.
-pub(super) fn default_recovery(plan: Option<&SparsePlan>, fits: bool) -> Option<Method> {
-    let Some(fit) = plan.and_then(|plan| plan.fit.as_ref()) else {
-        return fits.then(Method::default);
+        ..training::training(&args.train, &args.judged, args.data.seed, target)
     };
-    let made_up = fit.inputs.as_ref().is_some_and(|inputs| inputs.synthetic);
-    [Method::LeastSquares, Method::Statistics]
-        .into_iter()
-        .find(|method| method.to_string() == fit.method)
-        .filter(|_| fits || made_up)
+    let measured = args.data.data.is_some();
+    Ok(planned::training(
+        asked,
+        args.recover,
+        &args.views,
+        (fit, measured),
+    ))
 }
 
 fn wanted<'a>(args: &'a Sparsify, request: &SparsifyRequest) -> data::Use<'a> {

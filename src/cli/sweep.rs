@@ -94,9 +94,7 @@ fn finish(
     staged: &mut Staged,
 ) -> anyhow::Result<SweptModel> {
     let request = job.request.at(member.point);
-    let mut report = job.report(args, &request, outcome);
-    gate::thresholds(&mut report, &args.gate);
-    gate::far_off(&mut report);
+    let report = job.report(args, (&request, outcome), None);
     let exit = gate::exit(&report, outcome.reached, args.gate.allow_unverified);
     let inexact = report.exactness.verdict == ExactnessVerdict::Inexact;
     let stands = !inexact && (exit == Exit::Done || args.outputs.force);

@@ -8,17 +8,17 @@ use serde::{Deserialize, Serialize};
 use super::args::Prune;
 use super::values::{GoalText, Recovery};
 use super::watch::Watch;
-use super::{Exit, defaults, gate, sparsify as alone};
+use super::{Exit, gate, planned, sparsify as alone, training as options};
 use crate::calibrate::{self, Dataset};
 use crate::evaluate::Checks;
 use crate::model::Model;
-use crate::plan::Plan;
+use crate::plan::{Fit, Plan};
 use crate::prune::{Outcome, Request};
 use crate::recover::Teacher;
 use crate::report::Report;
 use crate::run::Runtime;
 use crate::sparsify::{self, Data, SparsePlan, SparseScore, SparsifyOutcome, SparsifyRequest};
-use crate::train::Training;
+use crate::train::{Checkpoint, Training};
 use crate::verify::Verdict;
 
 /// A plan file that also says which single weights are zero.
@@ -43,7 +43,7 @@ pub(super) fn plan_text(cut: &Plan, zeros: Option<&SparsePlan>) -> String {
 }
 
 /// The zeros that a plan file tells of. Errors: it cannot be read.
-fn planned(path: &Path) -> anyhow::Result<Option<SparsePlan>> {
+fn zeros_of(path: &Path) -> anyhow::Result<Option<SparsePlan>> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let both: PlanOfBoth =
         serde_json::from_str(&text).with_context(|| path.display().to_string())?;
@@ -55,11 +55,12 @@ fn planned(path: &Path) -> anyhow::Result<Option<SparsePlan>> {
 pub(super) fn asked(
     args: &Prune,
     request: &mut Request,
+    target: &Path,
 ) -> anyhow::Result<Option<SparsifyRequest>> {
     let plan = args
         .plan
         .as_deref()
-        .map(planned)
+        .map(zeros_of)
         .transpose()
         .context("--plan")?;
     let plan = plan.flatten();
@@ -77,8 +78,9 @@ pub(super) fn asked(
         }
     }
     let measured = args.data.data.is_some();
+    let fit = plan.as_ref().and_then(|plan| plan.fit.as_ref());
     let recover = match (args.recover, &plan) {
-        (None, Some(plan)) => alone::default_recovery(Some(plan), measured),
+        (None, Some(_)) => fit.and_then(|fit| planned::method(fit, measured)),
         (Some(Recovery::Nothing), _) => None,
         _ => request.recover.filter(|_| measured),
     };
@@ -97,21 +99,32 @@ pub(super) fn asked(
         uniform: args.uniform,
         exclude: exclude.collect::<Result<_, _>>()?,
         recover,
-        training: training(request),
+        training: training(args, request, (target, fit)),
         plan,
         keep_plan: args.outputs.plan_out.is_some(),
         pins: request.pins.clone(),
     }))
 }
 
-/// The training that comes last: all of it, or what rounds leave for it.
-fn training(request: &mut Request) -> Option<Training> {
+/// The training that comes last: all of it, or what rounds leave for it; where a plan is applied, as it says of its zeros.
+fn training(
+    args: &Prune,
+    request: &mut Request,
+    (target, fit): (&Path, Option<&Fit>),
+) -> Option<Training> {
     let rounds = request.rounds;
-    let asked = match rounds {
-        1 => request.training.take()?,
-        _ => request.training.clone()?,
+    let target = (!args.outputs.dry_run).then_some(target);
+    let again = || {
+        let asked = options::training(&args.train, &args.judged, args.data.seed, target);
+        let measured = args.data.data.is_some();
+        planned::training(asked, args.recover, &args.views, (fit, measured))
     };
-    let last = |checkpoint: &crate::train::Checkpoint| match rounds {
+    let asked = match rounds {
+        1 => request.training.take(),
+        _ => request.training.clone(),
+    };
+    let asked = asked.or_else(again)?;
+    let last = |checkpoint: &Checkpoint| match rounds {
         1 => checkpoint.clone(),
         _ => checkpoint.of_course(rounds + 1),
     };
@@ -156,7 +169,7 @@ pub(super) fn tell(
     report: &mut Report,
     (model, data): (&Model, &Dataset),
     args: &Prune,
-    zeros: &SparsifyOutcome,
+    (asked, zeros): (&SparsifyRequest, &SparsifyOutcome),
 ) {
     let alone = report.drift.worst().map(|output| output.relative_l2);
     report.sparsity = Some(alone::sparsity(model, zeros, 0));
@@ -164,6 +177,11 @@ pub(super) fn tell(
         report.training.clone_from(&zeros.training);
     }
     report.remarks.extend(zeros.remarks.iter().cloned());
+    let planned = asked.plan.as_ref().and_then(|plan| plan.fit.as_ref());
+    if let (Some(path), Some(planned)) = (&args.plan, planned) {
+        let found = zeros.plan.fit.as_ref();
+        gate::fit(report, path, (planned, found), args.recover.is_some());
+    }
     if args.no_verify {
         return;
     }
@@ -173,9 +191,5 @@ pub(super) fn tell(
             "the drift is that of the cut and the zeros together; the cut alone moved the outputs by {}",
             crate::report::number(alone)
         ));
-    }
-    let planned = zeros.plan.fit.as_ref();
-    if let (Some(path), Some(fit)) = (&args.plan, planned.filter(|_| !defaults::measured(args))) {
-        gate::fit(report, path, fit, args.recover.is_some());
     }
 }

@@ -202,7 +202,10 @@ pub fn sparsity(report: &Report) -> TextTable {
     };
     let stays = sparsity.elements - sparsity.zeros;
     table.rows.push(vec![
-        format!("weights that are not zero ({})", sparsity.pattern),
+        match &*sparsity.pattern {
+            "none" => "weights that are not zero".to_owned(),
+            pattern => format!("weights that are not zero ({pattern})"),
+        },
         units::count(sparsity.elements as u64),
         units::count(stays as u64),
         units::ratio(stays as f64, sparsity.elements as f64),

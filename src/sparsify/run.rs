@@ -8,7 +8,7 @@ use super::request::{Data, SparseLayer, SparsifyOutcome, SparsifyRequest};
 use super::{Error, SparsePlan};
 use crate::analysis::{Options, Selection, analyse};
 use crate::calibrate::held_out;
-use crate::inputs::{digest, examples_of_both};
+use crate::inputs::{Augment, digest, examples_of_both};
 use crate::linear::views;
 use crate::model::Model;
 use crate::plan::{Fit, FitInputs, labels_digest};
@@ -244,7 +244,10 @@ impl<'a> Job<'a> {
             loss: asked
                 .and_then(|training| training.loss)
                 .map(|loss| loss.to_string()),
-            augment: None,
+            augment: asked
+                .map(|training| training.augment)
+                .filter(|augment| *augment != Augment::Auto)
+                .map(|augment| augment.to_string()),
             inputs: Some(FitInputs {
                 number: self.data.inputs.count(),
                 digest,

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{code, json, run};
+use super::{code, json, run, same};
 
 const TRANSFORMER: &str = "@digits_transformer.onnx --units directions --target macs=0.93 -q";
 const SOME: &str = "--data @digits_calibration.npz --samples 100";
@@ -32,9 +32,8 @@ fn directions_are_cut_and_the_plan_makes_the_same_model_again() {
     let apply = "@digits_transformer.onnx --plan {}/p.json -q --force";
     let (exit, said) = code(path, &format!("{apply} {SOME} -o {{}}/y.onnx"));
     assert_eq!(exit, 0, "{said}");
-    let read = |name: &str| std::fs::read(path.join(name)).unwrap();
     assert!(
-        read("x.onnx") == read("y.onnx"),
+        same(path, "x.onnx", "y.onnx"),
         "the plan gives another model"
     );
     // Other inputs give another basis, of which the plan does not speak.

@@ -7,7 +7,7 @@ use onnx_prune::model::{TensorRef, save, text};
 use rand::Rng;
 use serde_json::Value;
 
-use super::{code, json, run};
+use super::{code, json, run, same};
 
 const ALL: &str = "{}/m.onnx -o {}/x.onnx --units experts --data {}/d.npz --force -q";
 
@@ -73,9 +73,8 @@ fn experts_that_no_token_misses_go_first() {
     let apply = "{}/m.onnx -o {}/y.onnx --plan {}/p.json --data {}/d.npz --force -q";
     let (exit, said) = code(path, apply);
     assert_eq!(exit, 0, "{said}");
-    let read = |name: &str| std::fs::read(path.join(name)).unwrap();
     assert!(
-        read("x.onnx") == read("y.onnx"),
+        same(path, "x.onnx", "y.onnx"),
         "the plan gives another model"
     );
     // As many stay as the router chooses, also where a plan says otherwise.

@@ -58,6 +58,12 @@ fn code(folder: &Path, line: &str) -> (i32, String) {
     )
 }
 
+/// Whether two files of a folder hold the same bytes.
+fn same(folder: &Path, one: &str, other: &str) -> bool {
+    let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
+    read(one) == read(other)
+}
+
 fn json(path: &Path) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::{code, fixture, json, run};
+use super::{code, fixture, json, run, same};
 
 /// What an independent reader says of a sparse model, made of a fixture or a file: `tests/masks.py`. `None`: Python or its packages are not there.
 pub(super) fn read_again(
@@ -96,12 +96,29 @@ fn a_plan_gives_the_same_file_again() {
         assert_eq!(exit, 0, "{line}: {text}");
     }
     for (one, other) in [("a.onnx", "b.onnx"), ("a.json", "b.json")] {
-        assert!(std::fs::read(path.join(one)).unwrap() == std::fs::read(path.join(other)).unwrap());
+        assert!(same(path, one, other), "{one}");
     }
     // Without inputs the weights cannot be fitted as they were.
     let line = "sparsify @digits_cnn.onnx -o {}/c.onnx --plan {}/a.json -q";
     assert_eq!(code(path, line).0, 1);
     assert!(!path.join("c.onnx").exists());
+}
+
+#[test]
+fn a_plan_of_trained_weights_trains_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let data = "--data @digits_calibration.npz --samples 96 -q";
+    for line in [
+        format!(
+            "sparsify @digits_cnn.onnx -o {{}}/a.onnx --sparsity 0.7 --recover distill --steps 3 --augment none --plan-out {{}}/a.json {data}"
+        ),
+        format!("sparsify @digits_cnn.onnx -o {{}}/b.onnx --plan {{}}/a.json {data}"),
+    ] {
+        let (exit, text) = code(path, &line);
+        assert_eq!(exit, 0, "{line}: {text}");
+    }
+    assert!(same(path, "a.onnx", "b.onnx"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Single weights set to zero beside units that go whole.
 
 use super::sparsify::read_again;
-use super::{code, json};
+use super::{code, json, same};
 
 #[test]
 fn zeros_go_beside_units() {
@@ -63,7 +63,7 @@ fn a_plan_tells_of_both() {
         assert_eq!(exit, 0, "{line}: {text}");
     }
     for (one, other) in [("a.onnx", "b.onnx"), ("a.json", "b.json")] {
-        assert!(std::fs::read(path.join(one)).unwrap() == std::fs::read(path.join(other)).unwrap());
+        assert!(same(path, one, other), "{one}");
     }
     // Without inputs the weights cannot be fitted as they were.
     let line = "@digits_cnn.onnx -o {}/c.onnx --plan {}/a.json -q";
@@ -79,15 +79,23 @@ fn zeros_are_trained_around_after_the_cut() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let line = "@digits_cnn.onnx -o {}/x.onnx --target macs=0.6 --sparsity 0.6 --recover distill --steps 4 \
-                --data @digits_calibration.npz --samples 160 --report {}/r.json -q";
+                --data @digits_test.npz --samples 160 --labels @digits_test_labels.npy \
+                --report {}/r.json --plan-out {}/p.json -q";
     let (exit, text) = code(path, line);
     assert_eq!(exit, 0, "{text}");
     let report = json(&path.join("r.json"));
     assert_eq!(report["training"]["steps"], 4);
+    assert!(report["training"]["labelled"].as_u64().unwrap() > 100);
     let sparsity = &report["sparsity"];
     let zero = sparsity["zeros"].as_f64().unwrap() / sparsity["elements"].as_f64().unwrap();
     assert!((zero - 0.6).abs() < 2e-3, "{zero}");
     assert!(!path.join("x.checkpoint").exists());
+    // The plan trains again.
+    let line = "@digits_cnn.onnx -o {}/y.onnx --plan {}/p.json --data @digits_calibration.npz --samples 160 \
+                --labels @digits_calibration_labels.npy -q";
+    let (exit, text) = code(path, line);
+    assert_eq!(exit, 0, "{text}");
+    assert!(same(path, "x.onnx", "y.onnx"));
 }
 
 #[test]
