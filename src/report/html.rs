@@ -5,7 +5,7 @@ use minijinja::{Environment, context};
 use serde::Serialize;
 
 use super::learning::LearningCurve;
-use super::{Report, ReportError, sentences, sweep, units, view};
+use super::{Report, ReportError, sentences, sweep, units, view, zeros};
 
 /// A bar of the chart: widths of one group before and after.
 #[derive(Serialize)]
@@ -75,10 +75,10 @@ pub(super) fn html(report: &Report) -> Result<String, ReportError> {
 fn tables(report: &Report) -> Vec<Value> {
     [
         ("Sweep", sweep::sweep(report)),
-        ("Zeros", view::sparsity(report)),
+        ("Zeros", zeros::sparsity(report)),
         ("Checks", view::checks(report)),
-        ("Layers", view::sparse_layers(report, usize::MAX)),
-        ("Left as they are", view::left_dense(report, usize::MAX)),
+        ("Layers", zeros::sparse_layers(report, usize::MAX)),
+        ("Left as they are", zeros::left_dense(report, usize::MAX)),
         ("Outputs", view::outputs(report)),
         (
             "Inputs and outputs that changed",

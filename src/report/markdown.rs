@@ -2,7 +2,7 @@
 
 use super::sentences;
 use super::view::{self, TextTable};
-use super::{Report, units};
+use super::{Report, units, zeros};
 
 /// The report as Markdown.
 pub fn markdown(report: &Report) -> String {
@@ -31,10 +31,10 @@ pub fn markdown(report: &Report) -> String {
     text.extend(sentences::said(report).map(line));
     for (title, part) in [
         ("Sweep", super::sweep::sweep(report)),
-        ("Zeros", view::sparsity(report)),
+        ("Zeros", zeros::sparsity(report)),
         ("Checks", view::checks(report)),
-        ("Layers", view::sparse_layers(report, usize::MAX)),
-        ("Left as they are", view::left_dense(report, usize::MAX)),
+        ("Layers", zeros::sparse_layers(report, usize::MAX)),
+        ("Left as they are", zeros::left_dense(report, usize::MAX)),
         ("Outputs", view::outputs(report)),
         (
             "Inputs and outputs that changed",

@@ -15,6 +15,7 @@ mod types;
 mod units;
 mod verdicts;
 mod view;
+mod zeros;
 
 use std::path::{Path, PathBuf};
 

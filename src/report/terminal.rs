@@ -4,7 +4,7 @@ use comfy_table::{CellAlignment, Table as Drawn, presets};
 
 use super::sentences;
 use super::view::{self, TextTable};
-use super::{CostRow, Report, units};
+use super::{CostRow, Report, units, zeros};
 
 /// Groups shown.
 const GROUPS: usize = 8;
@@ -18,7 +18,7 @@ const INSPECTED: usize = 24;
 /// The outcome of the main job.
 pub fn summary(report: &Report) -> String {
     let mut text = costs(report);
-    part(&mut text, "Zeros", &view::sparsity(report), "row");
+    part(&mut text, "Zeros", &zeros::sparsity(report), "row");
     text += "\n";
     verdicts(report, &mut text);
     part(
@@ -43,7 +43,7 @@ pub fn summary(report: &Report) -> String {
     part(
         &mut text,
         "Weights that stay dense",
-        &view::left_dense(report, REASONS),
+        &zeros::left_dense(report, REASONS),
         "weight",
     );
     part(
@@ -106,19 +106,19 @@ pub fn inspection(report: &Report) -> String {
 
 /// Zeros among the weights.
 pub fn sparsification(report: &Report) -> String {
-    let mut text = draw(&view::sparsity(report));
+    let mut text = draw(&zeros::sparsity(report));
     text += "\n";
     verdicts(report, &mut text);
     part(
         &mut text,
         "Layers",
-        &view::sparse_layers(report, INSPECTED),
+        &zeros::sparse_layers(report, INSPECTED),
         "layer",
     );
     part(
         &mut text,
         "Left as they are",
-        &view::left_dense(report, REASONS),
+        &zeros::left_dense(report, REASONS),
         "weight",
     );
     footer(report, &mut text);
