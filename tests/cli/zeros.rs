@@ -91,8 +91,8 @@ fn zeros_are_trained_around_after_the_cut() {
     assert!((zero - 0.6).abs() < 2e-3, "{zero}");
     assert!(!path.join("x.checkpoint").exists());
     // The plan trains again.
-    let line = "@digits_cnn.onnx -o {}/y.onnx --plan {}/p.json --data @digits_calibration.npz --samples 160 \
-                --labels @digits_calibration_labels.npy -q";
+    let line = "@digits_cnn.onnx -o {}/y.onnx --plan {}/p.json --data @digits_test.npz --samples 160 \
+                --labels @digits_test_labels.npy -q";
     let (exit, text) = code(path, line);
     assert_eq!(exit, 0, "{text}");
     assert!(same(path, "x.onnx", "y.onnx"));
