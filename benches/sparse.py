@@ -4,7 +4,8 @@ retrained.
     python benches/sparse.py [--corpus ../shared] [--binary target/release/onnx-prune] [--score NAME] [NAME ...]
 
 Calibration inputs are unlabelled and not those that the table is measured on (the dev half of the test sets). Zeros are
-counted here, in the file that was written. Needs onnx and onnxruntime (through the corpus's evaluate.py). A row fails if it
+counted here, in the file that was written. Needs onnx and onnxruntime (through the corpus's evaluate.py),
+and Pillow for the pictures of EfficientNet. A row fails if it
 loses more than allowed; the exit code says whether any did.
 """
 import argparse
