@@ -4,8 +4,8 @@
 
 Calibration inputs are unlabelled and not those that the table is measured on. Needs onnxruntime (through the corpus's
 evaluate.py). A row fails if it loses more than allowed; the exit code says whether any did. Rows named default-… are the tool
-with the file alone: they also print the drift that it claims, on made-up inputs, and the drift on the test inputs, and fail where
-this is more than twice that.
+with the file alone, those named default-data-… with inputs, both without a target: they also print the drift that it claims and
+the drift on the test inputs, and fail where this is more than twice that, or where more MACs are left than asked for.
 """
 import argparse
 import json
@@ -38,6 +38,7 @@ NARROW = ["--align", "1"]
 ROWS = {
     "resnet56-0.7": cifar("cifar10_resnet56_fused", "macs=0.7", 0.2),
     "resnet56-0.47": cifar("cifar10_resnet56_fused", "macs=0.47", 1.0),
+    "resnet56-0.3": cifar("cifar10_resnet56_fused", "macs=0.3", 4.5),
     "resnet20-0.6": cifar("cifar10_resnet20_bn", "macs=0.6", 1.5, *NARROW),
     "resnet20-qdq-0.7": cifar("cifar10_resnet20_qdq", "macs=0.7", 1.5, *NARROW),
     "minilm-0.6": dict(model="minilm_l6_sentence", target="macs=0.6", allowed=0.004, options=[], prepare=[],
@@ -50,6 +51,8 @@ ROWS = {
     "digits-lstm-0.5": digits("digits_lstm"),
 }
 ROWS["minilm-0.4"] = ROWS["minilm-0.6"] | dict(target="macs=0.4", allowed=0.014)
+ROWS["resnet56-0.8-data-free"] = ROWS["resnet56-0.7-data-free"] | dict(target="macs=0.8", allowed=0.4)
+ROWS["minilm-0.8-data-free"] = ROWS["minilm-0.6"] | dict(target="macs=0.8", allowed=0.003, data=None)
 # Retrained with the original as teacher, by the same unlabelled inputs.
 DISTILL = ["--recover", "distill"]
 ROWS.update({
@@ -94,6 +97,14 @@ ROWS.update({
     "default-minilm": alone("minilm_l6_sentence", "sets/stsb_test.npz", 0.003, unit=1.0,
                             evaluate=["sts", "{}", "sets/stsb_test.npz", "sets/stsb_test_scores.npy"]),
 })
+
+# The default where there are inputs: as much as the usual drift allows.
+for name, macs in [("resnet56", 0.70), ("resnet20", 0.80), ("minilm", 0.85), ("efficientnet", 0.92), ("digits-cnn", 0.7),
+                   ("digits-transformer", 0.7), ("digits-lstm", 0.7)]:
+    row = ROWS["default-" + name]
+    data = {"resnet56": "sets/cifar10_calib.npz", "resnet20": "sets/cifar10_calib.npz", "minilm": "sets/stsb_calib.npz",
+            "efficientnet": "sets/imagenet_calib"}.get(name, os.path.join(HERE, "digits_calibration.npz"))
+    ROWS["default-data-" + name] = row | dict(data=data, macs=macs)
 
 
 def evaluate(corpus, row, model):
@@ -166,6 +177,7 @@ def main():
         drifts = "" if claimed is None else f"  drift claimed {claimed:.4f}, real {real:.4f}"
         failed |= claimed is not None and real > 2 * claimed + 1e-9
         macs = facts["pruned"]["macs"] / facts["original"]["macs"]
+        failed |= macs > row.get("macs", 1.0)
         places = 4 if unit == 1.0 else 2
         print(f"{name:<24} {macs:6.3f} {dense * unit:8.{places}f} {after * unit:8.{places}f} {lost:7.{places}f} "
               f"{row['allowed']:8.{places}f} {seconds:8.0f}  {facts['exactness']['verdict']}{drifts}", flush=True)

@@ -5,7 +5,7 @@
 Every weight that the plan says is zero is (of quantized ones: is the zero point); every mask obeys the pattern along the
 axis of the input channels; with --sparsity the share over all masks is X to 0.1 %; what the plan does not name and is no
 bias is as it was; `onnx.checker` takes the file. With --run ONNX Runtime loads it. Knows Conv, Gemm, MatMul (and
-DequantizeLinear, Transpose, Identity before their weights) by itself. Prints a line; exit code 1 where something is wrong.
+DequantizeLinear, also in blocks, Transpose, Identity before their weights) and MatMulNBits by itself. Prints a line; exit code 1 where something is wrong.
 """
 import argparse
 import base64
@@ -43,11 +43,39 @@ def zero_points(model, arrays):
         if node.op_type == "DequantizeLinear" and node.input[0] in arrays:
             weight = arrays[node.input[0]]
             zero = arrays[node.input[2]] if len(node.input) > 2 and node.input[2] else np.zeros((), weight.dtype)
-            if zero.size > 1:
+            size = attribute(node, "block_size", 0)
+            if size and zero.ndim == weight.ndim:
+                axis = attribute(node, "axis", 1)
+                zero = np.take(np.repeat(zero, size, axis), range(weight.shape[axis]), axis)
+            elif zero.size > 1:
                 shape = [1] * weight.ndim
                 shape[attribute(node, "axis", 1)] = -1
                 zero = zero.reshape(shape)
             found[node.input[0]] = np.broadcast_to(zero, weight.shape)
+    return found
+
+
+def numbers_of(data, count, bits):
+    """The first numbers of each row of bytes, the low bits first."""
+    each = np.arange(count)
+    return data[:, each * bits // 8] >> (each * bits % 8).astype(np.uint8) & ((1 << bits) - 1)
+
+
+def unpacked(model, arrays):
+    """The weights of MatMulNBits as N x K numbers, and what stands for zero, by name."""
+    found = {}
+    for node in model.graph.node:
+        if node.op_type != "MatMulNBits" or node.input[1] not in arrays:
+            continue
+        rows, count, size = (attribute(node, name, None) for name in ("N", "K", "block_size"))
+        bits, blocks = attribute(node, "bits", 4), -(-count // size)
+        data = arrays[node.input[1]].reshape(rows * blocks, -1)
+        numbers = numbers_of(data, size, bits).reshape(rows, blocks * size)[:, :count]
+        zero = np.full((rows, blocks), 1 << bits - 1)
+        if len(node.input) > 3 and node.input[3]:
+            zero = arrays[node.input[3]]
+            zero = numbers_of(zero.reshape(rows, -1), blocks, bits) if zero.dtype == np.uint8 else zero.reshape(rows, blocks)
+        found[node.input[1]] = numbers, np.repeat(zero, size, 1)[:, :count]
     return found
 
 
@@ -72,6 +100,8 @@ def as_matrix(mask, node, slot):
         return mask.reshape(mask.shape[0], mask.shape[1], -1)
     if node.op_type == "Gemm" and slot == 1:
         mask = mask if attribute(node, "transB", 0) else mask.T
+        return mask[:, :, None]
+    if node.op_type == "MatMulNBits" and slot == 1:
         return mask[:, :, None]
     if node.op_type == "MatMul" and slot == 1 and mask.ndim == 2:
         return mask.T[:, :, None]
@@ -107,13 +137,14 @@ def main():
     before, after = onnx.load(arguments.original), onnx.load(arguments.sparse)
     old, new = constants(before), constants(after)
     zero_of, wrong, matrices = zero_points(before, old), [], 0
+    packed_of = unpacked(after, new)
     gone_in_all = total = 0
     for entry in plan["masks"]:
         name, packed = entry["value"], base64.b64decode(entry["mask"])
         if hashlib.sha256(packed).hexdigest() != entry["digest"]:
             wrong.append(f"{name}: digest")
         gone = np.unpackbits(np.frombuffer(packed, np.uint8), bitorder="little")[:entry["elements"]].astype(bool)
-        weight, zero = new[name], zero_of.get(name, np.zeros((), new[name].dtype))
+        weight, zero = packed_of.get(name) or (new[name], zero_of.get(name, np.zeros((), new[name].dtype)))
         gone = gone.reshape(weight.shape)
         if int(gone.sum()) != entry["zeros"]:
             wrong.append(f"{name}: {int(gone.sum())} bits, {entry['zeros']} zeros")

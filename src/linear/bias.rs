@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::operand::Operand;
 use super::view::Linear;
+use crate::model::edit::NodeExt;
 use crate::model::{Index, LoadError, Model, Origin, TensorRef, ValueId};
 use crate::ops::{Flow, WeightRows, flow, meaning};
 use crate::proto::NodeProto;
@@ -198,7 +199,12 @@ fn norm_mean(model: &Model, view: &Linear) -> Option<ValueId> {
 
 /// The input for a bias, of an operator whose output [`Linear`] views.
 fn bias_input(node: &NodeProto) -> Option<usize> {
-    let product = meaning(node).product?;
+    let known = meaning(node);
+    if let Some(packed) = known.packed {
+        let slot = packed.bias as usize;
+        return node.input(slot).map(|_| slot);
+    }
+    let product = known.product?;
     let bias = product
         .bias
         .filter(|_| product.rows != WeightRows::Grouped)?;

@@ -8,6 +8,8 @@
 
 mod bias;
 mod operand;
+mod packed;
+mod quantization;
 mod read;
 #[cfg(test)]
 mod tests;

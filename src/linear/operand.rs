@@ -2,6 +2,8 @@
 
 use half::{bf16, f16};
 
+use super::packed::PackedWeight;
+use super::quantization::Quantization;
 use crate::model::edit::NodeExt;
 use crate::model::{Model, NodeId, Origin, TensorRef, ValueId};
 use crate::ops::{Flow, flow};
@@ -26,7 +28,37 @@ enum OperandStep {
         scale: ValueId,
         zero: Option<ValueId>,
         axis: usize,
+        block: usize,
     },
+    Unpack(PackedWeight),
+}
+
+impl OperandStep {
+    /// The dims of what it gives. `None`: it does not fit.
+    fn dims(&self, of: &[usize]) -> Option<Vec<usize>> {
+        match self {
+            OperandStep::Transpose(order) => order
+                .iter()
+                .map(|axis| of.get(*axis).copied())
+                .collect::<Option<_>>(),
+            OperandStep::Unpack(packed) => Some(packed.dims()),
+            OperandStep::Same | OperandStep::Dequantize { .. } => Some(of.to_vec()),
+        }
+    }
+
+    /// Scales and zero points, where it is one of quantized numbers.
+    fn quantization(&self, model: &Model, dims: &[usize]) -> Option<Quantization> {
+        match self {
+            OperandStep::Dequantize {
+                scale,
+                zero,
+                axis,
+                block,
+            } => Quantization::read(model, (*scale, *zero), (*axis, *block), dims),
+            OperandStep::Unpack(packed) => packed.quantization(model),
+            OperandStep::Same | OperandStep::Transpose(_) => None,
+        }
+    }
 }
 
 impl Operand {
@@ -56,6 +88,23 @@ impl Operand {
         None
     }
 
+    /// The weight of a node whose operator unpacks it. `None`: it does not, or the weight is no constant.
+    pub fn packed(model: &Model, node: NodeId) -> Option<Self> {
+        let packed = PackedWeight::of(model, node)?;
+        let constant = model.index().node(node).input(1)?;
+        let value = model.index().value(constant);
+        Some(Operand {
+            constant,
+            steps: vec![OperandStep::Unpack(packed)],
+            own: value.readers.len() <= 1 && !value.is_output,
+        })
+    }
+
+    /// Whether several of its numbers share a byte or a word of the constant, or its operator takes them apart.
+    pub fn is_packed(&self) -> bool {
+        matches!(self.steps[..], [OperandStep::Unpack(_)])
+    }
+
     /// Whether it can be written without changing what others read.
     pub fn is_own(&self) -> bool {
         self.own
@@ -67,17 +116,19 @@ impl Operand {
         let (mut dims, mut numbers) = (tensor.dims.clone(), tensor.to_f32()?);
         for step in &self.steps {
             match step {
-                OperandStep::Same => {}
+                OperandStep::Same => continue,
                 OperandStep::Transpose(order) => {
-                    (dims, numbers) = transposed(&dims, &numbers, order)?
+                    (dims, numbers) = transposed(&dims, &numbers, order)?;
+                    continue;
                 }
-                OperandStep::Dequantize { .. } => {
-                    let steps = QuantizationSteps::read(model, step, &dims)?;
-                    numbers.iter_mut().enumerate().for_each(|(at, number)| {
-                        *number = (*number - steps.zero(at)) * steps.scale(at)
-                    });
+                OperandStep::Unpack(packed) => {
+                    (dims, numbers) = (packed.dims(), packed.unpack(&numbers)?);
                 }
+                OperandStep::Dequantize { .. } => {}
             }
+            let quantization = step.quantization(model, &dims)?;
+            let real = |(at, number): (usize, &mut f32)| *number = quantization.real(at, *number);
+            numbers.iter_mut().enumerate().for_each(real);
         }
         Some((dims, numbers))
     }
@@ -92,19 +143,12 @@ impl Operand {
         // Dims before each step.
         let mut dims = vec![tensor.dims.clone()];
         for step in &self.steps {
-            let last = dims.last()?.clone();
-            dims.push(match step {
-                OperandStep::Transpose(order) => order
-                    .iter()
-                    .map(|axis| last.get(*axis).copied())
-                    .collect::<Option<_>>()?,
-                _ => last,
-            });
+            dims.push(step.dims(dims.last()?)?);
         }
         let mut numbers = numbers.to_vec();
         for (at, step) in self.steps.iter().enumerate().rev() {
             match step {
-                OperandStep::Same => {}
+                OperandStep::Same => continue,
                 OperandStep::Transpose(order) => {
                     let mut back = vec![0; order.len()];
                     order
@@ -112,18 +156,17 @@ impl Operand {
                         .enumerate()
                         .for_each(|(to, from)| back[*from] = to);
                     numbers = transposed(&dims[at + 1], &numbers, &back)?.1;
+                    continue;
                 }
-                OperandStep::Dequantize { .. } => {
-                    let steps = QuantizationSteps::read(model, step, &dims[at])?;
-                    numbers.iter_mut().enumerate().for_each(|(at, number)| {
-                        let scale = steps.scale(at);
-                        *number = if scale == 0.0 {
-                            steps.zero(at)
-                        } else {
-                            *number / scale + steps.zero(at)
-                        };
-                    });
-                }
+                OperandStep::Dequantize { .. } | OperandStep::Unpack(_) => {}
+            }
+            let quantization = step.quantization(model, &dims[at])?;
+            let steps = |(at, number): (usize, &mut f32)| *number = quantization.steps(at, *number);
+            numbers.iter_mut().enumerate().for_each(steps);
+            if let OperandStep::Unpack(packed) = step {
+                let mut bytes = tensor.to_f32()?;
+                packed.pack(&numbers, &mut bytes)?;
+                numbers = bytes;
             }
         }
         let new = encode(tensor.dtype, tensor.dims, &numbers)?;
@@ -165,6 +208,10 @@ pub fn encode(dtype: Dtype, dims: Vec<usize>, numbers: &[f32]) -> Option<TensorR
             .map(|number| number as i8 as u8)
             .collect(),
         Dtype::Uint8 => whole(0.0, 255.0).map(|number| number as u8).collect(),
+        Dtype::Int4 => sharing_bytes(whole(-8.0, 7.0), 4),
+        Dtype::Uint4 => sharing_bytes(whole(0.0, 15.0), 4),
+        Dtype::Int2 => sharing_bytes(whole(-2.0, 1.0), 2),
+        Dtype::Uint2 => sharing_bytes(whole(0.0, 3.0), 2),
         Dtype::Int32 => numbers
             .iter()
             .flat_map(|number| (number.round_ties_even() as i32).to_le_bytes())
@@ -176,6 +223,21 @@ pub fn encode(dtype: Dtype, dims: Vec<usize>, numbers: &[f32]) -> Option<TensorR
         dims,
         bytes: bytes.into(),
     })
+}
+
+/// Whole numbers of a few bits, the first in the lowest bits of the first byte.
+fn sharing_bytes(numbers: impl Iterator<Item = f32>, bits: usize) -> Vec<u8> {
+    let (each, mask) = (8 / bits, (1u8 << bits) - 1);
+    let mut bytes = Vec::new();
+    for (at, number) in numbers.enumerate() {
+        if at % each == 0 {
+            bytes.push(0);
+        }
+        if let Some(byte) = bytes.last_mut() {
+            *byte |= (number as i8 as u8 & mask) << (at % each * bits);
+        }
+    }
+    bytes
 }
 
 /// What a node does to its first input, if that is something known here.
@@ -194,7 +256,7 @@ fn step(model: &Model, node: NodeId) -> Option<(OperandStep, ValueId)> {
                 .collect::<Option<_>>()?;
             OperandStep::Transpose(order)
         }
-        Flow::Dequantized if attribute("block_size").is_none_or(|size| size.i() == 0) => {
+        Flow::Dequantized => {
             let axis = attribute("axis").map_or(1, |axis| axis.i());
             let axis = if axis < 0 {
                 axis + rank(source)? as i64
@@ -206,50 +268,12 @@ fn step(model: &Model, node: NodeId) -> Option<(OperandStep, ValueId)> {
                 scale,
                 zero: entry.input(2),
                 axis: usize::try_from(axis).ok()?,
+                block: usize::try_from(message.int_or("block_size", 0)).ok()?,
             }
         }
         _ => return None,
     };
     Some((step, source))
-}
-
-/// Scales and zero points, element by element.
-struct QuantizationSteps {
-    scales: Vec<f32>,
-    zeros: Vec<f32>,
-    block: usize,
-}
-
-impl QuantizationSteps {
-    fn read(model: &Model, step: &OperandStep, dims: &[usize]) -> Option<Self> {
-        let OperandStep::Dequantize { scale, zero, axis } = step else {
-            return None;
-        };
-        let scales = model.constant(*scale)?.to_f32()?;
-        let zeros = match zero {
-            Some(zero) => model.constant(*zero)?.to_f32()?,
-            None => vec![0.0],
-        };
-        let block = if scales.len() == 1 {
-            1
-        } else {
-            dims.get(axis + 1..)?.iter().product()
-        };
-        let fits = |list: &[f32]| list.len() == 1 || dims.get(*axis) == Some(&list.len());
-        (fits(&scales) && fits(&zeros)).then_some(QuantizationSteps {
-            scales,
-            zeros,
-            block,
-        })
-    }
-
-    fn scale(&self, element: usize) -> f32 {
-        self.scales[element / self.block.max(1) % self.scales.len()]
-    }
-
-    fn zero(&self, element: usize) -> f32 {
-        self.zeros[element / self.block.max(1) % self.zeros.len()]
-    }
 }
 
 fn transposed(dims: &[usize], numbers: &[f32], order: &[usize]) -> Option<(Vec<usize>, Vec<f32>)> {

@@ -99,7 +99,10 @@ fn sliding_axes(layout: &PortLayout, term: &Term) -> Option<(Vec<Axis>, usize)> 
 
 /// The port of the activation, that of the weight, and the constant behind the latter. Either factor may be the constant one.
 fn factors(model: &Model, node: NodeId, term: &Term) -> Option<(Port, Port, Operand)> {
-    let weight_port = term.weight?;
+    let Some(weight_port) = term.weight else {
+        let weight = Operand::packed(model, node)?;
+        return Some((term.data, Port::In(1), weight));
+    };
     let operand = |port| Operand::trace(model, port_value(model, node, port)?);
     match (operand(weight_port), operand(term.data)) {
         (Some(weight), None) => Some((term.data, weight_port, weight)),
@@ -117,9 +120,16 @@ impl Linear {
         let data = port_value(model, node, data_port)?;
         let layout = |port| relation.ports.get(&port);
         let (data_layout, weight_layout) = (layout(data_port)?, layout(weight_port)?);
-        let weight_axes = axes(weight_layout)?;
+        let weight_axes = match weight.is_packed() {
+            true if relation.terms.len() > 1 => return None,
+            true => unpacked_axes(weight_layout, data_layout)?,
+            false => axes(weight_layout)?,
+        };
         let on_data: Vec<LabelId> = labels(data_layout);
-        let on_weight: Vec<LabelId> = labels(weight_layout);
+        let on_weight: Vec<LabelId> = weight_axes
+            .iter()
+            .flat_map(|axis| axis.labels.iter().copied())
+            .collect();
         let window = term.window.clone().unwrap_or_default();
         let parts = ViewParts::of(term, &on_data, &on_weight);
         let spatial = parts.taps.len();
@@ -163,8 +173,11 @@ impl Linear {
     fn find_output(&mut self, model: &Model, relation: &Relation) -> Option<ValueId> {
         let message = model.node(self.node);
         // Weights whose channels stand group by group along their second axis are not laid out in rows here.
-        if meaning(message).product?.rows == WeightRows::Grouped {
-            return None;
+        let known = meaning(message);
+        match known.product {
+            Some(product) if product.rows == WeightRows::Grouped => return None,
+            None if known.packed.is_none() => return None,
+            _ => {}
         }
         if message
             .attribute
@@ -189,6 +202,12 @@ impl Linear {
         self.output_axes = axes(layout)?;
         port_value(model, self.node, port)
     }
+}
+
+/// The axes of a packed weight's numbers: its rows, and what is summed as the activation has it.
+fn unpacked_axes(weight: &PortLayout, data: &PortLayout) -> Option<Vec<Axis>> {
+    let rows = axes(weight)?.into_iter().next()?;
+    Some(vec![rows, axes(data)?.pop()?])
 }
 
 /// The axes of a port whose layouts are plain products.

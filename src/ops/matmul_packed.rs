@@ -1,6 +1,7 @@
 //! Products with weights of a few bits, packed in blocks.
 
 use super::edit::set_extent;
+use super::meaning::PackedInputs;
 use super::operand::{self, layouts, per_axis};
 use super::{Cut, InferError, NodeEdit, NodeView, Operator, RewriteError, Rule};
 use crate::facts::{Dim, Fact};
@@ -291,7 +292,14 @@ impl Operator for MatMulNBits {
     }
 }
 
-pub(super) static RULES: &[Rule] = &[Rule::microsoft("MatMulNBits", &MatMulNBits)];
+const INPUTS: PackedInputs = PackedInputs {
+    scales: 2,
+    zeros: 3,
+    order: 4,
+    bias: 5,
+};
+
+pub(super) static RULES: &[Rule] = &[Rule::microsoft("MatMulNBits", &MatMulNBits).packed(INPUTS)];
 
 #[cfg(test)]
 mod tests {

@@ -21,6 +21,8 @@ pub struct Meaning {
     pub averages: &'static [u32],
     /// The sum of products that the first output is, but for a bias.
     pub product: Option<LinearMap>,
+    /// Where the parts of its packed weight stand, if the first output is a product with one, but for a bias.
+    pub packed: Option<PackedInputs>,
     /// The stored statistics that it normalises by.
     pub statistics: Option<StoredStatistics>,
     /// Its cell, if it runs over the steps of a sequence.
@@ -153,6 +155,20 @@ pub struct LinearMap {
     pub channels: Option<ChannelAxis>,
 }
 
+/// The inputs of a product of input 0 and rows of numbers of a few bits, input 1: in blocks of `block_size` numbers along the
+/// summed axis; attributes `N`, `K` and `bits`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackedInputs {
+    /// A scale for each block.
+    pub scales: u32,
+    /// A zero point for each block, if there are any.
+    pub zeros: u32,
+    /// Which block each number belongs to, where they are not in order.
+    pub order: u32,
+    /// The bias.
+    pub bias: u32,
+}
+
 /// The input for a bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BiasInput {
@@ -236,6 +252,7 @@ impl Meaning {
         constant: None,
         averages: &[],
         product: None,
+        packed: None,
         statistics: None,
         recurrence: None,
         control: None,

@@ -80,8 +80,8 @@ pub use edit::{Cut, Demand, NodeEdit, RewriteError, Setting};
 pub use gather::ONE_READ;
 pub use held::{held_tensor, holds_tensor};
 pub use meaning::{
-    Along, BiasInput, ChannelAxis, Control, Decides, Flow, LinearMap, Meaning, OfConstant, Pick,
-    Positions, Recurrence, StoredStatistics, WeightRows,
+    Along, BiasInput, ChannelAxis, Control, Decides, Flow, LinearMap, Meaning, OfConstant,
+    PackedInputs, Pick, Positions, Recurrence, StoredStatistics, WeightRows,
 };
 pub use pool::POSITIONS;
 pub use registry::{flow, lookup, meaning};

@@ -2,8 +2,8 @@
 
 use super::Operator;
 use super::meaning::{
-    Control, Decides, Flow, LinearMap, Meaning, OfConstant, Pick, Positions, Recurrence,
-    StoredStatistics,
+    Control, Decides, Flow, LinearMap, Meaning, OfConstant, PackedInputs, Pick, Positions,
+    Recurrence, StoredStatistics,
 };
 
 /// One line of a family's table.
@@ -77,6 +77,12 @@ impl Rule {
     /// Says of what the first output is a sum.
     pub const fn product(mut self, product: LinearMap) -> Self {
         self.meaning.product = Some(product);
+        self
+    }
+
+    /// Says where the parts of its packed weight stand.
+    pub const fn packed(mut self, inputs: PackedInputs) -> Self {
+        self.meaning.packed = Some(inputs);
         self
     }
 

@@ -36,7 +36,7 @@ pub struct SparsePlan {
 pub struct Mask {
     /// Its name in the file.
     pub value: String,
-    /// Elements of it.
+    /// Its numbers, also where several share a byte.
     pub elements: usize,
     /// How many of them are zero (of quantized ones: are the zero point).
     pub zeros: usize,
@@ -178,6 +178,10 @@ fn stored(scratch: &mut Model, part: &SparsePart, matrix: &[f64]) -> Option<Vec<
 /// Whether each element of the file goes. Found by writing numbers: whatever lies between file and matrix (a transposition,
 /// scales) is passed the way that weights pass it.
 fn in_file_order(scratch: &mut Model, part: &SparsePart, stays: &[bool]) -> Option<Vec<bool>> {
+    // Packed numbers are counted row by row, as the matrices are.
+    if part.view.weight.is_packed() {
+        return Some(stays.iter().map(|stays| !stays).collect());
+    }
     let with = |number: f64| -> Vec<f64> {
         stays
             .iter()
@@ -196,6 +200,10 @@ fn in_file_order(scratch: &mut Model, part: &SparsePart, stays: &[bool]) -> Opti
 
 /// The same backwards: whether each weight of the matrices stays.
 fn in_matrix_order(scratch: &mut Model, part: &SparsePart, gone: &[bool]) -> Option<Vec<bool>> {
+    if part.view.weight.is_packed() {
+        let whole = gone.len() == part.shape.elements();
+        return whole.then(|| gone.iter().map(|gone| !gone).collect());
+    }
     let zero = stored(scratch, part, &vec![0.0; part.shape.elements()])?;
     if zero.len() != gone.len() {
         return None;

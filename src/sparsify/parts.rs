@@ -91,7 +91,8 @@ fn unfit(model: &Model, view: &Linear, shape: MaskShape) -> Option<String> {
     };
     let readers = &model.index().value(view.weight.constant).readers;
     let direct = readers.iter().any(|(node, _)| *node == view.node);
-    if direct && !tensor.dtype.is_float() {
+    let packed = view.weight.is_packed();
+    if direct && !packed && !tensor.dtype.is_float() {
         return Some("its operator reads it as whole numbers".to_owned());
     }
     let plain = matches!(
@@ -102,9 +103,11 @@ fn unfit(model: &Model, view: &Linear, shape: MaskShape) -> Option<String> {
             | Dtype::Bfloat16
             | Dtype::Int8
             | Dtype::Uint8
+            | Dtype::Int4
+            | Dtype::Uint4
     );
     let whole = view.matrix(model).is_some_and(|matrix| {
-        matrix.len() == shape.elements() && tensor.elements() == matrix.len()
+        matrix.len() == shape.elements() && (packed || tensor.elements() == matrix.len())
     });
     (!plain || !whole).then(|| "its numbers are packed".to_owned())
 }

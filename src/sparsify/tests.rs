@@ -123,6 +123,51 @@ fn weights_of_all_kinds_are_thinned_out_and_fitted() {
     }
 }
 
+/// The net with its product in numbers of four bits.
+fn packed_net() -> Model {
+    let graph = "opset 13\ninput x f32[n,4,6,6]\nconst w f32[32,4,3,3]\nconst b f32[32]\nconst q u8[24,2,8] = full\nconst s f32[48] = positive\n\
+                 const z u8[24] = full\nconst v f32[24,16]\nc = Conv(x, w, b) {pads=[1,1,1,1]}\nr = Relu(c)\np = GlobalAveragePool(r)\n\
+                 f = Flatten(p)\nm = com.microsoft.MatMulNBits(f, q, s, z) {K=32, N=24, bits=4, block_size=16}\ng = Relu(m)\n\
+                 y = MatMul(g, v)\noutput y\n";
+    text::model(graph).unwrap()
+}
+
+#[test]
+fn numbers_that_share_bytes_are_thinned_out() {
+    let model = packed_net();
+    for (pattern, score, wanted) in [
+        ("none", SparseScore::Obs, 0.6),
+        ("2:4", SparseScore::SparseGpt, 0.5),
+        ("none", SparseScore::Magnitude, 0.6),
+    ] {
+        let outcome = made(&model, &request(pattern, score));
+        let packed = outcome.layers.iter().find(|layer| layer.weight == "q");
+        let packed = packed.unwrap();
+        assert_eq!(packed.elements, 24 * 32, "{pattern}");
+        let mask = outcome.plan.masks.iter().find(|mask| mask.value == "q");
+        let mask = mask.unwrap();
+        assert!(
+            packed.zeros >= mask.zeros && mask.zeros > 0,
+            "{pattern}: {packed:?}"
+        );
+        let (gone, all) = outcome.plan.masks.iter().fold((0, 0), |sum, mask| {
+            (sum.0 + mask.zeros, sum.1 + mask.elements)
+        });
+        assert!(
+            (gone as f64 / all as f64 - wanted).abs() < 0.02,
+            "{pattern}"
+        );
+        let again = SparsifyRequest {
+            plan: serde_json::from_str(&outcome.plan.to_json()).ok(),
+            sparsity: None,
+            ..request(pattern, score)
+        };
+        let second = made(&model, &again);
+        assert_eq!(outcome.plan, second.plan);
+        assert!(encoded(&outcome.model) == encoded(&second.model));
+    }
+}
+
 #[test]
 fn a_plan_gives_the_same_model_again() {
     let model = net();

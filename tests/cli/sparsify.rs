@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use onnx_prune::model::{save, text};
 use serde_json::Value;
 
 use super::{code, fixture, json, run, same};
@@ -77,6 +78,35 @@ fn masks_obey_their_patterns_in_the_eyes_of_another_reader() {
             return;
         };
         assert!(well && !text.contains(" 0 held"), "{line}: {text}");
+    }
+}
+
+#[test]
+fn numbers_of_four_bits_become_their_zero_point() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    for product in [
+        "const q u8[24,2,16] = full\nconst s f32[48] = positive\nconst z u8[24] = full\n\
+         h = com.microsoft.MatMulNBits(x, q, s, z) {K=64, N=24, bits=4, block_size=32}",
+        "const q i4[64,24] = full\nconst s f32[2,24] = positive\nw = DequantizeLinear(q, s) {axis=0, block_size=32}\nh = MatMul(x, w)",
+    ] {
+        let net = format!(
+            "opset 21\ninput x f32[n,64]\n{product}\nconst v f32[24,16]\nr = Relu(h)\ny = MatMul(r, v)\noutput y f32[n,16]"
+        );
+        save(&text::model(&net).unwrap(), &path.join("m.onnx")).unwrap();
+        for (options, sparsity) in [("--sparsity 0.7", "0.7"), ("--pattern 2:4", "0.5")] {
+            let line = format!(
+                "sparsify {{}}/m.onnx -o {{}}/x.onnx --plan-out {{}}/p.json --force -q {options}"
+            );
+            let (exit, text) = code(path, &line);
+            assert_eq!(exit, 0, "{line}: {text}");
+            let original = path.join("m.onnx");
+            let options = ["--sparsity", sparsity];
+            let Some((well, text)) = read_again(path, original.to_str().unwrap(), &options) else {
+                return;
+            };
+            assert!(well && text.starts_with("2 masks, 2 held"), "{line}: {text}");
+        }
     }
 }
 
