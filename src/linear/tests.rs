@@ -58,10 +58,8 @@ fn multiplies(graph: &str, dims: &[usize]) -> Linear {
                     products.iter().sum::<f64>() + bias.as_ref().map_or(0.0, |bias| bias[channel]);
                 let size: f64 = products.iter().map(|product| product.abs()).sum();
                 let found = f64::from(y[(group * picks.len() + at) * view.rows + row]);
-                // tract holds the scales of packed weights in half precision.
-                let bound = if view.weight.is_packed() { 1e-3 } else { 1e-4 };
                 assert!(
-                    (sum - found).abs() < bound * (1.0 + size),
+                    (sum - found).abs() < 1e-4 * (1.0 + size),
                     "{graph}: {sum} is {found} at {group}, {at}, {row}"
                 );
             }

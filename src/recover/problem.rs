@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
+use rayon::prelude::*;
 
 use super::aim::Clamp;
 use super::sample::SampleGroup;
@@ -22,6 +23,9 @@ pub(super) struct Problem<'a> {
     /// Which weights may differ from zero, channels × columns; `None`: all.
     pub support: Option<Vec<bool>>,
 }
+
+/// Rows that one thread looks at.
+pub(super) const ROWS_AT_ONCE: usize = 1024;
 
 impl Problem<'_> {
     /// What the layer itself should give: the aims less what is added, through the affine part backwards.
@@ -56,14 +60,26 @@ impl Problem<'_> {
             self.function
                 .map_or(sum, |function| sum.max(function.low).min(function.high))
         };
-        let mut error = 0.0;
-        for (at, output) in outputs.iter().enumerate() {
-            let channel = at % self.channels;
-            let sum = (f64::from(*output) + bias[channel]) * self.scale[channel]
-                + self.offset[channel]
-                + f64::from(self.held.added[at]);
-            error += (clamp(sum) - clamp(f64::from(self.held.aims[at]))).powi(2);
-        }
+        let size = self.channels * ROWS_AT_ONCE;
+        let of_block = |(block, outputs): (usize, &[f32])| {
+            let start = block * size;
+            let mut error = 0.0;
+            for (at, output) in outputs.iter().enumerate() {
+                let (at, channel) = (start + at, at % self.channels);
+                let sum = (f64::from(*output) + bias[channel]) * self.scale[channel]
+                    + self.offset[channel]
+                    + f64::from(self.held.added[at]);
+                error += (clamp(sum) - clamp(f64::from(self.held.aims[at]))).powi(2);
+            }
+            error
+        };
+        // Added in the order of the rows, whatever the number of threads.
+        let errors: Vec<f64> = outputs
+            .par_chunks(size.max(1))
+            .enumerate()
+            .map(of_block)
+            .collect();
+        let error: f64 = errors.iter().sum();
         error / outputs.len().max(1) as f64
     }
 

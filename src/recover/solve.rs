@@ -6,9 +6,10 @@
 
 use faer::linalg::solvers::Solve;
 use faer::{Mat, Side};
+use rayon::prelude::*;
 
 use super::aim::Clamp;
-use super::problem::Problem;
+use super::problem::{Problem, ROWS_AT_ONCE};
 use super::support::solve_on;
 use super::system::System;
 use crate::calibrate::{Covariance, Moments};
@@ -132,19 +133,30 @@ impl Problem<'_> {
     /// Where the function is flat in the original, the fit's own value will do if it lies there too.
     fn move_targets(&self, targets: &mut [f32], function: Clamp, fit: &FittedWeights) {
         let outputs = self.product(&self.fit.inputs, &fit.weight);
-        for (at, target) in targets.iter_mut().enumerate() {
-            let channel = at % self.channels;
-            let sum = (f64::from(outputs[at]) + fit.bias[channel]) * self.scale[channel]
-                + self.offset[channel]
-                + f64::from(self.fit.added[at]);
-            let aim = f64::from(self.fit.aims[at]);
-            let wanted = match () {
-                () if aim <= function.low => sum.min(function.low),
-                () if aim >= function.high => sum.max(function.high),
-                () => aim,
-            };
-            *target = self.backwards(channel, (wanted - f64::from(self.fit.added[at])) as f32);
-        }
+        let size = self.channels * ROWS_AT_ONCE;
+        let each = |(block, targets): (usize, &mut [f32])| {
+            let start = block * size;
+            for (at, target) in targets.iter_mut().enumerate() {
+                let (at, channel) = (start + at, at % self.channels);
+                let aim = f64::from(self.fit.aims[at]);
+                if function.low < aim && aim < function.high {
+                    continue;
+                }
+                let sum = (f64::from(outputs[at]) + fit.bias[channel]) * self.scale[channel]
+                    + self.offset[channel]
+                    + f64::from(self.fit.added[at]);
+                let wanted = if aim <= function.low {
+                    sum.min(function.low)
+                } else {
+                    sum.max(function.high)
+                };
+                *target = self.backwards(channel, (wanted - f64::from(self.fit.added[at])) as f32);
+            }
+        };
+        targets
+            .par_chunks_mut(size.max(1))
+            .enumerate()
+            .for_each(each);
     }
 
     fn ridge(

@@ -11,10 +11,11 @@ use super::{Tensors, Unverifiable};
 use crate::analysis::{Facts, Pins, constants, infer, relate};
 use crate::constants::functions;
 use crate::facts::{Dim, Fact};
+use crate::model::edit::NodeExt;
 use crate::model::{GraphId, Index, Model, NodeId, Origin, TensorRef, ValueId, normal_domain};
-use crate::ops::lookup;
+use crate::ops::{lookup, meaning};
 use crate::progress::{MORE_MEMORY, Memory, size_text};
-use crate::proto::Dtype;
+use crate::proto::{Dtype, NodeProto};
 use crate::relation::Relation;
 
 /// Bytes that any run may have in use.
@@ -49,7 +50,7 @@ pub(super) fn within(
             .filter(|(_, entry)| matches!(entry.origin, Origin::Initializer(_)));
         let held = weights
             .filter_map(|(value, _)| bytes(need.facts.of(value)))
-            .fold(0, u64::saturating_add);
+            .fold(need.unpacked(), u64::saturating_add);
         need.given = held.saturating_add(inputs.saturating_mul(4));
         let most = need.memory(Index::MAIN, held)?;
         need.work()?;
@@ -123,6 +124,28 @@ impl Need<'_> {
         inputs
             .iter()
             .filter_map(numbers)
+            .fold(0, u64::saturating_add)
+    }
+
+    /// Bytes of the weights that are packed in the file and are not in a run.
+    fn unpacked(&self) -> u64 {
+        let count = |node: &NodeProto, name: &str| {
+            node.int(name)
+                .and_then(|n| u64::try_from(n).ok())
+                .unwrap_or(0)
+        };
+        let nodes = self
+            .model
+            .index()
+            .nodes()
+            .map(|(node, _)| self.model.node(node));
+        nodes
+            .filter(|node| meaning(node).packed.is_some())
+            .map(|node| {
+                count(node, "N")
+                    .saturating_mul(count(node, "K"))
+                    .saturating_mul(4)
+            })
             .fold(0, u64::saturating_add)
     }
 

@@ -105,7 +105,10 @@ fn numbers_of_four_bits_become_their_zero_point() {
             let Some((well, text)) = read_again(path, original.to_str().unwrap(), &options) else {
                 return;
             };
-            assert!(well && text.starts_with("2 masks, 2 held"), "{line}: {text}");
+            assert!(
+                well && text.starts_with("2 masks, 2 held"),
+                "{line}: {text}"
+            );
         }
     }
 }

@@ -11,20 +11,23 @@ pub(super) const RULES: &[LoweringRule] = &[
     LoweringRule::code("com.microsoft", "GatherBlockQuantized", rows),
 ];
 
-/// tract takes 2 and 4 bits with blocks in order and zero points packed likewise.
+/// A product with the weight as floats: tract takes 2 and 4 bits with blocks in order and zero points packed likewise, and
+/// multiplies by them one by one, with scales in half precision.
 fn product(node: &NodeProto, site: &mut Site) -> Result<Change, Unverifiable> {
     let bits = node.int_or("bits", 4);
-    let packed_zeros = node
-        .input(3)
-        .is_none_or(|name| site.dtype(Some(name)) == Some(Dtype::Uint8));
-    if matches!(bits, 2 | 4) && packed_zeros && node.input(4).is_none() {
-        return Ok(Change::Unchanged);
-    }
     let Some(x) = node.input(0) else {
         return Ok(Change::Unchanged);
     };
-    let weight =
-        dense(node, site, bits).ok_or_else(|| refusal(node, "its packed weight cannot be read"))?;
+    let Some(weight) = dense(node, site, bits) else {
+        let packed_zeros = node
+            .input(3)
+            .is_none_or(|name| site.dtype(Some(name)) == Some(Dtype::Uint8));
+        let taken = matches!(bits, 2 | 4) && packed_zeros && node.input(4).is_none();
+        return match taken {
+            true => Ok(Change::Unchanged),
+            false => Err(refusal(node, "its packed weight cannot be read")),
+        };
+    };
     let builder = &mut site.builder;
     let weight = builder.constant(&weight);
     let mut value = builder.op("MatMul", &[x, &weight], Vec::new());
