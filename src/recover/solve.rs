@@ -5,7 +5,7 @@
 //! well, so the rows' aims move with the fit (majorize, minimise), as in the asymmetric reconstruction of Zhang et al. 2015.
 
 use faer::linalg::solvers::Solve;
-use faer::{Mat, Side};
+use faer::{Mat, MatRef, Side};
 use rayon::prelude::*;
 
 use super::aim::Clamp;
@@ -218,16 +218,14 @@ impl Problem<'_> {
                 .zip(row.iter().zip(means))
                 .for_each(|(sum, (target, mean))| *sum += (f64::from(*target) - mean).powi(2));
         }
+        // Its products with the weights are the outputs' variances.
+        let spread =
+            gram * MatRef::from_row_major_slice(weight, self.channels, self.columns).transpose();
         let mut new = weight.to_vec();
         for channel in 0..self.channels {
             let row = &mut new[channel * self.columns..(channel + 1) * self.columns];
             let own: f64 = (0..self.columns)
-                .map(|a| {
-                    row[a]
-                        * (0..self.columns)
-                            .map(|b| gram[(a, b)] * row[b])
-                            .sum::<f64>()
-                })
+                .map(|column| row[column] * spread[(column, channel)])
                 .sum();
             let factor = if own > 1e-12 {
                 (variance[channel] / rows / own).sqrt().clamp(0.25, 4.0)
