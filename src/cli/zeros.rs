@@ -47,6 +47,12 @@ fn zeros_of(path: &Path) -> anyhow::Result<Option<SparsePlan>> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let both: PlanOfBoth =
         serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+    if both.zeros.as_ref().is_some_and(|zeros| !zeros.is_known()) {
+        bail!(
+            "{}: its 'zeros' are not a plan of single weights, or one of another format",
+            path.display()
+        );
+    }
     Ok(both.zeros)
 }
 

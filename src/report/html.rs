@@ -4,6 +4,7 @@ use minijinja::value::{Serde, Value};
 use minijinja::{Environment, context};
 use serde::Serialize;
 
+use super::chart::Chart;
 use super::learning::LearningCurve;
 use super::{Report, ReportError, sentences, sweep, units, view, zeros};
 
@@ -61,8 +62,7 @@ pub(super) fn html(report: &Report) -> Result<String, ReportError> {
         labelled => sentences::labelled(report),
         said => Serde(sentences::said(report).collect::<Vec<_>>()),
         tables => tables(report),
-        dots => Serde(sweep::dots(report)),
-        chart => context! { width => sweep::CHART.0, height => sweep::CHART.1 },
+        chart => Chart::of(report).map(Serde),
         height => bars.len() * STEP,
         bars => Serde(&bars),
         learning => report.training.as_ref().and_then(LearningCurve::of).map(Serde),

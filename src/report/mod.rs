@@ -2,6 +2,7 @@
 //!
 //! Invariant: computes nothing but the form; every number comes in with the [`Report`].
 
+mod chart;
 mod html;
 mod json;
 mod junit;

@@ -74,10 +74,15 @@ impl SparsePlan {
         let text = std::fs::read_to_string(path).map_err(|error| problem(error.to_string()))?;
         let plan: SparsePlan =
             serde_json::from_str(&text).map_err(|error| problem(error.to_string()))?;
-        if plan.kind != "sparsify" || plan.format != 1 {
-            return Err(problem("it is not a plan of single weights".to_owned()));
+        match plan.is_known() {
+            true => Ok(plan),
+            false => Err(problem("it is not a plan of single weights".to_owned())),
         }
-        Ok(plan)
+    }
+
+    /// Whether it is of the kind and the format that are read here.
+    pub fn is_known(&self) -> bool {
+        self.kind == "sparsify" && self.format == 1
     }
 
     /// As a file, ending in a newline.

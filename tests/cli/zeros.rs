@@ -107,6 +107,24 @@ fn zeros_need_no_inputs() {
 }
 
 #[test]
+fn zeros_of_another_format_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let line = "@digits_cnn.onnx -o {}/x.onnx --target params=0.6 --sparsity 0.3 --no-verify --plan-out {}/p.json -q";
+    assert_eq!(code(path, line).0, 0);
+    let mut plan = json(&path.join("p.json"));
+    plan["zeros"]["format"] = 9.into();
+    std::fs::write(path.join("p.json"), plan.to_string()).unwrap();
+    let line = "@digits_cnn.onnx -o {}/y.onnx --plan {}/p.json --no-verify";
+    let (exit, text) = code(path, line);
+    assert!(
+        exit == 2 && text.contains("of another format"),
+        "{exit}: {text}"
+    );
+    assert!(!path.join("y.onnx").exists());
+}
+
+#[test]
 fn zeros_without_a_size_to_cut_to_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     for (options, named) in [
