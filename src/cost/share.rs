@@ -10,7 +10,17 @@ pub struct KeptShare {
     parts: Vec<(ClassId, f64)>,
 }
 
+/// What tells shares apart.
+pub(super) type ShareKey = (u64, Vec<(ClassId, u64)>);
+
 impl KeptShare {
+    /// Equal for equal shares.
+    pub(super) fn key(&self) -> ShareKey {
+        let parts = self.parts.iter();
+        let parts = parts.map(|(class, part)| (*class, part.to_bits()));
+        (self.constant.to_bits(), parts.collect())
+    }
+
     /// The share of the space that stays when this share of each class does.
     pub fn at(&self, share: &dyn Fn(ClassId) -> f64) -> f64 {
         self.constant

@@ -1,6 +1,8 @@
 //! What constants cost as they are cut: one that several readers hold copies of is stored once for each way of cutting it.
 
-use super::share::{KeptShare, packed, share};
+use std::collections::HashSet;
+
+use super::share::{KeptShare, ShareKey, packed, share};
 use crate::analysis::{ClassId, Classes, Spaces};
 use crate::constants::Origins;
 use crate::model::{Model, ValueId};
@@ -94,17 +96,20 @@ impl Constants {
             return;
         };
         let mut ways: Vec<Vec<Option<KeptShare>>> = Vec::new();
+        // Thousands of constants may be alike.
+        let mut seen: HashSet<Vec<Option<ShareKey>>> = HashSet::new();
         for value in alike {
             let inside = spaces
                 .axes(*value)
                 .flat_map(|axis| packed(spaces, classes, axis))
                 .map(Some);
-            let way = spaces
+            let way: Vec<Option<KeptShare>> = spaces
                 .axes(*value)
                 .map(|space| share(spaces, classes, space))
                 .chain(inside)
                 .collect();
-            if !ways.contains(&way) {
+            let key = |share: &Option<KeptShare>| share.as_ref().map(KeptShare::key);
+            if seen.insert(way.iter().map(key).collect()) {
                 ways.push(way);
             }
         }

@@ -27,15 +27,22 @@ const MOST_FACTORS: usize = 16;
 /// Characters of a symbol's name; a longer name is told by its digest.
 const LONGEST: usize = 512;
 
-/// A sum of monomials with whole coefficients, none of them zero.
+/// A sum of monomials with whole coefficients, none of them zero, in the order of the monomials. There is one for every axis whose
+/// extent is not known, so it is small.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Polynomial(BTreeMap<Monomial, i64>);
+pub struct Polynomial(Box<[(Monomial, i64)]>);
+
+impl From<BTreeMap<Monomial, i64>> for Polynomial {
+    fn from(terms: BTreeMap<Monomial, i64>) -> Self {
+        Polynomial(terms.into_iter().collect())
+    }
+}
 
 impl Dim {
     /// A named, unknown extent, as `dim_param` declares.
     pub fn symbol(name: &str) -> Self {
         let monomial: Monomial = std::iter::once(Arc::from(name)).collect();
-        Dim::Expr(Arc::new(Polynomial(BTreeMap::from([(monomial, 1)]))))
+        Dim::Expr(Arc::new(Polynomial(Box::new([(monomial, 1)]))))
     }
 
     /// The number, if it is known.
@@ -89,7 +96,7 @@ impl Dim {
         match self {
             Dim::Num(0) => BTreeMap::new(),
             Dim::Num(number) => BTreeMap::from([(Monomial::new(), *number)]),
-            Dim::Expr(polynomial) => polynomial.0.clone(),
+            Dim::Expr(polynomial) => polynomial.0.iter().cloned().collect(),
         }
     }
 
@@ -106,8 +113,8 @@ impl Dim {
             {
                 Dim::Num(terms.values().next().copied().unwrap_or(0))
             }
-            _ if large => Dim::Expr(Arc::new(Polynomial(terms))).as_symbol(),
-            _ => Dim::Expr(Arc::new(Polynomial(terms))),
+            _ if large => Dim::Expr(Arc::new(terms.into())).as_symbol(),
+            _ => Dim::Expr(Arc::new(terms.into())),
         }
     }
 
@@ -137,6 +144,9 @@ impl Dim {
         }
         if self == divisor {
             return Some(Dim::Num(1));
+        }
+        if divisor.is_one() {
+            return Some(self.clone());
         }
         let by = divisor.terms();
         let lead = |terms: &BTreeMap<Monomial, i64>| {
@@ -319,6 +329,11 @@ impl std::ops::Add for &Dim {
         if let (Dim::Num(a), Dim::Num(b)) = (self, other) {
             return Dim::Num(a.saturating_add(*b));
         }
+        match (self, other) {
+            (Dim::Num(0), _) => return other.clone(),
+            (_, Dim::Num(0)) => return self.clone(),
+            _ => {}
+        }
         let mut terms = self.terms();
         for (monomial, coefficient) in other.terms() {
             let entry = terms.entry(monomial).or_insert(0i64);
@@ -334,6 +349,9 @@ impl std::ops::Sub for &Dim {
         if let (Dim::Num(a), Dim::Num(b)) = (self, other) {
             return Dim::Num(a.saturating_sub(*b));
         }
+        if self == other {
+            return Dim::Num(0);
+        }
         self + &(other * &Dim::Num(-1))
     }
 }
@@ -343,6 +361,11 @@ impl std::ops::Mul for &Dim {
     fn mul(self, other: &Dim) -> Dim {
         if let (Dim::Num(a), Dim::Num(b)) = (self, other) {
             return Dim::Num(a.saturating_mul(*b));
+        }
+        match (self, other) {
+            (Dim::Num(1), _) => return other.clone(),
+            (_, Dim::Num(1)) => return self.clone(),
+            _ => {}
         }
         let mut terms = BTreeMap::new();
         let others = other.terms();
@@ -394,7 +417,11 @@ impl fmt::Debug for Dim {
 
 impl fmt::Debug for Polynomial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(&self.0).finish()
+        let terms = self
+            .0
+            .iter()
+            .map(|(monomial, coefficient)| (monomial, coefficient));
+        f.debug_map().entries(terms).finish()
     }
 }
 
