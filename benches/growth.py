@@ -40,7 +40,7 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("binary")
     arguments.add_argument("--nodes", default="1000,10000,100000")
-    arguments.add_argument("--kinds", default="relu,matmul,conv,sum,concat,function,reshape")
+    arguments.add_argument("--kinds", default="relu,dynamic,matmul,conv,sum,concat,function,reshape")
     arguments.add_argument("--limit", type=float, default=120)
     options = arguments.parse_args()
     print("| graph | nodes | file | inspect | clean | cut |\n|---|---|---|---|---|---|", flush=True)

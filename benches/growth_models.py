@@ -56,6 +56,14 @@ def relu(count, path):
     graph.save(path, graph.op("MatMul", value, graph.weight(32, 8)))
 
 
+def dynamic(count, path):
+    """The same over an axis whose extent is not known, without weights."""
+    graph, value = Graph(["n", 8]), "x"
+    for _ in range(count):
+        value = graph.op("Relu", value)
+    graph.save(path, value)
+
+
 def matmul(count, path):
     graph = Graph([1, 16])
     value = "x"
@@ -105,6 +113,7 @@ def reshape(count, path):
 
 KINDS = {
     "relu": relu,
+    "dynamic": dynamic,
     "matmul": matmul,
     "conv": conv,
     "sum": joined("Sum", lambda count: 4),

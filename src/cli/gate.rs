@@ -162,6 +162,20 @@ pub(super) fn far_off(report: &mut Report) {
     }
 }
 
+/// Refuses a model that is larger than the original.
+pub(super) fn grown(report: &mut Report) {
+    let before = &report.original;
+    let Some(after) = &report.pruned else { return };
+    if after.params > before.params && after.bytes > before.bytes {
+        let message = format!("{} parameters, {} before", after.params, before.params);
+        report.checks.push(Check {
+            name: "no larger than the original".to_owned(),
+            verdict: CheckVerdict::Fail,
+            message,
+        });
+    }
+}
+
 /// Holds how the weights were fitted against what the plan says of it, unless the user said how. Without that fit the plan
 /// makes another model than the one that was measured when it was made.
 pub(super) fn fit(
@@ -218,6 +232,7 @@ pub(super) fn exit(report: &Report, reached: bool, allow_unverified: bool) -> Ex
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::CostRow;
 
     fn verdict(target: f64, original: f64, pruned: f64) -> (Exit, usize) {
         let mut report = Report::default();
@@ -258,5 +273,25 @@ mod tests {
             [0.1, 0.499, 0.5, f64::NAN].map(refused),
             [false, false, true, true]
         );
+    }
+
+    #[test]
+    fn a_model_that_grew_is_refused_by_name() {
+        let mut report = Report::default();
+        (report.original.params, report.original.bytes) = (144, 900);
+        report.pruned = Some(CostRow {
+            params: 192,
+            bytes: 1100,
+            ..Default::default()
+        });
+        grown(&mut report);
+        assert!(exit(&report, true, false) == Exit::Missed);
+        assert_eq!(
+            failed(&report),
+            ["no larger than the original: 192 parameters, 144 before"]
+        );
+        let mut same = Report::default();
+        grown(&mut same);
+        assert!(same.checks.is_empty());
     }
 }

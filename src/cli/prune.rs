@@ -108,6 +108,7 @@ impl PruneJob {
         }
         gate::thresholds(&mut report, &args.gate);
         gate::far_off(&mut report);
+        gate::grown(&mut report);
         report
     }
 }
