@@ -36,14 +36,17 @@ impl PackedWeight {
             scales: entry.input(inputs.scales as usize)?,
             zeros: entry.input(inputs.zeros as usize),
         };
-        let plain = matches!(bits, 1 | 2 | 4 | 8)
-            && (packed.block * bits).is_multiple_of(8)
-            && message.int_or("weight_prepacked", 0) == 0
+        let in_order = message.int_or("weight_prepacked", 0) == 0
             && entry.input(inputs.order as usize).is_none();
+        let whole_bytes =
+            matches!(bits, 1 | 2 | 4 | 8) && packed.block.checked_mul(bits)?.is_multiple_of(8);
+        (in_order && whole_bytes).then_some(())?;
         let bytes = model.constant(entry.input(1)?)?;
-        let whole = bytes.dtype == Dtype::Uint8
-            && Some(bytes.elements()) == packed.rows.checked_mul(packed.blocks() * packed.bytes());
-        (plain && whole).then_some(())?;
+        let wanted = packed
+            .rows
+            .checked_mul(packed.blocks())?
+            .checked_mul(packed.bytes())?;
+        (bytes.dtype == Dtype::Uint8 && bytes.elements() == wanted).then_some(())?;
         let quantization = packed.quantization(model)?;
         let is_number = |zero: &f32| zero.fract() == 0.0 && (0.0..=packed.most()).contains(zero);
         quantization.zeros.iter().all(is_number).then_some(packed)
