@@ -89,11 +89,10 @@ pub fn gather(
     })
     .map_err(|error| GatherError::Run(error.to_string()))?;
     let axes = SequenceAxes::of(model, batches);
-    let few =
-        |view: &Linear| ((runs.len() * POSITIONS) as f64) < ROWS_PER_COLUMN * view.columns as f64;
+    let count = (!added).then_some(runs.len());
     let mut tapped: Vec<TappedView> = wanted
         .into_iter()
-        .map(|(key, view)| TappedView::new(model, &taps, (key, view), few(view) && !added))
+        .map(|view| TappedView::new(model, &taps, view, count))
         .collect();
     run_in_order(&*session, batches, runs, work, |numbers, results| {
         tapped
@@ -102,10 +101,7 @@ pub fn gather(
         statistics.samples += numbers.len();
         Ok(())
     })?;
-    statistics.of = tapped
-        .into_iter()
-        .map(|tapped| (tapped.key, tapped.moments))
-        .collect();
+    statistics.of = tapped.into_iter().map(TappedView::finish).collect();
     Ok(statistics)
 }
 
@@ -115,24 +111,58 @@ struct TappedView<'a> {
     view: &'a Linear,
     /// Where its input stands among the results of a run.
     tap: usize,
-    moments: Moments,
+    /// How many runs there will be; `None`: more than are known of.
+    runs: Option<usize>,
+    /// `None` before the first run.
+    moments: Option<Moments>,
 }
 
+/// How many times as many rows as the first run others may give.
+const LONGER: usize = 4;
+
 impl<'a> TappedView<'a> {
-    /// Nothing is seen yet. `alone`: columns are followed one by one, where they are of one group.
-    fn new(model: &Model, taps: &[String], (key, view): (String, &'a Linear), alone: bool) -> Self {
+    /// Nothing is seen yet.
+    fn new(
+        model: &Model,
+        taps: &[String],
+        (key, view): (String, &'a Linear),
+        runs: Option<usize>,
+    ) -> Self {
         let outputs = model.index().graph(crate::model::Index::MAIN).outputs.len();
         let name = &model.index().value(view.data).name;
         TappedView {
             key,
             view,
             tap: outputs + taps.iter().position(|tap| tap == name).unwrap_or(0),
-            moments: if alone && view.groups == 1 {
-                Moments::diagonal(view.columns)
-            } else {
-                Moments::new(view.groups, view.columns)
-            },
+            runs,
+            moments: None,
         }
+    }
+
+    /// No moments yet: of columns one by one where all runs together will give too few rows to tell how they go together, as
+    /// far as the first run shows.
+    fn start(&self, first: usize) -> Moments {
+        let Linear {
+            groups, columns, ..
+        } = *self.view;
+        let rows = if first == 0 {
+            POSITIONS
+        } else {
+            POSITIONS.min(first * LONGER)
+        };
+        let few = |runs: usize| ((runs * rows) as f64) < ROWS_PER_COLUMN * columns as f64;
+        if groups == 1 && self.runs.is_some_and(few) {
+            Moments::diagonal(columns)
+        } else {
+            Moments::new(groups, columns)
+        }
+    }
+
+    /// What was found, by the view's key.
+    fn finish(mut self) -> (String, Moments) {
+        let found = self.moments.take();
+        let moments = found.unwrap_or_else(|| self.start(POSITIONS));
+        (self.key, moments)
     }
 
     /// Adds what some runs, of these numbers, gave.
@@ -151,7 +181,14 @@ impl<'a> TappedView<'a> {
             self.view.activations(tensor, &picks)
         };
         let parts: Vec<Vec<f32>> = numbers.par_iter().zip(results).filter_map(rows).collect();
-        self.moments.add_parts(&parts);
+        let width = self.view.groups * self.view.columns;
+        let first = parts.first().map_or(0, Vec::len) / width.max(1);
+        if self.moments.is_none() {
+            self.moments = Some(self.start(first));
+        }
+        if let Some(moments) = &mut self.moments {
+            moments.add_parts(&parts);
+        }
     }
 }
 

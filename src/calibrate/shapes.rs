@@ -25,7 +25,13 @@ pub(super) fn shapes(model: &Model, specs: &[InputSpec]) -> Pins {
     let inlined = functions::inlined(model).ok().flatten();
     let model = inlined.as_ref().map_or(model, |(inlined, _)| inlined);
     let mut best: Option<Shaped> = None;
+    let mut tried = None;
     for sequence in SEQUENCES {
+        let first = InputSpec::closed(specs, sequence, &Extents::new());
+        // Without an axis for sequences their length changes nothing.
+        if tried.replace(first.clone()) == Some(first) {
+            break;
+        }
         let next = Shaped::agreed(model, specs, sequence);
         let fits_better = |best: &Shaped| next.trial.misfits < best.trial.misfits;
         if next.trial.macs > 0.0 && best.as_ref().is_none_or(fits_better) {

@@ -5,6 +5,7 @@
 mod count;
 mod file;
 mod grid;
+mod incremental;
 mod model;
 mod share;
 mod stored;
@@ -12,7 +13,8 @@ mod stored;
 pub use count::{ShapeTrial, trial};
 pub use file::{averages_branches, bytes, cost, params, uncounted};
 pub use grid::{Grid, Timed};
-pub use model::{Cost, CostModel, IncrementalCost, NOTES};
+pub use incremental::IncrementalCost;
+pub use model::{Cost, CostModel, NOTES};
 pub use share::{KeptShare, width};
 
 use crate::analysis::Analysis;

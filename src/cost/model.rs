@@ -44,7 +44,7 @@ impl CostTerm {
 }
 
 impl Timed {
-    fn at(&self, share: &dyn Fn(ClassId) -> f64) -> f64 {
+    pub(super) fn at(&self, share: &dyn Fn(ClassId) -> f64) -> f64 {
         let shares: Vec<f64> = self.widths.iter().map(|width| width.at(share)).collect();
         self.factor * self.grid.at(&shares)
     }
@@ -53,12 +53,12 @@ impl Timed {
 /// The cost model of one analysed network.
 #[derive(Clone, Debug, Default)]
 pub struct CostModel {
-    macs: Vec<CostTerm>,
-    constants: Constants,
+    pub(super) macs: Vec<CostTerm>,
+    pub(super) constants: Constants,
     /// Milliseconds of what is not measured by itself.
-    passes: Vec<CostTerm>,
+    pub(super) passes: Vec<CostTerm>,
     /// Milliseconds of what is.
-    times: Vec<Timed>,
+    pub(super) times: Vec<Timed>,
     fixed_time: f64,
     /// What the operations leave out.
     uncounted: Vec<Uncounted>,
@@ -70,13 +70,6 @@ pub struct CostModel {
 
 /// Bytes that the notes of a cut take in the file: who made it, and by which plan.
 pub const NOTES: f64 = 96.0;
-
-/// Numbers of the tables of a cost model.
-const MACS: u8 = 0;
-const PARAMS: u8 = 1;
-const BYTES: u8 = 2;
-const PASSES: u8 = 3;
-const TIMES: u8 = 4;
 
 impl CostModel {
     /// Builds the cost model of a model whose constants have these origins. `pins` give the input shapes at which operations are counted.
@@ -124,39 +117,6 @@ impl CostModel {
     /// The nodes that the operations leave out, for nobody knows how many they take.
     pub fn uncounted(&self) -> &[Uncounted] {
         &self.uncounted
-    }
-
-    /// How many entries a table has.
-    fn entries(&self, table: u8) -> usize {
-        match table {
-            MACS => self.macs.len(),
-            PARAMS => self.constants.params.len(),
-            BYTES => self.constants.bytes.len(),
-            PASSES => self.passes.len(),
-            _ => self.times.len(),
-        }
-    }
-
-    /// The classes that an entry of a table depends on.
-    fn classes(&self, table: u8, at: usize) -> Vec<ClassId> {
-        let of = |extents: &[KeptShare]| extents.iter().flat_map(KeptShare::classes).collect();
-        match table {
-            MACS => of(&self.macs[at].extents),
-            PARAMS => self.constants.params[at].classes().collect(),
-            BYTES => self.constants.bytes[at].classes().collect(),
-            PASSES => of(&self.passes[at].extents),
-            _ => of(&self.times[at].widths),
-        }
-    }
-
-    fn entry(&self, table: u8, at: usize, share: &dyn Fn(ClassId) -> f64) -> f64 {
-        match table {
-            MACS => self.macs[at].at(share),
-            PARAMS => self.constants.params[at].at(share),
-            BYTES => self.constants.bytes[at].at(share),
-            PASSES => self.passes[at].at(share),
-            _ => self.times[at].at(share),
-        }
     }
 
     /// Classes whose cut may make several tensors of one that several nodes read.
@@ -248,82 +208,5 @@ impl CostModel {
                 + sum(&self.passes)
                 + self.times.iter().map(|timed| timed.at(&share)).sum::<f64>(),
         }
-    }
-}
-
-/// The cost of a model as its widths change one after the other: what a step would change is found without counting the
-/// whole model again.
-#[derive(Clone, Debug)]
-pub struct IncrementalCost<'a> {
-    cost: &'a CostModel,
-    /// Share of each class that stays.
-    shares: Vec<f64>,
-    /// Tables and places of the products that a class occurs in.
-    occurs: Vec<Vec<(u8, u32)>>,
-    total: Cost,
-}
-
-impl<'a> IncrementalCost<'a> {
-    /// Everything stays.
-    pub fn new(cost: &'a CostModel, classes: usize) -> Self {
-        let mut occurs = vec![Vec::new(); classes];
-        for table in [MACS, PARAMS, BYTES, PASSES, TIMES] {
-            for at in 0..cost.entries(table) {
-                for class in cost.classes(table, at) {
-                    let places: &mut Vec<(u8, u32)> = &mut occurs[class.index()];
-                    if places.last() != Some(&(table, at as u32)) {
-                        places.push((table, at as u32));
-                    }
-                }
-            }
-        }
-        IncrementalCost {
-            cost,
-            shares: vec![1.0; classes],
-            occurs,
-            total: cost.at(|_| 1.0),
-        }
-    }
-
-    /// The cost now.
-    pub fn cost(&self) -> Cost {
-        self.total
-    }
-
-    /// The cost if these classes keep these shares.
-    pub fn with(&self, changes: &[(ClassId, f64)]) -> Cost {
-        let mut places: Vec<(u8, u32)> = changes
-            .iter()
-            .flat_map(|(class, _)| &self.occurs[class.index()])
-            .copied()
-            .collect();
-        places.sort_unstable();
-        places.dedup();
-        let mut total = self.total;
-        let changed = |class: ClassId| {
-            changes
-                .iter()
-                .find(|(other, _)| *other == class)
-                .map_or(self.shares[class.index()], |(_, share)| *share)
-        };
-        for (table, at) in places {
-            let entry = |share: &dyn Fn(ClassId) -> f64| self.cost.entry(table, at as usize, share);
-            let difference = entry(&changed) - entry(&|class| self.shares[class.index()]);
-            match table {
-                MACS => total.macs += difference,
-                PARAMS => total.params += difference,
-                BYTES => total.bytes += difference,
-                _ => total.time += difference,
-            }
-        }
-        total
-    }
-
-    /// These classes now keep these shares.
-    pub fn set(&mut self, changes: &[(ClassId, f64)]) {
-        self.total = self.with(changes);
-        changes
-            .iter()
-            .for_each(|(class, share)| self.shares[class.index()] = *share);
     }
 }

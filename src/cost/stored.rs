@@ -22,31 +22,42 @@ pub(super) struct Stored {
 impl Stored {
     /// The cost when this share of each class stays. Members that lose nothing are one tensor still.
     pub fn at(&self, share: &dyn Fn(ClassId) -> f64) -> f64 {
-        let cut = |member: &[KeptShare]| {
-            self.each
-                + self.factor
-                    * member
-                        .iter()
-                        .map(|extent| extent.at(share))
-                        .product::<f64>()
-        };
         if let [only] = &self.members[..] {
-            return cut(only);
+            return self.cut(only, share);
         }
         let mut uncut = 0.0;
         let mut total = 0.0;
-        for member in &self.members {
-            if member
-                .iter()
-                .flat_map(KeptShare::classes)
-                .all(|class| share(class) == 1.0)
-            {
-                uncut = self.each + self.factor;
-            } else {
-                total += cut(member);
+        for member in 0..self.members.len() {
+            match self.member_at(member, share) {
+                Some(cost) => total += cost,
+                None => uncut = self.whole(),
             }
         }
         total + uncut
+    }
+
+    /// What one of several members costs; `None`: it loses nothing.
+    pub fn member_at(&self, member: usize, share: &dyn Fn(ClassId) -> f64) -> Option<f64> {
+        let extents = &self.members[member];
+        let mut classes = extents.iter().flat_map(KeptShare::classes);
+        classes
+            .any(|class| share(class) != 1.0)
+            .then(|| self.cut(extents, share))
+    }
+
+    fn cut(&self, extents: &[KeptShare], share: &dyn Fn(ClassId) -> f64) -> f64 {
+        let kept = extents.iter().map(|extent| extent.at(share));
+        self.each + self.factor * kept.product::<f64>()
+    }
+
+    /// The cost of a tensor that loses nothing.
+    pub fn whole(&self) -> f64 {
+        self.each + self.factor
+    }
+
+    /// The ways in which its readers have it cut.
+    pub fn members(&self) -> &[Vec<KeptShare>] {
+        &self.members
     }
 
     /// The classes that it depends on.

@@ -1,11 +1,35 @@
-//! How much outputs differ from input to input.
+//! What the original's outputs are: how much they differ from input to input, and whether they are embeddings.
 
 use super::Baseline;
 use super::baseline::quick_runs;
+use super::compare::add_rows;
 use crate::calibrate::Dataset;
 use crate::model::TensorRef;
+use crate::verify::Embeddings;
+
+/// Runs that show whether outputs are embeddings.
+const TELLING: usize = 8;
 
 impl Baseline<'_> {
+    /// Whether all outputs are embeddings.
+    pub fn embeds(&self, data: &Dataset) -> bool {
+        let Ok(original) = &self.original else {
+            return false;
+        };
+        let mut rows = vec![Embeddings::default(); self.names.len()];
+        let runs = quick_runs(data.inputs.count());
+        for run in runs.into_iter().take(TELLING) {
+            let inputs = data.inputs.fetch(run).ok();
+            let Some(outputs) = inputs.and_then(|inputs| original.outputs(run, &inputs).ok()) else {
+                return false;
+            };
+            for (rows, output) in rows.iter_mut().zip(&outputs) {
+                add_rows(rows, output, output);
+            }
+        }
+        !rows.is_empty() && rows.iter().all(|rows| rows.count() > 0)
+    }
+
     /// How much the outputs differ from input to input, as a share of what they are: of the real-valued one that does least, over
     /// the runs that a search goes by. `None` where nothing runs, or all is of whole numbers or of varying extent.
     pub fn variation(&self, data: &Dataset) -> Option<f64> {

@@ -1,6 +1,7 @@
 //! What goes where nobody said how much may: less where little is known of the inputs, and nothing rather than too much.
 
-use super::decide::{Decision, allowed};
+use super::decide::{Decision, EMBEDDED_DRIFT, allowed};
+use super::rounds::Rounds;
 use super::stages::{PreparedModel, Stages};
 use super::{Note, Outcome, PruneError, Request, Tradeoff};
 use crate::allocate::Choice;
@@ -34,30 +35,43 @@ impl Stages<'_> {
     ) -> Result<Outcome, PruneError> {
         let mut request = self.request.clone();
         let mut said = Vec::new();
-        let allowed = allowed(self.request, self.data);
         let guessed = self.data.synthetic && self.data.statistics.is_none();
+        if !guessed && baseline.embeds(self.data) {
+            request.drift = Some(EMBEDDED_DRIFT);
+            said.push(format!(
+                "a drift of {EMBEDDED_DRIFT} is allowed, for the outputs are embeddings"
+            ));
+        }
+        let allowed = allowed(&request, self.data);
         if let (true, Some(runtime)) = (guessed && baseline.failure().is_none(), self.runtime) {
             let caution = Caution::of(self.model, self.data, baseline, runtime);
             request.drift = Some(allowed * caution.share);
             said.extend(caution.remark(allowed * caution.share));
             if caution.share == 0.0 && !prepared.candidates.groups.is_empty() {
-                return self.whole(prepared, Tradeoff::default(), &said, sha256, baseline);
+                return self.whole(prepared, (Tradeoff::default(), allowed), &said, sha256, baseline);
             }
         }
-        let candidates = prepared.candidates.clone();
-        let with = |workspace| PreparedModel {
-            workspace,
-            candidates: candidates.clone(),
+        let rounds = self.rounds(&prepared, baseline, None);
+        let mut curves = rounds.as_ref().map(Rounds::family).transpose()?;
+        let mut within = |request: &Request, said: &[String]| -> Result<Outcome, PruneError> {
+            let stages = Stages { request, ..*self };
+            let rounds = stages.rounds(&prepared, baseline, None);
+            let mut decided = match (&mut curves, rounds) {
+                (Some(curves), Some(rounds)) => rounds.point(curves)?,
+                _ => stages.decide(&prepared, sha256, baseline, None)?,
+            };
+            decided.notes.extend(said.iter().cloned().map(Note::Other));
+            stages.pruned(prepared.clone(), decided, sha256, baseline)
         };
-        let first = self.within(&request, prepared, &said, sha256, baseline)?;
+        let first = within(&request, &said)?;
         let Some(moved) = moved_too_far(&first, &request) else {
             if !guessed || is_worth_it(&first) {
                 return Ok(first);
             }
             said.push("what could go would save less than a hundredth".to_owned());
-            let left = with(first.workspace);
-            return self.whole(left, first.tradeoff, &said, sha256, baseline);
+            return self.whole(prepared, (first.tradeoff, allowed), &said, sha256, baseline);
         };
+        tracing::debug!(moved, "a lighter cut is made");
         request.drift = request
             .drift
             .map(|allowed| LESS * allowed * allowed / moved);
@@ -67,35 +81,19 @@ impl Stages<'_> {
                 .as_ref()
                 .map(|checkpoint| checkpoint.of_course(1));
         }
-        let again = with(first.workspace);
-        let second = self.within(&request, again, &said, sha256, baseline)?;
+        drop(first);
+        let second = within(&request, &said)?;
         if moved_too_far(&second, &request).is_none() && (!guessed || is_worth_it(&second)) {
             return Ok(second);
         }
-        let left = with(second.workspace);
-        self.whole(left, second.tradeoff, &said, sha256, baseline)
-    }
-
-    /// As much as keeps within a request's drift on inputs that choices go by.
-    fn within(
-        &self,
-        request: &Request,
-        prepared: PreparedModel,
-        said: &[String],
-        sha256: &str,
-        baseline: &Baseline,
-    ) -> Result<Outcome, PruneError> {
-        let stages = Stages { request, ..*self };
-        let mut decided = stages.decide(&prepared, sha256, baseline, None)?;
-        decided.notes.extend(said.iter().cloned().map(Note::Other));
-        stages.pruned(prepared, decided, sha256, baseline)
+        self.whole(prepared, (second.tradeoff, allowed), &said, sha256, baseline)
     }
 
     /// The model with nothing cut, after what was tried.
     fn whole(
         &self,
         prepared: PreparedModel,
-        tradeoff: Tradeoff,
+        (tradeoff, allowed): (Tradeoff, f64),
         said: &[String],
         sha256: &str,
         baseline: &Baseline,
@@ -103,7 +101,6 @@ impl Stages<'_> {
         let nothing = Choice {
             removed: vec![Vec::new(); prepared.workspace.analysis.groups.len()],
         };
-        let allowed = allowed(self.request, self.data);
         let said = said.iter().cloned().map(Note::Other);
         let decided = Decision {
             choice: nothing,

@@ -13,6 +13,7 @@ mod finish;
 mod fit;
 mod group_error;
 mod io;
+mod mended_drifts;
 mod mending;
 mod notes;
 mod outcome;

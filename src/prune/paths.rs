@@ -6,6 +6,7 @@ use crate::score::Curve;
 use crate::workspace::Workspace;
 
 /// Curves of the groups that a round may cut.
+#[derive(Clone)]
 pub(super) struct Curves {
     /// Numbers in the original and in the model so far.
     pub matched: Vec<(usize, usize)>,

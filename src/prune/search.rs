@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 
 use super::decide::{Decision, allowed, keeps, no_cut};
 use super::group_error::GroupErrorModel;
+use super::mended_drifts::MendedDrifts;
 use super::paths::Curves;
 use super::round_state::RoundState;
 use super::rounds::Rounds;
 use super::{Point, PruneError};
-use crate::allocate::Path;
+use crate::allocate::{Path, Target};
 use crate::evaluate::Estimate;
 use crate::progress::Phase;
 
@@ -27,8 +28,8 @@ const AGREEING: usize = 5;
 const PROBES: usize = 7;
 /// How near to the drift asked for a search ends.
 const NEAR: f64 = 0.08;
-/// What mending leaves of a drift, before any is known.
-const LEFT: f64 = 0.85;
+/// The same where mending takes minutes.
+const NEAR_ENOUGH: f64 = 0.1;
 /// The drift at which an agreement is looked for first, for each part that may disagree.
 const DRIFT_PER_DISAGREEMENT: f64 = 4.0;
 /// Where steps of the path are so coarse that this share of the drift is not used, units of single groups are added,
@@ -62,10 +63,11 @@ impl Rounds<'_> {
         mut decided: Decision,
     ) -> Result<Decision, PruneError> {
         let allowed = allowed(self.request, self.data);
+        let plan = &self.reweighed(&state, (quality, plan), allowed)?;
         let path = plan.path(self.original, &[]);
         self.work
             .progress
-            .begin(Phase::Search, (self.trials() + FINER) as u64);
+            .begin(Phase::Search, self.trials() as u64);
         let trials = SearchContext {
             plan,
             path: &path,
@@ -87,6 +89,36 @@ impl Rounds<'_> {
         self.finish(state, decided)
     }
 
+    /// The curves, corrected by measurements where the search will come to.
+    fn reweighed(
+        &self,
+        state: &RoundState,
+        (quality, plan): (&GroupErrorModel, &Curves),
+        allowed: f64,
+    ) -> Result<Curves, PruneError> {
+        let mut corrected = plan.clone();
+        if !self.measures() {
+            return Ok(corrected);
+        }
+        let path = plan.path(self.original, &[]);
+        let trials = SearchContext {
+            plan,
+            path: &path,
+            state,
+            quality,
+            allowed,
+        };
+        let first = MendedDrifts::new(self.data.inputs.count());
+        let wanted = first.before(self.first_aim(allowed) * (1.0 - NEAR / 2.0));
+        let mut probes = BTreeMap::from([(0, 0.0)]);
+        let steps = self.probe(&trials, &mut probes, (0, path.len() + 1), wanted)?;
+        if let Some((cost, _)) = path.way().nth(steps).filter(|_| steps > 0) {
+            let macs = Target::Macs(cost.macs / path.original().macs);
+            self.reweigh(&mut corrected, quality, &[macs])?;
+        }
+        Ok(corrected)
+    }
+
     /// Mends some places of the path, each where what was seen so far says that the search should end.
     fn descend(
         &self,
@@ -102,11 +134,11 @@ impl Rounds<'_> {
         let mut probes = BTreeMap::from([(0, 0.0)]);
         // Steps that keep within the drift, and steps that do not.
         let (mut below, mut above) = (0, path.len() + 1);
-        let mut left = LEFT;
+        let mut mended = MendedDrifts::new(self.data.inputs.count());
         let mut aim = self.first_aim(allowed);
         let last = self.trials();
         for trial in 1..=last {
-            let wanted = aim * (1.0 - NEAR / 2.0) / left;
+            let wanted = mended.before(aim * (1.0 - NEAR / 2.0));
             let guess = self.probe(trials, &mut probes, (below, above), wanted)?;
             // A last trial should not end above once more.
             let guess = if trial == last && best.state.is_none() {
@@ -121,11 +153,8 @@ impl Rounds<'_> {
             let (tried, found) = self.attempt(trials, &path.counts(inside), decided)?;
             let drift = found.careful;
             aim = self.next_aim(aim, allowed, &found);
-            if let Some(bare) = probes
-                .get(&inside)
-                .filter(|bare| **bare > 0.0 && drift > 0.0)
-            {
-                left = drift / bare;
+            if let Some(bare) = probes.get(&inside) {
+                mended.add(*bare, drift);
             }
             if keeps(self.request, allowed, &found) {
                 below = inside;
@@ -137,21 +166,26 @@ impl Rounds<'_> {
             } else {
                 above = inside;
             }
-            if best.drift >= aim * (1.0 - NEAR) || above <= below + 1 {
+            let near = if self.is_cheap() { NEAR } else { NEAR_ENOUGH };
+            if best.drift >= aim * (1.0 - near) || above <= below + 1 {
                 break;
             }
         }
-        if self.request.agreement.is_none() {
-            best = self.finer(trials, best, left, decided)?;
+        if self.request.agreement.is_none() && self.is_cheap() {
+            best = self.finer(trials, best, mended.left(), decided)?;
         }
         Ok(best)
     }
 
+    /// Whether mending takes a moment.
+    fn is_cheap(&self) -> bool {
+        self.original.cost.original().macs * self.data.inputs.count() as f64 <= CHEAP
+    }
+
     /// How many cuts are mended at most.
     fn trials(&self) -> usize {
-        let work = self.original.cost.original().macs * self.data.inputs.count() as f64;
         match self.request.agreement {
-            _ if work <= CHEAP => CHEAP_TRIALS,
+            _ if self.is_cheap() => CHEAP_TRIALS,
             Some(_) => AGREEING,
             None => TRIALS,
         }
@@ -264,6 +298,12 @@ impl Rounds<'_> {
         decided: &mut Decision,
     ) -> Result<(RoundState, Estimate), PruneError> {
         let choice = trials.path.choice(gone);
+        let choice = match self.measures() {
+            true => trials
+                .quality
+                .swapped(choice, self.request, self.data, self.bench)?,
+            false => choice,
+        };
         let removed = trials
             .plan
             .in_original(&choice, &trials.state.gone, self.original);

@@ -16,7 +16,7 @@ use crate::model::Model;
 use crate::score::Curve;
 
 /// What the points of a sweep share.
-struct SharedCurves<'a> {
+pub(super) struct SharedCurves<'a> {
     quality: GroupErrorModel<'a>,
     /// With the curves as they are for each group alone, or those of the last point.
     plan: Curves,
@@ -59,7 +59,7 @@ impl Stages<'_> {
 
 impl<'a> Rounds<'a> {
     /// Statistics and curves, measured for the middle of a sweep. Errors: the model does not run, a stop asked for.
-    fn family(&self) -> Result<SharedCurves<'a>, PruneError> {
+    pub(super) fn family(&self) -> Result<SharedCurves<'a>, PruneError> {
         self.can_run()?;
         let known = self.data.statistics.as_ref();
         let quality = GroupErrorModel::new(self.original, known, self.setup())?;
@@ -82,7 +82,7 @@ impl<'a> Rounds<'a> {
     }
 
     /// The cut of one point, which leaves its weights to the next.
-    fn point(&self, family: &mut SharedCurves) -> Result<Decision, PruneError> {
+    pub(super) fn point(&self, family: &mut SharedCurves) -> Result<Decision, PruneError> {
         let mut decided = Decision {
             reached: true,
             notes: family.notes.clone(),

@@ -4,6 +4,7 @@ mod analyse;
 mod facts;
 mod guard;
 mod optimize;
+mod patch;
 mod plan;
 mod runtime;
 mod session;

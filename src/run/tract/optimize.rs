@@ -4,6 +4,7 @@
 //! one fails. One step is wrong: an `Expand` before a product is dropped, although no other operand has the axis (`mk, kn -> mn`
 //! with `m` expanded), or although the axis is summed.
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tract_onnx::prelude::{TractResult, TypedModel};
@@ -12,6 +13,8 @@ use tract_onnx::tract_core::ops::array::MultiBroadcastTo;
 use tract_onnx::tract_core::ops::dummy::Dummy;
 use tract_onnx::tract_core::ops::einsum::EinSum;
 use tract_onnx::tract_core::optim::{Optimizer, OptimizerSession, TypedPass};
+
+use super::patch::{Names, apply};
 
 /// How much is optimized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,9 +28,51 @@ pub(super) enum Extent {
 /// The model in operators that run fast. Errors: a step that was found to go is refused as it is made.
 pub(super) fn optimized(mut model: TypedModel, extent: Extent) -> TractResult<TypedModel> {
     for optimizer in [Optimizer::declutter(), Optimizer::codegen()] {
-        model.optimize_with_session(&mut careful(optimizer, extent).session())?;
+        run(&careful(optimizer, extent), &mut model)?;
     }
     Ok(model)
+}
+
+/// Runs all passes until none finds anything more to change, as tract's own session does but for the time it takes.
+fn run(optimizer: &Optimizer, model: &mut TypedModel) -> TractResult<()> {
+    let _proofs = model.symbols.proof_cache_session();
+    let mut session = optimizer.session();
+    let mut seen = HashSet::new();
+    model.compact()?;
+    loop {
+        let mut changed = false;
+        for pass in &mut optimizer.passes.clone() {
+            while changes(pass.as_mut(), &mut session, &mut seen, model)? {
+                changed = true;
+                model.compact()?;
+            }
+            model.compact()?;
+        }
+        if !changed {
+            return Ok(());
+        }
+    }
+}
+
+/// Makes all changes that a pass finds on one way through the model, and says whether there were any. `seen`: changes that are
+/// not to be made twice.
+fn changes(
+    pass: &mut dyn TypedPass,
+    session: &mut OptimizerSession,
+    seen: &mut HashSet<String>,
+    model: &mut TypedModel,
+) -> TractResult<bool> {
+    let (mut names, mut changed) = (Names::of(model), false);
+    pass.reset()?;
+    while let Some(mut patch) = pass.next(session, model)? {
+        let once = patch.dont_apply_twice.take();
+        if once.is_none_or(|once| seen.insert(once)) {
+            apply(patch, model, &mut names)?;
+            changed = true;
+        }
+    }
+    pass.run_direct(model)?;
+    Ok(changed)
 }
 
 /// The same passes, in which a step that fails is left out.
@@ -108,8 +153,7 @@ impl TypedPass for EachNode {
                 Step::Codegen => node.op.codegen(model, node),
                 Step::Fuse => node.op.fuse(model, node),
             });
-            if let Some(mut patch) = made {
-                patch.push_context(format!("{:?} {node}", self.step));
+            if let Some(patch) = made {
                 self.next = node.id + usize::from(patch.dont_apply_twice.is_some());
                 return Ok(Some(patch));
             }

@@ -41,6 +41,9 @@ fn is_wrong_plain(error: &TractFailure) -> bool {
     WRONG_PLAIN.iter().any(|wrong| text.contains(wrong))
 }
 
+/// Nodes of a graph up to which passes over the whole of it are made: each change of theirs takes time with all nodes.
+const LARGE: usize = 4096;
+
 /// The fastest plan that is no faster than what is trusted and can be made.
 pub(super) fn fastest(
     typed: &TypedModel,
@@ -50,8 +53,10 @@ pub(super) fn fastest(
     if has_quantized_softmax(graph) {
         return Ok((plain(typed.clone())?, Trust::Plain));
     }
-    for extent in [Extent::Full, Extent::NodeByNode]
+    let whole = (graph.node.len() <= LARGE).then_some(Extent::Full);
+    for extent in whole
         .into_iter()
+        .chain([Extent::NodeByNode])
         .filter(|extent| Trust::Optimized(*extent) >= trusted)
     {
         match at(typed, extent) {
