@@ -213,3 +213,27 @@ pub fn stack<T: Copy>(mut parts: Vec<Vec<T>>, groups: usize) -> Vec<T> {
     }
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::{Pins, infer, relate};
+    use crate::linear::views;
+    use crate::model::text;
+
+    #[test]
+    fn columns_are_followed_one_by_one_where_all_runs_give_few_rows() {
+        let model = text::model("input x f32[n,64]\nconst w f32[64,8]\ny = MatMul(x, w)\noutput y")
+            .unwrap();
+        let views = views(&model, &relate(&model, &infer(&model, &Pins::new())));
+        let squares_alone = |runs: Option<usize>, first: usize| {
+            let tapped = TappedView::new(&model, &[], (String::new(), &views[0]), runs);
+            !tapped.start(first).squares.is_empty()
+        };
+        // 128 rows would do; others may be four times as long as the first.
+        assert!(squares_alone(Some(31), 1) && !squares_alone(Some(32), 1));
+        assert!(squares_alone(Some(3), 10) && !squares_alone(Some(4), 10));
+        // Nothing is known of them, or there are more to come.
+        assert!(!squares_alone(Some(1), 0) && !squares_alone(None, 1));
+    }
+}

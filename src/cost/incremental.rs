@@ -9,7 +9,7 @@ use crate::analysis::ClassId;
 
 /// The tables of a cost model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Table {
+enum CostTable {
     Macs,
     Params,
     Bytes,
@@ -19,8 +19,8 @@ enum Table {
 
 /// What depends on a class: an entry of a table, or one member of it where several readers hold copies of a constant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    table: Table,
+struct Dependent {
+    table: CostTable,
     entry: usize,
     member: Option<usize>,
 }
@@ -33,14 +33,14 @@ pub struct IncrementalCost<'a> {
     /// Share of each class that stays.
     shares: Vec<f64>,
     /// By class the places that depend on it.
-    occurs: Vec<Vec<Place>>,
+    occurs: Vec<Vec<Dependent>>,
     /// Of constants that several readers hold copies of, how many of these are whole: together they are one tensor.
-    whole: BTreeMap<(Table, usize), usize>,
+    whole: BTreeMap<(CostTable, usize), usize>,
     total: Cost,
 }
 
 /// A change of the total, and how many copies are whole after it.
-type Change = (Cost, BTreeMap<(Table, usize), usize>);
+type ChangedCost = (Cost, BTreeMap<(CostTable, usize), usize>);
 
 impl<'a> IncrementalCost<'a> {
     /// Everything stays.
@@ -52,23 +52,23 @@ impl<'a> IncrementalCost<'a> {
             whole: BTreeMap::new(),
             total: cost.at(|_| 1.0),
         };
-        ledger.add_terms(Table::Macs, &cost.macs);
-        ledger.add_constants(Table::Params, &cost.constants.params);
-        ledger.add_constants(Table::Bytes, &cost.constants.bytes);
-        ledger.add_terms(Table::Passes, &cost.passes);
+        ledger.add_terms(CostTable::Macs, &cost.macs);
+        ledger.add_constants(CostTable::Params, &cost.constants.params);
+        ledger.add_constants(CostTable::Bytes, &cost.constants.bytes);
+        ledger.add_terms(CostTable::Passes, &cost.passes);
         for (entry, timed) in cost.times.iter().enumerate() {
-            ledger.add(Table::Times, entry, None, &timed.widths);
+            ledger.add(CostTable::Times, entry, None, &timed.widths);
         }
         ledger
     }
 
-    fn add_terms(&mut self, table: Table, terms: &[CostTerm]) {
+    fn add_terms(&mut self, table: CostTable, terms: &[CostTerm]) {
         for (entry, term) in terms.iter().enumerate() {
             self.add(table, entry, None, &term.extents);
         }
     }
 
-    fn add_constants(&mut self, table: Table, constants: &[Stored]) {
+    fn add_constants(&mut self, table: CostTable, constants: &[Stored]) {
         for (entry, stored) in constants.iter().enumerate() {
             let members = stored.members();
             if let [only] = members {
@@ -82,8 +82,14 @@ impl<'a> IncrementalCost<'a> {
         }
     }
 
-    fn add(&mut self, table: Table, entry: usize, member: Option<usize>, extents: &[KeptShare]) {
-        let place = Place {
+    fn add(
+        &mut self,
+        table: CostTable,
+        entry: usize,
+        member: Option<usize>,
+        extents: &[KeptShare],
+    ) {
+        let place = Dependent {
             table,
             entry,
             member,
@@ -116,11 +122,11 @@ impl<'a> IncrementalCost<'a> {
             .for_each(|(class, share)| self.shares[class.index()] = *share);
     }
 
-    fn changed(&self, changes: &[(ClassId, f64)]) -> Change {
+    fn changed(&self, changes: &[(ClassId, f64)]) -> ChangedCost {
         let places = changes
             .iter()
             .flat_map(|(class, _)| &self.occurs[class.index()]);
-        let mut places: Vec<Place> = places.copied().collect();
+        let mut places: Vec<Dependent> = places.copied().collect();
         places.sort_unstable();
         places.dedup();
         let before = |class: ClassId| self.shares[class.index()];
@@ -129,7 +135,7 @@ impl<'a> IncrementalCost<'a> {
             changed.map_or(before(class), |(_, share)| *share)
         };
         let mut total = self.total;
-        let mut whole: BTreeMap<(Table, usize), usize> = BTreeMap::new();
+        let mut whole: BTreeMap<(CostTable, usize), usize> = BTreeMap::new();
         for place in places {
             let (then, now) = (self.at(place, &before), self.at(place, &after));
             total.add(place.table, now.unwrap_or(0.0) - then.unwrap_or(0.0));
@@ -148,32 +154,32 @@ impl<'a> IncrementalCost<'a> {
     }
 
     /// What a place costs; `None`: it is a copy that is whole, which costs nothing by itself.
-    fn at(&self, place: Place, share: &dyn Fn(ClassId) -> f64) -> Option<f64> {
+    fn at(&self, place: Dependent, share: &dyn Fn(ClassId) -> f64) -> Option<f64> {
         let entry = place.entry;
         match (place.table, place.member) {
-            (Table::Macs, _) => Some(self.cost.macs[entry].at(share)),
-            (Table::Passes, _) => Some(self.cost.passes[entry].at(share)),
-            (Table::Times, _) => Some(self.cost.times[entry].at(share)),
+            (CostTable::Macs, _) => Some(self.cost.macs[entry].at(share)),
+            (CostTable::Passes, _) => Some(self.cost.passes[entry].at(share)),
+            (CostTable::Times, _) => Some(self.cost.times[entry].at(share)),
             (table, None) => Some(self.stored(table, entry).at(share)),
             (table, Some(member)) => self.stored(table, entry).member_at(member, share),
         }
     }
 
-    fn stored(&self, table: Table, entry: usize) -> &'a Stored {
+    fn stored(&self, table: CostTable, entry: usize) -> &'a Stored {
         match table {
-            Table::Params => &self.cost.constants.params[entry],
+            CostTable::Params => &self.cost.constants.params[entry],
             _ => &self.cost.constants.bytes[entry],
         }
     }
 }
 
 impl Cost {
-    fn add(&mut self, table: Table, difference: f64) {
+    fn add(&mut self, table: CostTable, difference: f64) {
         let part = match table {
-            Table::Macs => &mut self.macs,
-            Table::Params => &mut self.params,
-            Table::Bytes => &mut self.bytes,
-            Table::Passes | Table::Times => &mut self.time,
+            CostTable::Macs => &mut self.macs,
+            CostTable::Params => &mut self.params,
+            CostTable::Bytes => &mut self.bytes,
+            CostTable::Passes | CostTable::Times => &mut self.time,
         };
         *part += difference;
     }
@@ -188,16 +194,16 @@ mod tests {
 
     #[test]
     fn copies_that_are_cut_apart_are_counted_as_by_the_whole_model() {
-        let mut lines = String::from("opset 13\ninput x0 f32[1,4]\nconst w f32[4,4]\n");
-        for at in 0..4 {
-            let next = at + 1;
-            lines += &format!("m{at} = MatMul(x{at}, w)\nx{next} = Relu(m{at})\n");
-        }
-        lines += "const v f32[4,3]\ny = MatMul(x4, v)\noutput y\n";
-        let model = text::model(&lines).unwrap();
+        let net = "opset 13\ninput x f32[1,4]\nconst w f32[4,12]\nconst v f32[12,4]\nconst t f32[12,3]\n\
+                   a = MatMul(x, w)\nb = Relu(a)\ny = MatMul(b, v)\nc = MatMul(x, w)\nd = Tanh(c)\nz = MatMul(d, t)\n\
+                   u = MatMul(x, w)\noutput y\noutput z\noutput u";
+        let model = text::model(net).unwrap();
         let workspace = Workspace::new(&model, &Options::default()).unwrap();
         let (analysis, cost) = (&workspace.analysis, &workspace.cost);
-        assert!(!cost.parting().is_empty(), "one weight with several readers");
+        assert!(
+            !cost.parting().is_empty(),
+            "one weight with several readers"
+        );
         let classes = analysis.classes.classes.len();
         let mut ledger = IncrementalCost::new(cost, classes);
         let mut shares = vec![1.0; classes];
@@ -206,10 +212,15 @@ mod tests {
             let changes: Vec<_> = group.classes.iter().map(|class| (*class, left)).collect();
             let foreseen = ledger.with(&changes);
             ledger.set(&changes);
-            changes.iter().for_each(|(class, left)| shares[class.index()] = *left);
+            changes
+                .iter()
+                .for_each(|(class, left)| shares[class.index()] = *left);
             let counted = cost.at(|class| shares[class.index()]);
             for (one, other) in [(foreseen, counted), (ledger.cost(), counted)] {
-                assert!((one.params - other.params).abs() < 1e-6, "{one:?} {other:?}");
+                assert!(
+                    (one.params - other.params).abs() < 1e-6,
+                    "{one:?} {other:?}"
+                );
                 assert!((one.bytes - other.bytes).abs() < 1e-6, "{one:?} {other:?}");
                 assert!((one.macs - other.macs).abs() < 1e-6, "{one:?} {other:?}");
             }

@@ -20,7 +20,8 @@ impl Baseline<'_> {
         let runs = quick_runs(data.inputs.count());
         for run in runs.into_iter().take(TELLING) {
             let inputs = data.inputs.fetch(run).ok();
-            let Some(outputs) = inputs.and_then(|inputs| original.outputs(run, &inputs).ok()) else {
+            let Some(outputs) = inputs.and_then(|inputs| original.outputs(run, &inputs).ok())
+            else {
                 return false;
             };
             for (rows, output) in rows.iter_mut().zip(&outputs) {
@@ -86,7 +87,38 @@ impl OutputSpread {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::model::text;
+    use crate::progress::Work;
+    use crate::run::{Tensors, TractRuntime, choose};
+
+    #[test]
+    fn vectors_of_length_one_are_embeddings() {
+        let embeds = |net: &str| {
+            let model = text::model(net).unwrap();
+            let input = |at: usize| {
+                let numbers: Vec<f32> = (0..8).map(|x| ((x * 3 + at) as f32).cos()).collect();
+                let tensor = TensorRef::from_f32(vec![2, 4], &numbers);
+                Tensors::from_iter([("x".to_owned(), tensor)])
+            };
+            let data = Dataset {
+                inputs: Arc::new((0..3).map(input).collect::<Vec<_>>()),
+                ..Default::default()
+            };
+            let (runtime, work) = (TractRuntime::new(true), Work::new(&()));
+            let chosen = choose(&runtime, &model, &data.inputs.example().unwrap().unwrap());
+            let baseline = Baseline::new(&model, &data, chosen, true, &work).unwrap();
+            baseline.embeds(&data)
+        };
+        let net = "opset 13\ninput x f32[n,4]\ny = LpNormalization(x) {axis=1, p=2}\nz = Neg(x)\noutput y";
+        assert!(embeds(net));
+        assert!(
+            !embeds(&format!("{net}\noutput z")),
+            "another output is none"
+        );
+    }
 
     #[test]
     fn outputs_that_stay_alike_have_a_small_spread() {

@@ -33,23 +33,12 @@ impl Stages<'_> {
         sha256: &str,
         baseline: &Baseline,
     ) -> Result<Outcome, PruneError> {
-        let mut request = self.request.clone();
-        let mut said = Vec::new();
-        let guessed = self.data.synthetic && self.data.statistics.is_none();
-        if !guessed && baseline.embeds(self.data) {
-            request.drift = Some(EMBEDDED_DRIFT);
-            said.push(format!(
-                "a drift of {EMBEDDED_DRIFT} is allowed, for the outputs are embeddings"
-            ));
-        }
-        let allowed = allowed(&request, self.data);
-        if let (true, Some(runtime)) = (guessed && baseline.failure().is_none(), self.runtime) {
-            let caution = Caution::of(self.model, self.data, baseline, runtime);
-            request.drift = Some(allowed * caution.share);
-            said.extend(caution.remark(allowed * caution.share));
-            if caution.share == 0.0 && !prepared.candidates.groups.is_empty() {
-                return self.whole(prepared, (Tradeoff::default(), allowed), &said, sha256, baseline);
-            }
+        let (mut request, mut said) = self.careful_request(baseline);
+        let guessed = self.is_guessed();
+        let usual = allowed(if guessed { self.request } else { &request }, self.data);
+        if request.drift == Some(0.0) && !prepared.candidates.groups.is_empty() {
+            let nothing = (Tradeoff::default(), usual);
+            return self.whole(prepared, nothing, &said, (sha256, baseline));
         }
         let rounds = self.rounds(&prepared, baseline, None);
         let mut curves = rounds.as_ref().map(Rounds::family).transpose()?;
@@ -69,7 +58,7 @@ impl Stages<'_> {
                 return Ok(first);
             }
             said.push("what could go would save less than a hundredth".to_owned());
-            return self.whole(prepared, (first.tradeoff, allowed), &said, sha256, baseline);
+            return self.whole(prepared, (first.tradeoff, usual), &said, (sha256, baseline));
         };
         tracing::debug!(moved, "a lighter cut is made");
         request.drift = request
@@ -86,7 +75,40 @@ impl Stages<'_> {
         if moved_too_far(&second, &request).is_none() && (!guessed || is_worth_it(&second)) {
             return Ok(second);
         }
-        self.whole(prepared, (second.tradeoff, allowed), &said, sha256, baseline)
+        self.whole(
+            prepared,
+            (second.tradeoff, usual),
+            &said,
+            (sha256, baseline),
+        )
+    }
+
+    /// Whether inputs are made up.
+    fn is_guessed(&self) -> bool {
+        self.data.synthetic && self.data.statistics.is_none()
+    }
+
+    /// The request with the drift that the outputs and the evidence allow, and what is to be said of that.
+    fn careful_request(&self, baseline: &Baseline) -> (Request, Vec<String>) {
+        let mut request = self.request.clone();
+        let mut said = Vec::new();
+        let runs = self.runtime.filter(|_| baseline.failure().is_none());
+        match runs.filter(|_| self.is_guessed()) {
+            Some(runtime) => {
+                let caution = Caution::of(self.model, self.data, baseline, runtime);
+                let allowed = allowed(self.request, self.data) * caution.share;
+                request.drift = Some(allowed);
+                said.extend(caution.remark(allowed));
+            }
+            None if !self.is_guessed() && baseline.embeds(self.data) => {
+                request.drift = Some(EMBEDDED_DRIFT);
+                said.push(format!(
+                    "a drift of {EMBEDDED_DRIFT} is allowed, for the outputs are embeddings"
+                ));
+            }
+            None => {}
+        }
+        (request, said)
     }
 
     /// The model with nothing cut, after what was tried.
@@ -95,8 +117,7 @@ impl Stages<'_> {
         prepared: PreparedModel,
         (tradeoff, allowed): (Tradeoff, f64),
         said: &[String],
-        sha256: &str,
-        baseline: &Baseline,
+        (sha256, baseline): (&str, &Baseline),
     ) -> Result<Outcome, PruneError> {
         let nothing = Choice {
             removed: vec![Vec::new(); prepared.workspace.analysis.groups.len()],

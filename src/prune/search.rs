@@ -30,6 +30,10 @@ const PROBES: usize = 7;
 const NEAR: f64 = 0.08;
 /// The same where mending takes minutes.
 const NEAR_ENOUGH: f64 = 0.1;
+/// With fewer inputs than this those that judge a cut are so few that others may well move further. A default that nobody asked
+/// for by size looks for this share of the drift first.
+const FEW: usize = 256;
+const THIN: f64 = 0.7;
 /// The drift at which an agreement is looked for first, for each part that may disagree.
 const DRIFT_PER_DISAGREEMENT: f64 = 4.0;
 /// Where steps of the path are so coarse that this share of the drift is not used, units of single groups are added,
@@ -194,6 +198,7 @@ impl Rounds<'_> {
     /// The drift at which what is asked for is looked for first.
     fn first_aim(&self, allowed: f64) -> f64 {
         match self.request.agreement {
+            None if self.request.cautious && self.data.inputs.count() < FEW => allowed * THIN,
             None => allowed,
             Some(least) => (DRIFT_PER_DISAGREEMENT * (1.0 - least))
                 .max(0.02)

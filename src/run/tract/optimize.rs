@@ -14,7 +14,7 @@ use tract_onnx::tract_core::ops::dummy::Dummy;
 use tract_onnx::tract_core::ops::einsum::EinSum;
 use tract_onnx::tract_core::optim::{Optimizer, OptimizerSession, TypedPass};
 
-use super::patch::{Names, apply};
+use super::patch::{NodeNames, apply};
 
 /// How much is optimized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,7 +62,7 @@ fn changes(
     seen: &mut HashSet<String>,
     model: &mut TypedModel,
 ) -> TractResult<bool> {
-    let (mut names, mut changed) = (Names::of(model), false);
+    let (mut names, mut changed) = (NodeNames::of(model), false);
     pass.reset()?;
     while let Some(mut patch) = pass.next(session, model)? {
         let once = patch.dont_apply_twice.take();
@@ -76,7 +76,7 @@ fn changes(
 }
 
 /// The same passes, in which a step that fails is left out.
-fn careful(mut optimizer: Optimizer, extent: Extent) -> Optimizer {
+pub(super) fn careful(mut optimizer: Optimizer, extent: Extent) -> Optimizer {
     // Passes are told apart by how they print, having no other names; tract's version is pinned.
     let passes = std::mem::take(&mut optimizer.passes)
         .into_iter()

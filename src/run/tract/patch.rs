@@ -11,16 +11,16 @@ use tract_onnx::tract_core::ops::dummy::Dummy;
 use tract_onnx::tract_core::ops::source::TypedSource;
 
 /// The names of a model's nodes, no two the same.
-pub(super) struct Names {
+pub(super) struct NodeNames {
     taken: HashSet<String>,
     /// For each name that was asked for twice the number that was put behind it last.
     last: HashMap<String, usize>,
 }
 
-impl Names {
+impl NodeNames {
     pub(super) fn of(model: &TypedModel) -> Self {
         let live = model.nodes.iter().filter(|node| !node.op_is::<Dummy>());
-        Names {
+        NodeNames {
             taken: live.map(|node| node.name.clone()).collect(),
             last: HashMap::new(),
         }
@@ -56,7 +56,7 @@ fn is_number(text: &str) -> bool {
 pub(super) fn apply(
     patch: TypedModelPatch,
     model: &mut TypedModel,
-    names: &mut Names,
+    names: &mut NodeNames,
 ) -> TractResult<()> {
     let TypedModelPatch {
         model: added,
@@ -133,7 +133,7 @@ fn redirect(model: &mut TypedModel, old: OutletId, new: OutletId) -> TractResult
 }
 
 /// Makes dummies of nodes that nothing reads, and of those that only they read.
-fn sweep(model: &mut TypedModel, from: impl Iterator<Item = usize>, names: &mut Names) {
+fn sweep(model: &mut TypedModel, from: impl Iterator<Item = usize>, names: &mut NodeNames) {
     let mut open: Vec<usize> = from.collect();
     while let Some(place) = open.pop() {
         let is_end = |ends: &[OutletId]| ends.iter().any(|end| end.node == place);

@@ -284,3 +284,72 @@ fn settle(
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tract_onnx::tract_core::optim::Optimizer;
+
+    use super::*;
+    use crate::model::text;
+    use crate::run::tract::optimize::{careful, optimized};
+
+    /// How many operators of each name there are.
+    fn operators(model: &TypedModel) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for node in &model.nodes {
+            *counts.entry(node.op().name().to_string()).or_default() += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn changes_come_to_the_same_model_as_by_tracts_own_session() {
+        let deep: String = (0..12)
+            .map(|at| format!("m{at} = MatMul(r{at}, w)\nr{} = Relu(m{at})\n", at + 1))
+            .collect();
+        let nets = [
+            format!("input r0 f32[1,4]\nconst w f32[4,4]\n{deep}output r12"),
+            "input r0 f32[1,3,8,8]\nconst w f32[6,3,3,3]\nconst b f32[6]\nc = Conv(r0, w, b) {pads=[1,1,1,1]}\nr = Relu(c)\n\
+             p = MaxPool(r) {kernel_shape=[2,2], strides=[2,2]}\nf = Flatten(p)\nconst v f32[96,5]\ng = MatMul(f, v)\n\
+             y = Softmax(g)\noutput y"
+                .to_owned(),
+            "input r0 f32[2,5,4]\nconst w f32[4,4]\nq = MatMul(r0, w)\nt = Transpose(q) {perm=[0,2,1]}\ns = MatMul(q, t)\n\
+             a = Softmax(s)\nz = MatMul(a, r0)\ny = Add(z, r0)\noutput y"
+                .to_owned(),
+        ];
+        for net in nets {
+            let model = text::model(&net).unwrap();
+            let dims = if net.contains("1,3,8,8") {
+                vec![1, 3, 8, 8]
+            } else if net.contains("2,5,4") {
+                vec![2, 5, 4]
+            } else {
+                vec![1, 4]
+            };
+            let numbers: Vec<f32> = (0..dims.iter().product())
+                .map(|at: usize| at as f32)
+                .collect();
+            let example =
+                Tensors::from_iter([("r0".to_owned(), TensorRef::from_f32(dims, &numbers))]);
+            let weights = Weights::default();
+            let typed = TypedForm::new(&model, &example, &[], &facts::infer, &weights)
+                .unwrap()
+                .typed;
+            let mut theirs = typed.clone();
+            for optimizer in [Optimizer::declutter(), Optimizer::codegen()] {
+                let optimizer = careful(optimizer, Extent::Full);
+                theirs
+                    .optimize_with_session(&mut optimizer.session())
+                    .unwrap();
+            }
+            let ours = optimized(typed, Extent::Full).unwrap();
+            assert_eq!(operators(&ours), operators(&theirs), "{net}");
+            let mut names: Vec<&String> = ours.nodes.iter().map(|node| &node.name).collect();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), ours.nodes.len(), "no two nodes have one name");
+        }
+    }
+}
