@@ -5,7 +5,7 @@
 Models come from growth_models.py, which needs the Python packages onnx and numpy, in a process of its own: a process counts
 the peak memory of the one that started it as its own. Prints a Markdown table: for each kind of graph and number of nodes (operands, for
 sum and concat; calls, for function) the seconds and the peak megabytes of `inspect`, `clean`, and a cut of 30 % of the
-parameters by random scores without running the model.
+parameters by random scores without running the model. With --verify also those of `verify` of the model against itself, in tract.
 """
 
 import argparse
@@ -40,10 +40,12 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("binary")
     arguments.add_argument("--nodes", default="1000,10000,100000")
-    arguments.add_argument("--kinds", default="relu,dynamic,matmul,conv,sum,concat,function,reshape")
+    arguments.add_argument("--kinds", default="relu,dynamic,matmul,equal,conv,sum,concat,function,reshape")
     arguments.add_argument("--limit", type=float, default=120)
+    arguments.add_argument("--verify", action="store_true", help="make the model ready and run it too")
     options = arguments.parse_args()
-    print("| graph | nodes | file | inspect | clean | cut |\n|---|---|---|---|---|---|", flush=True)
+    columns = ["graph", "nodes", "file", "inspect", "clean", "cut"] + ["verify"] * options.verify
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         model, out = os.path.join(folder, "m.onnx"), os.path.join(folder, "o.onnx")
         for kind in options.kinds.split(","):
@@ -54,6 +56,8 @@ def main():
                     ["clean", model, "-o", out, "-q"],
                     [model, "-o", out, "-q", "--score", "random", "--target", "params=0.7", "--no-verify", "--force"],
                 ]
+                if options.verify:
+                    commands.append(["verify", model, model, "-q", "--runtime", "tract"])
                 results = [measure([options.binary] + command, options.limit) for command in commands]
                 size = os.path.getsize(model) / 1e6
                 print(f"| {kind} | {count} | {size:.1f} MB | {' | '.join(results)} |", flush=True)

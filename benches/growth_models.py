@@ -72,6 +72,15 @@ def matmul(count, path):
     graph.save(path, value)
 
 
+def equal(count, path):
+    """Products whose weights hold the same numbers, each in a constant of its own."""
+    graph = Graph([1, 16])
+    value, numbers = "x", np.random.default_rng(0).standard_normal((16, 16)).astype(np.float32) / 4
+    for _ in range(count // 2):
+        value = graph.op("Relu", graph.op("MatMul", value, graph.constant(numbers)))
+    graph.save(path, value)
+
+
 def conv(count, path):
     graph = Graph([1, 8, 4, 4])
     value = "x"
@@ -115,6 +124,7 @@ KINDS = {
     "relu": relu,
     "dynamic": dynamic,
     "matmul": matmul,
+    "equal": equal,
     "conv": conv,
     "sum": joined("Sum", lambda count: 4),
     "concat": joined("Concat", lambda count: 4 * count),
