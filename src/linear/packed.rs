@@ -6,7 +6,7 @@
 
 use super::quantization::Quantization;
 use crate::model::edit::NodeExt;
-use crate::model::{Model, NodeId, ValueId};
+use crate::model::{Model, NodeId, ValueId, bits_at};
 use crate::ops::meaning;
 use crate::proto::Dtype;
 
@@ -98,17 +98,13 @@ impl PackedWeight {
 
     /// Zero points that share bytes within a row.
     fn zeros_of_bytes(&self, bytes: &[f32]) -> Option<Vec<f32>> {
+        let bytes: Vec<u8> = bytes.iter().map(|byte| *byte as u8).collect();
         let row = (self.blocks() * self.bits).div_ceil(8);
         let number = |at: usize| {
-            let block = at % self.blocks() * self.bits;
-            let byte = *bytes.get(at / self.blocks() * row + block / 8)?;
-            Some(self.low_bits(byte as u8 >> (block % 8)))
+            let bytes = bytes.get(at / self.blocks() * row..)?;
+            Some(f32::from(bits_at(bytes, at % self.blocks(), self.bits)?))
         };
         (0..self.rows * self.blocks()).map(number).collect()
-    }
-
-    fn low_bits(&self, byte: u8) -> f32 {
-        f32::from(byte & self.most() as u8)
     }
 
     /// The byte that holds a number, and by how many bits it is shifted there.
@@ -123,7 +119,8 @@ impl PackedWeight {
     pub fn unpack(&self, bytes: &[f32]) -> Option<Vec<f32>> {
         let number = |element: usize| {
             let (byte, shift) = self.place(element);
-            Some(self.low_bits(*bytes.get(byte)? as u8 >> shift))
+            let byte = *bytes.get(byte)? as u8 >> shift;
+            Some(f32::from(byte & self.most() as u8))
         };
         (0..self.rows * self.sum).map(number).collect()
     }

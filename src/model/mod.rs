@@ -31,6 +31,7 @@ pub use load::{Limits, load};
 pub use names::Names;
 pub use rename::{bind, rename};
 pub use save::{encoded_len, save, stage};
+pub(crate) use tensor::bits_at;
 pub use tensor::{TensorError, TensorRef};
 
 use crate::files::Stamp;

@@ -284,9 +284,16 @@ fn for_each_row(
     }
 }
 
-/// Element `at` of packed numbers of `bits` bits, the first in the lowest bits of the first byte.
+/// Number `at` of those of `bits` bits, eight at most, that share bytes, the first in the lowest bits of the first byte. `None`:
+/// there are too few bytes.
+pub(crate) fn bits_at(bytes: &[u8], at: usize, bits: usize) -> Option<u8> {
+    let byte = bytes.get(at * bits / 8)?;
+    Some(byte >> (at * bits % 8) & ((1u16 << bits) - 1) as u8)
+}
+
+/// The same with a sign, where the numbers have one.
 fn packed(bytes: &[u8], at: usize, bits: usize, signed: bool) -> i64 {
-    let raw = i64::from(bytes[at * bits / 8] >> (at * bits % 8) & ((1u16 << bits) - 1) as u8);
+    let raw = bits_at(bytes, at, bits).map_or(0, i64::from);
     if signed && raw >> (bits - 1) == 1 {
         raw - (1 << bits)
     } else {

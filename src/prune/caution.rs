@@ -9,6 +9,7 @@ use crate::calibrate::{Dataset, doubts};
 use crate::evaluate::{ALLOWANCE, Baseline, Checks};
 use crate::model::Model;
 use crate::run::Runtime;
+use crate::train::Training;
 
 /// Outputs that vary by less than this share of themselves say too little of a change: an error is then small beside what all
 /// outputs have in common, and need not be small beside what tells them apart.
@@ -33,27 +34,41 @@ impl Stages<'_> {
         sha256: &str,
         baseline: &Baseline,
     ) -> Result<Outcome, PruneError> {
-        let (mut request, mut said) = self.careful_request(baseline);
+        let (request, mut said) = self.careful_request(baseline);
         let guessed = self.is_guessed();
         let usual = allowed(if guessed { self.request } else { &request }, self.data);
         if request.drift == Some(0.0) && !prepared.candidates.groups.is_empty() {
             let nothing = (Tradeoff::default(), usual);
             return self.whole(prepared, nothing, &said, (sha256, baseline));
         }
+        let allowed = allowed(&request, self.data);
         let rounds = self.rounds(&prepared, baseline, None);
         let mut curves = rounds.as_ref().map(Rounds::family).transpose()?;
-        let mut within = |request: &Request, said: &[String]| -> Result<Outcome, PruneError> {
+        let promised = request.drift;
+        let mut found = None;
+        let mut within = |request: &Request, said: &[String]| -> Result<_, PruneError> {
             let stages = Stages { request, ..*self };
             let rounds = stages.rounds(&prepared, baseline, None);
             let mut decided = match (&mut curves, rounds) {
-                (Some(curves), Some(rounds)) => rounds.point(curves)?,
+                (Some(curves), Some(rounds)) => {
+                    curves.judged = found.is_some();
+                    rounds.point(curves)?
+                }
                 _ => stages.decide(&prepared, sha256, baseline, None)?,
             };
             decided.notes.extend(said.iter().cloned().map(Note::Other));
-            stages.pruned(prepared.clone(), decided, sha256, baseline)
+            found = decided.found;
+            let judged = Request {
+                drift: promised,
+                ..request.clone()
+            };
+            let request = &judged;
+            let stages = Stages { request, ..*self };
+            let outcome = stages.pruned(prepared.clone(), decided, sha256, baseline)?;
+            Ok((outcome, found))
         };
-        let first = within(&request, &said)?;
-        let Some(moved) = moved_too_far(&first, &request) else {
+        let (first, found) = within(&request, &said)?;
+        let Some(moved) = moved_too_far(&first, allowed) else {
             if !guessed || is_worth_it(&first) {
                 return Ok(first);
             }
@@ -61,26 +76,14 @@ impl Stages<'_> {
             return self.whole(prepared, (first.tradeoff, usual), &said, (sha256, baseline));
         };
         tracing::debug!(moved, "a lighter cut is made");
-        request.drift = request
-            .drift
-            .map(|allowed| LESS * allowed * allowed / moved);
-        if let Some(training) = &mut request.training {
-            training.checkpoint = training
-                .checkpoint
-                .as_ref()
-                .map(|checkpoint| checkpoint.of_course(1));
-        }
+        let request = lighter(request, LESS * found.unwrap_or(allowed) / moved);
         drop(first);
-        let second = within(&request, &said)?;
-        if moved_too_far(&second, &request).is_none() && (!guessed || is_worth_it(&second)) {
+        let (second, _) = within(&request, &said)?;
+        if moved_too_far(&second, allowed).is_none() && (!guessed || is_worth_it(&second)) {
             return Ok(second);
         }
-        self.whole(
-            prepared,
-            (second.tradeoff, usual),
-            &said,
-            (sha256, baseline),
-        )
+        let tried = (second.tradeoff, usual);
+        self.whole(prepared, tried, &said, (sha256, baseline))
     }
 
     /// Whether inputs are made up.
@@ -133,10 +136,25 @@ impl Stages<'_> {
     }
 }
 
+/// The request for a second cut, within a share of the drift of the first one.
+fn lighter(request: Request, share: f64) -> Request {
+    let again = |training: Training| Training {
+        checkpoint: training
+            .checkpoint
+            .map(|checkpoint| checkpoint.of_course(1)),
+        ..training
+    };
+    Request {
+        drift: request.drift.map(|allowed| allowed * share),
+        cautious: false,
+        training: request.training.map(again),
+        ..request
+    }
+}
+
 /// The drift on inputs kept apart, where something was cut and it is more than allowed.
-fn moved_too_far(outcome: &Outcome, request: &Request) -> Option<f64> {
+fn moved_too_far(outcome: &Outcome, allowed: f64) -> Option<f64> {
     let drift = outcome.checks.as_ref().and_then(Checks::drift)?;
-    let allowed = request.drift.unwrap_or(f64::INFINITY);
     let cut = outcome.choice.removed.iter().any(|units| !units.is_empty());
     (cut && drift > allowed * ALLOWANCE).then_some(drift)
 }

@@ -22,6 +22,8 @@ pub(super) struct Decision {
     /// What the error curves foresee, where there are such.
     pub outlook: Option<Outlook>,
     pub reached: bool,
+    /// The drift of the cut that a search found, on inputs that no weights were fitted to.
+    pub found: Option<f64>,
     /// What was foreseen of the latency, where one is aimed at.
     pub forecast: Option<LatencyForecast>,
     pub notes: Vec<Note>,

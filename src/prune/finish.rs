@@ -61,6 +61,7 @@ impl Stages<'_> {
             unrun: candidates.unrun,
             vocabulary: None,
             tradeoff,
+            drift_allowed: self.request.drift,
             reached: decision.reached,
             notes: decision.notes,
         };

@@ -20,6 +20,8 @@ pub(super) struct RoundState {
     pub correction: f64,
     /// The original with the numbers of a lighter cut that was mended, where there is one to start from.
     pub warm: Option<Model>,
+    /// Whether inputs that no choice goes by judge the cut in the end: what was measured needs no care then.
+    pub judged: bool,
 }
 
 impl RoundState {
@@ -33,6 +35,7 @@ impl RoundState {
             lessons: Vec::new(),
             correction: 1.0,
             warm: None,
+            judged: false,
         }
     }
 }

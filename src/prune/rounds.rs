@@ -356,6 +356,7 @@ impl Rounds<'_> {
             lessons: state.lessons.iter().cloned().chain(learnt).collect(),
             correction: state.correction,
             warm: None,
+            judged: state.judged,
         })
     }
 

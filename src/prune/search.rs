@@ -82,6 +82,7 @@ impl Rounds<'_> {
         let best = self.descend(&trials, &mut decided)?;
         decided.tradeoff.sort();
         decided.outlook = self.outlook(&path);
+        decided.found = best.state.is_some().then_some(best.drift);
         let state = best.state.unwrap_or(RoundState {
             prepared: None,
             ..state
@@ -101,7 +102,8 @@ impl Rounds<'_> {
         allowed: f64,
     ) -> Result<Curves, PruneError> {
         let mut corrected = plan.clone();
-        if !self.measures() {
+        // Before a lighter cut they were.
+        if !self.measures() || state.judged {
             return Ok(corrected);
         }
         let path = plan.path(self.original, &[]);
@@ -171,7 +173,8 @@ impl Rounds<'_> {
                 above = inside;
             }
             let near = if self.is_cheap() { NEAR } else { NEAR_ENOUGH };
-            if best.drift >= aim * (1.0 - near) || above <= below + 1 {
+            let ends = best.drift >= aim * (1.0 - near) || trials.state.judged;
+            if (best.state.is_some() && ends) || above <= below + 1 {
                 break;
             }
         }
@@ -318,7 +321,10 @@ impl Rounds<'_> {
             &trials.plan.selection(self.original, &choice),
             trials.quality,
         )?;
-        let found = self.drift(&tried)?;
+        let mut found = self.drift(&tried)?;
+        if trials.state.judged {
+            found.careful = found.drift;
+        }
         tracing::debug!(?found, "mended");
         let point = Point::measured(self.cost(&tried.gone), found.drift);
         decided.tradeoff.points.push(point);

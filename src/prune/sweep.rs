@@ -28,6 +28,8 @@ pub(super) struct SharedCurves<'a> {
     sensitive: Vec<SensitiveGroup>,
     /// The original with the numbers of the last model.
     warm: Option<Model>,
+    /// Whether a lighter cut is made for inputs kept apart, which judge it.
+    pub(super) judged: bool,
 }
 
 impl Stages<'_> {
@@ -78,6 +80,7 @@ impl<'a> Rounds<'a> {
             notes: said.notes,
             sensitive: said.tradeoff.sensitive,
             warm: None,
+            judged: false,
         })
     }
 
@@ -90,7 +93,8 @@ impl<'a> Rounds<'a> {
         };
         decided.tradeoff.sensitive.clone_from(&family.sensitive);
         let state = RoundState {
-            warm: family.warm.take(),
+            warm: family.warm.take().filter(|_| !family.judged),
+            judged: family.judged,
             ..RoundState::whole(self.original)
         };
         let targets = &self.request.targets;

@@ -1,8 +1,8 @@
 //! Weights of a few bits, packed in blocks, in forms that tract does not take: floats.
 
 use super::rule::{Change, LoweringRule, Site, refusal};
-use crate::model::TensorRef;
 use crate::model::edit::NodeExt;
+use crate::model::{TensorRef, bits_at};
 use crate::proto::{AttributeProto, Dtype, NodeProto};
 use crate::run::Unverifiable;
 
@@ -71,8 +71,8 @@ fn dense(node: &NodeProto, site: &Site, bits: i64) -> Option<TensorRef> {
                 .filter(|block| *block < blocks)?,
         };
         let place = column * blocks + block;
-        *number = (f32::from(number_at(row, at % size, bits)?) - zeros.get(place)?)
-            * scales.get(place)?;
+        *number =
+            (f32::from(bits_at(row, at % size, bits)?) - zeros.get(place)?) * scales.get(place)?;
     }
     Some(TensorRef::from_f32(vec![sum, columns], &dense))
 }
@@ -94,16 +94,9 @@ fn zeros(
     let bytes = (blocks * bits).div_ceil(8);
     let each = (0..rows * blocks).map(|place| {
         let row = given.bytes.get(place / blocks * bytes..)?;
-        Some(f32::from(number_at(row, place % blocks, bits)?))
+        Some(f32::from(bits_at(row, place % blocks, bits)?))
     });
     each.collect()
-}
-
-/// One of the numbers packed into bytes, the low bits first.
-fn number_at(bytes: &[u8], at: usize, bits: usize) -> Option<u8> {
-    let byte = bytes.get(at * bits / 8)?;
-    let mask = if bits == 8 { u8::MAX } else { (1 << bits) - 1 };
-    Some(byte >> (at * bits % 8) & mask)
 }
 
 fn count(node: &NodeProto, name: &str) -> Option<usize> {
@@ -209,11 +202,11 @@ fn unpacked(
         for at in 0..width {
             let block = at / size;
             let zero = match zeros {
-                Some(zeros) => number_at(zeros.bytes.get(row * packed..)?, block, bits)?,
+                Some(zeros) => bits_at(zeros.bytes.get(row * packed..)?, block, bits)?,
                 None => 1 << (bits - 1),
             };
             dense.push(
-                (f32::from(number_at(numbers, at, bits)?) - f32::from(zero))
+                (f32::from(bits_at(numbers, at, bits)?) - f32::from(zero))
                     * factors.get(row * blocks + block)?,
             );
         }
