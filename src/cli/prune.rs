@@ -275,7 +275,7 @@ fn report_of(
         &request.targets,
         outcome.checks.as_ref().and_then(|checks| checks.latency),
     );
-    if let Some(allowed) = outcome.drift_allowed.filter(|_| !spared(args, outcome)) {
+    if let Some(allowed) = request.drift.filter(|_| !spared(args, outcome)) {
         gate::drift_target(&mut report, allowed, outcome.reached);
     }
     if let Some(least) = request.agreement {

@@ -65,7 +65,7 @@ impl<'a> Comparison<'a> {
 }
 
 /// Adds the rows of an output where it has one for each sample.
-pub(super) fn add_rows(rows: &mut Embeddings, before: &TensorRef, after: &TensorRef) {
+fn add_rows(rows: &mut Embeddings, before: &TensorRef, after: &TensorRef) {
     let width = before.dims.last().copied().unwrap_or(1);
     if !before.dtype.is_float() || before.dims.len() != 2 || width < 2 {
         rows.refuse();

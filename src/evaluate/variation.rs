@@ -1,36 +1,11 @@
-//! What the original's outputs are: how much they differ from input to input, and whether they are embeddings.
+//! How much outputs differ from input to input.
 
 use super::Baseline;
 use super::baseline::quick_runs;
-use super::compare::add_rows;
 use crate::calibrate::Dataset;
 use crate::model::TensorRef;
-use crate::verify::Embeddings;
-
-/// Runs that show whether outputs are embeddings.
-const TELLING: usize = 8;
 
 impl Baseline<'_> {
-    /// Whether all outputs are embeddings.
-    pub fn embeds(&self, data: &Dataset) -> bool {
-        let Ok(original) = &self.original else {
-            return false;
-        };
-        let mut rows = vec![Embeddings::default(); self.names.len()];
-        let runs = quick_runs(data.inputs.count());
-        for run in runs.into_iter().take(TELLING) {
-            let inputs = data.inputs.fetch(run).ok();
-            let Some(outputs) = inputs.and_then(|inputs| original.outputs(run, &inputs).ok())
-            else {
-                return false;
-            };
-            for (rows, output) in rows.iter_mut().zip(&outputs) {
-                add_rows(rows, output, output);
-            }
-        }
-        !rows.is_empty() && rows.iter().all(|rows| rows.count() > 0)
-    }
-
     /// How much the outputs differ from input to input, as a share of what they are: of the real-valued one that does least, over
     /// the runs that a search goes by. `None` where nothing runs, or all is of whole numbers or of varying extent.
     pub fn variation(&self, data: &Dataset) -> Option<f64> {
@@ -87,38 +62,7 @@ impl OutputSpread {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::model::text;
-    use crate::progress::Work;
-    use crate::run::{Tensors, TractRuntime, choose};
-
-    #[test]
-    fn vectors_of_length_one_are_embeddings() {
-        let embeds = |net: &str| {
-            let model = text::model(net).unwrap();
-            let input = |at: usize| {
-                let numbers: Vec<f32> = (0..8).map(|x| ((x * 3 + at) as f32).cos()).collect();
-                let tensor = TensorRef::from_f32(vec![2, 4], &numbers);
-                Tensors::from_iter([("x".to_owned(), tensor)])
-            };
-            let data = Dataset {
-                inputs: Arc::new((0..3).map(input).collect::<Vec<_>>()),
-                ..Default::default()
-            };
-            let (runtime, work) = (TractRuntime::new(true), Work::new(&()));
-            let chosen = choose(&runtime, &model, &data.inputs.example().unwrap().unwrap());
-            let baseline = Baseline::new(&model, &data, chosen, true, &work).unwrap();
-            baseline.embeds(&data)
-        };
-        let net = "opset 13\ninput x f32[n,4]\ny = LpNormalization(x) {axis=1, p=2}\nz = Neg(x)\noutput y";
-        assert!(embeds(net));
-        assert!(
-            !embeds(&format!("{net}\noutput z")),
-            "another output is none"
-        );
-    }
 
     #[test]
     fn outputs_that_stay_alike_have_a_small_spread() {

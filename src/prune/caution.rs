@@ -1,6 +1,6 @@
 //! What goes where nobody said how much may: less where little is known of the inputs, and nothing rather than too much.
 
-use super::decide::{Decision, EMBEDDED_DRIFT, allowed};
+use super::decide::{Decision, allowed};
 use super::rounds::Rounds;
 use super::stages::{PreparedModel, Stages};
 use super::{Note, Outcome, PruneError, Request, Tradeoff};
@@ -37,7 +37,7 @@ impl Stages<'_> {
     ) -> Result<Outcome, PruneError> {
         let (request, mut said) = self.careful_request(baseline);
         let guessed = self.is_guessed();
-        let usual = allowed(if guessed { self.request } else { &request }, self.data);
+        let usual = allowed(self.request, self.data);
         if request.drift == Some(0.0) && !prepared.candidates.groups.is_empty() {
             let nothing = (Tradeoff::default(), usual);
             return self.whole(prepared, nothing, &said, (sha256, baseline));
@@ -93,25 +93,16 @@ impl Stages<'_> {
         self.data.synthetic && self.data.statistics.is_none()
     }
 
-    /// The request with the drift that the outputs and the evidence allow, and what is to be said of that.
+    /// The request with the drift that the evidence allows, and what is to be said of that.
     fn careful_request(&self, baseline: &Baseline) -> (Request, Vec<String>) {
         let mut request = self.request.clone();
         let mut said = Vec::new();
         let runs = self.runtime.filter(|_| baseline.failure().is_none());
-        match runs.filter(|_| self.is_guessed()) {
-            Some(runtime) => {
-                let caution = Caution::of(self.model, self.data, baseline, runtime);
-                let allowed = allowed(self.request, self.data) * caution.share;
-                request.drift = Some(allowed);
-                said.extend(caution.remark(allowed));
-            }
-            None if !self.is_guessed() && baseline.embeds(self.data) => {
-                request.drift = Some(EMBEDDED_DRIFT);
-                said.push(format!(
-                    "a drift of {EMBEDDED_DRIFT} is allowed, for the outputs are embeddings"
-                ));
-            }
-            None => {}
+        if let Some(runtime) = runs.filter(|_| self.is_guessed()) {
+            let caution = Caution::of(self.model, self.data, baseline, runtime);
+            let allowed = allowed(self.request, self.data) * caution.share;
+            request.drift = Some(allowed);
+            said.extend(caution.remark(allowed));
         }
         (request, said)
     }

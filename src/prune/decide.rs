@@ -229,8 +229,6 @@ pub(super) fn require(baseline: &Baseline) -> Result<(), PruneError> {
 
 /// The drift allowed when no target is given: on inputs of the user's,
 pub const DEFAULT_DRIFT: f64 = 0.1;
-/// the same where all outputs are embeddings, which it turns by ten degrees (a cosine of 0.984),
-pub const EMBEDDED_DRIFT: f64 = 0.18;
 /// and on made-up ones.
 pub const MADE_UP_DRIFT: f64 = 0.05;
 

@@ -61,7 +61,6 @@ impl Stages<'_> {
             unrun: candidates.unrun,
             vocabulary: None,
             tradeoff,
-            drift_allowed: self.request.drift,
             reached: decision.reached,
             notes: decision.notes,
         };

@@ -117,8 +117,6 @@ pub struct Outcome {
     pub changed_ends: Vec<ChangedEnd>,
     /// What can be had for how much drift.
     pub tradeoff: Tradeoff,
-    /// The drift that was allowed, if one was: that of the request, or what its outputs and inputs allow.
-    pub drift_allowed: Option<f64>,
     /// Whether all targets were met.
     pub reached: bool,
     /// What the user should know, one sentence each.
