@@ -102,7 +102,7 @@ impl Rounds<'_> {
         allowed: f64,
     ) -> Result<Curves, PruneError> {
         let mut corrected = plan.clone();
-        // Before a lighter cut they were.
+        // A second, lighter cut goes by the curves as they are: measuring them once more would cost what it saves.
         if !self.measures() || state.judged {
             return Ok(corrected);
         }
